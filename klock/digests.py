@@ -1,0 +1,47 @@
+"""SHA-256 digests, always written `sha256:<64 hex digits>` as the OCI image-spec does, and canonical JSON to take them of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import IO, Any, Final
+
+__all__ = ["Digest", "canonical_json", "digest_of_bytes", "digest_of_json", "digest_of_stream", "hex_of", "is_digest"]
+
+Digest = str
+"""`sha256:` and 64 lower-case hex digits."""
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_CHUNK: Final = 1 << 20
+
+
+def is_digest(text: object) -> bool:
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
+def hex_of(digest: Digest) -> str:
+    """The 64 hex digits of a digest. Raises ValueError for anything else, so that a digest is safe as a file name."""
+    if not is_digest(digest):
+        raise ValueError(f"not a SHA-256 digest: {digest!r}")
+    return digest.removeprefix("sha256:")
+
+
+def digest_of_bytes(content: bytes) -> Digest:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def digest_of_stream(stream: IO[bytes]) -> Digest:
+    hasher = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        hasher.update(chunk)
+    return "sha256:" + hasher.hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling for one value: sorted keys, no spaces, ASCII only. Floats are refused: they have no one spelling."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def digest_of_json(value: Any) -> Digest:
+    return digest_of_bytes(canonical_json(value))

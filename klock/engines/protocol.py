@@ -1,0 +1,161 @@
+"""What replay needs of a place where environments live, and nothing more: open, run, place files, observe, snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from klock.digests import Digest
+from klock.layers.manifest import Manifest
+
+__all__ = ["BaseLayer", "Command", "Completed", "Engine", "Environment", "Layer", "Mount", "Network", "PlacedFile", "Workspace"]
+
+
+class Network(Enum):
+    """What a command can reach. A recorder that serves only locked answers will be a third way."""
+
+    NONE = "none"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A host file or folder that a command sees at `target` (absolute). Mounts leave no trace in a layer."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command to run in an environment. `environment` is complete: nothing is inherited from the host.
+
+    `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). `working_dir` is made when missing.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    working_dir: str = "/"
+    user: str = ""
+    network: Network = Network.NONE
+    mounts: tuple[Mount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """`status`: the exit status, 128 + N for signal N. `output`: the end of stdout and stderr, at most 64 KiB."""
+
+    status: int
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedFile:
+    """One path to place, relative to a destination. For a file `source` is the host file that holds its bytes, and
+    `digest` what they must be; for a symlink `target` is its text; for a folder neither."""
+
+    path: str
+    mode: int
+    source: Path | None = None
+    digest: Digest | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What a workspace changed, in canonical form: `digest` is the manifest's."""
+
+    digest: Digest
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseLayer:
+    """An archive of a base image: a tar file, compressed as `media_type` says (OCI image-spec, layer.md)."""
+
+    path: Path
+    media_type: str
+    diff_id: Digest
+
+
+class Workspace(Protocol):
+    """A base and some layers with a writable layer on top. Closed without a snapshot it leaves nothing behind."""
+
+    def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
+        """Runs to the end and returns the status; a status other than 0 raises nothing. stdin is empty."""
+
+    def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
+        """Starts a command, waits, and stops it: None if it was alive after `seconds`, else how it ended."""
+
+    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+        """Writes files below the absolute folder `destination`, following the environment's own symlinks, never out of it.
+
+        Files belong to root and get exactly their mode. With a single file of path "" `destination` is the file itself.
+        Raises HashMismatch when a source's bytes are not its digest's.
+        """
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a file at an absolute path, following the environment's symlinks; None when there is none."""
+
+    def snapshot(self) -> Layer:
+        """Puts what changed since the workspace was opened into canonical form and keeps it in the store."""
+
+
+class Environment(Protocol):
+    """A synced environment of a project: layers that are the lockfile's, and whatever was done to it since."""
+
+    @property
+    def record(self) -> Mapping[str, object] | None:
+        """What `replace` was given, or None when there is no environment."""
+
+    def replace(self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object]) -> None:
+        """Makes the environment exactly base and layers. What was changed in it since the last sync is gone."""
+
+    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
+        """Runs a command on this process's stdin, stdout, stderr and terminal, forwards signals, returns its status.
+
+        Changes it makes outside of /tmp, /run and mounts stay in the environment. Services run as long as it does.
+        """
+
+    def observe(self) -> Manifest:
+        """The whole environment as it is, every file read and hashed, the parts that are never locked left out."""
+
+
+class Engine(Protocol):
+    """Where environments live. Layers and bases are kept in the engine's store under their digests."""
+
+    name: str
+
+    def check(self) -> None:
+        """Raises EngineError, with the way out, when this machine cannot run the engine. Cheap."""
+
+    def has_base(self, base: str) -> bool:
+        """Whether the base of this id is here, unpacked."""
+
+    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+        """Unpacks a base under the id `base` (a digest) and returns the manifest of all of it.
+
+        Raises HashMismatch when an archive's uncompressed bytes are not its diff_id's, FetchError for a hostile or
+        broken archive.
+        """
+
+    def base_manifest(self, base: str) -> Manifest:
+        """The manifest `add_base` returned."""
+
+    def has_layer(self, layer: Digest) -> bool: ...
+
+    def layer_manifest(self, layer: Digest) -> Manifest | None: ...
+
+    def open(self, base: str, layers: Sequence[Digest]) -> AbstractContextManager[Workspace]:
+        """A workspace over a base and layers that are all here."""
+
+    def environment(self, name: str) -> Environment:
+        """The environment of this name, whether it exists yet or not."""
+
+    def remove_all(self, *, keep: Sequence[str] = ()) -> int:
+        """Removes bases, layers and environments not named; returns the bytes freed (for `klock cache prune`)."""

@@ -1,0 +1,70 @@
+"""Every error klock raises on purpose, as one tree.
+
+A child is named by who can mend it. The command line prints `error: message`, then `hint: hint`, and exits with status 2.
+A *finding* (something `klock check` reports) is not an error; see `klock.findings`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EngineError",
+    "FetchError",
+    "HashMismatch",
+    "ImageError",
+    "KlockError",
+    "LockfileError",
+    "RequirementError",
+    "ResolutionError",
+    "StaleLockError",
+    "StepFailed",
+    "StoreError",
+]
+
+
+class KlockError(Exception):
+    """Something a person can mend: `message` says what and where, `hint` says what to do next."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ImageError(KlockError, ValueError):
+    """The image definition is wrong: mend `kimage.py`. A ValueError too, as users of the upstream builder expect."""
+
+
+class RequirementError(ImageError):
+    """A requirement line or requirements file cannot be read."""
+
+
+class ResolutionError(KlockError):
+    """The requirements are well formed but cannot all be met."""
+
+
+class LockfileError(KlockError):
+    """The lockfile cannot be read or is not what klock wrote: restore it or lock again."""
+
+
+class StaleLockError(KlockError):
+    """Image and lockfile disagree: lock again."""
+
+
+class FetchError(KlockError):
+    """Upstream (a registry, an index, a mirror) did not give what was asked for."""
+
+
+class HashMismatch(FetchError):
+    """Bytes arrived that are not the locked ones; they were thrown away."""
+
+
+class StepFailed(KlockError):
+    """A step of the image exited with a status other than 0, or made something other than the locked layer."""
+
+
+class EngineError(KlockError):
+    """This machine cannot run the engine: a missing program, no user namespaces, no space."""
+
+
+class StoreError(KlockError):
+    """The local store cannot be read or written."""

@@ -1,0 +1,392 @@
+"""The lockfile as values: for each target a base, an interpreter, the steps in order, and every artifact with its hash.
+
+Frozen, compared by value, without clock, host path or secret. `klock.lockfile.document` writes and reads the TOML; there
+tables that are equal for several targets stand once. What can be computed from the rest (step keys, the fingerprint) is
+not stored, so that two branches that touch different steps merge without a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from klock.digests import Digest, digest_of_json
+from klock.targets import Target
+
+__all__ = [
+    "BaseLock",
+    "DebianLock",
+    "DebPackage",
+    "Distribution",
+    "EnvLock",
+    "FileEntry",
+    "FilesLock",
+    "AptLock",
+    "ImageLock",
+    "Interpreter",
+    "LayerLock",
+    "LocalProject",
+    "LockedFile",
+    "LockedPackage",
+    "LockedVariable",
+    "Lockfile",
+    "OciBlob",
+    "OciLayer",
+    "OciLock",
+    "PipLock",
+    "SdistArtifact",
+    "ServiceLock",
+    "ShellLock",
+    "StepLock",
+    "TargetLock",
+    "VcsArtifact",
+    "WheelArtifact",
+]
+
+
+# -- base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciBlob:
+    """An OCI descriptor (image-spec, descriptor.md). `size` in bytes."""
+
+    digest: Digest
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciLayer:
+    """A layer: the compressed blob and the digest of the tar in it (`diff_id`)."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    diff_id: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciLock:
+    """A base from a registry or a layout folder. `reference` is as written; `index` is None for a single-platform image.
+
+    `environment`, `working_dir` and `user` come from the image's config.
+    """
+
+    reference: str
+    index: Digest | None
+    manifest: OciBlob
+    config: OciBlob
+    layers: tuple[OciLayer, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    working_dir: str = "/"
+    user: str = ""
+
+    @property
+    def id(self) -> Digest:
+        """What the unpacked files depend on, and nothing else: the layers' diff_ids."""
+        return digest_of_json(["oci", [layer.diff_id for layer in self.layers]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebPackage:
+    """A Debian binary package. `path` is relative to the archive's root (`pool/main/...deb`), `size` in bytes."""
+
+    name: str
+    version: str
+    architecture: str
+    path: str
+    size: int
+    sha256: str
+    archive: str = "debian"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebianLock:
+    """A base made of Debian packages. `tree` is the digest of the manifest of the tree they make."""
+
+    suite: str
+    packages: tuple[str, ...]
+    debs: tuple[DebPackage, ...]
+    tree: Digest
+    environment: tuple[tuple[str, str], ...] = ()
+    working_dir: str = "/"
+    user: str = ""
+
+    @property
+    def id(self) -> Digest:
+        return self.tree
+
+
+BaseLock: TypeAlias = OciLock | DebianLock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Distribution:
+    """An installed Python distribution: normalised name (PEP 503) and version."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """The Python that pip steps install into, as found in the environment just before the first of them.
+
+    `tags` are the wheel tags it accepts, best first, when it was probed; they are derived again, not locked. `markers`
+    are the PEP 508 environment markers. `distributions` were there before klock installed anything.
+    """
+
+    path: str
+    version: str
+    implementation: str
+    libc: str
+    sha256: str
+    distributions: tuple[Distribution, ...] = ()
+
+
+# -- packages (after PEP 751)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelArtifact:
+    """A wheel to fetch. `url` has no credentials. `name` is the file name."""
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SdistArtifact:
+    """A source archive to build. `wheel` is the wheel it makes (no url: it is built), which is what gets installed.
+
+    `build` names the packages (`name==version`) that must be installed to build it; each is in the lockfile's packages.
+    """
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+    wheel: WheelArtifact
+    build: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VcsArtifact:
+    """A commit to build. `url` without credentials, `commit` in full; `wheel` and `build` as for an sdist."""
+
+    type: str
+    url: str
+    commit: str
+    wheel: WheelArtifact
+    subdirectory: str | None = None
+    build: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedPackage:
+    """One distribution. `index` is the index page's base URL (None for a direct URL). `dependencies` are names.
+
+    `build_only`: needed to build another package or a local project, never installed into the environment.
+    `replaces`: the version of the base's own distribution that this one replaces.
+    """
+
+    name: str
+    version: str
+    index: str | None
+    artifact: WheelArtifact | SdistArtifact | VcsArtifact
+    dependencies: tuple[str, ...] = ()
+    build_only: bool = False
+    replaces: str | None = None
+
+    @property
+    def pin(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+# -- steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerLock:
+    """A step's effect in canonical form. `files` counts entries, `size` is the bytes of all files."""
+
+    digest: Digest
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedVariable:
+    """A variable as written and as expanded. In both, `${NAME}` for a NAME in `secrets` stands for a value that is
+    taken from the process environment at replay."""
+
+    name: str
+    written: str
+    value: str
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvLock:
+    variables: tuple[LockedVariable, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedFile:
+    """A local file that was read when locking (a requirements file), by its path relative to the image's folder."""
+
+    path: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalProject:
+    """A Python project at a path inside the environment, which an earlier step put there, to be installed from there."""
+
+    path: str
+    name: str
+    version: str | None = None
+    editable: bool = False
+    extras: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipLock:
+    """`requirements` as written (credentials by reference); `packages` are the pins this step installs."""
+
+    requirements: tuple[str, ...]
+    packages: tuple[str, ...]
+    layer: LayerLock
+    files: tuple[LockedFile, ...] = ()
+    projects: tuple[LocalProject, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AptLock:
+    packages: tuple[str, ...]
+    debs: tuple[DebPackage, ...]
+    layer: LayerLock
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """`path` relative to the source; `mode` 0o644 or 0o755 for files; `digest` for files, `target` for symlinks."""
+
+    path: str
+    mode: int
+    size: int = 0
+    digest: Digest | None = None
+    target: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.digest is None and self.target is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesLock:
+    """Files that `rsync`, `copy` or `sync_package` (`package` is then its argument) place at `destination` (absolute)."""
+
+    source: str
+    destination: str
+    entries: tuple[FileEntry, ...]
+    tree: Digest
+    layer: LayerLock
+    dest: str | None = None
+    contents: bool = False
+    filter_options: str | None = None
+    package: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShellLock:
+    command: str
+    layer: LayerLock
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLock:
+    command: str
+
+
+StepLock: TypeAlias = EnvLock | PipLock | AptLock | FilesLock | ShellLock | ServiceLock
+
+
+# -- the whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLock:
+    """What the image says besides its base and steps."""
+
+    name: str | None = None
+    python_path: str | None = None
+    install_cmd: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetLock:
+    """Everything one target's environment is made of."""
+
+    target: Target
+    base: BaseLock
+    interpreter: Interpreter | None
+    steps: tuple[StepLock, ...]
+    packages: tuple[LockedPackage, ...]
+
+    @property
+    def layers(self) -> tuple[Digest, ...]:
+        """The digests of the steps' layers, in order."""
+        return tuple(step.layer.digest for step in self.steps if not isinstance(step, EnvLock | ServiceLock))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment's variables, secrets still as references."""
+        variables = dict(self.base.environment)
+        for step in self.steps:
+            if isinstance(step, EnvLock):
+                variables.update((v.name, v.value) for v in step.variables)
+        return variables
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Names whose values replay takes from the process environment."""
+        return frozenset(
+            name for step in self.steps if isinstance(step, EnvLock) for v in step.variables for name in v.secrets
+        )
+
+    @property
+    def packages_by_pin(self) -> Mapping[str, LockedPackage]:
+        return {package.pin: package for package in self.packages}
+
+    @property
+    def fingerprint(self) -> Digest:
+        """The environment in one digest: base, layers and variables, the same on every engine."""
+        return digest_of_json(
+            {
+                "base": self.base.id,
+                "layers": list(self.layers),
+                "environment": sorted(self.environment.items()),
+                "working_dir": self.base.working_dir,
+                "user": self.base.user,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lockfile:
+    image: ImageLock
+    normalisation: int
+    targets: tuple[TargetLock, ...]
+
+    def for_target(self, target: Target) -> TargetLock | None:
+        return next((t for t in self.targets if t.target == target), None)

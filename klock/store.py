@@ -1,0 +1,176 @@
+"""The content-addressed store: blobs, unpacked trees, records, under `$KLOCK_CACHE_DIR` or the XDG cache folder.
+
+    blobs/sha256/ab/abcd...       bytes by their digest: artifacts, OCI blobs
+    trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
+    records/<kind>/<key>.json     small facts that can be made again
+    environments/<name>/          synced environments (owned by the engine)
+    tmp/                          half-made things; renamed into place when whole
+    locks/                        flock files
+
+Everything appears by one rename, after an fsync, so a reader sees a whole thing or nothing, and two processes that make
+the same thing do harmless double work. Nothing here is precious: all of it can be made again from the lockfile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from klock.digests import Digest, hex_of
+from klock.errors import HashMismatch, StoreError
+
+__all__ = ["Store"]
+
+_CHUNK: Final = 1 << 20
+
+
+def _default_root() -> Path:
+    if configured := os.environ.get("KLOCK_CACHE_DIR"):
+        return Path(configured).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "klock"
+
+
+class Store:
+    """A folder that holds bytes by their digest. Opening one touches nothing on disk."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or _default_root()
+
+    # -- blobs
+
+    def blob_path(self, digest: Digest) -> Path:
+        digits = hex_of(digest)
+        return self.root / "blobs" / "sha256" / digits[:2] / digits
+
+    def find_blob(self, digest: Digest) -> Path | None:
+        """The blob's path when the store holds it. Its bytes were verified when they came in."""
+        path = self.blob_path(digest)
+        return path if path.exists() else None
+
+    def add_blob(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        source: str = "data",
+        on_progress: Callable[[int], None] | None = None,
+    ) -> tuple[Digest, int]:
+        """Stores `chunks` and returns their digest and size in bytes. `source` names them in messages.
+
+        Raises HashMismatch when `digest` or `size` is given and the bytes are others; nothing is kept then.
+        """
+        with self.temporary_file() as path:
+            hasher = hashlib.sha256()
+            length = 0
+            with self._io_errors(), open(path, "wb") as file:
+                for chunk in chunks:
+                    length += len(chunk)
+                    if size is not None and length > size:
+                        raise HashMismatch(f"{source}: more than the locked {size} bytes arrived")
+                    hasher.update(chunk)
+                    file.write(chunk)
+                    if on_progress:
+                        on_progress(len(chunk))
+                file.flush()
+                os.fsync(file.fileno())
+            found = "sha256:" + hasher.hexdigest()
+            if size is not None and length != size:
+                raise HashMismatch(f"{source}: {length} bytes arrived, the locked size is {size}")
+            if digest is not None and found != digest:
+                raise HashMismatch(
+                    f"{source}: hash mismatch: locked {digest}, received {found}",
+                    hint="upstream serves other bytes than were locked; see who changed them before you lock again",
+                )
+            self._put(path, self.blob_path(found))
+            return found, length
+
+    def add_bytes(self, content: bytes, *, digest: Digest | None = None, source: str = "data") -> Digest:
+        return self.add_blob([content], digest=digest, source=source)[0]
+
+    def verify_blob(self, digest: Digest) -> bool:
+        """Reads the blob again. A blob that was damaged on disk is removed, so that it is fetched anew."""
+        path = self.find_blob(digest)
+        if path is None:
+            return False
+        with open(path, "rb") as file:
+            if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return True
+        path.unlink(missing_ok=True)
+        return False
+
+    # -- records
+
+    def read_record(self, kind: str, key: str) -> Any | None:
+        """A record, or None when there is none or it is damaged (it can be made again)."""
+        try:
+            return json.loads(self._record_path(kind, key).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+    def write_record(self, kind: str, key: str, value: Any) -> None:
+        with self.temporary_file() as path:
+            with self._io_errors():
+                path.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
+            self._put(path, self._record_path(kind, key))
+
+    def _record_path(self, kind: str, key: str) -> Path:
+        name = hex_of(key) if key.startswith("sha256:") else key
+        return self.root / "records" / kind / f"{name}.json"
+
+    # -- trees and environments: folders whose files may belong to ids that only the engine's namespace can write
+
+    def tree_path(self, name: str) -> Path:
+        return self.root / "trees" / name
+
+    def environment_path(self, name: str) -> Path:
+        return self.root / "environments" / name
+
+    # -- making things
+
+    @contextlib.contextmanager
+    def temporary_file(self) -> Iterator[Path]:
+        """A fresh path on the store's file system; whatever is left there at the end is removed."""
+        path = self.temporary_path()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def temporary_path(self) -> Path:
+        """A path that nothing has, in `tmp/`. Its maker renames or removes it."""
+        with self._io_errors():
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+        return self.root / "tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Only one process at a time holds the lock `name`; the kernel releases it when its holder dies."""
+        with self._io_errors():
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            file = open(self.root / "locks" / name, "ab")
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _put(self, temporary: Path, final: Path) -> None:
+        with self._io_errors():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, final)
+
+    @contextlib.contextmanager
+    def _io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the store at {self.root}: {error.strerror or error}",
+                hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
+            ) from error
