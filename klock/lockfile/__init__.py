@@ -1,0 +1,57 @@
+"""The lockfile: its model, its text, and reading and replacing the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from klock.errors import LockfileError
+from klock.lockfile.document import from_text, to_text
+from klock.lockfile.model import Lockfile
+
+__all__ = ["read", "write"]
+
+
+def read(path: Path) -> Lockfile | None:
+    """The lockfile at `path`, or None when there is no file. Raises LockfileError."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockfileError(f"cannot read {path.name}: {error}") from error
+    return from_text(text, path.name)
+
+
+def write(lockfile: Lockfile, path: Path) -> bool:
+    """Replaces the file at `path`, all or nothing; returns whether its bytes changed.
+
+    The text is read back and compared before it replaces anything, so what is on disk is always a lockfile that reads.
+    """
+    text = to_text(lockfile)
+    again = from_text(text, path.name)
+    if to_text(again) != text:
+        raise LockfileError(f"{path.name} was not written: it does not read back as it was made")
+    content = text.encode("utf-8")
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            return False
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise LockfileError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True

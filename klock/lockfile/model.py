@@ -69,13 +69,13 @@ class OciLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OciLock:
-    """A base from a registry or a layout folder. `reference` is as written; `index` is None for a single-platform image.
+    """A base from a registry or a layout folder. `reference` is as written; `index_digest` is None for a single-platform image.
 
     `environment`, `working_dir` and `user` come from the image's config.
     """
 
     reference: str
-    index: Digest | None
+    index_digest: Digest | None
     manifest: OciBlob
     config: OciBlob
     layers: tuple[OciLayer, ...]
@@ -264,6 +264,7 @@ class PipLock:
     layer: LayerLock
     files: tuple[LockedFile, ...] = ()
     projects: tuple[LocalProject, ...] = ()
+    secrets: tuple[str, ...] = ()
     force: bool = False
 
 
@@ -292,7 +293,11 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesLock:
-    """Files that `rsync`, `copy` or `sync_package` (`package` is then its argument) place at `destination` (absolute)."""
+    """Files that `rsync`, `copy` or `sync_package` place at `destination` (absolute).
+
+    For `sync_package`, `package` is its argument and `path_file` the absolute path of the `.pth` file, which holds
+    `import_paths`, that makes it importable.
+    """
 
     source: str
     destination: str
@@ -303,19 +308,27 @@ class FilesLock:
     contents: bool = False
     filter_options: str | None = None
     package: str | None = None
+    path_file: str | None = None
+    import_paths: tuple[str, ...] = ()
     force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellLock:
+    """A shell command; `${NAME}` for a NAME in `secrets` stands for a value of the process environment."""
+
     command: str
     layer: LayerLock
+    secrets: tuple[str, ...] = ()
     force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLock:
+    """A command that runs as long as the environment does, as `ShellLock` otherwise."""
+
     command: str
+    secrets: tuple[str, ...] = ()
 
 
 StepLock: TypeAlias = EnvLock | PipLock | AptLock | FilesLock | ShellLock | ServiceLock
@@ -360,9 +373,13 @@ class TargetLock:
     @property
     def secrets(self) -> frozenset[str]:
         """Names whose values replay takes from the process environment."""
-        return frozenset(
-            name for step in self.steps if isinstance(step, EnvLock) for v in step.variables for name in v.secrets
-        )
+        names: set[str] = set()
+        for step in self.steps:
+            if isinstance(step, EnvLock):
+                names.update(name for variable in step.variables for name in variable.secrets)
+            elif isinstance(step, PipLock | ShellLock | ServiceLock):
+                names.update(step.secrets)
+        return frozenset(names)
 
     @property
     def packages_by_pin(self) -> Mapping[str, LockedPackage]:

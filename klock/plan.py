@@ -1,0 +1,209 @@
+"""The plan: what a sync has to do, as data. It is what `--dry-run` prints and what replay carries out.
+
+A step whose locked layer is already in the engine's store is reused; any other step runs again. Nothing is decided later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from klock.digests import Digest
+from klock.engines.protocol import Engine
+from klock.lockfile.model import (
+    AptLock,
+    DebianLock,
+    EnvLock,
+    FilesLock,
+    OciLock,
+    PipLock,
+    ServiceLock,
+    ShellLock,
+    StepLock,
+    TargetLock,
+)
+from klock.store import Store
+
+__all__ = [
+    "Action",
+    "AddBase",
+    "Plan",
+    "ReplaceEnvironment",
+    "ReuseLayer",
+    "RunStep",
+    "StartService",
+    "describe",
+    "make_plan",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddBase:
+    """Fetch what is missing of the base (`size` bytes) and unpack it."""
+
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"base {self.name}: fetch {_bytes(self.size)}, unpack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReuseLayer:
+    """The step at `position` (from 0) is done: its locked layer is in the store."""
+
+    position: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"step {self.position + 1} {self.text}: reuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStep:
+    """Run the step at `position` and compare its layer with the locked one; `size` bytes are fetched first."""
+
+    position: int
+    text: str
+    reason: str
+    size: int
+
+    def __str__(self) -> str:
+        fetch = f"fetch {_bytes(self.size)}, " if self.size else ""
+        return f"step {self.position + 1} {self.text}: {fetch}run ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartService:
+    """Start the service at `position` for half a second, to see that it lives."""
+
+    position: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"step {self.position + 1} {self.text}: start and watch for 0.5 s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceEnvironment:
+    reason: str
+
+    def __str__(self) -> str:
+        return f"environment: replace ({self.reason})"
+
+
+Action: TypeAlias = AddBase | ReuseLayer | RunStep | StartService | ReplaceEnvironment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    actions: tuple[Action, ...]
+
+    @property
+    def changes_nothing(self) -> bool:
+        return all(isinstance(action, ReuseLayer) for action in self.actions)
+
+    @property
+    def runs(self) -> int:
+        """How many steps run."""
+        return sum(isinstance(action, RunStep) for action in self.actions)
+
+
+def make_plan(
+    lock: TargetLock, *, engine: Engine, store: Store, record: Mapping[str, object] | None, clean: bool = True
+) -> Plan:
+    """The plan that turns the environment that `record` describes into the locked one.
+
+    `clean` is False when the environment is known to have drifted, so that it is replaced even if its record agrees.
+    """
+    steps = list(_plan_steps(lock, engine, store))
+    replace: list[Action] = []
+    if record is None:
+        replace.append(ReplaceEnvironment(reason="there is none yet"))
+    elif record.get("fingerprint") != lock.fingerprint:
+        replace.append(ReplaceEnvironment(reason="the lockfile changed"))
+    elif not clean:
+        replace.append(ReplaceEnvironment(reason="it drifted"))
+    services = [
+        StartService(position=n, text=describe(step))
+        for n, step in enumerate(lock.steps)
+        if isinstance(step, ServiceLock) and replace
+    ]
+    base: list[Action] = []
+    if not engine.has_base(lock.base.id):
+        base.append(AddBase(name=base_name(lock), size=_missing_base_bytes(lock, store)))
+        replace = replace or [ReplaceEnvironment(reason="its base was removed from the store")]
+    return Plan(actions=(*base, *steps, *services, *replace))
+
+
+def _plan_steps(lock: TargetLock, engine: Engine, store: Store) -> Iterator[Action]:
+    for position, step in enumerate(lock.steps):
+        if isinstance(step, EnvLock | ServiceLock):
+            continue
+        text = describe(step)
+        if step.force:
+            yield RunStep(position=position, text=text, reason="forced", size=_missing_bytes(step, lock, store))
+        elif engine.has_layer(step.layer.digest):
+            yield ReuseLayer(position=position, text=text)
+        else:
+            size = _missing_bytes(step, lock, store)
+            yield RunStep(position=position, text=text, reason="its layer is not in the store", size=size)
+
+
+def base_name(lock: TargetLock) -> str:
+    base = lock.base
+    return base.reference if isinstance(base, OciLock) else f"debian {base.suite}"
+
+
+def describe(step: StepLock) -> str:
+    """The step in a few words on one line: `pip_install numpy>=1.24 (and 2 more)`."""
+    match step:
+        case EnvLock():
+            return "set_env_vars " + _some([v.name for v in step.variables])
+        case PipLock():
+            return "pip_install " + _some(step.requirements)
+        case AptLock():
+            return "apt_install " + _some(step.packages)
+        case FilesLock():
+            verb = f"sync_package {step.package}" if step.package else f"rsync {step.source}"
+            return f"{verb} -> {step.destination}"
+        case ShellLock() | ServiceLock():
+            first, _, more = step.command.strip().partition("\n")
+            return "run_bash " + (first[:57] + "..." if len(first) > 60 or more else first)
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} (and {len(names) - 2} more)"
+
+
+def _missing_base_bytes(lock: TargetLock, store: Store) -> int:
+    base = lock.base
+    if isinstance(base, DebianLock):
+        return _missing(store, ((f"sha256:{deb.sha256}", deb.size) for deb in base.debs))
+    blobs = [(base.config.digest, base.config.size), *((layer.digest, layer.size) for layer in base.layers)]
+    return _missing(store, iter(blobs))
+
+
+def _missing_bytes(step: StepLock, lock: TargetLock, store: Store) -> int:
+    if isinstance(step, AptLock):
+        return _missing(store, ((f"sha256:{deb.sha256}", deb.size) for deb in step.debs))
+    if isinstance(step, PipLock):
+        packages = lock.packages_by_pin
+        artifacts = [packages[pin].artifact for pin in step.packages]
+        return _missing(store, ((f"sha256:{a.sha256}", a.size) for a in artifacts if hasattr(a, "sha256")))
+    return 0
+
+
+def _missing(store: Store, blobs: Iterator[tuple[Digest, int]]) -> int:
+    return sum(size for digest, size in blobs if store.find_blob(digest) is None)
+
+
+def _bytes(size: int) -> str:
+    """`0 B`, `12.3 MB`: decimal units, as registries and uv show them."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError("unreachable")

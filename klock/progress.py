@@ -1,0 +1,40 @@
+"""How work reports what it is doing. The work knows only this interface; `klock.commands.terminal` draws it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["Progress", "Quiet"]
+
+
+class Progress(Protocol):
+    """Called from one thread at a time. Texts are whole sentences without a final stop, already free of secrets."""
+
+    def begin(self, task: str, *, total: int | None = None) -> None:
+        """A task starts, such as `step 2/5 run_bash (kimage.py:9)`. `total` is in bytes when it is known."""
+
+    def advance(self, amount: int) -> None:
+        """`amount` more bytes of the present task are done."""
+
+    def output(self, text: bytes) -> None:
+        """Something a step's command printed."""
+
+    def done(self, result: str) -> None:
+        """The present task ended well; `result` says how, such as `cached` or `12 files`."""
+
+    def warn(self, message: str) -> None:
+        """Something the user should know that stops nothing."""
+
+
+class Quiet:
+    """Reports nothing."""
+
+    def begin(self, task: str, *, total: int | None = None) -> None: ...
+
+    def advance(self, amount: int) -> None: ...
+
+    def output(self, text: bytes) -> None: ...
+
+    def done(self, result: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...

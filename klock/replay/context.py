@@ -1,0 +1,34 @@
+"""What locking and replaying need around them, in one value: where the image is, the store, the engine, the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from klock.engines.protocol import Engine
+from klock.progress import Progress
+from klock.project import Settings
+from klock.store import Store
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """`root` is the folder of the image file, `environ` the process environment (for secrets), `locations` the builder
+    call of each step, for messages."""
+
+    root: Path
+    settings: Settings
+    store: Store
+    engine: Engine
+    progress: Progress
+    environ: Mapping[str, str]
+    offline: bool = False
+    locations: tuple[str | None, ...] = field(default=())
+
+    def where(self, position: int) -> str:
+        """` (kimage.py:7)` for the step at `position` (from 0), or nothing when the builder call is not known."""
+        location = self.locations[position] if position < len(self.locations) else None
+        return f" ({location})" if location else ""

@@ -1,0 +1,36 @@
+"""Shell steps and services: the command line that runs a command under bash where the image has it, and its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from klock.engines.protocol import Command, Network
+from klock.lockfile.model import BaseLock, ServiceLock, ShellLock
+
+__all__ = ["service_command", "shell_command"]
+
+# The method is called run_bash, so bash where there is one; minimal images have only sh.
+_CHOOSE: Final = 'for s in /bin/bash /usr/bin/bash; do [ -x "$s" ] && exec "$s" -c "$1"; done; exec /bin/sh -c "$1"'
+
+
+def shell_command(
+    step: ShellLock, command: str, *, base: BaseLock, variables: Mapping[str, str], network: Network
+) -> Command:
+    """The step as a command; `command` is its text with secrets revealed."""
+    return _command(command, base, variables, network)
+
+
+def service_command(step: ServiceLock, command: str, *, base: BaseLock, variables: Mapping[str, str]) -> Command:
+    """The service in the foreground: its final `&` is dropped, since klock itself watches it."""
+    return _command(command.rstrip().removesuffix("&").rstrip(), base, variables, Network.HOST)
+
+
+def _command(text: str, base: BaseLock, variables: Mapping[str, str], network: Network) -> Command:
+    return Command(
+        argv=("/bin/sh", "-c", _CHOOSE, "sh", text),
+        environment=variables,
+        working_dir=base.working_dir,
+        user=base.user,
+        network=network,
+    )

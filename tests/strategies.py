@@ -1,0 +1,168 @@
+"""Hypothesis strategies for lockfiles: anything the model allows, not only what klock would make today."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from klock.lockfile.model import (
+    AptLock,
+    BaseLock,
+    DebianLock,
+    DebPackage,
+    Distribution,
+    EnvLock,
+    FileEntry,
+    FilesLock,
+    ImageLock,
+    Interpreter,
+    LayerLock,
+    LocalProject,
+    LockedFile,
+    LockedPackage,
+    LockedVariable,
+    Lockfile,
+    OciBlob,
+    OciLayer,
+    OciLock,
+    PipLock,
+    SdistArtifact,
+    ServiceLock,
+    ShellLock,
+    StepLock,
+    TargetLock,
+    VcsArtifact,
+    WheelArtifact,
+)
+from klock.targets import Target
+
+hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
+digests = hexes.map("sha256:".__add__)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30)
+names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
+versions = st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}", fullmatch=True)
+sizes = st.integers(0, 10**12)
+few = st.integers(0, 2)
+env_pairs = st.lists(st.tuples(names, texts), max_size=2, unique_by=lambda p: p[0]).map(tuple)
+layers = st.builds(LayerLock, digest=digests, files=sizes, size=sizes)
+debs = st.builds(
+    DebPackage, name=names, version=versions, architecture=names, path=texts, size=sizes, sha256=hexes, archive=names
+)
+wheels = st.builds(WheelArtifact, name=texts, url=texts, size=sizes, sha256=hexes)
+built = st.builds(WheelArtifact, name=texts, url=st.just(""), size=sizes, sha256=hexes)
+
+
+def tuples_of(strategy: st.SearchStrategy[object], max_size: int = 2) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(strategy, max_size=max_size).map(tuple)
+
+
+blobs = st.builds(OciBlob, digest=digests, size=sizes, media_type=texts)
+bases: st.SearchStrategy[BaseLock] = st.one_of(
+    st.builds(
+        OciLock,
+        reference=texts,
+        index_digest=st.none() | digests,
+        manifest=blobs,
+        config=blobs,
+        layers=tuples_of(st.builds(OciLayer, digest=digests, size=sizes, media_type=texts, diff_id=digests)),
+        environment=env_pairs,
+        working_dir=texts,
+        user=texts,
+    ),
+    st.builds(
+        DebianLock, suite=names, packages=tuples_of(names), debs=tuples_of(debs), tree=digests, environment=env_pairs
+    ),
+)
+artifacts = st.one_of(
+    wheels,
+    st.builds(SdistArtifact, name=texts, url=texts, size=sizes, sha256=hexes, wheel=built),
+    st.builds(VcsArtifact, type=st.just("git"), url=texts, commit=hexes, wheel=built, subdirectory=st.none() | names),
+)
+packages = st.builds(
+    LockedPackage,
+    name=names,
+    version=versions,
+    index=st.none() | st.just("https://pypi.org/simple"),
+    artifact=artifacts,
+    dependencies=st.lists(names, max_size=2, unique=True).map(sorted).map(tuple),
+    build_only=st.booleans(),
+    replaces=st.none() | versions,
+)
+entries = st.one_of(
+    st.builds(FileEntry, path=texts, mode=st.sampled_from([0o644, 0o755]), size=sizes, digest=digests),
+    st.builds(FileEntry, path=texts, mode=st.just(0o777), target=texts),
+    st.builds(FileEntry, path=texts, mode=st.just(0o755)),
+)
+
+
+def steps(pins: list[str]) -> st.SearchStrategy[StepLock]:
+    """Any step; pip steps install some of `pins`."""
+    some = st.lists(st.sampled_from(pins), unique=True).map(tuple) if pins else st.just(())
+    variables = st.builds(LockedVariable, name=names, written=texts, value=texts, secrets=tuples_of(names))
+    return st.one_of(
+        st.builds(EnvLock, variables=tuples_of(variables)),
+        st.builds(
+            PipLock,
+            requirements=tuples_of(texts),
+            packages=some,
+            layer=layers,
+            files=tuples_of(st.builds(LockedFile, path=texts, digest=digests)),
+            projects=tuples_of(st.builds(LocalProject, path=texts, name=names, editable=st.booleans())),
+            force=st.booleans(),
+        ),
+        st.builds(AptLock, packages=tuples_of(names), debs=tuples_of(debs), layer=layers, force=st.booleans()),
+        st.builds(
+            FilesLock,
+            source=texts,
+            destination=texts,
+            entries=tuples_of(entries),
+            tree=digests,
+            layer=layers,
+            dest=st.none() | texts,
+            contents=st.booleans(),
+            filter_options=st.none() | texts,
+        ),
+        st.builds(ShellLock, command=texts, layer=layers, force=st.booleans()),
+        st.builds(ServiceLock, command=texts),
+    )
+
+
+@st.composite
+def target_locks(draw: st.DrawFn, target: Target) -> TargetLock:
+    locked = draw(st.lists(packages, max_size=3, unique_by=lambda p: p.pin))
+    return TargetLock(
+        target=target,
+        base=draw(bases),
+        interpreter=draw(
+            st.none()
+            | st.builds(
+                Interpreter,
+                path=texts,
+                version=versions,
+                implementation=names,
+                libc=texts,
+                sha256=hexes,
+                distributions=tuples_of(st.builds(Distribution, name=names, version=versions)),
+            )
+        ),
+        steps=tuple(draw(st.lists(steps([p.pin for p in locked]), max_size=4))),
+        packages=tuple(sorted(locked, key=lambda p: (p.name, p.version))),
+    )
+
+
+@st.composite
+def lockfiles(draw: st.DrawFn) -> Lockfile:
+    """One or two targets, which share nothing, all, or some of their tables."""
+    first = draw(target_locks(Target()))
+    targets = [first]
+    other = Target(accelerator="cuda12.4")
+    match draw(few):
+        case 1:
+            targets.append(draw(target_locks(other)))
+        case 2:
+            shared = {"base": first.base, "interpreter": first.interpreter, "packages": first.packages}
+            targets.append(TargetLock(target=other, steps=first.steps[:-1], **shared))
+    return Lockfile(
+        image=draw(st.builds(ImageLock, name=st.none() | texts, python_path=st.none() | texts)),
+        normalisation=1,
+        targets=tuple(targets),
+    )

@@ -1,0 +1,183 @@
+"""The lockfile's text: it reads back as it was written, one lock has one text, and a broken file says where it is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from klock import lockfile
+from klock.errors import LockfileError
+from klock.lockfile.document import from_text, to_text
+from klock.lockfile.model import (
+    EnvLock,
+    ImageLock,
+    LayerLock,
+    LockedPackage,
+    LockedVariable,
+    Lockfile,
+    OciBlob,
+    OciLayer,
+    OciLock,
+    PipLock,
+    ShellLock,
+    TargetLock,
+    WheelArtifact,
+)
+from klock.targets import Target
+from tests.strategies import lockfiles
+
+A, B, C = (f"sha256:{c * 64}" for c in "abc")
+NUMPY = LockedPackage(
+    name="numpy",
+    version="2.4.6",
+    index="https://pypi.org/simple",
+    artifact=WheelArtifact(name="numpy-2.4.6-py3-none-any.whl", url="https://f/numpy.whl", size=7, sha256="d" * 64),
+)
+SMALL = Lockfile(
+    image=ImageLock(name="python312"),
+    normalisation=1,
+    targets=(
+        TargetLock(
+            target=Target(),
+            base=OciLock(
+                reference="python:3.12-slim",
+                index_digest=A,
+                manifest=OciBlob(digest=B, size=3, media_type="m"),
+                config=OciBlob(digest=C, size=4, media_type="c"),
+                layers=(OciLayer(digest=A, size=5, media_type="l", diff_id=B),),
+                environment=(("PATH", "/usr/bin"),),
+            ),
+            interpreter=None,
+            steps=(
+                EnvLock(variables=(LockedVariable(name="P", written="$PATH", value="/usr/bin"),)),
+                PipLock(
+                    requirements=("numpy>=1.20",),
+                    packages=("numpy==2.4.6",),
+                    layer=LayerLock(digest=C, files=1, size=2),
+                ),
+                ShellLock(command="a\nb 'c'\n", layer=LayerLock(digest=A, files=0, size=0)),
+            ),
+            packages=(NUMPY,),
+        ),
+    ),
+)
+
+
+def test_a_small_lockfile_reads_as_a_person_would_expect() -> None:
+    expected = (Path(__file__).parent.parent / "fixtures" / "lockfile" / "small.lock").read_text()
+    assert to_text(SMALL) == expected
+
+
+@given(lockfiles())
+def test_what_is_written_reads_back_equal(lock: Lockfile) -> None:
+    text = to_text(lock)
+    assert from_text(text) == dataclasses.replace(lock, targets=tuple(sorted(lock.targets, key=lambda t: t.target)))
+    assert to_text(from_text(text)) == text
+
+
+@given(lockfiles())
+def test_the_order_of_targets_and_packages_does_not_matter(lock: Lockfile) -> None:
+    shuffled = dataclasses.replace(
+        lock,
+        targets=tuple(dataclasses.replace(t, packages=tuple(reversed(t.packages))) for t in reversed(lock.targets)),
+    )
+    assert to_text(shuffled) == to_text(lock)
+
+
+@given(lockfiles())
+def test_a_file_cut_off_anywhere_is_refused(lock: Lockfile) -> None:
+    text = to_text(lock)
+    for cut in {1, len(text) // 3, len(text) // 2, len(text) - 2, text.rfind("\n", 0, -2) + 1}:
+        with pytest.raises(LockfileError):
+            from_text(text[:cut])
+
+
+def test_tables_equal_for_two_targets_stand_once() -> None:
+    (cpu,) = SMALL.targets
+    gpu = dataclasses.replace(cpu, target=Target(accelerator="cuda12.4"))
+    text = to_text(dataclasses.replace(SMALL, targets=(cpu, gpu)))
+    assert text.count("[[base]]") == 1
+    assert text.count("[[packages]]") == 1
+    other = dataclasses.replace(gpu, packages=(dataclasses.replace(NUMPY, index="https://other/simple"),))
+    text = to_text(dataclasses.replace(SMALL, targets=(cpu, other)))
+    assert text.count("[[packages]]") == 2
+    assert text.count('targets = ["linux/amd64/cuda12.4"]') == 1
+
+
+def edited(old: str, new: str) -> Callable[[str], str]:
+    def edit(text: str) -> str:
+        assert old in text, f"the sample has no {old!r}"
+        return text.replace(old, new, 1)
+
+    return edit
+
+
+BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
+    "it is not TOML": (edited("[[base]]", "[[base]"), r"kimage\.lock is not valid TOML: .*line \d+"),
+    "it is from a newer klock": (
+        edited('lock-version = "1.0"', 'lock-version = "2.0"'),
+        r"kimage\.lock has lock-version 2\.0, this klock reads 1\.x",
+    ),
+    "it has no version": (edited('lock-version = "1.0"\n', ""), "not a klock lockfile: it has no lock-version"),
+    "its last line is missing": (edited("# end of the lockfile\n", ""), "kimage.lock is cut off"),
+    "it lost all from a table on": (lambda text: text[: text.index("[[packages]]")], "kimage.lock is cut off"),
+    "a key is unknown": (edited("normalisation = 1", "normalization = 1"), "unknown key 'normalization'"),
+    "a type is wrong": (edited("size = 5", 'size = "5"'), r"base\[0\]\.layers\[0\]\.size: a string where an integer"),
+    "a number is negative": (edited("size = 5", "size = -5"), r"base\[0\]\.layers\[0\]\.size: -5 is negative"),
+    "a digest is not one": (edited(B, "sha256:123"), "'sha256:123' is not a SHA-256 digest"),
+    "a hash is not one": (
+        edited("d" * 64, "d" * 63),
+        r"packages\[0\]\.wheels\[0\]\.sha256: .* is not a SHA-256 in hex",
+    ),
+    "a hash is gone": (edited("hashes = {", "hishes = {"), r"packages\[0\]\.wheels\[0\]\.hashes\.sha256 is missing"),
+    "a step's kind is unknown": (edited('"run_bash"', '"run_zsh"'), r"steps\[2\]\.kind: 'run_zsh' is none of"),
+    "a target is unknown": (edited('["linux/amd64/cpu"]', '["linux/mips/cpu"]'), "unknown target 'linux/mips/cpu'"),
+    "the base is gone": (
+        lambda text: re.sub(r"\[\[base\]\].*?(?=\[\[steps\]\])", "", text, flags=re.S),
+        "base: 0 tables for the target linux/amd64/cpu",
+    ),
+    "a pinned package has no table": (
+        edited('name = "numpy"', 'name = "nampy"'),
+        r"steps\[1\]\.packages: numpy==2\.4\.6 has no table in packages",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_lockfile_is_refused_when(case: str) -> None:
+    edit, message = BROKEN[case]
+    with pytest.raises(LockfileError, match=message) as caught:
+        from_text(edit(to_text(SMALL)))
+    assert caught.value.hint
+
+
+def test_a_missing_file_is_no_lockfile(tmp_path: Path) -> None:
+    assert lockfile.read(tmp_path / "kimage.lock") is None
+
+
+def test_writing_twice_changes_nothing_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "kimage.lock"
+    assert lockfile.write(SMALL, path) is True
+    before = path.stat()
+    assert lockfile.write(SMALL, path) is False
+    assert path.stat() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["kimage.lock"]
+    assert lockfile.read(path) == SMALL
+
+
+def test_a_file_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "kimage.lock"
+    with pytest.raises(LockfileError, match="cannot write"):
+        lockfile.write(SMALL, path)
+
+
+def test_the_fingerprint_sees_layers_and_variables_and_nothing_else() -> None:
+    (target,) = SMALL.targets
+    renamed = dataclasses.replace(target, packages=())
+    assert renamed.fingerprint == target.fingerprint
+    assert dataclasses.replace(target, steps=target.steps[1:]).fingerprint != target.fingerprint
