@@ -1,0 +1,70 @@
+"""The command line. One module per verb, imported only when that verb is used: start-up is part of every command's time.
+
+stdout is data, stderr is talk. Exit status: 0 clean, 1 findings, 2 error, 130 interrupted; `run` passes its command's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+from klock.errors import KlockError
+
+__all__ = ["main"]
+
+_VERBS: Final = ("lock", "sync", "run", "check", "cache")
+
+
+class _Verbs(click.Group):
+    """A group whose commands are found by name in this folder."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        command = getattr(import_module(f"klock.commands.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from klock import __version__
+
+        click.echo(f"klock {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show it.")
+def klock() -> None:
+    """Reproducible environments for Python in containers, from an image definition and a lockfile."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and ends the process with its status."""
+    try:
+        status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
+    except KlockError as error:
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"\nhint: {error.hint}", err=True)
+        sys.exit(2)
+    except click.exceptions.Exit as ending:
+        sys.exit(ending.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: the lockfile and the environment are as they were", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)

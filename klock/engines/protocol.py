@@ -116,6 +116,9 @@ class Environment(Protocol):
     def replace(self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object]) -> None:
         """Makes the environment exactly base and layers. What was changed in it since the last sync is gone."""
 
+    def is_clean(self) -> bool:
+        """Whether nothing was written to it since `replace`. Cheap; what was done to the store only `observe` sees."""
+
     def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
         """Runs a command on this process's stdin, stdout, stderr and terminal, forwards signals, returns its status.
 

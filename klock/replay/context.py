@@ -16,8 +16,8 @@ __all__ = ["Context"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """`root` is the folder of the image file, `environ` the process environment (for secrets), `locations` the builder
-    call of each step, for messages."""
+    """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
+    `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies."""
 
     root: Path
     settings: Settings
@@ -26,7 +26,9 @@ class Context:
     progress: Progress
     environ: Mapping[str, str]
     offline: bool = False
-    locations: tuple[str | None, ...] = field(default=())
+    locations: tuple[str | None, ...] = ()
+    base_location: str | None = None
+    sources: Mapping[int, Path] = field(default_factory=dict)
 
     def where(self, position: int) -> str:
         """` (kimage.py:7)` for the step at `position` (from 0), or nothing when the builder call is not known."""

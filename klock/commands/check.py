@@ -1,0 +1,89 @@
+"""`klock check`: say what no longer agrees."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from klock.commands.session import Session, image_argument, open_session, target_option
+from klock.findings import Code, Finding
+
+if TYPE_CHECKING:
+    from klock.lockfile.model import TargetLock
+
+__all__ = ["check"]
+
+
+@click.command()
+@image_argument
+@target_option
+@click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How findings are printed.")
+def check(image: str | None, *, target: str | None, with_environment: bool, form: str) -> int:
+    """Say where image, lockfile and environment no longer agree. Uses no network.
+
+    Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
+    """
+    from klock.commands.judge import line_of, stale_findings
+
+    session = open_session(image)
+    lock = session.read_lockfile()
+    findings = stale_findings(session, lock)
+    if with_environment:
+        findings += _drift_findings(session, session.locked_target(lock, target))
+    if form == "json":
+        click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.code.value}: {line_of(finding)}")
+    if findings:
+        click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}", err=True)
+        return 1
+    agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
+    click.echo(agree, err=True)
+    return 0
+
+
+def _drift_findings(session: Session, locked: TargetLock) -> list[Finding]:
+    """The environment against the lockfile, by content."""
+    from klock.drift import compare_files, compare_variables
+
+    engine = session.context.engine
+    environment = engine.environment(session.environment_name(locked))
+    record = environment.record
+    if record is None:
+        return [Finding(code=Code.NOT_SYNCED, message="there is no environment yet: run `klock sync`")]
+    missing = not engine.has_base(locked.base.id) or any(not engine.has_layer(d) for d in locked.layers)
+    if record.get("fingerprint") != locked.fingerprint and missing:
+        return [Finding(code=Code.NOT_SYNCED, message="the environment was synced from another lockfile: run `klock sync`")]
+    expected = engine.base_manifest(locked.base.id)
+    layers = []
+    for digest in locked.layers:
+        layer = engine.layer_manifest(digest)
+        if layer is None:
+            return [Finding(code=Code.NOT_SYNCED, message=f"the layer {digest} is not in the store: run `klock sync`")]
+        layers.append(layer)
+        expected = expected.apply(layer)
+    observed = environment.observe()
+    variables = record.get("variables")
+    findings = list(compare_files(expected, layers, observed))
+    findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
+    return [_with_step(f, session, locked) for f in findings]
+
+
+def _with_step(finding: Finding, session: Session, locked: TargetLock) -> Finding:
+    """`finding.step` counts layers; made to count steps, with the builder call."""
+    import dataclasses
+
+    from klock.lockfile.model import EnvLock, ServiceLock
+
+    if finding.step is None:
+        return finding
+    positions = [n for n, s in enumerate(locked.steps) if not isinstance(s, EnvLock | ServiceLock)]
+    position = positions[finding.step - 1]
+    locations = session.context.locations
+    return dataclasses.replace(
+        finding, step=position + 1, location=locations[position] if position < len(locations) else None
+    )

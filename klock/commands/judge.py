@@ -1,0 +1,52 @@
+"""Finding out whether a lockfile is stale, for the verbs that need to know."""
+
+from __future__ import annotations
+
+from klock.commands.session import Session
+from klock.draft import base_agrees, draft_steps
+from klock.errors import StaleLockError
+from klock.findings import Code, Finding
+from klock.lockfile.model import Lockfile
+from klock.stale import compare_image, compare_steps
+
+__all__ = ["refuse_stale", "stale_findings"]
+
+
+def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
+    """Every way in which the image and the local files are no longer what was locked. No network, no engine."""
+    from klock.lock import image_lock
+
+    image, context = session.loaded.image, session.context
+    findings = list(compare_image(image_lock(image), lock.image))
+    wanted = {str(target) for target in session.settings.targets}
+    have = {str(locked.target) for locked in lock.targets}
+    for name in sorted(wanted - have):
+        findings.append(Finding(code=Code.STALE_TARGET, message=f"the target {name} is not in the lockfile"))
+    for locked in lock.targets:
+        if image.base is None or not base_agrees(image.base, locked.base):
+            location = context.base_location
+            findings.append(
+                Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=location)
+            )
+        drafts = draft_steps(
+            image.steps, root=context.root, base=locked.base, environ=context.environ, store=context.store
+        )
+        findings += [f for f in compare_steps(drafts, locked.steps, context.locations) if f not in findings]
+    return findings
+
+
+def refuse_stale(session: Session, lock: Lockfile) -> None:
+    """Raises StaleLockError with every finding when image and lockfile disagree."""
+    findings = stale_findings(session, lock)
+    if findings:
+        raise StaleLockError(
+            f"{session.lockfile.name} is stale:" + "".join(f"\n  {line_of(f)}" for f in findings[:20]),
+            hint="run `klock lock`; or use --frozen to go on with what was locked",
+        )
+
+
+def line_of(finding: Finding) -> str:
+    """A finding as a line for people: where, then what."""
+    step = f"step {finding.step}" if finding.step else ""
+    where = f"{step} ({finding.location})" if step and finding.location else step or finding.location or ""
+    return f"{where}: {finding.message}" if where else finding.message

@@ -1,0 +1,63 @@
+"""`klock lock`: resolve the image and write the lockfile."""
+
+from __future__ import annotations
+
+import click
+
+from klock.commands.session import image_argument, offline_option, open_session, progress_options
+from klock.progress import Progress
+
+__all__ = ["lock"]
+
+
+@click.command()
+@image_argument
+@click.option("--upgrade", is_flag=True, help="Let everything move: packages, base, what shell steps make.")
+@click.option("--upgrade-package", "upgrade_packages", multiple=True, metavar="NAME", help="Let this package move.")
+@click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, write nothing.")
+@offline_option
+@progress_options
+def lock(
+    image: str | None,
+    *,
+    upgrade: bool,
+    upgrade_packages: tuple[str, ...],
+    upgrade_base: bool,
+    dry_run: bool,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Resolve the image and write the lockfile beside it.
+
+    What is locked already and still satisfies the image is kept; --upgrade and its kin let it move.
+    """
+    from packaging.utils import canonicalize_name
+
+    from klock import lockfile
+    from klock.lock import Upgrade, lock_image
+
+    session = open_session(image, offline=offline, progress=progress)
+    previous = lockfile.read(session.lockfile)
+    moving = Upgrade(
+        everything=upgrade, base=upgrade_base, packages=frozenset(canonicalize_name(n) for n in upgrade_packages)
+    )
+    locked = lock_image(
+        session.loaded.image,
+        session.settings.targets,
+        previous=previous,
+        context=session.context,
+        upgrade=moving,
+    )
+    if dry_run:
+        from klock.lockfile.document import to_text
+
+        changed = previous is None or to_text(previous) != to_text(locked)
+        click.echo(f"{session.lockfile.name} would {'change' if changed else 'not change'}", err=True)
+        return 0
+    changed = lockfile.write(locked, session.lockfile)
+    for target in locked.targets:
+        layers = f"{len(target.layers)} layers, {len(target.packages)} packages"
+        state = "written" if changed else "unchanged"
+        click.echo(f"{session.lockfile.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
+    return 0

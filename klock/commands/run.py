@@ -1,0 +1,109 @@
+"""`klock run`: run a command in the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from klock.commands.session import Session, offline_option, open_session, progress_options, target_option
+from klock.errors import KlockError
+from klock.lockfile.model import ServiceLock, TargetLock
+from klock.progress import Progress
+
+__all__ = ["run"]
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--image", metavar="FILE[:NAME]", help="The image, when it is not kimage.py.")
+@click.option("-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable for this command.")
+@click.option(
+    "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Show a host path in the environment."
+)
+@click.option("-w", "--workdir", metavar="PATH", help="The working directory, when it is not the image's.")
+@click.option("--no-sync", is_flag=True, help="Use the environment as it is.")
+@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@target_option
+@offline_option
+@progress_options
+def run(
+    command: tuple[str, ...],
+    *,
+    image: str | None,
+    variables: tuple[str, ...],
+    mounts: tuple[str, ...],
+    workdir: str | None,
+    no_sync: bool,
+    frozen: bool,
+    target: str | None,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Run COMMAND in the environment: its variables, working directory and services. Exits with COMMAND's status.
+
+    An environment that is not the locked one is synced first. Write `--` before a command that has options.
+    """
+    from klock.engines.protocol import Command, Mount, Network
+    from klock.replay.perform import revealed_variables
+    from klock.replay.shell import service_command
+
+    session = open_session(image, offline=offline, progress=progress)
+    lock = session.read_lockfile()
+    locked = session.locked_target(lock, target)
+    environment = session.context.engine.environment(session.environment_name(locked))
+    if no_sync:
+        if environment.record is None:
+            raise KlockError("there is no environment yet", hint="run `klock sync`")
+    else:
+        if not frozen:
+            from klock.commands.judge import refuse_stale
+
+            refuse_stale(session, lock)
+        if (environment.record or {}).get("fingerprint") != locked.fingerprint:
+            from klock.commands.sync import sync_environment
+
+            sync_environment(session, lock, locked)
+    values = revealed_variables(locked, len(locked.steps), session.context.environ)
+    if (term := session.context.environ.get("TERM")) is not None:
+        values.setdefault("TERM", term)
+    services = [
+        service_command(step, text, base=locked.base, variables=dict(values)) for step, text in _services(session, locked)
+    ]
+    values.update(_parse_variable(text) for text in variables)
+    return environment.execute(
+        Command(
+            argv=command,
+            environment=values,
+            working_dir=workdir or locked.base.working_dir,
+            user=locked.base.user,
+            network=Network.HOST,
+            mounts=tuple(Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts)),
+        ),
+        services=services,
+    )
+
+
+def _services(session: Session, locked: TargetLock) -> list[tuple[ServiceLock, str]]:
+    from klock.image.secrets import reveal
+
+    environ = session.context.environ
+    return [(s, reveal(s.command, s.secrets, environ)) for s in locked.steps if isinstance(s, ServiceLock)]
+
+
+def _parse_variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise KlockError(f"--env {text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _parse_mount(text: str) -> tuple[Path, str, bool]:
+    source, _, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        raise KlockError(f"--mount {text!r} is not SOURCE:TARGET or SOURCE:TARGET:ro", hint="TARGET must be absolute")
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        raise KlockError(f"--mount {text!r}: there is no {path}")
+    return path, target, mode == "ro"

@@ -1,0 +1,125 @@
+"""What every verb starts with: the project, the image, the lockfile, the store and the engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from klock.errors import KlockError, LockfileError
+from klock.lockfile.model import Lockfile, TargetLock
+from klock.progress import Progress
+from klock.project import LoadedImage, Settings, load_image, load_settings, lockfile_path
+from klock.replay.context import Context
+from klock.store import Store
+from klock.targets import Target
+
+__all__ = ["Session", "image_argument", "offline_option", "open_session", "progress_options", "target_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An image as loaded, where its lockfile is, and the context to lock and replay in."""
+
+    loaded: LoadedImage
+    settings: Settings
+    lockfile: Path
+    context: Context
+
+    @property
+    def progress(self) -> Progress:
+        return self.context.progress
+
+    def read_lockfile(self) -> Lockfile:
+        """Raises LockfileError when there is none or it cannot be read."""
+        from klock import lockfile
+
+        lock = lockfile.read(self.lockfile)
+        if lock is None:
+            raise LockfileError(f"there is no {self.lockfile.name} in {self.lockfile.parent}", hint="run `klock lock`")
+        return lock
+
+    def locked_target(self, lock: Lockfile, name: str | None) -> TargetLock:
+        """The part of the lockfile for the target `name`, or else for this machine. Raises KlockError."""
+        target = Target.parse(name) if name else Target.of_this_machine()
+        locked = lock.for_target(target)
+        if locked is None:
+            there = ", ".join(str(t.target) for t in lock.targets)
+            raise KlockError(
+                f"{self.lockfile.name} is not locked for {target}, only for {there}",
+                hint=f"add it to targets in [tool.klock] and run `klock lock`, or choose one with --target {there}",
+            )
+        return locked
+
+    def environment_name(self, target: TargetLock) -> str:
+        """One environment for each lockfile and target, wherever the project is."""
+        from klock.digests import digest_of_bytes, hex_of
+
+        digest = digest_of_bytes(os.fsencode(self.lockfile.absolute()) + b"\0" + str(target.target).encode())
+        return f"{self.lockfile.parent.name or 'root'}-{hex_of(digest)[:12]}"
+
+
+def open_session(image: str | None, *, offline: bool = False, progress: Progress | None = None) -> Session:
+    """Loads the image. Imports the engine, and asks it whether it can run here, only when something uses it."""
+    from klock.draft import host_sources
+    from klock.engines.sandbox import SandboxEngine
+    from klock.progress import Quiet
+
+    loaded = load_image(image)
+    settings = load_settings(loaded.root)
+    store = Store()
+    context = Context(
+        root=loaded.root,
+        settings=settings,
+        store=store,
+        engine=SandboxEngine(store),
+        progress=progress or Quiet(),
+        environ=dict(os.environ),
+        offline=offline,
+        locations=tuple(_shown(step.location, loaded.root) for step in loaded.image.steps),
+        base_location=_shown(loaded.image.base.location, loaded.root) if loaded.image.base else None,
+        sources=host_sources(loaded.image.steps),
+    )
+    return Session(loaded=loaded, settings=settings, lockfile=lockfile_path(loaded), context=context)
+
+
+def _shown(location: object, root: Path) -> str | None:
+    """`kimage.py:7`: relative to the project where it is inside."""
+    if location is None:
+        return None
+    prefix = f"{root}{os.sep}"
+    return str(location).removeprefix(prefix)
+
+
+def image_argument(command: F) -> F:
+    return click.argument("image", required=False, metavar="[FILE[:NAME]]")(command)
+
+
+def target_option(command: F) -> F:
+    return click.option(
+        "--target", metavar="TARGET", help="Such as linux/amd64/cpu. Without it: what this machine is."
+    )(command)
+
+
+def offline_option(command: F) -> F:
+    return click.option("--offline", is_flag=True, help="Use what the store has; open no connection.")(command)
+
+
+def progress_options(command: F) -> F:
+    """`-q` and `-v`, joined into one keyword argument: `progress`."""
+    import functools
+
+    @functools.wraps(command)
+    def with_progress(*args: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
+        from klock.commands.terminal import progress_for
+
+        return command(*args, progress=progress_for(quiet=quiet, verbose=verbose), **options)
+
+    decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print.")(with_progress)
+    return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)  # type: ignore[return-value]

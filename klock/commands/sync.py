@@ -1,0 +1,84 @@
+"""`klock sync`: make the environment be what the lockfile says."""
+
+from __future__ import annotations
+
+import click
+
+from klock.commands.session import (
+    Session,
+    image_argument,
+    offline_option,
+    open_session,
+    progress_options,
+    target_option,
+)
+from klock.lockfile.model import Lockfile, TargetLock
+from klock.progress import Progress
+
+__all__ = ["sync", "sync_environment"]
+
+
+@click.command()
+@image_argument
+@target_option
+@click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
+@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@offline_option
+@progress_options
+def sync(
+    image: str | None, *, target: str | None, dry_run: bool, frozen: bool, offline: bool, progress: Progress
+) -> int:
+    """Make the environment be what the lockfile says, byte for byte.
+
+    Only steps whose locked layer is not yet in the store run. What was changed in the environment since the last sync
+    is put back. A stale lockfile is refused.
+    """
+    session = open_session(image, offline=offline, progress=progress)
+    lock = session.read_lockfile()
+    if not frozen:
+        from klock.commands.judge import refuse_stale
+
+        refuse_stale(session, lock)
+    locked = session.locked_target(lock, target)
+    if dry_run:
+        from klock.plan import make_plan
+
+        environment = session.context.engine.environment(session.environment_name(locked))
+        plan = make_plan(
+            locked,
+            engine=session.context.engine,
+            store=session.context.store,
+            record=environment.record,
+            clean=environment.is_clean(),
+        )
+        for action in plan.actions:
+            click.echo(str(action))
+        return 0
+    sync_environment(session, lock, locked)
+    return 0
+
+
+def sync_environment(session: Session, lock: Lockfile, locked: TargetLock) -> None:
+    """Carries out the plan for the environment of `locked`, alone: a second klock process waits."""
+    from klock.digests import digest_of_bytes
+    from klock.plan import make_plan
+    from klock.replay import carry_out
+
+    context = session.context
+    context.engine.check()
+    name = session.environment_name(locked)
+    with context.store.lock(f"environment-{name}"):
+        environment = context.engine.environment(name)
+        plan = make_plan(
+            locked,
+            engine=context.engine,
+            store=context.store,
+            record=environment.record,
+            clean=environment.is_clean(),
+        )
+        if not plan.changes_nothing:
+            digest = digest_of_bytes(session.lockfile.read_bytes())
+            carry_out(plan, locked, environment=environment, lock_digest=digest, context=context)
+    state = "unchanged" if plan.changes_nothing else "synced"
+    ran = f", {plan.runs} of {len(locked.layers)} steps ran" if plan.runs else ""
+    click.echo(f"environment {state}: {locked.target}{ran}, {locked.fingerprint}", err=True)

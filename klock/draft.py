@@ -1,0 +1,187 @@
+"""A draft: the part of the lockfile that follows from the image and the local files alone, without network or engine.
+
+Locking completes drafts with what resolution and replay find out. `klock check` makes them again and compares them with
+the lockfile's steps, from which `as_draft` takes away what locking had added. So stale means one thing: drafts differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from klock.errors import KlockError
+from klock.files.destination import source_path
+from klock.files.local import read_local_files
+from klock.image.environment import expand
+from klock.image.requirement_files import read_requirements
+from klock.image.secrets import redact, redact_variable
+from klock.image.steps import (
+    AptInstall,
+    Base,
+    CopyFiles,
+    LayoutBase,
+    PipInstall,
+    RegistryBase,
+    RunBash,
+    SetEnvVars,
+    Step,
+    SyncPackage,
+)
+from klock.lockfile.model import (
+    AptLock,
+    BaseLock,
+    DebianLock,
+    EnvLock,
+    FilesLock,
+    LayerLock,
+    LockedFile,
+    LockedVariable,
+    OciLock,
+    PipLock,
+    ServiceLock,
+    ShellLock,
+    StepLock,
+)
+from klock.store import Store
+
+__all__ = ["UNKNOWN_LAYER", "as_draft", "base_agrees", "draft_steps", "host_sources"]
+
+UNKNOWN_LAYER: Final = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
+
+
+def draft_steps(
+    steps: tuple[Step, ...],
+    *,
+    root: Path,
+    base: BaseLock,
+    environ: Mapping[str, str],
+    store: Store | None = None,
+) -> list[StepLock]:
+    """The drafts of an image's steps. `root` is the image file's folder, `environ` where secrets are looked up.
+
+    With a store, local files that did not change since the last time are not read again. Raises ImageError (with the step's location) for a source or requirements file that is not there.
+    """
+    variables = dict(base.environment)
+    drafts: list[StepLock] = []
+    for position, step in enumerate(steps):
+        try:
+            draft = _draft(step, root, base, variables, environ, store)
+        except KlockError as error:
+            if step.location is not None and str(step.location) not in error.message:
+                error.message = f"step {position + 1} ({step.location}): {error.message}"
+                error.args = (error.message,)
+            raise
+        if isinstance(draft, EnvLock):
+            variables.update((v.name, v.value) for v in draft.variables)
+        drafts.append(draft)
+    return drafts
+
+
+def _draft(
+    step: Step,
+    root: Path,
+    base: BaseLock,
+    variables: Mapping[str, str],
+    environ: Mapping[str, str],
+    store: Store | None,
+) -> StepLock:
+    match step:
+        case SetEnvVars():
+            return _draft_variables(step, variables, environ)
+        case PipInstall():
+            inputs = read_requirements(step, root, environ)
+            redacted = [redact(line, environ, what="a requirement") for line in step.requirements]
+            return PipLock(
+                requirements=tuple(r.text for r in redacted),
+                packages=(),
+                layer=UNKNOWN_LAYER,
+                files=tuple(LockedFile(path=f.path, digest=f.digest) for f in inputs.files),
+                secrets=tuple(sorted({name for r in redacted for name in r.names})),
+                force=step.force,
+            )
+        case AptInstall():
+            return AptLock(packages=step.packages, debs=(), layer=UNKNOWN_LAYER, force=step.force)
+        case RunBash():
+            command = redact(step.command, environ, what="the command of run_bash")
+            if step.is_service:
+                return ServiceLock(command=command.text, secrets=command.names)
+            return ShellLock(command=command.text, layer=UNKNOWN_LAYER, secrets=command.names, force=step.force)
+        case CopyFiles() | SyncPackage():
+            return _draft_files(step, base, store)
+
+
+def _draft_variables(step: SetEnvVars, variables: Mapping[str, str], environ: Mapping[str, str]) -> EnvLock:
+    redacted = {name: redact_variable(name, value, environ) for name, value in step.variables}
+    expanded = expand([(name, redacted[name].text) for name, _ in step.variables], variables)
+    return EnvLock(
+        variables=tuple(
+            LockedVariable(name=v.name, written=v.written, value=v.value, secrets=redacted[v.name].names)
+            for v in expanded
+        )
+    )
+
+
+def _draft_files(step: CopyFiles | SyncPackage, base: BaseLock, store: Store | None) -> FilesLock:
+    where = str(step.location or "copy")
+    files = read_local_files(step, working_dir=base.working_dir, where=where, store=store)
+    if isinstance(step, SyncPackage):
+        return FilesLock(
+            source=step.package,
+            destination=files.destination,
+            entries=files.entries,
+            tree=files.tree,
+            layer=UNKNOWN_LAYER,
+            package=step.package,
+            import_paths=files.import_paths,
+            force=step.force,
+        )
+    return FilesLock(
+        source=step.source,
+        destination=files.destination,
+        entries=files.entries,
+        tree=files.tree,
+        layer=UNKNOWN_LAYER,
+        dest=step.dest,
+        contents=step.contents,
+        filter_options=step.filter_options,
+        force=step.force,
+    )
+
+
+def host_sources(steps: tuple[Step, ...]) -> dict[int, Path]:
+    """The host file or folder that each file step copies, by the step's position."""
+    sources: dict[int, Path] = {}
+    for position, step in enumerate(steps):
+        if isinstance(step, SyncPackage):
+            sources[position] = Path(step.path)
+        elif isinstance(step, CopyFiles):
+            sources[position] = source_path(step)
+    return sources
+
+
+def as_draft(step: StepLock) -> StepLock:
+    """The step without what locking added to its draft."""
+    match step:
+        case PipLock():
+            return dataclasses.replace(step, packages=(), projects=(), layer=UNKNOWN_LAYER)
+        case AptLock():
+            return dataclasses.replace(step, debs=(), layer=UNKNOWN_LAYER)
+        case FilesLock():
+            return dataclasses.replace(step, path_file=None, layer=UNKNOWN_LAYER)
+        case ShellLock():
+            return dataclasses.replace(step, layer=UNKNOWN_LAYER)
+        case EnvLock() | ServiceLock():
+            return step
+
+
+def base_agrees(base: Base, lock: BaseLock) -> bool:
+    """Whether `lock` was made for `base`: the same reference, layout or suite as written."""
+    if isinstance(base, RegistryBase):
+        return isinstance(lock, OciLock) and lock.reference == base.reference
+    if isinstance(base, LayoutBase):
+        tag = f":{base.tag}" if base.tag else ""
+        return isinstance(lock, OciLock) and lock.reference == f"oci:{base.path}{tag}"
+    return isinstance(lock, DebianLock) and (lock.suite, lock.packages) == (base.suite, base.packages)
+

@@ -1,0 +1,105 @@
+"""Replay: carrying out a plan, so that the environment is made of exactly the locked bytes."""
+
+from __future__ import annotations
+
+from klock.bases import fetch_base
+from klock.drift import compare_files
+from klock.engines.protocol import Environment, Layer
+from klock.errors import StepFailed
+from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
+from klock.plan import AddBase, Plan, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe
+from klock.replay.context import Context
+from klock.replay.perform import perform, try_service
+
+__all__ = ["carry_out", "ensure_base", "layers_before", "make_layers"]
+
+
+def carry_out(plan: Plan, lock: TargetLock, *, environment: Environment, lock_digest: str, context: Context) -> None:
+    """Does what the plan says. When a step fails nothing of the environment was touched."""
+    for action in plan.actions:
+        match action:
+            case AddBase():
+                ensure_base(lock, context)
+            case RunStep():
+                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
+                layer = run_step(lock, action.position, context)
+                context.progress.done(f"{len(layer.manifest)} entries, as locked")
+            case StartService():
+                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
+                with context.engine.open(lock.base.id, lock.layers) as workspace:
+                    try_service(lock, action.position, workspace, context)
+                context.progress.done("it starts")
+            case ReplaceEnvironment():
+                environment.replace(
+                    lock.layers,
+                    base=lock.base.id,
+                    record={
+                        "fingerprint": lock.fingerprint,
+                        "lockfile": lock_digest,
+                        "target": str(lock.target),
+                        "variables": lock.environment,
+                    },
+                )
+            case ReuseLayer():
+                pass
+
+
+def ensure_base(lock: TargetLock, context: Context) -> None:
+    """Makes the base be in the engine's store, fetched by digest."""
+    fetch_base(
+        lock.base,
+        engine=context.engine,
+        store=context.store,
+        settings=context.settings,
+        root=context.root,
+        offline=context.offline,
+        progress=context.progress,
+    )
+
+
+def layers_before(lock: TargetLock, position: int) -> list[str]:
+    """The digests of the layers that the step at `position` builds on."""
+    return [step.layer.digest for step in lock.steps[:position] if not isinstance(step, EnvLock | ServiceLock)]
+
+
+def make_layers(lock: TargetLock, context: Context) -> None:
+    """Makes the base and every step's locked layer be in the engine's store, running what is missing."""
+    if not context.engine.has_base(lock.base.id):
+        ensure_base(lock, context)
+    for position, step in enumerate(lock.steps):
+        if isinstance(step, EnvLock | ServiceLock) or context.engine.has_layer(step.layer.digest):
+            continue
+        context.progress.begin(f"step {position + 1} {describe(step)}{context.where(position)}")
+        run_step(lock, position, context)
+        context.progress.done("as locked")
+
+
+def run_step(lock: TargetLock, position: int, context: Context) -> Layer:
+    """Runs one step over its locked predecessors and returns its layer. Raises StepFailed when it is not the locked one."""
+    step = lock.steps[position]
+    assert not isinstance(step, EnvLock | ServiceLock)
+    with context.engine.open(lock.base.id, layers_before(lock, position)) as workspace:
+        perform(lock, position, workspace, context)
+        layer = workspace.snapshot()
+    if layer.digest != step.layer.digest:
+        raise StepFailed(
+            f"step {position + 1}{context.where(position)} made another layer than the locked one: {describe(step)}\n"
+            + _difference(step.layer.digest, layer, context),
+            hint="its inputs changed upstream, or it does not repeat; `klock lock` locks what it makes now",
+        )
+    return layer
+
+
+def _difference(locked: str, made: Layer, context: Context) -> str:
+    """The paths at which two layers differ, at most 20."""
+    manifest = context.engine.layer_manifest(locked)
+    if manifest is None:
+        folders: dict[str, int] = {}
+        for path in made.manifest:
+            folder = "/" + "/".join(path.split("/")[:2])
+            folders[folder] = folders.get(folder, 0) + 1
+        shown = "".join(f"\n  {folder} ({count} entries)" for folder, count in sorted(folders.items())[:20])
+        return f"  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
+    lines = [f.message for f in compare_files(manifest, [], made.manifest)]
+    more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+    return "\n".join(f"  {line}" for line in lines[:20]) + more

@@ -1,0 +1,155 @@
+"""Performing one step of a lockfile in a workspace, the same way when locking and when replaying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from klock.engines.protocol import Network, PlacedFile, Workspace
+from klock.errors import HashMismatch, StepFailed
+from klock.image.secrets import mask, reveal
+from klock.layers.normalisation import STEP_ENVIRONMENT
+from klock.lockfile.model import (
+    AptLock,
+    EnvLock,
+    FilesLock,
+    LockedPackage,
+    PipLock,
+    ServiceLock,
+    ShellLock,
+    StepLock,
+    TargetLock,
+)
+from klock.plan import describe
+from klock.replay.context import Context
+from klock.replay.shell import service_command, shell_command
+
+__all__ = ["perform", "revealed_variables", "try_service"]
+
+
+def revealed_variables(lock: TargetLock, before: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables a step at position `before` sees, secrets taken from `environ`. Raises KlockError for one not there."""
+    variables = dict(lock.base.environment)
+    for step in lock.steps[:before]:
+        if isinstance(step, EnvLock):
+            variables.update((v.name, reveal(v.value, v.secrets, environ)) for v in step.variables)
+    return variables
+
+
+def perform(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
+    """Runs the step at `position` in `workspace`, which shows the base and all layers before it.
+
+    Raises StepFailed naming the step and its builder line when it does not end well.
+    """
+    step = lock.steps[position]
+    match step:
+        case PipLock():
+            _install_packages(lock, step, position, workspace, context)
+        case AptLock():
+            _install_debs(lock, step, position, workspace, context)
+        case FilesLock():
+            _place_files(step, position, workspace, context)
+        case ShellLock():
+            _run_shell(lock, step, position, workspace, context)
+        case EnvLock() | ServiceLock():
+            raise TypeError(f"{type(step).__name__} makes no layer")
+
+
+def _run_shell(lock: TargetLock, step: ShellLock, position: int, workspace: Workspace, context: Context) -> None:
+    variables = {**STEP_ENVIRONMENT, **revealed_variables(lock, position, context.environ)}
+    text = reveal(step.command, step.secrets, context.environ)
+    network = Network.NONE if context.offline else Network.HOST
+    command = shell_command(step, text, base=lock.base, variables=variables, network=network)
+    completed = workspace.run(command, on_output=context.progress.output)
+    if completed.status != 0:
+        raise StepFailed(
+            f"step {position + 1}{context.where(position)} failed with status {completed.status}: {describe(step)}"
+            + _tail(completed.output, lock, context),
+            hint="mend the command, then run klock again: the steps before it are kept",
+        )
+
+
+def try_service(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
+    """Starts the service at `position` and watches it for half a second. Raises StepFailed when it ended with an error."""
+    step = lock.steps[position]
+    assert isinstance(step, ServiceLock)
+    variables = revealed_variables(lock, len(lock.steps), context.environ)
+    text = reveal(step.command, step.secrets, context.environ)
+    completed = workspace.run_service(service_command(step, text, base=lock.base, variables=variables))
+    if completed is not None and completed.status != 0:
+        raise StepFailed(
+            f"step {position + 1}{context.where(position)}: the service ended with status {completed.status} "
+            f"within 0.5 s: {describe(step)}" + _tail(completed.output, lock, context),
+            hint="run the command in the foreground to see why: klock run -- bash",
+        )
+
+
+def _tail(output: bytes, lock: TargetLock, context: Context) -> str:
+    """The last lines a command printed, indented, without secrets."""
+    secrets = [value for name in lock.secrets if (value := context.environ.get(name))]
+    lines = mask(output.decode("utf-8", "replace"), secrets).rstrip().splitlines()[-20:]
+    return "".join(f"\n  | {line}" for line in lines)
+
+
+def _place_files(step: FilesLock, position: int, workspace: Workspace, context: Context) -> None:
+    from klock.files.local import placed_files
+
+    source = context.sources.get(position)
+    if source is None:
+        raise StepFailed(f"step {position + 1}: the image is needed to find the files of {describe(step)}")
+    try:
+        workspace.place(placed_files(step.entries, source), step.destination)
+    except HashMismatch as error:
+        raise StepFailed(
+            f"step {position + 1}{context.where(position)}: {error.message}",
+            hint="the file changed after it was locked: run `klock lock`",
+        ) from error
+    if step.path_file is not None:
+        _place_path_file(step, workspace, context)
+
+
+def _place_path_file(step: FilesLock, workspace: Workspace, context: Context) -> None:
+    """The `.pth` file that puts a synced package on Python's path (the `site` module's format)."""
+    assert step.path_file is not None
+    content = "".join(f"{path}\n" for path in step.import_paths).encode()
+    digest = context.store.add_bytes(content)
+    file = PlacedFile(path="", mode=0o644, source=context.store.blob_path(digest), digest=digest)
+    workspace.place([file], step.path_file)
+
+
+def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace: Workspace, context: Context) -> None:
+    from klock.packages import fetch_packages, install
+
+    packages = lock.packages_by_pin
+    wanted: list[LockedPackage] = [packages[pin] for pin in step.packages]
+    assert lock.interpreter is not None
+    variables = revealed_variables(lock, position, context.environ)
+    fetch_packages(
+        wanted,
+        all_packages=lock.packages,
+        store=context.store,
+        workspace=workspace,
+        interpreter=lock.interpreter,
+        variables=variables,
+        offline=context.offline,
+        progress=context.progress,
+    )
+    install(
+        step,
+        wanted,
+        all_packages=lock.packages,
+        interpreter=lock.interpreter,
+        workspace=workspace,
+        store=context.store,
+        variables=variables,
+        user=lock.base.user,
+        progress=context.progress,
+    )
+
+
+def _install_debs(lock: TargetLock, step: AptLock, position: int, workspace: Workspace, context: Context) -> None:
+    from klock.bases import fetch_debs, install_apt
+
+    fetch_debs(step.debs, store=context.store, settings=context.settings, offline=context.offline)
+    variables = {**STEP_ENVIRONMENT, **revealed_variables(lock, position, context.environ)}
+    install_apt(workspace, step, store=context.store, environment=variables, on_output=context.progress.output)
+

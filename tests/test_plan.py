@@ -1,0 +1,134 @@
+"""The plan: what a sync has to do, for each state of store and environment. Nothing is run here."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from klock.engines.protocol import Engine
+from klock.lockfile.model import (
+    DebianLock,
+    DebPackage,
+    EnvLock,
+    LayerLock,
+    LockedVariable,
+    PipLock,
+    ServiceLock,
+    ShellLock,
+    TargetLock,
+)
+from klock.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe, make_plan
+from klock.store import Store
+from klock.targets import Target
+from tests.memory_engine import MemoryEngine, file_entry
+from klock.layers.manifest import Manifest
+
+LAYERS = [Manifest([file_entry(name)]) for name in "abc"]
+
+
+def shell(command: str, layer: Manifest, *, force: bool = False) -> ShellLock:
+    return ShellLock(command=command, layer=LayerLock(digest=layer.digest, files=1, size=0), force=force)
+
+
+LOCK = TargetLock(
+    target=Target(),
+    base=DebianLock(
+        suite="bookworm",
+        packages=(),
+        debs=(DebPackage(name="d", version="1", architecture="all", path="p", size=2_500_000, sha256="1" * 64),),
+        tree="sha256:" + "a" * 64,
+    ),
+    interpreter=None,
+    steps=(
+        shell("one", LAYERS[0]),
+        EnvLock(variables=(LockedVariable(name="A", written="1", value="1"),)),
+        shell("two", LAYERS[1]),
+        ServiceLock(command="serve &"),
+    ),
+    packages=(),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def full_engine() -> MemoryEngine:
+    engine = MemoryEngine(layers={layer.digest: layer for layer in LAYERS})
+    engine.add_base(LOCK.base.id, [])
+    return engine
+
+
+def test_memory_engine_is_an_engine() -> None:
+    engine: Engine = MemoryEngine()
+    assert engine.name == "memory"
+
+
+def test_on_an_empty_machine_everything_is_done(store: Store) -> None:
+    plan = make_plan(LOCK, engine=MemoryEngine(), store=store, record=None)
+    assert [str(action) for action in plan.actions] == [
+        "base debian bookworm: fetch 2.5 MB, unpack",
+        "step 1 run_bash one: run (its layer is not in the store)",
+        "step 3 run_bash two: run (its layer is not in the store)",
+        "step 4 run_bash serve &: start and watch for 0.5 s",
+        "environment: replace (there is none yet)",
+    ]
+    assert plan.runs == 2
+
+
+def test_with_all_layers_here_nothing_runs(store: Store) -> None:
+    plan = make_plan(LOCK, engine=full_engine(), store=store, record=None)
+    assert [type(action) for action in plan.actions] == [ReuseLayer, ReuseLayer, StartService, ReplaceEnvironment]
+    assert plan.runs == 0
+
+
+def test_a_synced_environment_needs_nothing_case_41(store: Store) -> None:
+    plan = make_plan(LOCK, engine=full_engine(), store=store, record={"fingerprint": LOCK.fingerprint})
+    assert plan.changes_nothing
+    assert plan.runs == 0
+
+
+def test_an_appended_step_is_the_only_one_to_run_case_42(store: Store) -> None:
+    new = dataclasses.replace(LOCK, steps=(*LOCK.steps, shell("three", Manifest([file_entry("new")]))))
+    plan = make_plan(new, engine=full_engine(), store=store, record={"fingerprint": LOCK.fingerprint})
+    assert [a.position for a in plan.actions if isinstance(a, RunStep)] == [4]
+    assert ReplaceEnvironment(reason="the lockfile changed") in plan.actions
+
+
+def test_a_drifted_environment_is_replaced(store: Store) -> None:
+    record = {"fingerprint": LOCK.fingerprint}
+    plan = make_plan(LOCK, engine=full_engine(), store=store, record=record, clean=False)
+    assert ReplaceEnvironment(reason="it drifted") in plan.actions
+    assert plan.runs == 0
+
+
+def test_a_forced_step_runs_at_every_sync_case_40(store: Store) -> None:
+    forced = dataclasses.replace(LOCK, steps=(shell("one", LAYERS[0], force=True), *LOCK.steps[1:]))
+    plan = make_plan(forced, engine=full_engine(), store=store, record={"fingerprint": forced.fingerprint})
+    assert [(a.position, a.reason) for a in plan.actions if isinstance(a, RunStep)] == [(0, "forced")]
+
+
+def test_a_base_that_was_pruned_is_fetched_again(store: Store) -> None:
+    engine = full_engine()
+    engine.bases.clear()
+    plan = make_plan(LOCK, engine=engine, store=store, record={"fingerprint": LOCK.fingerprint})
+    assert isinstance(plan.actions[0], AddBase)
+    assert not plan.changes_nothing
+
+
+def test_blobs_in_the_store_are_not_counted_again(store: Store) -> None:
+    digest = store.add_bytes(b"x" * 10)
+    deb = dataclasses.replace(LOCK.base.debs[0], sha256=digest.removeprefix("sha256:"), size=10)  # type: ignore[union-attr]
+    lock = dataclasses.replace(LOCK, base=dataclasses.replace(LOCK.base, debs=(deb,)))  # type: ignore[call-arg]
+    (first, *_) = make_plan(lock, engine=MemoryEngine(), store=store, record=None).actions
+    assert str(first) == "base debian bookworm: fetch 0 B, unpack"
+
+
+def test_steps_are_described_on_one_line() -> None:
+    layer = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
+    step = PipLock(requirements=("a", "b", "c", "d"), packages=(), layer=layer)
+    assert describe(step) == "pip_install a, b (and 2 more)"
+    assert describe(ShellLock(command="a <<E\nx\nE\n", layer=layer)) == "run_bash a <<E..."
