@@ -1,0 +1,1 @@
+"""What the user wants: the builder, its steps as values, and how their strings are read."""

@@ -7,6 +7,7 @@ A step says what the user wrote, with strings already made into typed values. It
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TypeAlias
 
 __all__ = [
@@ -133,6 +134,11 @@ class SyncPackage:
     path: str = field(compare=False)
     force: bool = False
     location: Location | None = field(default=None, compare=False)
+
+    @property
+    def folder(self) -> str:
+        """The folder it becomes in the working directory: the last part of the path, or the name as written."""
+        return PurePath(self.path).name if "/" in self.package or "~" in self.package else self.package
 
 
 Step: TypeAlias = PipInstall | AptInstall | SetEnvVars | RunBash | CopyFiles | SyncPackage

@@ -1,0 +1,145 @@
+"""The arguments of builder calls, checked at the call, so that a mistake shows in `kimage.py` and not hours later."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from klock.errors import ImageError
+
+__all__ = [
+    "base_reference",
+    "command",
+    "debian_packages",
+    "destination",
+    "flag",
+    "optional_text",
+    "requirements",
+    "text",
+    "variables",
+]
+
+_DEBIAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
+_DEBIAN_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:-]*")  # Debian policy 5.6.12
+_SCALARS: Final = (str, int, float, type(None), os.PathLike)
+
+
+def text(method: str, name: str, value: object) -> str:
+    """A string that is not blank and has no NUL byte (which no path, argument or variable can hold)."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise ImageError(f"{method}: {name} is {_a(value)} (expected a string): {value!r}")
+    if not value.strip():
+        raise ImageError(f"{method}: {name} is empty")
+    if "\0" in value:
+        raise ImageError(f"{method}: {name} contains a NUL byte: {value!r}")
+    return value
+
+
+def optional_text(method: str, name: str, value: object) -> str | None:
+    return None if value is None else text(method, name, value)
+
+
+def flag(method: str, name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ImageError(f"{method}: {name} is {_a(value)} (expected True or False): {value!r}")
+    return value
+
+
+def base_reference(method: str, value: object) -> str:
+    reference = text(method, "image_id", value)
+    if re.search(r"\s", reference):
+        raise ImageError(
+            f"{method}: an image reference has no spaces: {reference!r}", hint="write for example 'python:3.12-slim'"
+        )
+    return reference
+
+
+def requirements(method: str, value: object) -> tuple[str, ...]:
+    """One requirement or several, without the outer quotes that users of a shell put around `'numpy>=1.20'`."""
+    entries = [value] if isinstance(value, str) else _listed(method, "reqs", value)
+    return tuple(_unquoted(text(method, f"requirement {number}", entry)) for number, entry in enumerate(entries, 1))
+
+
+def debian_packages(method: str, value: object, *, versions: bool = True) -> tuple[str, ...]:
+    """Debian package names, each with `=version` where `versions` allows it."""
+    packages = []
+    for entry in [value] if isinstance(value, str) else _listed(method, "packages", value):
+        name, equals, version = text(method, "a package", entry).partition("=")
+        valid_version = _DEBIAN_VERSION.fullmatch(version) if equals else True
+        if not _DEBIAN_NAME.fullmatch(name) or not valid_version or (equals and not versions):
+            raise ImageError(
+                f"{method}: {entry!r} is not the name of a Debian package",
+                hint=f"write a list of names, {'each name or name=version' if versions else 'without versions'}",
+            )
+        packages.append(str(entry))
+    return tuple(packages)
+
+
+def variables(method: str, value: object) -> tuple[tuple[str, str], ...]:
+    """Environment variables in order, their values as `str` writes them (1 is `1`, None is `None`)."""
+    if not isinstance(value, Mapping):
+        raise ImageError(f"{method}: env_vars is {_a(value)} (expected a dict of names and values): {value!r}")
+    return tuple((_variable_name(method, name), _variable_value(method, name, v)) for name, v in value.items())
+
+
+def command(method: str, value: object) -> str:
+    return text(method, "command", value)
+
+
+def destination(method: str, value: object) -> str | None:
+    """A path in the environment: absolute, or relative to its working directory (`~/x` is `x`)."""
+    dest = optional_text(method, "dest", value)
+    if dest is None:
+        return None
+    if dest == "~" or dest.startswith("~/"):
+        dest = dest[2:].lstrip("/") or "."
+    if dest.startswith("/"):
+        depth = 0
+        for part in dest.split("/"):
+            depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
+            if depth < 0:
+                raise ImageError(
+                    f"{method}: dest leaves the root of the environment: {dest!r}", hint="write the path without '..'"
+                )
+    return dest
+
+
+def _variable_name(method: str, name: object) -> str:
+    if not isinstance(name, str):
+        raise ImageError(f"{method}: the name of a variable is {_a(name)} (expected a string): {name!r}")
+    if not name:
+        raise ImageError(f"{method}: the name of a variable is empty")
+    if "=" in name or "\0" in name or re.search(r"\s", name):
+        raise ImageError(f"{method}: the name of a variable has no '=', NUL byte or white space: {name!r}")
+    return name
+
+
+def _variable_value(method: str, name: str, value: object) -> str:
+    if isinstance(value, bytes) or not isinstance(value, _SCALARS):
+        raise ImageError(f"{method}: the value of {name} is {_a(value)} (expected a string or a number): {value!r}")
+    written = str(value)
+    if "\0" in written:
+        raise ImageError(f"{method}: the value of {name} contains a NUL byte")
+    return written
+
+
+def _listed(method: str, name: str, value: object) -> list[object]:
+    if not isinstance(value, Iterable) or isinstance(value, Mapping | bytes):
+        raise ImageError(f"{method}: {name} is {_a(value)} (expected a string or a list of strings): {value!r}")
+    return list(value)
+
+
+def _unquoted(entry: str) -> str:
+    entry = entry.strip()
+    if len(entry) > 2 and entry[0] in "'\"" and entry[0] == entry[-1] and entry[0] not in entry[1:-1]:
+        return entry[1:-1].strip()
+    return entry
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

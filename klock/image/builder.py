@@ -1,0 +1,224 @@
+"""`Image`: the builder people write in `kimage.py`.
+
+Every method returns the same object, so calls can be chained or not. What is collected is a list of typed steps, in
+order; nothing is fetched, read or run until the image is locked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from klock.errors import ImageError
+from klock.image import arguments
+from klock.image.call_site import call_site
+from klock.image.contents import base_text, contents
+from klock.image.local_packages import locate_package
+from klock.image.steps import (
+    AptInstall,
+    Base,
+    CopyFiles,
+    LayoutBase,
+    Location,
+    PipInstall,
+    RegistryBase,
+    RunBash,
+    SetEnvVars,
+    Step,
+    SyncPackage,
+)
+
+__all__ = ["Image"]
+
+
+class Image:
+    """An environment as its user wants it: a base, and steps on top of it.
+
+    `python_path` is the Python in the environment that packages are installed for; `install_cmd` the installer the user
+    prefers (the bytes installed are the locked ones either way). `docker_secret` names the Kubernetes secret a cluster
+    pulls the base with: it is no part of what is locked. `cmd` and `entrypoint` are a Dockerfile's, as shell text.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        image_id: str | None = None,
+        python_path: str | None = None,
+        install_cmd: str | None = None,
+    ) -> None:
+        self.name = arguments.optional_text("Image", "name", name)
+        self.python_path = arguments.optional_text("Image", "python_path", python_path)
+        self.install_cmd = arguments.optional_text("Image", "install_cmd", install_cmd)
+        self.docker_secret: str | None = None
+        self.cmd: str | None = None
+        self.entrypoint: str | None = None
+        self._base: Base | None = None if image_id is None else _base("Image", image_id, call_site())
+        self._steps: list[Step] = []
+
+    @classmethod
+    def _on(cls, base: Base, *, name: str | None) -> Image:
+        image = cls(name=name)
+        image._base = base
+        return image
+
+    def __repr__(self) -> str:
+        steps = f"{len(self._steps)} step{'' if len(self._steps) == 1 else 's'}"
+        return f"Image(name={self.name!r}, image_id={self.image_id!r}, {steps})"
+
+    @property
+    def base(self) -> Base | None:
+        return self._base
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(self._steps)
+
+    @property
+    def image_id(self) -> str | None:
+        """The base's reference as written; None without a base, and for a base made from the Debian archive."""
+        return None if self._base is None else base_text(self._base)
+
+    @image_id.setter
+    def image_id(self, image_id: str | None) -> None:
+        self._base = None if image_id is None else _base("image_id", image_id, call_site())
+
+    @property
+    def contents(self) -> str:
+        """The image as Dockerfile text, `""` for an empty one."""
+        return contents(self._base, self._steps, python_path=self.python_path, install_cmd=self.install_cmd)
+
+    @property
+    def dockerfile_command(self) -> str | None:
+        """What a Dockerfile's ENTRYPOINT and CMD together run, as shell text."""
+        return " ".join(filter(None, (self.entrypoint, self.cmd))) or None
+
+    def from_docker(self, image_id: str) -> Image:
+        """Takes an existing image as the base: `python:3.12-slim`, `registry.io/x@sha256:...`.
+
+        `oci:PATH[:TAG]` is an OCI image-layout folder, its path relative to the image file's folder.
+        """
+        if self._base is not None:
+            raise ImageError("Setting both a machine image and docker image is not yet supported.")
+        self._base = _base("from_docker", image_id, call_site())
+        return self
+
+    @classmethod
+    def from_dockerfile(cls, dockerfile_path: str | os.PathLike[str], name: str | None = None) -> Image:
+        """Reads FROM, RUN, ENV, COPY, CMD and ENTRYPOINT from a Dockerfile; COPY's sources are beside it.
+
+        Raises FileNotFoundError, and ImageError (a ValueError) with the line for anything else.
+        """
+        from klock.image.dockerfile import read_dockerfile
+
+        folder = _folder(call_site())
+        path = folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser()
+        read = read_dockerfile(path)
+        image = cls(name=name, python_path=read.python_path)
+        image._base = None if read.base is None else _base("FROM", *read.base)
+        image._steps.extend(read.steps)
+        image.cmd, image.entrypoint = read.cmd, read.entrypoint
+        return image
+
+    def pip_install(self, reqs: str | Iterable[str], force: bool = False) -> Image:
+        """Installs Python packages: requirements (PEP 508), paths in the environment, `-r FILE`, with pip's options.
+
+        Options hold for the requirements of their own entry: `"--index-url https://my.host/simple torch"`.
+        """
+        requirements = arguments.requirements("pip_install", reqs)
+        forced = arguments.flag("pip_install", "force", force)
+        return self._add(PipInstall(requirements=requirements, force=forced, location=call_site()), when=requirements)
+
+    def apt_install(self, packages: str | Iterable[str], force: bool = False) -> Image:
+        """Installs Debian packages, each `name` or `name=version`, each .deb locked by hash; no recommended ones."""
+        names = arguments.debian_packages("apt_install", packages)
+        forced = arguments.flag("apt_install", "force", force)
+        return self._add(AptInstall(packages=names, force=forced, location=call_site()), when=names)
+
+    def set_env_vars(self, env_vars: Mapping[str, Any]) -> Image:
+        r"""Sets variables in order; `$NAME` and `${NAME}` take the value in the container, `\$` is a plain `$`."""
+        variables = arguments.variables("set_env_vars", env_vars)
+        return self._add(SetEnvVars(variables=variables, location=call_site()), when=variables)
+
+    def run_bash(self, command: str, force: bool = False) -> Image:
+        """Runs a command, of one line or many, in a shell of its own. One that ends in `&` is a service."""
+        written = arguments.command("run_bash", command)
+        forced = arguments.flag("run_bash", "force", force)
+        return self._add(RunBash(command=written, force=forced, location=call_site()))
+
+    def rsync(
+        self,
+        source: str | os.PathLike[str],
+        dest: str | None = None,
+        contents: bool = False,
+        filter_options: str | None = None,
+        force: bool = False,
+    ) -> Image:
+        """Places local files in the environment, without those that `.gitignore`, `.ktignore` and `.klockignore` name.
+
+        `source` is relative to the image file's folder. A folder arrives as `dest/<its name>`, or with `contents` its
+        files go right into `dest`. Without `dest` it goes to the working directory.
+        """
+        return self._copy("rsync", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+
+    def copy(
+        self,
+        source: str | os.PathLike[str],
+        dest: str | None = None,
+        contents: bool = False,
+        filter_options: str | None = None,
+        force: bool = False,
+    ) -> Image:
+        """The same as `rsync`."""
+        return self._copy("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+
+    def sync_package(self, package: str | os.PathLike[str], force: bool = False) -> Image:
+        """Places a local Python package in the working directory and makes it importable.
+
+        `package` is the name of an editably installed one, or a path (with a `/`) from the project's root.
+        Raises ImageError (a ValueError) when there is none.
+        """
+        where = call_site()
+        written = arguments.text("sync_package", "package", package)
+        forced = arguments.flag("sync_package", "force", force)
+        path = locate_package(written, folder=_folder(where))
+        return self._add(SyncPackage(package=written, path=str(path), force=forced, location=where))
+
+    def _copy(
+        self, method: str, source: object, *, dest: object, contents: object, filter_options: object, force: object
+    ) -> Image:
+        where = call_site()
+        written = arguments.text(method, "source", source)
+        return self._add(
+            CopyFiles(
+                source=written.rstrip("/") or "/",
+                root=str(_folder(where)),
+                dest=arguments.destination(method, dest),
+                contents=arguments.flag(method, "contents", contents),
+                filter_options=arguments.optional_text(method, "filter_options", filter_options or None),
+                force=arguments.flag(method, "force", force),
+                location=where,
+            )
+        )
+
+    def _add(self, step: Step, *, when: object = True) -> Image:
+        if when:
+            self._steps.append(step)
+        return self
+
+
+def _base(method: str, image_id: object, where: Location) -> Base:
+    reference = arguments.base_reference(method, image_id)
+    if not reference.startswith("oci:"):
+        return RegistryBase(reference=reference, location=where)
+    path, _, tag = reference.removeprefix("oci:").partition(":")
+    if not path:
+        raise ImageError(f"{method}: {reference!r} names no folder", hint="write oci:PATH or oci:PATH:TAG")
+    return LayoutBase(path=path, tag=tag or None, location=where)
+
+
+def _folder(where: Location) -> Path:
+    """The folder relative paths start from: of the user's file, or the current one when the code is not in a file."""
+    file = Path(where.file)
+    return file.absolute().parent if file.is_file() else Path.cwd()

@@ -1,0 +1,291 @@
+"""Reads a Dockerfile into steps: FROM, RUN, ENV, COPY, CMD and ENTRYPOINT; an error with the line for anything else.
+
+The text is read as the Dockerfile reference has it: continuation lines, comments inside them, heredocs, exec form,
+quotes in `ENV A=1 B="x y"`. Three differences are the upstream builder's. Variables expand as in `set_env_vars`. In
+`ENV NAME value` the value is kept as it stands, quotes too. A last word ` # force` of RUN or COPY means `force=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from klock.errors import ImageError
+from klock.image import arguments
+from klock.image.contents import PIP_COMMAND
+from klock.image.heredoc import Heredoc, heredocs_in
+from klock.image.steps import CopyFiles, Location, PipInstall, RunBash, SetEnvVars, Step
+
+__all__ = ["ReadDockerfile", "read_dockerfile"]
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadDockerfile:
+    """What a Dockerfile says. `base` is FROM's reference and where it stands; `cmd` and `entrypoint` are shell text."""
+
+    base: tuple[str, Location] | None = None
+    steps: list[Step] = field(default_factory=list)
+    python_path: str | None = None
+    cmd: str | None = None
+    entrypoint: str | None = None
+
+
+_SUPPORTED: Final = ("CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN")
+_FORCE: Final = " # force"
+_PYTHON_PATH: Final = "KT_PYTHON_PATH"
+_DIRECTIVE: Final = re.compile(r"#\s*(?P<name>[A-Za-z]+)\s*=\s*(?P<value>\S+)\s*")
+
+
+def read_dockerfile(path: Path) -> ReadDockerfile:
+    """Raises FileNotFoundError, and ImageError for what cannot be read."""
+    if not path.exists():
+        raise FileNotFoundError(f"Dockerfile not found: {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"cannot read {path}: {error}") from error
+    read = ReadDockerfile()
+    for instruction in _instructions(text, path):
+        _READERS[instruction.name](instruction, read)
+    return read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Instruction:
+    """`name` in capitals, `rest` of its line after continuation lines were joined, and the heredocs below it."""
+
+    name: str
+    rest: str
+    heredocs: tuple[Heredoc, ...]
+    file: Path
+    line: int
+
+    @property
+    def location(self) -> Location:
+        return Location(file=str(self.file), line=self.line)
+
+    def error(self, what: str, hint: str | None = None) -> ImageError:
+        return ImageError(f"{self.file.name}: {what} at line {self.line}", hint=hint)
+
+    def without_force(self) -> tuple[str, bool]:
+        return (self.rest.removesuffix(_FORCE).rstrip(), True) if self.rest.endswith(_FORCE) else (self.rest, False)
+
+    def without_flags(self, text: str) -> str:
+        if match := re.match(r"--[\w-]+", text):
+            raise self.error(f"{self.name} {match[0]} is not supported")
+        return text
+
+    def exec_form(self, text: str) -> list[str] | None:
+        """The words of `["a", "b"]`; None for the shell form, which is also what Docker takes broken JSON for."""
+        if not text.startswith("["):
+            return None
+        try:
+            words = json.loads(text)
+        except ValueError:
+            raise self.error(f"{self.name} is not valid JSON", hint='write the exec form as ["a", "b"]') from None
+        if not words or not all(isinstance(word, str) for word in words):
+            raise self.error(f"{self.name} is not a JSON list of strings")
+        return [str(word) for word in words]
+
+
+def _instructions(text: str, path: Path) -> Iterator[_Instruction]:
+    lines = enumerate(text.splitlines(), 1)
+    at_top = True
+    for number, line in lines:
+        stripped = line.strip()
+        if at_top and (directive := _DIRECTIVE.fullmatch(stripped)):
+            if directive["name"].lower() == "escape" and directive["value"] != "\\":
+                raise ImageError(
+                    f"{path.name}: an escape character other than a backslash is not supported at line {number}"
+                )
+            continue
+        at_top = False
+        if not stripped or stripped.startswith("#"):
+            continue
+        joined = line.lstrip()
+        while re.search(r"\\[ \t]*$", joined):
+            joined = re.sub(r"\\[ \t]*$", "", joined)
+            for _, following in lines:
+                if following.strip() and not following.lstrip().startswith("#"):
+                    joined += following
+                    break
+        name, _, rest = joined.strip().partition(" ") if " " in joined else joined.strip().partition("\t")
+        if name.upper() not in _SUPPORTED:
+            raise ImageError(
+                f"Unsupported Dockerfile instruction '{name.upper()}' at line {number}. "
+                f"klock supports: {', '.join(_SUPPORTED)}.",
+                hint="remove it, or build the image elsewhere and start from it with from_docker()",
+            )
+        if not rest.strip():
+            raise ImageError(f"Invalid {name.upper()} instruction at line {number}: it says nothing")
+        heredocs = (
+            heredocs_in(rest, lines, where=f"{path.name} line {number}") if name.upper() in ("RUN", "COPY") else ()
+        )
+        yield _Instruction(name=name.upper(), rest=rest.strip(), heredocs=heredocs, file=path, line=number)
+
+
+def _from(instruction: _Instruction, read: ReadDockerfile) -> None:
+    words = instruction.without_flags(instruction.rest).split()
+    if read.base is not None:
+        raise instruction.error("a second FROM (a multi-stage build) is not supported")
+    if "$" in instruction.rest:
+        raise instruction.error("a variable in FROM is not supported", hint="write the reference out")
+    if words[0] == "scratch":
+        raise instruction.error("FROM scratch is not supported", hint="klock.images.from_debian() needs no registry")
+    if len(words) != 1 and not (len(words) == 3 and words[1].upper() == "AS"):
+        raise instruction.error("FROM takes one image reference")
+    read.base = (words[0], instruction.location)
+
+
+def _run(instruction: _Instruction, read: ReadDockerfile) -> None:
+    rest, force = instruction.without_force()
+    instruction.without_flags(rest)
+    if rest.startswith(f"{PIP_COMMAND} "):
+        requirements = arguments.requirements("RUN", rest.removeprefix(PIP_COMMAND))
+        read.steps.append(PipInstall(requirements=requirements, force=force, location=instruction.location))
+        return
+    words = instruction.exec_form(rest) if not instruction.heredocs else None
+    command = rest if words is None else shlex.join(words)
+    if instruction.heredocs:
+        first = instruction.heredocs[0]
+        if len(instruction.heredocs) == 1 and rest == first.opening:
+            command = _script(instruction, first)
+        else:
+            command = "\n".join([rest, *(h.text for h in instruction.heredocs)])
+    if not command.strip():
+        raise instruction.error("RUN has an empty command")
+    read.steps.append(RunBash(command=command, force=force, location=instruction.location))
+
+
+def _script(instruction: _Instruction, heredoc: Heredoc) -> str:
+    """The body of a heredoc that is the whole command: a shell script, unless its first line says otherwise."""
+    first_line = heredoc.body.partition("\n")[0]
+    if first_line.startswith("#!") and not re.search(r"/(env\s+)?(ba|da)?sh\s*$", first_line):
+        interpreter = first_line[2:].strip().split()[-1].rpartition("/")[2]
+        raise instruction.error(
+            f"a heredoc for {first_line} is not supported", hint=f"write RUN {interpreter} <<{heredoc.delimiter}"
+        )
+    return heredoc.body
+
+
+def _env(instruction: _Instruction, read: ReadDockerfile) -> None:
+    first, _, value = instruction.rest.partition(" ")
+    if "=" not in first:
+        pairs = [(first, value.strip())]
+    else:
+        pairs = [_pair(word, instruction) for word in _words(instruction.rest, instruction)]
+    set_here: set[str] = set()
+    for name, written in pairs:
+        if re.search(r"(?<!\\)\$\{\w+:?[-+?]", written):
+            raise instruction.error(f"${{NAME:-default}} in the value of {name} is not supported")
+        used = {m[1] or m[2] for m in re.finditer(r"(?<!\\)\$(?:(\w+)|\{(\w+)\})", written, re.ASCII)}
+        if clash := sorted(used & set_here):
+            raise instruction.error(
+                f"ENV uses ${clash[0]}, which the same instruction sets",
+                hint="Docker would take its old value: write two ENV",
+            )
+        set_here.add(name)
+    checked = arguments.variables(f"{instruction.file.name} line {instruction.line}: ENV", dict(pairs))
+    for name, written in checked:
+        if name == _PYTHON_PATH:
+            read.python_path = written
+    variables = tuple(v for v in checked if v[0] != _PYTHON_PATH)
+    if variables:
+        read.steps.append(SetEnvVars(variables=variables, location=instruction.location))
+
+
+def _pair(word: str, instruction: _Instruction) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise instruction.error(f"ENV {word} has no '='", hint="write NAME=value for each variable")
+    return name, value
+
+
+def _words(text: str, instruction: _Instruction) -> list[str]:
+    r"""`A=1 B="x y"` as `A=1`, `B=x y`. A `$` that Docker would not expand becomes `\$`, as `set_env_vars` has it."""
+    words: list[str] = []
+    word: str | None = None
+    quote = ""
+    characters = iter(text)
+    for character in characters:
+        if character == "\\" and quote != "'":
+            following = next(characters, "")
+            if following == "\\":
+                following = "\\"
+            elif following == "$":
+                following = r"\$"
+            elif quote == '"' and following != '"':
+                following = "\\" + following
+            word = (word or "") + following
+        elif quote:
+            if character == quote:
+                quote = ""
+            else:
+                word = (word or "") + (r"\$" if quote == "'" and character == "$" else character)
+        elif character in "'\"":
+            quote = character
+            word = word or ""
+        elif character.isspace():
+            words += [] if word is None else [word]
+            word = None
+        else:
+            word = (word or "") + character
+    if quote:
+        raise instruction.error(f"{instruction.name} has a quote that is not closed")
+    return words if word is None else [*words, word]
+
+
+def _copy(instruction: _Instruction, read: ReadDockerfile) -> None:
+    rest, force = instruction.without_force()
+    if instruction.heredocs:
+        raise instruction.error("a heredoc in COPY is not supported", hint="keep the text in a file of its own")
+    instruction.without_flags(rest)
+    words = instruction.exec_form(rest) or rest.split()
+    if len(words) < 2:
+        raise instruction.error("COPY needs a source and a destination")
+    *sources, dest = words
+    if "$" in rest:
+        raise instruction.error("a variable in COPY is not supported", hint="write the path out")
+    found = [path for source in sources for path in _matching(source, instruction)]
+    if len(found) > 1 and not dest.endswith("/"):
+        raise instruction.error("COPY of several sources needs a destination that ends in '/'")
+    for source in found:
+        read.steps.append(
+            CopyFiles(
+                source=source.rstrip("/") or "/",
+                root=str(instruction.file.parent.absolute()),
+                dest=arguments.destination(f"{instruction.file.name} line {instruction.line}: COPY", dest),
+                contents=(instruction.file.parent / source).is_dir(),
+                force=force,
+                location=instruction.location,
+            )
+        )
+
+
+def _matching(source: str, instruction: _Instruction) -> list[str]:
+    """The files a pattern such as `*.py` means, a plain path as it is (whether it exists is found when it is read)."""
+    if not re.search(r"[*?\[]", source):
+        return [source]
+    folder = instruction.file.parent
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob(source.replace("**", "*").lstrip("/")))
+    if not found:
+        raise instruction.error(f"COPY {source} matches no file")
+    return found
+
+
+def _cmd(instruction: _Instruction, read: ReadDockerfile) -> None:
+    words = instruction.exec_form(instruction.rest)
+    read.cmd = instruction.rest if words is None else shlex.join(words)
+
+
+def _entrypoint(instruction: _Instruction, read: ReadDockerfile) -> None:
+    words = instruction.exec_form(instruction.rest)
+    read.entrypoint = instruction.rest if words is None else shlex.join(words)
+
+
+_READERS: Final = {"CMD": _cmd, "COPY": _copy, "ENTRYPOINT": _entrypoint, "ENV": _env, "FROM": _from, "RUN": _run}

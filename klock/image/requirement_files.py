@@ -1,0 +1,191 @@
+"""Reads all that a `pip_install` step asks for, with the requirements and constraints files it names, nested ones too.
+
+The format is pip's ("Requirements File Format"), its lines joined and comments removed by pip-requirements-parser. As
+in pip, options in a file hold for everything that its `-r` brings in. Unlike in pip, an option beside a requirement
+(`--pre torch`) holds for that requirement, in files as well as in entries.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from klock.digests import Digest, digest_of_bytes
+from klock.errors import RequirementError
+from klock.image.pip_options import PipOptions
+from klock.image.requirements import FileReference, PackageRequirement, ParsedLine, ParsedRequirement, parse_line
+from klock.image.steps import PipInstall
+
+__all__ = ["ReadFile", "RequirementInputs", "read_requirements"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ReadFile:
+    """A file that was read: its path relative to the image's folder, with `/`, and the digest of its bytes."""
+
+    path: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequirementInputs:
+    """What a step asks for, in the order written. `variables` are the names of this process's variables it uses."""
+
+    requirements: tuple[ParsedRequirement, ...] = ()
+    constraints: tuple[ParsedRequirement, ...] = ()
+    files: tuple[ReadFile, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+def read_requirements(step: PipInstall, folder: Path, environ: Mapping[str, str]) -> RequirementInputs:
+    """Reads a step of an image in `folder` (absolute). Raises RequirementError, naming the file and line to mend."""
+    requirements: list[ParsedRequirement] = []
+    constraints: list[ParsedRequirement] = []
+    files: set[ReadFile] = set()
+    variables: set[str] = set()
+    place = _place(step, folder)
+    for entry in step.requirements:
+        line = parse_line(entry, f"{place}pip_install", environ)
+        requirements += line.requirements
+        variables.update(line.variables)
+        for reference in line.files:
+            tree = _Tree(folder=folder, environ=environ)
+            tree.read(reference, base=folder, constraint=reference.constraint, including=())
+            tree.check_hashes()
+            found = tree.requirements(over=reference.options)
+            requirements += found[0]
+            constraints += found[1]
+            files |= tree.files
+            variables |= tree.variables
+    return RequirementInputs(
+        requirements=tuple(requirements),
+        constraints=tuple(constraints),
+        files=tuple(sorted(files)),
+        variables=tuple(sorted(variables)),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tree:
+    """One file with all it includes."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    files: set[ReadFile] = field(default_factory=set)
+    variables: set[str] = field(default_factory=set)
+    _lines: list[tuple[bool, ParsedLine]] = field(default_factory=list)
+    _options: PipOptions = field(default_factory=PipOptions)
+
+    def read(self, reference: FileReference, *, base: Path, constraint: bool, including: tuple[Path, ...]) -> None:
+        path = _path_of(reference, base)
+        if path in including:
+            raise RequirementError(f"{reference.where}: {self._name(path)} includes itself")
+        content = _content(path, reference, self._name(path))
+        self.files.add(ReadFile(path=self._name(path), digest=digest_of_bytes(content)))
+        for number, text in _logical_lines(content, self._name(path)):
+            where = f"{self._name(path)}:{number}"
+            line = parse_line(text, where, self.environ, several=False)
+            self.variables.update(line.variables)
+            self._lines.append((constraint, line))
+            if not line.requirements:
+                self._options = line.options.over(self._options)
+            if constraint and any(not isinstance(r, PackageRequirement) or r.extras for r in line.requirements):
+                raise RequirementError(f"{where}: a constraint is a plain name and version, without extras or a path")
+            for nested in line.files:
+                self.read(
+                    nested, base=path.parent, constraint=constraint or nested.constraint, including=(*including, path)
+                )
+
+    def check_hashes(self) -> None:
+        """As in pip: a file that has one hash, or says --require-hashes, must have a hash for each requirement."""
+        lines = [line for constraint, line in self._lines if not constraint]
+        if not any(line.require_hashes or any(r.hashes for r in line.requirements) for line in lines):
+            return
+        for requirement in (r for line in lines for r in line.requirements):
+            if not requirement.hashes:
+                raise RequirementError(
+                    f"{requirement.where}: {requirement} has no --hash, though others in the file have one",
+                    hint="give every requirement a --hash, or none: klock locks the hashes itself",
+                )
+
+    def requirements(self, *, over: PipOptions) -> tuple[list[ParsedRequirement], list[ParsedRequirement]]:
+        """Requirements and constraints, each with the options of its line, the files, and the entry."""
+        wider = self._options.over(over)
+        found: tuple[list[ParsedRequirement], list[ParsedRequirement]] = ([], [])
+        for constraint, line in self._lines:
+            found[constraint].extend(replace(r, options=r.options.over(wider)) for r in line.requirements)
+        return found
+
+    def _name(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.folder)).as_posix()
+
+
+_CODING: Final = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def _path_of(reference: FileReference, base: Path) -> Path:
+    written = reference.path
+    if re.match(r"(https?|ftp)://", written, re.IGNORECASE):
+        raise RequirementError(
+            f"{reference.where}: requirements files are local ones: {written}",
+            hint="download it into the project, so that it is reviewed and locked",
+        )
+    if written.lower().startswith("file:"):
+        written = unquote(urlsplit(written).path)
+    return Path(os.path.normpath(base / Path(written).expanduser()))
+
+
+def _content(path: Path, reference: FileReference, name: str) -> bytes:
+    option = "-c" if reference.constraint else "-r"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RequirementError(f"{reference.where}: {option} {reference.path}: there is no file {name}") from error
+    except OSError as error:
+        raise RequirementError(
+            f"{reference.where}: {option} {reference.path}: cannot read {name}: {error.strerror}"
+        ) from error
+
+
+def _logical_lines(content: bytes, name: str) -> list[tuple[int, str]]:
+    """Numbers and texts of the lines that say something. The encoding is the file's own, never the locale's."""
+    from pip_requirements_parser import CommentLine, preprocess
+
+    text = _decoded(content, name)
+    return [(line.line_number, line.line) for line in preprocess(text) if not isinstance(line, CommentLine)]
+
+
+def _decoded(content: bytes, name: str) -> str:
+    encoding = "utf-8"
+    for bom, encoding_of_bom in _BOMS:
+        if content.startswith(bom):
+            content, encoding = content[len(bom) :], encoding_of_bom
+            break
+    else:
+        for line in content.split(b"\n")[:2]:  # PEP 263, as pip has it
+            if line.startswith(b"#") and (match := _CODING.search(line)):
+                encoding = match[1].decode("ascii", "replace")
+    try:
+        return content.decode(encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise RequirementError(f"{name}: not a text in {encoding}: {error}", hint="save the file as UTF-8") from error
+
+
+def _place(step: PipInstall, folder: Path) -> str:
+    """The step's location for a message, by its path from the image's folder."""
+    if step.location is None:
+        return ""
+    return f"{os.path.relpath(step.location.file, folder)}:{step.location.line}: "
