@@ -89,13 +89,16 @@ def test_the_umask_of_a_checkout_does_not_show(tmp_path: Path, mask: int) -> Non
     ]
 
 
-def test_a_very_deep_folder(tmp_path: Path) -> None:
-    depth = 1500
-    names = "d/" * depth
+def test_a_folder_deeper_than_python_recurses(tmp_path: Path) -> None:
+    depth = sys.getrecursionlimit() + 100
     make = f"import os\nfor _ in range({depth}): os.mkdir('d'); os.chdir('d')"
-    (tmp_path / "s").mkdir()
-    subprocess.run([sys.executable, "-c", make], cwd=tmp_path / "s", check=True)
-    assert scanned(tmp_path / "s")[-1].path == names.rstrip("/")
+    source = tmp_path / "s"
+    source.mkdir()
+    try:
+        subprocess.run([sys.executable, "-c", make], cwd=source, check=True)
+        assert scanned(source)[-1].path == "/".join("d" * depth)
+    finally:
+        subprocess.run(["rm", "-rf", source], check=True)  # shutil.rmtree, and so pytest, recurses
 
 
 # -- the digest of a tree

@@ -1,0 +1,207 @@
+"""What the integration tests share: a base image, a registry, a store, an engine, and accounts to run klock as."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+import klock
+from klock.store import Store
+from tests.integration.unprivileged import (
+    Account,
+    require_program,
+    root_account,
+    test_cache,
+    unprivileged_account,
+)
+
+if TYPE_CHECKING:
+    from klock.engines.sandbox import SandboxEngine
+
+_PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
+_EPOCH: Final = "1700000000"
+_RECIPE: Final = (
+    "mmdebstrap",
+    "--variant=minbase",
+    f"--include={_PACKAGES}",
+    "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    # mmdebstrap copies these from the host.
+    "--customize-hook=: > $1/etc/resolv.conf; : > $1/etc/hostname",
+    "bookworm",
+)
+
+
+@pytest.fixture(scope="session")
+def debian_rootfs_tar() -> Path:
+    """A root file system as a tar file: Debian bookworm with Python, pip, venv and certificates. Made once, then
+    kept."""
+    recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE)).encode()).hexdigest()[:12]
+    final = test_cache() / f"debian-bookworm-{recipe}.tar"
+    with _one_at_a_time(final.with_suffix(".lock")):
+        if not final.exists():
+            require_program("mmdebstrap", package="mmdebstrap")
+            partial = final.with_suffix(f".{os.getpid()}.tar")
+            try:
+                _check_call([*_RECIPE, str(partial)], env=os.environ | {"SOURCE_DATE_EPOCH": _EPOCH})
+                partial.chmod(0o644)
+                partial.replace(final)
+            finally:
+                partial.unlink(missing_ok=True)
+    return final
+
+
+@pytest.fixture(scope="session")
+def debian_oci_layout(debian_rootfs_tar: Path) -> Path:
+    """The same as an image in an OCI layout folder (image-spec, image-layout.md), tagged `bookworm`: one gzip layer."""
+    final = debian_rootfs_tar.with_suffix(".oci")
+    with _one_at_a_time(final.with_suffix(".lock")):
+        if not final.exists():
+            partial = Path(tempfile.mkdtemp(prefix=final.name, dir=final.parent))
+            try:
+                partial.chmod(0o755)
+                _write_layout(partial, debian_rootfs_tar)
+                partial.rename(final)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store of the test's own. It can be removed although files in it belong to the engine's namespaces."""
+    root = tmp_path / "store"
+    yield Store(root)
+    if root.exists() and os.geteuid() != 0:
+        _check_call(["unshare", "--user", "--map-root-user", "--map-auto", "--", "rm", "-rf", "--", str(root)])
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def engine(store: Store) -> SandboxEngine:
+    from klock.engines.sandbox import SandboxEngine
+
+    sandbox = SandboxEngine(store)
+    sandbox.check()
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def klock_source() -> Iterator[Path]:
+    """A folder with a copy of the package that every account can read, wherever the repository is."""
+    with _readable_folder("klock-source") as folder:
+        package = Path(klock.__file__).parent
+        shutil.copytree(package, folder / "klock", ignore=shutil.ignore_patterns("__pycache__"))
+        for path in folder.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield folder
+
+
+@pytest.fixture
+def root(klock_source: Path) -> Iterator[Account]:
+    yield from _account(root_account, klock_source)
+
+
+@pytest.fixture
+def unprivileged(klock_source: Path) -> Iterator[Account]:
+    yield from _account(unprivileged_account, klock_source)
+
+
+@pytest.fixture(params=["root", "unprivileged"])
+def account(request: pytest.FixtureRequest, klock_source: Path) -> Iterator[Account]:
+    """A test that asks for this runs twice: as root and without privileges."""
+    yield from _account(root_account if request.param == "root" else unprivileged_account, klock_source)
+
+
+def _account(make: Callable[[Path, Path], Account], source: Path) -> Iterator[Account]:
+    with _readable_folder("klock-test") as folder:
+        account = make(source, folder)
+        try:
+            yield account
+        finally:
+            account.remove_folder()
+
+
+@contextmanager
+def _readable_folder(name: str) -> Iterator[Path]:
+    """Pytest's own folders are closed to others. Under TMPDIR, which must allow overlayfs."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Across the test processes."""
+    with lock.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _check_call(command: list[str], *, env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}\nexit status {done.returncode}\n{done.stderr[-4000:]}", pytrace=False)
+
+
+def _write_layout(folder: Path, tar: Path) -> None:
+    """An image with one layer, made by hand: what matters about it is then known."""
+    import gzip
+
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    compressed = blobs / "layer"
+    with tar.open("rb") as source, compressed.open("wb") as raw:
+        with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as packed:
+            shutil.copyfileobj(source, packed, 1 << 20)
+        source.seek(0)
+        diff_id = hashlib.file_digest(source, "sha256").hexdigest()
+    with compressed.open("rb") as packed_again:
+        layer = hashlib.file_digest(packed_again, "sha256").hexdigest()
+    size = compressed.stat().st_size
+    compressed.rename(blobs / layer)
+
+    def blob(value: object) -> dict[str, object]:
+        content = json.dumps(value).encode()
+        digits = hashlib.sha256(content).hexdigest()
+        (blobs / digits).write_bytes(content)
+        return {"digest": f"sha256:{digits}", "size": len(content)}
+
+    kind = "application/vnd.oci.image"
+    config = {
+        "architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"),
+        "os": "linux",
+        "config": {
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
+            "Cmd": ["bash"],
+            "WorkingDir": "/work",
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{kind}.manifest.v1+json",
+        "config": {"mediaType": f"{kind}.config.v1+json", **blob(config)},
+        "layers": [{"mediaType": f"{kind}.layer.v1.tar+gzip", "digest": f"sha256:{layer}", "size": size}],
+    }
+    tagged = {"annotations": {"org.opencontainers.image.ref.name": "bookworm"}}
+    entry = {"mediaType": f"{kind}.manifest.v1+json", **blob(manifest), **tagged}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
