@@ -1,4 +1,4 @@
-"""Where `sync_package` finds a local Python package, and which folder of it makes it importable.
+"""Where `sync_package` finds a local Python package.
 
 A path is looked up from the project's root. A name is looked up among the editable installs of the Pythons the project
 uses: the running one, the active virtual environment, and the project's own `.venv`. How they are recorded: PEP 610.
@@ -10,13 +10,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from klock.errors import ImageError
 
-__all__ = ["import_folder", "locate_package", "package_root"]
+__all__ = ["locate_package", "package_root"]
 
 _ROOT_MARKS: Final = (".git", "setup.py", "setup.cfg", "pyproject.toml", "requirements.txt")
 
@@ -44,19 +44,6 @@ def locate_package(package: str, *, folder: Path) -> Path:
     if path == Path() or not path.exists():
         raise ImageError(f"Could not locate local package {package}", hint=hint)
     return path.resolve()
-
-
-def import_folder(path: Path) -> PurePosixPath:
-    """Which folder must be on `sys.path` to import the package at `path`: relative to the folder that holds `path`.
-
-    A package itself (it has `__init__.py`) is imported from the folder it lies in, a project from its `src` or root.
-    """
-    if (path / "__init__.py").exists():
-        return PurePosixPath(".")
-    sources = path / "src"
-    if sources.is_dir() and not (sources / "__init__.py").exists():
-        return PurePosixPath(path.name, "src")
-    return PurePosixPath(path.name)
 
 
 def _editable_installs(name: str, root: Path) -> Iterator[Path]:

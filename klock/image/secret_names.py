@@ -109,5 +109,5 @@ def is_host_name(name: str) -> bool:
 
 
 def may_be_secret(value: str) -> bool:
-    """False for what is none in spite of its name: nothing, a number, `<pad>`, `$OTHER`, the path of a secret's file."""
+    """False for what is none in spite of its name: nothing, a number, `<pad>`, `$OTHER`, a secret's file."""
     return bool(value) and _HARMLESS.fullmatch(value) is None

@@ -9,8 +9,8 @@ A credential is, in the order they are looked for
 
 If a variable of this process has exactly that value, it is written as `${NAME}`, and NAME is listed beside the text:
 only listed names are references, so a `${NAME}` the user wrote stays what it was. A variable counts if its name is a
-secret's (or, for the user of a URL, a user's), or else if the value has 4 characters or more and the variable is not
-one of the host's own, such as HOME. If no variable has it, the user and password of a URL are left out (a netrc file can
+secret's (or, for the user of a URL, a user's), or else if the value has 4 characters or more and the variable is none
+of the host's own, such as HOME. If no variable has it, the user and password of a URL are left out (a netrc file can
 supply them at replay), and anything else is an ImageError.
 
 In the user and password of a URL a reference stands for the percent-encoded value (RFC 3986).

@@ -1,0 +1,168 @@
+"""Runs an image file (`kimage.py`) and takes the image out of it.
+
+The file runs as a fresh module each time, with its own folder importable while it runs. Nothing of it stays behind: no
+`.pyc`, no entry in `sys.path` or `sys.modules`. What it prints goes to stderr, since stdout is for data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
+
+from klock.errors import ImageError, KlockError
+from klock.image.secrets import mask
+
+if TYPE_CHECKING:
+    from klock.image.builder import Image
+
+__all__ = ["ImageReference", "LoadedImage", "load"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReference:
+    """`FILE[:NAME]`: the object `name` (default `image`) of the Python file `file` (absolute)."""
+
+    file: Path
+    name: str = "image"
+
+    @classmethod
+    def parse(cls, text: str, *, folder: Path) -> ImageReference:
+        """`folder` is where a relative FILE starts. Raises ImageError."""
+        file, colon, name = text.rpartition(":")
+        if not colon or "/" in name:
+            file, name = text, "image"
+        if not file or not name.isidentifier():
+            raise ImageError(f"not an image: {text!r}", hint="write FILE or FILE:NAME, such as kimage.py:image")
+        return cls(file=Path(os.path.normpath(folder.absolute() / Path(file).expanduser())), name=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedImage:
+    """`image` is the object `name` of `file`; `root` is the file's folder, where the image's relative paths start."""
+
+    image: Image
+    file: Path
+    name: str
+    root: Path
+
+    @property
+    def label(self) -> str:
+        """How messages call the image: `kimage.py`, or `kimage.py:gpu`."""
+        return self.file.name if self.name == "image" else f"{self.file.name}:{self.name}"
+
+
+def load(reference: ImageReference) -> LoadedImage:
+    """Raises ImageError when the file is missing, fails, or has no such image."""
+    file = reference.file
+    if not file.is_file():
+        hint = "write one (`klock init` does), or name another: FILE or FILE:NAME"
+        raise ImageError(f"there is no image file {_shown(file)}", hint=hint)
+    image = _image_in(_run(file), reference)
+    return LoadedImage(image=image, file=file, name=reference.name, root=file.parent)
+
+
+def _image_in(module: ModuleType, reference: ImageReference) -> Image:
+    from klock.image.builder import Image
+
+    label = _shown(reference.file)
+    found = getattr(module, reference.name, None)
+    if isinstance(found, Image):
+        return found
+    others = [name for name, value in vars(module).items() if isinstance(value, Image)]
+    hint = (
+        f"it has {'an image' if len(others) == 1 else 'images'} named {', '.join(others)}: write {label}:{others[0]}"
+        if others
+        else f"define one: {reference.name} = klock.images.Python312().pip_install([...])"
+    )
+    if not hasattr(module, reference.name):
+        raise ImageError(f"{label} has no object named {reference.name!r}", hint=hint)
+    raise ImageError(
+        f"{reference.name!r} in {label} is of type {type(found).__name__} (expected klock.Image)", hint=hint
+    )
+
+
+def _run(file: Path) -> ModuleType:
+    code = _compiled(file)
+    module = ModuleType(file.stem)
+    module.__file__ = str(file)
+    with _isolated(file, module), contextlib.redirect_stdout(sys.stderr):
+        try:
+            exec(code, module.__dict__)
+        except (Exception, SystemExit) as error:
+            raise _failure(error, file) from error
+    return module
+
+
+def _compiled(file: Path) -> CodeType:
+    try:
+        return compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = f"\n    {error.text.strip()}" if error.text else ""
+        raise ImageError(f"{_shown(file)}:{error.lineno}: {type(error).__name__}: {error.msg}{line}") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {_shown(file)}: {error}") from error
+
+
+@contextlib.contextmanager
+def _isolated(file: Path, module: ModuleType) -> Iterator[None]:
+    path, modules, no_bytecode = list(sys.path), dict(sys.modules), sys.dont_write_bytecode
+    folder = str(file.parent)
+    sys.path.insert(0, folder)
+    sys.modules[module.__name__] = module
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = no_bytecode
+        sys.path[:] = path
+        for name, loaded in list(sys.modules.items()):
+            if modules.get(name) is not loaded and (loaded is module or _is_project_module(loaded, folder)):
+                del sys.modules[name]
+                if name in modules:
+                    sys.modules[name] = modules[name]
+
+
+def _is_project_module(module: ModuleType, folder: str) -> bool:
+    """Whether a module comes from the image's folder and is no installed package and no part of klock."""
+    if module.__name__.partition(".")[0] == "klock":
+        return False
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(p and p.startswith(folder + os.sep) and f"{os.sep}site-packages{os.sep}" not in p for p in places)
+
+
+def _failure(error: BaseException, file: Path) -> ImageError:
+    """The error with the user's own line: the innermost one that is in the image's folder."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f.filename.startswith(str(file.parent) + os.sep) and not _is_klock(f.filename)]
+    frame = own[-1] if own else None
+    place = f"{_shown(Path(frame.filename))}:{frame.lineno}" if frame else _shown(file)
+    if isinstance(error, KlockError):
+        return ImageError(f"{place}: {error.message}", hint=error.hint)
+    hint = None
+    if isinstance(error, KeyError) and frames and Path(frames[-1].filename).name in ("os.py", "<frozen os>"):
+        hint = f"set the environment variable {error.args[0]}"
+    said = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, SystemExit):
+        said = f"SystemExit: the file ends the program (status {error.code})"
+    line = f"\n    {frame.line}" if frame and frame.line else ""
+    return ImageError(mask(f"{place}: {said}{line}"), hint=hint)
+
+
+def _is_klock(file: str) -> bool:
+    return file.startswith(str(Path(__file__).parents[1]) + os.sep)
+
+
+def _shown(file: Path) -> str:
+    """A path as a person would type it from here."""
+    relative = os.path.relpath(file)
+    return str(file) if relative.startswith(f"..{os.sep}..{os.sep}") else relative

@@ -1,0 +1,201 @@
+"""A project on disk: its folder, its settings, and the image it defines.
+
+Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
+
+    [tool.klock]
+    image = "kimage.py:image"                                     # FILE[:NAME], from the project's folder
+    targets = ["linux/amd64", "linux/amd64/cuda12.4"]
+    engine = "sandbox"
+    registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
+    debian-mirror = "http://deb.debian.org/debian"
+    index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one
+    ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from klock.errors import ImageError, KlockError
+from klock.image.loading import ImageReference, LoadedImage, load
+from klock.targets import Target
+
+__all__ = ["LoadedImage", "Settings", "find_root", "load_image", "load_settings", "lockfile_path"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`[tool.klock]` of `file`. `None` and empty mean that klock's default holds; no `targets` means this machine's."""
+
+    file: Path | None = None
+    image: str | None = None
+    targets: tuple[Target, ...] = ()
+    engine: str = "sandbox"
+    registry_mirrors: Mapping[str, str] = field(default_factory=dict)
+    debian_mirror: str | None = None
+    index_url: str | None = None
+    ca_bundle: Path | None = None
+
+
+_MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
+_ENGINES: Final = ("sandbox", "podman", "docker", "here")
+
+
+def find_root(start: Path) -> Path:
+    """The project that the folder `start` is in: the nearest folder upwards with a pyproject.toml, a kimage.py or a
+    .git; without any, `start` itself."""
+    start = start.absolute()
+    return next((f for f in (start, *start.parents) if any((f / mark).exists() for mark in _MARKS)), start)
+
+
+def load_settings(folder: Path) -> Settings:
+    """The settings that hold in `folder`: of the nearest pyproject.toml upwards, not looked for above the folder with
+    .git. Raises KlockError for settings that cannot be read."""
+    folder = folder.absolute()
+    for candidate in (folder, *folder.parents):
+        if (candidate / "pyproject.toml").is_file():
+            return _read_settings(candidate / "pyproject.toml")
+        if (candidate / ".git").exists():
+            break
+    return Settings()
+
+
+def load_image(spec: str | None = None, *, folder: Path | None = None) -> LoadedImage:
+    """The image `spec` names, FILE[:NAME] from `folder` (by default the current one).
+
+    Without `spec` it is the one the settings name, from the folder of their pyproject.toml, or else `kimage.py` in the
+    project's folder. Raises ImageError when there is none, and KlockError for settings that cannot be read.
+    """
+    start = folder or Path.cwd()
+    if spec is not None:
+        return load(ImageReference.parse(spec, folder=start))
+    settings = load_settings(start)
+    if settings.image is not None and settings.file is not None:
+        return load(ImageReference.parse(settings.image, folder=settings.file.parent))
+    return load(ImageReference.parse("kimage.py", folder=find_root(start)))
+
+
+def lockfile_path(loaded: LoadedImage) -> Path:
+    """`kimage.lock` beside `kimage.py`; `kimage.NAME.lock` for an object with another name than `image`."""
+    name = "" if loaded.name == "image" else f".{loaded.name}"
+    return loaded.file.with_name(f"{loaded.file.stem}{name}.lock")
+
+
+def _read_settings(pyproject: Path) -> Settings:
+    import tomllib
+
+    try:
+        document = tomllib.loads(pyproject.read_bytes().decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise KlockError(f"cannot read {pyproject}: {error}") from error
+    tool = document.get("tool", {})
+    table = tool.get("klock", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise KlockError(f"{pyproject}: tool.klock is not a table")
+    return _Reader(pyproject, table).settings()
+
+
+class _Reader:
+    """Typed values out of the table, each error with the file and the key."""
+
+    def __init__(self, file: Path, table: dict[str, Any]) -> None:
+        self._file = file
+        self._table = dict(table)
+
+    def settings(self) -> Settings:
+        settings = Settings(
+            file=self._file,
+            image=self._image(),
+            targets=tuple(self._targets()),
+            engine=self._engine(),
+            registry_mirrors=self._mirrors(),
+            debian_mirror=self._url("debian-mirror"),
+            index_url=self._url("index-url"),
+            ca_bundle=self._ca_bundle(),
+        )
+        if self._table:
+            known = "image, targets, engine, registry-mirrors, debian-mirror, index-url, ca-bundle"
+            raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
+        return settings
+
+    def _error(self, key: str, what: str, hint: str | None = None) -> KlockError:
+        return KlockError(f"{self._file}: tool.klock.{key} {what}", hint=hint)
+
+    def _text(self, key: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise self._error(key, f"is {value!r} (expected a string)")
+        if not value:
+            raise self._error(key, "is empty")
+        return value
+
+    def _optional_text(self, key: str) -> str | None:
+        value = self._table.pop(key, None)
+        return None if value is None else self._text(key, value)
+
+    def _image(self) -> str | None:
+        written = self._optional_text("image")
+        if written is not None:
+            try:
+                ImageReference.parse(written, folder=self._file.parent)
+            except ImageError as error:
+                raise self._error("image", f"is {written!r}", hint=error.hint) from error
+        return written
+
+    def _targets(self) -> list[Target]:
+        written = self._table.pop("targets", [])
+        if not isinstance(written, list):
+            raise self._error("targets", f"is {written!r} (expected a list of strings)")
+        targets: list[Target] = []
+        for index, entry in enumerate(written):
+            key = f"targets[{index}]"
+            try:
+                target = Target.parse(self._text(key, entry))
+            except KlockError as error:
+                if error.hint is None:
+                    raise
+                raise self._error(key, f"is {entry!r}: {error.message}", hint=error.hint) from error
+            if target in targets:
+                raise self._error(key, f"is {entry!r}, which is there already")
+            targets.append(target)
+        return targets
+
+    def _engine(self) -> str:
+        engine = self._optional_text("engine") or "sandbox"
+        if engine not in _ENGINES:
+            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(_ENGINES)}")
+        return engine
+
+    def _mirrors(self) -> dict[str, str]:
+        written = self._table.pop("registry-mirrors", {})
+        if not isinstance(written, dict):
+            raise self._error("registry-mirrors", f"is {written!r} (expected a table of registries and URLs)")
+        for registry, url in written.items():
+            key = f'registry-mirrors."{registry}"'
+            if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
+                raise self._error(key, "is not a registry's host", hint='write for example "docker.io"')
+            self._checked_url(key, self._text(key, url))
+        return dict(written)
+
+    def _url(self, key: str) -> str | None:
+        written = self._optional_text(key)
+        return None if written is None else self._checked_url(key, written)
+
+    def _checked_url(self, key: str, url: str) -> str:
+        if not re.match(r"(https?|file)://\S+\Z", url):
+            raise self._error(key, f"is {url!r} (expected a URL)", hint="write https://..., http://... or file:///...")
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise self._error(key, "has a user or password in it", hint="keep them in a netrc file")
+        return url
+
+    def _ca_bundle(self) -> Path | None:
+        written = self._optional_text("ca-bundle")
+        if written is None:
+            return None
+        path = self._file.parent / Path(written).expanduser()
+        if not path.is_file():
+            raise self._error("ca-bundle", f"is {written!r}: there is no such file")
+        return path
