@@ -1,0 +1,106 @@
+"""Base images: a name is resolved to digests when locking, and digests are fetched when replaying.
+
+RegistryBase --registry--.
+LayoutBase   --layout----+--> OciLock     --> the layers' blobs in the store --> the engine's unpacked base
+DebianBase   --klock.debian-> DebianLock  --> .debs in the store -> a tree made of them only --> the same
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klock.bases.mirrors import Mirrors
+from klock.bases.passwd import home_of, is_root
+from klock.engines.protocol import Engine
+from klock.errors import KlockError
+from klock.image.steps import Base, DebianBase
+from klock.lockfile.model import BaseLock, DebianLock, OciLock
+from klock.progress import Progress, Quiet
+from klock.store import Store
+from klock.targets import Target
+
+if TYPE_CHECKING:
+    from klock.project import Settings
+
+__all__ = ["fetch_base", "resolve_base"]
+
+
+def resolve_base(
+    base: Base,
+    *,
+    target: Target,
+    root: Path,
+    store: Store,
+    engine: Engine,
+    settings: Settings | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> BaseLock:
+    """Looks a base up now. Whoever has a lock already and does not want it to move does not call this.
+
+    `root` is the folder of the image's file, which layout paths are relative to. The engine is needed where a base can
+    only be described once its files are there: a Debian tree, and the home folder of a user other than root.
+    Raises FetchError, ImageError, ResolutionError or EngineError, with the builder call's place in the message.
+    """
+    mirrors, progress = Mirrors.of(settings), progress or Quiet()
+    try:
+        if isinstance(base, DebianBase):
+            from klock.debian.base import resolve_debian
+
+            return resolve_debian(
+                base, target=target, store=store, engine=engine, mirrors=mirrors, offline=offline, progress=progress
+            )
+        from klock.bases.images import resolve_image
+
+        lock = resolve_image(
+            base, target=target, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress
+        )
+        if "HOME" in dict(lock.environment):
+            return lock
+        home = "/root"
+        if not is_root(lock.user):
+            fetch_base(
+                lock, engine=engine, store=store, root=root, settings=settings, offline=offline, progress=progress
+            )
+            with engine.open(lock.id, []) as workspace:
+                home = home_of(lock.user, workspace.read("/etc/passwd") or b"")
+        return dataclasses.replace(lock, environment=(*lock.environment, ("HOME", home)))
+    except KlockError as error:
+        raise _located(error, base) from error
+
+
+def fetch_base(
+    lock: BaseLock,
+    *,
+    engine: Engine,
+    store: Store,
+    root: Path,
+    settings: Settings | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Makes `engine.has_base(lock.id)` true, with what is missing fetched by digest and verified.
+
+    Raises FetchError when upstream has it no longer, HashMismatch when what there is is not what was locked.
+    """
+    mirrors, progress = Mirrors.of(settings), progress or Quiet()
+    match lock:
+        case OciLock():
+            from klock.bases.images import fetch_image
+
+            fetch_image(
+                lock, engine=engine, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress
+            )
+        case DebianLock():
+            from klock.debian.base import fetch_debian
+
+            fetch_debian(lock, engine=engine, mirrors=mirrors, store=store, offline=offline, progress=progress)
+
+
+def _located(error: KlockError, base: Base) -> KlockError:
+    """The same error with the builder call's place before its message."""
+    if base.location is None or error.message.startswith(str(base.location)):
+        return error
+    return type(error)(f"{base.location}: {error.message}", hint=error.hint)

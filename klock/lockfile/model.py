@@ -104,7 +104,8 @@ class DebPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianLock:
-    """A base made of Debian packages. `tree` is the digest of the manifest of the tree they make."""
+    """A base made of Debian packages and nothing else. `tree` is the digest of the manifest of the tree they make: it is
+    known once they are unpacked, so `id` is made of what goes in, and `tree` verifies what came out."""
 
     suite: str
     packages: tuple[str, ...]
@@ -116,7 +117,7 @@ class DebianLock:
 
     @property
     def id(self) -> Digest:
-        return self.tree
+        return digest_of_json(["debian", self.suite, sorted(deb.sha256 for deb in self.debs)])
 
 
 BaseLock: TypeAlias = OciLock | DebianLock

@@ -1,0 +1,126 @@
+"""Credentials for registries, from where `docker login` keeps them: `$DOCKER_CONFIG/config.json` and its helpers.
+
+The format is docker's (docs.docker.com/reference/cli/docker/login, "Credential stores"). What is read here is never
+logged, never part of a message and never written.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from klock.bases.reference import DOCKER_HUB
+from klock.errors import FetchError
+
+__all__ = ["Credentials", "DockerConfig"]
+
+_HUB_KEY: Final = "https://index.docker.io/v1/"
+_HELPER: Final = re.compile(r"[A-Za-z0-9._-]+")
+_NOT_FOUND: Final = "credentials not found"
+_TOKEN_USER: Final = "<token>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """A user name and password, or an identity token (an OAuth2 refresh token). Its repr shows neither."""
+
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+
+class DockerConfig:
+    """The parsed docker config file."""
+
+    def __init__(self, content: Mapping[str, Any], *, path: Path) -> None:
+        self._content = content
+        self._path = path
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] = os.environ) -> DockerConfig:
+        """Reads the file; a missing one is an empty one. Raises FetchError for one that is not JSON."""
+        folder = environment.get("DOCKER_CONFIG")
+        path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+        try:
+            content = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            content = {}
+        except (OSError, ValueError) as error:
+            # The text of a JSON error could quote the file.
+            raise FetchError(f"cannot read the docker config {path}: {type(error).__name__}") from None
+        if not isinstance(content, dict):
+            raise FetchError(f"cannot read the docker config {path}: it is not a JSON object")
+        return cls(content, path=path)
+
+    def find(self, registry: str) -> Credentials | None:
+        """The credentials for a registry: from its own helper, else from the common one, else from the file itself."""
+        key = _HUB_KEY if registry == DOCKER_HUB else registry
+        helper = self._table("credHelpers").get(registry) or self._table("credHelpers").get(key)
+        if helper := helper or self._content.get("credsStore"):
+            found = self._from_helper(str(helper), key)
+            if found:
+                return found
+        for name, entry in self._table("auths").items():
+            if isinstance(entry, dict) and (name == key or _host(name) == registry):
+                return self._from_entry(name, entry)
+        return None
+
+    def _table(self, name: str) -> Mapping[str, Any]:
+        table = self._content.get(name)
+        return table if isinstance(table, dict) else {}
+
+    def _from_entry(self, name: str, entry: Mapping[str, Any]) -> Credentials | None:
+        username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
+        if encoded := entry.get("auth"):
+            try:
+                decoded = base64.b64decode(str(encoded), validate=True).decode()
+                username, colon, password = decoded.partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                colon = ""
+            if not colon:
+                raise FetchError(f"{self._path}: the auth of {name!r} is not base64 of user:password") from None
+        token = str(entry.get("identitytoken") or "")
+        if not (username or token):
+            # An empty entry says only that a helper has them.
+            return None
+        return Credentials(username=username, password=password.rstrip("\0"), identity_token=token)
+
+    def _from_helper(self, helper: str, key: str) -> Credentials | None:
+        program = f"docker-credential-{helper}"
+        if not _HELPER.fullmatch(helper):
+            raise FetchError(f"{self._path}: {helper!r} is not the name of a credential helper")
+        try:
+            done = subprocess.run([program, "get"], input=key.encode(), capture_output=True, timeout=60, check=False)
+        except FileNotFoundError:
+            raise FetchError(
+                f"{self._path} asks for the credential helper {program}, which is not installed",
+                hint="install it, or log in again without it",
+            ) from None
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise FetchError(f"the credential helper {program} failed: {type(error).__name__}") from None
+        if done.returncode != 0:
+            # Helpers say this on stdout; everything else they say may hold a secret.
+            if _NOT_FOUND in (done.stdout + done.stderr).decode("utf-8", "replace").lower():
+                return None
+            raise FetchError(f"the credential helper {program} failed with status {done.returncode}")
+        try:
+            answer = json.loads(done.stdout)
+            username, secret = str(answer["Username"]), str(answer["Secret"])
+        except (ValueError, KeyError, TypeError):
+            raise FetchError(f"the credential helper {program} gave an answer that is not its protocol's") from None
+        if username == _TOKEN_USER:
+            return Credentials(identity_token=secret)
+        return Credentials(username=username, password=secret) if secret else None
+
+
+def _host(name: str) -> str:
+    """Keys are written `host:port` or, by old clients, `https://host:port/v1/`."""
+    return name.removeprefix("https://").removeprefix("http://").partition("/")[0]

@@ -1,0 +1,195 @@
+"""The documents of an OCI image, read into values: index, manifest, config (OCI image-spec 1.1, and docker's schema 2).
+
+Bytes in, verified model out: what these functions return is well formed, and everything in it is addressed by digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from klock.digests import Digest, is_digest
+from klock.errors import FetchError
+from klock.lockfile.model import OciBlob
+from klock.targets import Target
+
+__all__ = [
+    "ACCEPTED_MANIFESTS",
+    "Config",
+    "Index",
+    "IndexEntry",
+    "Manifest",
+    "parse_config",
+    "parse_manifest",
+    "platform_missing",
+]
+
+_T = TypeVar("_T")
+
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+ACCEPTED_MANIFESTS: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
+
+_CONFIGS: Final = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+_LAYERS: Final = frozenset(
+    {
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.oci.image.layer.v1.tar+zstd",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexEntry:
+    """A manifest of an index and the platform it is for: `linux/arm64` and, where it has one, `/v8`."""
+
+    blob: OciBlob
+    platform: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    entries: tuple[IndexEntry, ...]
+
+    def select(self, target: Target) -> OciBlob | None:
+        """The manifest for a target's platform: the one without a variant or, for arm64, v8; else the first of it."""
+        names = [target.platform, f"{target.platform}/v8"]
+        names += [e.platform for e in self.entries if e.platform.startswith(f"{target.platform}/")]
+        by_name = {entry.platform: entry.blob for entry in reversed(self.entries)}
+        return next((by_name[name] for name in names if name in by_name), None)
+
+    @property
+    def platforms(self) -> list[str]:
+        return sorted({e.platform for e in self.entries if not e.platform.startswith("unknown/")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A single-platform image; `layers` bottom first, as compressed blobs."""
+
+    config: OciBlob
+    layers: tuple[OciBlob, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    platform: str
+    environment: tuple[tuple[str, str], ...]
+    working_dir: str
+    user: str
+    diff_ids: tuple[Digest, ...]
+
+
+def parse_manifest(content: bytes, *, media_type: str | None, name: str) -> Index | Manifest:
+    """Reads an index or a manifest; `media_type` is what the registry called it, `name` is for messages.
+
+    Raises FetchError for old formats, for artifacts that are no images, and for what is not well formed.
+    """
+    return _reading(name, lambda: _parse_manifest(_json_object(content), media_type or "", name))
+
+
+def parse_config(content: bytes, *, name: str) -> Config:
+    """Reads an image config (image-spec, config.md). Raises FetchError."""
+    return _reading(name, lambda: _parse_config(_json_object(content)))
+
+
+def platform_missing(name: str, target: Target, available: list[str]) -> FetchError:
+    return FetchError(
+        f"{name} has no image for {target.platform}",
+        hint=f"it has: {', '.join(available) or 'none that runs'}",
+    )
+
+
+def _parse_manifest(document: Mapping[str, Any], served_as: str, name: str) -> Index | Manifest:
+    served_as = served_as.partition(";")[0].strip()
+    media_type = document.get("mediaType") or (served_as if served_as in ACCEPTED_MANIFESTS else "")
+    if document.get("schemaVersion") == 1 or "manifest.v1" in str(media_type) + served_as:
+        raise FetchError(
+            f"{name} is in docker's old image format (schema 1), which has no content digests",
+            hint="push it again with a docker or podman of this decade",
+        )
+    # Both forms may leave their type out; then only one of them has `manifests` (image-spec, manifest.md, "mediaType").
+    if media_type in (OCI_INDEX, DOCKER_LIST) or (not media_type and "manifests" in document):
+        return Index(entries=tuple(_index_entry(entry) for entry in _list(document, "manifests")))
+    if media_type not in (OCI_MANIFEST, DOCKER_MANIFEST, ""):
+        raise FetchError(f"{name} is of the unknown kind {media_type!r}, not a container image")
+    config = _descriptor(document["config"])
+    if config.media_type not in _CONFIGS:
+        raise FetchError(f"{name} is an artifact ({config.media_type}), not a container image")
+    layers = _list(document, "layers")
+    for layer in layers:
+        kind = str(layer["mediaType"])
+        if "foreign" in kind or "nondistributable" in kind or layer.get("urls"):
+            raise FetchError(
+                f"{name} has a layer that its registry does not hold (a foreign layer, {kind})",
+                hint="such images cannot be locked; use a base whose layers are all in the registry",
+            )
+        if kind not in _LAYERS:
+            raise FetchError(f"{name} has a layer of the unknown kind {kind!r}")
+    return Manifest(config=config, layers=tuple(_descriptor(layer) for layer in layers))
+
+
+def _parse_config(document: Mapping[str, Any]) -> Config:
+    run = document.get("config") or {}
+    variables = [str(v).partition("=") for v in run.get("Env") or ()]
+    rootfs = document["rootfs"]
+    diff_ids = tuple(_list(rootfs, "diff_ids"))
+    if rootfs.get("type") != "layers" or not all(is_digest(d) for d in diff_ids):
+        raise ValueError("its rootfs is not a list of SHA-256 diff_ids")
+    variant = f"/{document['variant']}" if document.get("variant") else ""
+    return Config(
+        platform=f"{document['os']}/{document['architecture']}{variant}",
+        environment=tuple({name: value for name, _, value in variables if name}.items()),
+        working_dir=str(run.get("WorkingDir") or "/"),
+        user=str(run.get("User") or ""),
+        diff_ids=diff_ids,
+    )
+
+
+def _index_entry(entry: Mapping[str, Any]) -> IndexEntry:
+    platform = entry.get("platform") or {}
+    variant = f"/{platform['variant']}" if platform.get("variant") else ""
+    name = f"{platform.get('os', 'unknown')}/{platform.get('architecture', 'unknown')}{variant}"
+    return IndexEntry(blob=_descriptor(entry), platform=name)
+
+
+def _descriptor(value: Mapping[str, Any]) -> OciBlob:
+    digest, size = value["digest"], value["size"]
+    if not is_digest(digest):
+        raise ValueError(f"{digest!r} is not a SHA-256 digest")
+    if type(size) is not int or size < 0:
+        raise ValueError(f"{size!r} is not a size")
+    return OciBlob(digest=digest, size=size, media_type=str(value["mediaType"]))
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[Any]:
+    value = document[key]
+    if not isinstance(value, list):
+        raise TypeError(f"{key} is not a list")
+    return value
+
+
+def _json_object(content: bytes) -> Mapping[str, Any]:
+    document = json.loads(content)
+    if not isinstance(document, dict):
+        raise TypeError("it is not a JSON object")
+    return document
+
+
+def _reading(name: str, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except KeyError as error:
+        raise FetchError(f"{name} is damaged: {error.args[0]!r} is missing") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise FetchError(f"{name} is damaged: {error}") from error

@@ -1,0 +1,148 @@
+"""One repository of an OCI registry, read-only (OCI distribution-spec 1.1, "Pull").
+
+Tags are looked up here and nowhere else; everything after that is asked for by digest. The bytes are verified by who
+stores them (`Store.add_blob`), except a manifest's, which are needed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from klock.bases.authentication import Authentication, unauthorised
+from klock.bases.credentials import DockerConfig
+from klock.bases.mirrors import Mirrors
+from klock.bases.oci import ACCEPTED_MANIFESTS
+from klock.bases.reference import DOCKER_HUB, Reference
+from klock.bases.sources import Document
+from klock.bases.transport import Response, Transport, is_loopback
+from klock.digests import Digest, digest_of_bytes, is_digest
+from klock.errors import FetchError, HashMismatch
+from klock.lockfile.model import OciBlob
+
+__all__ = ["Repository"]
+
+_HUB_HOST: Final = "registry-1.docker.io"
+_OLD_MANIFESTS: Final = (
+    # Asked for so that an old image is named as such instead of "not found".
+    "application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1",
+    "application/vnd.docker.distribution.manifest.v1+json;q=0.1",
+)
+
+
+class Repository:
+    """Implements `ImageSource` for a reference. `name` is the full reference, for messages."""
+
+    def __init__(
+        self, reference: Reference, *, mirrors: Mirrors, transport: Transport, config: DockerConfig | None = None
+    ) -> None:
+        self.reference = reference
+        self.name = str(reference)
+        self._transport = transport
+        base, prefix = _address(reference.registry, mirrors)
+        self.repository = prefix + reference.repository
+        self._base = f"{base}/v2/{self.repository}"
+        mirrored = reference.registry in mirrors.registries
+        self._host = urlsplit(base).netloc
+        self._login = self._host if mirrored else reference.registry
+        self._authentication = Authentication(
+            transport,
+            name=self._login,
+            repository=self.repository,
+            secure=base.startswith("https:"),
+            config=config,
+        )
+
+    def root(self) -> Document:
+        """What the reference points at: an index or a manifest. Raises FetchError when there is none."""
+        document = self._manifest(self.reference.identifier)
+        if self.reference.digest and document.digest != self.reference.digest:
+            raise HashMismatch(f"{self.name}: {self._host} answered with other bytes, {document.digest}")
+        return document
+
+    def digest_now(self) -> Digest | None:
+        """The digest the reference points at, without its content where the registry allows; None when it is gone."""
+        response = self._ask("HEAD", f"/manifests/{self.reference.identifier}", ACCEPTED_MANIFESTS)
+        if response.status == 404:
+            return None
+        digest = response.headers.get("docker-content-digest")
+        return digest if response.status == 200 and is_digest(digest) else self.root().digest
+
+    def manifest(self, blob: OciBlob) -> bytes:
+        """A manifest by its digest, verified."""
+        document = self._manifest(blob.digest)
+        if document.digest != blob.digest or len(document.content) != blob.size:
+            raise HashMismatch(f"{self.name}: {self._host} answered with other bytes for manifest {blob.digest}")
+        return document.content
+
+    def blob(self, blob: OciBlob) -> Iterator[bytes]:
+        """A blob's bytes as they come, not yet verified. Raises FetchError."""
+        used: list[dict[str, str]] = [{}]
+
+        def headers() -> dict[str, str]:
+            used[0] = self._authentication.headers
+            return used[0]
+
+        def on_refusal(status: int, challenges: Sequence[str]) -> bool:
+            if status == 401 and self._authentication.answer(challenges, refused=used[0].get("Authorization")):
+                return True
+            raise self._refusal(status, f"blob {blob.digest}")
+
+        return self._transport.stream(f"{self._base}/blobs/{blob.digest}", headers, on_refusal=on_refusal)
+
+    def _manifest(self, identifier: str) -> Document:
+        response = self._ask("GET", f"/manifests/{identifier}", (*ACCEPTED_MANIFESTS, *_OLD_MANIFESTS))
+        if response.status != 200:
+            raise self._refusal(response.status, f"manifest {identifier}" if is_digest(identifier) else None)
+        digest = digest_of_bytes(response.body)
+        announced = response.headers.get("docker-content-digest")
+        if (
+            is_digest(announced)
+            and announced != digest
+            and "manifest.v1" not in response.headers.get("content-type", "")
+        ):
+            raise HashMismatch(f"{self.name}: {self._host} announced {announced} and sent {digest}")
+        return Document(content=response.body, digest=digest, media_type=response.headers.get("content-type"))
+
+    def _ask(self, method: str, path: str, accept: Sequence[str]) -> Response:
+        # Without a header, with what was got before, and once more if that has expired.
+        for _ in range(3):
+            sent = self._authentication.headers
+            response = self._transport.get(self._base + path, {**sent, "Accept": ", ".join(accept)}, method=method)
+            if response.status != 401:
+                return response
+            if not self._authentication.answer(response.challenges, refused=sent.get("Authorization")):
+                break
+        raise self._refusal(401)
+
+    def _refusal(self, status: int, what: str | None = None) -> FetchError:
+        subject = f"{self.name} ({what})" if what else self.name
+        if status in (401, 403):
+            return unauthorised(self._login, has_credentials=self._authentication.has_credentials, what=subject)
+        if status == 404:
+            return FetchError(
+                f"{subject}: {self._host} has no such image (status 404)",
+                hint=_hint_for_missing(self.reference),
+            )
+        hint = "try again later" if status in (408, 429) or status >= 500 else None
+        return FetchError(f"{subject}: {self._host} answered with status {status}", hint=hint)
+
+
+def _hint_for_missing(reference: Reference) -> str:
+    if reference.digest:
+        return "the registry may have dropped it: lock again with --upgrade-base, or use a mirror that kept it"
+    if reference.registry == DOCKER_HUB and reference.repository.startswith("library/"):
+        return "check the name and tag; images of another registry are written REGISTRY/NAME:TAG"
+    return "check the name and tag"
+
+
+def _address(registry: str, mirrors: Mirrors) -> tuple[str, str]:
+    """Where a registry is asked: scheme and host, and what a mirror puts before the repository's name."""
+    if mirror := mirrors.registries.get(registry):
+        parts = urlsplit(mirror)
+        path = parts.path.strip("/").removeprefix("v2").strip("/")
+        return f"{parts.scheme}://{parts.netloc}", f"{path}/" if path else ""
+    host = _HUB_HOST if registry == DOCKER_HUB else registry
+    name = urlsplit(f"//{registry}").hostname or ""
+    return f"{'http' if is_loopback(name) else 'https'}://{host}", ""

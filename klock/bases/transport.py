@@ -1,0 +1,201 @@
+"""HTTP as downloads need it: retries with patience, redirects that keep secrets at home, bodies that resume.
+
+What arrives here is not trusted: who asks knows a digest and compares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from klock.errors import FetchError
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+__all__ = ["Response", "Transport", "is_loopback"]
+
+_CHUNK: Final = 1 << 18
+_ATTEMPTS: Final = 5
+_BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
+_LONGEST_ANSWER: Final = 16 << 20
+_USER_AGENT: Final = "klock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A whole answer. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    challenges: tuple[str, ...]
+    body: bytes
+
+
+class Transport:
+    """Connections to any host, usable from several threads. `pause` (seconds) is the unit of waiting between tries."""
+
+    def __init__(self, *, ca_bundle: Path | None = None, pause: float = 0.5) -> None:
+        self._ca_bundle = ca_bundle
+        self._pause = pause
+        self._pools: dict[str | None, PoolManager] = {}
+
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: str = ""
+    ) -> Response:
+        """Asks and reads the whole answer, of whatever status, at most 16 MiB. Raises FetchError when there is none."""
+        response = self._open(method, url, headers or {}, body)
+        try:
+            content = response.read(_LONGEST_ANSWER + 1, decode_content=True)
+        except _errors() as error:
+            raise _unreachable(url, error) from error
+        finally:
+            response.release_conn()
+        if len(content) > _LONGEST_ANSWER:
+            raise FetchError(f"the answer from {_place(url)} is longer than {_LONGEST_ANSWER >> 20} MiB")
+        return Response(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            challenges=tuple(response.headers.getlist("WWW-Authenticate")),
+            body=content,
+        )
+
+    def stream(
+        self, url: str, headers: Callable[[], Mapping[str, str]], *, on_refusal: Callable[[int, tuple[str, ...]], bool]
+    ) -> Iterator[bytes]:
+        """The bytes of a body. A connection that breaks is taken up again where it broke.
+
+        `headers` is asked anew for each try. `on_refusal` gets a status other than 200 and its challenges, and returns
+        whether to try again, or raises.
+        """
+        received = 0
+        for attempt in range(_ATTEMPTS):
+            resume = {"Range": f"bytes={received}-"} if received else {}
+            response = self._open("GET", url, {**headers(), **resume}, "")
+            try:
+                if response.status not in (200, 206):
+                    if not on_refusal(response.status, tuple(response.headers.getlist("WWW-Authenticate"))):
+                        raise FetchError(f"{_place(url)} answered with status {response.status}")
+                    continue
+                skip = received if response.status == 200 else 0
+                for chunk in response.stream(_CHUNK, decode_content=False):
+                    new, skip = chunk[skip:], max(0, skip - len(chunk))
+                    received += len(new)
+                    if new:
+                        yield new
+                return
+            except _errors() as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise _unreachable(url, error) from error
+                time.sleep(self._pause * 2**attempt)
+            finally:
+                # An unread body would block the connection for the next request.
+                response.close()
+        raise FetchError(f"{_place(url)} refused {_ATTEMPTS} times")
+
+    def close(self) -> None:
+        """Closes all idle connections."""
+        for pool in self._pools.values():
+            pool.clear()
+
+    def _open(self, method: str, url: str, headers: Mapping[str, str], body: str) -> BaseHTTPResponse:
+        from urllib3 import Retry
+
+        # Authorization is dropped by urllib3 when a redirect leaves the host, the port or the scheme.
+        retries = Retry(
+            total=_ATTEMPTS,
+            redirect=5,
+            status_forcelist=_BUSY,
+            backoff_factor=self._pause,
+            backoff_max=20,
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        try:
+            response = self._pool(url).request(
+                method,
+                url,
+                headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
+                body=body or None,
+                retries=retries,
+                preload_content=False,
+            )
+        except _errors() as error:
+            raise _unreachable(url, error) from error
+        if url.startswith("https:") and (response.url or "").startswith("http:"):
+            response.close()
+            raise FetchError(f"{_place(url)} redirects from https to http, which is not followed")
+        return response
+
+    def _pool(self, url: str) -> PoolManager:
+        """Straight to the host, or through the proxy the environment names for it (`https_proxy`, `no_proxy`)."""
+        from urllib.request import getproxies, proxy_bypass
+
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        proxy = None if is_loopback(host) or proxy_bypass(host) else getproxies().get(parts.scheme)
+        if proxy not in self._pools:
+            self._pools[proxy] = _new_pool(proxy, self._ca_bundle)
+        return self._pools[proxy]
+
+
+def _new_pool(proxy: str | None, ca_bundle: Path | None) -> PoolManager:
+    import ssl
+
+    from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
+
+    # The default context reads the host's CA folder, or what SSL_CERT_FILE and SSL_CERT_DIR say.
+    context = ssl.create_default_context()
+    if ca_bundle is not None:
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError as error:
+            raise FetchError(f"cannot read the ca-bundle {ca_bundle}: {error.strerror or error}") from error
+    options: dict[str, Any] = {"timeout": Timeout(connect=15, read=60), "maxsize": 8, "ssl_context": context}
+    if proxy is None:
+        return PoolManager(**options)
+    parts = urlsplit(proxy)
+    credentials = f"{parts.username}:{parts.password or ''}" if parts.username else None
+    return ProxyManager(
+        proxy, proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None, **options
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine: only there plain http is used unasked."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from urllib3.exceptions import HTTPError
+
+    return (HTTPError, OSError)
+
+
+def _place(url: str) -> str:
+    """The URL without a query: blob storage signs its URLs there."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _unreachable(url: str, error: Exception) -> FetchError:
+    cause: BaseException = error
+    while isinstance(reason := getattr(cause, "reason", None) or cause.__cause__, Exception):
+        cause = reason
+    detail = str(getattr(cause, "strerror", None) or "") or type(cause).__name__
+    if getattr(cause, "verify_message", None):
+        detail = f"the TLS certificate is not trusted ({cause.verify_message})"  # type: ignore[attr-defined]
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return FetchError(
+        f"cannot reach {host}: {detail}",
+        hint="check the network, the name, and proxy settings; a private CA goes into SSL_CERT_FILE",
+    )

@@ -1,0 +1,102 @@
+"""Bases made from the Debian archive: resolved to hashed .debs when locking, made of exactly those when replaying."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from klock.bases.mirrors import Mirrors
+from klock.debian.apt_root import resolve_suite
+from klock.debian.bootstrap import bootstrap, check_host
+from klock.debian.fetch import fetch_debs
+from klock.digests import Digest
+from klock.engines.protocol import BaseLayer, Engine
+from klock.errors import FetchError, HashMismatch
+from klock.image.steps import DebianBase
+from klock.lockfile.model import DebianLock
+from klock.progress import Progress
+from klock.store import Store
+from klock.targets import Target
+
+__all__ = ["fetch_debian", "resolve_debian"]
+
+_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
+_TREES: Final = "debian-trees"
+_UNKNOWN: Final = "sha256:" + "0" * 64
+_ENVIRONMENT: Final = (
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/root"),
+)
+
+
+def resolve_debian(
+    base: DebianBase,
+    *,
+    target: Target,
+    store: Store,
+    engine: Engine,
+    mirrors: Mirrors,
+    offline: bool,
+    progress: Progress,
+) -> DebianLock:
+    """The newest packages of the suite, and the digest of the tree they make, which the engine has afterwards.
+
+    Raises ResolutionError, FetchError, EngineError.
+    """
+    if offline:
+        raise FetchError(
+            f"Debian {base.suite} cannot be resolved offline", hint="run once without --offline, or keep the lock"
+        )
+    check_host(target.architecture)
+    progress.begin(f"resolve Debian {base.suite}")
+    debs = resolve_suite(
+        base.suite,
+        base.packages,
+        architecture=target.architecture,
+        archives=mirrors.debian,
+        ca_bundle=mirrors.ca_bundle,
+    )
+    progress.done(f"{len(debs)} packages")
+    lock = DebianLock(suite=base.suite, packages=base.packages, debs=debs, tree=_UNKNOWN, environment=_ENVIRONMENT)
+    tree = _make(lock, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    return dataclasses.replace(lock, tree=tree)
+
+
+def fetch_debian(
+    lock: DebianLock, *, engine: Engine, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+) -> None:
+    """Makes the engine have the tree. Raises HashMismatch when the locked packages make another one here."""
+    tree = _make(lock, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    if tree != lock.tree:
+        raise HashMismatch(
+            f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, made {tree}",
+            hint="mmdebstrap or dpkg is of another version than where it was locked: lock again with --upgrade-base",
+        )
+
+
+def _make(
+    lock: DebianLock, *, engine: Engine, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+) -> Digest:
+    """The digest of the tree of the locked packages, made if the engine does not have it."""
+    if engine.has_base(lock.id):
+        # The manifest of a tree is megabytes; its digest is all that is asked for at each sync.
+        recorded = store.read_record(_TREES, lock.id)
+        if isinstance(recorded, str):
+            return recorded
+        tree = engine.base_manifest(lock.id).digest
+    else:
+        fetch_debs(
+            lock.debs,
+            task=f"fetch Debian {lock.suite}",
+            store=store,
+            mirrors=mirrors,
+            offline=offline,
+            progress=progress,
+        )
+        progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
+        with bootstrap(lock.suite, lock.debs, store=store) as (archive, digest):
+            manifest = engine.add_base(lock.id, [BaseLayer(path=archive, media_type=_TAR, diff_id=digest)])
+        tree = manifest.digest
+        progress.done(f"{len(manifest)} entries")
+    store.write_record(_TREES, lock.id, tree)
+    return tree

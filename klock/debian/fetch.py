@@ -1,0 +1,55 @@
+"""Brings locked .debs into the store, each verified by size and SHA-256 on the way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+
+from klock.bases.downloads import Wanted, download
+from klock.bases.mirrors import Mirrors
+from klock.bases.transport import Transport
+from klock.debian.archive import url_of
+from klock.errors import FetchError
+from klock.lockfile.model import DebPackage
+from klock.progress import Progress
+from klock.store import Store
+
+__all__ = ["digest_of", "fetch_debs"]
+
+
+def digest_of(deb: DebPackage) -> str:
+    return f"sha256:{deb.sha256}"
+
+
+def fetch_debs(
+    debs: Sequence[DebPackage], *, task: str, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+) -> None:
+    """Raises FetchError, with the way out for a .deb that its archive has dropped; HashMismatch for other bytes."""
+    transport = Transport(ca_bundle=mirrors.ca_bundle)
+    wanted = [
+        Wanted(
+            digest=digest_of(deb),
+            size=deb.size,
+            name=f"{deb.name} {deb.version}",
+            open=functools.partial(_open, transport, deb, url_of(deb, mirrors.debian)),
+        )
+        for deb in debs
+    ]
+    try:
+        download(wanted, task=task, store=store, offline=offline, progress=progress)
+    finally:
+        transport.close()
+
+
+def _open(transport: Transport, deb: DebPackage, url: str) -> Iterator[bytes]:
+    def on_refusal(status: int, challenges: tuple[str, ...]) -> bool:
+        if status in (404, 410):
+            raise FetchError(
+                f"the archive no longer has {deb.name} {deb.version} ({url}): a newer version has taken its place, and "
+                "this store does not hold it",
+                hint="lock again (--upgrade-base for a base), take it from a store or vault that has it, or set "
+                "debian-mirror to a snapshot such as http://snapshot.debian.org/archive/debian/DATE",
+            )
+        raise FetchError(f"{url} answered with status {status}", hint="try again later, or set debian-mirror")
+
+    return transport.stream(url, lambda: {}, on_refusal=on_refusal)
