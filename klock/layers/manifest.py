@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -114,17 +114,30 @@ class Manifest(Mapping[str, Entry]):
         except ValueError as error:
             raise StoreError(f"a damaged manifest in the store: {error}") from error
 
+    def without_links(self) -> Manifest:
+        """The same tree with every hard link written as the file that it is."""
+        links = [e for e in self._entries.values() if e.kind is Kind.HARDLINK and e.target in self._entries]
+        if not links:
+            return self
+        files = {e.path: replace(self._entries[e.target], path=e.path) for e in links if e.target is not None}
+        return Manifest({**self._entries, **files}.values())
+
     def apply(self, layer: Manifest) -> Manifest:
-        """The tree that is seen when `layer` lies over this one: its whiteouts remove, its other entries replace."""
-        entries = dict(self._entries)
-        for path, entry in layer.items():
+        """The tree that is seen when `layer` lies over this one: its whiteouts remove, its other entries replace.
+
+        The result has no hard links: overlayfs cuts them when a layer changes one of the names, so only the files they
+        stand for can be said of a tree. An observed tree has none either.
+        """
+        entries = dict(self.without_links()._entries)
+        for path, entry in layer.without_links().items():
             old = entries.get(path)
-            if entry.kind is Kind.WHITEOUT or (old and old.kind is Kind.FOLDER and entry.kind is not Kind.FOLDER):
-                entries.pop(path, None)
+            if old and old.kind is Kind.FOLDER and entry.kind is not Kind.FOLDER:
                 below = path + "/"
                 for other in [p for p in entries if p.startswith(below)]:
                     del entries[other]
-            if entry.kind is not Kind.WHITEOUT:
+            if entry.kind is Kind.WHITEOUT:
+                entries.pop(path, None)
+            else:
                 entries[path] = entry
         return Manifest(entries.values())
 

@@ -1,0 +1,362 @@
+"""Runs commands in a mounted tree with bubblewrap, inside a namespace process.
+
+bubblewrap (bwrap(1)) changes the root, provides /dev and /proc, takes away rights and starts the command. The other
+namespaces are made here, once, so that a command and its services share them. The first bubblewrap is process 1 of the
+process namespace. That matters twice: when it ends the kernel ends all others, and a Ctrl-C on the terminal, which reaches
+every process of the foreground, cannot kill it, only the command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from klock.engines.protocol import Command, Network
+from klock.engines.sandbox import linux
+from klock.engines.sandbox.namespace import identity_map
+from klock.engines.sandbox.overlay import Area, WritableLayer, make_mount_point, resolve
+from klock.engines.sandbox.users import User, find_user
+from klock.errors import EngineError
+
+__all__ = ["NOT_FOUND", "Sandbox", "Started", "find_bubblewrap"]
+
+NOT_FOUND: Final = 127
+"""The exit status of a command that does not exist, as shells have it."""
+
+_HOSTNAME: Final = "klock"
+_CA_BUNDLE: Final = "run/klock/ca.pem"
+_CA_VARIABLES: Final = (
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+)
+_CAPABILITIES: Final = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+"""What package managers and daemons need; what only a real root could use, or could use against the host, is not here."""
+
+_READ_ONLY_PROC: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger")
+"""Settings of the whole machine. As root klock maps ids unchanged, so the sandbox's root owns these files too: the kernel
+would let it write them without any capability."""
+
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP_AND_RUNNING: Final = 0x41
+
+
+def find_bubblewrap() -> str:
+    import shutil
+
+    program = shutil.which("bwrap")
+    if program is None:
+        raise EngineError("bubblewrap (bwrap) is not installed", hint="install it with: apt-get install bubblewrap")
+    return program
+
+
+@dataclass(slots=True)
+class Started:
+    """A bubblewrap process and the pipe on which it reports its command."""
+
+    pid: int
+    reports: int
+    go: int | None = None
+
+    def release(self) -> None:
+        """Lets a command that was started `held` begin."""
+        if self.go is not None:
+            os.close(self.go)
+            self.go = None
+
+    def wait(self) -> int:
+        """The command's exit status. Raises EngineError when bubblewrap could not start it."""
+        _, status = os.waitpid(self.pid, 0)
+        reported = bytearray()
+        while chunk := os.read(self.reports, 4096):
+            reported += chunk
+        for line in reported.splitlines():
+            if isinstance(status_of := json.loads(line).get("exit-code"), int):
+                return status_of
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            return 128 - code
+        raise EngineError(
+            f"bubblewrap could not start the command (status {code}); its own message is in the command's output",
+            hint="in a container, klock needs one that may mount /proc: --security-opt systempaths=unconfined",
+        )
+
+    def is_over(self, seconds: float) -> bool:
+        """Waits until the command ended, at most `seconds`."""
+        descriptor = os.pidfd_open(self.pid)
+        try:
+            return bool(select.select([descriptor], [], [], seconds)[0])
+        finally:
+            os.close(descriptor)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def command_pid(self) -> int | None:
+        """The process id of the command as seen from here; None before it was started."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
+        except OSError:
+            return None
+        # When the first bubblewrap is process 1 it also inherits orphans; its own child is the oldest.
+        return min(map(int, children), default=None)
+
+
+class Sandbox:
+    """A mounted tree made ready for commands. Made once in a namespace process; all its commands see each other."""
+
+    def __init__(
+        self,
+        area: Area,
+        writable: WritableLayer,
+        commands: Sequence[Command],
+        *,
+        ca_bundle: Path | None,
+        system_files: bool,
+        joined: bool = False,
+    ) -> None:
+        """`commands`: those to be started; the network is the first one's.
+
+        `system_files`: the host's /sys is to be seen, read-only. Steps of an image do without: it differs by machine.
+        `joined`: another process made the area ready already, for commands that still run.
+        """
+        self._bubblewrap = find_bubblewrap()
+        self._root = area.merged
+        self._shared_memory = area.shared_memory
+        self._network = commands[0].network
+        self._system_files = system_files
+        self._made: list[str] = []
+        self._configuration = area.path
+        if not joined:
+            self._mount_temporary(writable)
+            self._write_network_files()
+        self._ca_variables = self._provide_ca_bundle(ca_bundle)
+        self._users = {command.user: find_user(self._root, command.user) for command in commands}
+        # Before the process namespace is entered, or a helper for this would become its process 1.
+        self._user_namespaces = {user: _namespace_owned_by(user) for user in set(self._users.values()) if user.uid}
+        self._enter_namespaces()
+
+    def _mount_temporary(self, writable: WritableLayer) -> None:
+        flags = linux.MS_NOSUID | linux.MS_NODEV
+        linux.mount("tmpfs", self._mount_point("/run", is_folder=True), "tmpfs", flags=flags, options="mode=0755")
+        # On disk and not in memory: builds unpack gigabytes there.
+        linux.mount(str(writable.tmp), self._mount_point("/tmp", is_folder=True), None, flags=linux.MS_BIND)
+
+    def _provide_ca_bundle(self, ca_bundle: Path | None) -> dict[str, str]:
+        if ca_bundle is None or self._network is not Network.HOST:
+            return {}
+        inside = resolve(self._root, _CA_BUNDLE)
+        os.makedirs(os.path.dirname(inside), exist_ok=True)
+        Path(inside).write_bytes(ca_bundle.read_bytes())
+        return dict.fromkeys(_CA_VARIABLES, f"/{_CA_BUNDLE}")
+
+    def _write_network_files(self) -> None:
+        hosts = f"127.0.0.1 localhost {_HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n".encode()
+        resolver = b""
+        if self._network is Network.HOST:
+            hosts += _content("/etc/hosts")
+            resolver = _content("/etc/resolv.conf")
+        for name, content in (("hosts", hosts), ("resolv.conf", resolver)):
+            Path(f"{self._configuration}/{name}").write_bytes(content)
+
+    def _enter_namespaces(self) -> None:
+        flags = linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
+        linux.unshare(flags | (linux.CLONE_NEWNET if self._network is Network.NONE else 0))
+        socket.sethostname(_HOSTNAME)
+        if self._network is Network.NONE:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+                fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_AND_RUNNING))
+
+    def _mount_point(self, target: str, *, is_folder: bool) -> str:
+        """Where in the tree something is to be mounted. What has to be made for it is removed by `close`."""
+        path = resolve(self._root, target)
+        missing = path
+        above = os.path.dirname(path)
+        while not os.path.lexists(above):
+            missing, above = above, os.path.dirname(above)
+        if not os.path.lexists(missing):
+            make_mount_point(path, is_folder=is_folder)
+            self._made.append(missing)
+        return path
+
+    def close(self) -> None:
+        """Removes the mount points that had to be made in the tree."""
+        import shutil
+
+        for path in self._made:
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    # -- commands
+
+    def start(
+        self, command: Command, *, stdio: tuple[int, int, int], own_session: bool, held: bool = False
+    ) -> Started | None:
+        """Starts a command; None (and a line on its stderr) when the tree has no such program.
+
+        The first command started is process 1's child: when it ends, all others end. `held`: it waits for `release`.
+        """
+        self._make_working_dir(command.working_dir)
+        if not self._finds_program(command):
+            os.write(stdio[2], b"klock: no such program: " + os.fsencode(command.argv[0]) + b"\n")
+            return None
+        user = self._users[command.user]
+        reports, report_end = os.pipe()
+        wait_go, go = os.pipe() if held else (None, None)
+        arguments = [*self._arguments(command, user), "--json-status-fd", str(report_end)]
+        passed = [report_end]
+        if wait_go is not None:
+            arguments += ["--block-fd", str(wait_go)]
+            passed.append(wait_go)
+        # Not on the command line: everybody may read that, and variables can be secrets.
+        arguments_file = os.memfd_create("arguments")
+        os.write(arguments_file, b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+        os.lseek(arguments_file, 0, os.SEEK_SET)
+        passed.append(arguments_file)
+        pid = os.fork()
+        if pid == 0:
+            argv = [self._bubblewrap, "--args", str(arguments_file), "--", *command.argv]
+            self._become(argv, user, stdio, passed, own_session=own_session)
+        for descriptor in passed:
+            os.close(descriptor)
+        return Started(pid=pid, reports=reports, go=go)
+
+    def _become(
+        self, argv: list[str], user: User, stdio: tuple[int, int, int], passed: Sequence[int], *, own_session: bool
+    ) -> None:
+        """What the forked child does; never returns."""
+        try:
+            linux.die_with_parent(os.getppid())
+            if own_session:
+                os.setsid()
+            for number, descriptor in enumerate(stdio):
+                os.dup2(descriptor, number)
+            for descriptor in (*passed, *self._user_namespaces.values()):
+                os.set_inheritable(descriptor, True)
+            if user.uid != 0:
+                # Only this side owns the process namespace, so bubblewrap could not mount it for an ordinary user.
+                linux.mount(
+                    "proc", f"{self._root}/proc", "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+                )
+            os.setgroups(user.groups)
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+            for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(ignored_by_python, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execv(argv[0], argv)
+        except OSError as error:
+            os.write(2, f"klock: cannot start {argv[0]}: {error}\n".encode())
+        finally:
+            os._exit(1)
+
+    def _arguments(self, command: Command, user: User) -> Iterator[str]:
+        yield from ("--bind", self._root, "/")
+        yield from ("--dev", "/dev", "--bind", self._shared_memory, "/dev/shm")
+        if user.uid == 0:
+            yield from ("--proc", "/proc")
+            for name in _READ_ONLY_PROC:
+                yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
+        if self._system_files:
+            yield from ("--ro-bind-try", "/sys", "/sys")
+        for name in ("hosts", "resolv.conf"):
+            yield from ("--ro-bind", f"{self._configuration}/{name}", self._inside(f"/etc/{name}", is_folder=False))
+        for mount in command.mounts:
+            kind = "--ro-bind" if mount.read_only else "--bind"
+            yield from (kind, str(mount.source), self._inside(mount.target, is_folder=mount.source.is_dir()))
+        yield from ("--die-with-parent", "--cap-drop", "ALL", "--clearenv")
+        if user.uid != 0:
+            yield from ("--userns", str(self._user_namespaces[user]), "--uid", str(user.uid), "--gid", str(user.gid))
+        else:
+            for capability in _CAPABILITIES:
+                yield from ("--cap-add", capability)
+        for name, value in {**self._ca_variables, **command.environment}.items():
+            yield from ("--setenv", name, value)
+        yield from ("--chdir", command.working_dir)
+
+    def _inside(self, target: str, *, is_folder: bool) -> str:
+        return self._mount_point(target, is_folder=is_folder).removeprefix(self._root)
+
+    def _make_working_dir(self, path: str) -> None:
+        os.makedirs(resolve(self._root, path), mode=0o755, exist_ok=True)
+
+    def _finds_program(self, command: Command) -> bool:
+        name = command.argv[0]
+        if "/" in name:
+            candidates = [name if name.startswith("/") else f"{command.working_dir}/{name}"]
+        else:
+            candidates = [f"{folder}/{name}" for folder in command.environment.get("PATH", "").split(":") if folder]
+        mounted = tuple(mount.target for mount in command.mounts)
+        return any(_is_program(resolve(self._root, path)) or path.startswith(mounted) for path in candidates)
+
+
+def _is_program(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def _namespace_owned_by(user: User) -> int:
+    """A user namespace, with all ids as they are, in which the processes of `user` may do what bubblewrap has to do."""
+    ready, say_ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            linux.die_with_parent(os.getppid())
+            os.setgroups([])
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+            linux.set_dumpable()
+            linux.unshare(linux.CLONE_NEWUSER)
+            os.write(say_ready, b"!")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(say_ready)
+    try:
+        if not os.read(ready, 1):
+            raise EngineError(f"cannot make a user namespace for the user {user.uid} of the environment")
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{child}/{kind}_map").write_text(identity_map(kind), "ascii")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -1,0 +1,189 @@
+"""The embedded engine: no daemon and no root, only overlayfs in a user namespace and bubblewrap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from klock.digests import Digest, hex_of
+from klock.engines.protocol import BaseLayer, Workspace
+from klock.engines.sandbox.commands import find_bubblewrap
+from klock.engines.sandbox.environment import SandboxEnvironment
+from klock.engines.sandbox.namespace import in_namespace
+from klock.engines.sandbox.overlay import Area, WritableLayer
+from klock.engines.sandbox.scratch import bytes_of, remove_abandoned, remove_trees, scratch_folder
+from klock.engines.sandbox.trees import Trees
+from klock.engines.sandbox.workspace import SandboxWorkspace
+from klock.errors import EngineError
+from klock.layers.manifest import Manifest
+from klock.layers.scan import manifest_of_tree
+from klock.layers.unpack import unpack
+from klock.store import Store
+
+__all__ = ["SandboxEngine"]
+
+
+class SandboxEngine:
+    """`klock.engines.protocol.Engine` on this machine's kernel.
+
+    Several klock processes may use one store at once; what they keep appears by one rename each.
+    """
+
+    name = "sandbox"
+
+    def __init__(self, store: Store, *, ca_bundle: Path | None = None) -> None:
+        """`ca_bundle`: certificates that commands with the host's network trust; by default those of SSL_CERT_FILE."""
+        self._store = store
+        self._trees = Trees(store)
+        configured = os.environ.get("SSL_CERT_FILE")
+        self._ca_bundle = ca_bundle or (Path(configured) if configured and Path(configured).is_file() else None)
+
+    def check(self) -> None:
+        """Raises EngineError when bubblewrap, user namespaces, a range of ids or a usable overlayfs is missing."""
+        find_bubblewrap()
+        with scratch_folder(self._store) as folder:
+            in_namespace(lambda: self._probe(folder))
+
+    def _probe(self, folder: Path) -> None:
+        writable = WritableLayer.create(folder)
+        (folder / "lower").mkdir()
+        Area.create(self._area()).mount_to_write([folder / "lower"], writable)
+
+    # -- bases and layers
+
+    def has_base(self, base: str) -> bool:
+        return self._trees.has_base(base)
+
+    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+        """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
+        with self._store.lock(f"base-{hex_of(base)}"):
+            if not self.has_base(base):
+                diff_ids = [self._add_diff(layer) for layer in layers]
+                self._describe_base(base, diff_ids)
+        return self.base_manifest(base)
+
+    def base_manifest(self, base: str) -> Manifest:
+        return self._trees.base_manifest(base)
+
+    def has_layer(self, layer: Digest) -> bool:
+        return self._trees.layer(layer).exists()
+
+    def layer_manifest(self, layer: Digest) -> Manifest | None:
+        return self._trees.layer_manifest(layer) if self.has_layer(layer) else None
+
+    def _add_diff(self, layer: BaseLayer) -> Digest:
+        if layer.diff_id and self._trees.diff(layer.diff_id).exists():
+            return layer.diff_id
+        with scratch_folder(self._store) as folder:
+            root = folder / "diff" / "root"
+            root.mkdir(parents=True)
+            root.chmod(0o755)
+
+            def task() -> Digest:
+                with open(layer.path, "rb") as archive:
+                    _preload()
+                    os.chroot(root)
+                    os.chdir("/")
+                    return unpack(archive, media_type=layer.media_type, diff_id=layer.diff_id, source=layer.path.name)
+
+            diff_id = in_namespace(task)
+            self._trees.keep(folder / "diff", self._trees.diff(diff_id))
+        return diff_id
+
+    def _describe_base(self, base: str, diff_ids: Sequence[Digest]) -> None:
+        diffs = [self._trees.diff(diff_id) / "root" for diff_id in diff_ids]
+        with scratch_folder(self._store) as folder:
+            made = folder / "base"
+            made.mkdir()
+
+            def task() -> None:
+                lower = Area.create(self._area()).mount_to_read(diffs)
+                (made / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower)).to_bytes())
+
+            in_namespace(task)
+            (made / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
+            self._trees.keep(made, self._trees.base(base))
+
+    # -- places to work
+
+    @contextmanager
+    def open(self, base: str, layers: Sequence[Digest]) -> Iterator[Workspace]:
+        """A workspace over a base and layers that are all here. Raises StoreError when they are not."""
+        with scratch_folder(self._store) as folder:
+            yield SandboxWorkspace(
+                trees=self._trees,
+                area=Path(self._area()),
+                folder=folder,
+                base=base,
+                layers=layers,
+                ca_bundle=self._ca_bundle,
+            )
+
+    def environment(self, name: str) -> SandboxEnvironment:
+        return SandboxEnvironment(
+            name, store=self._store, trees=self._trees, area=Path(self._area()), ca_bundle=self._ca_bundle
+        )
+
+    def _area(self) -> str:
+        """The folder below which namespace processes mount, each for itself."""
+        path = self._store.root / "mnt"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(path)
+
+    # -- pruning
+
+    def remove_all(self, *, keep: Sequence[str] = ()) -> int:
+        """Removes what `keep` does not name (base ids, layer digests, names of environments); returns the bytes freed.
+
+        What a kept environment is made of is kept too, and so is an environment in which a command runs.
+        """
+        wanted = set(keep)
+        removed: list[Path] = []
+        for folder in _folders(self._store.root / "environments"):
+            environment = self.environment(folder.name)
+            if folder.name in wanted or environment.is_in_use:
+                wanted.update(environment.parts)
+            else:
+                removed.append(folder)
+        trees = _folders(self._store.root / "trees")
+        names = {
+            digest: f"{kind}-{hex_of(digest)}"
+            for digest in wanted
+            if digest.startswith("sha256:")
+            for kind in ("base",)
+        }
+        bases = [digest for digest, name in names.items() if any(tree.name == name for tree in trees)]
+        kept = {self._trees.base(base).name for base in bases}
+        kept |= {self._trees.diff(diff_id).name for diff_id in self._trees.diffs_of_bases(bases)}
+        kept |= {self._trees.layer(digest).name for digest in wanted if digest.startswith("sha256:")}
+        removed += [tree for tree in trees if tree.name not in kept]
+        if not removed:
+            return 0
+        freed = in_namespace(lambda: sum(bytes_of(folder) for folder in removed))
+        remove_trees(removed)
+        remove_abandoned(self._store)
+        return freed
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(found for found in folder.iterdir() if found.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _preload() -> None:
+    """Imports what `unpack` may need; afterwards the root is another one, in which Python finds nothing of its own."""
+    import contextlib
+    import encodings.idna
+    import tarfile
+
+    assert encodings.idna and tarfile
+    with contextlib.suppress(ImportError):
+        import zstandard
+
+        assert zstandard
+    # Fills the caches behind the first warning or error text.
+    EngineError("")

@@ -1,0 +1,95 @@
+"""The few Linux system calls that Python 3.11 does not offer, each raising OSError as `os` functions do."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from typing import Final
+
+__all__ = [
+    "CLONE_NEWCGROUP",
+    "CLONE_NEWIPC",
+    "CLONE_NEWNET",
+    "CLONE_NEWNS",
+    "CLONE_NEWPID",
+    "CLONE_NEWUSER",
+    "CLONE_NEWUTS",
+    "MS_BIND",
+    "MS_NODEV",
+    "MS_NOEXEC",
+    "MS_NOSUID",
+    "MS_RDONLY",
+    "die_with_parent",
+    "mount",
+    "set_dumpable",
+    "setns",
+    "sync_file_system",
+    "unshare",
+]
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+
+MS_RDONLY: Final = 0x1
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_BIND: Final = 0x1000
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_SIGKILL: Final = 9
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, path: str | None = None) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def unshare(flags: int) -> None:
+    _checked(_libc().unshare(flags))
+
+
+def setns(descriptor: int, kind: int) -> None:
+    _checked(_libc().setns(descriptor, kind))
+
+
+def mount(source: str, target: str, kind: str | None, *, flags: int = 0, options: str = "") -> None:
+    """mount(2). `options` must stay below a page (4096 bytes)."""
+    if len(options) >= 4096:
+        raise OSError(36, "too many layers for one mount", target)
+    arguments = (os.fsencode(source), os.fsencode(target), kind and kind.encode(), ctypes.c_ulong(flags))
+    _checked(_libc().mount(*arguments, options.encode()), target)
+
+
+def die_with_parent(parent: int) -> None:
+    """Has the kernel kill this process when its parent, of process id `parent`, is gone. Lost when credentials change."""
+    _checked(_libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def set_dumpable() -> None:
+    """Lets this process's files in /proc belong to it again after it changed its ids, so that its maps can be written."""
+    _checked(_libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
+
+
+def sync_file_system(path: str) -> None:
+    """Brings all that was written to the file system of `path` to the disk: one call for a tree of many files."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _checked(_libc().syncfs(descriptor))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,83 @@
+"""The unpacked layers and bases of the store: folders under `trees/`, each made whole in a scratch folder and renamed.
+
+trees/diff-<hex>/root        one archive of a base image, unpacked as it is; shared by bases
+trees/base-<hex>/            `diffs` (the archives of a base, the lowest first) and `manifest` (all it shows)
+trees/layer-<hex>/root       the layer of a step in canonical form, and `manifest`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from klock.digests import Digest, hex_of
+from klock.engines.sandbox import linux
+from klock.errors import StoreError
+from klock.layers.manifest import Manifest
+from klock.store import Store
+
+__all__ = ["Trees"]
+
+
+class Trees:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def diff(self, diff_id: Digest) -> Path:
+        return self._store.tree_path(f"diff-{hex_of(diff_id)}")
+
+    def base(self, base: str) -> Path:
+        return self._store.tree_path(f"base-{hex_of(base)}")
+
+    def layer(self, layer: Digest) -> Path:
+        return self._store.tree_path(f"layer-{hex_of(layer)}")
+
+    def has_base(self, base: str) -> bool:
+        try:
+            return all(self.diff(diff_id).exists() for diff_id in self._diffs(base))
+        except FileNotFoundError:
+            return False
+
+    def base_manifest(self, base: str) -> Manifest:
+        return self._manifest(self.base(base), f"the base {base}")
+
+    def layer_manifest(self, layer: Digest) -> Manifest:
+        return self._manifest(self.layer(layer), f"the layer {layer}")
+
+    def stack(self, base: str, layers: Sequence[Digest]) -> list[Path]:
+        """The folders to mount for a base and layers over it, the lowest first. Raises StoreError when one is not here."""
+        try:
+            folders = [self.diff(diff_id) for diff_id in self._diffs(base)]
+        except FileNotFoundError:
+            raise StoreError(f"the base {base} is not in the store", hint="run klock sync") from None
+        folders += [self.layer(layer) for layer in layers]
+        for folder in folders:
+            if not folder.exists():
+                raise StoreError(f"{folder.name} is not in the store", hint="run klock sync")
+        return [folder / "root" for folder in folders]
+
+    def keep(self, made: Path, final: Path) -> None:
+        """Renames a whole folder to its name. One that is there already is as good and stays."""
+        # Others must not reach the setuid programs of an image through the store.
+        final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        linux.sync_file_system(str(made))
+        with contextlib.suppress(FileExistsError):
+            try:
+                os.rename(made, final)
+            except OSError:
+                if not final.exists():
+                    raise
+
+    def diffs_of_bases(self, bases: Sequence[str]) -> set[Digest]:
+        return {diff_id for base in bases for diff_id in self._diffs(base)}
+
+    def _diffs(self, base: str) -> list[Digest]:
+        return (self.base(base) / "diffs").read_text("ascii").split()
+
+    def _manifest(self, folder: Path, what: str) -> Manifest:
+        try:
+            return Manifest.from_bytes((folder / "manifest").read_bytes())
+        except FileNotFoundError:
+            raise StoreError(f"{what} is not in the store", hint="run klock sync") from None

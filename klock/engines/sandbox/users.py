@@ -1,0 +1,65 @@
+"""The user a command runs as, looked up in the environment's own files: passwd(5), group(5), OCI image-spec `config.User`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from klock.engines.sandbox.overlay import resolve
+from klock.errors import ImageError
+
+__all__ = ["User", "find_user"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+def find_user(root: str, text: str) -> User:
+    """Reads `name`, `uid`, `name:group` or `uid:gid` against the tree at `root`; "" is root. Raises ImageError.
+
+    As Docker does: a numeric user needs no entry (its group is 0 then), and a group that is given is the only one.
+    """
+    name, _, group = text.partition(":")
+    name = name or "0"
+    known = next((f for f in _fields(root, "/etc/passwd", 4) if name in (f[0], f[2])), None)
+    if known:
+        uid, gid = int(known[2]), int(known[3])
+    elif name.isdigit():
+        uid, gid = int(name), 0
+    elif name == "root":
+        uid, gid = 0, 0
+    else:
+        raise ImageError(
+            f"the environment has no user {name!r} in its /etc/passwd", hint="name another user in the base image"
+        )
+    if group:
+        return User(uid=uid, gid=_find_group(root, group))
+    members = [f for f in _fields(root, "/etc/group", 4) if known and known[0] in f[3].split(",")]
+    return User(uid=uid, gid=gid, groups=tuple(sorted({int(f[2]) for f in members} - {gid})))
+
+
+def _find_group(root: str, group: str) -> int:
+    for fields in _fields(root, "/etc/group", 3):
+        if group in (fields[0], fields[2]):
+            return int(fields[2])
+    if group.isdigit():
+        return int(group)
+    raise ImageError(
+        f"the environment has no group {group!r} in its /etc/group", hint="name another group in the base image"
+    )
+
+
+def _fields(root: str, path: str, least: int) -> Iterator[list[str]]:
+    try:
+        with open(resolve(root, path), encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split(":")
+        if len(fields) >= least and fields[2].isdigit() and (path != "/etc/passwd" or fields[3].isdigit()):
+            yield fields

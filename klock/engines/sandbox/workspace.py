@@ -1,0 +1,136 @@
+"""A workspace: a base and layers with a writable layer on top, in which one step of an image is made or replayed.
+
+Only folders on disk outlive a call. Every call enters a namespace of its own and mounts anew (about 20 ms).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from klock.digests import Digest
+from klock.engines.protocol import Command, Completed, Layer, Mount, PlacedFile
+from klock.engines.sandbox.commands import NOT_FOUND, Sandbox
+from klock.engines.sandbox.namespace import NamespaceProcess, in_namespace
+from klock.engines.sandbox.overlay import Area, WritableLayer
+from klock.engines.sandbox.placing import place
+from klock.engines.sandbox.trees import Trees
+from klock.layers.canonical import canonicalise
+from klock.layers.manifest import Manifest
+
+__all__ = ["SandboxWorkspace"]
+
+T = TypeVar("T")
+
+_KEPT_OUTPUT: Final = 64 << 10
+_CHUNK: Final = 1 << 16
+
+
+class SandboxWorkspace:
+    def __init__(
+        self, *, trees: Trees, area: Path, folder: Path, base: str, layers: Sequence[Digest], ca_bundle: Path | None
+    ) -> None:
+        self._trees = trees
+        self._area = str(area)
+        self._folder = folder
+        self._stack = trees.stack(base, layers)
+        self._ca_bundle = ca_bundle
+        self._snapshots = 0
+        self._writable = self._fresh_layer()
+
+    def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
+        """Runs a command to its end; see `klock.engines.protocol.Workspace`."""
+        status, output = self._run(command, None, on_output)
+        assert status is not None
+        return Completed(status=status, output=output)
+
+    def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
+        """Starts a command and stops it after `seconds`; None when it was alive until then."""
+        status, output = self._run(command, seconds, None)
+        return None if status is None else Completed(status=status, output=output)
+
+    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+        """Writes files below `destination`; see `klock.engines.protocol.Workspace`."""
+        in_namespace(lambda: place(self._mounted().merged, files, destination))
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of the file at an absolute path; None when there is no file."""
+
+        def task() -> bytes | None:
+            os.chroot(self._mounted().merged)
+            try:
+                return Path(path).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
+        return in_namespace(task)
+
+    def snapshot(self) -> Layer:
+        """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
+        made = self._writable.folder / "layer"
+        made.mkdir(mode=0o700)
+
+        def task() -> bytes:
+            lower = Area.create(self._area).mount_to_read(self._stack)
+            manifest = canonicalise(os.fsencode(self._writable.upper), os.fsencode(lower)).to_bytes()
+            self._writable.upper.chmod(0o755)
+            self._writable.upper.rename(made / "root")
+            (made / "manifest").write_bytes(manifest)
+            return manifest
+
+        manifest = Manifest.from_bytes(in_namespace(task))
+        layer = Layer(digest=manifest.digest, manifest=manifest)
+        self._trees.keep(made, self._trees.layer(layer.digest))
+        self._stack.append(self._trees.layer(layer.digest) / "root")
+        self._writable = self._fresh_layer()
+        return layer
+
+    def _fresh_layer(self) -> WritableLayer:
+        self._snapshots += 1
+        folder = self._folder / str(self._snapshots)
+        folder.mkdir(mode=0o700)
+        return WritableLayer.create(folder)
+
+    def _mounted(self, mounts: Sequence[Mount] = ()) -> Area:
+        area = Area.create(self._area)
+        area.mount_to_write(self._stack, self._writable, mounts=mounts)
+        return area
+
+    def _run(
+        self, command: Command, seconds: float | None, on_output: Callable[[bytes], None] | None
+    ) -> tuple[int | None, bytes]:
+        output, output_end = os.pipe()
+
+        def task() -> int | None:
+            area = self._mounted(command.mounts)
+            sandbox = Sandbox(area, self._writable, [command], ca_bundle=self._ca_bundle, system_files=False)
+            try:
+                nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)
+                if started is None:
+                    return NOT_FOUND
+                if seconds is not None and not started.is_over(seconds):
+                    started.kill()
+                    return None
+                return started.wait()
+            finally:
+                sandbox.close()
+
+        try:
+            with NamespaceProcess(task) as process:
+                os.close(output_end)
+                kept = _read_to_end(output, on_output)
+                return process.result(), kept
+        finally:
+            os.close(output)
+
+
+def _read_to_end(descriptor: int, on_output: Callable[[bytes], None] | None) -> bytes:
+    kept = b""
+    while chunk := os.read(descriptor, _CHUNK):
+        kept = (kept + chunk)[-_KEPT_OUTPUT:]
+        if on_output:
+            on_output(chunk)
+    return kept

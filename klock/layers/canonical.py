@@ -1,0 +1,179 @@
+"""Turns an overlay's upper folder into a layer in canonical form: only what changed, equal whenever the change is equal.
+
+What the folder holds depends on how a command went about its work: a file that was opened for writing and not changed, a
+folder removed and made again, a log. The canonical form depends only on the tree below, the tree seen afterwards, and the
+rules in `klock.layers.normalisation`. The folder itself is changed to match its manifest, for later steps lie upon it:
+
+- what is left out of layers is removed, and so is what is equal to the tree below;
+- a folder that hides all below it (`opaque`) becomes one whiteout for each path that it hides;
+- every path has the same modification time; overlayfs' own notes are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from dataclasses import replace
+from typing import Final
+
+from klock.layers.git_index import without_stat_data
+from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.normalisation import MTIME, is_emptied, is_left_out
+from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
+
+__all__ = ["canonicalise"]
+
+_OPAQUE: Final = OVERLAY_XATTR + "opaque"
+_CHUNK: Final = 1 << 20
+
+
+def canonicalise(upper: bytes, lower: bytes) -> Manifest:
+    """Brings `upper` into canonical form over the tree `lower` (only read), and says what it then holds.
+
+    Hard links among the layer's files are kept and named by their first path in sort order. Must run where the ids of
+    all files are mapped and may be changed.
+    """
+    layer = _Layer()
+    layer.fold(upper, lower, "", opaque=False)
+    return layer.manifest()
+
+
+class _Layer:
+    """The layer while its folder is walked."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.files: list[tuple[bytes, Entry, os.stat_result]] = []
+
+    def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
+        """Brings one folder into canonical form and says whether anything is left in it. `lower` is what it lies upon."""
+        opaque = opaque or _is_opaque(upper)
+        names = set(os.listdir(upper))
+        if opaque and lower is not None:
+            for name in set(os.listdir(lower)) - names:
+                os.mknod(upper + b"/" + name, stat.S_IFCHR, os.makedev(0, 0))
+                names.add(name)
+        kept = [
+            self._visit(upper + b"/" + name, lower and lower + b"/" + name, above + text_of(name), opaque=opaque)
+            for name in sorted(names)
+        ]
+        _remove_notes(upper)
+        os.utime(upper, (MTIME, MTIME))
+        return any(kept)
+
+    def _visit(self, upper: bytes, lower: bytes | None, path: str, *, opaque: bool) -> bool:
+        """Keeps or removes one path; says which."""
+        status = os.lstat(upper)
+        below = _lstat(lower)
+        if is_left_out(path):
+            _remove(upper, status)
+            return False
+        if is_whiteout(status):
+            if below is None:
+                os.unlink(upper)
+                return False
+            self.entries.append(Entry(path=path, kind=Kind.WHITEOUT))
+            return True
+        if stat.S_ISDIR(status.st_mode):
+            below_is_folder = below is not None and stat.S_ISDIR(below.st_mode)
+            holds_something = self.fold(upper, lower if below_is_folder else None, path + "/", opaque=opaque)
+            if below_is_folder and lower and below and _same_metadata(upper, status, lower, below):
+                if not holds_something:
+                    os.rmdir(upper)
+                return holds_something
+        elif (
+            not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode) and not stat.S_ISFIFO(status.st_mode)
+        ):
+            os.unlink(upper)  # a socket or a device: the engine's /dev has those that work
+            return False
+        else:
+            status = _normalise_content(upper, path, status)
+            if lower and below and _same(upper, status, lower, below):
+                os.unlink(upper)
+                return False
+            _remove_notes(upper)
+            os.utime(upper, (MTIME, MTIME), follow_symlinks=False)
+        entry = entry_of(upper, path, status)
+        assert entry is not None
+        if entry.kind is Kind.FILE:
+            self.files.append((upper, entry, status))
+        else:
+            self.entries.append(entry)
+        return True
+
+    def manifest(self) -> Manifest:
+        # One inode is read once, whatever the number of its names.
+        inodes = {(status.st_dev, status.st_ino): (on_disk, status.st_size) for on_disk, _, status in self.files}
+        digests = dict(zip(inodes, digests_of_files(list(inodes.values())), strict=True))
+        inode_of = {entry.path: (status.st_dev, status.st_ino) for _, entry, status in self.files}
+        files = (replace(entry, digest=digests[inode_of[entry.path]]) for _, entry, _ in self.files)
+        flat = Manifest([*self.entries, *files])
+        first: dict[tuple[int, int], str] = {}
+        entries = []
+        for path, entry in flat.items():
+            target = first.setdefault(inode_of[path], path) if entry.kind is Kind.FILE else path
+            entries.append(entry if target == path else Entry(path=path, kind=Kind.HARDLINK, target=target))
+        return Manifest(entries)
+
+
+def _lstat(path: bytes | None) -> os.stat_result | None:
+    try:
+        return os.lstat(path) if path else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_opaque(folder: bytes) -> bool:
+    return _OPAQUE in os.listxattr(folder) and os.getxattr(folder, _OPAQUE) == b"y"
+
+
+def _remove_notes(path: bytes) -> None:
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name.startswith(OVERLAY_XATTR):
+            os.removexattr(path, name, follow_symlinks=False)
+
+
+def _remove(path: bytes, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _normalise_content(on_disk: bytes, path: str, status: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        return status
+    if is_emptied(path) and status.st_size:
+        os.truncate(on_disk, 0)
+        return os.lstat(on_disk)
+    if path == ".git/index" or path.endswith("/.git/index"):
+        with open(on_disk, "r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(without_stat_data(content))
+    return status
+
+
+def _same_metadata(upper: bytes, status: os.stat_result, lower: bytes, below: os.stat_result) -> bool:
+    return (
+        status.st_mode == below.st_mode
+        and (status.st_uid, status.st_gid) == (below.st_uid, below.st_gid)
+        and meaningful_xattrs(upper) == meaningful_xattrs(lower)
+    )
+
+
+def _same(upper: bytes, status: os.stat_result, lower: bytes, below: os.stat_result) -> bool:
+    if not _same_metadata(upper, status, lower, below):
+        return False
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(upper) == os.readlink(lower)
+    return not stat.S_ISREG(status.st_mode) or (status.st_size == below.st_size and _same_content(upper, lower))
+
+
+def _same_content(left: bytes, right: bytes) -> bool:
+    with open(left, "rb", buffering=0) as one, open(right, "rb", buffering=0) as other:
+        while chunk := one.read(_CHUNK):
+            if chunk != other.read(len(chunk)):
+                return False
+    return True

@@ -1,0 +1,281 @@
+"""Unpacks one layer archive of an OCI image into an empty folder, and checks that its bytes are the locked ones.
+
+Formats: OCI image-spec `layer.md` (changesets, whiteouts), POSIX pax and GNU tar. An archive is hostile until its
+digest was seen, and may be so after. Two walls stand around it: names that leave the root are refused here, and the
+caller changes root into the destination first, so that no symlink can lead out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Final
+
+from klock.digests import Digest
+from klock.errors import FetchError, HashMismatch
+from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
+
+__all__ = ["unpack"]
+
+_WHITEOUT: Final = b".wh."
+_OPAQUE: Final = b".wh..wh..opq"
+_AUFS: Final = b".wh..wh."
+_OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
+_BUFFER: Final = 1 << 20
+_ZEROS: Final = bytes(_BUFFER)
+_XATTR: Final = "SCHILY.xattr."
+_TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+_BROKEN: Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
+
+
+def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str) -> Digest:
+    """Unpacks into `/` and returns the digest of the uncompressed archive.
+
+    Must run with the root changed to an empty folder, where the ids in the archive are mapped. `diff_id` "" means that
+    the digest is not known. `source` names the archive in messages.
+    Raises HashMismatch for other bytes, FetchError for an archive that is broken, hostile or does not fit.
+    """
+    with _explained(source), _uncompressed(archive, media_type, source) as plain:
+        hashed = _Hashed(plain)
+        with tarfile.open(
+            fileobj=hashed, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
+        ) as tar:
+            _Unpacking(source).members(tar)
+        while hashed.read(_BUFFER):
+            pass
+    if diff_id and hashed.digest != diff_id:
+        raise HashMismatch(
+            f"{source}: hash mismatch: its uncompressed digest is {hashed.digest}, the locked one is {diff_id}",
+            hint="the archive is not the locked one; see who changed it before you lock again",
+        )
+    return hashed.digest
+
+
+class _Hashed(io.RawIOBase):
+    """A stream that takes the digest of what is read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._hasher = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        chunk = self._stream.read(size)
+        self._hasher.update(chunk)
+        return chunk
+
+    @property
+    def digest(self) -> Digest:
+        return "sha256:" + self._hasher.hexdigest()
+
+
+@contextmanager
+def _uncompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
+    if media_type.endswith("gzip"):
+        with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
+            yield io.BufferedReader(stream, _BUFFER)  # type: ignore[arg-type]
+    elif media_type.endswith("zstd"):
+        try:
+            import zstandard
+        except ImportError:
+            raise FetchError(
+                f"{source}: is compressed with zstd, which this klock cannot read",
+                hint="install it with: pip install klock[zstd]",
+            ) from None
+        with zstandard.ZstdDecompressor().stream_reader(archive, read_across_frames=True) as stream:
+            try:
+                yield stream
+            except zstandard.ZstdError as error:
+                raise FetchError(f"{source}: is a broken archive: {error}") from error
+    elif media_type.endswith(".tar"):
+        yield archive
+    else:
+        raise FetchError(f"{source}: klock knows no layer of media type {media_type!r}")
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Errors of a broken archive become ones that name it; a full disk stays an OSError for the caller to explain."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
+    except OSError as error:
+        if error.errno not in _TOO_MUCH:
+            raise
+        raise FetchError(f"{source}: holds a path that no disk can hold: {error}") from error
+
+
+class _Unpacking:
+    """Members become paths in the order of the archive; a later one replaces an earlier one of its name."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._folders: dict[bytes, float] = {}
+        self._hidden: set[bytes] = set()
+
+    def members(self, tar: tarfile.TarFile) -> None:
+        makers: dict[bytes, Callable[[tarfile.TarInfo, bytes], None]] = {
+            tarfile.DIRTYPE: self._folder,
+            tarfile.SYMTYPE: self._symlink,
+            tarfile.LNKTYPE: self._link,
+            tarfile.FIFOTYPE: self._fifo,
+        }
+        for member in tar:
+            path = self._inside(member.name)
+            folder, _, name = path.rpartition(b"/")
+            if name.startswith(_WHITEOUT):
+                self._whiteout(folder, name)
+            elif member.isreg():
+                self._file(tar, member, path)
+            elif member.type in makers:
+                makers[member.type](member, path)
+            # Devices are left out: the engine gives an environment its own /dev.
+            tar.members = []  # tarfile would remember every one
+        for path, mtime in reversed(self._folders.items()):
+            if _is_folder(path):
+                os.utime(path, (mtime, mtime))
+
+    def _inside(self, name: str) -> bytes:
+        """The absolute path of a name below the root, in one spelling."""
+        if "\0" in name:
+            raise self._refusal(f"the name {name!r} holds a NUL byte")
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise self._refusal(f"the name {name!r} leads out of the layer")
+        return ("/" + "/".join(parts)).encode("utf-8", "surrogateescape")
+
+    def _refusal(self, reason: str) -> FetchError:
+        return FetchError(f"{self._source}: refused: {reason}", hint="do not trust this archive")
+
+    def _make_folders(self, folder: bytes) -> None:
+        """Makes a folder and what is missing above it, through symlinks: they cannot leave the root."""
+        if folder and not os.path.isdir(folder):
+            self._make_folders(folder.rpartition(b"/")[0])
+            if os.path.lexists(folder):
+                os.unlink(folder)
+            os.mkdir(folder)
+            os.chmod(folder, 0o755)
+
+    def _make_way(self, path: bytes) -> None:
+        """Makes the folders above `path` and removes what stands there."""
+        if path == b"/":
+            raise self._refusal("its root is not a folder")
+        self._make_folders(path.rpartition(b"/")[0])
+        if _is_folder(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+    def _folder(self, member: tarfile.TarInfo, path: bytes) -> None:
+        if not _is_folder(path):
+            self._make_way(path)
+            os.mkdir(path)
+        if path in self._hidden:
+            os.setxattr(path, _OPAQUE_XATTR, b"y")
+        self._set_metadata(member, path)
+        self._folders.pop(path, None)
+        self._folders[path] = member.mtime
+
+    def _file(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: bytes) -> None:
+        disk = os.statvfs("/")
+        if not 0 <= member.size <= disk.f_bavail * disk.f_frsize:
+            raise FetchError(
+                f"{self._source}: {text_of(path)} claims {member.size} bytes, more than the disk has left",
+                hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
+            )
+        self._make_way(path)
+        content = tar.extractfile(member)
+        assert content is not None
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
+            remaining = member.size
+            while remaining:
+                chunk = content.read(min(remaining, _BUFFER))
+                if not chunk:
+                    raise tarfile.ReadError("unexpected end of data")
+                if member.sparse is not None and chunk == _ZEROS[: len(chunk)]:
+                    file.seek(len(chunk), os.SEEK_CUR)
+                else:
+                    file.write(chunk)
+                remaining -= len(chunk)
+            file.truncate(member.size)
+        self._set_metadata(member, path)
+        os.utime(path, (member.mtime, member.mtime))
+
+    def _symlink(self, member: tarfile.TarInfo, path: bytes) -> None:
+        self._make_way(path)
+        os.symlink(member.linkname.encode("utf-8", "surrogateescape"), path)
+        self._set_metadata(member, path)
+        os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+
+    def _link(self, member: tarfile.TarInfo, path: bytes) -> None:
+        target = self._inside(member.linkname)
+        if target == path:
+            return
+        if not os.path.lexists(target) or _is_folder(target):
+            raise self._refusal(f"{text_of(path)} is a hard link to {text_of(target)}, which is no file of the layer")
+        self._make_way(path)
+        os.link(target, path, follow_symlinks=False)
+
+    def _fifo(self, member: tarfile.TarInfo, path: bytes) -> None:
+        self._make_way(path)
+        os.mkfifo(path)
+        self._set_metadata(member, path)
+        os.utime(path, (member.mtime, member.mtime))
+
+    def _whiteout(self, folder: bytes, name: bytes) -> None:
+        hidden = folder + b"/" + name.removeprefix(_WHITEOUT)
+        if name == _OPAQUE:
+            self._make_folders(folder)
+            os.setxattr(folder or b"/", _OPAQUE_XATTR, b"y")
+        elif name.startswith(_AUFS):
+            return
+        elif hidden.endswith((b"/", b"/.", b"/..")):
+            raise self._refusal(f"the whiteout {text_of(folder)}/{text_of(name)} names no file")
+        elif _is_folder(hidden):
+            # The layer removes a folder and makes it again: it must not show what is below.
+            os.setxattr(hidden, _OPAQUE_XATTR, b"y")
+        elif not os.path.lexists(hidden):
+            self._make_folders(folder)
+            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0))
+            self._hidden.add(hidden)
+
+    def _set_metadata(self, member: tarfile.TarInfo, path: bytes) -> None:
+        try:
+            os.chown(path, member.uid, member.gid, follow_symlinks=False)
+        except (OSError, OverflowError) as error:
+            raise FetchError(
+                f"{self._source}: {text_of(path)} belongs to {member.uid}:{member.gid}, an id that klock may not use here",
+                hint="give your user a larger range of ids in /etc/subuid and /etc/subgid",
+            ) from error
+        if not member.issym():
+            os.chmod(path, stat.S_IMODE(member.mode))  # after chown, which clears setuid
+        for header, text in member.pax_headers.items():
+            name = header.removeprefix(_XATTR)
+            if name != header and _is_kept(name):
+                os.setxattr(path, name, _xattr_value(name, text), follow_symlinks=False)
+
+
+def _is_kept(name: str) -> bool:
+    """overlayfs' own notes in an archive could hide files; security labels belong to the host that wrote them."""
+    return name in MEANINGFUL_XATTRS or (name.startswith("user.") and not name.startswith(OVERLAY_XATTR))
+
+
+def _xattr_value(name: str, text: str) -> bytes:
+    value = text.encode("utf-8", "surrogateescape")
+    if name == "security.capability" and len(value) == 24 and value[3] == 3:
+        # Version 3 (linux/capability.h) adds the root id of the namespace that wrote it; here it is root's own.
+        return value[:3] + b"\2" + value[4:20]
+    return value
+
+
+def _is_folder(path: bytes) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
