@@ -1,8 +1,9 @@
-"""Turns an overlay's upper folder into a layer in canonical form: only what changed, equal whenever the change is equal.
+"""Turns an overlay's upper folder into a layer in canonical form: only what changed, equal if the change is equal.
 
-What the folder holds depends on how a command went about its work: a file that was opened for writing and not changed, a
-folder removed and made again, a log. The canonical form depends only on the tree below, the tree seen afterwards, and the
-rules in `klock.layers.normalisation`. The folder itself is changed to match its manifest, for later steps lie upon it:
+What the folder holds depends on how a command went about its work: a file that was opened for writing and not changed,
+a folder removed and made again, a log. The canonical form depends only on the tree below, the tree seen afterwards, and
+the rules in `klock.layers.normalisation`. The folder itself is changed to match its manifest, for later steps lie upon
+it:
 
 - what is left out of layers is removed, and so is what is equal to the tree below;
 - a folder that hides all below it (`opaque`) becomes one whiteout for each path that it hides;
@@ -47,7 +48,7 @@ class _Layer:
         self.files: list[tuple[bytes, Entry, os.stat_result]] = []
 
     def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
-        """Brings one folder into canonical form and says whether anything is left in it. `lower` is what it lies upon."""
+        """Brings a folder into canonical form and says whether anything is left in it. `lower` is what it lies upon."""
         opaque = opaque or _is_opaque(upper)
         names = set(os.listdir(upper))
         if opaque and lower is not None:

@@ -1,9 +1,9 @@
-"""A manifest says what a tree of files is, one line an entry, sorted: the canonical form whose SHA-256 is a layer's digest.
+"""A manifest says what a tree of files is, one line an entry, sorted: the form whose SHA-256 is a layer's digest.
 
-A layer is described by what it changes: the entries it adds or replaces, and *whiteouts* for what it removes. The digest is
-taken of the manifest rather than of a tar archive, so that two manifests that differ also say where, hashing can use
-every core, and an environment on any engine can be compared without being packed. Modification times take no part: every
-file of a layer gets the same one (`klock.layers.normalisation.MTIME`).
+A layer is described by what it changes: the entries it adds or replaces, and *whiteouts* for what it removes. The
+digest is taken of the manifest rather than of a tar archive, so that two manifests that differ also say where, hashing
+can use every core, and an environment on any engine can be compared without being packed. Modification times take no
+part: every file of a layer gets the same one (`klock.layers.normalisation.MTIME`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Entry:
     def to_line(self) -> str:
         what = self.digest or (_escape(self.target) if self.target is not None else "-")
         xattrs = ",".join(f"{_escape(name)}={value}" for name, value in self.xattrs) or "-"
-        return f"{_escape(self.path)} {self.kind.value} {self.mode:04o} {self.uid}:{self.gid} {self.size} {what} {xattrs}\n"
+        owner = f"{self.uid}:{self.gid}"
+        return f"{_escape(self.path)} {self.kind.value} {self.mode:04o} {owner} {self.size} {what} {xattrs}\n"
 
     @classmethod
     def from_line(cls, line: str) -> Entry:

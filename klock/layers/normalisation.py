@@ -19,12 +19,12 @@ NORMALISATION: Final = 1
 """The version of everything in this module."""
 
 MTIME: Final = 946684800
-"""The modification time of every path in a layer, in seconds: 2000-01-01T00:00:00Z. ZIP files cannot hold one before 1980."""
+"""The modification time of every path in a layer, in seconds: 2000-01-01T00:00:00Z. (ZIP files start at 1980.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Paths relative to the root: `*` and `?` stop at a slash, `**` crosses it. `reason` completes "left out because"."""
+    """Paths relative to the root: `*` and `?` stop at a slash, `**` crosses it. `reason` says why they are listed."""
 
     pattern: str
     reason: str

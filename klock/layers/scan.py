@@ -54,7 +54,7 @@ def is_whiteout(status: os.stat_result) -> bool:
 
 
 def meaningful_xattrs(path: bytes) -> tuple[tuple[str, str], ...]:
-    """Names and hex values, sorted: file capabilities, ACLs and users' own; never labels of the host's security modules."""
+    """Names and hex values, sorted: file capabilities, ACLs and users' own; never labels of security modules."""
     names = os.listxattr(path, follow_symlinks=False)
     return tuple(
         (name, os.getxattr(path, name, follow_symlinks=False).hex())
@@ -82,7 +82,7 @@ def entry_of(on_disk: bytes, path: str, status: os.stat_result, *, digest: Diges
 
 
 def manifest_of_tree(root: bytes) -> Manifest:
-    """Everything below `root`, except what is never locked. Every path is an entry of its own: no hard links, no whiteouts."""
+    """Everything below `root` except what is never locked, every path by itself: no hard links, no whiteouts."""
     found = list(_walk(root))
     files = [(on_disk, status.st_size) for on_disk, _, status in found if stat.S_ISREG(status.st_mode)]
     digests = dict(zip((path for path, _ in files), digests_of_files(files), strict=True))

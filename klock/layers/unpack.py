@@ -81,7 +81,7 @@ class _Hashed(io.RawIOBase):
 def _uncompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
     if media_type.endswith("gzip"):
         with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
-            yield io.BufferedReader(stream, _BUFFER)  # type: ignore[arg-type]
+            yield io.BufferedReader(stream, _BUFFER)
     elif media_type.endswith("zstd"):
         try:
             import zstandard
@@ -139,7 +139,7 @@ class _Unpacking:
             elif member.type in makers:
                 makers[member.type](member, path)
             # Devices are left out: the engine gives an environment its own /dev.
-            tar.members = []  # tarfile would remember every one
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would remember every one
         for path, mtime in reversed(self._folders.items()):
             if _is_folder(path):
                 os.utime(path, (mtime, mtime))
@@ -253,7 +253,7 @@ class _Unpacking:
             os.chown(path, member.uid, member.gid, follow_symlinks=False)
         except (OSError, OverflowError) as error:
             raise FetchError(
-                f"{self._source}: {text_of(path)} belongs to {member.uid}:{member.gid}, an id that klock may not use here",
+                f"{self._source}: {text_of(path)} belongs to {member.uid}:{member.gid}, which klock may not use here",
                 hint="give your user a larger range of ids in /etc/subuid and /etc/subgid",
             ) from error
         if not member.issym():

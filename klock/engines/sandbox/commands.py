@@ -1,9 +1,9 @@
 """Runs commands in a mounted tree with bubblewrap, inside a namespace process.
 
 bubblewrap (bwrap(1)) changes the root, provides /dev and /proc, takes away rights and starts the command. The other
-namespaces are made here, once, so that a command and its services share them. The first bubblewrap is process 1 of the
-process namespace. That matters twice: when it ends the kernel ends all others, and a Ctrl-C on the terminal, which reaches
-every process of the foreground, cannot kill it, only the command.
+namespaces are made here, once, so that a command and its services share them. The first bubblewrap is process 1 of
+the process namespace. That matters twice: when it ends the kernel ends all others, and a Ctrl-C on the terminal, which
+reaches every process of the foreground, cannot kill it, only the command.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ _CAPABILITIES: Final = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
-"""What package managers and daemons need; what only a real root could use, or could use against the host, is not here."""
+"""What package managers and daemons need; what only a real root could use, or use against the host, is not here."""
 
 _READ_ONLY_PROC: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger")
-"""Settings of the whole machine. As root klock maps ids unchanged, so the sandbox's root owns these files too: the kernel
-would let it write them without any capability."""
+"""Settings of the whole machine. As root klock maps ids unchanged, so the sandbox's root owns these files too: the
+kernel would let it write them without any capability."""
 
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_AND_RUNNING: Final = 0x41

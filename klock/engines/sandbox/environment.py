@@ -3,8 +3,8 @@
     environments/<name>/record.json          what it is made of, and the folder of its writable layer
     environments/<name>/<random>/            a writable layer: upper, work, tmp
 
-`replace` makes a new writable layer and then renames a new record into place: before that moment the environment is the old
-one, after it the new one. Old writable layers go when no command uses them any more.
+`replace` makes a new writable layer and then renames a new record into place: before that moment the environment is the
+old one, after it the new one. Old writable layers go when no command uses them any more.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _wait_and_forward(child: int, receiver: Callable[[], int | None]) -> None:
-    """Returns when `child` has ended, without reaping it; until then passes signals on to the process `receiver` names."""
+    """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`."""
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         received = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
         if received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:

@@ -75,14 +75,14 @@ def mount(source: str, target: str, kind: str | None, *, flags: int = 0, options
 
 
 def die_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when its parent, of process id `parent`, is gone. Lost when credentials change."""
+    """Has the kernel kill this process when its parent, process `parent`, is gone. Lost when credentials change."""
     _checked(_libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
     if os.getppid() != parent:
         os._exit(1)
 
 
 def set_dumpable() -> None:
-    """Lets this process's files in /proc belong to it again after it changed its ids, so that its maps can be written."""
+    """Gives this process its files in /proc back after it changed its ids, so that its maps can be written."""
     _checked(_libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 

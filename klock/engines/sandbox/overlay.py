@@ -1,4 +1,4 @@
-"""Mounts a stack of layers as one tree, inside a namespace process. See the kernel's Documentation/filesystems/overlayfs.rst.
+"""Mounts a stack of layers as one tree, inside a namespace process (the kernel's filesystems/overlayfs.rst).
 
 All mounts are below one folder of the store, the *area*: every namespace process mounts a tmpfs of its own there, which
 others do not see and which goes with it.
@@ -91,9 +91,8 @@ class Area:
         return self.merged
 
     def _mount(self, lowest_first: Sequence[str], where: str, writable: WritableLayer | None) -> None:
-        # Options must fit into a page: short relative names instead of long paths, which may hold commas and colons too.
-        names = os.path.basename(where)
-        folder = f"{self.path}/layers/{names}"
+        # Options must fit into a page: short relative names instead of long paths, which may hold commas and colons.
+        folder = f"{self.path}/layers/{os.path.basename(where)}"
         os.mkdir(folder)
         os.chdir(folder)
         for number, layer in enumerate(reversed(lowest_first)):
@@ -128,7 +127,7 @@ def _explained(error: OSError, layers: int) -> Exception:
 
 
 def resolve(root: str, path: str) -> str:
-    """Where `path` leads for a process whose root is `root`: symlinks followed, never out of it. What is missing is kept."""
+    """Where `path` leads in the tree at `root`: symlinks are followed, never out of it, and missing parts are kept."""
     waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     parts: list[str] = []
     followed = 0

@@ -22,7 +22,7 @@ _CHUNK: Final = 1 << 20
 
 
 def place(root: str, files: Sequence[PlacedFile], destination: str) -> None:
-    """Places files below the absolute path `destination` of the tree at `root`. The process's root is `root` afterwards.
+    """Places files below the absolute path `destination` of the tree at `root`, which is then the process's root.
 
     Raises HashMismatch when a source changed since its digest was taken, ImageError where something is in the way.
     """

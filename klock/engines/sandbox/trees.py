@@ -7,8 +7,6 @@ trees/layer-<hex>/root       the layer of a step in canonical form, and `manifes
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +45,7 @@ class Trees:
         return self._manifest(self.layer(layer), f"the layer {layer}")
 
     def stack(self, base: str, layers: Sequence[Digest]) -> list[Path]:
-        """The folders to mount for a base and layers over it, the lowest first. Raises StoreError when one is not here."""
+        """The folders to mount for a base and layers, the lowest first. Raises StoreError when one is not here."""
         try:
             folders = [self.diff(diff_id) for diff_id in self._diffs(base)]
         except FileNotFoundError:
@@ -63,12 +61,11 @@ class Trees:
         # Others must not reach the setuid programs of an image through the store.
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         linux.sync_file_system(str(made))
-        with contextlib.suppress(FileExistsError):
-            try:
-                os.rename(made, final)
-            except OSError:
-                if not final.exists():
-                    raise
+        try:
+            made.rename(final)
+        except OSError:
+            if not final.exists():
+                raise
 
     def diffs_of_bases(self, bases: Sequence[str]) -> set[Digest]:
         return {diff_id for base in bases for diff_id in self._diffs(base)}

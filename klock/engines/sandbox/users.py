@@ -1,4 +1,4 @@
-"""The user a command runs as, looked up in the environment's own files: passwd(5), group(5), OCI image-spec `config.User`."""
+"""The user a command runs as, found in the environment's own files (passwd(5), group(5), OCI image-spec `User`)."""
 
 from __future__ import annotations
 
