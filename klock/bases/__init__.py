@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from klock.bases.mirrors import Mirrors
 from klock.bases.passwd import home_of, is_root
@@ -21,9 +20,6 @@ from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.targets import Target
 
-if TYPE_CHECKING:
-    from klock.project import Settings
-
 __all__ = ["fetch_base", "resolve_base"]
 
 
@@ -34,7 +30,7 @@ def resolve_base(
     root: Path,
     store: Store,
     engine: Engine,
-    settings: Settings | None = None,
+    mirrors: Mirrors | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> BaseLock:
@@ -44,7 +40,7 @@ def resolve_base(
     only be described once its files are there: a Debian tree, and the home folder of a user other than root.
     Raises FetchError, ImageError, ResolutionError or EngineError, with the builder call's place in the message.
     """
-    mirrors, progress = Mirrors.of(settings), progress or Quiet()
+    mirrors, progress = mirrors or Mirrors(), progress or Quiet()
     try:
         if isinstance(base, DebianBase):
             from klock.debian.base import resolve_debian
@@ -61,9 +57,7 @@ def resolve_base(
             return lock
         home = "/root"
         if not is_root(lock.user):
-            fetch_base(
-                lock, engine=engine, store=store, root=root, settings=settings, offline=offline, progress=progress
-            )
+            fetch_base(lock, engine=engine, store=store, root=root, mirrors=mirrors, offline=offline, progress=progress)
             with engine.open(lock.id, []) as workspace:
                 home = home_of(lock.user, workspace.read("/etc/passwd") or b"")
         return dataclasses.replace(lock, environment=(*lock.environment, ("HOME", home)))
@@ -77,7 +71,7 @@ def fetch_base(
     engine: Engine,
     store: Store,
     root: Path,
-    settings: Settings | None = None,
+    mirrors: Mirrors | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -85,7 +79,7 @@ def fetch_base(
 
     Raises FetchError when upstream has it no longer, HashMismatch when what there is is not what was locked.
     """
-    mirrors, progress = Mirrors.of(settings), progress or Quiet()
+    mirrors, progress = mirrors or Mirrors(), progress or Quiet()
     match lock:
         case OciLock():
             from klock.bases.images import fetch_image

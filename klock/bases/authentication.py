@@ -39,7 +39,7 @@ class Challenge:
 
 
 def parse_challenges(headers: Sequence[str]) -> list[Challenge]:
-    """Reads WWW-Authenticate headers (RFC 9110, 11.6.1), each with one challenge or several, up to what is unreadable."""
+    """Reads WWW-Authenticate headers (RFC 9110, 11.6.1), each with one or more challenges, up to what is unreadable."""
     challenges = []
     for header in headers:
         rest = header

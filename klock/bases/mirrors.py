@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from klock.project import Settings
+from typing import Final
 
 __all__ = ["DEBIAN_ARCHIVES", "Mirrors"]
 
@@ -30,17 +27,20 @@ class Mirrors:
     ca_bundle: Path | None = None
 
     @classmethod
-    def of(cls, settings: Settings | None) -> Mirrors:
-        """What the project's settings say. `debian-mirror` replaces the main archive only: security updates keep coming
-        from Debian, as most mirrors do not carry them."""
-        if settings is None:
-            return cls()
+    def from_settings(
+        cls,
+        *,
+        registries: Mapping[str, str] | None = None,
+        debian: str | None = None,
+        ca_bundle: Path | None = None,
+    ) -> Mirrors:
+        """What a project's settings say. `debian` replaces the main archive only: security updates keep coming from
+        Debian, as most mirrors do not carry them."""
+        archives = dict(DEBIAN_ARCHIVES)
+        if debian is not None:
+            archives["debian"] = debian.rstrip("/")
         return cls(
-            registries={name: url.rstrip("/") for name, url in settings.registry_mirrors.items()},
-            debian=_debian(settings.debian_mirror),
-            ca_bundle=settings.ca_bundle,
+            registries={name: url.rstrip("/") for name, url in (registries or {}).items()},
+            debian=archives,
+            ca_bundle=ca_bundle,
         )
-
-
-def _debian(mirror: str | None) -> Mapping[str, str]:
-    return DEBIAN_ARCHIVES if mirror is None else {**DEBIAN_ARCHIVES, "debian": mirror.rstrip("/")}

@@ -27,7 +27,7 @@ _BARE_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A registry, a repository in it, and a tag (may move), a digest (never moves), or both; the digest then decides."""
+    """A registry, a repository in it, and a tag (may move), a digest (never moves), or both: the digest decides."""
 
     registry: str
     repository: str
@@ -75,7 +75,7 @@ class Reference:
 
 
 def _split_registry(text: str) -> tuple[str, str]:
-    """The first component is a registry if it cannot be a repository on Docker Hub: it has a dot, a port, or capitals."""
+    """The first component is a registry where Docker Hub allows no such name: it has a dot, a port, or capitals."""
     first, slash, rest = text.partition("/")
     if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
         return DOCKER_HUB, text

@@ -9,7 +9,6 @@ from klock.bases.mirrors import Mirrors
 from klock.debian.apt_root import resolve_suite
 from klock.debian.bootstrap import bootstrap, check_host
 from klock.debian.fetch import fetch_debs
-from klock.digests import Digest
 from klock.engines.protocol import BaseLayer, Engine
 from klock.errors import FetchError, HashMismatch
 from klock.image.steps import DebianBase
@@ -57,46 +56,48 @@ def resolve_debian(
         ca_bundle=mirrors.ca_bundle,
     )
     progress.done(f"{len(debs)} packages")
-    lock = DebianLock(suite=base.suite, packages=base.packages, debs=debs, tree=_UNKNOWN, environment=_ENVIRONMENT)
-    tree = _make(lock, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
-    return dataclasses.replace(lock, tree=tree)
+    unverified = DebianLock(
+        suite=base.suite, packages=base.packages, debs=debs, tree=_UNKNOWN, environment=_ENVIRONMENT
+    )
+    recorded = store.read_record(_TREES, unverified.id)
+    if isinstance(recorded, str) and engine.has_base((lock := dataclasses.replace(unverified, tree=recorded)).id):
+        return lock
+    return _make(unverified, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
 
 
 def fetch_debian(
     lock: DebianLock, *, engine: Engine, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
 ) -> None:
     """Makes the engine have the tree. Raises HashMismatch when the locked packages make another one here."""
-    tree = _make(lock, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
-    if tree != lock.tree:
-        raise HashMismatch(
-            f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, made {tree}",
-            hint="mmdebstrap or dpkg is of another version than where it was locked: lock again with --upgrade-base",
-        )
+    if not engine.has_base(lock.id):
+        _make(lock, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
 
 
 def _make(
     lock: DebianLock, *, engine: Engine, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
-) -> Digest:
-    """The digest of the tree of the locked packages, made if the engine does not have it."""
-    if engine.has_base(lock.id):
-        # The manifest of a tree is megabytes; its digest is all that is asked for at each sync.
-        recorded = store.read_record(_TREES, lock.id)
-        if isinstance(recorded, str):
-            return recorded
-        tree = engine.base_manifest(lock.id).digest
-    else:
-        fetch_debs(
-            lock.debs,
-            task=f"fetch Debian {lock.suite}",
-            store=store,
-            mirrors=mirrors,
-            offline=offline,
-            progress=progress,
-        )
-        progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
-        with bootstrap(lock.suite, lock.debs, store=store) as (archive, digest):
-            manifest = engine.add_base(lock.id, [BaseLayer(path=archive, media_type=_TAR, diff_id=digest)])
-        tree = manifest.digest
-        progress.done(f"{len(manifest)} entries")
-    store.write_record(_TREES, lock.id, tree)
-    return tree
+) -> DebianLock:
+    """Makes the tree of the locked packages; the lock with the tree's digest, which must be the locked one if known.
+
+    A base's id tells its tree, which is known only when the engine has unpacked it: so the tree is added under an id
+    without it first, and under its own once it is the right one.
+    """
+    fetch_debs(
+        lock.debs, task=f"fetch Debian {lock.suite}", store=store, mirrors=mirrors, offline=offline, progress=progress
+    )
+    unverified = dataclasses.replace(lock, tree=_UNKNOWN)
+    progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
+    with bootstrap(lock.suite, lock.debs, store=store) as (archive, digest):
+        layers = [BaseLayer(path=archive, media_type=_TAR, diff_id=digest)]
+        manifest = engine.add_base(unverified.id, layers)
+        made = dataclasses.replace(lock, tree=manifest.digest)
+        if lock.tree not in (_UNKNOWN, made.tree):
+            raise HashMismatch(
+                f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
+                f"made {made.tree}",
+                hint="mmdebstrap or dpkg is of another version than where it was locked: lock again with "
+                "--upgrade-base",
+            )
+        engine.add_base(made.id, layers)
+    store.write_record(_TREES, unverified.id, made.tree)
+    progress.done(f"{len(manifest)} entries")
+    return made

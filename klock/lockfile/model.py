@@ -104,8 +104,7 @@ class DebPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianLock:
-    """A base made of Debian packages and nothing else. `tree` is the digest of the manifest of the tree they make: it is
-    known once they are unpacked, so `id` is made of what goes in, and `tree` verifies what came out."""
+    """A base made of Debian packages and nothing else. `tree` is the digest of the manifest of the tree they make."""
 
     suite: str
     packages: tuple[str, ...]
@@ -117,7 +116,7 @@ class DebianLock:
 
     @property
     def id(self) -> Digest:
-        return digest_of_json(["debian", self.suite, sorted(deb.sha256 for deb in self.debs)])
+        return digest_of_json(["debian", self.suite, sorted(deb.sha256 for deb in self.debs), self.tree])
 
 
 BaseLock: TypeAlias = OciLock | DebianLock

@@ -1,0 +1,201 @@
+"""apt inside an environment: one command that resolves against its sources and state, and leaves nothing behind.
+
+What apt needs is brought in by read-only mounts below /run, which no layer holds; its lists and caches are there too.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from klock.bases.mirrors import Mirrors
+from klock.debian.apt_root import explain
+from klock.debian.archive import parse_uris
+from klock.debian.flat_repository import INDEX_SCRIPT, lay_out
+from klock.engines.protocol import Command, Completed, Mount, Network, Workspace
+from klock.errors import FetchError, ImageError, StepFailed
+from klock.lockfile.model import DebPackage
+from klock.store import Store
+
+__all__ = ["AptInEnvironment", "OnOutput"]
+
+OnOutput = Callable[[bytes], None]
+
+_REQUEST: Final = "/run/klock/apt"
+"""Where the mounts are; what apt writes is in /run/klock-apt."""
+
+_CONFIGURATION: Final = """\
+Dir::State::lists "/run/klock-apt/lists";
+Dir::Cache "/run/klock-apt/cache";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Log "/run/klock-apt/log";
+Dir::Etc::sourcelist "/run/klock-apt/sources.list";
+Dir::Etc::preferences "/run/klock-apt/preferences";
+APT::Install-Recommends "false";
+APT::Install-Suggests "false";
+APT::Sandbox::User "root";
+APT::Get::Assume-Yes "true";
+APT::Update::Error-Mode "any";
+Acquire::ForceHash "SHA256";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Dpkg::Use-Pty "false";
+Dpkg::Options { "--force-confdef"; "--force-confold"; "--force-unsafe-io"; };
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Update::Pre-Invoke;
+"""
+_ONLY_THESE: Final = """\
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+"""
+
+_PREPARE: Final = f"""\
+set -eu
+mkdir -p /run/klock-apt/lists/partial /run/klock-apt/cache/archives/partial /run/klock-apt/log
+repository={_REQUEST}/repository
+cp {_REQUEST}/preferences /run/klock-apt/preferences
+: > /run/klock-apt/sources.list
+if ls $repository/*.deb >/dev/null 2>&1; then
+    mkdir /run/klock-apt/repository
+    ln -s $repository/*.deb /run/klock-apt/repository
+    {{ {INDEX_SCRIPT}}} > /run/klock-apt/repository/Packages
+    echo 'deb [trusted=yes] file:/run/klock-apt/repository ./' > /run/klock-apt/sources.list
+fi
+apt="apt-get -c={_REQUEST}/apt.conf"
+update() {{
+    $apt update > /run/klock-apt/out 2>&1 || {{ cat /run/klock-apt/out; return 1; }}
+}}
+"""
+_OWN_SOURCES: Final = """\
+for name in sources.list preferences; do
+    if [ -f /etc/apt/$name ]; then cat /etc/apt/$name >> /run/klock-apt/$name; fi
+done
+"""
+_UPDATE_FAILED: Final = 41
+_RESOLVE_FAILED: Final = 42
+
+_RESOLVE: Final = f"""\
+update || exit {_UPDATE_FAILED}
+$apt install --print-uris -- "$@" 2> /run/klock-apt/errors || {{ cat /run/klock-apt/errors; exit {_RESOLVE_FAILED}; }}
+"""
+_INSTALL: Final = f"""\
+update || exit {_UPDATE_FAILED}
+$apt install -- "$@"
+"""
+
+# invoke-rc.d asks this program before it starts a service: none is started while an image is made.
+_POLICY: Final = "#!/bin/sh\nexit 101\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AptInEnvironment:
+    """apt in a workspace. `environment`: the variables commands run with; `where` names the step in messages."""
+
+    workspace: Workspace
+    environment: Mapping[str, str]
+    store: Store
+    mirrors: Mirrors
+    where: str
+
+    def resolve(
+        self, packages: Sequence[str], *, known: Sequence[DebPackage], own_sources: bool
+    ) -> tuple[DebPackage, ...]:
+        """What installing `packages` would install now. `known` are offered and preferred; the store has them.
+
+        Without the environment's own sources no network is used. Raises ResolutionError when it cannot be.
+        """
+        written = bytearray()
+        script = (_OWN_SOURCES if own_sources else "") + _RESOLVE
+        network = Network.HOST if own_sources else Network.NONE
+        with tempfile.TemporaryDirectory(prefix="klock-apt-") as folder:
+            mounts = self._request(Path(folder), known, own_sources=own_sources)
+            completed = self._run(
+                script,
+                packages,
+                mounts=mounts,
+                network=network,
+                on_output=written.extend,
+                variables={"LC_ALL": "C.UTF-8"},
+            )
+        output = written.decode("utf-8", "replace")
+        if completed.status == _UPDATE_FAILED:
+            raise FetchError(
+                f"{self.where}cannot read the apt sources of the environment:\n" + _tail(output),
+                hint="check the network, and the sources in /etc/apt of the base",
+            )
+        if completed.status == _RESOLVE_FAILED:
+            raise explain(output, where=f"{self.where}the environment's apt sources")
+        if completed.status != 0:
+            raise StepFailed(f"{self.where}apt failed with status {completed.status}:\n" + _tail(output))
+        return parse_uris(output, archives=self.mirrors.debian, known=known)
+
+    def install(self, packages: Sequence[str], debs: Sequence[DebPackage], *, on_output: OnOutput | None) -> None:
+        """Installs `packages` with nothing but `debs`, all in the store, and no network. Raises StepFailed."""
+        versions = {deb.name: deb.version for deb in debs}
+        chosen = [f"{package}={versions[package]}" if package in versions else package for package in packages]
+        with tempfile.TemporaryDirectory(prefix="klock-apt-") as folder:
+            mounts = self._request(Path(folder), debs, own_sources=False)
+            completed = self._run(
+                _INSTALL,
+                chosen,
+                mounts=mounts,
+                network=Network.NONE,
+                on_output=on_output,
+                variables={"DEBIAN_FRONTEND": "noninteractive"},
+            )
+        if completed.status != 0:
+            output = completed.output.decode("utf-8", "replace")
+            raise StepFailed(f"{self.where}apt failed with status {completed.status}:\n" + _tail(output))
+
+    def _request(self, folder: Path, debs: Sequence[DebPackage], *, own_sources: bool) -> list[Mount]:
+        folder.chmod(0o755)
+        lay_out(debs, folder / "repository", store=self.store)
+        pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 995\n" for deb in debs]
+        _write(folder / "preferences", "\n".join(pins))
+        _write(folder / "apt.conf", _CONFIGURATION + ("" if own_sources else _ONLY_THESE))
+        policy = folder / "policy-rc.d"
+        _write(policy, _POLICY)
+        policy.chmod(0o755)
+        return [Mount(source=folder, target=_REQUEST), Mount(source=policy, target="/usr/sbin/policy-rc.d")]
+
+    def _run(
+        self,
+        script: str,
+        arguments: Sequence[str],
+        *,
+        mounts: Sequence[Mount],
+        network: Network,
+        on_output: OnOutput | None,
+        variables: Mapping[str, str],
+    ) -> Completed:
+        if self.workspace.read("/usr/bin/apt-get") is None:
+            raise ImageError(
+                f"{self.where}the image has no apt-get",
+                hint="apt_install works on Debian, Ubuntu and what is made of them",
+            )
+        online = network is Network.HOST
+        proxies = {name: v for name, v in os.environ.items() if online and name.lower().endswith("_proxy")}
+        command = Command(
+            argv=("/bin/sh", "-c", _PREPARE + script, "klock-apt", *arguments),
+            environment={**proxies, **self.environment, **variables},
+            user="",
+            network=network,
+            mounts=tuple(mounts),
+        )
+        return self.workspace.run(command, on_output=on_output)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+def _tail(output: str) -> str:
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    return "\n".join(f"  | {line}" for line in lines[-15:])

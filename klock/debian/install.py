@@ -1,0 +1,134 @@
+"""`apt_install`: packages resolved against an environment's own apt sources, locked by hash, installed offline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from klock.bases.mirrors import Mirrors
+from klock.debian.environment import AptInEnvironment, OnOutput
+from klock.debian.fetch import fetch_debs as fetch
+from klock.engines.protocol import Workspace
+from klock.errors import FetchError, ResolutionError, StepFailed
+from klock.lockfile.model import AptLock, DebPackage
+from klock.progress import Progress, Quiet
+from klock.store import Store
+
+__all__ = ["fetch_debs", "install_apt", "resolve_apt"]
+
+_STATUS: Final = "/var/lib/dpkg/status"
+_FIELD: Final = re.compile(r"^(Package|Version|Architecture|Status): (.*)$", re.MULTILINE)
+
+
+def resolve_apt(
+    packages: Sequence[str],
+    workspace: Workspace,
+    *,
+    environment: Mapping[str, str],
+    store: Store,
+    mirrors: Mirrors | None = None,
+    previous: Sequence[DebPackage] = (),
+    offline: bool = False,
+    progress: Progress | None = None,
+    where: str = "",
+) -> tuple[DebPackage, ...]:
+    """The .debs that `packages` need in this environment, sorted by name; none for what is installed already.
+
+    Those of `previous` are kept as far as they still do: all of them if they are enough (no network is used then), else
+    as preferences. Give none to upgrade. `where` names the step, such as `step 2 (kimage.py:7)`.
+
+    The workspace is left as it was. Raises ResolutionError for an unknown package or a conflict, FetchError when the
+    sources or a .deb cannot be had, ImageError for an image without apt.
+    """
+    mirrors, progress = mirrors or Mirrors(), progress or Quiet()
+    prefix = f"{where}: " if where else ""
+    apt = AptInEnvironment(workspace=workspace, environment=environment, store=store, mirrors=mirrors, where=prefix)
+    known = _still_there(previous, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    if known or offline:
+        try:
+            return apt.resolve(packages, known=known, own_sources=False)
+        except ResolutionError:
+            if offline:
+                raise FetchError(
+                    f"{prefix}packages cannot be resolved offline: {', '.join(packages)}",
+                    hint="run it once without --offline",
+                ) from None
+    if known:
+        try:
+            return apt.resolve(packages, known=known, own_sources=True)
+        except ResolutionError:
+            # The old versions stand in the way of the new list. Without them it may be possible, or say why not.
+            progress.warn(f"{prefix}the locked packages do not go with the others any more, so they move")
+    return apt.resolve(packages, known=(), own_sources=True)
+
+
+def fetch_debs(
+    debs: Sequence[DebPackage],
+    *,
+    store: Store,
+    mirrors: Mirrors | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Brings locked .debs into the store, verified. Raises FetchError, HashMismatch."""
+    fetch(
+        debs,
+        task="fetch Debian packages",
+        store=store,
+        mirrors=mirrors or Mirrors(),
+        offline=offline,
+        progress=progress or Quiet(),
+    )
+
+
+def install_apt(
+    workspace: Workspace,
+    step: AptLock,
+    *,
+    store: Store,
+    environment: Mapping[str, str],
+    on_output: OnOutput | None = None,
+    where: str = "",
+) -> None:
+    """Installs a locked step's .debs, all in the store, with no network: those and no other versions.
+
+    Only the packages asked for are marked as such; the others go when nothing needs them (apt-mark(8)). No list, no
+    cache, no started service is left. Raises StepFailed.
+    """
+    prefix = f"{where}: " if where else ""
+    apt = AptInEnvironment(workspace=workspace, environment=environment, store=store, mirrors=Mirrors(), where=prefix)
+    apt.install(step.packages, step.debs, on_output=on_output)
+    installed = _installed(workspace.read(_STATUS) or b"")
+    missing = [deb for deb in step.debs if (deb.name, deb.version, deb.architecture) not in installed]
+    if missing:
+        names = ", ".join(f"{deb.name} {deb.version}" for deb in missing[:5])
+        raise StepFailed(f"{prefix}apt did not install what is locked: {names}", hint="lock again")
+
+
+def _still_there(
+    previous: Sequence[DebPackage], *, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+) -> tuple[DebPackage, ...]:
+    """Those of the previous lock that can be had: a .deb that upstream has dropped is no reason to fail a new lock."""
+    try:
+        fetch(
+            previous,
+            task="fetch locked packages",
+            store=store,
+            mirrors=mirrors,
+            offline=offline,
+            progress=progress,
+        )
+    except FetchError as error:
+        progress.warn(error.message)
+    return tuple(deb for deb in previous if store.find_blob(f"sha256:{deb.sha256}"))
+
+
+def _installed(status: bytes) -> set[tuple[str, str, str]]:
+    """Name, version and architecture of each package that dpkg says is installed (deb822 stanzas)."""
+    found = set()
+    for stanza in status.decode("utf-8", "replace").split("\n\n"):
+        fields = dict(_FIELD.findall(stanza))
+        if fields.get("Status", "").endswith(" installed"):
+            found.add((fields.get("Package", ""), fields.get("Version", ""), fields.get("Architecture", "")))
+    return found
