@@ -105,7 +105,8 @@ def _compiled(file: Path) -> CodeType:
         return compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
         line = f"\n    {error.text.strip()}" if error.text else ""
-        raise ImageError(f"{_shown(file)}:{error.lineno}: {type(error).__name__}: {error.msg}{line}") from error
+        place = f"{_shown(file)}:{error.lineno}" if error.lineno else _shown(file)
+        raise ImageError(mask(f"{place}: {type(error).__name__}: {error.msg}{line}")) from error
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {_shown(file)}: {error}") from error
 

@@ -232,6 +232,8 @@ def _parse_requirement(text: str, options: PipOptions, hashes: tuple[str, ...], 
 
 def _looks_like_location(text: str) -> bool:
     head = text.partition(";")[0].strip()
+    if "'" in head or '"' in head:  # still quoted: the words without their quotes are looked at later
+        return False
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", head) or head.lower().startswith("file:"):
         return True
     if head.startswith(("/", "./", "../", "~")) or re.fullmatch(r"\.{1,2}(\[.*\])?", head):

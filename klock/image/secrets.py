@@ -113,8 +113,7 @@ def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redact
         if held_by is not None:
             return Redacted(text=f"${{{held_by}}}", names=(held_by,))
         redacted = redact(value, environ, what=what)
-        literal = re.sub(r"\W", "", _WRITTEN_REFERENCE.sub("", value))
-        if redacted.names or len(literal) < _SHORTEST_UNNAMED:
+        if redacted.names or not re.search(r"\w", _WRITTEN_REFERENCE.sub("", value)):
             return redacted
         raise _literal_credential(what, name)
     return redact(value, environ, what=what)
@@ -169,12 +168,12 @@ class _Places:
         secret = password if colon else user
         if not secret or _WRITTEN_REFERENCE.fullmatch(secret):
             return
-        secret_name = _variable_with(unquote(secret), self._environ, user=False)
+        secret_name = self._variable_with(secret, user=False)
         if secret_name is None:
             self._add(start, end + 1, None)
             return
         self._add(end - len(secret), end, secret_name)
-        user_name = _variable_with(unquote(user), self._environ, user=True) if colon else None
+        user_name = self._variable_with(user, user=True) if colon else None
         if user_name is not None:
             self._add(start, start + len(user), user_name)
 
@@ -204,9 +203,14 @@ class _Places:
             if is_secret_name(name) and re.search(r"[/?#@\s]", value):
                 for match in re.finditer(rf"://(?P<user>[^\s/?#@:]*):(?P<password>{re.escape(value)})@", self._text):
                     self._add(*match.span("password"), name)
-                    user_name = _variable_with(unquote(match["user"]), self._environ, user=True)
+                    user_name = self._variable_with(match["user"], user=True)
                     if user_name is not None:
                         self._add(*match.span("user"), user_name)
+
+    def _variable_with(self, part: str, *, user: bool) -> str | None:
+        """For a part of a userinfo, which should be percent-encoded but may have been put in as it is."""
+        decoded = _variable_with(unquote(part), self._environ, user=user)
+        return decoded or _variable_with(part, self._environ, user=user)
 
     def _add(self, start: int, end: int, name: str | None) -> None:
         if not self._is_covered(start, end):

@@ -1,0 +1,294 @@
+"""Settings from pyproject.toml, and running an image file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import klock as kt
+from klock.errors import ImageError, KlockError
+from klock.image.loading import ImageReference
+from klock.project import Settings, find_root, load_image, load_settings, lockfile_path
+from klock.targets import Target
+
+IMAGE = "import klock as kt\nimage = kt.images.Python312()\n"
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_py", ".py").replace("_toml", ".toml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# -- settings
+
+
+def test_all_settings(folder: Path) -> None:
+    write(
+        folder,
+        certs__ours_pem="",
+        pyproject_toml="""
+[project]
+name = "x"
+[tool.klock]
+image = "envs/gpu.py:train"
+targets = ["linux/amd64", "linux/amd64/cuda12.4"]
+engine = "podman"
+registry-mirrors = {"docker.io" = "http://127.0.0.1:5000", "localhost:5000" = "https://m/x"}
+debian-mirror = "http://deb.debian.org/debian"
+index-url = "https://pypi.org/simple"
+ca-bundle = "certs/ours_pem"
+""",
+    )
+    assert load_settings(folder / "sub") == Settings(
+        file=folder / "pyproject.toml",
+        image="envs/gpu.py:train",
+        targets=(Target(), Target(accelerator="cuda12.4")),
+        engine="podman",
+        registry_mirrors={"docker.io": "http://127.0.0.1:5000", "localhost:5000": "https://m/x"},
+        debian_mirror="http://deb.debian.org/debian",
+        index_url="https://pypi.org/simple",
+        ca_bundle=folder / "certs/ours_pem",
+    )
+
+
+def test_no_settings(folder: Path) -> None:
+    assert load_settings(folder) == Settings()
+    write(folder, pyproject_toml="[project]\nname = 'x'\n")
+    assert load_settings(folder) == Settings(file=folder / "pyproject.toml")
+
+
+def test_a_pyproject_above_the_repository_is_not_ours(folder: Path) -> None:
+    (folder / "inner/.git").mkdir(parents=True)
+    write(folder, pyproject_toml="[tool.klock]\nengine = 'docker'\n")
+    assert load_settings(folder / "inner") == Settings()
+
+
+WRONG_SETTINGS = {
+    "an unknown key": ("tagets = []", "tool.klock.tagets is not a setting of klock"),
+    "no image": ("image = ':x'", "tool.klock.image is ':x'"),
+    "an image that is no text": ("image = 3", "tool.klock.image is 3 (expected a string)"),
+    "an empty image": ("image = ''", "tool.klock.image is empty"),
+    "one target": ("targets = 'linux/amd64'", "tool.klock.targets is 'linux/amd64' (expected a list of strings)"),
+    "an unknown target": ("targets = ['linux/amd64', 'mac']", "tool.klock.targets[1] is 'mac': unknown target 'mac'"),
+    "a number as a target": ("targets = [1]", "tool.klock.targets[0] is 1 (expected a string)"),
+    "a target twice": (
+        "targets = ['linux/amd64', 'linux/amd64/cpu']",
+        "tool.klock.targets[1] is 'linux/amd64/cpu', which is there already",
+    ),
+    "an unknown engine": ("engine = 'vm'", "tool.klock.engine is 'vm'"),
+    "mirrors as a list": (
+        "registry-mirrors = []",
+        "tool.klock.registry-mirrors is [] (expected a table of registries and URLs)",
+    ),
+    "a mirror of no host": (
+        "registry-mirrors = {'a/b' = 'http://m'}",
+        'tool.klock.registry-mirrors."a/b" is not a registry\'s host',
+    ),
+    "a mirror that is no URL": (
+        "registry-mirrors = {a = 'm'}",
+        "tool.klock.registry-mirrors.\"a\" is 'm' (expected a URL)",
+    ),
+    "an index that is no URL": ("index-url = 'pypi.org'", "tool.klock.index-url is 'pypi.org' (expected a URL)"),
+    "64: credentials": ("index-url = 'https://u:p@h/'", "tool.klock.index-url has a user or password in it"),
+    "no such bundle": ("ca-bundle = 'x.pem'", "tool.klock.ca-bundle is 'x.pem': there is no such file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SETTINGS)
+def test_wrong_settings(case: str, folder: Path) -> None:
+    line, message = WRONG_SETTINGS[case]
+    write(folder, pyproject_toml=f"[tool.klock]\n{line}\n")
+    with pytest.raises(KlockError) as caught:
+        load_settings(folder)
+    assert str(caught.value) == f"{folder}/pyproject.toml: {message}"
+
+
+@pytest.mark.parametrize("text", ["[tool.klock", "[tool]\nklock = 3", "\ufffe"])
+def test_a_pyproject_that_cannot_be_read(text: str, folder: Path) -> None:
+    write(folder, pyproject_toml=text)
+    with pytest.raises(KlockError, match=r"pyproject\.toml"):
+        load_settings(folder)
+
+
+# -- finding
+
+
+@pytest.mark.parametrize("mark", ["pyproject.toml", "kimage.py", ".git"])
+def test_the_root_is_the_nearest_folder_with_a_mark(mark: str, tmp_path: Path) -> None:
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "a" / mark).touch()
+    assert find_root(tmp_path / "a/b/c") == tmp_path / "a"
+
+
+REFERENCES = {
+    "a file": ("kimage.py", "/p/kimage.py", "image", "/p/kimage.lock"),
+    "a file and a name": ("envs/gpu.py:train", "/p/envs/gpu.py", "train", "/p/envs/gpu.train.lock"),
+    "the usual name": ("gpu.py:image", "/p/gpu.py", "image", "/p/gpu.lock"),
+    "an absolute path": ("/x/../y/k.py", "/y/k.py", "image", "/y/k.lock"),
+    "a colon in a folder": ("a:b/k.py", "/p/a:b/k.py", "image", "/p/a:b/k.lock"),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_references(case: str) -> None:
+    text, file, name, lock = REFERENCES[case]
+    reference = ImageReference.parse(text, folder=Path("/p"))
+    assert reference == ImageReference(file=Path(file), name=name)
+    from klock.image.loading import LoadedImage
+
+    loaded = LoadedImage(image=kt.Image(), file=reference.file, name=reference.name, root=reference.file.parent)
+    assert lockfile_path(loaded) == Path(lock)
+
+
+@pytest.mark.parametrize("text", ["", ":x", "a.py:", "a.py:x y", "a.py:1"])
+def test_what_is_no_reference(text: str) -> None:
+    with pytest.raises(ImageError, match="not an image"):
+        ImageReference.parse(text, folder=Path("/p"))
+
+
+def test_without_a_name_it_is_the_projects_image(folder: Path) -> None:
+    write(folder, kimage_py=IMAGE, sub__x="", envs__gpu_py=IMAGE.replace("image =", "train ="))
+    loaded = load_image(folder=folder / "sub")
+    assert (loaded.file, loaded.name, loaded.root, loaded.label) == (folder / "kimage.py", "image", folder, "kimage.py")
+    write(folder, pyproject_toml="[tool.klock]\nimage = 'envs/gpu.py:train'\n")
+    loaded = load_image(folder=folder / "sub")
+    assert (loaded.file, loaded.name, loaded.root) == (folder / "envs/gpu.py", "train", folder / "envs")
+    assert loaded.label == "gpu.py:train"
+    assert load_image("kimage.py").file == folder / "kimage.py"
+
+
+# -- running
+
+
+def test_an_image_file_can_use_what_lies_beside_it(folder: Path) -> None:
+    write(folder, kimage_py="from versions import NUMPY\n" + IMAGE.replace("()\n", "().pip_install([NUMPY])\n"))
+    write(folder, versions_py="NUMPY = 'numpy>=1'\n")
+    before = list(sys.path), set(sys.modules), sys.dont_write_bytecode
+    assert "numpy>=1" in load_image("kimage.py").image.contents
+    write(folder, versions_py="NUMPY = 'numpy>=20'\n")
+    assert "numpy>=20" in load_image("kimage.py").image.contents, "it runs afresh"
+    assert (list(sys.path), sys.dont_write_bytecode) == (before[0], before[2])
+    assert {"versions", "kimage"}.isdisjoint(set(sys.modules) - before[1])
+    assert not list(folder.rglob("*.pyc")), "nothing is written"
+
+
+def test_a_module_of_the_same_name_comes_back(folder: Path) -> None:
+    import json
+
+    write(folder, json_py="raise SystemExit", kimage_py="import json\n" + IMAGE)
+    assert load_image("kimage.py").image.name == "python312"
+    write(folder, kimage_py=IMAGE, textwrap_py="")
+    load_image("kimage.py")
+    assert sys.modules["json"] is json
+
+
+def test_an_image_file_may_define_dataclasses_and_read_its_place(folder: Path) -> None:
+    text = "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n" + IMAGE
+    write(folder, kimage_py=text + "assert __file__.endswith('kimage.py') and __name__ == 'kimage'\n")
+    load_image("kimage.py")
+
+
+def test_what_an_image_file_prints_is_no_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, kimage_py="print('hello')\n" + IMAGE)
+    load_image("kimage.py")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "hello\n")
+
+
+WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
+    "no file": (
+        {},
+        "there is no image file kimage.py",
+        "write one (`klock init` does), or name another: FILE or FILE:NAME",
+    ),
+    "a syntax error": (
+        {"kimage_py": "a = 1\nimage = (\n"},
+        "kimage.py:2: SyntaxError: '(' was never closed\n    image = (",
+        None,
+    ),
+    "NUL bytes": (
+        {"kimage_py": "a\0"},
+        "kimage.py: SyntaxError: source code string cannot contain null bytes",
+        None,
+    ),
+    "it raises": (
+        {"kimage_py": "a = 1\n\nb = a / 0\n"},
+        "kimage.py:3: ZeroDivisionError: division by zero\n    b = a / 0",
+        None,
+    ),
+    "it raises in a file beside it": (
+        {"kimage_py": "import versions\n", "versions_py": "\nx = {}['a']\n"},
+        "versions.py:2: KeyError: 'a'\n    x = {}['a']",
+        None,
+    ),
+    "an environment variable is missing": (
+        {"kimage_py": "import os\nx = os.environ['NO_SUCH_NAME']\n"},
+        "kimage.py:2: KeyError: 'NO_SUCH_NAME'\n    x = os.environ['NO_SUCH_NAME']",
+        "set the environment variable NO_SUCH_NAME",
+    ),
+    "it imports what is not there": (
+        {"kimage_py": "import no_such_module\n"},
+        "kimage.py:1: ModuleNotFoundError: No module named 'no_such_module'\n    import no_such_module",
+        None,
+    ),
+    "it ends the program": (
+        {"kimage_py": "import sys\nsys.exit(3)\n"},
+        "kimage.py:2: SystemExit: the file ends the program (status 3)\n    sys.exit(3)",
+        None,
+    ),
+    "a mistake in the image": (
+        {"kimage_py": "import klock as kt\nimage = (\n    kt.Image()\n    .run_bash('a')\n    .run_bash('')\n)\n"},
+        "kimage.py:5: run_bash: command is empty",
+        None,
+    ),
+    "64: a credential in the error": (
+        {"kimage_py": "raise ValueError('https://u:hunter2@h')\n"},
+        "kimage.py:1: ValueError: https://***@h\n    raise ValueError('https://***@h')",
+        None,
+    ),
+    "no image": (
+        {"kimage_py": "x = 1\n"},
+        "kimage.py has no object named 'image'",
+        "define one: image = klock.images.Python312().pip_install([...])",
+    ),
+    "an image of another name": (
+        {"kimage_py": IMAGE.replace("image =", "gpu = cpu =")},
+        "kimage.py has no object named 'image'",
+        "it has images named gpu, cpu: write kimage.py:gpu",
+    ),
+    "another type": (
+        {"kimage_py": "import klock as kt\nmine = kt.Image()\ndef image(): ...\n"},
+        "'image' in kimage.py is of type function (expected klock.Image)",
+        "it has an image named mine: write kimage.py:mine",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_a_wrong_image_file(case: str, folder: Path) -> None:
+    files, message, hint = WRONG_FILES[case]
+    write(folder, **files)
+    before = list(sys.path), set(sys.modules)
+    with pytest.raises(ImageError) as caught:
+        load_image("kimage.py")
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert list(sys.path) == before[0]
+    assert {"kimage", "versions"}.isdisjoint(set(sys.modules) - before[1])
+
+
+def test_keyboard_interrupts_pass(folder: Path) -> None:
+    write(folder, kimage_py="raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_image("kimage.py")
