@@ -184,4 +184,3 @@ def base_agrees(base: Base, lock: BaseLock) -> bool:
         tag = f":{base.tag}" if base.tag else ""
         return isinstance(lock, OciLock) and lock.reference == f"oci:{base.path}{tag}"
     return isinstance(lock, DebianLock) and (lock.suite, lock.packages) == (base.suite, base.packages)
-

@@ -1,4 +1,5 @@
-"""Drift: where an observed environment and the lockfile disagree. Pure: two manifests and two sets of variables in, findings out."""
+"""Drift: where an observed environment and the lockfile disagree. Pure: manifests and variables in,
+findings out."""
 
 from __future__ import annotations
 

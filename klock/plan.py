@@ -22,6 +22,7 @@ from klock.lockfile.model import (
     ShellLock,
     StepLock,
     TargetLock,
+    VcsArtifact,
 )
 from klock.store import Store
 
@@ -191,7 +192,7 @@ def _missing_bytes(step: StepLock, lock: TargetLock, store: Store) -> int:
     if isinstance(step, PipLock):
         packages = lock.packages_by_pin
         artifacts = [packages[pin].artifact for pin in step.packages]
-        return _missing(store, ((f"sha256:{a.sha256}", a.size) for a in artifacts if hasattr(a, "sha256")))
+        return _missing(store, ((f"sha256:{a.sha256}", a.size) for a in artifacts if not isinstance(a, VcsArtifact)))
     return 0
 
 

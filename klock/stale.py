@@ -92,11 +92,12 @@ def _compare(before: StepLock, after: StepLock, step: int, location: str | None)
             if before.packages != after.packages:
                 yield _changed("apt_install", " ".join(before.packages), " ".join(after.packages), step, location)
             yield from _compare_force(before, after, step, location)
-        case (ShellLock(), ShellLock()) | (ServiceLock(), ServiceLock()):
+        case (ShellLock(), ShellLock()):
             if before.command != after.command:
                 yield _changed("run_bash", before.command, after.command, step, location)
-            if isinstance(before, ShellLock) and isinstance(after, ShellLock):
-                yield from _compare_force(before, after, step, location)
+            yield from _compare_force(before, after, step, location)
+        case (ServiceLock(), ServiceLock()):
+            yield _changed("run_bash", before.command, after.command, step, location)
         case _:
             raise AssertionError("steps of one kind are compared")
 

@@ -1,6 +1,7 @@
-"""The command line. One module per verb, imported only when that verb is used: start-up is part of every command's time.
+"""The command line. One module per verb, imported when that verb is used: start-up is part of every command's time.
 
-stdout is data, stderr is talk. Exit status: 0 clean, 1 findings, 2 error, 130 interrupted; `run` passes its command's own.
+stdout is data, stderr is talk. Exit status: 0 clean, 1 findings, 2 error, 130 interrupted; `run` passes its
+command's own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from klock.errors import KlockError
 
 __all__ = ["main"]
 
-_VERBS: Final = ("lock", "sync", "run", "check", "cache")
+_VERBS: Final = ("init", "lock", "sync", "run", "check", "cache")
 
 
 class _Verbs(click.Group):

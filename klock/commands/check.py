@@ -57,7 +57,9 @@ def _drift_findings(session: Session, locked: TargetLock) -> list[Finding]:
         return [Finding(code=Code.NOT_SYNCED, message="there is no environment yet: run `klock sync`")]
     missing = not engine.has_base(locked.base.id) or any(not engine.has_layer(d) for d in locked.layers)
     if record.get("fingerprint") != locked.fingerprint and missing:
-        return [Finding(code=Code.NOT_SYNCED, message="the environment was synced from another lockfile: run `klock sync`")]
+        return [
+            Finding(code=Code.NOT_SYNCED, message="the environment was synced from another lockfile: run `klock sync`")
+        ]
     expected = engine.base_manifest(locked.base.id)
     layers = []
     for digest in locked.layers:

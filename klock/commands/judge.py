@@ -25,9 +25,7 @@ def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
     for locked in lock.targets:
         if image.base is None or not base_agrees(image.base, locked.base):
             location = context.base_location
-            findings.append(
-                Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=location)
-            )
+            findings.append(Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=location))
         drafts = draft_steps(
             image.steps, root=context.root, base=locked.base, environ=context.environ, store=context.store
         )

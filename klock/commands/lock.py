@@ -44,7 +44,7 @@ def lock(
     )
     locked = lock_image(
         session.loaded.image,
-        session.settings.targets,
+        session.targets,
         previous=previous,
         context=session.context,
         upgrade=moving,

@@ -68,7 +68,8 @@ def run(
     if (term := session.context.environ.get("TERM")) is not None:
         values.setdefault("TERM", term)
     services = [
-        service_command(step, text, base=locked.base, variables=dict(values)) for step, text in _services(session, locked)
+        service_command(step, text, base=locked.base, variables=dict(values))
+        for step, text in _services(session, locked)
     ]
     values.update(_parse_variable(text) for text in variables)
     return environment.execute(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from klock.bases.mirrors import Mirrors
 from klock.errors import KlockError, LockfileError
 from klock.lockfile.model import Lockfile, TargetLock
 from klock.progress import Progress
@@ -31,6 +32,11 @@ class Session:
     settings: Settings
     lockfile: Path
     context: Context
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What to lock for: the settings' targets, or else this machine's."""
+        return self.settings.targets or (Target.of_this_machine(),)
 
     @property
     def progress(self) -> Progress:
@@ -76,9 +82,12 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
     store = Store()
     context = Context(
         root=loaded.root,
-        settings=settings,
+        mirrors=Mirrors.from_settings(
+            registries=settings.registry_mirrors, debian=settings.debian_mirror, ca_bundle=settings.ca_bundle
+        ),
+        index_url=settings.index_url,
         store=store,
-        engine=SandboxEngine(store),
+        engine=SandboxEngine(store, ca_bundle=settings.ca_bundle),
         progress=progress or Quiet(),
         environ=dict(os.environ),
         offline=offline,

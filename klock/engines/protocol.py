@@ -12,7 +12,18 @@ from typing import Protocol
 from klock.digests import Digest
 from klock.layers.manifest import Manifest
 
-__all__ = ["BaseLayer", "Command", "Completed", "Engine", "Environment", "Layer", "Mount", "Network", "PlacedFile", "Workspace"]
+__all__ = [
+    "BaseLayer",
+    "Command",
+    "Completed",
+    "Engine",
+    "Environment",
+    "Layer",
+    "Mount",
+    "Network",
+    "PlacedFile",
+    "Workspace",
+]
 
 
 class Network(Enum):

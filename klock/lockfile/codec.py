@@ -33,7 +33,7 @@ class _Field:
 
 
 @functools.cache
-def _fields(cls: type) -> tuple[_Field, ...]:
+def _fields(cls: Any) -> tuple[_Field, ...]:
     hints = typing.get_type_hints(cls)
     return tuple(
         _Field(name=f.name, key=f.name.replace("_", "-"), type=hints[f.name], default=f.default)

@@ -15,14 +15,14 @@ from klock.digests import Digest, digest_of_json
 from klock.targets import Target
 
 __all__ = [
+    "AptLock",
     "BaseLock",
-    "DebianLock",
     "DebPackage",
+    "DebianLock",
     "Distribution",
     "EnvLock",
     "FileEntry",
     "FilesLock",
-    "AptLock",
     "ImageLock",
     "Interpreter",
     "LayerLock",

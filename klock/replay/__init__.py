@@ -50,7 +50,7 @@ def ensure_base(lock: TargetLock, context: Context) -> None:
         lock.base,
         engine=context.engine,
         store=context.store,
-        settings=context.settings,
+        mirrors=context.mirrors,
         root=context.root,
         offline=context.offline,
         progress=context.progress,
@@ -75,7 +75,7 @@ def make_layers(lock: TargetLock, context: Context) -> None:
 
 
 def run_step(lock: TargetLock, position: int, context: Context) -> Layer:
-    """Runs one step over its locked predecessors and returns its layer. Raises StepFailed when it is not the locked one."""
+    """Runs one step over its locked predecessors and returns its layer. Raises StepFailed when that is another one."""
     step = lock.steps[position]
     assert not isinstance(step, EnvLock | ServiceLock)
     with context.engine.open(lock.base.id, layers_before(lock, position)) as workspace:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from klock.bases.mirrors import Mirrors
 from klock.engines.protocol import Engine
 from klock.progress import Progress
-from klock.project import Settings
 from klock.store import Store
 
 __all__ = ["Context"]
@@ -20,7 +20,8 @@ class Context:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies."""
 
     root: Path
-    settings: Settings
+    mirrors: Mirrors
+    index_url: str | None = None
     store: Store
     engine: Engine
     progress: Progress

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from klock.engines.protocol import Network, PlacedFile, Workspace
-from klock.errors import HashMismatch, StepFailed
+from klock.errors import HashMismatch, LockfileError, StepFailed
 from klock.image.secrets import mask, reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import (
     AptLock,
     EnvLock,
     FilesLock,
-    LockedPackage,
     PipLock,
     ServiceLock,
     ShellLock,
-    StepLock,
     TargetLock,
 )
 from klock.plan import describe
 from klock.replay.context import Context
 from klock.replay.shell import service_command, shell_command
 
-__all__ = ["perform", "revealed_variables", "try_service"]
+__all__ = ["netrc_of", "perform", "revealed_variables", "try_service"]
 
 
 def revealed_variables(lock: TargetLock, before: int, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables a step at position `before` sees, secrets taken from `environ`. Raises KlockError for one not there."""
+    """The variables a step at position `before` sees, secrets from `environ`. Raises KlockError for one not there."""
     variables = dict(lock.base.environment)
     for step in lock.steps[:before]:
         if isinstance(step, EnvLock):
@@ -69,7 +68,7 @@ def _run_shell(lock: TargetLock, step: ShellLock, position: int, workspace: Work
 
 
 def try_service(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
-    """Starts the service at `position` and watches it for half a second. Raises StepFailed when it ended with an error."""
+    """Starts the service at `position` and watches it for half a second. Raises StepFailed when it fails in it."""
     step = lock.steps[position]
     assert isinstance(step, ServiceLock)
     variables = revealed_variables(lock, len(lock.steps), context.environ)
@@ -117,39 +116,58 @@ def _place_path_file(step: FilesLock, workspace: Workspace, context: Context) ->
 
 
 def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace: Workspace, context: Context) -> None:
-    from klock.packages import fetch_packages, install
+    from klock.packages.credentials import Credentials
+    from klock.packages.fetch import fetch_packages
+    from klock.packages.install import install
 
     packages = lock.packages_by_pin
-    wanted: list[LockedPackage] = [packages[pin] for pin in step.packages]
-    assert lock.interpreter is not None
     variables = revealed_variables(lock, position, context.environ)
+    requirements = [reveal(line, step.secrets, context.environ) for line in step.requirements]
     fetch_packages(
-        wanted,
-        all_packages=lock.packages,
-        store=context.store,
-        workspace=workspace,
-        interpreter=lock.interpreter,
-        variables=variables,
+        [packages[pin] for pin in step.packages],
+        context.store,
+        credentials=Credentials.collect(
+            environments=[variables],
+            urls=[word for line in requirements for word in line.split()],
+            netrc=netrc_of(context.environ),
+        ),
         offline=context.offline,
-        progress=context.progress,
+        on_progress=lambda name, count: context.progress.advance(count),
     )
+    if lock.interpreter is None:
+        raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
     install(
         step,
-        wanted,
-        all_packages=lock.packages,
+        lock.packages,
         interpreter=lock.interpreter,
         workspace=workspace,
         store=context.store,
         variables=variables,
-        user=lock.base.user,
-        progress=context.progress,
+        on_output=context.progress.output,
     )
+
+
+def netrc_of(environ: Mapping[str, str]) -> Path | None:
+    """The netrc file that curl, pip and uv would read."""
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or "/") / ".netrc"
+    return path if path.is_file() else None
 
 
 def _install_debs(lock: TargetLock, step: AptLock, position: int, workspace: Workspace, context: Context) -> None:
-    from klock.bases import fetch_debs, install_apt
+    from klock.debian.install import fetch_debs, install_apt
 
-    fetch_debs(step.debs, store=context.store, settings=context.settings, offline=context.offline)
-    variables = {**STEP_ENVIRONMENT, **revealed_variables(lock, position, context.environ)}
-    install_apt(workspace, step, store=context.store, environment=variables, on_output=context.progress.output)
-
+    fetch_debs(
+        step.debs,
+        store=context.store,
+        mirrors=context.mirrors,
+        offline=context.offline,
+        progress=context.progress,
+    )
+    install_apt(
+        workspace,
+        step,
+        store=context.store,
+        environment=revealed_variables(lock, position, context.environ),
+        on_output=context.progress.output,
+        where=f"step {position + 1}{context.where(position)}",
+    )

@@ -1,4 +1,4 @@
-"""Shell steps and services: the command line that runs a command under bash where the image has it, and its variables."""
+"""Shell steps and services: the command line that runs a command under bash where the image has it."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from klock.engines.sandbox.scratch import find_holder, held, holding_mounts, is_
 from klock.engines.sandbox.trees import Trees
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
+from klock.layers.normalisation import is_left_out
 from klock.layers.scan import manifest_of_tree
 from klock.store import Store
 
@@ -80,6 +81,25 @@ class SandboxEnvironment:
                 temporary.replace(self._folder / "record.json")
             old = [found for found in self._writable_folders() if found != folder and not is_held(found)]
             remove_trees(old)
+
+    def is_clean(self) -> bool:
+        """Whether the writable layer holds nothing but what is never locked. True when there is no environment."""
+        state = self._state()
+        if state is None:
+            return True
+        upper = self._folder / state["folder"] / "upper"
+        if not any(upper.iterdir()):
+            return True
+
+        def task() -> bool:
+            top = os.fspath(upper)
+            return not any(
+                not is_left_out(os.path.relpath(os.path.join(folder, name), top))  # noqa: PTH118
+                for folder, _, names in os.walk(top)
+                for name in names
+            )
+
+        return in_namespace(task)
 
     def observe(self) -> Manifest:
         """The whole environment as it is now, every file read."""

@@ -1,25 +1,19 @@
-"""Locking: an image in, a lockfile out.
-
-The image is drafted (`klock.draft`), then completed in order: the base is resolved; each step whose key is in the previous
-lockfile takes over its layer; any other step runs and its layer is recorded. All pip steps are resolved together, before
-the first of them runs and in the environment it will find.
-"""
+"""Locking one target, step by step."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 
-from klock.digests import Digest, digest_of_json
+from klock.digests import Digest
 from klock.draft import as_draft, base_agrees, draft_steps
 from klock.engines.protocol import Workspace
 from klock.errors import ImageError
 from klock.image.builder import Image
-from klock.image.steps import PipInstall
 from klock.keys import step_key, step_keys
 from klock.layers.normalisation import NORMALISATION
+from klock.lock.pip_steps import pip_positions, pip_requests
 from klock.lockfile.model import (
     AptLock,
     BaseLock,
@@ -29,20 +23,20 @@ from klock.lockfile.model import (
     Interpreter,
     LayerLock,
     LockedPackage,
-    Lockfile,
     PipLock,
     ServiceLock,
     ShellLock,
     StepLock,
     TargetLock,
 )
+from klock.packages.interpreter import TargetPython, probe_interpreter
 from klock.plan import describe
-from klock.replay import ensure_base, layers_before, make_layers
+from klock.replay import make_layers
 from klock.replay.context import Context
-from klock.replay.perform import perform, revealed_variables, try_service
+from klock.replay.perform import netrc_of, perform, revealed_variables, try_service
 from klock.targets import Target
 
-__all__ = ["Upgrade", "image_lock", "lock_image"]
+__all__ = ["TargetLocker", "Upgrade"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,43 +51,8 @@ class Upgrade:
         return self.everything or self.base or bool(self.packages)
 
 
-def image_lock(image: Image) -> ImageLock:
-    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=image.install_cmd)
-
-
-def lock_image(
-    image: Image,
-    targets: Sequence[Target],
-    *,
-    previous: Lockfile | None,
-    context: Context,
-    upgrade: Upgrade | None = None,
-) -> Lockfile:
-    """Locks `image` for each target. What `previous` has and the image still asks for is kept, unless upgraded.
-
-    Raises KlockError; the previous lockfile is the caller's to keep then.
-    """
-    if image.base is None:
-        raise ImageError("the image has no base", hint="start from klock.images or call from_docker(...)")
-    if previous is not None and previous.normalisation != NORMALISATION:
-        previous = None
-    locked = tuple(
-        _TargetLocker(
-            image=image,
-            image_lock=image_lock(image),
-            target=target,
-            previous=previous.for_target(target) if previous else None,
-            previous_image=previous.image if previous else None,
-            context=context,
-            upgrade=upgrade or Upgrade(),
-        ).run()
-        for target in targets
-    )
-    return Lockfile(image=image_lock(image), normalisation=NORMALISATION, targets=locked)
-
-
 @dataclass(kw_only=True)
-class _TargetLocker:
+class TargetLocker:
     """Locks one target, step by step; `steps` is what is done so far."""
 
     image: Image
@@ -105,14 +64,12 @@ class _TargetLocker:
     upgrade: Upgrade
     steps: list[StepLock] = field(default_factory=list)
     interpreter: Interpreter | None = None
-    resolution: Any = None
     packages: tuple[LockedPackage, ...] = ()
+    resolved: dict[int, PipLock] | None = None
 
     def run(self) -> TargetLock:
         self.base = self._resolve_base()
-        drafts = draft_steps(
-            self.image.steps, root=self.context.root, base=self.base, environ=self.context.environ
-        )
+        drafts = draft_steps(self.image.steps, root=self.context.root, base=self.base, environ=self.context.environ)
         if self._is_unchanged(drafts):
             assert self.previous is not None
             return self.previous
@@ -131,7 +88,7 @@ class _TargetLocker:
                 result = f"{layer.files} entries"
             else:
                 result = "kept"
-            self.steps.append(dataclasses.replace(completed, layer=layer))
+            self.steps.append(replace(completed, layer=layer))
             self.context.progress.done(result)
         lock = self._so_far()
         self._try_services(lock)
@@ -161,9 +118,10 @@ class _TargetLocker:
             self.image.base,
             target=self.target,
             root=self.context.root,
-            settings=self.context.settings,
+            mirrors=self.context.mirrors,
             store=self.context.store,
             engine=self.context.engine,
+            offline=self.context.offline,
             progress=self.context.progress,
         )
         self.context.progress.done(base.id)
@@ -187,7 +145,9 @@ class _TargetLocker:
         return {
             key: step.layer
             for key, step in zip(keys, self.previous.steps, strict=True)
-            if key is not None and not isinstance(step, EnvLock | ServiceLock) and not step.force
+            if key is not None
+            and not isinstance(step, EnvLock | ServiceLock)
+            and not step.force
             # An upgrade asks for what the network has now; what was copied from local files cannot have moved.
             and (not self.upgrade.everything or isinstance(step, FilesLock))
         }
@@ -212,45 +172,111 @@ class _TargetLocker:
             case AptLock():
                 return self._complete_apt(draft)
             case FilesLock(package=str()):
-                interpreter = self._probe()
-                folder = interpreter.site_packages
-                name = draft.destination.rstrip("/").rpartition("/")[2]
-                return dataclasses.replace(draft, path_file=f"{folder}/klock-{name}.pth")
+                with self._workspace() as workspace:
+                    folder = self._probe(workspace).paths["purelib"]
+                name = draft.destination.rpartition("/")[2]
+                return replace(draft, path_file=f"{folder}/klock-{name}.pth")
             case FilesLock() | ShellLock():
                 return draft
             case _:
                 raise TypeError(type(draft).__name__)
 
     def _complete_pip(self, draft: PipLock, drafts: Sequence[StepLock]) -> PipLock:
-        if self.resolution is None:
-            self._resolve_packages(drafts)
-        position = len(self.steps)
-        resolved = self.resolution.steps[position]
-        return dataclasses.replace(draft, packages=resolved.packages, projects=resolved.projects)
+        if self.resolved is None:
+            self.resolved = self._keep_resolution(drafts) or self._resolve_packages(drafts)
+        return self.resolved[len(self.steps)]
 
-    def _probe(self) -> Any:
-        from klock.packages import probe_interpreter
+    def _keep_resolution(self, drafts: Sequence[StepLock]) -> dict[int, PipLock] | None:
+        """The previous lockfile's resolution, if the same was asked for in the same environment."""
+        if self.previous is None or self.upgrade or self.previous_image != self.image_lock:
+            return None
+        old = [(n, s) for n, s in enumerate(self.previous.steps) if isinstance(s, PipLock)]
+        new = [(n, s) for n, s in enumerate(drafts) if isinstance(s, PipLock)]
+        if not old or [as_draft(step) for _, step in old] != [step for _, step in new]:
+            return None
+        if any(step.projects for _, step in old) or self.previous.base != self.base:
+            return None
+        before = replace(self.previous, steps=self.previous.steps[: old[0][0]])
+        if before.layers != self._so_far().layers or before.environment != self._so_far().environment:
+            return None
+        self.interpreter, self.packages = self.previous.interpreter, self.previous.packages
+        return {position: step for (position, _), (_, step) in zip(new, old, strict=True)}
+
+    def _resolve_packages(self, drafts: Sequence[StepLock]) -> dict[int, PipLock]:
+        from klock.packages.indexes import DEFAULT_INDEX
+        from klock.packages.resolution import resolve
+
+        context = self.context
+        drafted = replace(self._so_far(), steps=tuple(drafts))
+        requests = pip_requests(self.image.steps, drafted, context)
+        with self._workspace() as workspace:
+            python = self._probe(workspace)
+            resolution = resolve(
+                requests,
+                workspace=workspace,
+                python=python,
+                store=context.store,
+                netrc=netrc_of(context.environ),
+                previous=self.previous.packages if self.previous else (),
+                upgrade=self.upgrade.everything,
+                upgrade_packages=self.upgrade.packages,
+                default_index=context.index_url or DEFAULT_INDEX,
+                offline=context.offline,
+                on_progress=lambda name, count: context.progress.advance(count),
+            )
+        for warning in resolution.warnings:
+            context.progress.warn(warning)
+        self.interpreter, self.packages = python.interpreter, resolution.packages
+        positions = pip_positions(self.image.steps)
+        resolved = {}
+        for position, pins, projects in zip(positions, resolution.steps, resolution.projects, strict=True):
+            draft = drafts[position]
+            assert isinstance(draft, PipLock)
+            resolved[position] = replace(draft, packages=pins, projects=projects)
+        return resolved
+
+    def _probe(self, workspace: Workspace) -> TargetPython:
+        """The Python that packages go into here. Raises ImageError when there is none."""
+        position = len(self.steps)
+        variables = revealed_variables(self._so_far(), position, self.context.environ)
+        python = probe_interpreter(workspace, python_path=self.image.python_path, variables=variables)
+        if python is None:
+            raise ImageError(
+                f"step {position + 1}{self.context.where(position)}: there is no Python in the environment at this step",
+                hint="choose a base with Python, or install one in an earlier step: apt_install(['python3'])",
+            )
+        return python
+
+    def _complete_apt(self, draft: AptLock) -> AptLock:
+        from klock.debian.install import resolve_apt
 
         position = len(self.steps)
         variables = revealed_variables(self._so_far(), position, self.context.environ)
-        key = digest_of_json([self.base.id, self._so_far().layers, self.image.python_path, variables.get("PATH")])
-        return probe_interpreter(
-            lambda: self._workspace(),
-            key=key,
-            store=self.context.store,
-            python_path=self.image.python_path,
-            variables=variables,
+        previous = next(
+            (
+                step.debs
+                for step in (self.previous.steps if self.previous else ())
+                if isinstance(step, AptLock) and step.packages == draft.packages
+            ),
+            (),
         )
-
-    def _resolve_packages(self, drafts: Sequence[StepLock]) -> None:
-        raise NotImplementedError
-
-    def _complete_apt(self, draft: AptLock) -> AptLock:
-        raise NotImplementedError
+        with self._workspace() as workspace:
+            debs = resolve_apt(
+                draft.packages,
+                workspace,
+                environment=variables,
+                store=self.context.store,
+                mirrors=self.context.mirrors,
+                previous=() if self.upgrade.everything else previous,
+                where=f"step {position + 1}{self.context.where(position)}",
+                offline=self.context.offline,
+                progress=self.context.progress,
+            )
+        return replace(draft, debs=debs)
 
     # -- running
 
-    def _workspace(self) -> Any:
+    def _workspace(self) -> AbstractContextManager[Workspace]:
         """A workspace over all steps so far; what is missing of them is made first."""
         lock = self._so_far()
         make_layers(lock, self.context)
@@ -262,7 +288,7 @@ class _TargetLocker:
         if isinstance(record, str) and (manifest := self.context.engine.layer_manifest(record)) is not None:
             return LayerLock(digest=record, files=len(manifest), size=manifest.size)
         with self._workspace() as workspace:
-            lock = dataclasses.replace(self._so_far(), steps=(*self.steps, step))
+            lock = replace(self._so_far(), steps=(*self.steps, step))
             perform(lock, len(self.steps), workspace, self.context)
             layer = workspace.snapshot()
         if repeats:
