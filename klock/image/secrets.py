@@ -166,9 +166,9 @@ class _Places:
         start, end = match.span("userinfo")
         user, colon, password = match["userinfo"].partition(":")
         secret = password if colon else user
-        if not secret or _WRITTEN_REFERENCE.fullmatch(secret):
-            return
         secret_name = self._variable_with(secret, user=False)
+        if secret_name is None and (not secret or _WRITTEN_REFERENCE.fullmatch(secret)):
+            return  # nothing, or a variable of the container
         if secret_name is None:
             self._add(start, end + 1, None)
             return
