@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from klock.errors import ImageError, KlockError
+from klock.image.secret_names import may_be_secret
 from klock.image.secrets import PrivateUrl, Redacted, mask, redact, redact_variable, reveal
 
 GITHUB = "ghp_" + "a1B2" * 9
@@ -181,7 +182,7 @@ SECRET = st.text(alphabet="abXY01!$&'()*+,;=:@/?#% -_.~é", min_size=6, max_size
 def test_a_secret_with_a_name_never_shows_and_comes_back(secret: str, before: str, after: str) -> None:
     assume(any(c.isalnum() for c in secret) and "${" not in secret)
     environ = {"SOME_PASSWORD": secret}
-    assume(not secret.replace(".", "").isdigit())
+    assume(may_be_secret(secret) or len(secret) >= 8)
     text = f"{before} {secret} {after}"
     try:
         redacted = redact(text, environ, what="the text")

@@ -5,7 +5,7 @@ A credential is, in the order they are looked for
 2. a query parameter such as `token=` or `X-Amz-Signature=`, the value of an `Authorization:` header, a token of a
    well-known shape (`ghp_...`, `hf_...`, a PEM key), or what is assigned to a variable with a secret's name;
 3. the value of a variable of this process whose name is a secret's (`REGISTRY_PASS`), wherever it stands as a word of
-   6 characters or more.
+   6 characters or more (8 if it looks harmless: a number, `$NAME`).
 
 If a variable of this process has exactly that value, it is written as `${NAME}`, and NAME is listed beside the text:
 only listed names are references, so a `${NAME}` the user wrote stays what it was. A variable counts if its name is a
@@ -40,6 +40,7 @@ from klock.image.secret_names import (
 __all__ = ["PrivateUrl", "Redacted", "mask", "redact", "redact_variable", "reveal"]
 
 _SHORTEST_ANYWHERE: Final = 6
+_SHORTEST_HARMLESS: Final = 8
 _SHORTEST_UNNAMED: Final = 4
 _KEPT_IN_USERINFO: Final = "!$&'()*+,;="  # RFC 3986: unreserved characters and sub-delims need no encoding
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -99,7 +100,8 @@ def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
         if is_secret_name(match["name"]) and may_be_secret(match["value"]) and "$" not in match["value"]:
             places.add_literal(match.span("value"))
     for name, value in environ.items():
-        if is_secret_name(name) and len(value) >= _SHORTEST_ANYWHERE and may_be_secret(value):
+        shortest = _SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS
+        if is_secret_name(name) and len(value) >= shortest:
             for match in re.finditer(rf"(?<![A-Za-z0-9_]){re.escape(value)}(?![A-Za-z0-9_])", text):
                 places.add_literal(match.span())
     return places.redacted()
