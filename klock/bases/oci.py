@@ -17,6 +17,7 @@ from klock.targets import Target
 
 __all__ = [
     "ACCEPTED_MANIFESTS",
+    "SCHEMA_1",
     "Config",
     "Index",
     "IndexEntry",
@@ -32,6 +33,8 @@ OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
+"""How the media types of docker's first image format begin."""
 ACCEPTED_MANIFESTS: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 
 _CONFIGS: Final = frozenset(
@@ -113,7 +116,7 @@ def platform_missing(name: str, target: Target, available: list[str]) -> FetchEr
 def _parse_manifest(document: Mapping[str, Any], served_as: str, name: str) -> Index | Manifest:
     served_as = served_as.partition(";")[0].strip()
     media_type = document.get("mediaType") or (served_as if served_as in ACCEPTED_MANIFESTS else "")
-    if document.get("schemaVersion") == 1 or "manifest.v1" in str(media_type) + served_as:
+    if document.get("schemaVersion") == 1 or SCHEMA_1 in f"{media_type} {served_as}":
         raise FetchError(
             f"{name} is in docker's old image format (schema 1), which has no content digests",
             hint="push it again with a docker or podman of this decade",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from klock.bases.authentication import Authentication, unauthorised
 from klock.bases.credentials import DockerConfig
 from klock.bases.mirrors import Mirrors
-from klock.bases.oci import ACCEPTED_MANIFESTS
+from klock.bases.oci import ACCEPTED_MANIFESTS, SCHEMA_1
 from klock.bases.reference import DOCKER_HUB, Reference
 from klock.bases.sources import Document
 from klock.bases.transport import Response, Transport, is_loopback
@@ -26,8 +26,8 @@ __all__ = ["Repository"]
 _HUB_HOST: Final = "registry-1.docker.io"
 _OLD_MANIFESTS: Final = (
     # Asked for so that an old image is named as such instead of "not found".
-    "application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1",
-    "application/vnd.docker.distribution.manifest.v1+json;q=0.1",
+    f"{SCHEMA_1}prettyjws;q=0.1",
+    f"{SCHEMA_1}json;q=0.1",
 )
 
 

@@ -88,13 +88,16 @@ def explain(output: str, *, where: str) -> KlockError:
     """What apt's messages mean. `where` says which archive or environment was asked."""
     if match := _NO_VERSION.search(output):
         return ResolutionError(
-            f"{where} has no version {match[1]!r} of the package {match[2]!r}",
+            f"{where}: there is no version {match[1]!r} of the package {match[2]!r}",
             hint="an archive keeps only the newest versions: leave the version away, the lock pins it",
         )
     if match := _UNKNOWN.search(output):
-        return ResolutionError(f"{where} has no package {match[1] or match[2]!r}", hint="check the name")
+        name = match[1] or match[2]
+        return ResolutionError(f"{where}: there is no package {name!r}", hint="check the name")
     complaints = [line.strip() for line in output.splitlines() if line.strip()][-20:]
-    return ResolutionError(f"{where}: apt finds no way to install the packages\n  " + "\n  ".join(complaints))
+    return ResolutionError(
+        f"{where}: apt finds no way to install the packages\n" + "\n".join(f"  | {line}" for line in complaints)
+    )
 
 
 def _prepare(

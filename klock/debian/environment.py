@@ -130,7 +130,7 @@ class AptInEnvironment:
                 hint="check the network, and the sources in /etc/apt of the base",
             )
         if completed.status == _RESOLVE_FAILED:
-            raise explain(output, where=f"{self.where}the environment's apt sources")
+            raise explain(output, where=f"{self.where}apt_install")
         if completed.status != 0:
             raise StepFailed(f"{self.where}apt failed with status {completed.status}:\n" + _tail(output))
         return parse_uris(output, archives=self.mirrors.debian, known=known)
