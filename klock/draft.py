@@ -14,7 +14,7 @@ from typing import Final
 from klock.errors import KlockError
 from klock.files.destination import source_path
 from klock.files.local import read_local_files
-from klock.image.environment import expand
+from klock.image.environment import expand_value
 from klock.image.requirement_files import read_requirements
 from klock.image.secrets import redact, redact_variable
 from klock.image.steps import (
@@ -61,13 +61,15 @@ def draft_steps(
 ) -> list[StepLock]:
     """The drafts of an image's steps. `root` is the image file's folder, `environ` where secrets are looked up.
 
-    With a store, local files that did not change since the last time are not read again. Raises ImageError (with the step's location) for a source or requirements file that is not there.
+    With a store, local files that did not change since the last time are not read again. Raises ImageError (with the
+    step's location) for a source or requirements file that is not there.
     """
     variables = dict(base.environment)
+    secrets: set[str] = set()
     drafts: list[StepLock] = []
     for position, step in enumerate(steps):
         try:
-            draft = _draft(step, root, base, variables, environ, store)
+            draft = _draft(step, base, variables, secrets, root=root, environ=environ, store=store)
         except KlockError as error:
             if step.location is not None and str(step.location) not in error.message:
                 error.message = f"step {position + 1} ({step.location}): {error.message}"
@@ -81,15 +83,17 @@ def draft_steps(
 
 def _draft(
     step: Step,
-    root: Path,
     base: BaseLock,
     variables: Mapping[str, str],
+    secrets: set[str],
+    *,
+    root: Path,
     environ: Mapping[str, str],
     store: Store | None,
 ) -> StepLock:
     match step:
         case SetEnvVars():
-            return _draft_variables(step, variables, environ)
+            return _draft_variables(step, variables, secrets, environ)
         case PipInstall():
             inputs = read_requirements(step, root, environ)
             redacted = [redact(line, environ, what="a requirement") for line in step.requirements]
@@ -98,7 +102,7 @@ def _draft(
                 packages=(),
                 layer=UNKNOWN_LAYER,
                 files=tuple(LockedFile(path=f.path, digest=f.digest) for f in inputs.files),
-                secrets=tuple(sorted({name for r in redacted for name in r.names})),
+                secrets=tuple(sorted({*inputs.variables, *(name for r in redacted for name in r.names)})),
                 force=step.force,
             )
         case AptInstall():
@@ -112,15 +116,21 @@ def _draft(
             return _draft_files(step, base, store)
 
 
-def _draft_variables(step: SetEnvVars, variables: Mapping[str, str], environ: Mapping[str, str]) -> EnvLock:
-    redacted = {name: redact_variable(name, value, environ) for name, value in step.variables}
-    expanded = expand([(name, redacted[name].text) for name, _ in step.variables], variables)
-    return EnvLock(
-        variables=tuple(
-            LockedVariable(name=v.name, written=v.written, value=v.value, secrets=redacted[v.name].names)
-            for v in expanded
-        )
-    )
+def _draft_variables(
+    step: SetEnvVars, variables: Mapping[str, str], secrets: set[str], environ: Mapping[str, str]
+) -> EnvLock:
+    """Expands in order. `secrets` are the names known so far; a value that takes one over from another variable names
+    it too, and a `${NAME}` that stands for a credential is not expanded by a container variable of that name."""
+    seen = dict(variables)
+    locked = []
+    for name, written in step.variables:
+        redacted = redact_variable(name, written, environ)
+        secrets.update(redacted.names)
+        visible = {n: v for n, v in seen.items() if n not in redacted.names}
+        seen[name] = expand_value(redacted.text, visible)
+        used = tuple(sorted(secret for secret in secrets if f"${{{secret}}}" in seen[name]))
+        locked.append(LockedVariable(name=name, written=redacted.text, value=seen[name], secrets=used))
+    return EnvLock(variables=tuple(locked))
 
 
 def _draft_files(step: CopyFiles | SyncPackage, base: BaseLock, store: Store | None) -> FilesLock:

@@ -1,6 +1,6 @@
 """The plan: what a sync has to do, as data. It is what `--dry-run` prints and what replay carries out.
 
-A step whose locked layer is already in the engine's store is reused; any other step runs again. Nothing is decided later.
+A step whose locked layer is already in the engine's store is reused; any other step runs. Nothing is decided later.
 """
 
 from __future__ import annotations

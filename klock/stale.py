@@ -155,7 +155,7 @@ def _compare_digests(
         old, new = before.get(path), after.get(path)
         if old == new:
             continue
-        shown = "/".join(part for part in (source.rstrip("/"), path) if part)
+        shown = "/".join(part for part in (source.rstrip("/").removeprefix("./"), path) if part)
         verb = "changed" if old and new else "was removed" if old else "is new"
         yield Finding(
             code=Code.STALE_FILE,

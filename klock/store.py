@@ -153,17 +153,17 @@ class Store:
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Only one process at a time holds the lock `name`; the kernel releases it when its holder dies."""
-        with self._io_errors():
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            file = open(self.root / "locks" / name, "ab")
-        with file:
+        with contextlib.ExitStack() as stack:
+            with self._io_errors():
+                (self.root / "locks").mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(self.root / "locks" / name, "ab"))
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _put(self, temporary: Path, final: Path) -> None:
         with self._io_errors():
             final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, final)
+            temporary.replace(final)
 
     @contextlib.contextmanager
     def _io_errors(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
-"""An engine without files: trees are manifests in memory. It implements the same interface as the real engines, so locking
-and replaying can be tested on thousands of images; what real commands do is tested with the real engines.
+"""An engine without files: trees are manifests in memory. It implements the same interface as the real engines, so
+locking and replaying can be tested on thousands of images; what real commands do is tested with the real engines.
 
-Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run) and `false`, joined by `&&`.
+Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run) and `false`,
+joined by `&&`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import strategies as st
 
 from klock.lockfile.model import (
@@ -159,8 +161,7 @@ def lockfiles(draw: st.DrawFn) -> Lockfile:
         case 1:
             targets.append(draw(target_locks(other)))
         case 2:
-            shared = {"base": first.base, "interpreter": first.interpreter, "packages": first.packages}
-            targets.append(TargetLock(target=other, steps=first.steps[:-1], **shared))
+            targets.append(dataclasses.replace(first, target=other, steps=first.steps[:-1]))
     return Lockfile(
         image=draw(st.builds(ImageLock, name=st.none() | texts, python_path=st.none() | texts)),
         normalisation=1,

@@ -1,4 +1,4 @@
-"""The lockfile's text: it reads back as it was written, one lock has one text, and a broken file says where it is broken."""
+"""The lockfile's text: it reads back as written, one lock has one text, and a broken file says where it is broken."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from klock.engines.protocol import Engine
+from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
     DebianLock,
     DebPackage,
@@ -23,7 +24,6 @@ from klock.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartSe
 from klock.store import Store
 from klock.targets import Target
 from tests.memory_engine import MemoryEngine, file_entry
-from klock.layers.manifest import Manifest
 
 LAYERS = [Manifest([file_entry(name)]) for name in "abc"]
 
@@ -121,8 +121,9 @@ def test_a_base_that_was_pruned_is_fetched_again(store: Store) -> None:
 
 def test_blobs_in_the_store_are_not_counted_again(store: Store) -> None:
     digest = store.add_bytes(b"x" * 10)
-    deb = dataclasses.replace(LOCK.base.debs[0], sha256=digest.removeprefix("sha256:"), size=10)  # type: ignore[union-attr]
-    lock = dataclasses.replace(LOCK, base=dataclasses.replace(LOCK.base, debs=(deb,)))  # type: ignore[call-arg]
+    assert isinstance(LOCK.base, DebianLock)
+    deb = dataclasses.replace(LOCK.base.debs[0], sha256=digest.removeprefix("sha256:"), size=10)
+    lock = dataclasses.replace(LOCK, base=dataclasses.replace(LOCK.base, debs=(deb,)))
     (first, *_) = make_plan(lock, engine=MemoryEngine(), store=store, record=None).actions
     assert str(first) == "base debian bookworm: fetch 0 B, unpack"
 

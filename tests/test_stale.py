@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from klock.draft import as_draft, draft_steps
+from klock.errors import KlockError
 from klock.findings import Code
 from klock.image.builder import Image
-from klock.lockfile.model import DebianLock, LayerLock, PipLock, StepLock
+from klock.lockfile.model import DebianLock, EnvLock, LayerLock, PipLock, ServiceLock, StepLock
 from klock.stale import compare_steps
 
 BASE = DebianLock(
@@ -44,7 +45,7 @@ def locked(drafts: list[StepLock]) -> list[StepLock]:
         step = draft
         if isinstance(step, PipLock):
             step = dataclasses.replace(step, packages=("numpy==1.0",))
-        result.append(dataclasses.replace(step, layer=LAYER) if hasattr(step, "layer") else step)
+        result.append(step if isinstance(step, EnvLock | ServiceLock) else dataclasses.replace(step, layer=LAYER))
     return result
 
 
@@ -166,3 +167,19 @@ def test_a_same_size_edit_with_the_old_mtime_is_seen_case_52(root: Path) -> None
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     (finding,) = compare_steps(drafts_of(image_of(root), root), lock, ["x"] * 5)
     assert finding.code is Code.STALE_FILE
+
+
+def test_a_variable_made_of_a_credential_names_it_too(root: Path) -> None:
+    environ = {"REGISTRY_USER": "joe-from-ops", "REGISTRY_PASS": "pa55word!"}
+    image = Image(image_id="x").set_env_vars(
+        {"A": "https://joe-from-ops:pa55word!@host/simple", "REGISTRY_PASS": "other", "B": "$A --verbose"}
+    )
+    with pytest.raises(KlockError, match="the value of REGISTRY_PASS has a credential"):
+        draft_steps(image.steps, root=root, base=BASE, environ=environ)
+    image = Image(image_id="x").set_env_vars({"A": "https://joe-from-ops:pa55word!@host/simple", "B": "$A --verbose"})
+    (draft,) = draft_steps(image.steps, root=root, base=BASE, environ=environ)
+    assert isinstance(draft, EnvLock)
+    a, b = draft.variables
+    assert a.value == "https://${REGISTRY_USER}:${REGISTRY_PASS}@host/simple"
+    assert (b.written, b.value) == ("$A --verbose", a.value + " --verbose")
+    assert a.secrets == b.secrets == ("REGISTRY_PASS", "REGISTRY_USER")

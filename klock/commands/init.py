@@ -11,7 +11,7 @@ from klock.errors import KlockError
 
 __all__ = ["init"]
 
-_TEMPLATE: Final = '''"""The environment of this project. `klock lock` resolves it, `klock sync` makes it, `klock run -- CMD` uses it."""
+_TEMPLATE: Final = '''"""The environment of this project: klock lock, klock sync, klock run -- COMMAND."""
 
 import klock as kt
 

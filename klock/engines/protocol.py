@@ -46,7 +46,8 @@ class Mount:
 class Command:
     """A command to run in an environment. `environment` is complete: nothing is inherited from the host.
 
-    `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). `working_dir` is made when missing.
+    `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing `working_dir` is
+    made.
     """
 
     argv: tuple[str, ...]
@@ -104,7 +105,7 @@ class Workspace(Protocol):
         """Starts a command, waits, and stops it: None if it was alive after `seconds`, else how it ended."""
 
     def place(self, files: Sequence[PlacedFile], destination: str) -> None:
-        """Writes files below the absolute folder `destination`, following the environment's own symlinks, never out of it.
+        """Writes files below the absolute folder `destination`, through the environment's symlinks, never out of it.
 
         Files belong to root and get exactly their mode. With a single file of path "" `destination` is the file itself.
         Raises HashMismatch when a source's bytes are not its digest's.

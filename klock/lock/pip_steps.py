@@ -56,7 +56,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 requirements=tuple(requirements),
                 constraints=tuple(ScopedRequirement.of(parsed) for parsed in inputs.constraints),
                 projects=tuple(projects),
-                variables=revealed_variables(drafted, position, context.environ),
+                environment=revealed_variables(drafted, position, context.environ),
                 force=step.force,
             )
         )

@@ -242,7 +242,7 @@ class TargetLocker:
         python = probe_interpreter(workspace, python_path=self.image.python_path, variables=variables)
         if python is None:
             raise ImageError(
-                f"step {position + 1}{self.context.where(position)}: there is no Python in the environment at this step",
+                f"step {position + 1}{self.context.where(position)}: there is no Python in the environment yet",
                 hint="choose a base with Python, or install one in an earlier step: apt_install(['python3'])",
             )
         return python

@@ -9,12 +9,11 @@ named `mode` is written in octal (`"0644"`), and one typed `Digest` or named `sh
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from klock.digests import is_digest
 from klock.errors import LockfileError
@@ -32,13 +31,17 @@ class _Field:
     default: Any
 
 
-@functools.cache
-def _fields(cls: Any) -> tuple[_Field, ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple(
-        _Field(name=f.name, key=f.name.replace("_", "-"), type=hints[f.name], default=f.default)
-        for f in dataclasses.fields(cls)
-    )
+_known: Final[dict[type, tuple[_Field, ...]]] = {}
+
+
+def _fields(cls: type) -> tuple[_Field, ...]:
+    if cls not in _known:
+        hints = typing.get_type_hints(cls)
+        _known[cls] = tuple(
+            _Field(name=f.name, key=f.name.replace("_", "-"), type=hints[f.name], default=f.default)
+            for f in dataclasses.fields(cls)
+        )
+    return _known[cls]
 
 
 def encode(value: Any) -> dict[str, Any]:

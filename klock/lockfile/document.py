@@ -1,8 +1,8 @@
 """`kimage.lock` as text: TOML, one entry a line, sorted where order means nothing, equal bytes for equal locks.
 
-Tables that are equal for all targets stand once; a table that holds for some names them in `targets`. Package tables follow
-PEP 751 (`name`, `version`, `index`, `dependencies`, `wheels`, `sdist`, `vcs`), what klock adds is in `packages.tool.klock`.
-The last line tells a whole file from one that was cut off.
+Tables that are equal for all targets stand once; a table that holds for some names them in `targets`. Package tables
+follow PEP 751 (`name`, `version`, `index`, `dependencies`, `wheels`, `sdist`, `vcs`), what klock adds is in
+`packages.tool.klock`. The last line tells a whole file from one that was cut off.
 """
 
 from __future__ import annotations

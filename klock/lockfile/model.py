@@ -1,8 +1,8 @@
 """The lockfile as values: for each target a base, an interpreter, the steps in order, and every artifact with its hash.
 
-Frozen, compared by value, without clock, host path or secret. `klock.lockfile.document` writes and reads the TOML; there
-tables that are equal for several targets stand once. What can be computed from the rest (step keys, the fingerprint) is
-not stored, so that two branches that touch different steps merge without a conflict.
+Frozen, compared by value, without clock, host path or secret. `klock.lockfile.document` writes and reads the TOML;
+there tables that are equal for several targets stand once. What can be computed from the rest (step keys, the
+fingerprint) is not stored, so that two branches that touch different steps merge without a conflict.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class OciLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OciLock:
-    """A base from a registry or a layout folder. `reference` is as written; `index_digest` is None for a single-platform image.
+    """A base from a registry or a layout folder. `reference` is as written.
 
-    `environment`, `working_dir` and `user` come from the image's config.
+    `index_digest` is None for a single-platform image. `environment`, `working_dir` and `user` are the config's.
     """
 
     reference: str
@@ -245,7 +245,7 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalProject:
-    """A Python project at a path inside the environment, which an earlier step put there, to be installed from there."""
+    """A Python project at a path inside the environment, where an earlier step put it, to be installed from there."""
 
     path: str
     name: str

@@ -122,13 +122,14 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
 
     packages = lock.packages_by_pin
     variables = revealed_variables(lock, position, context.environ)
-    requirements = [reveal(line, step.secrets, context.environ) for line in step.requirements]
+    lines = [*step.requirements, *_lines_of_files(step, context)]
+    urls = [word for line in lines for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
     fetch_packages(
         [packages[pin] for pin in step.packages],
         context.store,
         credentials=Credentials.collect(
             environments=[variables],
-            urls=[word for line in requirements for word in line.split()],
+            urls=urls,
             netrc=netrc_of(context.environ),
         ),
         offline=context.offline,
@@ -145,6 +146,12 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
         variables=variables,
         on_output=context.progress.output,
     )
+
+
+def _lines_of_files(step: PipLock, context: Context) -> list[str]:
+    """The lines of the step's requirements files, whose index URLs may say where credentials are."""
+    files = [context.root / file.path for file in step.files]
+    return [line for file in files if file.is_file() for line in file.read_text("utf-8", "replace").splitlines()]
 
 
 def netrc_of(environ: Mapping[str, str]) -> Path | None:

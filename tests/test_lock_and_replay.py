@@ -1,0 +1,283 @@
+"""Locking and replaying, on an engine in memory: what runs, what is kept, and that equal input makes equal bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from klock.bases.mirrors import Mirrors
+from klock.draft import host_sources
+from klock.errors import StepFailed
+from klock.image.builder import Image
+from klock.lock import Upgrade, lock_image
+from klock.lockfile.document import from_text, to_text
+from klock.lockfile.model import Lockfile, ShellLock
+from klock.plan import make_plan
+from klock.progress import Quiet
+from klock.replay import carry_out
+from klock.replay.context import Context
+from klock.store import Store
+from klock.targets import Target
+from tests.memory_engine import MemoryEngine
+from tests.oci_layout import write_layout
+
+AMD64 = Target()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Machine:
+    """A project folder and a machine that locks and syncs it."""
+
+    root: Path
+    store: Store
+    engine: MemoryEngine = dataclasses.field(default_factory=MemoryEngine)
+    environ: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def context(self, image: Image) -> Context:
+        return Context(
+            root=self.root,
+            mirrors=Mirrors(),
+            store=self.store,
+            engine=self.engine,
+            progress=Quiet(),
+            environ=self.environ,
+            locations=tuple(str(step.location) for step in image.steps),
+            sources=host_sources(image.steps),
+        )
+
+    def lock(self, image: Image, previous: Lockfile | None = None, upgrade: Upgrade | None = None) -> Lockfile:
+        self.engine.ran.clear()
+        return lock_image(image, [AMD64], previous=previous, context=self.context(image), upgrade=upgrade)
+
+    def sync(self, image: Image, lock: Lockfile) -> None:
+        self.engine.ran.clear()
+        target = lock.targets[0]
+        environment = self.engine.environment("test")
+        plan = make_plan(
+            target,
+            engine=self.engine,
+            store=self.store,
+            record=environment.record,
+            clean=environment.is_clean(),
+        )
+        carry_out(plan, target, environment=environment, lock_digest="sha256:x", context=self.context(image))
+
+
+@contextmanager
+def machine() -> Iterator[Machine]:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "project"
+        write_layout(root / "base")
+        (root / "src").mkdir()
+        (root / "src" / "main.py").write_text("print(1)\n")
+        yield Machine(root=root, store=Store(Path(folder) / "store"))
+
+
+@pytest.fixture
+def here() -> Iterator[Machine]:
+    with machine() as made:
+        yield made
+
+
+def base(root: Path) -> Image:
+    return Image().from_docker(f"oci:{root}/base")
+
+
+def test_the_lock_names_the_base_by_digest_and_each_layer(here: Machine) -> None:
+    lock = here.lock(base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app"))
+    text = to_text(lock)
+    assert from_text(text) == lock
+    assert [type(step).__name__ for step in lock.targets[0].steps] == ["ShellLock", "FilesLock"]
+    assert set(here.engine.layers) == set(lock.targets[0].layers)
+
+
+def test_syncing_where_it_was_locked_runs_nothing(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1")
+    lock = here.lock(image)
+    here.sync(image, lock)
+    assert here.engine.ran == []
+    assert "a" in here.engine.environment("test").observe()
+
+
+def test_syncing_on_an_empty_machine_replays_to_the_same_layers(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app").run_bash("write /b 2")
+    lock = here.lock(image)
+    with machine() as other:
+        moved = dataclasses.replace(other, root=here.root)
+        moved.sync(image, lock)
+        assert moved.engine.ran == ["write /a 1", "write /b 2"]
+        assert set(moved.engine.layers) == set(lock.targets[0].layers)
+
+
+def test_relocking_an_unchanged_image_runs_nothing_case_41(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1")
+    lock = here.lock(image)
+    assert here.lock(image, lock) == lock
+    assert here.engine.ran == []
+
+
+def test_an_appended_step_alone_runs_case_42(here: Machine) -> None:
+    lock = here.lock(base(here.root).run_bash("write /a 1"))
+    here.lock(base(here.root).run_bash("write /a 1").run_bash("write /b 2"), lock)
+    assert here.engine.ran == ["write /b 2"]
+
+
+def test_a_changed_step_runs_with_all_that_builds_on_it_case_42(here: Machine) -> None:
+    def image(text: str) -> Image:
+        return base(here.root).run_bash("write /z 0").run_bash(f"write /a {text}").run_bash("write /b 2")
+
+    lock = here.lock(image("1"))
+    here.lock(image("2"), lock)
+    assert here.engine.ran == ["write /a 2", "write /b 2"]
+
+
+def test_a_changed_step_with_the_same_result_stops_there(here: Machine) -> None:
+    lock = here.lock(base(here.root).run_bash("write /a 1").run_bash("write /b 2"))
+    here.lock(base(here.root).run_bash("echo hello && write /a 1").run_bash("write /b 2"), lock)
+    assert here.engine.ran == ["echo hello && write /a 1"]
+
+
+def test_a_changed_variable_reruns_the_shell_steps_after_it(here: Machine) -> None:
+    def image(value: str) -> Image:
+        return base(here.root).run_bash("write /a 1").set_env_vars({"V": value}).run_bash("write /b 2")
+
+    lock = here.lock(image("1"))
+    here.lock(image("2"), lock)
+    assert here.engine.ran == ["write /b 2"]
+
+
+def test_a_forced_step_runs_at_every_sync_and_later_ones_only_if_it_differs_case_40(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1", force=True).run_bash("write /b 2")
+    lock = here.lock(image)
+    here.sync(image, lock)
+    here.sync(image, lock)
+    assert here.engine.ran == ["write /a 1"]
+
+
+def test_a_step_that_does_not_repeat_fails_the_sync_and_names_its_path(here: Machine) -> None:
+    image = base(here.root).run_bash("count", force=True)
+    lock = here.lock(image)
+    here.engine.ran.append("one more")
+    with pytest.raises(StepFailed, match=r"step 1 \(.*\) made another layer") as caught:
+        here.engine.ran += [""]
+        target = lock.targets[0]
+        environment = here.engine.environment("test")
+        plan = make_plan(target, engine=here.engine, store=here.store, record=None)
+        carry_out(plan, target, environment=environment, lock_digest="sha256:x", context=here.context(image))
+    assert "/count differs: content" in caught.value.message
+    assert here.engine.environment("test").record is None
+
+
+def test_a_failing_step_stops_and_is_not_kept_case_35(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1").run_bash("false").run_bash("write /b 2")
+    with pytest.raises(StepFailed, match=r"step 2 \(.*test_lock_and_replay\.py:\d+\) failed with status 1"):
+        here.lock(image)
+    assert here.engine.ran == ["write /a 1", "false"]
+    with pytest.raises(StepFailed):
+        here.lock(image)
+    assert "false" in here.engine.ran
+
+
+def test_the_output_of_a_failing_step_is_shown_without_secrets(here: Machine) -> None:
+    here.environ["MY_TOKEN"] = "s3cr3t-value"
+    image = base(here.root).set_env_vars({"MY_TOKEN": "s3cr3t-value"}).run_bash("echo s3cr3t-value && false")
+    with pytest.raises(StepFailed) as caught:
+        here.lock(image)
+    assert "s3cr3t-value" not in caught.value.message
+    assert "***" in caught.value.message
+
+
+def test_a_service_that_dies_at_once_fails_case_38(here: Machine) -> None:
+    with pytest.raises(StepFailed, match=r"the service ended with status 127 within 0.5 s"):
+        here.lock(base(here.root).run_bash("nonexistent &"))
+
+
+def test_a_service_that_lives_makes_no_layer_case_37(here: Machine) -> None:
+    lock = here.lock(base(here.root).run_bash("sleep 100 &"))
+    assert lock.targets[0].layers == ()
+
+
+def test_a_removed_env_step_leaves_no_variable_case_32(here: Machine) -> None:
+    image = base(here.root).set_env_vars({"GONE": "1"})
+    here.sync(image, here.lock(image))
+    without = base(here.root)
+    lock = here.lock(without)
+    here.sync(without, lock)
+    record = here.engine.environment("test").record
+    assert record is not None
+    assert "GONE" not in str(record["variables"])
+
+
+def test_replaying_twice_adds_nothing_to_path_case_31(here: Machine) -> None:
+    image = base(here.root).set_env_vars({"PATH": "/a:$PATH"})
+    lock = here.lock(image)
+    assert lock.targets[0].environment["PATH"] == "/a:/usr/bin:/bin"
+    assert here.lock(image, lock).targets[0].environment["PATH"] == "/a:/usr/bin:/bin"
+
+
+def test_a_file_that_changed_after_it_was_locked_is_not_placed(here: Machine) -> None:
+    image = base(here.root).rsync(f"{here.root}/src", "/app", force=True)
+    lock = here.lock(image)
+    (here.root / "src" / "main.py").write_text("print(2)\n")
+    with pytest.raises(StepFailed, match="is not what was locked"):
+        here.sync(image, lock)
+
+
+def test_upgrade_runs_shell_steps_again(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app")
+    lock = here.lock(image)
+    here.lock(image, lock, Upgrade(everything=True))
+    assert here.engine.ran == ["write /a 1"]
+
+
+def test_docker_secret_is_outside_every_digest_case_65(here: Machine) -> None:
+    plain = base(here.root)
+    secret = base(here.root)
+    secret.docker_secret = "my-registry-secret"
+    assert to_text(here.lock(secret)) == to_text(here.lock(plain))
+
+
+def test_a_location_is_in_no_digest(here: Machine) -> None:
+    one = here.lock(base(here.root).run_bash("write /a 1"))
+    other = here.lock(base(here.root).run_bash("write /a 1"))
+    assert to_text(one) == to_text(other)
+
+
+Addition = Callable[[Image], Image]
+words = st.text("abc", min_size=1, max_size=3)
+additions: st.SearchStrategy[Addition] = st.one_of(
+    words.map(lambda w: lambda image: image.run_bash(f"write /{w} {w}")),
+    words.map(lambda w: lambda image: image.run_bash(f"remove /{w}")),
+    st.dictionaries(words.map(str.upper), words, min_size=1, max_size=3).map(
+        lambda variables: lambda image: image.set_env_vars(variables)
+    ),
+    words.map(lambda w: lambda image: image.run_bash(f"sleep {w} &")),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(additions, max_size=6))
+def test_any_image_locks_to_equal_bytes_on_two_machines_and_replays_to_equal_layers(steps: list[Addition]) -> None:
+    def image(root: Path) -> Image:
+        made = base(root)
+        for step in steps:
+            made = step(made)
+        return made
+
+    with machine() as one, machine() as other:
+        first = one.lock(image(one.root))
+        other.root = one.root
+        assert to_text(other.lock(image(one.root))) == to_text(first)
+        assert to_text(one.lock(image(one.root), first)) == to_text(first)
+        other.engine.remove_all()
+        other.sync(image(one.root), first)
+        one.sync(image(one.root), first)
+        assert other.engine.environment("test").observe() == one.engine.environment("test").observe()
+        assert not any(isinstance(s, ShellLock) and s.secrets for s in first.targets[0].steps)
