@@ -1,0 +1,62 @@
+"""Python packages: pip steps resolved together through uv, locked with all hashes, installed from those bytes alone.
+
+probe_interpreter -> TargetPython   the environment's own Python: markers, wheel tags, what is installed
+resolve           -> Resolution     all pip steps of an image together; every artifact in the store
+fetch_packages                      locked artifacts into the store
+install                             a step's artifacts into an environment, without network
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from klock.packages.credentials import Credentials
+    from klock.packages.fetch import fetch_packages, packages_of
+    from klock.packages.interpreter import TargetPython, installed_distributions, probe_interpreter
+    from klock.packages.request import LocalProjectSource, PipRequest, RequirementOptions, ScopedRequirement
+    from klock.packages.resolution import Resolution, collect_credentials, resolve
+    from klock.packages.step_install import install
+
+__all__ = [
+    "Credentials",
+    "LocalProjectSource",
+    "PipRequest",
+    "RequirementOptions",
+    "Resolution",
+    "ScopedRequirement",
+    "TargetPython",
+    "collect_credentials",
+    "fetch_packages",
+    "install",
+    "installed_distributions",
+    "packages_of",
+    "probe_interpreter",
+    "resolve",
+]
+
+_MODULES: Final = {
+    "Credentials": "credentials",
+    "LocalProjectSource": "request",
+    "PipRequest": "request",
+    "RequirementOptions": "request",
+    "Resolution": "resolution",
+    "ScopedRequirement": "request",
+    "TargetPython": "interpreter",
+    "collect_credentials": "resolution",
+    "fetch_packages": "fetch",
+    "install": "step_install",
+    "installed_distributions": "interpreter",
+    "packages_of": "fetch",
+    "probe_interpreter": "interpreter",
+    "resolve": "resolution",
+}
+"""Loaded when asked for (PEP 562): a command that needs no packages starts without them."""
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

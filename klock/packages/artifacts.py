@@ -1,0 +1,254 @@
+"""Makes locked packages of uv's choices: what an index does not say of a file is found out, sources become wheels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from klock.digests import Digest, digest_of_json
+from klock.errors import FetchError, HashMismatch, ResolutionError
+from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
+from klock.packages.build_system import BuildSystem, build_system_of_archive, read_build_system
+from klock.packages.builds import Archive, BuildRoom, Repository, Source, build_room
+from klock.packages.fetch import fetch_packages, fetch_unhashed
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.resolver import Resolver
+from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
+from klock.packages.wheels import read_wheel_metadata
+from klock.store import Store
+
+__all__ = ["ArtifactLocker", "Built"]
+
+_DEEPEST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A wheel made from source and the packages that had to be there, all in the store."""
+
+    wheel: WheelArtifact
+    requires: tuple[LockedPackage, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class ArtifactLocker:
+    """`request` is the step whose indexes build requirements come from; `not_isolated` names projects that are built
+    against the environment. `build_packages` collects what builds needed, by pin."""
+
+    resolver: Resolver
+    request: PipRequest
+    not_isolated: frozenset[str] = frozenset()
+    build_packages: dict[str, LockedPackage] = field(default_factory=dict)
+    depth: int = 0
+
+    @property
+    def _store(self) -> Store:
+        return self.resolver.store
+
+    def lock(self, package: SelectedPackage, index: str | None) -> LockedPackage:
+        """Raises FetchError, HashMismatch, or StepFailed when a build fails."""
+        if (before := self._before(package)) is not None:
+            return before
+        source = package.source
+        if isinstance(source, SelectedRepository):
+            return self._lock_repository(package, source)
+        if not isinstance(source, SelectedFile):
+            raise ResolutionError(
+                f"{package.name} is a folder, which cannot be locked", hint="copy it in an earlier step"
+            )
+        size, sha256 = self._facts(source)
+        version = package.version or _version_in(source.name)
+        wheel = WheelArtifact(name=source.name, url=source.url, size=size, sha256=sha256)
+        if source.is_wheel:
+            if version is None:
+                raise FetchError(f"{source.name} is not the file name of a wheel")
+            return LockedPackage(name=package.name, version=version, index=index, artifact=wheel)
+        plain = LockedPackage(name=package.name, version=version or "0", index=index, artifact=wheel)
+        fetch_packages([plain], store=self._store, credentials=self.resolver.credentials, offline=self.resolver.offline)
+        blob = self._store.blob_path(f"sha256:{sha256}")
+        archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
+        system = build_system_of_archive(blob, source.name, package.subdirectory)
+        built = self.build(package.name, archive, system, key=[sha256, package.subdirectory or ""])
+        artifact = SdistArtifact(
+            name=source.name,
+            url=source.url,
+            size=size,
+            sha256=sha256,
+            wheel=built.wheel,
+            build=tuple(sorted(p.pin for p in built.requires)),
+        )
+        return LockedPackage(name=package.name, version=self._version(built.wheel), index=index, artifact=artifact)
+
+    def build(self, name: str, source: Source, system: BuildSystem, *, key: Sequence[str] | None) -> Built:
+        """Builds a wheel with build requirements resolved here, or takes one the store has of the same inputs."""
+        isolated = name not in self.not_isolated
+        requires = self._resolve(name, system.requires) if isolated else ()
+        record = self._record(key, requires, isolated=isolated)
+        if record is not None and (known := self._known(record, requires)) is not None:
+            return known
+        with self._room(source, system, isolated=isolated) as room:
+            if isinstance(source, Repository):
+                room.clone(self.resolver.credentials)
+            room.install(requires)
+            if isolated and (extra := room.extra_requirements()):
+                requires = self._resolve(name, (*system.requires, *extra))
+                room.install(requires)
+            wheel = room.build()
+        for package in requires:
+            self.build_packages.setdefault(package.pin, package)
+        if record is not None:
+            pins = sorted(package.pin for package in requires)
+            self._store.write_record("builds", record, {"wheel": dataclasses.asdict(wheel), "requires": pins})
+        return Built(wheel=wheel, requires=requires)
+
+    def resolve_for(
+        self,
+        name: str,
+        source: Source,
+        system: BuildSystem,
+        *,
+        kind: str,
+        look: Callable[[BuildRoom], None] | None = None,
+    ) -> tuple[str, ...]:
+        """The pins that building a local project needs; `look` may ask its backend more."""
+        requires = self._resolve(name, system.requires)
+        with self._room(source, system, isolated=True) as room:
+            room.install(requires)
+            if extra := room.extra_requirements(kind):
+                requires = self._resolve(name, (*system.requires, *extra))
+                room.install(requires)
+            if look is not None:
+                look(room)
+        for package in requires:
+            self.build_packages.setdefault(package.pin, package)
+        return tuple(sorted(package.pin for package in requires))
+
+    # -- steps of the above
+
+    def _lock_repository(self, package: SelectedPackage, source: SelectedRepository) -> LockedPackage:
+        repository = Repository(url=source.url, commit=source.commit, subdirectory=source.subdirectory)
+        with self._room(repository, BuildSystem(), isolated=False) as room:
+            room.clone(self.resolver.credentials)
+            pyproject = room.work / "build" / (source.subdirectory or "") / "pyproject.toml"
+            system = read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)
+        key = [source.url, source.commit, source.subdirectory or ""]
+        built = self.build(package.name, repository, system, key=key)
+        artifact = VcsArtifact(
+            type=source.type,
+            url=source.url,
+            commit=source.commit,
+            subdirectory=source.subdirectory,
+            wheel=built.wheel,
+            build=tuple(sorted(p.pin for p in built.requires)),
+        )
+        return LockedPackage(name=package.name, version=self._version(built.wheel), index=None, artifact=artifact)
+
+    def _before(self, package: SelectedPackage) -> LockedPackage | None:
+        """Offline, the last lock's package: nothing else can be had."""
+        if not self.resolver.offline:
+            return None
+        for old in self.resolver.previous:
+            if old.name == package.name and old.version == package.version:
+                return dataclasses.replace(old, replaces=None, dependencies=(), build_only=False)
+        return None
+
+    def _facts(self, file: SelectedFile) -> tuple[int, str]:
+        """Size and SHA-256, from the index, the last lock, the environment or the file itself, in that order."""
+        if file.url.startswith("file:"):
+            content = self.resolver.workspace.read(unquote(urlsplit(file.url).path))
+            if content is None:
+                raise FetchError(f"{file.name}: there is no file {file.url} in the environment")
+            return len(content), self._agreed(file, self._store.add_bytes(content, source=file.url))
+        if file.size is not None and file.sha256 is not None:
+            return file.size, file.sha256
+        for old in self.resolver.previous:
+            artifact = old.artifact
+            if isinstance(artifact, VcsArtifact) or artifact.url != file.url:
+                continue
+            if file.sha256 in (None, artifact.sha256):
+                return artifact.size, artifact.sha256
+        digest, size = fetch_unhashed(file.url, self._store, credentials=self.resolver.credentials, name=file.name)
+        return size, self._agreed(file, digest)
+
+    def _agreed(self, file: SelectedFile, digest: Digest) -> str:
+        found = digest.removeprefix("sha256:")
+        if file.sha256 not in (None, found):
+            raise HashMismatch(f"{file.name}: its index says sha256:{file.sha256}, but {file.url} is sha256:{found}")
+        return found
+
+    def _resolve(self, name: str, requires: Sequence[str]) -> tuple[LockedPackage, ...]:
+        if not requires:
+            return ()
+        if self.depth >= _DEEPEST:
+            raise ResolutionError(f"{name}: its build requirements must be built from source themselves, without end")
+        origin = f"build requirement of {name}"
+        wanted = tuple(ScopedRequirement(text=text, origin=origin) for text in dict.fromkeys(requires))
+        resolver = dataclasses.replace(self.resolver, preferences=self._build_preferences(name))
+        answer = resolver.ask(
+            [PipRequest(requirements=wanted, environment=self.request.environment)], use_installed=False
+        )
+        inner = dataclasses.replace(self, resolver=resolver, depth=self.depth + 1)
+        packages = tuple(inner.lock(package, answer.index[package.name]) for package in answer.packages)
+        fetch_packages(packages, store=self._store, credentials=resolver.credentials, offline=resolver.offline)
+        return tuple(dataclasses.replace(package, build_only=True) for package in packages)
+
+    def _build_preferences(self, name: str) -> dict[str, str]:
+        """The versions the last lock built it with, unless everything is to be new."""
+        if not self.resolver.preferences:
+            return {}
+        for old in self.resolver.previous:
+            if old.name == name and isinstance(old.artifact, SdistArtifact | VcsArtifact):
+                return dict(pin.split("==", 1) for pin in old.artifact.build)
+        return {old.name: old.version for old in self.resolver.previous if old.build_only}
+
+    def _room(self, source: Source, system: BuildSystem, *, isolated: bool) -> build_room:
+        return build_room(
+            workspace=self.resolver.workspace,
+            store=self._store,
+            python=self.resolver.python.interpreter.path,
+            variables=self.request.environment,
+            source=source,
+            system=system,
+            isolated=isolated,
+        )
+
+    def _record(self, key: Sequence[str] | None, requires: Sequence[LockedPackage], *, isolated: bool) -> Digest | None:
+        """What a build depends on. One against the environment depends on all of that, and is never remembered."""
+        if key is None or not isolated:
+            return None
+        interpreter = self.resolver.python.interpreter
+        pins = sorted(package.pin for package in requires)
+        return digest_of_json([1, list(key), interpreter.path, interpreter.sha256, interpreter.libc, pins])
+
+    def _known(self, record: Digest, requires: Sequence[LockedPackage]) -> Built | None:
+        """The wheel an equal build made, unless its backend wanted more than `requires` then."""
+        found = self._store.read_record("builds", record)
+        by_pin = {package.pin: package for package in requires}
+        if found is None:
+            return None
+        try:
+            wheel = WheelArtifact(**found["wheel"])
+            if self._store.find_blob(f"sha256:{wheel.sha256}") is None:
+                return None
+            known = tuple(by_pin[pin] for pin in found["requires"])
+        except (KeyError, TypeError):
+            return None
+        for package in known:
+            self.build_packages.setdefault(package.pin, package)
+        return Built(wheel=wheel, requires=known)
+
+    def _version(self, wheel: WheelArtifact) -> str:
+        path: Path = self._store.blob_path(f"sha256:{wheel.sha256}")
+        return read_wheel_metadata(path, wheel.name).version
+
+
+def _version_in(file_name: str) -> str | None:
+    try:
+        return str(parse_wheel_filename(file_name)[1])
+    except InvalidWheelFilename:
+        return None

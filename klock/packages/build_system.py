@@ -1,0 +1,105 @@
+"""What a project says about being built and, where it says so statically, about itself (PEP 518, PEP 621)."""
+
+from __future__ import annotations
+
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.utils import canonicalize_name
+
+from klock.errors import FetchError, ImageError
+
+__all__ = ["BuildSystem", "StaticMetadata", "build_system_of_archive", "read_build_system", "read_static_metadata"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSystem:
+    """`[build-system]`: requirements, backend (`module:object`) and in-tree folders of the backend."""
+
+    requires: tuple[str, ...] = ("setuptools>=40.8.0",)
+    backend: str = "setuptools.build_meta:__legacy__"
+    backend_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticMetadata:
+    """`[project]` where nothing that matters here is dynamic. `version` may be."""
+
+    name: str
+    version: str | None
+    dependencies: tuple[str, ...]
+    extras: Mapping[str, tuple[str, ...]]
+
+
+_LEGACY: Final = BuildSystem()
+
+
+def read_build_system(pyproject: bytes | None, *, where: str) -> BuildSystem:
+    """The build system of a project with this pyproject.toml (None: it has none). Raises ImageError naming `where`."""
+    table = _toml(pyproject, where).get("build-system") if pyproject is not None else None
+    if table is None:
+        return _LEGACY
+    requires, backend, path = table.get("requires"), table.get("build-backend"), table.get("backend-path", [])
+    if not _is_strings(requires) or not isinstance(backend, str | None) or not _is_strings(path):
+        raise ImageError(f"{where}: [build-system] is not as PEP 518 has it")
+    return BuildSystem(requires=tuple(requires), backend=backend or _LEGACY.backend, backend_path=tuple(path))
+
+
+def read_static_metadata(pyproject: bytes | None, *, where: str) -> StaticMetadata | None:
+    """Name and dependencies without running anything, or None when the project must be asked."""
+    project = _toml(pyproject, where).get("project") if pyproject is not None else None
+    if not isinstance(project, dict) or not isinstance(project.get("name"), str):
+        return None
+    dynamic = project.get("dynamic", [])
+    if "dependencies" in dynamic or "optional-dependencies" in dynamic:
+        return None
+    dependencies, extras = project.get("dependencies", []), project.get("optional-dependencies", {})
+    if not _is_strings(dependencies) or not isinstance(extras, dict) or not all(map(_is_strings, extras.values())):
+        raise ImageError(f"{where}: [project] is not as PEP 621 has it")
+    version = project.get("version")
+    return StaticMetadata(
+        name=canonicalize_name(project["name"]),
+        version=version if isinstance(version, str) else None,
+        dependencies=tuple(dependencies),
+        extras={canonicalize_name(extra): tuple(requires) for extra, requires in extras.items()},
+    )
+
+
+def build_system_of_archive(path: Path, file_name: str, subdirectory: str | None = None) -> BuildSystem:
+    """The build system of a source distribution, of which only pyproject.toml is read. Raises FetchError."""
+    wanted = f"{subdirectory.strip('/')}/pyproject.toml" if subdirectory else "pyproject.toml"
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [n for n in archive.namelist() if n.partition("/")[2] == wanted]
+                content = archive.read(names[0]) if names else None
+        else:
+            content = _from_tar(path, wanted)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise FetchError(f"{file_name} is not a source distribution: {error}") from error
+    return read_build_system(content, where=file_name)
+
+
+def _from_tar(path: Path, wanted: str) -> bytes | None:
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and member.name.removeprefix("./").partition("/")[2] == wanted:
+                file = archive.extractfile(member)
+                return file.read() if file else None
+    return None
+
+
+def _toml(content: bytes | None, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads((content or b"").decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ImageError(f"{where}: pyproject.toml cannot be read: {error}") from error
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -1,0 +1,248 @@
+"""Builds wheels from source inside an environment: offline, from locked build requirements, at a fixed path and time.
+
+The same function builds at lock time, when the wheel's hash is locked, and at replay, when the store has lost the wheel
+and the hash is compared. Compilers are those the image's earlier steps installed.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from klock.engines.protocol import Command, Mount, Network, Workspace
+from klock.errors import FetchError, StepFailed
+from klock.lockfile.model import LockedPackage, WheelArtifact
+from klock.packages.build_system import BuildSystem
+from klock.packages.credentials import Credentials
+from klock.packages.interpreter import python_environment
+from klock.packages.uv import SOURCE_DATE_EPOCH, WORK, run_uv
+from klock.packages.wheel_install import install_wheels, roomy_folder
+from klock.packages.wheels import wheel_of
+from klock.store import Store
+
+__all__ = ["Archive", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
+
+_SCRIPT: Final = Path(__file__).with_name("build_script.py")
+_BUILD: Final = f"{WORK}/build"
+_SOURCE: Final = "/run/klock/source"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """A source distribution: a host file and its name."""
+
+    path: Path
+    name: str
+    subdirectory: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """A commit. `url` may hold credentials; git of the environment clones it."""
+
+    url: str
+    commit: str
+    subdirectory: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A project at `path` inside the environment, or on the host when `host` is set. With `copy` it stays as it is."""
+
+    path: str
+    host: Path | None = None
+    copy: bool = True
+
+
+Source = Archive | Repository | Folder
+
+
+@dataclass(slots=True, kw_only=True)
+class BuildRoom:
+    """A place inside an environment to build one project in; its build requirements apart from it if `isolated`."""
+
+    workspace: Workspace
+    store: Store
+    python: str
+    variables: Mapping[str, str]
+    source: Source
+    system: BuildSystem
+    isolated: bool
+    work: Path
+
+    def install(self, packages: Sequence[LockedPackage]) -> None:
+        """Makes `packages` the whole of what the build can import. Their wheels are in the store."""
+        if not self.isolated:
+            return
+        ended = run_uv(
+            self.workspace,
+            ["venv", "--clear", "--no-project", "--python", self.python, f"{WORK}/venv"],
+            work=self.work,
+            variables=self.variables,
+        )
+        if ended.status != 0:
+            raise StepFailed(f"no virtual environment could be made to build in:\n{ended.output.strip()}")
+        install_wheels(
+            [(package.name, package.version, wheel_of(package)) for package in packages],
+            python=f"{WORK}/venv/bin/python",
+            workspace=self.workspace,
+            store=self.store,
+            variables=self.variables,
+            compile_modules=False,
+            work=self.work,
+        )
+
+    def extra_requirements(self, kind: str = "wheel") -> tuple[str, ...]:
+        """What the backend wants besides `[build-system] requires`, which is installed already."""
+        answer = self._call("requires", kind)
+        if not isinstance(answer, list) or not all(isinstance(item, str) for item in answer):
+            raise StepFailed(f"the build backend {self.system.backend} gives {answer!r} for its requirements")
+        return tuple(answer)
+
+    def metadata(self) -> bytes:
+        """The METADATA of the wheel the project would make."""
+        answer = self._call("metadata", "wheel")
+        output = self.work / "out" / str(answer)
+        if output.suffix == ".whl":
+            import zipfile
+
+            with zipfile.ZipFile(output) as archive:
+                name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+                return archive.read(name)
+        return (output / "METADATA").read_bytes()
+
+    def build(self, kind: str = "wheel") -> WheelArtifact:
+        """Builds (kind `wheel` or `editable`) and puts the wheel into the store."""
+        name = self._call("build", kind)
+        if not isinstance(name, str) or "/" in name or not name.endswith(".whl"):
+            raise StepFailed(f"the build backend {self.system.backend} gives {name!r} for its wheel")
+        content = (self.work / "out" / name).read_bytes()
+        digest = self.store.add_bytes(content, source=name)
+        return WheelArtifact(name=name, url="", size=len(content), sha256=digest.removeprefix("sha256:"))
+
+    def _call(self, hook: str, kind: str) -> Any:
+        source, mounts, copy, subdirectory = self._source()
+        result = self.work / "result.json"
+        result.unlink(missing_ok=True)
+        request = {
+            "hook": hook,
+            "kind": kind,
+            "backend": self.system.backend,
+            "backend_path": list(self.system.backend_path),
+            "source": source,
+            "copy": copy,
+            "build": _BUILD,
+            "subdirectory": subdirectory,
+            "output": f"{WORK}/out",
+            "result": f"{WORK}/result.json",
+        }
+        (self.work / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        python = f"{WORK}/venv/bin/python" if self.isolated else self.python
+        environment = python_environment(self.variables)
+        if self.isolated:
+            environment["PATH"] = f"{WORK}/venv/bin:{environment['PATH']}"
+        fixed = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        ended = self.workspace.run(
+            Command(
+                argv=(python, "-B", "/run/klock/build_script.py", f"{WORK}/request.json"),
+                environment={**environment, **fixed, "TMPDIR": f"{WORK}/tmp"},
+                mounts=(
+                    Mount(source=_SCRIPT, target="/run/klock/build_script.py"),
+                    Mount(source=self.work, target=WORK, read_only=False),
+                    *mounts,
+                ),
+            )
+        )
+        if ended.status != 0 or not result.is_file():
+            words = ended.output.decode("utf-8", "replace").strip()[-4000:]
+            raise StepFailed(
+                f"{_title(self.source)} does not build (exit status {ended.status}):\n{words}",
+                hint="install its compilers and libraries in an earlier step; a build has no network",
+            )
+        return json.loads(result.read_bytes())
+
+    def _source(self) -> tuple[str, tuple[Mount, ...], bool, str | None]:
+        source = self.source
+        if isinstance(source, Archive):
+            target = f"{_SOURCE}/{source.name}"
+            return target, (Mount(source=source.path, target=target),), False, source.subdirectory
+        if isinstance(source, Repository):
+            return _BUILD, (), False, source.subdirectory
+        if source.host is not None:
+            return f"{_SOURCE}/project", (Mount(source=source.host, target=f"{_SOURCE}/project"),), True, None
+        return source.path, (), source.copy, None
+
+    def clone(self, credentials: Credentials, netrc: Path | None = None) -> None:
+        """Brings a repository's commit, with its submodules, to where it is built. Raises FetchError."""
+        source = self.source
+        if not isinstance(source, Repository):
+            return
+        script = (
+            'command -v git >/dev/null || { echo "git is not in the environment"; exit 1; }; rm -rf -- "$2" && '
+            'git clone --quiet "$KLOCK_URL" "$2" && cd "$2" && git checkout --quiet --detach "$1" && '
+            "git submodule --quiet update --init --recursive"
+        )
+        ended = self.workspace.run(
+            Command(
+                argv=("/bin/sh", "-c", script, "sh", source.commit, _BUILD),
+                environment={
+                    **python_environment(self.variables),
+                    "KLOCK_URL": credentials.put_into(source.url),
+                    "GIT_TERMINAL_PROMPT": "0",
+                },
+                network=Network.HOST,
+                mounts=(Mount(source=self.work, target=WORK, read_only=False),),
+            )
+        )
+        if ended.status != 0:
+            words = credentials.mask(ended.output.decode("utf-8", "replace").strip())
+            raise FetchError(
+                f"commit {source.commit} of {source.url} cannot be had: {words}",
+                hint="git must be in the environment: install it in an earlier step",
+            )
+
+
+class build_room:  # noqa: N801  # a context manager, used like a function
+    """A BuildRoom whose folder is removed at the end of the `with` block."""
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        store: Store,
+        python: str,
+        variables: Mapping[str, str],
+        source: Source,
+        system: BuildSystem,
+        isolated: bool = True,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="klock-build-", dir=roomy_folder(store))
+        work = Path(self._folder.name)
+        for name in ("out", "tmp", "home"):
+            (work / name).mkdir()
+        self._room = BuildRoom(
+            workspace=workspace,
+            store=store,
+            python=python,
+            variables=variables,
+            source=source,
+            system=system,
+            isolated=isolated,
+            work=work,
+        )
+
+    def __enter__(self) -> BuildRoom:
+        return self._room
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+
+def _title(source: Source) -> str:
+    if isinstance(source, Archive):
+        return source.name
+    return source.url if isinstance(source, Repository) else source.path

@@ -1,0 +1,198 @@
+"""Brings locked artifacts into the store: several at once, every byte hashed on the way, nothing else kept.
+
+uv's cache takes no part: a file edited in an environment could come back from there (it links and does not verify).
+All threads have ended when a function returns, because engines fork.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from klock.digests import Digest
+from klock.errors import FetchError
+from klock.lockfile.model import LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
+from klock.packages.credentials import Credentials
+from klock.packages.wheels import wheel_of
+from klock.progress import Progress
+from klock.store import Store
+
+if TYPE_CHECKING:
+    import urllib3
+
+__all__ = ["fetch_packages", "fetch_unhashed", "packages_of", "request"]
+
+_PARALLEL: Final = 8
+_ATTEMPTS: Final = 4
+_CHUNK: Final = 1 << 18
+
+_OnBytes = Callable[[int], None]
+
+
+def packages_of(step: PipLock, packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
+    """What a pip step installs, and what its local projects are built with."""
+    by_pin = {package.pin: package for package in packages}
+    pins = [*step.packages, *(pin for project in step.projects for pin in project.build)]
+    return tuple(by_pin[pin] for pin in dict.fromkeys(pins))
+
+
+def fetch_packages(
+    packages: Iterable[LockedPackage],
+    *,
+    store: Store,
+    all_packages: Iterable[LockedPackage] = (),
+    credentials: Credentials | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Puts the artifacts of `packages` into the store; what is there is not asked for again.
+
+    Where the wheel of a source distribution or a commit is missing, its source and what builds it (of `all_packages`)
+    are fetched instead. An artifact at a `file:` URL is inside the environment, and left to the step that installs it.
+
+    Raises HashMismatch for other bytes than the locked ones, FetchError when upstream does not deliver.
+    """
+    missing = _missing(packages, store, {package.pin: package for package in all_packages})
+    if not missing:
+        return
+    if offline:
+        names = ", ".join(artifact.name for artifact in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise FetchError(
+            f"{len(missing)} locked file{'s are' if len(missing) > 1 else ' is'} not in the store: {names}",
+            hint="run once without --offline",
+        )
+    guard = threading.Lock()
+
+    def report(count: int) -> None:
+        if progress is not None:
+            with guard:
+                progress.advance(count)
+
+    if progress is not None:
+        files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+        progress.begin(f"fetching {files}", total=sum(artifact.size for artifact in missing))
+    known = credentials or Credentials()
+    with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-fetch") as pool:
+        jobs = [pool.submit(_fetch, artifact, store, known, report) for artifact in missing]
+        try:
+            wait(jobs, return_when=FIRST_EXCEPTION)
+        finally:
+            for job in jobs:
+                job.cancel()
+    for job in jobs:
+        if not job.cancelled():
+            job.result()
+    if progress is not None:
+        progress.done("all hashes match")
+
+
+def _missing(
+    packages: Iterable[LockedPackage], store: Store, known: Mapping[str, LockedPackage]
+) -> list[WheelArtifact | SdistArtifact]:
+    """The largest first: the last one to end decides how long it takes."""
+    found: dict[str, WheelArtifact | SdistArtifact] = {}
+    pending = list(packages)
+    seen: set[str] = set()
+    while pending:
+        package = pending.pop()
+        artifact = package.artifact
+        if package.pin in seen or store.find_blob(f"sha256:{wheel_of(package).sha256}"):
+            continue
+        seen.add(package.pin)
+        if not isinstance(artifact, WheelArtifact):
+            pending += [known[pin] for pin in artifact.build if pin in known]
+        if isinstance(artifact, VcsArtifact) or artifact.url.startswith("file:"):
+            continue
+        if not store.find_blob(f"sha256:{artifact.sha256}"):
+            found[artifact.sha256] = artifact
+    return sorted(found.values(), key=lambda artifact: (-artifact.size, artifact.name))
+
+
+def _fetch(artifact: WheelArtifact | SdistArtifact, store: Store, credentials: Credentials, report: _OnBytes) -> None:
+    expected = (f"sha256:{artifact.sha256}", artifact.size)
+    _download(artifact.url, store, credentials, name=artifact.name, report=report, expected=expected)
+
+
+def fetch_unhashed(url: str, store: Store, *, credentials: Credentials, name: str) -> tuple[Digest, int]:
+    """Downloads what its index gives no hash or no size for; its digest and size."""
+    return _download(url, store, credentials, name=name)
+
+
+def _download(
+    url: str,
+    store: Store,
+    credentials: Credentials,
+    *,
+    name: str,
+    report: _OnBytes | None = None,
+    expected: tuple[Digest | None, int | None] = (None, None),
+) -> tuple[Digest, int]:
+    import urllib3
+
+    for attempt in range(_ATTEMPTS):
+        counted = 0
+
+        def count(more: int) -> None:
+            nonlocal counted
+            counted += more
+            if report:
+                report(more)
+
+        try:
+            chunks = _chunks(url, credentials)
+            digest, size = expected
+            return store.add_blob(chunks, digest=digest, size=size, source=f"{name} from {url}", on_progress=count)
+        except urllib3.exceptions.HTTPError as error:  # the connection broke in the middle of the body
+            if report:
+                report(-counted)
+            if attempt == _ATTEMPTS - 1:
+                reason = credentials.mask(str(getattr(error, "reason", None) or error))
+                raise FetchError(f"{name} cannot be fetched from {url}: {reason}", hint="check the network") from None
+    raise AssertionError("unreachable")
+
+
+def _chunks(url: str, credentials: Credentials) -> Iterator[bytes]:
+    headers = {"Accept-Encoding": "identity", **credentials.headers(url)}
+    answer = request(url, headers=headers, preload_content=False)
+    try:
+        if answer.status != 200:
+            raise FetchError(f"{url} answers with status {answer.status}", hint=_hint_for(answer.status))
+        yield from answer.stream(_CHUNK, decode_content=False)
+    finally:
+        answer.release_conn()
+
+
+def _hint_for(status: int) -> str | None:
+    if status in (401, 403):
+        return "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
+    if status in (404, 410):
+        return "the file is gone upstream: lock again to take another version, or keep artifacts in a vault"
+    return None
+
+
+def request(url: str, *, headers: Mapping[str, str], preload_content: bool = True) -> urllib3.BaseHTTPResponse:
+    """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy and proxy_bypass(parts.netloc.rpartition("@")[2]):
+        proxy = None
+    return _pool(proxy).request("GET", url, headers={"User-Agent": "klock", **headers}, preload_content=preload_content)
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(proxy: str | None) -> urllib3.PoolManager:
+    import urllib3
+
+    again = (429, 500, 502, 503, 504)
+    retries = urllib3.Retry(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
+    timeout = urllib3.Timeout(connect=15, read=60)
+    if proxy is None:
+        return urllib3.PoolManager(num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout)
+    return urllib3.ProxyManager(proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout)

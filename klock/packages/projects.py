@@ -1,0 +1,143 @@
+"""Local projects of an image: a folder that an earlier step copies into the environment, installed from there.
+
+At lock time their dependencies join the resolution, and what builds them is locked; the folder is read where it is on
+the host. At replay they are built in the environment, offline, and installed without dependencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from klock.engines.protocol import Workspace
+from klock.errors import ImageError, StepFailed
+from klock.lockfile.model import Interpreter, LocalProject, LockedPackage
+from klock.packages.artifacts import ArtifactLocker
+from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_system, read_static_metadata
+from klock.packages.builds import BuildRoom, Folder, build_room
+from klock.packages.request import LocalProjectSource, ScopedRequirement
+from klock.packages.wheel_install import install_wheels
+from klock.packages.wheels import parse_metadata, read_wheel_metadata
+from klock.store import Store
+
+__all__ = ["ReadProject", "install_projects", "read_project"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadProject:
+    """A project as locked, and `requires`: its dependencies and those of the extras asked for, for the resolution."""
+
+    project: LocalProject
+    requires: tuple[ScopedRequirement, ...]
+
+
+def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProject:
+    """Reads static metadata where the project has it, and asks its backend in the environment where it has not.
+
+    Raises ImageError when the folder is no project, StepFailed when its backend fails.
+    """
+    content = _pyproject(source)
+    where = f"{source.origin}: {source.path}"
+    static = read_static_metadata(content, where=where)
+    system = read_build_system(content, where=where)
+    answers: list[bytes] = []
+    look: Callable[[BuildRoom], None] | None = None
+    if static is None:
+
+        def look(room: BuildRoom) -> None:
+            answers.append(room.metadata())
+
+    kind = "editable" if source.editable else "wheel"
+    folder = Folder(path=source.path, host=source.source)
+    build = locker.resolve_for(source.path, folder, system, kind=kind, look=look)
+    metadata = static or _from_metadata(answers[0], source)
+    texts = [*metadata.dependencies, *(text for extra in source.extras for text in metadata.extras.get(extra, ()))]
+    unknown = [extra for extra in source.extras if extra not in metadata.extras]
+    if unknown:
+        raise ImageError(
+            f"{where}: {metadata.name} has no extra {unknown[0]!r}",
+            hint=f"it has: {', '.join(sorted(metadata.extras)) or 'none'}",
+        )
+    project = LocalProject(
+        path=source.path,
+        name=metadata.name,
+        version=metadata.version,
+        editable=source.editable,
+        extras=source.extras,
+        build=build,
+    )
+    origin = f"{source.origin}: {metadata.name}"
+    return ReadProject(project=project, requires=tuple(ScopedRequirement(text=t, origin=origin) for t in texts))
+
+
+def install_projects(
+    projects: Sequence[LocalProject],
+    packages: Mapping[str, LockedPackage],
+    *,
+    interpreter: Interpreter,
+    workspace: Workspace,
+    store: Store,
+    variables: Mapping[str, str],
+) -> None:
+    """Builds each project at its path in the environment and installs it. Raises StepFailed."""
+    for project in projects:
+        content = workspace.read(f"{project.path}/pyproject.toml")
+        if content is None and workspace.read(f"{project.path}/setup.py") is None:
+            raise StepFailed(f"{project.path} is no Python project: it has neither pyproject.toml nor setup.py")
+        system: BuildSystem = read_build_system(content, where=project.path)
+        room = build_room(
+            workspace=workspace,
+            store=store,
+            python=interpreter.path,
+            variables=variables,
+            source=Folder(path=project.path, copy=not project.editable),
+            system=system,
+        )
+        with room as build:
+            build.install([packages[pin] for pin in project.build])
+            wheel = build.build("editable" if project.editable else "wheel")
+        metadata = read_wheel_metadata(store.blob_path(f"sha256:{wheel.sha256}"), wheel.name)
+        if metadata.name != project.name:
+            raise StepFailed(
+                f"{project.path} is {metadata.name}, but {project.name} is locked", hint="run `klock lock`"
+            )
+        install_wheels(
+            [(metadata.name, metadata.version, wheel)],
+            python=interpreter.path,
+            workspace=workspace,
+            store=store,
+            variables=variables,
+        )
+
+
+def _pyproject(source: LocalProjectSource) -> bytes | None:
+    folder: Path = source.source
+    for name in ("pyproject.toml", "setup.py", "setup.cfg"):
+        if (folder / name).is_file():
+            pyproject = folder / "pyproject.toml"
+            return pyproject.read_bytes() if pyproject.is_file() else None
+    raise ImageError(
+        f"{source.origin}: {source.path} is no Python project: {folder.name} has neither pyproject.toml nor setup.py",
+        hint="name the folder that has one",
+    )
+
+
+def _from_metadata(content: bytes, source: LocalProjectSource) -> StaticMetadata:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    metadata = parse_metadata(content, source.path)
+    extras: dict[str, tuple[str, ...]] = {canonicalize_name(extra): () for extra in metadata.extras}
+    plain = []
+    for text in metadata.requires:
+        requirement = Requirement(text)
+        marker = requirement.marker
+        names = [e for e in extras if marker and marker.evaluate({"extra": e}) and not marker.evaluate({"extra": ""})]
+        if names and "extra" in str(marker):
+            requirement.marker = None
+            for name in names:
+                extras[name] = (*extras[name], str(requirement))
+        else:
+            plain.append(text)
+    return StaticMetadata(name=metadata.name, version=metadata.version, dependencies=tuple(plain), extras=extras)

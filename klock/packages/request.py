@@ -1,0 +1,115 @@
+"""What resolution is asked for: the pip steps of one image, their requirement lines already read into typed values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from klock.image.pip_options import PipOptions
+    from klock.image.requirements import ParsedRequirement
+    from klock.image.secrets import PrivateUrl
+
+__all__ = ["LocalProjectSource", "PipRequest", "RequirementOptions", "ScopedRequirement"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequirementOptions:
+    """pip's index and build options. URLs may hold credentials: they are used, never kept.
+
+    `index_url` None means the default index. `no_binary` and `only_binary` hold normalised project names, or `:all:`.
+    With `upgrade` a distribution of the base is no reason to keep its version.
+    """
+
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    pre: bool = False
+    no_binary: tuple[str, ...] = ()
+    only_binary: tuple[str, ...] = ()
+    no_build_isolation: bool = False
+    upgrade: bool = False
+
+    @classmethod
+    def of(cls, options: PipOptions) -> RequirementOptions:
+        """The same options as the image's parser read them, the credentials back in the URLs."""
+        return cls(
+            index_url=options.index_url.with_credentials if options.index_url else None,
+            extra_index_urls=_texts(options.extra_index_urls),
+            find_links=_texts(options.find_links),
+            no_index=options.no_index,
+            pre=options.pre,
+            no_binary=options.no_binary,
+            only_binary=options.only_binary,
+            no_build_isolation=options.no_build_isolation,
+            upgrade=options.upgrade,
+        )
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All URLs, with their credentials."""
+        return (*([self.index_url] if self.index_url else []), *self.extra_index_urls, *self.find_links)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopedRequirement:
+    """One requirement with the options that hold for it alone. `text` is PEP 508, or a nameless URL as pip takes it.
+
+    `hashes` (`sha256:...`) are the only ones its artifact may have, when there are any. `origin` says in messages where
+    it is from: `kimage.py:12: pip_install`, `requirements.txt:3`.
+    """
+
+    text: str
+    origin: str
+    options: RequirementOptions = RequirementOptions()
+    hashes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, parsed: ParsedRequirement) -> ScopedRequirement:
+        """A requirement of the image's parser. A path is that of an archive in the environment; a project folder is a
+        `LocalProjectSource` instead."""
+        from klock.image.requirements import PackageRequirement, PathRequirement
+
+        if isinstance(parsed, PackageRequirement):
+            text = str(parsed.requirement)
+        else:
+            path = isinstance(parsed, PathRequirement)
+            url = f"file://{parsed.path}" if isinstance(parsed, PathRequirement) else parsed.url.with_credentials
+            extras = f"[{','.join(parsed.extras)}]" if parsed.extras else ""
+            text = f"{parsed.name}{extras} @ {url}" if parsed.name else f"{url}{extras if path else ''}"
+            if parsed.marker is not None:
+                text += f" ; {parsed.marker}"
+        options = RequirementOptions.of(parsed.options)
+        return cls(text=text, origin=parsed.where, options=options, hashes=parsed.hashes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalProjectSource:
+    """A project at `path` inside the environment, which an earlier step copies there from the host folder `source`."""
+
+    path: str
+    source: Path
+    origin: str
+    extras: tuple[str, ...] = ()
+    editable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipRequest:
+    """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place.
+
+    `force` reinstalls what the step names, whether the environment has it or not.
+    """
+
+    requirements: tuple[ScopedRequirement, ...] = ()
+    constraints: tuple[ScopedRequirement, ...] = ()
+    projects: tuple[LocalProjectSource, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
+
+
+def _texts(urls: Iterable[PrivateUrl]) -> tuple[str, ...]:
+    return tuple(url.with_credentials for url in urls)

@@ -1,0 +1,93 @@
+"""The requirements of all steps as roots of one resolution: a name, extras and the step that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
+
+from klock.errors import RequirementError
+from klock.packages.interpreter import TargetPython
+from klock.packages.request import PipRequest, ScopedRequirement
+
+__all__ = ["Root", "name_of", "read_roots"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A requirement of step number `step`. `requirement` is None for a URL whose project is not known yet."""
+
+    step: int
+    scoped: ScopedRequirement
+    requirement: Requirement | None
+
+    @property
+    def name(self) -> str | None:
+        return canonicalize_name(self.requirement.name) if self.requirement else None
+
+    @property
+    def extras(self) -> frozenset[str]:
+        return frozenset(canonicalize_name(e) for e in self.requirement.extras) if self.requirement else frozenset()
+
+    @property
+    def is_direct(self) -> bool:
+        return self.requirement is None or self.requirement.url is not None
+
+    def applies_to(self, python: TargetPython) -> bool:
+        marker = self.requirement.marker if self.requirement else None
+        return marker is None or marker.evaluate({**python.markers, "extra": ""})
+
+    def allows(self, version: str) -> bool:
+        """Whether an installed version meets it. As in pip, a pre-release that is already there may stay."""
+        if self.requirement is None or self.requirement.url is not None:
+            return False
+        try:
+            return self.requirement.specifier.contains(version, prereleases=True)
+        except InvalidVersion:
+            return False
+
+
+def read_roots(requests: Sequence[PipRequest]) -> tuple[Root, ...]:
+    """Raises RequirementError for a text that is neither PEP 508 nor a URL."""
+    return tuple(
+        Root(step=number, scoped=scoped, requirement=parse_requirement(scoped))
+        for number, request in enumerate(requests)
+        for scoped in request.requirements
+    )
+
+
+def parse_requirement(scoped: ScopedRequirement) -> Requirement | None:
+    try:
+        return Requirement(scoped.text)
+    except InvalidRequirement as error:
+        if "://" in scoped.text and " " not in scoped.text.split(" ;")[0].strip():
+            return None
+        reason = str(error).splitlines()[0]
+        raise RequirementError(f"{scoped.origin}: {scoped.text!r} is not a requirement: {reason}") from error
+
+
+def name_of(scoped: ScopedRequirement) -> str | None:
+    """The normalised project name of a requirement from an index; None for a direct reference."""
+    requirement = parse_requirement(scoped)
+    return canonicalize_name(requirement.name) if requirement is not None and requirement.url is None else None
+
+
+def same_repository(text: str, url: str) -> bool:
+    """Whether a nameless requirement (`git+https://host/x@rev#egg=y`) is the source `url` (`https://host/x`)."""
+    return _bare(text) == _bare(url)
+
+
+def names_in_options(values: Iterable[str], root: Root) -> tuple[str, ...]:
+    """`--no-binary` and the like on a requirement's line: `:all:` there is that requirement."""
+    return tuple(root.name or ":all:" if value == ":all:" else value for value in values)
+
+
+def _bare(url: str) -> str:
+    bare = url.partition(" ;")[0].strip()
+    parts = urlsplit(bare.partition("+")[2] if bare.startswith(("git+", "hg+", "svn+", "bzr+")) else bare)
+    path = unquote(parts.path).partition("@")[0].removesuffix(".git").rstrip("/")
+    return f"{(parts.hostname or '').lower()}:{parts.port}{path}"

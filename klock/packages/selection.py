@@ -1,0 +1,140 @@
+"""From uv's answer, a pylock.toml (PEP 751) with several files for a project, exactly one artifact for each.
+
+The choice is `packaging`'s, with the markers and wheel tags of the environment's own Python.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from klock.errors import ResolutionError
+from klock.packages.credentials import without_credentials
+
+__all__ = ["SelectedFile", "SelectedFolder", "SelectedPackage", "SelectedRepository", "select_artifacts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectedFile:
+    """A wheel or source archive. `size` (bytes) and `sha256` (hex) are None where the index does not say."""
+
+    name: str
+    url: str
+    size: int | None
+    sha256: str | None
+
+    @property
+    def is_wheel(self) -> bool:
+        return self.name.endswith(".whl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectedRepository:
+    """A commit of a repository."""
+
+    type: str
+    url: str
+    commit: str
+    subdirectory: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectedFolder:
+    """A local project."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectedPackage:
+    """One project of the answer. `direct`: it was asked for by URL, no index is its source."""
+
+    name: str
+    version: str | None
+    source: SelectedFile | SelectedRepository | SelectedFolder
+    direct: bool = False
+    subdirectory: str | None = None
+
+
+def select_artifacts(
+    pylock: str,
+    *,
+    markers: Mapping[str, str],
+    tags: Sequence[str],
+    from_source: Collection[str] = (),
+    hashes: Mapping[str, Collection[str]] | None = None,
+) -> tuple[SelectedPackage, ...]:
+    """One artifact for each project of `pylock`. Those in `from_source` are not taken as wheels; a project in `hashes`
+    may only have an artifact with one of its hashes (`sha256:...`).
+
+    Raises ResolutionError when a project has no file that this Python can use.
+    """
+    from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock, PylockSelectError
+    from packaging.tags import Tag
+
+    document = _only_hashed(tomllib.loads(pylock), hashes or {})
+    lock = Pylock.from_dict(document)
+    wanted = [Tag(*tag.split("-", 2)) for tag in tags]
+    chosen = []
+    try:
+        selected = list(
+            lock.select(
+                environment=dict(markers),  # type: ignore[arg-type]  # the probe gives every marker PEP 508 names
+                tags=wanted,
+                prefer_sdist_predicate=lambda name: ":all:" in from_source or name in from_source,
+            )
+        )
+    except PylockSelectError as error:
+        raise ResolutionError(f"no file of a project fits the environment's Python: {error}") from error
+    for package, artifact in selected:
+        version = str(package.version) if package.version else None
+        if isinstance(artifact, PackageVcs):
+            repository = SelectedRepository(
+                type=artifact.type,
+                url=without_credentials(artifact.url or ""),
+                commit=artifact.commit_id,
+                subdirectory=artifact.subdirectory,
+            )
+            chosen.append(SelectedPackage(name=package.name, version=version, source=repository, direct=True))
+        elif isinstance(artifact, PackageDirectory):
+            folder = SelectedFolder(path=artifact.path)
+            chosen.append(SelectedPackage(name=package.name, version=version, source=folder, direct=True))
+        else:
+            url = artifact.url or ""
+            file = SelectedFile(
+                name=getattr(artifact, "filename", "") or _file_name(url),
+                url=without_credentials(url).partition("#")[0],
+                size=artifact.size,
+                sha256=artifact.hashes.get("sha256"),
+            )
+            direct = isinstance(artifact, PackageArchive)
+            subdirectory = artifact.subdirectory if isinstance(artifact, PackageArchive) else None
+            package_chosen = SelectedPackage(name=package.name, version=version, source=file, direct=direct)
+            chosen.append(replace(package_chosen, subdirectory=subdirectory))
+    return tuple(sorted(chosen, key=lambda package: package.name))
+
+
+def _only_hashed(document: dict[str, Any], hashes: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """Takes out the files that none of the required hashes is of."""
+    for package in document.get("packages", ()):
+        allowed = {h.removeprefix("sha256:") for h in hashes.get(package["name"], ()) if h.startswith("sha256:")}
+        if not allowed:
+            continue
+        given = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
+        kept = [file for file in given if file.get("hashes", {}).get("sha256") in allowed]
+        if not kept and given:
+            raise ResolutionError(
+                f"{package['name']} {package.get('version')}: none of its files has a hash that --hash allows",
+                hint="remove --hash or name the version the hashes are of",
+            )
+        package["wheels"] = [file for file in package.get("wheels", ()) if file in kept]
+        if package.get("sdist") not in kept:
+            package.pop("sdist", None)
+    return document
+
+
+def _file_name(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2])

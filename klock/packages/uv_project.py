@@ -1,0 +1,127 @@
+"""The question put to `uv pip compile`, as files and arguments: one project that requires what all pip steps require.
+
+`uv pip compile` is asked, not `uv lock`: it resolves for the one interpreter it is given and knows which wheels that
+can install, where `uv lock` resolves for every platform and may take one whose wheels want a newer glibc. Pins are
+`[tool.uv.sources]` with explicit indexes, preferences an earlier pylock.toml (PEP 751).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from klock.packages.credentials import Credentials
+from klock.packages.indexes import Index, IndexSettings
+
+__all__ = ["PROJECT", "UvProject"]
+
+PROJECT: Final = "this-image"
+"""The name uv's explanations use for the whole: "because this-image depends on torch>=99"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UvProject:
+    """What to resolve. `dependencies` and `constraints` are PEP 508; `direct` are nameless URL lines.
+
+    `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
+    environment) of wheels to choose from too. Names in the tuples are normalised; `:all:` is allowed where pip has it.
+    """
+
+    dependencies: tuple[str, ...]
+    direct: tuple[str, ...]
+    constraints: tuple[str, ...]
+    settings: IndexSettings
+    pins: Mapping[str, Index]
+    preferences: Mapping[str, str]
+    prereleases: tuple[str, ...] = ()
+    no_binary: tuple[str, ...] = ()
+    only_binary: tuple[str, ...] = ()
+    no_build_isolation: tuple[str, ...] = ()
+    stubs: str | None = None
+    offline: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Writes pyproject.toml, direct.in, constraints.txt and pylock.toml (the preferences)."""
+        import tomlkit
+
+        tool: dict[str, Any] = {
+            "index": [
+                {"name": name, "url": index.url, "explicit": True, **({"format": "flat"} if index.flat else {})}
+                for index, name in self._names(self._pinned())
+            ],
+            "sources": {project: {"index": self._name_of(index)} for project, index in sorted(self.pins.items())},
+        }
+        document = {
+            "project": {"name": PROJECT, "version": "0", "dependencies": list(self.dependencies)},
+            "tool": {"uv": tool},
+        }
+        (folder / "pyproject.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
+        (folder / "direct.in").write_text("".join(f"{line}\n" for line in self.direct), encoding="utf-8")
+        (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in self.constraints), encoding="utf-8")
+        packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
+        preferred = {"lock-version": "1.0", "created-by": "klock", "packages": packages}
+        (folder / "pylock.toml").write_text(tomlkit.dumps(preferred), encoding="utf-8")
+
+    def arguments(self, *, python: str) -> list[str]:
+        """The command that leaves its answer in pylock.toml."""
+        return [*self._shared_arguments(python), "--format", "pylock.toml", "--output-file", "pylock.toml"]
+
+    def annotation_arguments(self, *, python: str) -> list[str]:
+        """The same question, answered in the one format that says which index each project is from."""
+        return [*self._shared_arguments(python), "--emit-index-annotation", "--no-strip-markers"]
+
+    def variables(self, credentials: Credentials) -> dict[str, str]:
+        """Credentials and links for uv's environment: nothing secret stands in a file or on a command line."""
+        found: dict[str, str] = {}
+        for index, name in self._names([*self._pinned(), *self._shared()]):
+            if pair := credentials.find(index.url):
+                found[f"UV_INDEX_{name.upper()}_USERNAME"], found[f"UV_INDEX_{name.upper()}_PASSWORD"] = pair
+        links = [credentials.put_into(index.url) for index in self.settings.find_links]
+        if self.stubs:
+            links.append(self.stubs)
+        if links:
+            found["UV_FIND_LINKS"] = ",".join(links)
+        return found
+
+    def _shared_arguments(self, python: str) -> list[str]:
+        arguments = ["pip", "compile", "pyproject.toml", "--no-header", "--python", python]
+        if self.constraints:
+            arguments += ["--constraints", "constraints.txt"]
+        if self.direct:
+            arguments.append("direct.in")
+        if self.settings.default is None:
+            arguments.append("--no-index")
+        else:
+            arguments += ["--default-index", f"{self._name_of(self.settings.default)}={self.settings.default.url}"]
+        for index in self.settings.extras:
+            arguments += ["--index", f"{self._name_of(index)}={index.url}"]
+        if self.settings.pre:
+            arguments += ["--prerelease", "allow"]
+        for flag, names in (
+            ("--no-binary", self.no_binary),
+            ("--only-binary", self.only_binary),
+            ("--no-build-isolation-package", self.no_build_isolation),
+        ):
+            for name in names:
+                arguments += [flag, name]
+        for name in self.prereleases:
+            arguments += ["--prerelease-package", f"{name}=allow"]
+        if self.offline:
+            arguments.append("--offline")
+        return arguments
+
+    def _pinned(self) -> list[Index]:
+        return sorted(set(self.pins.values()), key=lambda index: (index.url, index.flat))
+
+    def _shared(self) -> list[Index]:
+        return [*self.settings.extras, *([self.settings.default] if self.settings.default else [])]
+
+    def _name_of(self, index: Index) -> str:
+        return dict(self._names([*self._pinned(), *self._shared()]))[index]
+
+    def _names(self, indexes: Sequence[Index]) -> list[tuple[Index, str]]:
+        """uv knows an index, and finds credentials for it, by a name. Each of ours is numbered."""
+        everything = list(dict.fromkeys([*self._pinned(), *self._shared()]))
+        return [(index, f"k{everything.index(index)}") for index in dict.fromkeys(indexes)]

@@ -1,0 +1,92 @@
+"""Installs locked wheels with uv: no resolving, no network, every file hashed, the same bytes each time.
+
+The wheels are the store's own files, mounted read-only under their names; uv installs exactly those, without its
+records of where and when (`direct_url.json`, `uv_cache.json`, `INSTALLER`), and its cache is thrown away. Modules are
+then compiled, since a first import without .pyc files is almost three times slower.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from klock.engines.protocol import Command, Mount, Workspace
+from klock.errors import FetchError, StepFailed
+from klock.lockfile.model import WheelArtifact
+from klock.packages.interpreter import python_environment
+from klock.packages.uv import WORK, run_uv
+from klock.store import Store
+
+__all__ = ["install_wheels", "roomy_folder"]
+
+_WHEELS: Final = "/run/klock/wheels"
+_COMPILE: Final = Path(__file__).with_name("compile_script.py")
+
+
+def install_wheels(
+    wheels: Sequence[tuple[str, str, WheelArtifact]],
+    *,
+    python: str,
+    workspace: Workspace,
+    store: Store,
+    variables: Mapping[str, str],
+    compile_modules: bool = True,
+    work: Path | None = None,
+) -> None:
+    """Installs wheels, given with the name and version of each, into the Python at `python`."""
+    if not wheels:
+        return
+    mounts = []
+    for _, _, wheel in wheels:
+        blob = store.find_blob(f"sha256:{wheel.sha256}")
+        if blob is None:
+            raise FetchError(f"{wheel.name} is not in the store", hint="run `klock sync` without --offline to fetch it")
+        mounts.append(Mount(source=blob, target=f"{_WHEELS}/{wheel.name}"))
+    with tempfile.TemporaryDirectory(prefix="klock-install-", dir=roomy_folder(store)) as folder:
+        here = work or Path(folder)
+        lines = [f"{name}=={version} --hash=sha256:{wheel.sha256}\n" for name, version, wheel in wheels]
+        (here / "requirements.txt").write_text("".join(lines), encoding="utf-8")
+        ended = run_uv(
+            workspace,
+            [
+                *("pip", "install", "--python", python, "--break-system-packages", "--offline", "--no-index"),
+                *("--find-links", _WHEELS, "--no-deps", "--no-build", "--require-hashes", "--reinstall"),
+                *("--link-mode", "copy", "--requirements", f"{WORK}/requirements.txt"),
+            ],
+            work=here,
+            variables=variables,
+            more={"UV_NO_INSTALLER_METADATA": "1"},
+            mounts=mounts,
+        )
+        if ended.status != 0:
+            raise StepFailed(
+                f"uv could not install the locked packages (exit status {ended.status}):\n{ended.output.strip()}"
+            )
+        if compile_modules:
+            (here / "distributions.txt").write_text("".join(f"{name}\n" for name, _, _ in wheels), encoding="utf-8")
+            _compile(python, here, workspace, variables)
+
+
+def _compile(python: str, work: Path, workspace: Workspace, variables: Mapping[str, str]) -> None:
+    ended = workspace.run(
+        Command(
+            argv=(python, "-s", "/run/klock/compile_script.py", f"{WORK}/distributions.txt"),
+            environment={**python_environment(variables), "PYTHONHASHSEED": "0"},
+            mounts=(
+                Mount(source=_COMPILE, target="/run/klock/compile_script.py"),
+                Mount(source=work, target=WORK),
+            ),
+        )
+    )
+    if ended.status != 0:
+        words = ended.output.decode("utf-8", "replace").strip()
+        raise StepFailed(f"the installed modules could not be compiled (exit status {ended.status}):\n{words}")
+
+
+def roomy_folder(store: Store) -> Path:
+    """uv unpacks wheels before it copies them: gigabytes that belong on the store's disk, not in /tmp."""
+    folder = store.root / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
