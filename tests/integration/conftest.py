@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 import klock
 from klock.store import Store
+from tests.integration.registry_server import Registry, registry, write_layout
 from tests.integration.unprivileged import (
     Account,
     require_program,
@@ -42,6 +42,10 @@ _RECIPE: Final = (
     "--customize-hook=: > $1/etc/resolv.conf; : > $1/etc/hostname",
     "bookworm",
 )
+_CONFIG: Final = {
+    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
+    "WorkingDir": "/work",
+}
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +75,20 @@ def debian_oci_layout(debian_rootfs_tar: Path) -> Path:
         if not final.exists():
             partial = Path(tempfile.mkdtemp(prefix=final.name, dir=final.parent))
             try:
-                partial.chmod(0o755)
-                _write_layout(partial, debian_rootfs_tar)
+                write_layout(partial, {None: [debian_rootfs_tar]}, config=_CONFIG, tag="bookworm")
+                _make_readable(partial)
                 partial.rename(final)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+@pytest.fixture(scope="session")
+def debian_registry(tmp_path_factory: pytest.TempPathFactory, debian_oci_layout: Path) -> Iterator[Registry]:
+    """A registry that has that image as `library/debian:bookworm`."""
+    with registry(tmp_path_factory.mktemp("registry")) as server:
+        server.push_layout(debian_oci_layout, "library/debian", "bookworm")
+        yield server
 
 
 @pytest.fixture
@@ -104,8 +116,7 @@ def klock_source() -> Iterator[Path]:
     with _readable_folder("klock-source") as folder:
         package = Path(klock.__file__).parent
         shutil.copytree(package, folder / "klock", ignore=shutil.ignore_patterns("__pycache__"))
-        for path in folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        _make_readable(folder)
         yield folder
 
 
@@ -145,6 +156,11 @@ def _readable_folder(name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _make_readable(folder: Path) -> None:
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
     """Across the test processes."""
@@ -157,51 +173,3 @@ def _check_call(command: list[str], *, env: dict[str, str] | None = None) -> Non
     done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         pytest.fail(f"{' '.join(command)}\nexit status {done.returncode}\n{done.stderr[-4000:]}", pytrace=False)
-
-
-def _write_layout(folder: Path, tar: Path) -> None:
-    """An image with one layer, made by hand: what matters about it is then known."""
-    import gzip
-
-    blobs = folder / "blobs/sha256"
-    blobs.mkdir(parents=True)
-    compressed = blobs / "layer"
-    with tar.open("rb") as source, compressed.open("wb") as raw:
-        with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as packed:
-            shutil.copyfileobj(source, packed, 1 << 20)
-        source.seek(0)
-        diff_id = hashlib.file_digest(source, "sha256").hexdigest()
-    with compressed.open("rb") as packed_again:
-        layer = hashlib.file_digest(packed_again, "sha256").hexdigest()
-    size = compressed.stat().st_size
-    compressed.rename(blobs / layer)
-
-    def blob(value: object) -> dict[str, object]:
-        content = json.dumps(value).encode()
-        digits = hashlib.sha256(content).hexdigest()
-        (blobs / digits).write_bytes(content)
-        return {"digest": f"sha256:{digits}", "size": len(content)}
-
-    kind = "application/vnd.oci.image"
-    config = {
-        "architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"),
-        "os": "linux",
-        "config": {
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
-            "Cmd": ["bash"],
-            "WorkingDir": "/work",
-        },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": f"{kind}.manifest.v1+json",
-        "config": {"mediaType": f"{kind}.config.v1+json", **blob(config)},
-        "layers": [{"mediaType": f"{kind}.layer.v1.tar+gzip", "digest": f"sha256:{layer}", "size": size}],
-    }
-    tagged = {"annotations": {"org.opencontainers.image.ref.name": "bookworm"}}
-    entry = {"mediaType": f"{kind}.manifest.v1+json", **blob(manifest), **tagged}
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
