@@ -152,6 +152,7 @@ class Sandbox:
         self._network = commands[0].network
         self._system_files = system_files
         self._made: list[str] = []
+        self._started = 0
         self._configuration = area.path
         if not joined:
             self._mount_temporary(writable)
@@ -213,7 +214,8 @@ class Sandbox:
             if os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                os.unlink(path)
+                # It may have gone with a folder above it that was made too.
+                Path(path).unlink(missing_ok=True)
 
     # -- commands
 
@@ -231,7 +233,10 @@ class Sandbox:
         user = self._users[command.user]
         reports, report_end = os.pipe()
         wait_go, go = os.pipe() if held else (None, None)
-        arguments = [*self._arguments(command, user), "--json-status-fd", str(report_end)]
+        self._started += 1
+        proc = f"{self._configuration}/proc-{os.getpid()}-{self._started}"
+        os.mkdir(proc)
+        arguments = [*self._arguments(command, user, proc), "--json-status-fd", str(report_end)]
         passed = [report_end]
         if wait_go is not None:
             arguments += ["--block-fd", str(wait_go)]
@@ -244,13 +249,20 @@ class Sandbox:
         pid = os.fork()
         if pid == 0:
             argv = [self._bubblewrap, "--args", str(arguments_file), "--", *command.argv]
-            self._become(argv, user, stdio, passed, own_session=own_session)
+            self._become(argv, user, proc, stdio, passed, own_session=own_session)
         for descriptor in passed:
             os.close(descriptor)
         return Started(pid=pid, reports=reports, go=go)
 
     def _become(
-        self, argv: list[str], user: User, stdio: tuple[int, int, int], passed: Sequence[int], *, own_session: bool
+        self,
+        argv: list[str],
+        user: User,
+        proc: str,
+        stdio: tuple[int, int, int],
+        passed: Sequence[int],
+        *,
+        own_session: bool,
     ) -> None:
         """What the forked child does; never returns."""
         try:
@@ -261,11 +273,8 @@ class Sandbox:
                 os.dup2(descriptor, number)
             for descriptor in (*passed, *self._user_namespaces.values()):
                 os.set_inheritable(descriptor, True)
-            if user.uid != 0:
-                # Only this side owns the process namespace, so bubblewrap could not mount it for an ordinary user.
-                linux.mount(
-                    "proc", f"{self._root}/proc", "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-                )
+            # By a member of the process namespace; bubblewrap would show the host's, as it does not make the namespace.
+            linux.mount("proc", proc, "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
             os.setgroups(user.groups)
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
@@ -278,13 +287,12 @@ class Sandbox:
         finally:
             os._exit(1)
 
-    def _arguments(self, command: Command, user: User) -> Iterator[str]:
+    def _arguments(self, command: Command, user: User, proc: str) -> Iterator[str]:
         yield from ("--bind", self._root, "/")
         yield from ("--dev", "/dev", "--bind", self._shared_memory, "/dev/shm")
-        if user.uid == 0:
-            yield from ("--proc", "/proc")
-            for name in _READ_ONLY_PROC:
-                yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
+        yield from ("--bind", proc, "/proc")
+        for name in _READ_ONLY_PROC:
+            yield from ("--ro-bind-try", f"{proc}/{name}", f"/proc/{name}")
         if self._system_files:
             yield from ("--ro-bind-try", "/sys", "/sys")
         for name in ("hosts", "resolv.conf"):

@@ -94,7 +94,7 @@ class SandboxEnvironment:
         def task() -> bool:
             top = os.fspath(upper)
             return not any(
-                not is_left_out(os.path.relpath(os.path.join(folder, name), top))  # noqa: PTH118
+                not is_left_out(os.path.relpath(os.path.join(folder, name), top))
                 for folder, _, names in os.walk(top)
                 for name in names
             )
@@ -156,10 +156,10 @@ class SandboxEnvironment:
                 return NOT_FOUND
             log = os.open(self._folder / "services.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            for service in services:
-                sandbox.start(service, stdio=(nothing, log, log), own_session=True)
+            running = [sandbox.start(service, stdio=(nothing, log, log), own_session=True) for service in services]
             started.release()
-            _wait_and_forward(started.pid, started.command_pid)
+            others = [service.pid for service in running if service]
+            _wait_and_forward(started.pid, started.command_pid, others)
             return started.wait()
         finally:
             sandbox.close()
@@ -209,9 +209,14 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait_and_forward(child: int, receiver: Callable[[], int | None]) -> None:
-    """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`."""
+def _wait_and_forward(child: int, receiver: Callable[[], int | None], others: Sequence[int] = ()) -> None:
+    """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`.
+
+    `others` are reaped meanwhile: a process namespace does not end before all of its processes are.
+    """
+    waiting = set(others)
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        waiting -= {other for other in waiting if os.waitpid(other, os.WNOHANG)[0]}
         received = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
         if received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
             continue
