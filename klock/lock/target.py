@@ -222,7 +222,7 @@ class TargetLocker:
                 upgrade_packages=self.upgrade.packages,
                 default_index=context.index_url or DEFAULT_INDEX,
                 offline=context.offline,
-                on_progress=lambda name, count: context.progress.advance(count),
+                progress=context.progress,
             )
         for warning in resolution.warnings:
             context.progress.warn(warning)

@@ -116,27 +116,22 @@ def _place_path_file(step: FilesLock, workspace: Workspace, context: Context) ->
 
 
 def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace: Workspace, context: Context) -> None:
-    from klock.packages.credentials import Credentials
-    from klock.packages.fetch import fetch_packages
-    from klock.packages.install import install
+    from klock.packages import Credentials, fetch_packages, install, packages_of
 
-    packages = lock.packages_by_pin
+    if lock.interpreter is None:
+        raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
     variables = revealed_variables(lock, position, context.environ)
     lines = [*step.requirements, *_lines_of_files(step, context)]
     urls = [word for line in lines for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
+    credentials = Credentials.collect(environments=[variables], urls=urls, netrc=netrc_of(context.environ))
     fetch_packages(
-        [packages[pin] for pin in step.packages],
-        context.store,
-        credentials=Credentials.collect(
-            environments=[variables],
-            urls=urls,
-            netrc=netrc_of(context.environ),
-        ),
+        packages_of(step, lock.packages),
+        store=context.store,
+        all_packages=lock.packages,
+        credentials=credentials,
         offline=context.offline,
-        on_progress=lambda name, count: context.progress.advance(count),
+        progress=context.progress,
     )
-    if lock.interpreter is None:
-        raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
     install(
         step,
         lock.packages,
@@ -144,7 +139,8 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
         workspace=workspace,
         store=context.store,
         variables=variables,
-        on_output=context.progress.output,
+        credentials=credentials,
+        offline=context.offline,
     )
 
 
