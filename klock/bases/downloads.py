@@ -17,6 +17,8 @@ from klock.store import Store
 
 __all__ = ["Wanted", "download"]
 
+THREAD_NAME: Final = "klock-download"
+
 _AT_ONCE: Final = 4
 
 
@@ -60,7 +62,9 @@ class _Downloads:
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        threads = [threading.Thread(target=self._work) for _ in range(min(_AT_ONCE, len(self._waiting)))]
+        threads = [
+            threading.Thread(target=self._work, name=THREAD_NAME) for _ in range(min(_AT_ONCE, len(self._waiting)))
+        ]
         for thread in threads:
             thread.start()
         try:

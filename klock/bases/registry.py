@@ -97,13 +97,11 @@ class Repository:
             raise self._refusal(response.status, f"manifest {identifier}" if is_digest(identifier) else None)
         digest = digest_of_bytes(response.body)
         announced = response.headers.get("docker-content-digest")
-        if (
-            is_digest(announced)
-            and announced != digest
-            and "manifest.v1" not in response.headers.get("content-type", "")
-        ):
+        media_type = response.headers.get("content-type")
+        # Schema 1 is announced by the digest of its content without its signatures.
+        if is_digest(announced) and announced != digest and not (media_type or "").startswith(SCHEMA_1):
             raise HashMismatch(f"{self.name}: {self._host} announced {announced} and sent {digest}")
-        return Document(content=response.body, digest=digest, media_type=response.headers.get("content-type"))
+        return Document(content=response.body, digest=digest, media_type=media_type)
 
     def _ask(self, method: str, path: str, accept: Sequence[str]) -> Response:
         # Without a header, with what was got before, and once more if that has expired.

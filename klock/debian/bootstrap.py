@@ -167,7 +167,9 @@ def _run(command: Sequence[str], output: IO[bytes], log: IO[bytes], folder: Path
         lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
         raise EngineError(
             f"mmdebstrap failed with status {status}:\n  " + "\n  ".join(lines[-15:]),
-            hint="as an unprivileged user it needs user namespaces, uidmap, and ranges in /etc/subuid and /etc/subgid",
+            hint=None
+            if os.geteuid() == 0
+            else "without root it needs user namespaces, uidmap, and ranges for you in /etc/subuid and /etc/subgid",
         )
     return "sha256:" + hasher.hexdigest()
 
