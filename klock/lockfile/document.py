@@ -130,6 +130,8 @@ def _encode_package(package: LockedPackage) -> dict[str, Any]:
             table["vcs"] = {"type": artifact.type, "url": artifact.url, "commit-id": artifact.commit}
             if artifact.subdirectory:
                 table["vcs"]["subdirectory"] = artifact.subdirectory
+            if artifact.requested_revision is not None:
+                table["vcs"]["requested-revision"] = artifact.requested_revision
         extra["built-wheel"] = _encode_file(artifact.wheel)
         if artifact.build:
             extra["build"] = sorted(artifact.build)
@@ -340,6 +342,7 @@ def _decode_package(table: dict[str, Any], place: str) -> LockedPackage:
                     type=vcs["type"],
                     url=vcs["url"],
                     commit=vcs["commit-id"],
+                    requested_revision=vcs.get("requested-revision"),
                     subdirectory=vcs.get("subdirectory"),
                     wheel=built,
                     build=build,

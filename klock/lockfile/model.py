@@ -176,12 +176,16 @@ class SdistArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VcsArtifact:
-    """A commit to build. `url` without credentials, `commit` in full; `wheel` and `build` as for an sdist."""
+    """A commit to build. `url` without credentials, `commit` in full; `wheel` and `build` as for an sdist.
+
+    `requested_revision` is the branch or tag that was asked for: while the image asks for the same, the commit is kept.
+    """
 
     type: str
     url: str
     commit: str
     wheel: WheelArtifact
+    requested_revision: str | None = None
     subdirectory: str | None = None
     build: tuple[str, ...] = ()
 

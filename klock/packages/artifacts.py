@@ -142,6 +142,7 @@ class ArtifactLocker:
             type=source.type,
             url=source.url,
             commit=source.commit,
+            requested_revision=source.requested_revision,
             subdirectory=source.subdirectory,
             wheel=built.wheel,
             build=tuple(sorted(p.pin for p in built.requires)),

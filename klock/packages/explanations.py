@@ -14,6 +14,9 @@ _NOT_FOUND: Final = re.compile(
     r"(?<![\w.-])([a-z0-9][a-z0-9._-]*) was not found in (?:the package registry|the provided package locations)"
 )
 _NETWORK: Final = ("Failed to fetch", "error sending request", "dns error", "Could not connect", "tls handshake")
+_BUILD: Final = re.compile(
+    r"Failed to (?:download and )?build(?: `[^`]*`)?|The build backend returned|Git operation failed"
+)
 _LONGEST: Final = 24
 
 
@@ -32,9 +35,11 @@ def error_from_uv(output: str, *, requirements: Iterable[tuple[str | None, str, 
     """The error for uv's `output` (already masked). `requirements` are normalised name, text and origin of each."""
     explanation = _explanation(output)
     one_line = " ".join(explanation.split())
-    named = [(text, origin) for name, text, origin in requirements if name and _mentions(one_line, name)]
+    failed = _BUILD.search(one_line)
+    where = failed[0] if failed else one_line  # a build's output mentions many names
+    named = [(text, origin) for name, text, origin in requirements if name and _mentions(where, name)]
     subject = "; ".join(f"{origin}: {text}" for text, origin in dict.fromkeys(named)) or "the image's requirements"
-    if "401" in one_line or "403 Forbidden" in one_line or "Missing credentials" in one_line:
+    if "401 Unauthorized" in one_line or "403 Forbidden" in one_line or "Missing credentials" in one_line:
         hint = "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
         return FetchError(f"an index refuses access: {explanation}", hint=hint)
     if any(sign in one_line for sign in _NETWORK):
@@ -42,10 +47,11 @@ def error_from_uv(output: str, *, requirements: Iterable[tuple[str | None, str, 
             f"an index cannot be read: {explanation}",
             hint="check the network and the index URLs; --offline locks with what the store has",
         )
-    if "Failed to build" in one_line or "build backend" in one_line:
+    if failed:
+        needed = "git" if "Git executable not found" in one_line else "its compilers and libraries"
         return ResolutionError(
-            f"{subject}: a source distribution does not build: {explanation}",
-            hint="its metadata can only be had by building it: install its compilers and libraries in an earlier step",
+            f"{subject}: its source cannot be had or built: {explanation}",
+            hint=f"its metadata can only be had by building it: install {needed} in an earlier step",
         )
     if "Couldn't parse" in one_line or "Failed to parse" in one_line or "invalid" in one_line.lower():
         return RequirementError(f"{subject}: {explanation}")
@@ -63,6 +69,8 @@ def _explanation(output: str) -> str:
     for line in lines[start:]:
         if line.startswith("warning:"):
             continue
+        if line.startswith("hint:") and "authentication" not in line:
+            break  # advice about uv's own settings
         kept.append(re.sub(r"^(error: |\s*cause: |\s*[×╰├│─▶]+\s*)", "", line).strip())
     kept = [line for line in kept if line and line != "No solution found when resolving dependencies"]
     if len(kept) > _LONGEST:

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion
 
 from klock.engines.protocol import Workspace
 from klock.errors import HashMismatch
-from klock.lockfile.model import LocalProject, LockedPackage
+from klock.lockfile.model import LocalProject, LockedPackage, VcsArtifact
 from klock.packages.artifacts import ArtifactLocker
 from klock.packages.credentials import Credentials
 from klock.packages.fetch import fetch_packages
@@ -25,6 +25,7 @@ from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots, same_repository
 from klock.packages.selection import SelectedFolder
+from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import closure, read_wheel_metadata, required_names, wheel_of
 from klock.progress import Progress
 from klock.store import Store
@@ -83,10 +84,32 @@ def resolve(
         offline=offline,
         preferences={package.name: package.version for package in kept},
         previous=previous,
+        commits={
+            (p.artifact.url, p.artifact.requested_revision): p.artifact.commit
+            for p in kept
+            if isinstance(p.artifact, VcsArtifact)
+        },
     )
     not_isolated = frozenset(
         root.name for root in read_roots(requests) if root.name and root.scoped.options.no_build_isolation
     )
+    if not_isolated:
+        before = resolve(
+            [_without_unisolated(request) for request in requests],
+            workspace=workspace,
+            python=python,
+            store=store,
+            credentials=known,
+            netrc=netrc,
+            previous=previous,
+            upgrade=upgrade,
+            upgrade_packages=upgrade_packages,
+            default_index=default_index,
+            offline=offline,
+            progress=progress,
+        )
+        _install_for_builds(before, workspace=workspace, python=python, store=store, request=requests[-1])
+        resolver.preferences = {**resolver.preferences, **{p.name: p.version for p in before.packages}}
     last = requests[-1] if requests else PipRequest()
     locker = ArtifactLocker(resolver=resolver, request=last, not_isolated=not_isolated)
     projects = [[read_project(source, locker) for source in request.projects] for request in requests]
@@ -116,6 +139,26 @@ def collect_credentials(
         environments=[*(request.environment for request in requests), environ or {}],
         urls=[url for request in requests for r in request.requirements for url in (*r.options.urls, *r.text.split())],
         netrc=netrc,
+    )
+
+
+def _without_unisolated(request: PipRequest) -> PipRequest:
+    isolated = tuple(r for r in request.requirements if not r.options.no_build_isolation)
+    return dataclasses.replace(request, requirements=isolated)
+
+
+def _install_for_builds(
+    resolution: Resolution, *, workspace: Workspace, python: TargetPython, store: Store, request: PipRequest
+) -> None:
+    """What is built without isolation finds everything else the image installs, as it would at the end of the steps."""
+    by_pin = {package.pin: package for package in resolution.packages}
+    packages = [by_pin[pin] for step in resolution.steps for pin in step]
+    install_wheels(
+        [(package.name, package.version, wheel_of(package)) for package in packages],
+        python=python.interpreter.path,
+        workspace=workspace,
+        store=store,
+        variables=request.environment,
     )
 
 

@@ -21,13 +21,13 @@ from packaging.version import InvalidVersion, Version
 from klock.engines.protocol import Command, Network, Workspace
 from klock.errors import ResolutionError
 from klock.lockfile.model import LockedPackage
-from klock.packages.credentials import Credentials
+from klock.packages.credentials import Credentials, without_credentials
 from klock.packages.explanations import error_from_uv, missing_projects, warnings_from_uv
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import DEFAULT_INDEX, Index, IndexSettings, ScopePlan, plan_scopes, settings_from_variables
 from klock.packages.interpreter import TargetPython, python_environment
 from klock.packages.request import PipRequest, ScopedRequirement
-from klock.packages.roots import Root, name_of, names_in_options, parse_requirement, read_roots
+from klock.packages.roots import Root, name_of, names_in_options, parse_requirement, read_roots, split_revision
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.stubs import write_stub
 from klock.packages.uv import WORK, run_uv
@@ -67,6 +67,8 @@ class Resolver:
     offline: bool = False
     preferences: Mapping[str, str] = field(default_factory=dict)
     previous: Sequence[LockedPackage] = ()
+    commits: Mapping[tuple[str, str | None], str] = field(default_factory=dict)
+    """Commits to keep, by repository URL and the revision that was asked for."""
 
     def ask(self, requests: Sequence[PipRequest], *, use_installed: bool = True) -> Answer:
         """uv's answer for all `requests` together.
@@ -108,6 +110,7 @@ class Resolver:
                 if not again:
                     break
             index = self._indexes(case, project, selected)
+        self._check_scopes(case, project, index)
         return Answer(packages=selected, index=index, warnings=warnings_from_uv(self.credentials.mask(output)))
 
     # -- the question
@@ -140,8 +143,9 @@ class Resolver:
         pre = {root.name for root, line in options if root.name and (line.pre or root.step in steps_with_pre)}
         pre |= {name for name, version in installed.items() if _is_prerelease(version)}
         project = UvProject(
-            dependencies=tuple(root.scoped.text for root in roots if root.requirement) + tuple(sorted(promoted)),
-            direct=tuple(root.scoped.text for root in roots if not root.requirement),
+            dependencies=tuple(self._at_commit(root.scoped.text) for root in roots if root.requirement)
+            + tuple(sorted(promoted)),
+            direct=tuple(self._at_commit(root.scoped.text) for root in roots if not root.requirement),
             constraints=tuple(dict.fromkeys(c.text for c in constraints if parse_requirement(c))),
             settings=case.plan.shared,
             pins={name: index for name, index in pins.items() if name not in kept},
@@ -150,12 +154,32 @@ class Resolver:
             no_binary=_sorted(name for root, line in options for name in names_in_options(line.no_binary, root)),
             only_binary=_sorted(name for root, line in options for name in names_in_options(line.only_binary, root)),
             no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
+            fallbacks=self._fallbacks(case),
             stubs=f"{WORK}/stubs",
             offline=self.offline,
         )
         project.write(case.folder)
         self._write_stubs(case.folder / "stubs", kept)
         return project
+
+    def _at_commit(self, text: str) -> str:
+        """The requirement with the commit of the last lock, if it asks for the same revision as then."""
+        split = split_revision(text)
+        if split is None:
+            return text
+        before, url, revision, after = split
+        commit = self.commits.get((without_credentials(url), revision))
+        return text if commit is None else f"{before}{url}@{commit}{after}"
+
+    def _fallbacks(self, case: _Case) -> tuple[Index, ...]:
+        """Scoped indexes, asked last: for dependencies that no shared index has, as uv's pins hold for roots only.
+
+        Not where the image has uv compare all indexes: then there is no last.
+        """
+        strategies = {request.environment.get("UV_INDEX_STRATEGY", "first-index") for request in case.requests}
+        if strategies != {"first-index"} or case.plan.shared.default is None:
+            return ()
+        return tuple(index for index in case.plan.fallbacks if not index.flat)
 
     def _write_stubs(self, folder: Path, kept: Collection[str]) -> None:
         folder.mkdir(exist_ok=True)
@@ -214,6 +238,17 @@ class Resolver:
                     found[str(name)] = index
         return found
 
+    def _check_scopes(self, case: _Case, project: UvProject, index: Mapping[str, str | None]) -> None:
+        """A requirement is not answered by an index that another requirement has for itself."""
+        shared = {i.url for i in (*project.settings.extras, project.settings.default) if i is not None}
+        scoped = {fallback.url for fallback in project.fallbacks} - shared
+        for root in case.roots:
+            if root.name and root.name not in project.pins and index.get(root.name) in scoped:
+                raise ResolutionError(
+                    f"{root.scoped.origin}: {root.name} is in no index that this requirement may use",
+                    hint=f"{index[root.name]} has it, but is named for other requirements: name it for this one too",
+                )
+
     def _list_folder(self, path: str) -> list[str]:
         listed = self.workspace.run(
             Command(argv=("/bin/sh", "-c", 'ls -1 -- "$1"', "sh", path), environment=python_environment({}))
@@ -228,7 +263,7 @@ class Resolver:
             p.name: None if p.direct else project.pins[p.name].url if p.name in project.pins else default
             for p in selected
         }
-        if project.settings.extras or project.settings.find_links:
+        if project.settings.extras or project.settings.find_links or project.fallbacks:
             replace(project, preferences={p.name: p.version for p in selected if p.version}).write(case.folder)
             annotated = case.folder / "annotated.txt"
             annotated.write_text("".join(f"{p.name}=={p.version}\n" for p in selected if not p.direct), "utf-8")

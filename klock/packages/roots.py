@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -15,6 +17,10 @@ from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest, ScopedRequirement
 
 __all__ = ["Root", "name_of", "read_roots"]
+
+_REPOSITORY: Final = re.compile(
+    r"(?P<before>(?:[^@;]*@\s*)?git\+)(?P<url>[a-z+]+://(?:[^/@\s]*@)?[^@#\s;]+)(?:@(?P<revision>[^#\s;]+))?(?P<after>.*)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,12 @@ def name_of(scoped: ScopedRequirement) -> str | None:
 def same_repository(text: str, url: str) -> bool:
     """Whether a nameless requirement (`git+https://host/x@rev#egg=y`) is the source `url` (`https://host/x`)."""
     return _bare(text) == _bare(url)
+
+
+def split_revision(text: str) -> tuple[str, str, str | None, str] | None:
+    """A VCS requirement in four: what is before the repository's URL (`x @ git+`), the URL, the revision, the rest."""
+    match = _REPOSITORY.fullmatch(text)
+    return (match["before"], match["url"], match["revision"], match["after"]) if match else None
 
 
 def names_in_options(values: Iterable[str], root: Root) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class SelectedRepository:
     type: str
     url: str
     commit: str
+    requested_revision: str | None
     subdirectory: str | None
 
 
@@ -96,6 +97,7 @@ def select_artifacts(
                 type=artifact.type,
                 url=without_credentials(artifact.url or ""),
                 commit=artifact.commit_id,
+                requested_revision=artifact.requested_revision,
                 subdirectory=artifact.subdirectory,
             )
             chosen.append(SelectedPackage(name=package.name, version=version, source=repository, direct=True))

@@ -26,7 +26,8 @@ class UvProject:
     """What to resolve. `dependencies` and `constraints` are PEP 508; `direct` are nameless URL lines.
 
     `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
-    environment) of wheels to choose from too. Names in the tuples are normalised; `:all:` is allowed where pip has it.
+    environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. Names are normalised;
+    `:all:` is allowed where pip has it.
     """
 
     dependencies: tuple[str, ...]
@@ -39,6 +40,7 @@ class UvProject:
     no_binary: tuple[str, ...] = ()
     only_binary: tuple[str, ...] = ()
     no_build_isolation: tuple[str, ...] = ()
+    fallbacks: tuple[Index, ...] = ()
     stubs: str | None = None
     offline: bool = False
 
@@ -91,12 +93,10 @@ class UvProject:
             arguments += ["--constraints", "constraints.txt"]
         if self.direct:
             arguments.append("direct.in")
-        if self.settings.default is None:
-            arguments.append("--no-index")
-        else:
-            arguments += ["--default-index", f"{self._name_of(self.settings.default)}={self.settings.default.url}"]
-        for index in self.settings.extras:
-            arguments += ["--index", f"{self._name_of(index)}={index.url}"]
+        *first, last = [f"{self._name_of(index)}={index.url}" for index in self._shared()] or [""]
+        for index in first:
+            arguments += ["--index", index]
+        arguments += ["--default-index", last] if last else ["--no-index"]  # uv asks its default index last
         if self.settings.pre:
             arguments += ["--prerelease", "allow"]
         for flag, names in (
@@ -116,7 +116,8 @@ class UvProject:
         return sorted(set(self.pins.values()), key=lambda index: (index.url, index.flat))
 
     def _shared(self) -> list[Index]:
-        return [*self.settings.extras, *([self.settings.default] if self.settings.default else [])]
+        default = [self.settings.default] if self.settings.default else []
+        return list(dict.fromkeys([*self.settings.extras, *default, *self.fallbacks]))
 
     def _name_of(self, index: Index) -> str:
         return dict(self._names([*self._pinned(), *self._shared()]))[index]

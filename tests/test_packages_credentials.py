@@ -1,0 +1,102 @@
+"""Credentials for indexes: where they are found, whom they are sent to, and that they are never shown."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klock.packages.credentials import Credentials, without_credentials
+
+
+@pytest.mark.parametrize(
+    ("url", "bare"),
+    [
+        ("https://u:p@h.example/simple", "https://h.example/simple"),
+        ("https://token@h.example:8443/simple/?a=b#c", "https://h.example:8443/simple/?a=b#c"),
+        ("https://h.example/a@b", "https://h.example/a@b"),
+        ("git+ssh://git@h.example/x.git@main", "git+ssh://git@h.example/x.git@main"),
+        ("git+ssh://git:p@h.example/x.git", "git+ssh://h.example/x.git"),
+        ("git+https://u:p@h.example/x@v1", "git+https://h.example/x@v1"),
+        ("file:///wheels", "file:///wheels"),
+        ("/wheels", "/wheels"),
+    ],
+)
+def test_a_url_without_credentials(url: str, bare: str) -> None:
+    assert without_credentials(url) == bare
+
+
+@pytest.mark.parametrize(
+    ("what", "environment"),
+    [
+        ("an index URL of uv", {"UV_EXTRA_INDEX_URL": "https://a.example/s https://u:p%2Fw@h.example/simple"}),
+        ("a named index of uv", {"UV_INDEX": "corp=https://u:p%2Fw@h.example/simple"}),
+        ("an index URL of pip", {"PIP_INDEX_URL": "https://u:p%2Fw@h.example/simple"}),
+        (
+            "uv's variables for a named index",
+            {
+                "UV_INDEX": "my-corp=https://h.example/simple",
+                "UV_INDEX_MY_CORP_USERNAME": "u",
+                "UV_INDEX_MY_CORP_PASSWORD": "p/w",
+            },
+        ),
+    ],
+)
+def test_credentials_are_found_in(what: str, environment: dict[str, str]) -> None:
+    known = Credentials.collect(environments=[{}, environment])
+    assert known.find("https://h.example/files/a.whl") == ("u", "p/w"), what
+    assert known.find("https://a.example/s") is None
+    assert known.find("http://h.example/simple") is None, "another scheme is another origin"
+    assert known.find("https://h.example:8443/") is None, "another port is another origin"
+
+
+def test_credentials_of_other_variables_are_not_taken() -> None:
+    assert Credentials.collect(environments=[{"DATABASE": "https://u:p@h.example/"}]).find("https://h.example/") is None
+
+
+def test_netrc_answers_for_hosts_nothing_else_names(tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine h.example login me password secret\nmachine g.example login other password else\n")
+    known = Credentials.collect(urls=["https://u:p@h.example/simple"], netrc=netrc)
+    assert known.find("https://h.example/") == ("u", "p")
+    assert known.find("https://g.example/") == ("other", "else")
+    assert known.find("https://none.example/") is None
+
+
+def test_a_broken_or_missing_netrc_is_none(tmp_path: Path) -> None:
+    broken = tmp_path / "netrc"
+    broken.write_text("machine\nlogin login login")
+    for path in (broken, tmp_path / "missing"):
+        assert Credentials(netrc=path).find("https://h.example/") is None
+
+
+def test_the_header_is_http_basic() -> None:
+    known = Credentials.collect(urls=["https://u:p%40ss@h.example/simple"])
+    assert known.headers("https://h.example/x") == {"Authorization": "Basic " + base64.b64encode(b"u:p@ss").decode()}
+    assert known.headers("https://other.example/x") == {}
+
+
+def test_credentials_go_back_into_a_url_encoded() -> None:
+    known = Credentials.collect(urls=["https://u:p%2Fw@h.example/simple"])
+    assert known.put_into("https://h.example/links") == "https://u:p%2Fw@h.example/links"
+    assert known.put_into("https://g.example/links") == "https://g.example/links"
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=4, max_size=40))
+def test_a_masked_text_has_no_password_in_any_spelling(user: str, password: str) -> None:
+    url = f"https://{quote(user, safe='')}:{quote(password, safe='')}@h.example/simple"
+    known = Credentials.collect(urls=[url])
+    shown = known.mask(f"cannot fetch {url}: {password!s} was refused")
+    for secret in (password, quote(password, safe="")):
+        assert secret not in shown.replace("cannot fetch https://****@h.example/simple: ", "").replace(
+            " was refused", ""
+        )
+    assert "https://****@h.example/simple" in shown or password in "cannot fetch https://****@h.example/simple"
+
+
+def test_urls_nobody_registered_are_masked_too() -> None:
+    assert Credentials().mask("see https://tok:en@h.example/x now") == "see https://****@h.example/x now"
