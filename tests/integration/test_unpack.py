@@ -1,0 +1,371 @@
+"""Unpacking base images: every kind of path arrives as it was packed, and no archive can write outside."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from klock.digests import digest_of_bytes
+from klock.engines.protocol import BaseLayer
+from klock.engines.sandbox import SandboxEngine
+from klock.engines.sandbox.namespace import in_namespace
+from klock.errors import FetchError, HashMismatch, KlockError
+from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.unpack import unpack
+from klock.store import Store
+from tests.integration.sandbox_fixtures import BASE, TAR, Archive, base_layer, member
+
+pytestmark = pytest.mark.integration
+
+DIR, SYM, LNK, FIFO, CHR = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+CAPABILITY_V3 = bytes.fromhex("0100000300200000000000000000000000000000e8030000")
+
+
+def file(path: str, content: bytes = b"", **attributes: object) -> Entry:
+    values = {"mode": 0o644, **attributes}
+    return Entry(path=path, kind=Kind.FILE, size=len(content), digest=digest_of_bytes(content), **values)  # type: ignore[arg-type]
+
+
+def folder(path: str, mode: int = 0o755) -> Entry:
+    return Entry(path=path, kind=Kind.FOLDER, mode=mode)
+
+
+def symlink(path: str, target: str) -> Entry:
+    return Entry(path=path, kind=Kind.SYMLINK, mode=0o777, target=target)
+
+
+def add(engine: SandboxEngine, folder: Path, *layers: Archive) -> Manifest:
+    return engine.add_base(BASE, [base_layer(folder, layer.to_bytes()) for layer in layers])
+
+
+def with_xattr(name: str, value: bytes) -> dict[str, str]:
+    return {f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape")}
+
+
+ORDINARY = {
+    "a file with its mode and owner": (
+        [(member("etc/x", mode=0o640, uid=0, gid=42), b"hi")],
+        [folder("etc"), file("etc/x", b"hi", mode=0o640, gid=42)],
+    ),
+    "setuid and sticky bits survive the change of owner": (
+        [(member("su", mode=0o6755, uid=3, gid=4), b"x"), (member("t", DIR, mode=0o1777), b"")],
+        [file("su", b"x", mode=0o6755, uid=3, gid=4), folder("t", 0o1777)],
+    ),
+    "missing parents are made for everybody to read": (
+        [(member("./a/b/c"), b"")],
+        [folder("a"), folder("a/b"), file("a/b/c")],
+    ),
+    "absolute names lie below the root": ([(member("/abs"), b"1")], [file("abs", b"1")]),
+    "symlinks keep their text": (
+        [(member("l", SYM, linkname="/etc/passwd"), b""), (member("m", SYM, linkname="../../x"), b"")],
+        [symlink("l", "/etc/passwd"), symlink("m", "../../x")],
+    ),
+    "hard links are the same file": (
+        [(member("a"), b"1"), (member("b", LNK, linkname="a"), b"")],
+        [file("a", b"1"), file("b", b"1")],
+    ),
+    "a hard link keeps its file when the first name gets another": (
+        [(member("a"), b"1"), (member("b", LNK, linkname="./a"), b""), (member("a"), b"2")],
+        [file("a", b"2"), file("b", b"1")],
+    ),
+    "the last of two entries of one name counts": (
+        [(member("a", DIR), b""), (member("a/x"), b"1"), (member("a"), b"2")],
+        [file("a", b"2")],
+    ),
+    "names that are no UTF-8, and long ones": (
+        [(member("\udcff"), b"1"), (member("n" * 200 + "/" + "m" * 200), b"2")],
+        [file("\udcff", b"1"), folder("n" * 200), file("n" * 200 + "/" + "m" * 200, b"2")],
+    ),
+    "file capabilities, also those of a namespace": (
+        [
+            (member("v2", pax_headers=with_xattr("security.capability", CAPABILITY)), b""),
+            (member("v3", pax_headers=with_xattr("security.capability", CAPABILITY_V3)), b""),
+        ],
+        [
+            file("v2", xattrs=(("security.capability", CAPABILITY.hex()),)),
+            file("v3", xattrs=(("security.capability", CAPABILITY.hex()),)),
+        ],
+    ),
+    "users' attributes, but not those of security modules": (
+        [(member("a", pax_headers=with_xattr("user.x", b"\xff1") | with_xattr("security.selinux", b"s")), b"")],
+        [file("a", xattrs=(("user.x", "ff31"),))],
+    ),
+    "devices are left out, FIFOs are not": (
+        [(member("sda", CHR, devmajor=8), b""), (member("null", CHR), b""), (member("f", FIFO), b"")],
+        [Entry(path="f", kind=Kind.FIFO, mode=0o644)],
+    ),
+    "what is never locked is unpacked and not described": (
+        [(member("tmp/x"), b"1"), (member("var/log/dpkg.log"), b"1")],
+        [folder("tmp"), folder("var"), folder("var/log")],
+    ),
+    "an empty archive": ([], []),
+}
+
+
+@pytest.mark.parametrize(("members", "expected"), ORDINARY.values(), ids=ORDINARY)
+def test_unpacks(
+    engine: SandboxEngine, tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], expected: list[Entry]
+) -> None:
+    assert add(engine, tmp_path, Archive(members)).to_bytes().decode() == Manifest(expected).to_bytes().decode()
+    assert engine.base_manifest(BASE) == Manifest(expected)
+
+
+LOWER = [(member("d", DIR), b""), (member("d/a"), b"1"), (member("d/b"), b"2"), (member("f"), b"3")]
+OVER = {
+    "a whiteout removes a file": ([(member("d/.wh.a"), b"")], [folder("d"), file("d/b", b"2"), file("f", b"3")]),
+    "a whiteout removes a folder": ([(member(".wh.d"), b"")], [file("f", b"3")]),
+    "a whiteout that hides nothing is no harm": (
+        [(member(".wh.no"), b"")],
+        [folder("d"), file("d/a", b"1"), file("d/b", b"2"), file("f", b"3")],
+    ),
+    "an opaque folder shows only its own": (
+        [(member("d", DIR), b""), (member("d/.wh..wh..opq"), b""), (member("d/c"), b"4")],
+        [folder("d"), file("d/c", b"4"), file("f", b"3")],
+    ),
+    "a folder that is removed and made again is empty": (
+        [(member(".wh.d"), b""), (member("d", DIR), b""), (member("d/c"), b"4")],
+        [folder("d"), file("d/c", b"4"), file("f", b"3")],
+    ),
+    "the same in the other order": (
+        [(member("d", DIR), b""), (member("d/c"), b"4"), (member(".wh.d"), b"")],
+        [folder("d"), file("d/c", b"4"), file("f", b"3")],
+    ),
+    "a file in place of a folder": ([(member("d"), b"5")], [file("d", b"5"), file("f", b"3")]),
+    "marks of aufs mean nothing": (
+        [(member(".wh..wh.plnk", DIR), b"")],
+        [folder("d"), file("d/a", b"1"), file("d/b", b"2"), file("f", b"3")],
+    ),
+    "a layer cannot hide files by overlayfs' own attribute": (
+        [(member("d", DIR, pax_headers=with_xattr("user.overlay.opaque", b"y")), b"")],
+        [folder("d"), file("d/a", b"1"), file("d/b", b"2"), file("f", b"3")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("members", "expected"), OVER.values(), ids=OVER)
+def test_a_second_layer(
+    engine: SandboxEngine, tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], expected: list[Entry]
+) -> None:
+    assert add(engine, tmp_path, Archive(LOWER), Archive(members)) == Manifest(expected)
+
+
+def test_a_sparse_file_of_gnu_tar(engine: SandboxEngine, tmp_path: Path) -> None:
+    import subprocess
+
+    sparse = tmp_path / "sparse"
+    with open(sparse, "wb") as written:
+        written.seek(5 << 20)
+        written.write(b"end")
+        written.truncate(9 << 20)
+    packed = tmp_path / "sparse.tar"
+    owner = ("--owner=0", "--group=0", "--numeric-owner", "--mode=0644")
+    subprocess.run(["tar", "--sparse", *owner, "-C", tmp_path, "-cf", packed, "sparse"], check=True)
+    assert packed.stat().st_size < 1 << 20
+    manifest = engine.add_base(BASE, [BaseLayer(path=packed, media_type=TAR, diff_id="")])
+    assert manifest == Manifest([file("sparse", sparse.read_bytes())])
+
+
+def test_a_gzip_layer_is_checked_against_its_uncompressed_digest(engine: SandboxEngine, tmp_path: Path) -> None:
+    plain = Archive([(member("a"), b"1")]).to_bytes()
+    layer = base_layer(tmp_path, gzip.compress(plain), media_type=TAR + "+gzip", diff_id=digest_of_bytes(plain))
+    assert list(engine.add_base(BASE, [layer])) == ["a"]
+
+
+def test_two_bases_share_an_archive(engine: SandboxEngine, store: Store, tmp_path: Path) -> None:
+    shared = base_layer(tmp_path, Archive(LOWER).to_bytes())
+    engine.add_base(BASE, [shared])
+    shared.path.unlink()
+    other = digest_of_bytes(b"another base")
+    top = base_layer(tmp_path, Archive([(member(".wh.d"), b"")]).to_bytes())
+    assert list(engine.add_base(other, [shared, top])) == ["f"]
+    assert engine.has_base(BASE)
+    assert engine.has_base(other)
+    assert engine.remove_all(keep=[other]) > 0
+    assert not engine.has_base(BASE)
+    assert list(engine.base_manifest(other)) == ["f"]
+
+
+HUGE = member("huge")
+HUGE.size = 1 << 60
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "a name with ..": (
+        Archive([(member("a/../../b"), b"1")]).to_bytes(),
+        "refused: the name 'a/../../b' leads out of the layer",
+    ),
+    "a hard link that leads out": (
+        Archive([(member("a", LNK, linkname="../../etc/passwd"), b"")]).to_bytes(),
+        "refused: the name '../../etc/passwd' leads out of the layer",
+    ),
+    "a hard link to what is not in the layer": (
+        Archive([(member("a", LNK, linkname="/etc/passwd"), b"")]).to_bytes(),
+        "refused: /a is a hard link to /etc/passwd, which is no file of the layer",
+    ),
+    "a hard link to a folder": (
+        Archive([(member("d", DIR), b""), (member("a", LNK, linkname="d"), b"")]).to_bytes(),
+        "refused: /a is a hard link to /d, which is no file of the layer",
+    ),
+    "a whiteout of ..": (
+        Archive([(member("d/.wh..."), b"")]).to_bytes(),
+        "refused: the whiteout /d/.wh... names no file",
+    ),
+    "a whiteout of nothing": (Archive([(member(".wh."), b"")]).to_bytes(), "refused: the whiteout /.wh. names no file"),
+    "a root that is a file": (Archive([(member("."), b"1")]).to_bytes(), "refused: its root is not a folder"),
+    "a name with a NUL byte": (
+        Archive([(member("x", pax_headers={"path": "a\0b"}), b"1")]).to_bytes(),
+        "refused: the name 'a\\x00b' holds a NUL byte",
+    ),
+    "a name longer than a disk can hold": (
+        Archive([(member("n" * 300), b"1")]).to_bytes(),
+        "holds a path that no disk can hold: ",
+    ),
+    "a size larger than the disk": (
+        HUGE.tobuf(tarfile.GNU_FORMAT) + bytes(1024),
+        f"/huge claims {1 << 60} bytes, more than the disk has left",
+    ),
+    "an end in the middle of a file": (
+        Archive([(member("a"), b"1" * 5000)]).to_bytes()[:3000],
+        "is a broken archive: unexpected end of data",
+    ),
+    "no archive at all": (b"<html>404 not found</html>" * 50, "is a broken archive: "),
+    "nothing": (b"", "is a broken archive: empty file"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), REFUSED.values(), ids=REFUSED)
+def test_refuses(engine: SandboxEngine, store: Store, tmp_path: Path, content: bytes, message: str) -> None:
+    layer = base_layer(tmp_path, content)
+    with pytest.raises(FetchError) as caught:
+        engine.add_base(BASE, [layer])
+    assert caught.value.message.startswith(f"{layer.path.name}: {message}")
+    assert not engine.has_base(BASE)
+    assert left_in(store) == []
+
+
+PLAIN = Archive([(member("a"), b"1" * 100_000)]).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content", "error", "message"),
+    [
+        pytest.param(TAR, PLAIN, HashMismatch, "hash mismatch: its uncompressed digest is sha256:", id="other bytes"),
+        pytest.param(TAR + "+gzip", gzip.compress(PLAIN)[:-50], FetchError, "is a broken archive: ", id="cut gzip"),
+        pytest.param(TAR + "+gzip", PLAIN, FetchError, "is a broken archive: Not a gzipped file", id="no gzip"),
+        pytest.param("text/html", PLAIN, FetchError, "klock knows no layer of media type 'text/html'", id="media type"),
+    ],
+)
+def test_refuses_bytes_that_are_not_the_locked_ones(
+    engine: SandboxEngine,
+    store: Store,
+    tmp_path: Path,
+    media_type: str,
+    content: bytes,
+    error: type[KlockError],
+    message: str,
+) -> None:
+    layer = base_layer(tmp_path, content, media_type=media_type, diff_id=digest_of_bytes(b"what was locked"))
+    with pytest.raises(error) as caught:
+        engine.add_base(BASE, [layer])
+    assert caught.value.message.startswith(f"{layer.path.name}: {message}")
+    assert left_in(store) == []
+
+
+def test_zstd_needs_a_library_and_says_so(
+    engine: SandboxEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    layer = base_layer(tmp_path, PLAIN, media_type=TAR + "+zstd")
+    with pytest.raises(FetchError, match="is compressed with zstd, which this klock cannot read") as caught:
+        engine.add_base(BASE, [layer])
+    assert caught.value.hint == "install it with: pip install klock[zstd]"
+
+
+CONTAINED = {
+    "a file through a symlink that leads out": [
+        (member("out", SYM, linkname="../../.."), b""),
+        (member("out/evil"), b"1"),
+    ],
+    "a file through an absolute symlink": [(member("etc", SYM, linkname="/"), b""), (member("etc/evil"), b"1")],
+    "a file through a chain of symlinks": [
+        (member("d", DIR), b""),
+        (member("d/up", SYM, linkname=".."), b""),
+        (member("top", SYM, linkname="d/up/.."), b""),
+        (member("top/evil"), b"1"),
+    ],
+    "a file over a symlink": [(member("evil", SYM, linkname="/../../evil"), b""), (member("evil"), b"1")],
+    "a folder over a symlink": [(member("d", SYM, linkname=".."), b""), (member("d", DIR, mode=0o777), b"")],
+    "a hard link through a symlink": [
+        (member("out", SYM, linkname="../../.."), b""),
+        (member("x"), b"1"),
+        (member("out/evil", LNK, linkname="x"), b""),
+    ],
+    "a whiteout through a symlink": [(member("out", SYM, linkname="../.."), b""), (member("out/.wh.guard"), b"")],
+    "an opaque mark through a symlink": [
+        (member("out", SYM, linkname="../.."), b""),
+        (member("out/.wh..wh..opq"), b""),
+    ],
+}
+
+
+@pytest.mark.parametrize("members", CONTAINED.values(), ids=CONTAINED)
+def test_contains(tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    assert written_outside(tmp_path, Archive(members).to_bytes()) == []
+
+
+parts = st.sampled_from(["a", "b", "..", ".", "", "guard", "root", ".wh.a", ".wh.guard", ".wh..wh..opq", "é"])
+names = st.lists(parts, min_size=1, max_size=4).map("/".join)
+
+
+@st.composite
+def hostile_members(draw: st.DrawFn) -> tuple[tarfile.TarInfo, bytes]:
+    kind = draw(st.sampled_from([tarfile.REGTYPE, DIR, SYM, LNK, FIFO, CHR]))
+    info = member(draw(names) or "a", kind, linkname=draw(names) or ".", mode=draw(st.integers(0, 0o7777)))
+    return info, b"evil" if kind == tarfile.REGTYPE else b""
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(hostile_members(), max_size=8))
+def test_no_archive_writes_outside(
+    tmp_path_factory: pytest.TempPathFactory, members: list[tuple[tarfile.TarInfo, bytes]]
+) -> None:
+    assert written_outside(tmp_path_factory.mktemp("hostile"), Archive(members).to_bytes()) == []
+
+
+def written_outside(folder: Path, content: bytes) -> list[str]:
+    """Unpacks below guarded folders, as the engine does, and says what changed there."""
+    root = folder / "guarded/above/root"
+    root.mkdir(parents=True)
+    for guard in (folder / "guard", folder / "guarded/guard", folder / "guarded/above/guard"):
+        guard.write_text("guard")
+
+    def outside() -> list[str]:
+        paths = [path for path in sorted(folder.rglob("*")) if root not in path.parents]
+        return [
+            f"{path} {path.lstat().st_mode:o} {path.is_file() and path.read_text()}" for path in paths if path != root
+        ]
+
+    def task() -> None:
+        os.chroot(root)
+        os.chdir("/")
+        unpack(io.BytesIO(content), media_type=TAR, diff_id="", source="hostile")
+
+    before = outside()
+    try:
+        in_namespace(task)
+    except FetchError:
+        pass
+    return sorted(set(outside()) ^ set(before))
+
+
+def left_in(store: Store) -> list[str]:
+    """Trees and half-made things in the store."""
+    folders = (store.root / "trees", store.root / "tmp")
+    return [path.name for folder in folders if folder.exists() for path in folder.iterdir()]
