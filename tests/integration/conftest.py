@@ -113,31 +113,34 @@ def engine(store: Store) -> SandboxEngine:
 @pytest.fixture(scope="session")
 def klock_source() -> Iterator[Path]:
     """A folder with a copy of the package that every account can read, wherever the repository is."""
-    with _readable_folder("klock-source") as folder:
+    with readable_folder("klock-source") as folder:
         package = Path(klock.__file__).parent
         shutil.copytree(package, folder / "klock", ignore=shutil.ignore_patterns("__pycache__"))
         _make_readable(folder)
         yield folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def root(klock_source: Path) -> Iterator[Account]:
     yield from _account(root_account, klock_source)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unprivileged(klock_source: Path) -> Iterator[Account]:
     yield from _account(unprivileged_account, klock_source)
 
 
-@pytest.fixture(params=["root", "unprivileged"])
-def account(request: pytest.FixtureRequest, klock_source: Path) -> Iterator[Account]:
-    """A test that asks for this runs twice: as root and without privileges."""
-    yield from _account(root_account if request.param == "root" else unprivileged_account, klock_source)
+@pytest.fixture(scope="module", params=["root", "unprivileged"])
+def account(request: pytest.FixtureRequest) -> Account:
+    """A test that asks for this runs twice: as root and without privileges. The tests of a module share the account's
+    store, so that a base is unpacked once."""
+    account = request.getfixturevalue(request.param)
+    assert isinstance(account, Account)
+    return account
 
 
 def _account(make: Callable[[Path, Path], Account], source: Path) -> Iterator[Account]:
-    with _readable_folder("klock-test") as folder:
+    with readable_folder("klock-test") as folder:
         account = make(source, folder)
         try:
             yield account
@@ -146,7 +149,7 @@ def _account(make: Callable[[Path, Path], Account], source: Path) -> Iterator[Ac
 
 
 @contextmanager
-def _readable_folder(name: str) -> Iterator[Path]:
+def readable_folder(name: str) -> Iterator[Path]:
     """Pytest's own folders are closed to others. Under TMPDIR, which must allow overlayfs."""
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     folder.chmod(0o755)
