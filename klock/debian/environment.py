@@ -18,6 +18,7 @@ from klock.debian.archive import parse_uris
 from klock.debian.flat_repository import INDEX_SCRIPT, lay_out
 from klock.engines.protocol import Command, Completed, Mount, Network, Workspace
 from klock.errors import FetchError, ImageError, StepFailed
+from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.store import Store
 
@@ -95,7 +96,7 @@ _POLICY: Final = "#!/bin/sh\nexit 101\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptInEnvironment:
-    """apt in a workspace. `environment`: the variables commands run with; `where` names the step in messages."""
+    """apt in a workspace. `environment`: the variables of the image; `where` names the step in messages."""
 
     workspace: Workspace
     environment: Mapping[str, str]
@@ -183,7 +184,7 @@ class AptInEnvironment:
         proxies = {name: v for name, v in os.environ.items() if online and name.lower().endswith("_proxy")}
         command = Command(
             argv=("/bin/sh", "-c", _PREPARE + script, "klock-apt", *arguments),
-            environment={**proxies, **self.environment, **variables},
+            environment={**STEP_ENVIRONMENT, **proxies, **self.environment, **variables},
             user="",
             network=network,
             mounts=tuple(mounts),

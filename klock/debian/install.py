@@ -10,7 +10,7 @@ from klock.bases.mirrors import Mirrors
 from klock.debian.environment import AptInEnvironment, OnOutput
 from klock.debian.fetch import fetch_debs as fetch
 from klock.engines.protocol import Workspace
-from klock.errors import FetchError, ResolutionError, StepFailed
+from klock.errors import FetchError, HashMismatch, ResolutionError, StepFailed
 from klock.lockfile.model import AptLock, DebPackage
 from klock.progress import Progress, Quiet
 from klock.store import Store
@@ -110,17 +110,21 @@ def _still_there(
     previous: Sequence[DebPackage], *, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
 ) -> tuple[DebPackage, ...]:
     """Those of the previous lock that can be had: a .deb that upstream has dropped is no reason to fail a new lock."""
-    try:
-        fetch(
-            previous,
-            task="fetch locked packages",
-            store=store,
-            mirrors=mirrors,
-            offline=offline,
-            progress=progress,
-        )
-    except FetchError as error:
-        progress.warn(error.message)
+    for deb in previous:
+        try:
+            fetch(
+                [deb],
+                task=f"fetch {deb.name}",
+                store=store,
+                mirrors=mirrors,
+                offline=offline,
+                progress=progress,
+            )
+        except HashMismatch:
+            # Not gone but changed: that is never passed over.
+            raise
+        except FetchError as error:
+            progress.warn(error.message)
     return tuple(deb for deb in previous if store.find_blob(f"sha256:{deb.sha256}"))
 
 

@@ -13,7 +13,6 @@ from klock.engines.protocol import BaseLayer, Command, Layer, Workspace
 from klock.engines.sandbox import SandboxEngine
 from klock.errors import FetchError, HashMismatch, ImageError, ResolutionError, StepFailed
 from klock.layers.manifest import Kind
-from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import AptLock, DebPackage, LayerLock
 from klock.progress import Quiet
 from klock.store import Store
@@ -22,7 +21,6 @@ pytestmark = pytest.mark.integration
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 VARIABLES = {
-    **STEP_ENVIRONMENT,
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
 }
@@ -129,9 +127,9 @@ def test_only_what_was_asked_for_is_marked_as_asked_for(
 
 
 def test_no_service_is_started_and_system_users_repeat(prepared: tuple[SandboxEngine, Store, str]) -> None:
-    """nginx and dbus make users, folders with owners, and would start daemons."""
+    """nginx and dbus make users, folders with owners, and would start daemons; python3-yaml compiles its modules."""
     engine, store, base = prepared
-    wanted = ("nginx-light", "dbus", "cron")
+    wanted = ("nginx-light", "dbus", "cron", "python3-yaml")
     debs = resolve(prepared, *wanted)
     fetch_debs(debs, store=store)
     digests = set()
@@ -140,6 +138,7 @@ def test_no_service_is_started_and_system_users_repeat(prepared: tuple[SandboxEn
             layer = install(workspace, store, wanted, debs)
         digests.add(layer.digest)
         assert "usr/sbin/policy-rc.d" not in layer.manifest
+        assert any(path.endswith(".pyc") for path in layer.manifest)
         assert layer.manifest["usr/lib/dbus-1.0/dbus-daemon-launch-helper"].gid != 0
     assert len(digests) == 1
 
