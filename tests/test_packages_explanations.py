@@ -17,8 +17,8 @@ REQUIREMENTS = [
 
 UNSATISFIABLE = """\
 error: No solution found when resolving dependencies
-  cause: Because only six<=1.17.0 is available and this-image depends on six>=99, we can conclude that your requirements \
-are unsatisfiable.
+  cause: Because only six<=1.17.0 is available and this-image depends on six>=99, we can conclude that your \
+requirements are unsatisfiable.
 
 hint: `six` was requested with a pre-release marker, set [tool.uv] this and that
 """
@@ -56,16 +56,16 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         (
             UNSATISFIABLE,
             ResolutionError,
-            "cannot meet kimage.py:7: pip_install: six>=99\nBecause only six<=1.17.0 is available and this-image depends on "
-            "six>=99, we can conclude that your requirements are unsatisfiable.",
+            "cannot meet kimage.py:7: pip_install: six>=99\nBecause only six<=1.17.0 is available and this-image depends "
+            "on six>=99, we can conclude that your requirements are unsatisfiable.",
             "loosen one of the requirements named above; all pip steps of an image are resolved together",
         ),
         (
             REFUSED,
             FetchError,
-            "an index refuses access: Because six was not found in the package registry and this-image depends on six, we "
-            "can conclude that [...]\nhint: An index URL (http://h/simple/) could not be queried due to a lack of valid "
-            "authentication credentials (401 Unauthorized)",
+            "an index refuses access: Because six was not found in the package registry and this-image depends on six, "
+            "we can conclude that [...]\nhint: An index URL (http://h/simple/) could not be queried due to a lack of "
+            "valid authentication credentials (401 Unauthorized)",
             "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL",
         ),
         (

@@ -1,4 +1,4 @@
-"""From uv's answer to exactly one artifact for each project, and from a project's own files to what building it needs."""
+"""From uv's answer to exactly one artifact for each project, and from its own files to what building it needs."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_bytes_that_are_no_wheel_are_an_error(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         path.write_bytes(content)
-        with pytest.raises(FetchError, match="x.whl is not a wheel"):
+        with pytest.raises(FetchError, match=r"^x\.whl is not a wheel"):
             read_wheel_metadata(path, "x.whl")
 
 

@@ -149,7 +149,7 @@ def _download(
         except urllib3.exceptions.HTTPError as error:  # the connection broke in the middle of the body
             if report:
                 report(-counted)
-            if attempt == _ATTEMPTS - 1:
+            if attempt == _ATTEMPTS - 1 or isinstance(error, urllib3.exceptions.MaxRetryError):
                 reason = credentials.mask(str(getattr(error, "reason", None) or error))
                 raise FetchError(f"{name} cannot be fetched from {url}: {reason}", hint="check the network") from None
     raise AssertionError("unreachable")

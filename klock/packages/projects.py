@@ -41,6 +41,8 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
     where = f"{source.origin}: {source.path}"
     static = read_static_metadata(content, where=where)
     system = read_build_system(content, where=where)
+    if static is not None:
+        _check_extras(static, source)
     answers: list[bytes] = []
     look: Callable[[BuildRoom], None] | None = None
     if static is None:
@@ -53,12 +55,7 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
     build = locker.resolve_for(source.path, folder, system, kind=kind, look=look)
     metadata = static or _from_metadata(answers[0], source)
     texts = [*metadata.dependencies, *(text for extra in source.extras for text in metadata.extras.get(extra, ()))]
-    unknown = [extra for extra in source.extras if extra not in metadata.extras]
-    if unknown:
-        raise ImageError(
-            f"{where}: {metadata.name} has no extra {unknown[0]!r}",
-            hint=f"it has: {', '.join(sorted(metadata.extras)) or 'none'}",
-        )
+    _check_extras(metadata, source)
     project = LocalProject(
         path=source.path,
         name=metadata.name,
@@ -108,6 +105,15 @@ def install_projects(
             workspace=workspace,
             store=store,
             variables=variables,
+        )
+
+
+def _check_extras(metadata: StaticMetadata, source: LocalProjectSource) -> None:
+    unknown = [extra for extra in source.extras if extra not in metadata.extras]
+    if unknown:
+        raise ImageError(
+            f"{source.origin}: {source.path}: {metadata.name} has no extra {unknown[0]!r}",
+            hint=f"it has: {', '.join(sorted(metadata.extras)) or 'none'}",
         )
 
 

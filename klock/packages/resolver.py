@@ -40,7 +40,14 @@ __all__ = ["Answer", "Resolver"]
 _PASSED_ON: Final = (
     *("UV_INDEX_STRATEGY", "UV_RESOLUTION", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND", "UV_INSECURE_HOST"),
     *("UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_BUILD_CONSTRAINT"),
-    *("UV_CONSTRAINT", "UV_OVERRIDE", "UV_NO_BUILD_ISOLATION", "UV_HTTP_TIMEOUT", "UV_KEYRING_PROVIDER"),
+    *(
+        "UV_CONSTRAINT",
+        "UV_OVERRIDE",
+        "UV_NO_BUILD_ISOLATION",
+        "UV_HTTP_TIMEOUT",
+        "UV_HTTP_RETRIES",
+        "UV_KEYRING_PROVIDER",
+    ),
 )
 """What steers resolution in the container's own variables and is uv's to understand; a later step's value wins."""
 

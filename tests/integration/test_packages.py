@@ -1,0 +1,595 @@
+"""Pip steps from requirement to installed bytes, in a real environment, with a real index."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from klock.digests import digest_of_bytes
+from klock.engines.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
+from klock.engines.sandbox import SandboxEngine
+from klock.errors import FetchError, HashMismatch, ImageError, KlockError, RequirementError, ResolutionError
+from klock.lockfile.model import LayerLock, LockedPackage, PipLock, SdistArtifact, WheelArtifact
+from klock.packages import (
+    LocalProjectSource,
+    PipRequest,
+    RequirementOptions,
+    Resolution,
+    ScopedRequirement,
+    TargetPython,
+    fetch_packages,
+    install,
+    installed_distributions,
+    probe_interpreter,
+    resolve,
+)
+from klock.store import Store
+from tests.integration.index_server import IndexServer, make_sdist, make_wheel
+
+pytestmark = pytest.mark.integration
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+VARIABLES = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+NO_LAYER = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
+
+BACKEND = """
+import base64, hashlib, os, zipfile
+
+def _write(folder, requires, files):
+    name = "built-1.0-py3-none-any.whl"
+    info = "built-1.0.dist-info"
+    files = dict(files)
+    files[info + "/METADATA"] = "Metadata-Version: 2.1\\nName: built\\nVersion: 1.0\\n" + "".join(
+        "Requires-Dist: %s\\n" % r for r in requires)
+    files[info + "/WHEEL"] = "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    record = ""
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += "%s,sha256=%s,%d\\n" % (path, digest, len(text.encode()))
+    files[info + "/RECORD"] = record + info + "/RECORD,,\\n"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return name
+
+def build_wheel(folder, settings=None, metadata=None):
+    import tool
+    built = {"path": os.getcwd(), "epoch": os.environ["SOURCE_DATE_EPOCH"], "tool": tool.__version__}
+    return _write(folder, ["lib"], {"built.py": "FACTS = %r\\n" % built})
+
+def build_editable(folder, settings=None, metadata=None):
+    return _write(folder, ["lib"], {"built.pth": os.getcwd() + "\\n"})
+"""
+PYPROJECT = '[build-system]\nrequires = ["tool"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+@dataclasses.dataclass(slots=True)
+class Lab:
+    """An engine with a Debian base, an index, and the Python of the base."""
+
+    engine: SandboxEngine
+    store: Store
+    base: str
+    python: TargetPython
+    files: Path
+    index: IndexServer
+
+    @contextmanager
+    def workspace(self, *layers: str) -> Iterator[Workspace]:
+        with self.engine.open(self.base, layers) as workspace:
+            yield workspace
+
+    def resolve(self, *requests: PipRequest, python: TargetPython | None = None, **options: object) -> Resolution:
+        options.setdefault("default_index", self.index.url)
+        with self.workspace() as workspace:
+            return resolve(
+                requests,
+                workspace=workspace,
+                python=python or self.python,
+                store=self.store,
+                **options,  # type: ignore[arg-type]
+            )
+
+    def install(self, resolution: Resolution, workspace: Workspace) -> Layer:
+        for pins, projects in zip(resolution.steps, resolution.projects, strict=True):
+            install(
+                PipLock(requirements=(), packages=pins, layer=NO_LAYER, projects=projects),
+                resolution.packages,
+                interpreter=self.python.interpreter,
+                workspace=workspace,
+                store=self.store,
+                variables=VARIABLES,
+            )
+        return workspace.snapshot()
+
+    def layer_of(self, resolution: Resolution) -> Layer:
+        with self.workspace() as workspace:
+            return self.install(resolution, workspace)
+
+
+@pytest.fixture(scope="module")
+def base(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxEngine, Store, str]:
+    store = Store(tmp_path_factory.mktemp("packages") / "store")
+    engine = SandboxEngine(store)
+    with open(debian_rootfs_tar, "rb") as file:
+        diff_id = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    engine.add_base(diff_id, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=diff_id)])
+    return engine, store, diff_id
+
+
+@pytest.fixture(scope="module")
+def python(base: tuple[SandboxEngine, Store, str]) -> TargetPython:
+    engine, _, diff_id = base
+    with engine.open(diff_id, []) as workspace:
+        found = probe_interpreter(workspace, variables=VARIABLES)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def lab(base: tuple[SandboxEngine, Store, str], python: TargetPython, tmp_path: Path) -> Iterator[Lab]:
+    engine, store, diff_id = base
+    files = tmp_path / "files"
+    files.mkdir()
+    with IndexServer(files) as index:
+        yield Lab(engine, store, diff_id, python, files, index)
+
+
+def step(*requirements: str | tuple[str, RequirementOptions], line: int = 7, **fields: object) -> PipRequest:
+    scoped = tuple(
+        ScopedRequirement(
+            text=item if isinstance(item, str) else item[0],
+            origin=f"kimage.py:{line}",
+            options=RequirementOptions() if isinstance(item, str) else item[1],
+        )
+        for item in requirements
+    )
+    fields.setdefault("environment", VARIABLES)
+    return PipRequest(requirements=scoped, **fields)  # type: ignore[arg-type]
+
+
+def pins(packages: Sequence[LockedPackage]) -> list[str]:
+    return [package.pin for package in packages]
+
+
+# -- the interpreter
+
+
+def test_the_environments_own_python_is_asked(python: TargetPython) -> None:
+    found = python.interpreter
+    assert (found.path, found.implementation, found.libc) == ("/usr/bin/python3", "cpython", "glibc 2.36")
+    assert found.version.startswith("3.11.")
+    assert python.markers["python_full_version"] == found.version
+    assert "cp311-cp311-manylinux_2_36_x86_64" in python.tags
+    assert "cp311-cp311-manylinux_2_37_x86_64" not in python.tags
+    assert python.externally_managed
+    assert {"pip", "setuptools"} <= python.versions.keys()
+
+
+def test_an_environment_without_python_has_none(lab: Lab) -> None:
+    with lab.workspace() as workspace:
+        assert probe_interpreter(workspace, variables={"PATH": "/nowhere"}) is None
+
+
+def test_a_named_python_that_is_not_there(lab: Lab) -> None:
+    with lab.workspace() as workspace, pytest.raises(KlockError) as caught:
+        probe_interpreter(workspace, python_path="/v/bin/python", variables=VARIABLES)
+    assert caught.value.message == "python_path '/v/bin/python' is not a program in the environment"
+
+
+def test_kt_python_path_names_a_virtual_environment(lab: Lab) -> None:
+    make_wheel(lab.files, "lib", "1.0")
+    with lab.workspace() as workspace:
+        made = workspace.run(Command(argv=("python3", "-m", "venv", "--without-pip", "/v"), environment=VARIABLES))
+        assert made.status == 0
+        variables = {**VARIABLES, "KT_PYTHON_PATH": "/v/bin/python"}
+        venv = probe_interpreter(workspace, variables=variables)
+        assert venv is not None
+        assert (venv.interpreter.path, venv.externally_managed, venv.installed) == ("/v/bin/python", False, ())
+        locked = lab.resolve(step("lib"))
+        one = PipLock(requirements=("lib",), packages=locked.steps[0], layer=NO_LAYER)
+        install(
+            one,
+            locked.packages,
+            interpreter=venv.interpreter,
+            workspace=workspace,
+            store=lab.store,
+            variables=variables,
+        )
+        found = installed_distributions(workspace, python="/v/bin/python", variables=variables)
+    assert [(d.name, d.version) for d in found] == [("lib", "1.0")]
+
+
+# -- resolving
+
+
+def test_all_steps_are_resolved_together_and_each_installs_what_it_brings(lab: Lab) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        make_wheel(lab.files, "lib", version)
+    make_wheel(lab.files, "app", "1.0", requires=["lib"], extras={"fast": ["speed"]})
+    make_wheel(lab.files, "speed", "1.0")
+    locked = lab.resolve(step("app"), step("lib<3", "app[fast]"))
+    assert locked.steps == (("app==1.0", "lib==2.0"), ("speed==1.0",))
+    app = locked.packages[0]
+    assert (app.name, app.index, app.dependencies) == ("app", lab.index.url, ("lib", "speed"))
+    assert isinstance(app.artifact, WheelArtifact)
+    content = (lab.files / app.artifact.name).read_bytes()
+    assert (app.artifact.size, app.artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert lab.store.find_blob(f"sha256:{app.artifact.sha256}")
+
+
+def test_the_last_locks_versions_are_kept_until_asked_otherwise(lab: Lab) -> None:
+    for name in ("one", "two"):
+        make_wheel(lab.files, name, "1.0")
+    before = lab.resolve(step("one", "two"))
+    for name in ("one", "two"):
+        make_wheel(lab.files, name, "1.1")
+    assert lab.resolve(step("one", "two"), previous=before.packages) == before
+    moved = lab.resolve(step("one", "two"), previous=before.packages, upgrade_packages={"Two"})
+    assert pins(moved.packages) == ["one==1.0", "two==1.1"]
+    assert pins(lab.resolve(step("one", "two"), previous=before.packages, upgrade=True).packages) == [
+        "one==1.1",
+        "two==1.1",
+    ]
+    assert pins(lab.resolve(step("one>1.0", "two"), previous=before.packages).packages) == ["one==1.1", "two==1.0"]
+
+
+def test_offline_chooses_from_the_last_lock(lab: Lab) -> None:
+    make_wheel(lab.files, "lib", "1.0")
+    make_wheel(lab.files, "app", "1.0", requires=["lib"])
+    before = lab.resolve(step("app"))
+    lab.index.requests.clear()
+    assert lab.resolve(step("app", "lib"), previous=before.packages, offline=True).steps == (("app==1.0", "lib==1.0"),)
+    with pytest.raises(ResolutionError, match=r"^cannot meet kimage.py:7: other\n"):
+        lab.resolve(step("app", "other"), previous=before.packages, offline=True)
+    assert lab.index.requests == []
+
+
+@pytest.mark.parametrize("wanted", ["alpha", "alpha --pre"])
+def test_a_prerelease_is_allowed_for_the_requirement_that_says_so(lab: Lab, wanted: str) -> None:
+    for name in ("alpha", "beta"):
+        make_wheel(lab.files, name, "1.0")
+        make_wheel(lab.files, name, "2.0rc1")
+    locked = lab.resolve(step(("alpha", RequirementOptions(pre="--pre" in wanted)), "beta"))
+    assert pins(locked.packages) == ["alpha==2.0rc1" if "--pre" in wanted else "alpha==1.0", "beta==1.0"]
+
+
+def test_a_scoped_index_serves_its_requirement_and_what_that_alone_needs(lab: Lab, tmp_path: Path) -> None:
+    make_wheel(lab.files, "public", "1.0")
+    private = tmp_path / "private"
+    private.mkdir()
+    make_wheel(private, "mine", "2.0", requires=["hidden", "public"])
+    make_wheel(private, "mine", "1.0")
+    make_wheel(private, "hidden", "1.0")
+    make_wheel(private, "public", "9.0")
+    with IndexServer(private, username="me", password="s3cr3t/pw") as index:
+        scoped = RequirementOptions(index_url=index.url_for("me", "s3cr3t/pw"))
+        locked = lab.resolve(step(("mine", scoped), "public"))
+        assert {p.pin: p.index for p in locked.packages} == {
+            "hidden==1.0": index.url,
+            "mine==2.0": index.url,
+            "public==1.0": lab.index.url,
+        }
+        assert "s3cr3t" not in repr(locked)
+        with pytest.raises(ResolutionError) as caught:
+            lab.resolve(step(("mine", scoped), "hidden", line=3))
+        assert caught.value.message == "kimage.py:3: hidden is in no index that this requirement may use"
+        with pytest.raises(ResolutionError) as refused:
+            lab.resolve(step(("mine>2", scoped)))
+        assert "s3cr3t" not in refused.value.message
+
+
+def test_the_index_variables_of_the_private_registry_example(lab: Lab, tmp_path: Path) -> None:
+    make_wheel(lab.files, "my-private-package", "1.0")
+    private = tmp_path / "private"
+    private.mkdir()
+    make_wheel(private, "my-private-package", "1.2.3rc1")
+    with IndexServer(private, username="user", password="pass") as index:
+        variables = {
+            **VARIABLES,
+            "UV_EXTRA_INDEX_URL": index.url_for("user", "pass"),
+            "UV_PRERELEASE": "allow",
+            "UV_INDEX_STRATEGY": "unsafe-best-match",
+        }
+        locked = lab.resolve(step("my-private-package", environment=variables))
+        assert [(p.pin, p.index) for p in locked.packages] == [("my-private-package==1.2.3rc1", index.url)]
+        before_them = lab.resolve(step("my-private-package"))
+        assert [(p.pin, p.index) for p in before_them.packages] == [("my-private-package==1.0", lab.index.url)]
+
+
+def test_find_links_name_a_folder_in_the_environment(lab: Lab, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "linked", "1.0")
+    file = PlacedFile(path=wheel.name, mode=0o644, source=wheel, digest=digest_of_bytes(wheel.read_bytes()))
+    make_wheel(lab.files, "other", "1.0")
+    with lab.workspace() as workspace:
+        workspace.place([file], "/wheels")
+        layer = workspace.snapshot()
+    with lab.workspace(layer.digest) as workspace:
+        locked = resolve(
+            [step(("linked", RequirementOptions(find_links=("/wheels",))), "other")],
+            workspace=workspace,
+            python=lab.python,
+            store=lab.store,
+            default_index=lab.index.url,
+        )
+        artifact = locked.packages[0].artifact
+        assert isinstance(artifact, WheelArtifact)
+        assert artifact.url == f"file:///wheels/{wheel.name}"
+        lab.store.blob_path(f"sha256:{artifact.sha256}").unlink()
+        fetch_packages(locked.packages, store=lab.store)
+    with lab.workspace(layer.digest) as workspace:
+        assert "usr/local/lib/python3.11/dist-packages/linked/__init__.py" in lab.install(locked, workspace).manifest
+
+
+@pytest.mark.parametrize(("without_hashes", "without_sizes"), [(True, True), (False, True), (True, False)])
+def test_nothing_is_locked_without_hash_and_size(
+    lab: Lab, tmp_path: Path, without_hashes: bool, without_sizes: bool
+) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    content = make_wheel(old, "lib", "1.0").read_bytes()
+    with IndexServer(old, without_hashes=without_hashes, without_sizes=without_sizes) as index:
+        (package,) = lab.resolve(step("lib"), default_index=index.url).packages
+    assert isinstance(package.artifact, WheelArtifact)
+    assert (package.artifact.size, package.artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_a_yanked_version_is_warned_of(lab: Lab) -> None:
+    wheel = make_wheel(lab.files, "lib", "1.0")
+    lab.index.yanked[wheel.name] = "it eats files"
+    locked = lab.resolve(step("lib==1.0"))
+    assert pins(locked.packages) == ["lib==1.0"]
+    assert locked.warnings == ('`lib==1.0` is yanked (reason: "it eats files")',)
+
+
+def test_required_hashes_are_kept_to(lab: Lab) -> None:
+    wheel = make_wheel(lab.files, "lib", "1.0")
+    right = f"sha512:{hashlib.sha512(wheel.read_bytes()).hexdigest()}"
+    wanted = ScopedRequirement(text="lib", origin="requirements.txt:1", hashes=(right,))
+    assert lab.resolve(PipRequest(requirements=(wanted,), environment=VARIABLES)).steps == (("lib==1.0",),)
+    wrong = dataclasses.replace(wanted, hashes=(f"sha512:{'0' * 128}",))
+    with pytest.raises(HashMismatch, match=r"^requirements.txt:1: lib==1.0 is lib-1.0-py3-none-any.whl with sha256:"):
+        lab.resolve(PipRequest(requirements=(wrong,), environment=VARIABLES))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "message"),
+    [
+        (
+            "lib>=2",
+            ResolutionError,
+            "cannot meet kimage.py:7: lib>=2\nBecause only lib==1.0 is available and this-image",
+        ),
+        (
+            "nowhere",
+            ResolutionError,
+            "cannot meet kimage.py:7: nowhere\nBecause nowhere was not found in the package regis",
+        ),
+        ("lib>>1", RequirementError, "kimage.py:7: 'lib>>1' is not a requirement: "),
+    ],
+)
+def test_what_cannot_be_met_is_named_with_its_line(lab: Lab, wanted: str, kind: type[KlockError], message: str) -> None:
+    make_wheel(lab.files, "lib", "1.0")
+    with pytest.raises(kind) as caught:
+        lab.resolve(step(wanted))
+    assert caught.value.message.startswith(message)
+
+
+def test_an_index_that_is_not_there(lab: Lab) -> None:
+    with pytest.raises(FetchError, match="an index cannot be read"):
+        once = {**VARIABLES, "UV_HTTP_RETRIES": "0"}
+        lab.resolve(step("lib", environment=once), default_index="http://127.0.0.1:9/simple/")
+
+
+# -- the base's own distributions
+
+
+def vendor(python: TargetPython, name: str, version: str, *requires: str) -> TargetPython:
+    """The same Python with one more distribution in it."""
+    from klock.packages.interpreter import InstalledDistribution
+
+    more = InstalledDistribution(name=name, version=version, requires=requires)
+    return dataclasses.replace(python, installed=(*python.installed, more))
+
+
+def test_a_distribution_of_the_base_that_fits_is_left_alone(lab: Lab) -> None:
+    make_wheel(lab.files, "setuptools", "99.0")
+    make_wheel(lab.files, "app", "1.0", requires=["setuptools", "torch>=2.0", "numpy"])
+    make_wheel(lab.files, "numpy", "1.0")
+    make_wheel(lab.files, "numpy", "2.0")
+    python = vendor(lab.python, "torch", "2.4.0a0+nv", "numpy<2")
+    assert lab.resolve(step("app", "torch"), python=python).steps == (("app==1.0", "numpy==1.0"),)
+
+
+def test_a_distribution_of_the_base_gives_way_to_a_requirement_and_the_lock_says_so(lab: Lab) -> None:
+    make_wheel(lab.files, "torch", "2.5")
+    make_wheel(lab.files, "torch", "2.6rc1")
+    python = vendor(vendor(lab.python, "torch", "2.4.0a0+nv"), "vision", "1.0", "torch<2.5")
+    locked = lab.resolve(step("torch>=2.4.1"), python=python)
+    assert [(p.pin, p.replaces) for p in locked.packages] == [("torch==2.5", "2.4.0a0+nv")]
+    assert locked.warnings == ("vision 1.0 of the base requires torch<2.5, but 2.5 is going to be installed",)
+
+
+def test_force_reinstalls_what_the_step_names(lab: Lab) -> None:
+    version = lab.python.versions["wheel"]
+    make_wheel(lab.files, "wheel", version)
+    assert lab.resolve(step("wheel")).steps == ((),)
+    assert lab.resolve(step("wheel", force=True)).steps == ((f"wheel=={version}",),)
+
+
+# -- installing
+
+
+def test_an_installation_is_the_same_bytes_each_time(lab: Lab) -> None:
+    script = {"hello": "app:main"}
+    make_wheel(lab.files, "app", "1.0", requires=["pip>=24"], files={"app/more.py": "X = {'a', 'b'}\n"}, scripts=script)
+    make_wheel(lab.files, "pip", "99.0")
+    locked = lab.resolve(step("app"))
+    first, second = lab.layer_of(locked), lab.layer_of(locked)
+    assert first.digest == second.digest
+    site = "usr/local/lib/python3.11/dist-packages"
+    assert {
+        f"{site}/app/more.py",
+        f"{site}/app/__pycache__/more.cpython-311.pyc",
+        f"{site}/app-1.0.dist-info/RECORD",
+        "usr/local/bin/hello",
+    } <= set(first.manifest)
+    names = {path.rpartition("/")[2] for path in first.manifest}
+    assert names.isdisjoint({"direct_url.json", "INSTALLER", "uv_cache.json", "REQUESTED"})
+    with lab.workspace(first.digest) as workspace:
+        found = installed_distributions(workspace, python="/usr/bin/python3", variables=VARIABLES)
+        compiled = workspace.read(f"/{site}/app/__pycache__/more.cpython-311.pyc")
+    assert {("app", "1.0"), ("pip", "99.0")} <= {(d.name, d.version) for d in found}
+    assert compiled is not None
+    assert compiled[4:8] == b"\x03\x00\x00\x00", "hash-based and checked (PEP 552): an edited source is noticed"
+
+
+def test_a_wheel_that_was_changed_in_the_store_is_not_installed(lab: Lab) -> None:
+    make_wheel(lab.files, "app", "1.0")
+    locked = lab.resolve(step("app"))
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, WheelArtifact)
+    blob = lab.store.blob_path(f"sha256:{artifact.sha256}")
+    other = make_wheel(blob.parent, "app", "1.0", files={"app/evil.py": ""})
+    other.replace(blob)
+    try:
+        with pytest.raises(KlockError, match="Hash mismatch for"):
+            lab.layer_of(locked)
+    finally:
+        blob.unlink()
+
+
+# -- from source
+
+
+def make_source(lab: Lab) -> None:
+    make_wheel(lab.files, "tool", "1.0")
+    make_wheel(lab.files, "lib", "1.0")
+    make_sdist(lab.files, "built", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": BACKEND})
+
+
+def test_a_source_distribution_is_built_at_lock_time_and_again_to_the_same_bytes(lab: Lab) -> None:
+    make_source(lab)
+    locked = lab.resolve(step("built"))
+    assert locked.steps == (("built==1.0", "lib==1.0"),)
+    assert [(p.pin, p.build_only) for p in locked.packages] == [
+        ("built==1.0", False),
+        ("lib==1.0", False),
+        ("tool==1.0", True),
+    ]
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, SdistArtifact)
+    assert (artifact.name, artifact.build, artifact.wheel.url) == ("built-1.0.tar.gz", ("tool==1.0",), "")
+    layer = lab.layer_of(locked)
+    lab.store.blob_path(f"sha256:{artifact.wheel.sha256}").unlink()
+    fetch_packages(locked.packages, store=lab.store, all_packages=locked.packages)
+    assert lab.layer_of(locked).digest == layer.digest
+    with lab.workspace(layer.digest) as workspace:
+        facts = workspace.run(
+            Command(argv=("python3", "-c", "import built; print(built.FACTS)"), environment=VARIABLES)
+        )
+    assert facts.output == b"{'path': '/run/klock/work/build/built-1.0', 'epoch': '1577836800', 'tool': '1.0'}\n"
+
+
+def test_a_build_that_comes_out_otherwise_is_refused(lab: Lab) -> None:
+    make_source(lab)
+    locked = lab.resolve(step("built"))
+    package = locked.packages[0]
+    assert isinstance(package.artifact, SdistArtifact)
+    other = dataclasses.replace(package.artifact.wheel, sha256="0" * 64)
+    changed = dataclasses.replace(package, artifact=dataclasses.replace(package.artifact, wheel=other))
+    with pytest.raises(
+        HashMismatch, match=r"^built==1.0 was built again from its locked source, and came out as sha256:"
+    ):
+        lab.layer_of(dataclasses.replace(locked, packages=(changed, *locked.packages[1:])))
+
+
+def test_without_build_isolation_the_environment_builds(lab: Lab) -> None:
+    make_source(lab)
+    options = RequirementOptions(no_build_isolation=True)
+    locked = lab.resolve(step("tool"), step(("built==1.0", options)))
+    assert locked.steps == (("tool==1.0",), ("built==1.0", "lib==1.0"))
+    package = locked.packages[0]
+    assert isinstance(package.artifact, SdistArtifact)
+    assert package.artifact.build == ()
+    layer = lab.layer_of(locked)
+    lab.store.blob_path(f"sha256:{package.artifact.wheel.sha256}").unlink()
+    assert lab.layer_of(locked).digest == layer.digest
+
+
+def test_a_source_that_does_not_build(lab: Lab) -> None:
+    files = {"pyproject.toml": PYPROJECT, "backend.py": "def build_wheel(*a):\n    raise SystemExit('no compiler')\n"}
+    make_wheel(lab.files, "tool", "1.0")
+    make_sdist(lab.files, "built", "1.0", files=files)
+    with pytest.raises(ResolutionError) as caught:
+        lab.resolve(step("built"))
+    assert caught.value.message.startswith("kimage.py:7: built: its source cannot be had or built: ")
+    assert "no compiler" in caught.value.message
+
+
+# -- local projects
+
+
+@pytest.mark.parametrize("editable", [False, True])
+@pytest.mark.parametrize("static", [False, True])
+def test_a_local_project_is_installed_from_its_path(lab: Lab, tmp_path: Path, editable: bool, static: bool) -> None:
+    make_source(lab)
+    (lab.files / "built-1.0.tar.gz").unlink()
+    project = '[project]\nname = "built"\nversion = "1.0"\ndependencies = ["lib"]\n'
+    if static:
+        make_wheel(lab.files, "pytest", "9.0")
+        project += '[project.optional-dependencies]\ndev = ["pytest"]\n'
+    folder = tmp_path / "my_lib"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text((project if static else "") + PYPROJECT)
+    (folder / "backend.py").write_text(BACKEND)
+    source = LocalProjectSource(
+        path="/my_lib", source=folder, origin="kimage.py:9", extras=("dev",) if static else (), editable=editable
+    )
+    locked = lab.resolve(step(projects=(source,)))
+    assert locked.steps == ((("lib==1.0", "pytest==9.0") if static else ("lib==1.0",)),)
+    ((found,),) = locked.projects
+    assert (found.name, found.version, found.editable, found.build) == ("built", "1.0", editable, ("tool==1.0",))
+    files = [
+        PlacedFile(path=path.name, mode=0o644, source=path, digest=digest_of_bytes(path.read_bytes()))
+        for path in sorted(folder.iterdir())
+    ]
+    layers = []
+    for _ in range(2):
+        with lab.workspace() as workspace:
+            workspace.place(files, "/my_lib")
+            workspace.snapshot()
+            layers.append(lab.install(locked, workspace))
+    assert layers[0].digest == layers[1].digest
+    site = "usr/local/lib/python3.11/dist-packages"
+    assert f"{site}/built.{'pth' if editable else 'py'}" in layers[0].manifest
+    assert not [path for path in layers[0].manifest if path.startswith("my_lib/")]
+
+
+@pytest.mark.parametrize(
+    ("files", "extras", "message"),
+    [
+        ({}, (), "kimage.py:9: /my_lib is no Python project: my_lib has neither pyproject.toml nor setup.py"),
+        (
+            {"pyproject.toml": '[build-system]\nrequires = []\n[project]\nname = "x"\nversion = "1"\n'},
+            ("dev",),
+            "kimage.py:9: /my_lib: x has no extra 'dev'",
+        ),
+    ],
+)
+def test_a_local_project_that_is_none(
+    lab: Lab, tmp_path: Path, files: dict[str, str], extras: tuple[str, ...], message: str
+) -> None:
+    folder = tmp_path / "my_lib"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    source = LocalProjectSource(path="/my_lib", source=folder, origin="kimage.py:9", extras=extras)
+    with pytest.raises(ImageError) as caught:
+        lab.resolve(step(projects=(source,)))
+    assert caught.value.message == message
