@@ -1,4 +1,4 @@
-"""SHA-256 digests, always written `sha256:<64 hex digits>` as the OCI image-spec does, and canonical JSON to take them of."""
+"""SHA-256 digests, always written `sha256:<64 hex digits>` as in the OCI image-spec, and canonical JSON to hash."""
 
 from __future__ import annotations
 

@@ -71,10 +71,10 @@ def draft_steps(
         try:
             draft = _draft(step, base, variables, secrets, root=root, environ=environ, store=store)
         except KlockError as error:
-            if step.location is not None and str(step.location) not in error.message:
-                error.message = f"step {position + 1} ({step.location}): {error.message}"
-                error.args = (error.message,)
-            raise
+            place = step.location.below(root) if step.location else "the image"
+            message = error.message.removeprefix(f"{place}: ")
+            hint = error.hint or f"mend {place}"
+            raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint) from error
         if isinstance(draft, EnvLock):
             variables.update((v.name, v.value) for v in draft.variables)
         drafts.append(draft)
@@ -113,7 +113,7 @@ def _draft(
                 return ServiceLock(command=command.text, secrets=command.names)
             return ShellLock(command=command.text, layer=UNKNOWN_LAYER, secrets=command.names, force=step.force)
         case CopyFiles() | SyncPackage():
-            return _draft_files(step, base, store)
+            return _draft_files(step, base, root, store)
 
 
 def _draft_variables(
@@ -133,8 +133,8 @@ def _draft_variables(
     return EnvLock(variables=tuple(locked))
 
 
-def _draft_files(step: CopyFiles | SyncPackage, base: BaseLock, store: Store | None) -> FilesLock:
-    where = str(step.location or "copy")
+def _draft_files(step: CopyFiles | SyncPackage, base: BaseLock, root: Path, store: Store | None) -> FilesLock:
+    where = step.location.below(root) if step.location else "copy"
     files = read_local_files(step, working_dir=base.working_dir, where=where, store=store)
     if isinstance(step, SyncPackage):
         return FilesLock(

@@ -1,7 +1,7 @@
 """Every error klock raises on purpose, as one tree.
 
-A child is named by who can mend it. The command line prints `error: message`, then `hint: hint`, and exits with status 2.
-A *finding* (something `klock check` reports) is not an error; see `klock.findings`.
+A child is named by who can mend it. The command line prints `error: message`, then `hint: hint`, and exits with
+status 2. A *finding* (something `klock check` reports) is not an error; see `klock.findings`.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def resolve_base(
                 home = home_of(lock.user, workspace.read("/etc/passwd") or b"")
         return dataclasses.replace(lock, environment=(*lock.environment, ("HOME", home)))
     except KlockError as error:
-        raise _located(error, base) from error
+        raise _located(error, base, root) from error
 
 
 def fetch_base(
@@ -93,8 +93,8 @@ def fetch_base(
             fetch_debian(lock, engine=engine, mirrors=mirrors, store=store, offline=offline, progress=progress)
 
 
-def _located(error: KlockError, base: Base) -> KlockError:
+def _located(error: KlockError, base: Base, root: Path) -> KlockError:
     """The same error with the builder call's place before its message."""
-    if base.location is None or error.message.startswith(str(base.location)):
+    if base.location is None or error.message.startswith(place := base.location.below(root)):
         return error
-    return type(error)(f"{base.location}: {error.message}", hint=error.hint)
+    return type(error)(f"{place}: {error.message}", hint=error.hint)

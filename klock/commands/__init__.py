@@ -68,4 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        click.echo("\nhint: the lockfile and the environment are as they were", err=True)
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)

@@ -80,6 +80,7 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
     loaded = load_image(image)
     settings = load_settings(loaded.root)
     store = Store()
+    base = loaded.image.base
     context = Context(
         root=loaded.root,
         mirrors=Mirrors.from_settings(
@@ -91,19 +92,11 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
         progress=progress or Quiet(),
         environ=dict(os.environ),
         offline=offline,
-        locations=tuple(_shown(step.location, loaded.root) for step in loaded.image.steps),
-        base_location=_shown(loaded.image.base.location, loaded.root) if loaded.image.base else None,
+        locations=tuple(s.location.below(loaded.root) if s.location else None for s in loaded.image.steps),
+        base_location=base.location.below(loaded.root) if base and base.location else None,
         sources=host_sources(loaded.image.steps),
     )
     return Session(loaded=loaded, settings=settings, lockfile=lockfile_path(loaded), context=context)
-
-
-def _shown(location: object, root: Path) -> str | None:
-    """`kimage.py:7`: relative to the project where it is inside."""
-    if location is None:
-        return None
-    prefix = f"{root}{os.sep}"
-    return str(location).removeprefix(prefix)
 
 
 def image_argument(command: F) -> F:

@@ -7,7 +7,7 @@ A step says what the user wrote, with strings already made into typed values. It
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TypeAlias
 
 __all__ = [
@@ -35,6 +35,10 @@ class Location:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+    def below(self, root: Path) -> str:
+        """As messages show it: `kimage.py:7`, relative to the folder `root` where it is inside."""
+        return str(self).removeprefix(f"{root}/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

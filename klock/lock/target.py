@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from klock.digests import Digest
 from klock.draft import as_draft, base_agrees, draft_steps
@@ -17,6 +18,7 @@ from klock.lock.pip_steps import pip_positions, pip_requests
 from klock.lockfile.model import (
     AptLock,
     BaseLock,
+    DebianLock,
     EnvLock,
     FilesLock,
     ImageLock,
@@ -51,6 +53,9 @@ class Upgrade:
         return self.everything or self.base or bool(self.packages)
 
 
+_UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
+
+
 @dataclass(kw_only=True)
 class TargetLocker:
     """Locks one target, step by step; `steps` is what is done so far."""
@@ -68,8 +73,10 @@ class TargetLocker:
     resolved: dict[int, PipLock] | None = None
 
     def run(self) -> TargetLock:
+        # What is wrong with the image itself is said before anything is fetched.
+        self._draft(self.previous.base if self.previous else _UNKNOWN_BASE)
         self.base = self._resolve_base()
-        drafts = draft_steps(self.image.steps, root=self.context.root, base=self.base, environ=self.context.environ)
+        drafts = self._draft(self.base)
         if self._is_unchanged(drafts):
             assert self.previous is not None
             return self.previous
@@ -93,6 +100,15 @@ class TargetLocker:
         lock = self._so_far()
         self._try_services(lock)
         return lock
+
+    def _draft(self, base: BaseLock) -> list[StepLock]:
+        return draft_steps(
+            self.image.steps,
+            root=self.context.root,
+            base=base,
+            environ=self.context.environ,
+            store=self.context.store,
+        )
 
     def _so_far(self) -> TargetLock:
         return TargetLock(
