@@ -5,7 +5,9 @@ Only folders on disk outlive a call. Every call enters a namespace of its own an
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -26,6 +28,7 @@ T = TypeVar("T")
 
 _KEPT_OUTPUT: Final = 64 << 10
 _CHUNK: Final = 1 << 16
+_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 class SandboxWorkspace:
@@ -61,9 +64,16 @@ class SandboxWorkspace:
         def task() -> bytes | None:
             os.chroot(self._mounted().merged)
             try:
-                return Path(path).read_bytes()
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                # Not to wait for a FIFO's other end.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in _NO_FILE:
+                    return None
+                raise
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
+            with open(descriptor, "rb") as file:
+                return file.read()
 
         return in_namespace(task)
 

@@ -1,0 +1,349 @@
+"""Environments of the sandbox engine: commands on the user's own terminal, and what stays of what they do."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import klock
+from klock.engines.sandbox import SandboxEngine
+from klock.engines.sandbox.environment import SandboxEnvironment
+from klock.errors import EngineError, StoreError
+from klock.layers.manifest import Manifest
+from tests.integration.sandbox_fixtures import BASE, command, debian_engine, shell
+
+__all__ = ["debian_engine"]
+
+pytestmark = pytest.mark.integration
+
+EXECUTE = """
+import sys
+from pathlib import Path
+from klock.engines.protocol import Command, Network
+from klock.engines.sandbox import SandboxEngine
+from klock.store import Store
+
+variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "TERM": "dumb", "PYTHONDONTWRITEBYTECODE": "1"}
+def command(*argv):
+    return Command(argv=argv, environment=variables, network=Network.NONE)
+root, name, service, *argv = sys.argv[1:]
+environment = SandboxEngine(Store(Path(root))).environment(name)
+services = [command("sh", "-c", service)] if service else []
+sys.exit(environment.execute(command(*argv), services=services))
+"""
+
+
+@pytest.fixture
+def environment(debian_engine: SandboxEngine, request: pytest.FixtureRequest) -> SandboxEnvironment:
+    """A fresh environment of the base alone."""
+    environment = debian_engine.environment(f"test-{os.getpid()}-{abs(hash(request.node.name))}")
+    environment.replace([], base=BASE, record={"made": "for a test"})
+    return environment
+
+
+def klock_run(environment: SandboxEnvironment, *argv: str, service: str = "") -> list[str]:
+    return [sys.executable, "-c", EXECUTE, str(environment._store.root), environment._name, service, *argv]
+
+
+def start(environment: SandboxEnvironment, *argv: str, service: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        klock_run(environment, *argv, service=service),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(klock.__file__).parents[1])},
+    )
+
+
+def run(environment: SandboxEnvironment, script: str, *, service: str = "", stdin: str = "") -> tuple[int, str, str]:
+    process = start(environment, "sh", "-c", script, service=service)
+    out, err = process.communicate(stdin, timeout=60)
+    return process.returncode, out, err
+
+
+def changes(engine: SandboxEngine, environment: SandboxEnvironment) -> list[str]:
+    """The paths in which the environment differs from its base."""
+    base = set(engine.base_manifest(BASE).items())
+    return sorted({path for path, _ in set(environment.observe().items()) ^ base})
+
+
+def test_an_environment_that_does_not_exist(debian_engine: SandboxEngine) -> None:
+    missing = debian_engine.environment("missing")
+    assert missing.record is None
+    for use in (missing.observe, lambda: missing.execute(command("true"))):
+        with pytest.raises(EngineError, match=r"^there is no environment 'missing' yet$"):
+            use()
+    with pytest.raises(StoreError):
+        missing.replace(["sha256:" + "0" * 64], base=BASE, record={})
+    assert missing.record is None
+
+
+def test_the_command_has_this_process_s_streams_and_status(environment: SandboxEnvironment) -> None:
+    status, out, err = run(environment, "read line; echo got $line; echo problem >&2; exit 7", stdin="hello\n")
+    assert (status, out, err) == (7, "got hello\n", "problem\n")
+    assert run(environment, "kill -SEGV $$") == (128 + signal.SIGSEGV, "", "")
+
+
+def test_a_program_that_is_not_there(environment: SandboxEnvironment) -> None:
+    process = start(environment, "nosuch")
+    assert process.communicate(timeout=60) == ("", "klock: no such program: nosuch\n")
+    assert process.returncode == 127
+
+
+def test_changes_stay_until_the_environment_is_replaced(
+    debian_engine: SandboxEngine, environment: SandboxEnvironment
+) -> None:
+    assert environment.record == {"made": "for a test"}
+    assert changes(debian_engine, environment) == []
+    assert (
+        run(environment, "echo x > /opt/new; rm -r /etc/apt; chmod 700 /srv; touch /tmp/x /run/x /etc/passwd")[0] == 0
+    )
+    differing = changes(debian_engine, environment)
+    assert {"opt/new", "etc/apt", "srv"} <= set(differing)
+    assert all(path in ("opt/new", "srv") or path.startswith("etc/apt") for path in differing)
+    assert run(environment, "cat /opt/new; ls /run")[1] == "x\n"
+    environment.replace([], base=BASE, record={"n": 2})
+    assert environment.record == {"n": 2}
+    assert changes(debian_engine, environment) == []
+    assert run(environment, "ls /opt")[1] == ""
+
+
+def test_an_environment_shows_its_layers(debian_engine: SandboxEngine, environment: SandboxEnvironment) -> None:
+    with debian_engine.open(BASE, []) as workspace:
+        shell(workspace, "echo 1 > /opt/one; rm /etc/issue; ln /opt/one /opt/uno")
+        one = workspace.snapshot()
+        shell(workspace, "echo 2 > /opt/one")
+        two = workspace.snapshot()
+    environment.replace([one.digest, two.digest], base=BASE, record={})
+    expected = debian_engine.base_manifest(BASE).apply(one.manifest).apply(two.manifest)
+    assert environment.observe() == expected
+    assert run(environment, "cat /opt/one /opt/uno")[1] == "2\n1\n"
+
+
+def test_services_run_as_long_as_the_command(environment: SandboxEnvironment) -> None:
+    service = "echo started; echo up > /run/service; exec python3 -m http.server 8000 --bind 127.0.0.1"
+    script = (
+        "until [ -e /run/service ]; do sleep 0.02; done; cat /run/service;"
+        "until python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8000\").status)' 2>/dev/null;"
+        "do sleep 0.05; done"
+    )
+    assert run(environment, script, service=service) == (0, "up\n200\n", "")
+    assert (environment._folder / "services.log").read_text().startswith("started\n")
+    assert run(environment, "cd /proc; echo [0-9]*")[1] == "1 2\n"
+
+
+def started(process: subprocess.Popen[str]) -> None:
+    """Waits for the command to say that it runs."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1], ids=lambda s: s.name)
+def test_signals_reach_the_command(environment: SandboxEnvironment, number: signal.Signals) -> None:
+    script = "import signal, sys\n"
+    script += f"signal.signal({int(number)}, lambda *_: sys.exit(42))\nprint('ready', flush=True)\n"
+    process = start(environment, "python3", "-c", script + "while True: signal.pause()")
+    started(process)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 42
+
+
+def test_a_command_that_does_not_catch_a_signal_ends_by_it(environment: SandboxEnvironment) -> None:
+    process = start(environment, "sh", "-c", "echo ready; sleep 60")
+    started(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def processes_with(mark: str) -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "cmdline").read_bytes():
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_nothing_survives_a_klock_that_is_killed(debian_engine: SandboxEngine, environment: SandboxEnvironment) -> None:
+    mark = f"{os.getpid()}000.5"
+    process = start(environment, "sh", "-c", f"trap '' TERM HUP INT; echo ready; setsid sleep {mark} & sleep {mark}")
+    started(process)
+    assert len(processes_with(mark)) >= 2
+    process.kill()
+    process.wait(timeout=60)
+    deadline = time.monotonic() + 30
+    while processes_with(mark) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes_with(mark) == []
+    assert str(debian_engine._store.root) not in Path("/proc/self/mounts").read_text()
+    assert not environment.is_in_use
+    assert run(environment, "echo fine")[1] == "fine\n"
+
+
+def test_a_second_command_sees_what_the_first_does(environment: SandboxEnvironment) -> None:
+    first = start(environment, "sh", "-c", "echo 1 > /opt/a; echo 1 > /run/a; echo ready; read x; cat /opt/b; ls /proc")
+    started(first)
+    assert environment.is_in_use
+    second = start(environment, "sh", "-c", "cat /opt/a /run/a; echo 2 > /opt/b; echo ready; read x; cat /opt/c")
+    assert second.stdout
+    assert [second.stdout.readline() for _ in range(3)] == ["1\n", "1\n", "ready\n"]
+    out, err = first.communicate("\n", timeout=60)
+    assert (out.splitlines()[0], err) == ("2", "")
+    # The first has ended; its mounts are the second's, and a third one finds them there.
+    assert run(environment, "cat /opt/b; echo 3 > /opt/c")[:2] == (0, "2\n")
+    assert second.communicate("\n", timeout=60) == ("3\n", "")
+    assert not environment.is_in_use
+
+
+def test_a_command_that_runs_keeps_the_environment_it_was_started_in(
+    debian_engine: SandboxEngine, environment: SandboxEnvironment
+) -> None:
+    process = start(environment, "sh", "-c", "echo old > /opt/x; echo ready; read line; cat /opt/x; ls /opt")
+    started(process)
+    environment.replace([], base=BASE, record={"n": 2})
+    assert run(environment, "ls /opt")[1] == ""
+    assert debian_engine.remove_all(keep=[BASE]) >= 0
+    assert process.communicate("\n", timeout=60)[0] == "old\nx\n"
+    assert len(environment._writable_folders()) == 2
+    environment.replace([], base=BASE, record={"n": 3})
+    assert len(environment._writable_folders()) == 1
+
+
+REPLACE = """
+import sys
+from pathlib import Path
+from klock.engines.sandbox import SandboxEngine
+from klock.store import Store
+
+environment = SandboxEngine(Store(Path(sys.argv[1]))).environment(sys.argv[2])
+print("ready", flush=True)
+for number in range(100000):
+    environment.replace([], base=sys.argv[3], record={"n": number})
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.013, 0.031, 0.057, 0.09])
+def test_a_replacement_that_is_killed_leaves_a_whole_environment(
+    environment: SandboxEnvironment, seconds: float
+) -> None:
+    run(environment, "echo x > /opt/changed")
+    argv = [sys.executable, "-c", REPLACE, str(environment._store.root), environment._name, BASE]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(klock.__file__).parents[1])}
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env, cwd="/")
+    started(process)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    record = environment.record
+    assert record is not None
+    changed = run(environment, "ls /opt")[1]
+    assert changed == ("changed\n" if record == {"made": "for a test"} else "")
+    environment.replace([], base=BASE, record={"after": "all"})
+    assert run(environment, "ls /opt") == (0, "", "")
+    assert len(environment._writable_folders()) == 1
+
+
+# -- a terminal
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            os.environ["PYTHONPATH"] = str(Path(klock.__file__).parents[1])
+            os.execv(argv[0], argv)
+        self._seen = b""
+
+    def expect(self, text: str) -> str:
+        """Everything up to and with `text`, which must come."""
+        deadline = time.monotonic() + 60
+        while text.encode() not in self._seen:
+            ready, _, _ = select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{text!r} did not come: {self._seen!r}"
+            self._seen += os.read(self._terminal, 4096)
+        before, _, self._seen = self._seen.partition(text.encode())
+        return before.decode() + text
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def close(self) -> int:
+        _, status = os.waitpid(self._pid, 0)
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_ctrl_c_on_a_terminal_reaches_the_command_once_and_nothing_else(environment: SandboxEnvironment) -> None:
+    terminal = Terminal(klock_run(environment, "python3", "-q"))
+    terminal.expect(">>> ")
+    terminal.type("import time; print('sle' + 'eps'); time.sleep(60)\n")
+    terminal.expect("sleeps")
+    terminal.type("\x03")
+    terminal.expect("KeyboardInterrupt")
+    terminal.expect(">>> ")
+    terminal.type("import os; print('tty', os.isatty(0), os.isatty(1)); exit(4)\n")
+    terminal.expect("tty True True")
+    assert terminal.close() == 4
+
+
+def test_a_shell_with_job_control_gives_the_terminal_back(environment: SandboxEnvironment) -> None:
+    inside = " ".join(f"'{argument}'" for argument in klock_run(environment, "bash", "--norc") if argument != EXECUTE)
+    script = environment._folder / "execute.py"
+    script.write_text(EXECUTE)
+    inside = inside.replace("'-c'", f"'{script}'")
+    terminal = Terminal(["/bin/bash", "--norc", "--noprofile", "-i"])
+    terminal.type(f"PS1='outer> '; {inside}\n")
+    terminal.expect("bash-5")
+    terminal.type("sh -c 'echo run''ning; sleep 60'\n")
+    terminal.expect("running")
+    terminal.type("\x1a")
+    terminal.expect("Stopped")
+    terminal.type("kill %1; exit 3\n")
+    terminal.expect("outer> ")
+    terminal.type("echo status $?; exit 5\n")
+    terminal.expect("status 3")
+    assert terminal.close() == 5
+
+
+def test_observing_hashes_content_and_not_only_what_a_file_looks_like(
+    debian_engine: SandboxEngine, environment: SandboxEnvironment
+) -> None:
+    run(
+        environment,
+        "touch -r /etc/issue /tmp/t; tr e 3 < /etc/issue > /tmp/i; cat /tmp/i > /etc/issue; touch -r /tmp/t /etc/issue",
+    )
+    assert changes(debian_engine, environment) == ["etc/issue"]
+
+
+def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxEngine) -> None:
+    with debian_engine.open(BASE, []) as workspace:
+        shell(workspace, "echo kept > /opt/x")
+        kept = workspace.snapshot()
+        shell(workspace, "echo other > /opt/x")
+        other = workspace.snapshot()
+    environment = debian_engine.environment("kept")
+    environment.replace([kept.digest], base=BASE, record={})
+    debian_engine.environment("other").replace([other.digest], base=BASE, record={})
+    assert debian_engine.remove_all(keep=["kept"]) > 0
+    assert debian_engine.has_base(BASE)
+    assert debian_engine.has_layer(kept.digest)
+    assert not debian_engine.has_layer(other.digest)
+    assert debian_engine.environment("other").record is None
+    assert isinstance(environment.observe(), Manifest)
+    assert list((debian_engine._store.root / "tmp").iterdir()) == []
