@@ -56,8 +56,8 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         (
             UNSATISFIABLE,
             ResolutionError,
-            "cannot meet kimage.py:7: pip_install: six>=99\nBecause only six<=1.17.0 is available and this-image depends "
-            "on six>=99, we can conclude that your requirements are unsatisfiable.",
+            "cannot meet kimage.py:7: pip_install: six>=99\nBecause only six<=1.17.0 is available and this-image "
+            "depends on six>=99, we can conclude that your requirements are unsatisfiable.",
             "loosen one of the requirements named above; all pip steps of an image are resolved together",
         ),
         (

@@ -43,7 +43,11 @@ def prepare(request: dict[str, Any]) -> str:
                 archive.extractall(build)
         else:
             with tarfile.open(source) as archive:
-                archive.extractall(build)
+                members = archive.getmembers()
+                for member in members:  # else root extracts with the owners of whoever packed it
+                    member.uid = member.gid = 0
+                    member.uname = member.gname = ""
+                archive.extractall(build, members)
         inside = [name for name in os.listdir(build) if os.path.isdir(os.path.join(build, name))]
         if len(inside) != 1:
             raise SystemExit(f"a source distribution has one folder, this one has {len(inside)}")

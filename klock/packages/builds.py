@@ -220,7 +220,9 @@ class build_room:  # noqa: N801  # a context manager, used like a function
         system: BuildSystem,
         isolated: bool = True,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="klock-build-", dir=roomy_folder(store))
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="klock-build-", dir=roomy_folder(store), ignore_cleanup_errors=True
+        )
         work = Path(self._folder.name)
         for name in ("out", "tmp", "home"):
             (work / name).mkdir()

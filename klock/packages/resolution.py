@@ -25,6 +25,7 @@ from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots, same_repository
 from klock.packages.selection import SelectedFolder
+from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import closure, read_wheel_metadata, required_names, wheel_of
 from klock.progress import Progress
@@ -71,6 +72,7 @@ def resolve(
     Raises RequirementError, ResolutionError, FetchError, HashMismatch, or StepFailed for a build that fails; no message
     has credentials in it.
     """
+    check_uv_runs(python.interpreter)
     known = credentials or collect_credentials(requests, netrc=netrc)
     renewed = {canonicalize_name(name) for name in upgrade_packages}
     kept = [] if upgrade else [p for p in previous if not p.build_only and p.name not in renewed]

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.engines.protocol import Command, Completed, Mount, Network, Workspace
+from klock.engines.protocol import Command, Mount, Network, Workspace
 from klock.errors import EngineError
+from klock.lockfile.model import Interpreter
 from klock.packages.interpreter import python_environment
 
-__all__ = ["CANNOT_RUN_HINT", "WORK", "UvRun", "run_uv"]
+__all__ = ["SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv"]
 
 WORK: Final = "/run/klock/work"
 """Where the call's work folder is seen inside the environment."""
 
-CANNOT_RUN_HINT: Final = (
-    "klock brings the uv program of its own installation, which needs glibc 2.17 or newer (or musl's \
-uv on musl): use a base with glibc, such as a -slim image instead of -alpine"
-)
+SOURCE_DATE_EPOCH: Final = "1577836800"
+"""2020-01-01T00:00:00Z: what builds take for the present. Late enough for the ZIP format, which begins in 1980."""
+
 _UV: Final = "/run/klock/bin/uv"
 _NETRC: Final = "/run/klock/netrc"
 _FROM_HOST: Final = re.compile(r"(https?|all|no)_proxy", re.IGNORECASE)
@@ -52,8 +52,6 @@ def run_uv(
 ) -> UvRun:
     """Runs `uv ARGUMENTS`. `work` (a host folder) is mounted writable at WORK and holds uv's cache; `variables` are
     the container's, `more` are for uv.
-
-    Raises EngineError when uv cannot run in this environment at all.
     """
     for name in ("cache", "home", "tmp"):
         (work / name).mkdir(exist_ok=True)
@@ -90,14 +88,19 @@ def run_uv(
         ),
         on_output=lines.append,
     )
-    output = (b"".join(lines) or ended.output).decode("utf-8", "replace")
-    if ended.status in (126, 127) and not _runs(workspace, variables):
-        raise EngineError(f"uv cannot run in this environment: {output.strip()[-200:]}", hint=CANNOT_RUN_HINT)
-    return UvRun(status=ended.status, output=output)
+    return UvRun(status=ended.status, output=b"".join(lines).decode("utf-8", "replace"))
 
 
-SOURCE_DATE_EPOCH: Final = "1577836800"
-"""2020-01-01T00:00:00Z: what builds take for the present. Late enough for the ZIP format, which begins in 1980."""
+def check_uv_runs(interpreter: Interpreter) -> None:
+    """Raises EngineError when the environment's C library is not the one that klock's uv program needs."""
+    if interpreter.libc.startswith("musl"):
+        with open(uv_program(), "rb") as file:
+            if b"/ld-linux" in file.read(4096):  # the ELF interpreter; uv's builds for musl are static and have none
+                raise EngineError(
+                    f"klock's uv program needs glibc, but the environment's Python at {interpreter.path} uses "
+                    f"{interpreter.libc}",
+                    hint="use a base with glibc, such as a -slim image instead of -alpine; or install klock with musl",
+                )
 
 
 def uv_program() -> Path:
@@ -110,14 +113,3 @@ def uv_program() -> Path:
         raise EngineError(
             "klock's installation has no uv program", hint="install klock again: pip install klock"
         ) from error
-
-
-def _runs(workspace: Workspace, variables: Mapping[str, str]) -> bool:
-    ended: Completed = workspace.run(
-        Command(
-            argv=(_UV, "--version"),
-            environment=python_environment(variables),
-            mounts=(Mount(source=uv_program(), target=_UV),),
-        )
-    )
-    return ended.status == 0

@@ -6,6 +6,8 @@
         index.url_for("user", "pass")   # the same with credentials in it
         index.requests                  # every path that was asked for, in order
 
+`tls` and `address` make it an https server of that address, for a name in /etc/hosts. `upstream` is another index, to
+which it redirects for projects it does not have, as company indexes do.
 `username` and `password` make it ask for HTTP Basic authentication (RFC 7617). `yanked` maps file names to the reason,
 `without_hashes` leaves the hashes out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658 metadata is
 served for wheels unless `without_metadata`.
@@ -19,6 +21,7 @@ import hashlib
 import html
 import io
 import json
+import ssl
 import tarfile
 import threading
 import zipfile
@@ -48,16 +51,23 @@ class IndexServer:
         without_hashes: bool = False,
         without_sizes: bool = False,
         without_metadata: bool = False,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        tls: ssl.SSLContext | None = None,
+        upstream: str | None = None,
     ) -> None:
         self.folder = folder
+        self.upstream = upstream
         self.yanked = dict(yanked or {})
         self.without_hashes = without_hashes
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
         self.requests: list[str] = []
         self.credentials = f"{username}:{password}" if username is not None else None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._server = ThreadingHTTPServer(address, _handler_for(self))
         self._server.daemon_threads = True
+        if tls is not None:
+            # Each connection's own thread shakes hands: one that never does must not stop the server.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     @property
@@ -220,6 +230,9 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
             if project is None:
                 links = "".join(f'<a href="{name}/">{name}</a>\n' for name in projects)
                 return self._send(200, f"<!DOCTYPE html>\n{links}".encode(), "text/html", {}, with_body=with_body)
+            if project not in projects and index.upstream is not None:
+                headers = {"Location": f"{index.upstream.rstrip('/')}/{project}/"}
+                return self._send(302, b"ask there", "text/plain", headers, with_body=with_body)
             if project not in projects:
                 return self._send(404, b"no such project", "text/plain", {}, with_body=with_body)
             files = [self._describe(path) for path in projects[project]]

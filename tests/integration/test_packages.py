@@ -13,7 +13,15 @@ import pytest
 from klock.digests import digest_of_bytes
 from klock.engines.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
 from klock.engines.sandbox import SandboxEngine
-from klock.errors import FetchError, HashMismatch, ImageError, KlockError, RequirementError, ResolutionError
+from klock.errors import (
+    EngineError,
+    FetchError,
+    HashMismatch,
+    ImageError,
+    KlockError,
+    RequirementError,
+    ResolutionError,
+)
 from klock.lockfile.model import LayerLock, LockedPackage, PipLock, SdistArtifact, WheelArtifact
 from klock.packages import (
     LocalProjectSource,
@@ -203,6 +211,15 @@ def test_kt_python_path_names_a_virtual_environment(lab: Lab) -> None:
         )
         found = installed_distributions(workspace, python="/v/bin/python", variables=variables)
     assert [(d.name, d.version) for d in found] == [("lib", "1.0")]
+
+
+def test_an_environment_whose_c_library_uv_cannot_use(lab: Lab) -> None:
+    musl = dataclasses.replace(lab.python.interpreter, libc="musl 1.2")
+    with pytest.raises(EngineError) as caught:
+        lab.resolve(step("lib"), python=dataclasses.replace(lab.python, interpreter=musl))
+    assert caught.value.message == (
+        "klock's uv program needs glibc, but the environment's Python at /usr/bin/python3 uses musl 1.2"
+    )
 
 
 # -- resolving
