@@ -205,7 +205,7 @@ def test_without_subordinate_ids(somebody: Account, locked: Path, klock_source: 
         refused(account.klock("sync", cwd=locked), "subuid|subordinate")
 
 
-def test_without_user_namespaces(somebody: Account, locked: Path) -> None:
+def test_without_user_namespaces(somebody: Account, locked: Path, tmp_path: Path) -> None:
     """Inside a namespace whose own limit of further ones is 0."""
     locked.parent.chmod(0o755)
     locked.chmod(0o777)
@@ -213,7 +213,7 @@ def test_without_user_namespaces(somebody: Account, locked: Path) -> None:
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "sh", "-c", command],
         cwd=locked,
-        env=somebody.environment,
+        env=somebody.environment | {"KLOCK_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
