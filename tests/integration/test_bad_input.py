@@ -218,7 +218,7 @@ def test_without_user_namespaces(somebody: Account, locked: Path, tmp_path: Path
         text=True,
         check=False,
     )
-    refused(done, "user namespaces")
+    refused(done, "does not let klock make a user namespace")
 
 
 def test_a_full_disk(klock_source: Path, debian_registry: Registry) -> None:

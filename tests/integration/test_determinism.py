@@ -1,0 +1,117 @@
+"""Two locks of one input are equal byte for byte, and two syncs make the same layers, whatever is around them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import readable_folder
+from tests.integration.index_server import IndexServer, make_wheel
+from tests.integration.registry_server import Registry
+from tests.integration.unprivileged import Account, root_account, unprivileged_account
+
+pytestmark = pytest.mark.integration
+
+IMAGE = """\
+import klock as kt
+
+image = (
+    kt.Image()
+    .from_docker("debian:bookworm")
+    .set_env_vars({{"B": "2", "A": "$B:$HOME"}})
+    .rsync("./src", "/app")
+    .pip_install(["--index-url {index} greeting", "--index-url {index} parting>=1"])
+    .sync_package("./lib")
+    .run_bash("umask; useradd joe; mkdir -m 700 /private; cp -r /app /copy; python3 -m compileall -q /copy/src")
+    .run_bash("python3 -c 'import os; print(sorted({{1, 2, 3}}), os.environ[\\"A\\"])' > /out; ln /out /out2")
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexServer]:
+    folder = tmp_path_factory.mktemp("index")
+    for name in ("greeting", "parting"):
+        make_wheel(folder, name, "1.0")
+    with IndexServer(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def accounts(klock_source: Path) -> Iterator[dict[str, Account]]:
+    with readable_folder("klock-one") as one, readable_folder("klock-two") as two:
+        accounts = {"root": root_account(klock_source, one), "other": unprivileged_account(klock_source, two)}
+        yield accounts
+        for account in accounts.values():
+            account.remove_folder()
+
+
+def make_project(account: Account, name: str, registry: Registry, index: IndexServer, *, umask: str) -> Path:
+    project = account.make_folder(name)
+    for file, text in {
+        "src/main.py": "print('hello')\n",
+        "src/ä b.txt": "x",
+        "lib/lib/__init__.py": "",
+        "lib/pyproject.toml": "[project]\nname = 'lib'\n",
+    }.items():
+        path = project / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o666 & ~int(umask, 8))
+        path.parent.chmod(0o777 & ~int(umask, 8))
+    (project / "kimage.py").write_text(IMAGE.format(index=index.url))
+    (project / "pyproject.toml").write_text(f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n')
+    account.give(project)
+    return project
+
+
+SURROUNDINGS: dict[str, tuple[str, Mapping[str, str], str]] = {
+    "as root, in another folder": ("root", {}, "022"),
+    "with another hash seed and time zone": ("root", {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo"}, "022"),
+    "with another locale": ("root", {"LANG": "C", "LC_ALL": "C"}, "022"),
+    "as another user, with another umask": ("other", {"PYTHONHASHSEED": "1"}, "077"),
+}
+
+
+def test_every_surrounding_gives_the_same_bytes(
+    accounts: dict[str, Account], debian_registry: Registry, index: IndexServer
+) -> None:
+    locks: dict[str, bytes] = {}
+    projects: dict[str, tuple[Account, Path, dict[str, str]]] = {}
+    for case, (who, variables, umask) in SURROUNDINGS.items():
+        account = accounts[who]
+        project = make_project(account, f"p{len(locks)}", debian_registry, index, umask=umask)
+        # Everybody starts with an empty store, but the second shares the first's: a full one must change nothing.
+        cache = account.make_folder("cache") if len(locks) != 1 else Path(projects[next(iter(projects))][2]["K"])
+        env = {**variables, "KLOCK_CACHE_DIR": str(cache)}
+        done = account.run(
+            ["sh", "-c", f'umask {umask}; exec "$0" -m klock lock', account.python], cwd=project, env=env
+        )
+        assert done.returncode == 0, f"{case}: {done.stderr}"
+        locks[case] = (project / "kimage.lock").read_bytes()
+        projects[case] = (account, project, {"K": str(cache), **env})
+    assert len(set(locks.values())) == 1, {case: lock.decode() for case, lock in locks.items()}
+
+    # What root locked, the other user replays from nothing, and the environment is clean.
+    account = accounts["other"]
+    _, project, _ = projects["as another user, with another umask"]
+    shutil.copy(projects["as root, in another folder"][1] / "kimage.lock", project / "kimage.lock")
+    env = {"KLOCK_CACHE_DIR": str(account.make_folder("fresh")), "PYTHONHASHSEED": "99"}
+    done = account.klock("sync", cwd=project, env=env)
+    assert done.returncode == 0, done.stderr
+    done = account.klock("check", "--env", cwd=project, env=env)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+def test_the_lock_names_no_host_path_user_or_time(
+    accounts: dict[str, Account], debian_registry: Registry, index: IndexServer
+) -> None:
+    account = accounts["root"]
+    project = make_project(account, "plain", debian_registry, index, umask="022")
+    assert account.klock("lock", cwd=project).returncode == 0
+    text = (project / "kimage.lock").read_text()
+    for word in (str(project), str(account.folder), "klocktest", "202"):
+        assert word not in text.replace(index.url, ""), word
