@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
@@ -314,7 +315,7 @@ def test_a_shell_with_job_control_gives_the_terminal_back(environment: SandboxEn
     terminal.expect("running")
     terminal.type("\x1a")
     terminal.expect("Stopped")
-    terminal.type("kill %1; exit 3\n")
+    terminal.type("disown %1; exit 3\n")
     terminal.expect("outer> ")
     terminal.type("echo status $?; exit 5\n")
     terminal.expect("status 3")
@@ -329,6 +330,23 @@ def test_observing_hashes_content_and_not_only_what_a_file_looks_like(
         "touch -r /etc/issue /tmp/t; tr e 3 < /etc/issue > /tmp/i; cat /tmp/i > /etc/issue; touch -r /tmp/t /etc/issue",
     )
     assert changes(debian_engine, environment) == ["etc/issue"]
+
+
+def test_pruning_removes_what_killed_processes_left(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+    temporary = debian_engine._store.temporary_path().parent
+    held, abandoned, fresh, old = (temporary / name for name in ("scratch-1", "scratch-2", "fresh", "old"))
+    for folder in (held, abandoned, old):
+        folder.mkdir()
+        (folder / "in-use").touch()
+    fresh.touch()
+    os.utime(old, (0, 0))
+    with open(held / "in-use") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        debian_engine.remove_all(keep=[BASE])
+        assert [path.exists() for path in (held, abandoned, fresh, old)] == [True, False, True, False]
+    debian_engine.remove_all(keep=[BASE])
+    assert not held.exists()
+    fresh.unlink()
 
 
 def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxEngine) -> None:
@@ -346,4 +364,4 @@ def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxE
     assert not debian_engine.has_layer(other.digest)
     assert debian_engine.environment("other").record is None
     assert isinstance(environment.observe(), Manifest)
-    assert list((debian_engine._store.root / "tmp").iterdir()) == []
+    assert list((debian_engine._store.root / "tmp").glob("scratch-*")) == []

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from klock.digests import Digest, hex_of
+from klock.digests import Digest, hex_of, is_digest
 from klock.engines.protocol import BaseLayer, Workspace
 from klock.engines.sandbox.commands import find_bubblewrap
 from klock.engines.sandbox.environment import SandboxEnvironment
 from klock.engines.sandbox.namespace import in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
-from klock.engines.sandbox.scratch import bytes_of, remove_abandoned, remove_trees, scratch_folder
+from klock.engines.sandbox.scratch import bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.engines.sandbox.trees import Trees
 from klock.engines.sandbox.workspace import SandboxWorkspace
 from klock.errors import EngineError
@@ -148,22 +148,17 @@ class SandboxEngine:
             else:
                 removed.append(folder)
         trees = _folders(self._store.root / "trees")
-        names = {
-            digest: f"{kind}-{hex_of(digest)}"
-            for digest in wanted
-            if digest.startswith("sha256:")
-            for kind in ("base",)
-        }
-        bases = [digest for digest, name in names.items() if any(tree.name == name for tree in trees)]
-        kept = {self._trees.base(base).name for base in bases}
-        kept |= {self._trees.diff(diff_id).name for diff_id in self._trees.diffs_of_bases(bases)}
-        kept |= {self._trees.layer(digest).name for digest in wanted if digest.startswith("sha256:")}
-        removed += [tree for tree in trees if tree.name not in kept]
+        digests = {digest for digest in wanted if is_digest(digest)}
+        bases = [digest for digest in digests if self._trees.base(digest) in trees]
+        kept = {self._trees.base(base) for base in bases}
+        kept |= {self._trees.diff(diff_id) for diff_id in self._trees.diffs_of_bases(bases)}
+        kept |= {self._trees.layer(digest) for digest in digests}
+        removed += [tree for tree in trees if tree not in kept]
+        remove_stale(self._store)
         if not removed:
             return 0
         freed = in_namespace(lambda: sum(bytes_of(folder) for folder in removed))
         remove_trees(removed)
-        remove_abandoned(self._store)
         return freed
 
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,12 +26,14 @@ __all__ = [
     "holding_mounts",
     "is_held",
     "remove_abandoned",
+    "remove_stale",
     "remove_trees",
     "scratch_folder",
 ]
 
 _PREFIX: Final = "scratch-"
 _HOLD: Final = "in-use"
+_DAY: Final = 86400
 _HOLDER: Final = "mounted-by-"
 
 
@@ -100,6 +103,14 @@ def remove_abandoned(store: Store) -> None:
     remove_trees([folder for folder in found if not is_held(folder)])
 
 
+def remove_stale(store: Store) -> None:
+    """Removes everything half made whose maker is surely gone: what nobody holds, and what nobody touched for a day."""
+    remove_abandoned(store)
+    found = [path for path in (store.root / "tmp").glob("*") if not path.name.startswith(_PREFIX)]
+    yesterday = time.time() - _DAY
+    remove_trees([path for path in found if path.lstat().st_mtime < yesterday])
+
+
 def remove_trees(folders: Sequence[Path]) -> None:
     """Removes folders whoever their files belong to. One that is gone already is no error."""
     present = [folder for folder in folders if os.path.lexists(folder)]
@@ -109,10 +120,11 @@ def remove_trees(folders: Sequence[Path]) -> None:
 
 def _remove(folders: Sequence[Path]) -> None:
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-        if os.path.lexists(folder):
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(folder):
                 shutil.rmtree(folder)
+            else:
+                os.unlink(folder)
 
 
 def bytes_of(folder: Path) -> int:
