@@ -12,7 +12,6 @@ test:
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile -rs $(TESTS)
-	@if [ -e kimage.lock ]; then .venv/bin/klock check; fi
 
 demo:
 	@.ci/prepare demo
