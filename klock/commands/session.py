@@ -80,6 +80,11 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
     loaded = load_image(image)
     settings = load_settings(loaded.root)
     store = Store()
+    if settings.ca_bundle is not None:
+        from klock.certificates import joined_bundle
+
+        # Whatever opens a connection reads this variable: OpenSSL here, and uv, pip, apt and curl in the sandbox.
+        os.environ["SSL_CERT_FILE"] = str(joined_bundle(settings.ca_bundle, store))
     base = loaded.image.base
     context = Context(
         root=loaded.root,
@@ -88,7 +93,7 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
         ),
         index_url=settings.index_url,
         store=store,
-        engine=SandboxEngine(store, ca_bundle=settings.ca_bundle),
+        engine=SandboxEngine(store),
         progress=progress or Quiet(),
         environ=dict(os.environ),
         offline=offline,
