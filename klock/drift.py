@@ -9,6 +9,7 @@ from typing import Final
 
 from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
+from klock.plan import counted
 
 __all__ = ["compare_files", "compare_variables", "distributions_in"]
 
@@ -75,7 +76,7 @@ def _inside(path: str, entry: Entry, manifest: Manifest) -> str:
     if entry.kind is not Kind.FOLDER:
         return ""
     count = sum(1 for other in manifest if other.startswith(path + "/"))
-    return f", with the {count} entries in it" if count else ""
+    return f", with the {counted(count, 'entry')} in it" if count else ""
 
 
 def _differences(locked: Entry, found: Entry) -> Iterator[str]:

@@ -34,6 +34,7 @@ __all__ = [
     "ReuseLayer",
     "RunStep",
     "StartService",
+    "counted",
     "describe",
     "make_plan",
 ]
@@ -172,6 +173,12 @@ def describe(step: StepLock) -> str:
         case ShellLock() | ServiceLock():
             first, _, more = step.command.strip().partition("\n")
             return "run_bash " + (first[:57] + "..." if len(first) > 60 or more else first)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 entry`, `2 entries`, `1 step`, `0 steps`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[list[Entry], list[Entry], list[tuple[Code, str]]]] = {
     "a whole folder is new: one finding": (
         [],
         [FOLDER, file_entry("d/x")],
-        [(Code.EXTRA, "/d is not in the lockfile, with the 1 entries in it")],
+        [(Code.EXTRA, "/d is not in the lockfile, with the 1 entry in it")],
     ),
     "a distribution has another version": (
         distribution("Num_Py", "1.0"),

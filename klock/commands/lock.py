@@ -36,6 +36,7 @@ def lock(
 
     from klock import lockfile
     from klock.lock import Upgrade, lock_image
+    from klock.plan import counted
 
     session = open_session(image, offline=offline, progress=progress)
     previous = lockfile.read(session.lockfile)
@@ -57,7 +58,7 @@ def lock(
         return 0
     changed = lockfile.write(locked, session.lockfile)
     for target in locked.targets:
-        layers = f"{len(target.layers)} layers, {len(target.packages)} packages"
+        layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
         state = "written" if changed else "unchanged"
         click.echo(f"{session.lockfile.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
     return 0

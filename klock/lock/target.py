@@ -32,7 +32,7 @@ from klock.lockfile.model import (
     TargetLock,
 )
 from klock.packages.interpreter import TargetPython, probe_interpreter
-from klock.plan import describe
+from klock.plan import counted, describe
 from klock.replay import make_layers
 from klock.replay.context import Context
 from klock.replay.perform import netrc_of, perform, revealed_variables, try_service
@@ -92,7 +92,7 @@ class TargetLocker:
             layer = reusable.get(key)
             if layer is None:
                 layer = self._run(completed, key)
-                result = f"{layer.files} entries"
+                result = counted(layer.files, "entry")
             else:
                 result = "kept"
             self.steps.append(replace(completed, layer=layer))
@@ -129,8 +129,7 @@ class TargetLocker:
         previous = self.previous.base if self.previous else None
         if previous is not None and not upgrade and base_agrees(self.image.base, previous):
             return previous
-        self.context.progress.begin("base")
-        base = resolve_base(
+        return resolve_base(
             self.image.base,
             target=self.target,
             root=self.context.root,
@@ -140,8 +139,6 @@ class TargetLocker:
             offline=self.context.offline,
             progress=self.context.progress,
         )
-        self.context.progress.done(base.id)
-        return base
 
     # -- what the previous lockfile already has
 

@@ -7,7 +7,7 @@ from klock.drift import compare_files
 from klock.engines.protocol import Environment, Layer
 from klock.errors import StepFailed
 from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
-from klock.plan import AddBase, Plan, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe
+from klock.plan import AddBase, Plan, ReplaceEnvironment, ReuseLayer, RunStep, StartService, counted, describe
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
 
@@ -23,7 +23,7 @@ def carry_out(plan: Plan, lock: TargetLock, *, environment: Environment, lock_di
             case RunStep():
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
                 layer = run_step(lock, action.position, context)
-                context.progress.done(f"{len(layer.manifest)} entries, as locked")
+                context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
             case StartService():
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
                 with context.engine.open(lock.base.id, lock.layers) as workspace:
