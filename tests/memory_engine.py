@@ -118,6 +118,10 @@ class MemoryWorkspace:
     def read(self, path: str) -> bytes | None:
         return None
 
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        known = {digest_of_bytes(value) for value in values}
+        return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
+
     def snapshot(self) -> Layer:
         manifest = Manifest(self.entries.values())
         self.engine.layers[manifest.digest] = manifest

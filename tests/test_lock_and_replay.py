@@ -194,6 +194,14 @@ def test_the_output_of_a_failing_step_is_shown_without_secrets(here: Machine) ->
     assert "***" in caught.value.message
 
 
+def test_a_step_that_writes_a_credential_into_a_file_is_refused_case_64(here: Machine) -> None:
+    here.environ["MY_TOKEN"] = "s3cr3t-value"
+    image = base(here.root).set_env_vars({"MY_TOKEN": "s3cr3t-value"}).run_bash("write /leak s3cr3t-value")
+    with pytest.raises(StepFailed, match=r"step 2 \(.*\) wrote a credential into /leak"):
+        here.lock(image)
+    assert here.engine.layers == {}
+
+
 def test_a_service_that_dies_at_once_fails_case_38(here: Machine) -> None:
     with pytest.raises(StepFailed, match=r"the service ended with status 127 within 0.5 s"):
         here.lock(base(here.root).run_bash("nonexistent &"))

@@ -65,6 +65,8 @@ def run(
 
             sync_environment(session, lock, locked)
     values = revealed_variables(locked, len(locked.steps), session.context.environ)
+    # Else every import of a module without a .pyc would be drift.
+    values.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     if (term := session.context.environ.get("TERM")) is not None:
         values.setdefault("TERM", term)
     services = [

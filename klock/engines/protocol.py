@@ -114,6 +114,9 @@ class Workspace(Protocol):
     def read(self, path: str) -> bytes | None:
         """The bytes of a file at an absolute path, following the environment's symlinks; None when there is none."""
 
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""
+
     def snapshot(self) -> Layer:
         """Puts what changed since the workspace was opened into canonical form and keeps it in the store."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+from urllib.parse import quote
 
 from klock.engines.protocol import Network, PlacedFile, Workspace
 from klock.errors import HashMismatch, LockfileError, StepFailed
@@ -21,6 +23,8 @@ from klock.lockfile.model import (
 from klock.plan import describe
 from klock.replay.context import Context
 from klock.replay.shell import service_command, shell_command
+
+_SHORTEST_SECRET: Final = 6
 
 __all__ = ["netrc_of", "perform", "revealed_variables", "try_service"]
 
@@ -51,6 +55,21 @@ def perform(lock: TargetLock, position: int, workspace: Workspace, context: Cont
             _run_shell(lock, step, position, workspace, context)
         case EnvLock() | ServiceLock():
             raise TypeError(f"{type(step).__name__} makes no layer")
+    _refuse_leaks(lock, position, workspace, context)
+
+
+def _refuse_leaks(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
+    """Raises StepFailed when the step wrote a credential into a file: layers are kept, and may be shared."""
+    values = [value for name in lock.secrets if len(value := context.environ.get(name, "")) >= _SHORTEST_SECRET]
+    forms = [form.encode() for value in values for form in dict.fromkeys((value, quote(value, safe="")))]
+    paths = workspace.find(forms) if forms else []
+    if paths:
+        shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+        raise StepFailed(
+            f"step {position + 1}{context.where(position)} wrote a credential into {shown}: "
+            f"{describe(lock.steps[position])}",
+            hint="remove the file in the same step, or keep the credential out of it",
+        )
 
 
 def _run_shell(lock: TargetLock, step: ShellLock, position: int, workspace: Workspace, context: Context) -> None:

@@ -83,7 +83,9 @@ class SandboxEnvironment:
             remove_trees(old)
 
     def is_clean(self) -> bool:
-        """Whether the writable layer holds nothing but what is never locked. True when there is no environment."""
+        """Whether the writable layer holds nothing but what is never locked. True when there is no environment.
+
+        An empty folder counts: it may be new, or another one's mode changed."""
         state = self._state()
         if state is None:
             return True
@@ -93,11 +95,13 @@ class SandboxEnvironment:
 
         def task() -> bool:
             top = os.fspath(upper)
-            return not any(
-                not is_left_out(os.path.relpath(os.path.join(folder, name), top))
-                for folder, _, names in os.walk(top)
-                for name in names
-            )
+            for folder, folders, names in os.walk(top):
+                ends = [os.path.join(folder, name) for name in names]
+                if not folders and not names and folder != top:
+                    ends.append(folder)
+                if not all(is_left_out(os.path.relpath(end, top)) for end in ends):
+                    return False
+            return True
 
         return in_namespace(task)
 

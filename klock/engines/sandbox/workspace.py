@@ -6,6 +6,7 @@ Only folders on disk outlive a call. Every call enters a namespace of its own an
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -77,6 +78,16 @@ class SandboxWorkspace:
 
         return in_namespace(task)
 
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        """The absolute paths of files written so far that hold one of `values`; of links, those that lead to one."""
+        upper = os.fspath(self._writable.upper)
+
+        def task() -> list[str]:
+            paths = (os.path.join(folder, name) for folder, _, names in os.walk(upper) for name in names)
+            return sorted(path.removeprefix(upper) for path in paths if _holds(path, values))
+
+        return in_namespace(task)
+
     def snapshot(self) -> Layer:
         """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
         made = self._writable.folder / "layer"
@@ -135,6 +146,16 @@ class SandboxWorkspace:
                 return process.result(), kept
         finally:
             os.close(output)
+
+
+def _holds(path: str, values: Sequence[bytes]) -> bool:
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        return any(value in os.fsencode(os.readlink(path)) for value in values)
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(value) >= 0 for value in values)
 
 
 def _read_to_end(descriptor: int, on_output: Callable[[bytes], None] | None) -> bytes:
