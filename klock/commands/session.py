@@ -80,16 +80,18 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
     loaded = load_image(image)
     settings = load_settings(loaded.root)
     store = Store()
-    if settings.ca_bundle is not None:
+    ca_bundle = settings.ca_bundle
+    if ca_bundle is not None:
         from klock.certificates import joined_bundle
 
+        ca_bundle = joined_bundle(ca_bundle, store)
         # Whatever opens a connection reads this variable: OpenSSL here, and uv, pip, apt and curl in the sandbox.
-        os.environ["SSL_CERT_FILE"] = str(joined_bundle(settings.ca_bundle, store))
+        os.environ["SSL_CERT_FILE"] = str(ca_bundle)
     base = loaded.image.base
     context = Context(
         root=loaded.root,
         mirrors=Mirrors.from_settings(
-            registries=settings.registry_mirrors, debian=settings.debian_mirror, ca_bundle=settings.ca_bundle
+            registries=settings.registry_mirrors, debian=settings.debian_mirror, ca_bundle=ca_bundle
         ),
         index_url=settings.index_url,
         store=store,
