@@ -126,9 +126,10 @@ def progress_options(command: F) -> F:
 
     @functools.wraps(command)
     def with_progress(*args: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
-        from klock.commands.terminal import progress_for
+        from klock.commands.terminal import progress_on_stderr
 
-        return command(*args, progress=progress_for(quiet=quiet, verbose=verbose), **options)
+        with progress_on_stderr(quiet=quiet, verbose=verbose) as progress:
+            return command(*args, progress=progress, **options)
 
     decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print.")(with_progress)
     return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)  # type: ignore[return-value]

@@ -1,9 +1,14 @@
-"""Draws progress on stderr: a live line on a terminal, plain lines in a file or a log."""
+"""Draws progress on stderr: a live line on a terminal, plain lines in a file or a log.
+
+Tasks nest: what is fetched for a step is a task within the step's.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from klock.progress import Progress
@@ -12,28 +17,39 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["progress_for"]
+__all__ = ["progress_on_stderr"]
 
 
-def progress_for(*, quiet: bool, verbose: bool) -> Progress:
-    """What suits stderr and the user's wish. `verbose` shows what steps print, as they print it."""
+@contextlib.contextmanager
+def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
+    """What suits stderr and the user's wish. `verbose` shows what steps print, as they print it.
+
+    However the block ends, the terminal is left as it was.
+    """
     if quiet:
         from klock.progress import Quiet
 
-        return Quiet()
-    if sys.stderr.isatty() and not verbose:
-        return _Live()
-    return _Lines(verbose=verbose)
+        yield Quiet()
+    elif sys.stderr.isatty() and not verbose:
+        live = _Live()
+        try:
+            yield live
+        finally:
+            live.stop()
+    else:
+        yield _Lines(verbose=verbose)
 
 
 class _Lines:
-    """One line when a task starts and one when it ends."""
+    """One line when a task starts and one when it ends, indented by how deep it is."""
 
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
+        self._depth = 0
 
     def begin(self, task: str, *, total: int | None = None) -> None:
         self._say(task)
+        self._depth += 1
 
     def advance(self, amount: int) -> None: ...
 
@@ -43,66 +59,83 @@ class _Lines:
             sys.stderr.flush()
 
     def done(self, result: str) -> None:
-        self._say(f"  {result}")
+        self._say(result)
+        self._depth = max(0, self._depth - 1)
 
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write("  " * self._depth + text + "\n")
         sys.stderr.flush()
 
 
 class _Live:
-    """The present task as a line that is drawn again, with a bar where the bytes are known; finished tasks stay above.
+    """The innermost task as a line that is drawn again, with a bar where the bytes are known; what is done stays above.
 
     Drawn from the calls alone, without rich's refresh thread: the engine forks, and a fork must find one thread.
     """
 
     def __init__(self) -> None:
+        self._tasks: list[tuple[str, int | None]] = []
         self._bars: Bars | None = None
-        self._task: TaskID | None = None
-        self._text = ""
+        self._shown: TaskID | None = None
         self._drawn = 0.0
 
     def begin(self, task: str, *, total: int | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
-        self._stop()
-        self._text = task
-        columns: list[object] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
-        if total:
-            columns += [BarColumn(), DownloadColumn()]
-        self._bars = Bars(
-            *columns,  # type: ignore[arg-type]
-            TimeElapsedColumn(),
-            console=Console(stderr=True, highlight=False),
-            auto_refresh=False,
-            transient=True,
-        )
-        self._bars.start()
-        self._task = self._bars.add_task(task, total=total)
-        self._bars.refresh()
+        self._tasks.append((task, total))
+        self._show()
 
     def advance(self, amount: int) -> None:
-        if self._bars is not None and self._task is not None:
-            self._bars.advance(self._task, amount)
+        if self._bars is not None and self._shown is not None:
+            self._bars.advance(self._shown, amount)
             self._draw()
 
     def output(self, text: bytes) -> None:
         self._draw()
 
     def done(self, result: str) -> None:
-        self._stop()
-        sys.stderr.write(f"{self._text}: {result}\n")
-        sys.stderr.flush()
+        self.stop()
+        task, _ = self._tasks.pop() if self._tasks else ("", None)
+        self._say("  " * len(self._tasks) + f"{task}: {result}")
+        self._show()
 
     def warn(self, message: str) -> None:
-        self._stop()
-        sys.stderr.write(f"warning: {message}\n")
-        sys.stderr.flush()
+        self.stop()
+        self._say(f"warning: {message}")
+        self._show()
+
+    def stop(self) -> None:
+        """Takes the line away and gives the cursor back."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _show(self) -> None:
+        self.stop()
+        if not self._tasks:
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            ProgressColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        task, total = self._tasks[-1]
+        columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
+        if total:
+            columns += [BarColumn(), DownloadColumn()]
+        columns.append(TimeElapsedColumn())
+        console = Console(stderr=True, highlight=False)
+        self._bars = Bars(*columns, console=console, auto_refresh=False, transient=True)
+        self._bars.start()
+        self._shown = self._bars.add_task(task, total=total)
+        self._bars.refresh()
 
     def _draw(self) -> None:
         now = time.monotonic()
@@ -110,7 +143,6 @@ class _Live:
             self._drawn = now
             self._bars.refresh()
 
-    def _stop(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+    def _say(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

@@ -1,0 +1,88 @@
+"""What progress looks like: plain lines in a log, a live line on a real terminal that is always given back."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+from klock.commands.terminal import progress_on_stderr
+with progress_on_stderr(quiet={quiet}, verbose={verbose}) as progress:
+    progress.begin("step 1/2 pip_install numpy (kimage.py:4)")
+    progress.begin("fetching 2 files", total=10)
+    progress.advance(4)
+    progress.advance(6)
+    progress.done("all hashes match")
+    progress.output(b"from the step\\n")
+    progress.warn("numpy 2.0 was yanked")
+    progress.done("43 entries")
+    progress.begin("step 2/2 run_bash false (kimage.py:5)")
+    {ending}
+"""
+ROOT = str(Path(__file__).parent.parent)
+PLAIN = """\
+step 1/2 pip_install numpy (kimage.py:4)
+  fetching 2 files
+    all hashes match
+  warning: numpy 2.0 was yanked
+  43 entries
+step 2/2 run_bash false (kimage.py:5)
+"""
+HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
+
+
+def run(*, quiet: bool = False, verbose: bool = False, ending: str = "pass", stderr: int = subprocess.PIPE) -> bytes:
+    script = SCRIPT.format(quiet=quiet, verbose=verbose, ending=ending)
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "100"}
+    done = subprocess.run([sys.executable, "-c", script], stderr=stderr, env=environment, check=False)
+    return done.stderr or b""
+
+
+def on_terminal(ending: str = "pass") -> bytes:
+    """What arrives at a terminal."""
+    mine, its = pty.openpty()
+    try:
+        run(ending=ending, stderr=its)
+    finally:
+        os.close(its)
+    received = b""
+    while True:
+        try:
+            chunk = os.read(mine, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        received += chunk
+    os.close(mine)
+    return received
+
+
+def test_in_a_log_each_task_has_a_line_at_its_start_and_one_at_its_end() -> None:
+    assert run().decode() == PLAIN
+
+
+def test_verbose_shows_what_steps_print() -> None:
+    assert "from the step\n" in run(verbose=True).decode()
+
+
+def test_quiet_prints_nothing() -> None:
+    assert run(quiet=True) == b""
+
+
+def test_on_a_terminal_finished_tasks_stay_with_their_own_result() -> None:
+    received = on_terminal().decode()
+    assert "  fetching 2 files: all hashes match\r\n" in received
+    assert "step 1/2 pip_install numpy (kimage.py:4): 43 entries\r\n" in received
+    assert "warning: numpy 2.0 was yanked\r\n" in received
+    assert "10/10 bytes" in received
+
+
+def test_the_cursor_comes_back_however_it_ends() -> None:
+    for ending in ("pass", "raise KeyboardInterrupt", "raise SystemExit(2)"):
+        received = on_terminal(ending)
+        assert received.count(HIDE) == received.count(SHOW) > 0
+        assert received.rfind(SHOW) > received.rfind(HIDE)
