@@ -153,6 +153,19 @@ def test_layers_over_layers_show_what_their_manifests_say(debian_engine: Sandbox
     ]
 
 
+def test_steps_that_make_one_layer(debian_engine: SandboxEngine) -> None:
+    """Among them those that change nothing: overlayfs itself takes no folder twice."""
+    scripts = ["true", "echo 1 > /opt/x", "rm /opt/x; true", "echo 1 > /opt/x", "true"]
+    layers: list[str] = []
+    for script in scripts:
+        layers.append(layer_of(debian_engine, script, over=tuple(layers)).digest)
+    assert layers[0] == layers[4] and layers[1] == layers[3]
+    with debian_engine.open(BASE, layers) as workspace:
+        assert workspace.read("/opt/x") == b"1\n"
+    with debian_engine.open(BASE, layers[:3]) as workspace:
+        assert workspace.read("/opt/x") is None
+
+
 def test_a_workspace_goes_on_over_its_snapshot(debian_engine: SandboxEngine) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo 1 > /opt/x")

@@ -91,6 +91,9 @@ class Area:
         return self.merged
 
     def _mount(self, lowest_first: Sequence[str], where: str, writable: WritableLayer | None) -> None:
+        # overlayfs takes no folder twice (ELOOP), and two steps may make one layer, as images repeat an empty archive.
+        # The topmost of equals decides all that those below it would.
+        lowest_first = list(dict.fromkeys(reversed(lowest_first)))[::-1]
         # Options must fit into a page: short relative names instead of long paths, which may hold commas and colons.
         folder = f"{self.path}/layers/{os.path.basename(where)}"
         os.mkdir(folder)
