@@ -1,4 +1,4 @@
-"""klock's own development environment: what `make test` needs, as an image. `klock check` keeps kimage.lock true to it."""
+"""klock's own development environment, for `make test`. `klock check` holds kimage.lock against it."""
 
 import tomllib
 from pathlib import Path

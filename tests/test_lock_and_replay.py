@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -243,6 +244,25 @@ def test_upgrade_runs_shell_steps_again(here: Machine) -> None:
     lock = here.lock(image)
     here.lock(image, lock, Upgrade(everything=True))
     assert here.engine.ran == ["write /a 1"]
+
+
+def test_a_base_that_moved_is_kept_until_it_is_upgraded(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1")
+    lock = here.lock(image)
+    shutil.rmtree(here.root / "base")
+    write_layout(here.root / "base", files={"etc/os-release": b"NAME=newer\n"})
+    assert here.lock(image, lock) == lock
+    assert here.lock(image, lock, Upgrade(packages=frozenset({"numpy"}))).targets[0].base == lock.targets[0].base
+    upgraded = here.lock(image, lock, Upgrade(base=True))
+    assert upgraded.targets[0].base != lock.targets[0].base
+    assert here.engine.ran == ["write /a 1"]
+
+
+def test_another_base_is_looked_up(here: Machine) -> None:
+    lock = here.lock(base(here.root))
+    write_layout(here.root / "other", files={"etc/os-release": b"NAME=other\n"})
+    other = here.lock(Image().from_docker(f"oci:{here.root}/other"), lock)
+    assert other.targets[0].base.id != lock.targets[0].base.id
 
 
 def test_docker_secret_is_outside_every_digest_case_65(here: Machine) -> None:

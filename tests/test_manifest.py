@@ -107,7 +107,7 @@ def test_the_order_in_which_entries_were_found_does_not_matter(found: list[Entry
     ],
 )
 def test_a_damaged_manifest_is_refused(damaged: bytes) -> None:
-    with pytest.raises(StoreError, match="^a damaged manifest in the store: "):
+    with pytest.raises(StoreError, match=r"^a damaged manifest in the store: "):
         Manifest.from_bytes(damaged)
 
 

@@ -275,6 +275,9 @@ class Sandbox:
                 os.set_inheritable(descriptor, True)
             # By a member of the process namespace; bubblewrap would show the host's, as it does not make the namespace.
             linux.mount("proc", proc, "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+            # bubblewrap reads /proc/<child>/ns before it changes the root: it must be this namespace's /proc as well.
+            linux.unshare(linux.CLONE_NEWNS)
+            linux.mount(proc, "/proc", "", flags=linux.MS_BIND)
             os.setgroups(user.groups)
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
