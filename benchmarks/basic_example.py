@@ -83,7 +83,7 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
                     subject, place / "uv2", number, program=uv, resolved=place / "uv/requirements.txt"
                 ),
                 # A short name: podman allows no more than 50 letters for the folder of its sockets.
-                "podman build": contenders.podman(subject, place / "p", number, program="podman"),
+                "podman": contenders.podman(subject, place / "p", number, program="podman"),
             }
             _say(f"round {number + 1} of {rounds}")
             _measure_round(tools, samples, backwards=number % 2 == 1)
@@ -91,7 +91,8 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
     differing = sorted(set(locked) ^ set(by_uv))
     heading = Heading(
         date=datetime.date.today().isoformat(),
-        rounds=rounds,
+        measured=f"{rounds} rounds of `python benchmarks/basic_example.py`",
+        load=os.getloadavg()[2],
         base=f"Debian {SUITE} with its Python {subject.python}, 1 layer, in `docker-registry` on loopback "
         f"as `{subject.image}`",
         requirements=subject.requirements,
@@ -114,7 +115,7 @@ def _measure_round(tools: Mapping[str, Contender], samples: Samples, *, backward
                     row.setdefault(name, []).append(sample)
                     _say(f"  {operation.value}: {name}: {sample}")
         samples[operation] = {name: row[name] for name in tools if name in row}
-    samples[Operation.SYNC_COLD]["podman build"] = samples[Operation.LOCK_COLD]["podman build"]
+    samples[Operation.SYNC_COLD]["podman"] = samples[Operation.LOCK_COLD]["podman"]
 
 
 def _look_at_base(subject: Subject, folder: Path, source: Path) -> tuple[Subject, list[str]]:

@@ -30,17 +30,21 @@ The tools do not do the same work:
 - `klock lock` pulls the base, resolves, downloads, installs and compiles inside it, and takes the digest of what that
   made; `uv pip compile` resolves and does nothing else; `podman build` pulls, resolves and installs, and locks nothing.
 - `klock sync` makes the base and the packages be there and checks every byte; `uv pip sync` installs packages into a
-  folder, no base, and compiles them only when told to (second column); `podman build` is the same build again.
-- "Changed" adds one small requirement. `klock lock` and `podman build` then install everything again.
+  folder, no base, and compiles modules only when told to ("uv, compiling"), which klock and pip always do;
+  `podman build` is the same cold build for lock and sync, taken once.
+- With downloads kept, klock still unpacks the base, for its store is empty otherwise.
+- With one requirement more, `klock lock` and `podman build` install everything again, on a base they have.
+- `run` is `klock run -- true` beside `podman run --rm --network=none`.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What was measured, with what. `versions` is by the name of the tool."""
+    """What was measured, with what. `versions` is by the name of the tool, `load` the machine's load average."""
 
     date: str
-    rounds: int
+    measured: str
+    load: float
     base: str
     requirements: Sequence[str]
     packages: Sequence[str]
@@ -49,7 +53,7 @@ class Heading:
 
 
 def render(heading: Heading, results: Results) -> str:
-    tools = list(dict.fromkeys(tool for samples in results.values() for tool in samples))
+    tools = max((list(samples) for samples in results.values()), key=len)
     others = [tool for tool in tools if tool != KLOCK]
     lines = [*_introduction(heading), "## Wall time, and peak memory", ""]
     lines += _table(["operation", *tools], [[o.value, *(_wall(s.get(t)) for t in tools)] for o, s in results.items()])
@@ -74,18 +78,19 @@ def _ratios(results: Results, others: Sequence[str], figure: Callable[[Sample], 
 
 
 def _introduction(heading: Heading) -> list[str]:
+    release = platform.release().partition("-")[0]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     requirements = ", ".join(f"`{line}`" for line in heading.requirements)
     versions = ", ".join(f"{name} {version}" for name, version in heading.versions.items())
     return [
         "# The Basic example: klock beside uv and podman",
         "",
-        f"{heading.date}, `python benchmarks/basic_example.py --runs {heading.rounds}`.",
+        f"{heading.date}, {heading.measured}.",
         "",
         f"- Requirements: {requirements}; locked are {len(heading.packages)} distributions. {heading.note}",
         f"- Base: {heading.base}.",
         f"- Machine: {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.machine()}, "
-        f"Linux {platform.release()}, Python {platform.python_version()} runs klock.",
+        f"Linux {release}, load average {heading.load:.1f}, Python {platform.python_version()} runs klock.",
         f"- Versions: {versions}.",
         "",
     ]
