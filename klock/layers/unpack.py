@@ -30,7 +30,8 @@ _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _AUFS: Final = b".wh..wh."
 _OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
-_BUFFER: Final = 1 << 20
+# Larger is slower: tarfile copies what is left of its buffer at each header it reads.
+_BUFFER: Final = 1 << 16
 _ZEROS: Final = bytes(_BUFFER)
 _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)

@@ -21,6 +21,9 @@ from klock.store import Store
 
 __all__ = ["install_wheels", "roomy_folder"]
 
+# In the environment's own tree, for the length of an installation: files are linked from it instead of copied, so every
+# byte is written once. Nothing else ever uses it, so an edited file cannot come back from it.
+_CACHE: Final = "/.klock-uv-cache"
 _WHEELS: Final = "/run/klock/wheels"
 _COMPILE: Final = Path(__file__).with_name("compile_script.py")
 
@@ -53,20 +56,27 @@ def install_wheels(
             [
                 *("pip", "install", "--python", python, "--break-system-packages", "--offline", "--no-index"),
                 *("--find-links", _WHEELS, "--no-deps", "--no-build", "--require-hashes", "--reinstall"),
-                *("--link-mode", "copy", "--requirements", f"{WORK}/requirements.txt"),
+                *("--link-mode", "hardlink", "--requirements", f"{WORK}/requirements.txt"),
             ],
             work=here,
             variables=variables,
-            more={"UV_NO_INSTALLER_METADATA": "1"},
+            more={"UV_NO_INSTALLER_METADATA": "1", "UV_CACHE_DIR": _CACHE},
             mounts=mounts,
         )
         if ended.status != 0:
             raise StepFailed(
                 f"uv could not install the locked packages (exit status {ended.status}):\n{ended.output.strip()}"
             )
+        _remove_cache(workspace, variables)
         if compile_modules:
             (here / "distributions.txt").write_text("".join(f"{name}\n" for name, _, _ in wheels), encoding="utf-8")
             _compile(python, here, workspace, variables)
+
+
+def _remove_cache(workspace: Workspace, variables: Mapping[str, str]) -> None:
+    ended = workspace.run(Command(argv=("/bin/rm", "-rf", _CACHE), environment=python_environment(variables)))
+    if ended.status != 0:
+        raise StepFailed(f"{_CACHE} could not be removed:\n{ended.output.decode('utf-8', 'replace').strip()}")
 
 
 def _compile(python: str, work: Path, workspace: Workspace, variables: Mapping[str, str]) -> None:
