@@ -197,5 +197,5 @@ def _unreachable(url: str, error: Exception) -> FetchError:
     host = urlsplit(url).netloc.rpartition("@")[2]
     return FetchError(
         f"cannot reach {host}: {detail}",
-        hint="check the network, the name, and proxy settings; a private CA goes into SSL_CERT_FILE",
+        hint="check the network, the name, and proxy settings; a private CA goes into the setting ca-bundle",
     )

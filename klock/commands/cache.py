@@ -11,7 +11,7 @@ __all__ = ["cache"]
 
 @click.group()
 def cache() -> None:
-    """Look at and clean the local store. Nothing in it is precious: all of it can be made again."""
+    """The local store. Nothing in it is precious: all of it can be made again."""
 
 
 @cache.command(name="dir")
