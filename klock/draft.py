@@ -6,16 +6,18 @@ the lockfile's steps, from which `as_draft` takes away what locking had added. S
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from klock.errors import KlockError
 from klock.files.destination import source_path
 from klock.files.local import read_local_files
+from klock.image.builder import Image
 from klock.image.environment import expand_value
-from klock.image.requirement_files import read_requirements
 from klock.image.secrets import redact, redact_variable
 from klock.image.steps import (
     AptInstall,
@@ -35,6 +37,7 @@ from klock.lockfile.model import (
     DebianLock,
     EnvLock,
     FilesLock,
+    ImageLock,
     LayerLock,
     LockedFile,
     LockedVariable,
@@ -46,9 +49,27 @@ from klock.lockfile.model import (
 )
 from klock.store import Store
 
-__all__ = ["UNKNOWN_LAYER", "as_draft", "base_agrees", "draft_steps", "host_sources"]
+if TYPE_CHECKING:
+    from klock.image.requirement_files import RequirementInputs
 
+__all__ = [
+    "UNKNOWN_LAYER",
+    "as_draft",
+    "base_agrees",
+    "check_requirements",
+    "draft_image",
+    "draft_steps",
+    "host_sources",
+]
+
+# `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
+_NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
 UNKNOWN_LAYER: Final = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
+
+
+def draft_image(image: Image) -> ImageLock:
+    """What the image says besides its base and steps."""
+    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=image.install_cmd)
 
 
 def draft_steps(
@@ -68,17 +89,33 @@ def draft_steps(
     secrets: set[str] = set()
     drafts: list[StepLock] = []
     for position, step in enumerate(steps):
-        try:
+        with _located(position, step, root):
             draft = _draft(step, base, variables, secrets, root=root, environ=environ, store=store)
-        except KlockError as error:
-            place = step.location.below(root) if step.location else "the image"
-            message = error.message.removeprefix(f"{place}: ")
-            hint = error.hint or f"mend {place}"
-            raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint) from error
         if isinstance(draft, EnvLock):
             variables.update((v.name, v.value) for v in draft.variables)
         drafts.append(draft)
     return drafts
+
+
+def check_requirements(steps: tuple[Step, ...], *, root: Path, environ: Mapping[str, str]) -> None:
+    """Raises RequirementError for a requirement that cannot be read. A draft reads no more than it has to."""
+    from klock.image.requirement_files import read_requirements
+
+    for position, step in enumerate(steps):
+        if isinstance(step, PipInstall):
+            with _located(position, step, root):
+                read_requirements(step, root, environ)
+
+
+@contextlib.contextmanager
+def _located(position: int, step: Step, root: Path) -> Iterator[None]:
+    """Puts the step and its builder call before the message of an error."""
+    try:
+        yield
+    except KlockError as error:
+        place = step.location.below(root) if step.location else "the image"
+        message = error.message.removeprefix(f"{place}: ")
+        raise type(error)(f"step {position + 1} ({place}): {message}", hint=error.hint or f"mend {place}") from error
 
 
 def _draft(
@@ -95,14 +132,14 @@ def _draft(
         case SetEnvVars():
             return _draft_variables(step, variables, secrets, environ)
         case PipInstall():
-            inputs = read_requirements(step, root, environ)
+            inputs = _read_inputs(step, root, environ)
             redacted = [redact(line, environ, what="a requirement") for line in step.requirements]
             return PipLock(
                 requirements=tuple(r.text for r in redacted),
                 packages=(),
                 layer=UNKNOWN_LAYER,
-                files=tuple(LockedFile(path=f.path, digest=f.digest) for f in inputs.files),
-                secrets=tuple(sorted({*inputs.variables, *(name for r in redacted for name in r.names)})),
+                files=tuple(LockedFile(path=f.path, digest=f.digest) for f in (inputs.files if inputs else ())),
+                secrets=tuple(sorted({*(inputs.variables if inputs else ()), *(n for r in redacted for n in r.names)})),
                 force=step.force,
             )
         case AptInstall():
@@ -114,6 +151,15 @@ def _draft(
             return ShellLock(command=command.text, layer=UNKNOWN_LAYER, secrets=command.names, force=step.force)
         case CopyFiles() | SyncPackage():
             return _draft_files(step, base, root, store)
+
+
+def _read_inputs(step: PipInstall, root: Path, environ: Mapping[str, str]) -> RequirementInputs | None:
+    """The files and variables that a step's requirements name; None when it names none, and nothing need be parsed."""
+    if not any(_NAMES_INPUTS.search(line) for line in step.requirements):
+        return None
+    from klock.image.requirement_files import read_requirements
+
+    return read_requirements(step, root, environ)
 
 
 def _draft_variables(

@@ -50,7 +50,7 @@ def _drift_findings(session: Session, locked: TargetLock) -> list[Finding]:
     """The environment against the lockfile, by content."""
     from klock.drift import compare_files, compare_variables
 
-    engine = session.context.engine
+    engine = session.engine
     environment = engine.environment(session.environment_name(locked))
     record = environment.record
     if record is None:
@@ -85,7 +85,7 @@ def _with_step(finding: Finding, session: Session, locked: TargetLock) -> Findin
         return finding
     positions = [n for n, s in enumerate(locked.steps) if not isinstance(s, EnvLock | ServiceLock)]
     position = positions[finding.step - 1]
-    locations = session.context.locations
+    locations = session.locations
     return dataclasses.replace(
         finding, step=position + 1, location=locations[position] if position < len(locations) else None
     )

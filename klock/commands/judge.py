@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from klock.commands.session import Session
-from klock.draft import base_agrees, draft_steps
+from klock.draft import base_agrees, draft_image, draft_steps
 from klock.errors import StaleLockError
 from klock.findings import Code, Finding
 from klock.lockfile.model import Lockfile
@@ -14,22 +14,20 @@ __all__ = ["refuse_stale", "stale_findings"]
 
 def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
     """Every way in which the image and the local files are no longer what was locked. No network, no engine."""
-    from klock.lock import image_lock
-
-    image, context = session.loaded.image, session.context
-    findings = list(compare_image(image_lock(image), lock.image))
+    image = session.loaded.image
+    findings = list(compare_image(draft_image(image), lock.image))
     wanted = {str(target) for target in session.settings.targets}
     have = {str(locked.target) for locked in lock.targets}
     for name in sorted(wanted - have):
         findings.append(Finding(code=Code.STALE_TARGET, message=f"the target {name} is not in the lockfile"))
     for locked in lock.targets:
         if image.base is None or not base_agrees(image.base, locked.base):
-            location = context.base_location
+            location = session.base_location
             findings.append(Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=location))
         drafts = draft_steps(
-            image.steps, root=context.root, base=locked.base, environ=context.environ, store=context.store
+            image.steps, root=session.loaded.root, base=locked.base, environ=session.environ, store=session.store
         )
-        findings += [f for f in compare_steps(drafts, locked.steps, context.locations) if f not in findings]
+        findings += [f for f in compare_steps(drafts, locked.steps, session.locations) if f not in findings]
     return findings
 
 

@@ -56,7 +56,7 @@ def lock(
         changed = previous is None or to_text(previous) != to_text(locked)
         click.echo(f"{session.lockfile.name} would {'change' if changed else 'not change'}", err=True)
         return 0
-    changed = lockfile.write(locked, session.lockfile)
+    changed = locked != previous and lockfile.write(locked, session.lockfile)
     for target in locked.targets:
         layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
         state = "written" if changed else "unchanged"

@@ -51,7 +51,7 @@ def run(
     session = open_session(image, offline=offline, progress=progress)
     lock = session.read_lockfile()
     locked = session.locked_target(lock, target)
-    environment = session.context.engine.environment(session.environment_name(locked))
+    environment = session.engine.environment(session.environment_name(locked))
     if no_sync:
         if environment.record is None:
             raise KlockError("there is no environment yet", hint="run `klock sync`")
@@ -63,11 +63,11 @@ def run(
         if (environment.record or {}).get("fingerprint") != locked.fingerprint:
             from klock.commands.sync import sync_environment
 
-            sync_environment(session, lock, locked)
-    values = revealed_variables(locked, len(locked.steps), session.context.environ)
+            sync_environment(session, locked)
+    values = revealed_variables(locked, len(locked.steps), session.environ)
     # Else every import of a module without a .pyc would be drift.
     values.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-    if (term := session.context.environ.get("TERM")) is not None:
+    if (term := session.environ.get("TERM")) is not None:
         values.setdefault("TERM", term)
     services = [
         service_command(step, text, base=locked.base, variables=dict(values))
@@ -90,7 +90,7 @@ def run(
 def _services(session: Session, locked: TargetLock) -> list[tuple[ServiceLock, str]]:
     from klock.image.secrets import reveal
 
-    environ = session.context.environ
+    environ = session.environ
     return [(s, reveal(s.command, s.secrets, environ)) for s in locked.steps if isinstance(s, ServiceLock)]
 
 

@@ -2,45 +2,91 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from klock.bases.mirrors import Mirrors
 from klock.errors import KlockError, LockfileError
-from klock.lockfile.model import Lockfile, TargetLock
-from klock.progress import Progress
 from klock.project import LoadedImage, Settings, load_image, load_settings, lockfile_path
-from klock.replay.context import Context
 from klock.store import Store
 from klock.targets import Target
+
+if TYPE_CHECKING:
+    from klock.engines.protocol import Engine
+    from klock.lockfile.model import Lockfile, TargetLock
+    from klock.progress import Progress
+    from klock.replay.context import Context
 
 __all__ = ["Session", "image_argument", "offline_option", "open_session", "progress_options", "target_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Session:
-    """An image as loaded, where its lockfile is, and the context to lock and replay in."""
+    """An image as loaded, where its lockfile is, and what to lock and replay it with.
+
+    `locations` are the builder calls of the steps, as messages show them. The engine is imported when first asked for:
+    `klock check` has no use for it.
+    """
 
     loaded: LoadedImage
     settings: Settings
     lockfile: Path
-    context: Context
+    store: Store
+    progress: Progress
+    environ: Mapping[str, str]
+    offline: bool = False
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        from klock.engines.sandbox import SandboxEngine
+
+        return SandboxEngine(self.store)
+
+    @functools.cached_property
+    def context(self) -> Context:
+        from klock.bases.mirrors import Mirrors
+        from klock.draft import host_sources
+        from klock.replay.context import Context
+
+        ca_bundle = self.environ.get("SSL_CERT_FILE") if self.settings.ca_bundle else None
+        return Context(
+            root=self.loaded.root,
+            mirrors=Mirrors.from_settings(
+                registries=self.settings.registry_mirrors,
+                debian=self.settings.debian_mirror,
+                ca_bundle=Path(ca_bundle) if ca_bundle else None,
+            ),
+            index_url=self.settings.index_url,
+            store=self.store,
+            engine=self.engine,
+            progress=self.progress,
+            environ=self.environ,
+            offline=self.offline,
+            locations=self.locations,
+            sources=host_sources(self.loaded.image.steps),
+        )
+
+    @property
+    def locations(self) -> tuple[str | None, ...]:
+        root = self.loaded.root
+        return tuple(step.location.below(root) if step.location else None for step in self.loaded.image.steps)
+
+    @property
+    def base_location(self) -> str | None:
+        base = self.loaded.image.base
+        return base.location.below(self.loaded.root) if base and base.location else None
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """What to lock for: the settings' targets, or else this machine's."""
         return self.settings.targets or (Target.of_this_machine(),)
-
-    @property
-    def progress(self) -> Progress:
-        return self.context.progress
 
     def read_lockfile(self) -> Lockfile:
         """Raises LockfileError when there is none or it cannot be read."""
@@ -72,38 +118,26 @@ class Session:
 
 
 def open_session(image: str | None, *, offline: bool = False, progress: Progress | None = None) -> Session:
-    """Loads the image. Imports the engine, and asks it whether it can run here, only when something uses it."""
-    from klock.draft import host_sources
-    from klock.engines.sandbox import SandboxEngine
+    """Loads the image and the settings that hold where it is. Raises KlockError."""
     from klock.progress import Quiet
 
     loaded = load_image(image)
     settings = load_settings(loaded.root)
     store = Store()
-    ca_bundle = settings.ca_bundle
-    if ca_bundle is not None:
+    if settings.ca_bundle is not None:
         from klock.certificates import joined_bundle
 
-        ca_bundle = joined_bundle(ca_bundle, store)
         # Whatever opens a connection reads this variable: OpenSSL here, and uv, pip, apt and curl in the sandbox.
-        os.environ["SSL_CERT_FILE"] = str(ca_bundle)
-    base = loaded.image.base
-    context = Context(
-        root=loaded.root,
-        mirrors=Mirrors.from_settings(
-            registries=settings.registry_mirrors, debian=settings.debian_mirror, ca_bundle=ca_bundle
-        ),
-        index_url=settings.index_url,
+        os.environ["SSL_CERT_FILE"] = str(joined_bundle(settings.ca_bundle, store))
+    return Session(
+        loaded=loaded,
+        settings=settings,
+        lockfile=lockfile_path(loaded),
         store=store,
-        engine=SandboxEngine(store),
         progress=progress or Quiet(),
         environ=dict(os.environ),
         offline=offline,
-        locations=tuple(s.location.below(loaded.root) if s.location else None for s in loaded.image.steps),
-        base_location=base.location.below(loaded.root) if base and base.location else None,
-        sources=host_sources(loaded.image.steps),
     )
-    return Session(loaded=loaded, settings=settings, lockfile=lockfile_path(loaded), context=context)
 
 
 def image_argument(command: F) -> F:
@@ -122,7 +156,6 @@ def offline_option(command: F) -> F:
 
 def progress_options(command: F) -> F:
     """`-q` and `-v`, joined into one keyword argument: `progress`."""
-    import functools
 
     @functools.wraps(command)
     def with_progress(*args: Any, quiet: bool, verbose: bool, **options: Any) -> Any:

@@ -12,7 +12,8 @@ from klock.commands.session import (
     progress_options,
     target_option,
 )
-from klock.lockfile.model import Lockfile, TargetLock
+from klock.lockfile.model import TargetLock
+from klock.plan import Plan, counted, make_plan
 from klock.progress import Progress
 
 __all__ = ["sync", "sync_environment"]
@@ -41,44 +42,40 @@ def sync(
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
     if dry_run:
-        from klock.plan import make_plan
-
-        environment = session.context.engine.environment(session.environment_name(locked))
-        plan = make_plan(
-            locked,
-            engine=session.context.engine,
-            store=session.context.store,
-            record=environment.record,
-            clean=environment.is_clean(),
-        )
-        for action in plan.actions:
+        for action in _plan(session, locked).actions:
             click.echo(str(action))
         return 0
-    sync_environment(session, lock, locked)
+    sync_environment(session, locked)
     return 0
 
 
-def sync_environment(session: Session, lock: Lockfile, locked: TargetLock) -> None:
+def sync_environment(session: Session, locked: TargetLock) -> None:
     """Carries out the plan for the environment of `locked`, alone: a second klock process waits."""
-    from klock.digests import digest_of_bytes
-    from klock.plan import make_plan
-    from klock.replay import carry_out
-
-    context = session.context
-    context.engine.check()
-    name = session.environment_name(locked)
-    with context.store.lock(f"environment-{name}"):
-        environment = context.engine.environment(name)
-        plan = make_plan(
-            locked,
-            engine=context.engine,
-            store=context.store,
-            record=environment.record,
-            clean=environment.is_clean(),
-        )
+    with session.store.lock(f"environment-{session.environment_name(locked)}"):
+        plan = _plan(session, locked)
         if not plan.changes_nothing:
-            digest = digest_of_bytes(session.lockfile.read_bytes())
-            carry_out(plan, locked, environment=environment, lock_digest=digest, context=context)
+            from klock.digests import digest_of_bytes
+            from klock.replay import carry_out
+
+            session.engine.check()
+            carry_out(
+                plan,
+                locked,
+                environment=session.engine.environment(session.environment_name(locked)),
+                lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
+                context=session.context,
+            )
     state = "unchanged" if plan.changes_nothing else "synced"
-    ran = f", {plan.runs} of {len(locked.layers)} steps ran" if plan.runs else ""
+    ran = f", {plan.runs} of {counted(len(locked.layers), 'step')} ran" if plan.runs else ""
     click.echo(f"environment {state}: {locked.target}{ran}, {locked.fingerprint}", err=True)
+
+
+def _plan(session: Session, locked: TargetLock) -> Plan:
+    environment = session.engine.environment(session.environment_name(locked))
+    return make_plan(
+        locked,
+        engine=session.engine,
+        store=session.store,
+        record=environment.record,
+        clean=environment.is_clean(),
+    )

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from klock.draft import draft_image
 from klock.errors import ImageError
 from klock.image.builder import Image
 from klock.layers.normalisation import NORMALISATION
 from klock.lock.target import TargetLocker, Upgrade
-from klock.lockfile.model import ImageLock, Lockfile
+from klock.lockfile.model import Lockfile
 from klock.replay.context import Context
 from klock.targets import Target
 
-__all__ = ["Upgrade", "image_lock", "lock_image"]
-
-
-def image_lock(image: Image) -> ImageLock:
-    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=image.install_cmd)
+__all__ = ["Upgrade", "lock_image"]
 
 
 def lock_image(
@@ -43,7 +40,7 @@ def lock_image(
     locked = tuple(
         TargetLocker(
             image=image,
-            image_lock=image_lock(image),
+            image_lock=draft_image(image),
             target=target,
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
@@ -52,4 +49,4 @@ def lock_image(
         ).run()
         for target in targets
     )
-    return Lockfile(image=image_lock(image), normalisation=NORMALISATION, targets=locked)
+    return Lockfile(image=draft_image(image), normalisation=NORMALISATION, targets=locked)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from klock.digests import Digest
-from klock.draft import as_draft, base_agrees, draft_steps
+from klock.draft import as_draft, base_agrees, check_requirements, draft_steps
 from klock.engines.protocol import Workspace
 from klock.errors import ImageError
 from klock.image.builder import Image
@@ -75,6 +75,7 @@ class TargetLocker:
     def run(self) -> TargetLock:
         # What is wrong with the image itself is said before anything is fetched.
         self._draft(self.previous.base if self.previous else _UNKNOWN_BASE)
+        check_requirements(self.image.steps, root=self.context.root, environ=self.context.environ)
         self.base = self._resolve_base()
         drafts = self._draft(self.base)
         if self._is_unchanged(drafts):

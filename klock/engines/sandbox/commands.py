@@ -92,10 +92,7 @@ class Started:
     def wait(self) -> int:
         """The command's exit status. Raises EngineError when bubblewrap could not start it."""
         _, status = os.waitpid(self.pid, 0)
-        reported = bytearray()
-        while chunk := os.read(self.reports, 4096):
-            reported += chunk
-        for line in reported.splitlines():
+        for line in _read_all(self.reports).splitlines():
             if isinstance(status_of := json.loads(line).get("exit-code"), int):
                 return status_of
         code = os.waitstatus_to_exitcode(status)
@@ -159,8 +156,6 @@ class Sandbox:
             self._write_network_files()
         self._ca_variables = self._provide_ca_bundle(ca_bundle)
         self._users = {command.user: find_user(self._root, command.user) for command in commands}
-        # Before the process namespace is entered, or a helper for this would become its process 1.
-        self._user_namespaces = {user: _namespace_owned_by(user) for user in set(self._users.values()) if user.uid}
         self._enter_namespaces()
 
     def _mount_temporary(self, writable: WritableLayer) -> None:
@@ -236,8 +231,11 @@ class Sandbox:
         self._started += 1
         proc = f"{self._configuration}/proc-{os.getpid()}-{self._started}"
         os.mkdir(proc)
+        made, say_made = os.pipe()
+        wait_mapped, mapped = os.pipe()
         arguments = [*self._arguments(command, user, proc), "--json-status-fd", str(report_end)]
-        passed = [report_end]
+        arguments += ["--info-fd", str(say_made), "--userns-block-fd", str(wait_mapped)]
+        passed = [report_end, say_made, wait_mapped]
         if wait_go is not None:
             arguments += ["--block-fd", str(wait_go)]
             passed.append(wait_go)
@@ -252,7 +250,16 @@ class Sandbox:
             self._become(argv, user, proc, stdio, passed, own_session=own_session)
         for descriptor in passed:
             os.close(descriptor)
-        return Started(pid=pid, reports=reports, go=go)
+        started = Started(pid=pid, reports=reports, go=go)
+        try:
+            # Nothing is said when bubblewrap could not begin; `wait` tells why.
+            if _read_all(made) and (child := started.command_pid()) is not None:
+                for kind in ("uid", "gid"):
+                    Path(f"/proc/{child}/{kind}_map").write_text(identity_map(kind), "ascii")
+        finally:
+            os.close(made)
+            os.close(mapped)
+        return started
 
     def _become(
         self,
@@ -271,7 +278,7 @@ class Sandbox:
                 os.setsid()
             for number, descriptor in enumerate(stdio):
                 os.dup2(descriptor, number)
-            for descriptor in (*passed, *self._user_namespaces.values()):
+            for descriptor in passed:
                 os.set_inheritable(descriptor, True)
             # By a member of the process namespace; bubblewrap would show the host's, as it does not make the namespace.
             linux.mount("proc", proc, "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
@@ -304,9 +311,10 @@ class Sandbox:
             kind = "--ro-bind" if mount.read_only else "--bind"
             yield from (kind, str(mount.source), self._inside(mount.target, is_folder=mount.source.is_dir()))
         yield from ("--die-with-parent", "--cap-drop", "ALL", "--clearenv")
-        if user.uid != 0:
-            yield from ("--userns", str(self._user_namespaces[user]), "--uid", str(user.uid), "--gid", str(user.gid))
-        else:
+        # A namespace below bubblewrap's own, with all ids as they are. bubblewrap keeps the host's root and klock's
+        # variables, and the command sees it as process 1: in one namespace with it, /proc/1/root would lead out.
+        yield from ("--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid))
+        if user.uid == 0:
             for capability in _CAPABILITIES:
                 yield from ("--cap-add", capability)
         for name, value in {**self._ca_variables, **command.environment}.items():
@@ -337,37 +345,15 @@ def _is_program(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
 
 
+def _read_all(descriptor: int) -> bytes:
+    content = bytearray()
+    while chunk := os.read(descriptor, 4096):
+        content += chunk
+    return bytes(content)
+
+
 def _content(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError:
         return b""
-
-
-def _namespace_owned_by(user: User) -> int:
-    """A user namespace, with all ids as they are, in which the processes of `user` may do what bubblewrap has to do."""
-    ready, say_ready = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            linux.die_with_parent(os.getppid())
-            os.setgroups([])
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
-            linux.set_dumpable()
-            linux.unshare(linux.CLONE_NEWUSER)
-            os.write(say_ready, b"!")
-            signal.pause()
-        finally:
-            os._exit(1)
-    os.close(say_ready)
-    try:
-        if not os.read(ready, 1):
-            raise EngineError(f"cannot make a user namespace for the user {user.uid} of the environment")
-        for kind in ("uid", "gid"):
-            Path(f"/proc/{child}/{kind}_map").write_text(identity_map(kind), "ascii")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(ready)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)

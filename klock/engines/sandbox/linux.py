@@ -22,7 +22,6 @@ __all__ = [
     "MS_RDONLY",
     "die_with_parent",
     "mount",
-    "set_dumpable",
     "setns",
     "sync_file_system",
     "unshare",
@@ -43,7 +42,6 @@ MS_NOEXEC: Final = 0x8
 MS_BIND: Final = 0x1000
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
 _SIGKILL: Final = 9
 
 
@@ -79,11 +77,6 @@ def die_with_parent(parent: int) -> None:
     _checked(_libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
     if os.getppid() != parent:
         os._exit(1)
-
-
-def set_dumpable() -> None:
-    """Gives this process its files in /proc back after it changed its ids, so that its maps can be written."""
-    _checked(_libc().prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 
 def sync_file_system(path: str) -> None:
