@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -263,6 +264,37 @@ def test_another_base_is_looked_up(here: Machine) -> None:
     write_layout(here.root / "other", files={"etc/os-release": b"NAME=other\n"})
     other = here.lock(Image().from_docker(f"oci:{here.root}/other"), lock)
     assert other.targets[0].base.id != lock.targets[0].base.id
+
+
+def test_locks_of_two_branches_that_touch_different_steps_merge(here: Machine) -> None:
+    def image(first: str, last: str) -> Image:
+        return (
+            base(here.root)
+            .run_bash(f"write /first {first}")
+            .rsync(f"{here.root}/src", "/app")
+            .set_env_vars({"A": "1", "B": "2"})
+            .run_bash(f"write /last {last}")
+        )
+
+    common = here.lock(image("1", "1"))
+    for name, lock in {
+        "common": common,
+        "ours": here.lock(image("2", "1"), common),
+        "theirs": here.lock(image("1", "2"), common),
+    }.items():
+        (here.root / name).write_text(to_text(lock))
+    done = subprocess.run(
+        ["git", "merge-file", "-p", "ours", "common", "theirs"],
+        cwd=here.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    merged = from_text(done.stdout)
+    assert merged == here.lock(image("2", "2"))
+    assert here.lock(image("2", "2"), merged) == merged
+    assert here.engine.ran == []
 
 
 def test_docker_secret_is_outside_every_digest_case_65(here: Machine) -> None:
