@@ -79,7 +79,7 @@ artifacts = st.one_of(
     st.builds(SdistArtifact, name=texts, url=texts, size=sizes, sha256=hexes, wheel=built),
     st.builds(VcsArtifact, type=st.just("git"), url=texts, commit=hexes, wheel=built, subdirectory=st.none() | names),
 )
-packages = st.builds(
+any_packages = st.builds(
     LockedPackage,
     name=names,
     version=versions,
@@ -89,6 +89,16 @@ packages = st.builds(
     build_only=st.booleans(),
     replaces=st.none() | versions,
 )
+
+
+def with_its_own_wheel(package: LockedPackage) -> LockedPackage:
+    if not isinstance(package.artifact, WheelArtifact):
+        return package
+    name = f"{package.name}-{package.version}-py3-none-any.whl"
+    return dataclasses.replace(package, artifact=dataclasses.replace(package.artifact, name=name))
+
+
+packages = any_packages.map(with_its_own_wheel)
 entries = st.one_of(
     st.builds(FileEntry, path=texts, mode=st.sampled_from([0o644, 0o755]), size=sizes, digest=digests),
     st.builds(FileEntry, path=texts, mode=st.just(0o777), target=texts),

@@ -141,9 +141,17 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: re.sub(r"\[\[base\]\].*?(?=\[\[steps\]\])", "", text, flags=re.S),
         "base: 0 tables for the target linux/amd64/cpu",
     ),
+    "a version was edited and its wheel was not": (
+        lambda text: text.replace('version = "2.4.6"', 'version = "2.4.5"').replace("numpy==2.4.6", "numpy==2.4.5"),
+        r"packages: numpy==2\.4\.5 has the wheel of another package: numpy-2\.4\.6-py3-none-any\.whl",
+    ),
+    "it has merge conflicts": (
+        edited("[[packages]]", "<<<<<<< ours\n[[packages]]"),
+        r"kimage\.lock has merge conflicts in it",
+    ),
     "a pinned package has no table": (
-        edited('name = "numpy"', 'name = "nampy"'),
-        r"steps\[1\]\.packages: numpy==2\.4\.6 has no table in packages",
+        lambda text: text.replace("numpy==2.4.6", "nampy==2.4.6"),
+        r"steps\[1\]\.packages: nampy==2\.4\.6 has no table in packages",
     ),
 }
 

@@ -14,7 +14,7 @@ from klock.bases.mirrors import Mirrors
 from klock.bases.passwd import home_of, is_root
 from klock.engines.protocol import Engine
 from klock.errors import KlockError
-from klock.image.steps import Base, DebianBase
+from klock.image.steps import Base, DebianBase, RegistryBase
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
 from klock.progress import Progress, Quiet
 from klock.store import Store
@@ -50,9 +50,12 @@ def resolve_base(
             )
         from klock.bases.images import resolve_image
 
+        written = base.reference if isinstance(base, RegistryBase) else f"oci:{base.path}"
+        progress.begin(f"resolve {written}")
         lock = resolve_image(
             base, target=target, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress
         )
+        progress.done(lock.manifest.digest)
         if "HOME" in dict(lock.environment):
             return lock
         home = "/root"

@@ -15,6 +15,7 @@ _TEMPLATE: Final = '''"""The environment of this project: klock lock, klock sync
 
 import klock as kt
 
+# Without a registry at hand, begin with Debian's own packages: kt.images.from_debian("bookworm", ["python3"])
 image = (
     kt.images.Python312()
     .pip_install(["numpy>=1.24"])
@@ -36,5 +37,6 @@ def init(folder: Path) -> int:
         raise KlockError(f"{file} exists already", hint="edit it, then run `klock lock`") from error
     except OSError as error:
         raise KlockError(f"cannot write {file}: {error.strerror or error}") from error
-    click.echo(f"wrote {file}; next: klock lock", err=True)
+    where = "" if folder == Path() else f" {file}"
+    click.echo(f"wrote {file}; next: klock lock{where}", err=True)
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from klock.commands.session import image_argument, offline_option, open_session, progress_options
+from klock.errors import KlockError
+from klock.lockfile.model import Lockfile
 from klock.progress import Progress
 
 __all__ = ["lock"]
@@ -30,7 +32,7 @@ def lock(
 ) -> int:
     """Resolve the image and write the lockfile beside it.
 
-    What is locked already and still satisfies the image is kept; --upgrade and its kin let it move.
+    What is locked already and still satisfies the image is kept; the --upgrade options let it move.
     """
     from packaging.utils import canonicalize_name
 
@@ -43,6 +45,7 @@ def lock(
     moving = Upgrade(
         everything=upgrade, base=upgrade_base, packages=frozenset(canonicalize_name(n) for n in upgrade_packages)
     )
+    _check_names(upgrade_packages, previous)
     locked = lock_image(
         session.loaded.image,
         session.targets,
@@ -62,3 +65,13 @@ def lock(
         state = "written" if changed else "unchanged"
         click.echo(f"{session.lockfile.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
     return 0
+
+
+def _check_names(names: tuple[str, ...], previous: Lockfile | None) -> None:
+    """Raises KlockError for a name that is not locked: most likely it is misspelled."""
+    from packaging.utils import canonicalize_name
+
+    locked = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
+    for name in names:
+        if canonicalize_name(name) not in locked:
+            raise KlockError(f"--upgrade-package {name}: there is no such package in the lockfile")

@@ -97,7 +97,7 @@ def _services(session: Session, locked: TargetLock) -> list[tuple[ServiceLock, s
 def _parse_variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise KlockError(f"--env {text!r} is not NAME=VALUE")
+        raise KlockError(f"--env {text!r} is not NAME=VALUE", hint=f'for a variable of your shell: -e {name}="${name}"')
     return name, value
 
 
@@ -108,5 +108,5 @@ def _parse_mount(text: str) -> tuple[Path, str, bool]:
         raise KlockError(f"--mount {text!r} is not SOURCE:TARGET or SOURCE:TARGET:ro", hint="TARGET must be absolute")
     path = Path(source).expanduser().absolute()
     if not path.exists():
-        raise KlockError(f"--mount {text!r}: there is no {path}")
+        raise KlockError(f"--mount {text!r}: there is no {path}", hint=f"make it first: mkdir {path}")
     return path, target, mode == "ro"

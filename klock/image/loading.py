@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
@@ -61,6 +61,9 @@ class LoadedImage:
 def load(reference: ImageReference) -> LoadedImage:
     """Raises ImageError when the file is missing, fails, or has no such image."""
     file = reference.file
+    if file.is_dir():
+        reference = replace(reference, file=file / "kimage.py")
+        file = reference.file
     if not file.is_file():
         hint = "write one (`klock init` does), or name another: FILE or FILE:NAME"
         raise ImageError(f"there is no image file {_shown(file)}", hint=hint)

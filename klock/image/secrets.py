@@ -10,8 +10,8 @@ A credential is, in the order they are looked for
 If a variable of this process has exactly that value, it is written as `${NAME}`, and NAME is listed beside the text:
 only listed names are references, so a `${NAME}` the user wrote stays what it was. A variable counts if its name is a
 secret's (or, for the user of a URL, a user's), or else if the value has 4 characters or more and the variable is none
-of the host's own, such as HOME. If no variable has it, the user and password of a URL are left out (a netrc file can
-supply them at replay), and anything else is an ImageError.
+of the host's own, such as HOME. If no variable has it, that is an ImageError. (For an index, a netrc file can supply
+user and password as well; the URL has none then.)
 
 In the user and password of a URL a reference stands for the percent-encoded value (RFC 3986).
 """
@@ -87,7 +87,7 @@ class PrivateUrl:
 def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
     """`text` with every credential by reference. `what` names the text in messages: "the command of run_bash".
 
-    Raises ImageError for a credential that no variable of `environ` holds and that cannot be left out.
+    Raises ImageError for a credential that no variable of `environ` holds.
     """
     places = _Places(text, environ, what)
     for match in USERINFO.finditer(text):
@@ -166,14 +166,15 @@ class _Places:
         if _is_ssh_user(match):
             return
         start, end = match.span("userinfo")
+        if self._is_covered(start, end):
+            return
         user, colon, password = match["userinfo"].partition(":")
         secret = password if colon else user
         secret_name = self._variable_with(secret, user=False)
         if secret_name is None and (not secret or _WRITTEN_REFERENCE.fullmatch(secret)):
             return  # nothing, or a variable of the container
         if secret_name is None:
-            self._add(start, end + 1, None)
-            return
+            raise _literal_credential(self._what, "REGISTRY_PASS")
         self._add(end - len(secret), end, secret_name)
         user_name = self._variable_with(user, user=True) if colon else None
         if user_name is not None:
@@ -214,10 +215,10 @@ class _Places:
         decoded = _variable_with(unquote(part), self._environ, user=user)
         return decoded or _variable_with(part, self._environ, user=user)
 
-    def _add(self, start: int, end: int, name: str | None) -> None:
+    def _add(self, start: int, end: int, name: str) -> None:
         if not self._is_covered(start, end):
-            self._found.append((start, end, "" if name is None else f"${{{name}}}"))
-            self._names.update([name] if name else [])
+            self._found.append((start, end, f"${{{name}}}"))
+            self._names.add(name)
 
     def _is_covered(self, start: int, end: int) -> bool:
         return any(start < other_end and other_start < end for other_start, other_end, _ in self._found)

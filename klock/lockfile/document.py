@@ -233,6 +233,9 @@ def from_text(text: str, where: str = "kimage.lock") -> Lockfile:
     """Reads what `to_text` wrote. `where` names the file in messages. Raises LockfileError."""
     import tomllib
 
+    if "\n<<<<<<< " in text:
+        hint = "take one side of kimage.py and of the lockfile, then run `klock lock`"
+        raise LockfileError(f"{where} has merge conflicts in it", hint=hint)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -378,10 +381,27 @@ def _check_consistency(lockfile: Lockfile) -> None:
                 if pin not in pins:
                     raise LockfileError(
                         f"steps[{number}].packages: {pin} has no table in packages",
-                        hint="run `klock lock`, which mends a lockfile that was merged",
+                        hint=_RELOCK,
                     )
         for package in target.packages:
-            build = () if isinstance(package.artifact, WheelArtifact) else package.artifact.build
-            for pin in build:
+            artifact = package.artifact
+            if isinstance(artifact, WheelArtifact) and not _is_wheel_of(artifact.name, package):
+                raise LockfileError(f"packages: {package.pin} has the wheel of another package: {artifact.name}")
+            for pin in () if isinstance(artifact, WheelArtifact) else artifact.build:
                 if pin not in pins:
                     raise LockfileError(f"packages: {package.pin} is built with {pin}, which has no table in packages")
+
+
+def _is_wheel_of(file_name: str, package: LockedPackage) -> bool:
+    """Whether a wheel's file name (binary distribution format) has the package's name and version."""
+    parts = file_name.split("-")
+    if len(parts) < 5 or re.sub(r"[-_.]+", "-", parts[0]).lower() != package.name:
+        return False
+    if parts[1] == package.version:
+        return True
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(parts[1]) == Version(package.version)
+    except InvalidVersion:
+        return False

@@ -55,6 +55,9 @@ def error_from_uv(output: str, *, requirements: Iterable[tuple[str | None, str, 
         )
     if "Couldn't parse" in one_line or "Failed to parse" in one_line or "invalid" in one_line.lower():
         return RequirementError(f"{subject}: {explanation}")
+    if missing := missing_projects(explanation):
+        hint = f"check the spelling of {' and '.join(missing)}, and which index has it"
+        return ResolutionError(f"cannot meet {subject}\n{explanation}", hint=hint)
     return ResolutionError(
         f"cannot meet {subject}\n{explanation}",
         hint="loosen one of the requirements named above; all pip steps of an image are resolved together",
