@@ -23,7 +23,7 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, is_emptied, is_left_out
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 
-__all__ = ["canonicalise"]
+__all__ = ["canonicalise", "holds_changes"]
 
 _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
@@ -38,6 +38,25 @@ def canonicalise(upper: bytes, lower: bytes) -> Manifest:
     layer = _Layer()
     layer.fold(upper, lower, "", opaque=False)
     return layer.manifest()
+
+
+def holds_changes(upper: bytes, lower: bytes, above: str = "") -> bool:
+    """Whether an overlay's upper folder makes `lower` look other than it is; nothing is changed on disk.
+
+    Contents are not read: a file that was rewritten with what it held counts as a change.
+    """
+    if _is_opaque(upper):
+        return True
+    for name in os.listdir(upper):
+        path, here, there = above + text_of(name), upper + b"/" + name, lower + b"/" + name
+        if is_left_out(path):
+            continue
+        status, below = os.lstat(here), _lstat(there)
+        if not stat.S_ISDIR(status.st_mode) or below is None or not _same_metadata(here, status, there, below):
+            return True
+        if holds_changes(here, there, path + "/"):
+            return True
+    return False
 
 
 class _Layer:

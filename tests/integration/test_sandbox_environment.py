@@ -119,6 +119,28 @@ def test_changes_stay_until_the_environment_is_replaced(
     assert run(environment, "ls /opt")[1] == ""
 
 
+DRIFT = {
+    "nothing": ("true", True),
+    "a temporary file": ("touch /tmp/x /run/x /var/tmp/x /var/log/apt/x", True),
+    "a new file": ("touch /opt/x", False),
+    "a new folder": ("mkdir /opt/x", False),
+    "a new folder for a cache": ("mkdir -p /root/.cache/pip; touch /root/.cache/pip/x", False),
+    "a new symlink to a folder": ("ln -s /usr /opt/x", False),
+    "a symlink to another folder": ("ln -sfn /etc /bin", False),
+    "a removed file": ("rm /etc/issue", False),
+    "a folder made anew, empty": ("rm -r /etc/apt; mkdir /etc/apt", False),
+    "another mode of a folder with nothing but logs in it": ("chmod 700 /var/log/apt; touch /var/log/apt/x", False),
+    "a file made and removed": ("touch /opt/x; rm /opt/x", True),
+}
+
+
+@pytest.mark.parametrize(("script", "clean"), DRIFT.values(), ids=DRIFT)
+def test_whether_an_environment_is_clean(environment: SandboxEnvironment, script: str, clean: bool) -> None:
+    assert environment.is_clean()
+    assert run(environment, script)[0] == 0
+    assert environment.is_clean() is clean
+
+
 def test_an_environment_shows_its_layers(debian_engine: SandboxEngine, environment: SandboxEnvironment) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo 1 > /opt/one; rm /etc/issue; ln /opt/one /opt/uno")

@@ -26,9 +26,9 @@ from klock.engines.sandbox.namespace import NamespaceProcess, in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.scratch import find_holder, held, holding_mounts, is_held, remove_trees
 from klock.engines.sandbox.trees import Trees
-from klock.errors import EngineError
+from klock.errors import EngineError, StoreError
+from klock.layers.canonical import holds_changes
 from klock.layers.manifest import Manifest
-from klock.layers.normalisation import is_left_out
 from klock.layers.scan import manifest_of_tree
 from klock.store import Store
 
@@ -83,9 +83,7 @@ class SandboxEnvironment:
             remove_trees(old)
 
     def is_clean(self) -> bool:
-        """Whether the writable layer holds nothing but what is never locked. True when there is no environment.
-
-        An empty folder counts: it may be new, or another one's mode changed."""
+        """Whether the writable layer changes nothing but what is never locked. True when there is no environment."""
         state = self._state()
         if state is None:
             return True
@@ -93,15 +91,14 @@ class SandboxEnvironment:
         if not any(upper.iterdir()):
             return True
 
+        try:
+            layers = self._trees.stack(state["base"], state["layers"])
+        except StoreError:
+            return False
+
         def task() -> bool:
-            top = os.fspath(upper)
-            for folder, folders, names in os.walk(top):
-                ends = [os.path.join(folder, name) for name in names]
-                if not folders and not names and folder != top:
-                    ends.append(folder)
-                if not all(is_left_out(os.path.relpath(end, top)) for end in ends):
-                    return False
-            return True
+            lower = Area.create(self._area).mount_to_read(layers)
+            return not holds_changes(os.fsencode(upper), os.fsencode(lower))
 
         return in_namespace(task)
 
