@@ -1,11 +1,12 @@
 """The plan: what a sync has to do, as data. It is what `--dry-run` prints and what replay carries out.
 
-A step whose locked layer is already in the engine's store is reused; any other step runs. Nothing is decided later.
+A step that made its locked layer on this machine, where the layer still is, is reused; any other step runs. Nothing is
+decided later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,6 +25,7 @@ from klock.lockfile.model import (
     TargetLock,
     VcsArtifact,
 )
+from klock.made import made_by
 from klock.store import Store
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "StartService",
     "counted",
     "describe",
+    "in_bytes",
     "make_plan",
 ]
 
@@ -48,7 +51,7 @@ class AddBase:
     size: int
 
     def __str__(self) -> str:
-        return f"base {self.name}: fetch {_bytes(self.size)}, unpack"
+        return f"base {self.name}: fetch {in_bytes(self.size)}, unpack"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class RunStep:
     size: int
 
     def __str__(self) -> str:
-        fetch = f"fetch {_bytes(self.size)}, " if self.size else ""
+        fetch = f"fetch {in_bytes(self.size)}, " if self.size else ""
         return f"step {self.position + 1} {self.text}: {fetch}run ({self.reason})"
 
 
@@ -113,13 +116,20 @@ class Plan:
 
 
 def make_plan(
-    lock: TargetLock, *, engine: Engine, store: Store, record: Mapping[str, object] | None, clean: bool = True
+    lock: TargetLock,
+    *,
+    keys: Sequence[Digest | None],
+    engine: Engine,
+    store: Store,
+    record: Mapping[str, object] | None,
+    clean: bool = True,
 ) -> Plan:
     """The plan that turns the environment that `record` describes into the locked one.
 
-    `clean` is False when the environment is known to have drifted, so that it is replaced even if its record agrees.
+    `keys` are those of its steps (`klock.keys.step_keys`). `clean` is False when the environment is known to have
+    drifted, so that it is replaced even if its record agrees.
     """
-    steps = list(_plan_steps(lock, engine, store))
+    steps = list(_plan_steps(lock, keys, engine, store))
     replace: list[Action] = []
     if record is None:
         replace.append(ReplaceEnvironment(reason="there is none yet"))
@@ -139,18 +149,21 @@ def make_plan(
     return Plan(actions=(*base, *steps, *services, *replace))
 
 
-def _plan_steps(lock: TargetLock, engine: Engine, store: Store) -> Iterator[Action]:
-    for position, step in enumerate(lock.steps):
+def _plan_steps(lock: TargetLock, keys: Sequence[Digest | None], engine: Engine, store: Store) -> Iterator[Action]:
+    for position, (step, key) in enumerate(zip(lock.steps, keys, strict=True)):
         if isinstance(step, EnvLock | ServiceLock):
             continue
         text = describe(step)
         if step.force:
             yield RunStep(position=position, text=text, reason="forced", size=_missing_bytes(step, lock, store))
-        elif engine.has_layer(step.layer.digest):
-            yield ReuseLayer(position=position, text=text)
-        else:
+        elif not engine.has_layer(step.layer.digest):
             size = _missing_bytes(step, lock, store)
             yield RunStep(position=position, text=text, reason="its layer is not in the store", size=size)
+        elif key is None or step.layer.digest not in made_by(key, store):
+            size = _missing_bytes(step, lock, store)
+            yield RunStep(position=position, text=text, reason="it has not made the locked layer here", size=size)
+        else:
+            yield ReuseLayer(position=position, text=text)
 
 
 def base_name(lock: TargetLock) -> str:
@@ -207,7 +220,7 @@ def _missing(store: Store, blobs: Iterator[tuple[Digest, int]]) -> int:
     return sum(size for digest, size in blobs if store.find_blob(digest) is None)
 
 
-def _bytes(size: int) -> str:
+def in_bytes(size: int) -> str:
     """`0 B`, `12.3 MB`: decimal units, as registries and uv show them."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):

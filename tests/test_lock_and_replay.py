@@ -18,6 +18,7 @@ from klock.bases.mirrors import Mirrors
 from klock.draft import host_sources
 from klock.errors import StepFailed
 from klock.image.builder import Image
+from klock.keys import step_keys
 from klock.lock import Upgrade, lock_image
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile, ShellLock
@@ -62,14 +63,16 @@ class Machine:
         self.engine.ran.clear()
         target = lock.targets[0]
         environment = self.engine.environment("test")
+        keys = step_keys(target, image=lock.image, normalisation=lock.normalisation)
         plan = make_plan(
             target,
+            keys=keys,
             engine=self.engine,
             store=self.store,
             record=environment.record,
             clean=environment.is_clean(),
         )
-        carry_out(plan, target, environment=environment, lock_digest="sha256:x", context=self.context(image))
+        carry_out(plan, target, keys=keys, environment=environment, lock_digest="sha256:x", context=self.context(image))
 
 
 @contextmanager
@@ -116,6 +119,35 @@ def test_syncing_on_an_empty_machine_replays_to_the_same_layers(here: Machine) -
         moved.sync(image, lock)
         assert moved.engine.ran == ["write /a 1", "write /b 2"]
         assert set(moved.engine.layers) == set(lock.targets[0].layers)
+
+
+def test_a_merged_lock_is_not_trusted_and_locking_mends_it(here: Machine) -> None:
+    """Two branches that changed a step each: the merged text names layers that no step made over the others'."""
+    image = base(here.root).run_bash("write /a 1").run_bash("write /b 2")
+    lock = here.lock(image)
+    (target,) = lock.targets
+    one, two = target.steps
+    assert isinstance(one, ShellLock) and isinstance(two, ShellLock)
+    steps = (one, dataclasses.replace(two, layer=one.layer))
+    merged = dataclasses.replace(lock, targets=(dataclasses.replace(target, steps=steps),))
+    with pytest.raises(StepFailed, match=r"step 2 \(.*\) made another layer than the locked one"):
+        here.sync(image, merged)
+    assert here.engine.environment("test").record is None
+    mended = here.lock(image, merged)
+    assert mended == lock
+    here.sync(image, mended)
+    assert here.engine.ran == []
+
+
+def test_a_step_that_does_not_repeat_is_kept_for_every_lock_that_its_layer_is_here_for(here: Machine) -> None:
+    image = base(here.root).run_bash("count")
+    old = here.lock(image)
+    here.engine.ran.append("one more")
+    new = here.lock(image, old, Upgrade(everything=True))
+    for lock in (old, new, old):
+        here.sync(image, lock)
+        assert here.engine.ran == []
+        assert here.lock(image, lock) == lock
 
 
 def test_relocking_an_unchanged_image_runs_nothing_case_41(here: Machine) -> None:
@@ -171,8 +203,9 @@ def test_a_step_that_does_not_repeat_fails_the_sync_and_names_its_path(here: Mac
         here.engine.ran += [""]
         target = lock.targets[0]
         environment = here.engine.environment("test")
-        plan = make_plan(target, engine=here.engine, store=here.store, record=None)
-        carry_out(plan, target, environment=environment, lock_digest="sha256:x", context=here.context(image))
+        keys = step_keys(target, image=lock.image, normalisation=lock.normalisation)
+        plan = make_plan(target, keys=keys, engine=here.engine, store=here.store, record=None)
+        carry_out(plan, target, keys=keys, environment=environment, lock_digest="x", context=here.context(image))
     assert "/count differs: content" in caught.value.message
     assert here.engine.environment("test").record is None
 

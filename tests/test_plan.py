@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from klock.engines.protocol import Engine
+from klock.keys import step_keys
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
     DebianLock,
     DebPackage,
     EnvLock,
+    ImageLock,
     LayerLock,
     LockedVariable,
     PipLock,
@@ -20,6 +22,7 @@ from klock.lockfile.model import (
     ShellLock,
     TargetLock,
 )
+from klock.made import remember
 from klock.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe, make_plan
 from klock.store import Store
 from klock.targets import Target
@@ -56,7 +59,15 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def full_engine() -> MemoryEngine:
+def keys(lock: TargetLock) -> list[str | None]:
+    return step_keys(lock, image=ImageLock(name=""), normalisation=1)
+
+
+def full_engine(store: Store) -> MemoryEngine:
+    """With all layers of the lock, made by its steps."""
+    for key, step in zip(keys(LOCK), LOCK.steps, strict=True):
+        if key is not None and isinstance(step, ShellLock):
+            remember(key, step.layer.digest, store)
     engine = MemoryEngine(layers={layer.digest: layer for layer in LAYERS})
     engine.add_base(LOCK.base.id, [])
     return engine
@@ -68,7 +79,7 @@ def test_memory_engine_is_an_engine() -> None:
 
 
 def test_on_an_empty_machine_everything_is_done(store: Store) -> None:
-    plan = make_plan(LOCK, engine=MemoryEngine(), store=store, record=None)
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=MemoryEngine(), store=store, record=None)
     assert [str(action) for action in plan.actions] == [
         "base debian bookworm: fetch 2.5 MB, unpack",
         "step 1 run_bash one: run (its layer is not in the store)",
@@ -80,41 +91,66 @@ def test_on_an_empty_machine_everything_is_done(store: Store) -> None:
 
 
 def test_with_all_layers_here_nothing_runs(store: Store) -> None:
-    plan = make_plan(LOCK, engine=full_engine(), store=store, record=None)
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=None)
     assert [type(action) for action in plan.actions] == [ReuseLayer, ReuseLayer, StartService, ReplaceEnvironment]
     assert plan.runs == 0
 
 
+def test_a_layer_that_another_step_made_is_not_trusted(store: Store) -> None:
+    one, variables, two, service = LOCK.steps
+    assert isinstance(one, ShellLock) and isinstance(two, ShellLock)
+    swapped = dataclasses.replace(
+        LOCK,
+        steps=(
+            dataclasses.replace(one, layer=two.layer),
+            variables,
+            dataclasses.replace(two, layer=one.layer),
+            service,
+        ),
+    )
+    plan = make_plan(swapped, keys=keys(swapped), engine=full_engine(store), store=store, record=None)
+    assert [(a.position, a.reason) for a in plan.actions if isinstance(a, RunStep)] == [
+        (0, "it has not made the locked layer here"),
+        (2, "it has not made the locked layer here"),
+    ]
+
+
 def test_a_synced_environment_needs_nothing_case_41(store: Store) -> None:
-    plan = make_plan(LOCK, engine=full_engine(), store=store, record={"fingerprint": LOCK.fingerprint})
+    plan = make_plan(
+        LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record={"fingerprint": LOCK.fingerprint}
+    )
     assert plan.changes_nothing
     assert plan.runs == 0
 
 
 def test_an_appended_step_is_the_only_one_to_run_case_42(store: Store) -> None:
     new = dataclasses.replace(LOCK, steps=(*LOCK.steps, shell("three", Manifest([file_entry("new")]))))
-    plan = make_plan(new, engine=full_engine(), store=store, record={"fingerprint": LOCK.fingerprint})
+    plan = make_plan(
+        new, keys=keys(new), engine=full_engine(store), store=store, record={"fingerprint": LOCK.fingerprint}
+    )
     assert [a.position for a in plan.actions if isinstance(a, RunStep)] == [4]
     assert ReplaceEnvironment(reason="the lockfile changed") in plan.actions
 
 
 def test_a_drifted_environment_is_replaced(store: Store) -> None:
     record = {"fingerprint": LOCK.fingerprint}
-    plan = make_plan(LOCK, engine=full_engine(), store=store, record=record, clean=False)
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record, clean=False)
     assert ReplaceEnvironment(reason="it drifted") in plan.actions
     assert plan.runs == 0
 
 
 def test_a_forced_step_runs_at_every_sync_case_40(store: Store) -> None:
     forced = dataclasses.replace(LOCK, steps=(shell("one", LAYERS[0], force=True), *LOCK.steps[1:]))
-    plan = make_plan(forced, engine=full_engine(), store=store, record={"fingerprint": forced.fingerprint})
+    plan = make_plan(
+        forced, keys=keys(forced), engine=full_engine(store), store=store, record={"fingerprint": forced.fingerprint}
+    )
     assert [(a.position, a.reason) for a in plan.actions if isinstance(a, RunStep)] == [(0, "forced")]
 
 
 def test_a_base_that_was_pruned_is_fetched_again(store: Store) -> None:
-    engine = full_engine()
+    engine = full_engine(store)
     engine.bases.clear()
-    plan = make_plan(LOCK, engine=engine, store=store, record={"fingerprint": LOCK.fingerprint})
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=engine, store=store, record={"fingerprint": LOCK.fingerprint})
     assert isinstance(plan.actions[0], AddBase)
     assert not plan.changes_nothing
 
@@ -124,7 +160,7 @@ def test_blobs_in_the_store_are_not_counted_again(store: Store) -> None:
     assert isinstance(LOCK.base, DebianLock)
     deb = dataclasses.replace(LOCK.base.debs[0], sha256=digest.removeprefix("sha256:"), size=10)
     lock = dataclasses.replace(LOCK, base=dataclasses.replace(LOCK.base, debs=(deb,)))
-    (first, *_) = make_plan(lock, engine=MemoryEngine(), store=store, record=None).actions
+    (first, *_) = make_plan(lock, keys=keys(lock), engine=MemoryEngine(), store=store, record=None).actions
     assert str(first) == "base debian bookworm: fetch 0 B, unpack"
 
 

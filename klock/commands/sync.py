@@ -12,6 +12,7 @@ from klock.commands.session import (
     progress_options,
     target_option,
 )
+from klock.digests import Digest, digest_of_bytes
 from klock.lockfile.model import TargetLock
 from klock.plan import Plan, counted, make_plan
 from klock.progress import Progress
@@ -31,8 +32,8 @@ def sync(
 ) -> int:
     """Make the environment be what the lockfile says, byte for byte.
 
-    Only steps whose locked layer is not yet in the store run. What was changed in the environment since the last sync
-    is put back. A stale lockfile is refused.
+    Only steps that have not made their locked layer on this machine run. What was changed in the environment since the
+    last sync is put back. A stale lockfile is refused.
     """
     session = open_session(image, offline=offline, progress=progress)
     lock = session.read_lockfile()
@@ -54,13 +55,13 @@ def sync_environment(session: Session, locked: TargetLock) -> None:
     with session.store.lock(f"environment-{session.environment_name(locked)}"):
         plan = _plan(session, locked)
         if not plan.changes_nothing:
-            from klock.digests import digest_of_bytes
             from klock.replay import carry_out
 
             session.engine.check()
             carry_out(
                 plan,
                 locked,
+                keys=_keys(session, locked),
                 environment=session.engine.environment(session.environment_name(locked)),
                 lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
                 context=session.context,
@@ -74,8 +75,17 @@ def _plan(session: Session, locked: TargetLock) -> Plan:
     environment = session.engine.environment(session.environment_name(locked))
     return make_plan(
         locked,
+        keys=_keys(session, locked),
         engine=session.engine,
         store=session.store,
         record=environment.record,
         clean=environment.is_clean(),
     )
+
+
+def _keys(session: Session, locked: TargetLock) -> list[Digest | None]:
+    from klock.draft import draft_image
+    from klock.keys import step_keys
+    from klock.layers.normalisation import NORMALISATION
+
+    return step_keys(locked, image=draft_image(session.loaded.image), normalisation=NORMALISATION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -31,6 +31,7 @@ from klock.lockfile.model import (
     StepLock,
     TargetLock,
 )
+from klock.made import made_by, remember
 from klock.packages.interpreter import TargetPython, probe_interpreter
 from klock.plan import counted, describe
 from klock.replay import make_layers
@@ -150,21 +151,31 @@ class TargetLocker:
             and self.previous_image == self.image_lock
             and self.previous.base == self.base
             and [as_draft(step) for step in self.previous.steps] == drafts
+            and not any(self._is_refuted(key, step.layer.digest) for key, step in self._previous_steps())
         )
 
+    def _previous_steps(self) -> Iterator[tuple[Digest, PipLock | AptLock | FilesLock | ShellLock]]:
+        """The previous lockfile's steps that make layers, with their keys."""
+        if self.previous is not None and self.previous_image is not None:
+            keys = step_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION)
+            for key, step in zip(keys, self.previous.steps, strict=True):
+                if key is not None and not isinstance(step, EnvLock | ServiceLock):
+                    yield key, step
+
     def _reusable_layers(self) -> dict[Digest, LayerLock]:
-        if self.previous is None or self.previous_image is None:
-            return {}
-        keys = step_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION)
         return {
             key: step.layer
-            for key, step in zip(keys, self.previous.steps, strict=True)
-            if key is not None
-            and not isinstance(step, EnvLock | ServiceLock)
-            and not step.force
+            for key, step in self._previous_steps()
+            if not step.force
+            and not self._is_refuted(key, step.layer.digest)
             # An upgrade asks for what the network has now; what was copied from local files cannot have moved.
             and (not self.upgrade.everything or isinstance(step, FilesLock))
         }
+
+    def _is_refuted(self, key: Digest, layer: Digest) -> bool:
+        """Whether the step was seen to make other layers: its inputs changed, or the lockfile was merged."""
+        made = made_by(key, self.context.store)
+        return bool(made) and layer not in made
 
     def _key(self, step: StepLock) -> Digest:
         variables = self._so_far().environment
@@ -298,15 +309,14 @@ class TargetLocker:
 
     def _run(self, step: PipLock | AptLock | FilesLock | ShellLock, key: Digest) -> LayerLock:
         repeats = not isinstance(step, ShellLock) and not step.force
-        record = self.context.store.read_record("layers", key) if repeats else None
-        if isinstance(record, str) and (manifest := self.context.engine.layer_manifest(record)) is not None:
-            return LayerLock(digest=record, files=len(manifest), size=manifest.size)
+        for digest in made_by(key, self.context.store)[-1:] if repeats else ():
+            if (manifest := self.context.engine.layer_manifest(digest)) is not None:
+                return LayerLock(digest=digest, files=len(manifest), size=manifest.size)
         with self._workspace() as workspace:
             lock = replace(self._so_far(), steps=(*self.steps, step))
             perform(lock, len(self.steps), workspace, self.context)
             layer = workspace.snapshot()
-        if repeats:
-            self.context.store.write_record("layers", key, layer.digest)
+        remember(key, layer.digest, self.context.store)
         return LayerLock(digest=layer.digest, files=len(layer.manifest), size=layer.manifest.size)
 
     def _try_services(self, lock: TargetLock) -> None:

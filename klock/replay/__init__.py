@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from klock.bases import fetch_base
+from klock.digests import Digest
 from klock.drift import compare_files
 from klock.engines.protocol import Environment, Layer
 from klock.errors import StepFailed
 from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
+from klock.made import remember
 from klock.plan import AddBase, Plan, ReplaceEnvironment, ReuseLayer, RunStep, StartService, counted, describe
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
@@ -14,15 +18,23 @@ from klock.replay.perform import perform, try_service
 __all__ = ["carry_out", "ensure_base", "layers_before", "make_layers"]
 
 
-def carry_out(plan: Plan, lock: TargetLock, *, environment: Environment, lock_digest: str, context: Context) -> None:
-    """Does what the plan says. When a step fails nothing of the environment was touched."""
+def carry_out(
+    plan: Plan,
+    lock: TargetLock,
+    *,
+    keys: Sequence[Digest | None],
+    environment: Environment,
+    lock_digest: str,
+    context: Context,
+) -> None:
+    """Does what the plan for `keys` says. When a step fails nothing of the environment was touched."""
     for action in plan.actions:
         match action:
             case AddBase():
                 ensure_base(lock, context)
             case RunStep():
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                layer = run_step(lock, action.position, context)
+                layer = run_step(lock, action.position, context, key=keys[action.position])
                 context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
             case StartService():
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
@@ -74,13 +86,18 @@ def make_layers(lock: TargetLock, context: Context) -> None:
         context.progress.done("as locked")
 
 
-def run_step(lock: TargetLock, position: int, context: Context) -> Layer:
-    """Runs one step over its locked predecessors and returns its layer. Raises StepFailed when that is another one."""
+def run_step(lock: TargetLock, position: int, context: Context, *, key: Digest | None = None) -> Layer:
+    """Runs one step over its locked predecessors and returns its layer, which is remembered for `key`.
+
+    Raises StepFailed when it is not the locked one.
+    """
     step = lock.steps[position]
     assert not isinstance(step, EnvLock | ServiceLock)
     with context.engine.open(lock.base.id, layers_before(lock, position)) as workspace:
         perform(lock, position, workspace, context)
         layer = workspace.snapshot()
+    if key is not None:
+        remember(key, layer.digest, context.store)
     if layer.digest != step.layer.digest:
         raise StepFailed(
             f"step {position + 1}{context.where(position)} made another layer than the locked one: {describe(step)}\n"
@@ -98,7 +115,7 @@ def _difference(locked: str, made: Layer, context: Context) -> str:
         for path in made.manifest:
             folder = "/" + "/".join(path.split("/")[:2])
             folders[folder] = folders.get(folder, 0) + 1
-        shown = "".join(f"\n  {folder} ({count} entries)" for folder, count in sorted(folders.items())[:20])
+        shown = "".join(f"\n  {folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items())[:20])
         return f"  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
     lines = [f.message for f in compare_files(manifest, [], made.manifest)]
     more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""

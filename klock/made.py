@@ -1,0 +1,28 @@
+"""What steps made on this machine: for a step's key, the digests of the layers that running it gave.
+
+A lockfile says that a step makes a layer. That the layer is in the store does not prove it: the lockfile may have been
+merged or edited, and the layer be another step's. So a layer is reused only where its step made it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from klock.digests import Digest
+from klock.store import Store
+
+__all__ = ["made_by", "remember"]
+
+_KIND: Final = "made"
+_MOST: Final = 20
+
+
+def made_by(key: Digest, store: Store) -> tuple[Digest, ...]:
+    """The layers that the step with this key made, the latest last: more than one if it does not repeat."""
+    record = store.read_record(_KIND, key)
+    return tuple(digest for digest in record if isinstance(digest, str)) if isinstance(record, list) else ()
+
+
+def remember(key: Digest, layer: Digest, store: Store) -> None:
+    before = [digest for digest in made_by(key, store) if digest != layer]
+    store.write_record(_KIND, key, [*before, layer][-_MOST:])
