@@ -22,6 +22,7 @@ from klock.lockfile.model import (
 )
 from klock.plan import describe
 from klock.replay.context import Context
+from klock.replay.masked import masked
 from klock.replay.shell import service_command, shell_command
 
 _SHORTEST_SECRET: Final = 6
@@ -77,7 +78,8 @@ def _run_shell(lock: TargetLock, step: ShellLock, position: int, workspace: Work
     text = reveal(step.command, step.secrets, context.environ)
     network = Network.NONE if context.offline else Network.HOST
     command = shell_command(step, text, base=lock.base, variables=variables, network=network)
-    completed = workspace.run(command, on_output=context.progress.output)
+    with masked(context.progress.output, _secrets(lock, context)) as on_output:
+        completed = workspace.run(command, on_output=on_output)
     if completed.status != 0:
         raise StepFailed(
             f"step {position + 1}{context.where(position)} failed with status {completed.status}: {describe(step)}"
@@ -101,10 +103,13 @@ def try_service(lock: TargetLock, position: int, workspace: Workspace, context: 
         )
 
 
+def _secrets(lock: TargetLock, context: Context) -> list[str]:
+    return [value for name in lock.secrets if (value := context.environ.get(name))]
+
+
 def _tail(output: bytes, lock: TargetLock, context: Context) -> str:
     """The last lines a command printed, indented, without secrets."""
-    secrets = [value for name in lock.secrets if (value := context.environ.get(name))]
-    lines = mask(output.decode("utf-8", "replace"), secrets).rstrip().splitlines()[-20:]
+    lines = mask(output.decode("utf-8", "replace"), _secrets(lock, context)).rstrip().splitlines()[-20:]
     return "".join(f"\n  | {line}" for line in lines)
 
 
@@ -185,11 +190,12 @@ def _install_debs(lock: TargetLock, step: AptLock, position: int, workspace: Wor
         offline=context.offline,
         progress=context.progress,
     )
-    install_apt(
-        workspace,
-        step,
-        store=context.store,
-        environment=revealed_variables(lock, position, context.environ),
-        on_output=context.progress.output,
-        where=f"step {position + 1}{context.where(position)}",
-    )
+    with masked(context.progress.output, _secrets(lock, context)) as on_output:
+        install_apt(
+            workspace,
+            step,
+            store=context.store,
+            environment=revealed_variables(lock, position, context.environ),
+            on_output=on_output,
+            where=f"step {position + 1}{context.where(position)}",
+        )

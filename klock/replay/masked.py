@@ -1,0 +1,41 @@
+"""What a step prints, passed on as it comes and without credentials: `klock -v` writes into the logs of CI machines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+__all__ = ["masked"]
+
+
+@contextmanager
+def masked(on_output: Callable[[bytes], None], secrets: Iterable[str]) -> Iterator[Callable[[bytes], None]]:
+    """A function to call with what was printed, in any pieces; `on_output` gets it with `***` for each secret.
+
+    As much as may be the beginning of a secret is held back until more comes or the block ends.
+    """
+    forms = {form.encode() for value in secrets for form in (value, quote(value, safe="")) if value}
+    if not forms:
+        yield on_output
+        return
+    pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+    beginnings = {form[:length] for form in forms for length in range(1, len(form))}
+    longest = max(map(len, forms)) - 1
+    held = b""
+
+    def write(chunk: bytes) -> None:
+        nonlocal held
+        text = pattern.sub(b"***", held + chunk)
+        tails = (length for length in range(min(longest, len(text)), 0, -1) if text[-length:] in beginnings)
+        length = next(tails, 0)
+        text, held = text[: len(text) - length], text[len(text) - length :]
+        if text:
+            on_output(text)
+
+    try:
+        yield write
+    finally:
+        if held:
+            on_output(held)
