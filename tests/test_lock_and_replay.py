@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from klock.bases.mirrors import Mirrors
 from klock.draft import host_sources
-from klock.errors import StepFailed
+from klock.errors import ImageError, StepFailed
 from klock.image.builder import Image
 from klock.keys import step_keys
 from klock.lock import Upgrade, lock_image
@@ -28,7 +28,7 @@ from klock.replay import carry_out
 from klock.replay.context import Context
 from klock.store import Store
 from klock.targets import Target
-from tests.memory_engine import MemoryEngine
+from tests.memory_engine import MemoryEngine, MemoryWorkspace
 from tests.oci_layout import write_layout
 
 AMD64 = Target()
@@ -271,6 +271,16 @@ def test_a_file_that_changed_after_it_was_locked_is_not_placed(here: Machine) ->
     (here.root / "src" / "main.py").write_text("print(2)\n")
     with pytest.raises(StepFailed, match="is not what was locked"):
         here.sync(image, lock)
+
+
+def test_what_is_in_a_file_s_way_is_said_with_the_step(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(*_: object) -> None:
+        raise ImageError("cannot place a file at /app: the environment has a folder there", hint="choose another")
+
+    monkeypatch.setattr(MemoryWorkspace, "place", place)
+    with pytest.raises(StepFailed, match=r"^step 1 \(.*\.py:\d+\): cannot place a file at /app") as caught:
+        here.lock(base(here.root).rsync(f"{here.root}/src", "/app"))
+    assert caught.value.hint == "choose another"
 
 
 def test_upgrade_runs_shell_steps_again(here: Machine) -> None:

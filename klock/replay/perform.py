@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from klock.engines.protocol import Network, PlacedFile, Workspace
-from klock.errors import HashMismatch, LockfileError, StepFailed
+from klock.errors import HashMismatch, ImageError, LockfileError, StepFailed
 from klock.image.secrets import mask, reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import (
@@ -121,6 +121,8 @@ def _place_files(step: FilesLock, position: int, workspace: Workspace, context: 
         raise StepFailed(f"step {position + 1}: the image is needed to find the files of {describe(step)}")
     try:
         workspace.place(placed_files(step.entries, source), step.destination)
+    except ImageError as error:
+        raise StepFailed(f"step {position + 1}{context.where(position)}: {error.message}", hint=error.hint) from error
     except HashMismatch as error:
         raise StepFailed(
             f"step {position + 1}{context.where(position)}: {error.message}",

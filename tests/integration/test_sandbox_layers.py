@@ -13,6 +13,7 @@ from klock.engines.sandbox import SandboxEngine
 from klock.engines.sandbox.namespace import in_namespace
 from klock.engines.sandbox.overlay import Area
 from klock.engines.sandbox.trees import Trees
+from klock.errors import StoreError
 from klock.layers.manifest import Kind
 from klock.layers.normalisation import MTIME
 from klock.layers.scan import manifest_of_tree
@@ -164,6 +165,16 @@ def test_steps_that_make_one_layer(debian_engine: SandboxEngine) -> None:
         assert workspace.read("/opt/x") == b"1\n"
     with debian_engine.open(BASE, layers[:3]) as workspace:
         assert workspace.read("/opt/x") is None
+
+
+def test_a_manifest_that_was_changed_in_the_store(debian_engine: SandboxEngine) -> None:
+    layer = layer_of(debian_engine, "echo 1 > /opt/of-this-test")
+    manifest = Trees(debian_engine._store).layer(layer.digest) / "manifest"
+    manifest.write_text(manifest.read_text().replace("0644", "0755"))
+    with pytest.raises(StoreError, match="was changed in the store"):
+        debian_engine.layer_manifest(layer.digest)
+    manifest.write_bytes(layer.manifest.to_bytes())
+    assert debian_engine.layer_manifest(layer.digest) == layer.manifest
 
 
 def test_a_workspace_goes_on_over_its_snapshot(debian_engine: SandboxEngine) -> None:

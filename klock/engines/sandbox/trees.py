@@ -42,7 +42,13 @@ class Trees:
         return self._manifest(self.base(base), f"the base {base}")
 
     def layer_manifest(self, layer: Digest) -> Manifest:
-        return self._manifest(self.layer(layer), f"the layer {layer}")
+        folder = self.layer(layer)
+        manifest = self._manifest(folder, f"the layer {layer}")
+        if manifest.digest != layer:
+            raise StoreError(
+                f"the layer {layer} was changed in the store", hint=f"remove {folder}, then run klock sync"
+            )
+        return manifest
 
     def stack(self, base: str, layers: Sequence[Digest]) -> list[Path]:
         """The folders to mount for a base and layers, the lowest first. Raises StoreError when one is not here."""
