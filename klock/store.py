@@ -133,6 +133,19 @@ class Store:
     def environment_path(self, name: str) -> Path:
         return self.root / "environments" / name
 
+    def environment_names(self) -> list[str]:
+        return sorted(path.name for path in (self.root / "environments").glob("*"))
+
+    def remove_downloads(self) -> int:
+        """Removes all blobs and records; returns the bytes of the blobs."""
+        import shutil
+
+        freed = sum(path.stat().st_size for path in (self.root / "blobs").rglob("*") if path.is_file())
+        for name in ("blobs", "records"):
+            with self._io_errors(), contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.root / name)
+        return freed
+
     # -- making things
 
     @contextlib.contextmanager

@@ -84,11 +84,12 @@ class TargetLocker:
             return self.previous
         reusable = self._reusable_layers()
         for position, draft in enumerate(drafts):
-            if isinstance(draft, EnvLock | ServiceLock):
-                self.steps.append(draft)
-                continue
             where = self.context.where(position)
             self.context.progress.begin(f"step {position + 1}/{len(drafts)} {describe(draft)}{where}")
+            if isinstance(draft, EnvLock | ServiceLock):
+                self.steps.append(draft)
+                self.context.progress.done("no layer" if isinstance(draft, EnvLock) else "tried at the end")
+                continue
             completed = self._complete(draft, drafts)
             key = self._key(completed)
             layer = reusable.get(key)
