@@ -71,30 +71,37 @@ def from_debian(suite: str, packages: Sequence[str] = ()) -> Image:
 
 
 def Python310() -> Image:  # noqa: N802
+    """The image python:3.10-slim."""
     return python("3.10")
 
 
 def Python311() -> Image:  # noqa: N802
+    """The image python:3.11-slim."""
     return python("3.11")
 
 
 def Python312() -> Image:  # noqa: N802
+    """The image python:3.12-slim."""
     return python("3.12")
 
 
 def Ray() -> Image:  # noqa: N802
+    """The latest Ray image; the lockfile holds it by its digest."""
     return ray("latest")
 
 
 def Pytorch2312() -> Image:  # noqa: N802
+    """NVIDIA's PyTorch image of the release 23.12."""
     return pytorch("23.12-py3")
 
 
 def Debian() -> Image:  # noqa: N802
+    """The same as `debian`."""
     return debian()
 
 
 def Ubuntu() -> Image:  # noqa: N802
+    """The same as `ubuntu`."""
     return ubuntu()
 
 

@@ -39,6 +39,9 @@ class Image:
     `python_path` is the Python in the environment that packages are installed for; `install_cmd` the installer the user
     prefers (the bytes installed are the locked ones either way). `docker_secret` names the Kubernetes secret a cluster
     pulls the base with: it is no part of what is locked. `cmd` and `entrypoint` are a Dockerfile's, as shell text.
+
+    A step with `force=True` runs at every `klock sync`; a result other than the locked one fails it. Arguments that
+    cannot be meant raise ImageError (a ValueError) at the call. docs/image.md has the whole contract, with examples.
     """
 
     def __init__(
@@ -69,10 +72,12 @@ class Image:
 
     @property
     def base(self) -> Base | None:
+        """What the steps build on; None as long as nothing has named it, which `klock lock` refuses."""
         return self._base
 
     @property
     def steps(self) -> tuple[Step, ...]:
+        """The steps so far, in the order of the calls, which is the order they run in."""
         return tuple(self._steps)
 
     @property
@@ -124,25 +129,36 @@ class Image:
     def pip_install(self, reqs: str | Iterable[str], force: bool = False) -> Image:
         """Installs Python packages: requirements (PEP 508), paths in the environment, `-r FILE`, with pip's options.
 
-        Options hold for the requirements of their own entry: `"--index-url https://my.host/simple torch"`.
+        Options hold for the requirements of their own entry: `"--index-url https://my.host/simple torch"`. Nothing is
+        shell text. An empty list adds no step. What the base has already and fits is kept, unless `force`.
         """
         requirements = arguments.requirements("pip_install", reqs)
         forced = arguments.flag("pip_install", "force", force)
         return self._add(PipInstall(requirements=requirements, force=forced, location=call_site()), when=requirements)
 
     def apt_install(self, packages: str | Iterable[str], force: bool = False) -> Image:
-        """Installs Debian packages, each `name` or `name=version`, each .deb locked by hash; no recommended ones."""
+        """Installs Debian packages, each `name` or `name=version`, each .deb locked by hash; no recommended ones.
+
+        The base must have apt. An empty list adds no step.
+        """
         names = arguments.debian_packages("apt_install", packages)
         forced = arguments.flag("apt_install", "force", force)
         return self._add(AptInstall(packages=names, force=forced, location=call_site()), when=names)
 
     def set_env_vars(self, env_vars: Mapping[str, Any]) -> Image:
-        r"""Sets variables in order; `$NAME` and `${NAME}` take the value in the container, `\$` is a plain `$`."""
+        r"""Sets variables in order; `$NAME` and `${NAME}` take the value in the container, `\$` is a plain `$`.
+
+        What is not defined there at that point stays as written. Values become text as `str` has it (None is `None`).
+        """
         variables = arguments.variables("set_env_vars", env_vars)
         return self._add(SetEnvVars(variables=variables, location=call_site()), when=variables)
 
     def run_bash(self, command: str, force: bool = False) -> Image:
-        """Runs a command, of one line or many, in a shell of its own. One that ends in `&` is a service."""
+        """Runs a command, of one line or many, in a shell of its own: bash, or sh where the base has no bash.
+
+        Its exit status is that of its last command; another one than 0 fails the step. A command that ends in `&` is a
+        service as a whole: it makes no layer, and `klock run` starts it before its command and ends it afterwards.
+        """
         written = arguments.command("run_bash", command)
         forced = arguments.flag("run_bash", "force", force)
         return self._add(RunBash(command=written, force=forced, location=call_site()))
@@ -158,7 +174,8 @@ class Image:
         """Places local files in the environment, without those that `.gitignore`, `.ktignore` and `.klockignore` name.
 
         `source` is relative to the image file's folder. A folder arrives as `dest/<its name>`, or with `contents` its
-        files go right into `dest`. Without `dest` it goes to the working directory.
+        files go right into `dest`. Without `dest` it goes to the working directory, where a relative `dest` begins too.
+        `filter_options` are rsync's: `"--include='important.log' --exclude='*.log'"`.
         """
         return self._copy("rsync", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
 
@@ -170,13 +187,14 @@ class Image:
         filter_options: str | None = None,
         force: bool = False,
     ) -> Image:
-        """The same as `rsync`."""
+        """The same as `rsync`, under the name that Dockerfiles use."""
         return self._copy("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
 
     def sync_package(self, package: str | os.PathLike[str], force: bool = False) -> Image:
         """Places a local Python package in the working directory and makes it importable.
 
-        `package` is the name of an editably installed one, or a path (with a `/`) from the project's root.
+        `package` is the name of an editably installed one, or a path (with a `/`) from the project's root. What the
+        package depends on is not installed: name it in `pip_install`.
         Raises ImageError (a ValueError) when there is none.
         """
         where = call_site()
