@@ -24,6 +24,10 @@ class Code(Enum):
     DISTRIBUTION = "drift-distribution"
     VARIABLE = "drift-variable"
 
+    @property
+    def is_drift(self) -> bool:
+        return self.value.startswith("drift-")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

@@ -135,6 +135,8 @@ def make_plan(
         replace.append(ReplaceEnvironment(reason="there is none yet"))
     elif record.get("fingerprint") != lock.fingerprint:
         replace.append(ReplaceEnvironment(reason="the lockfile changed"))
+    elif record.get("variables") != lock.environment:
+        replace.append(ReplaceEnvironment(reason="its record was changed"))
     elif not clean:
         replace.append(ReplaceEnvironment(reason="it drifted"))
     services = [

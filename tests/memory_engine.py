@@ -75,7 +75,7 @@ class MemoryWorkspace:
     runs: int = 0
 
     def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
-        text = command.argv[-1]
+        text = (command.script or command.argv[-1]).rstrip("\n")
         self.engine.ran.append(text)
         output = b""
         for part in text.split("&&"):
@@ -100,7 +100,7 @@ class MemoryWorkspace:
 
     def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
         completed = self.run(command)
-        return None if command.argv[-1].startswith("sleep") else completed
+        return None if (command.script or "").startswith("sleep") else completed
 
     def place(self, files: Sequence[PlacedFile], destination: str) -> None:
         for file in files:

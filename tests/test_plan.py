@@ -73,6 +73,10 @@ def full_engine(store: Store) -> MemoryEngine:
     return engine
 
 
+def record_of(lock: TargetLock) -> dict[str, object]:
+    return {"fingerprint": lock.fingerprint, "variables": lock.environment}
+
+
 def test_memory_engine_is_an_engine() -> None:
     engine: Engine = MemoryEngine()
     assert engine.name == "memory"
@@ -116,24 +120,20 @@ def test_a_layer_that_another_step_made_is_not_trusted(store: Store) -> None:
 
 
 def test_a_synced_environment_needs_nothing_case_41(store: Store) -> None:
-    plan = make_plan(
-        LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record={"fingerprint": LOCK.fingerprint}
-    )
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record_of(LOCK))
     assert plan.changes_nothing
     assert plan.runs == 0
 
 
 def test_an_appended_step_is_the_only_one_to_run_case_42(store: Store) -> None:
     new = dataclasses.replace(LOCK, steps=(*LOCK.steps, shell("three", Manifest([file_entry("new")]))))
-    plan = make_plan(
-        new, keys=keys(new), engine=full_engine(store), store=store, record={"fingerprint": LOCK.fingerprint}
-    )
+    plan = make_plan(new, keys=keys(new), engine=full_engine(store), store=store, record=record_of(LOCK))
     assert [a.position for a in plan.actions if isinstance(a, RunStep)] == [4]
     assert ReplaceEnvironment(reason="the lockfile changed") in plan.actions
 
 
 def test_a_drifted_environment_is_replaced(store: Store) -> None:
-    record = {"fingerprint": LOCK.fingerprint}
+    record = record_of(LOCK)
     plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record, clean=False)
     assert ReplaceEnvironment(reason="it drifted") in plan.actions
     assert plan.runs == 0
@@ -141,16 +141,14 @@ def test_a_drifted_environment_is_replaced(store: Store) -> None:
 
 def test_a_forced_step_runs_at_every_sync_case_40(store: Store) -> None:
     forced = dataclasses.replace(LOCK, steps=(shell("one", LAYERS[0], force=True), *LOCK.steps[1:]))
-    plan = make_plan(
-        forced, keys=keys(forced), engine=full_engine(store), store=store, record={"fingerprint": forced.fingerprint}
-    )
+    plan = make_plan(forced, keys=keys(forced), engine=full_engine(store), store=store, record=record_of(forced))
     assert [(a.position, a.reason) for a in plan.actions if isinstance(a, RunStep)] == [(0, "forced")]
 
 
 def test_a_base_that_was_pruned_is_fetched_again(store: Store) -> None:
     engine = full_engine(store)
     engine.bases.clear()
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=engine, store=store, record={"fingerprint": LOCK.fingerprint})
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=engine, store=store, record=record_of(LOCK))
     assert isinstance(plan.actions[0], AddBase)
     assert not plan.changes_nothing
 
@@ -169,3 +167,9 @@ def test_steps_are_described_on_one_line() -> None:
     step = PipLock(requirements=("a", "b", "c", "d"), packages=(), layer=layer)
     assert describe(step) == "pip_install a, b (and 2 more)"
     assert describe(ShellLock(command="a <<E\nx\nE\n", layer=layer)) == "run_bash a <<E..."
+
+
+def test_an_environment_whose_record_was_edited_is_replaced(store: Store) -> None:
+    record = record_of(LOCK) | {"variables": {"A": "other"}}
+    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record)
+    assert ReplaceEnvironment(reason="its record was changed") in plan.actions

@@ -11,7 +11,7 @@ from klock.commands.session import Session, image_argument, open_session, target
 from klock.findings import Code, Finding
 
 if TYPE_CHECKING:
-    from klock.lockfile.model import TargetLock
+    from klock.lockfile.model import Lockfile, TargetLock
 
 __all__ = ["check"]
 
@@ -38,12 +38,23 @@ def check(image: str | None, *, target: str | None, with_environment: bool, form
     else:
         for finding in findings:
             click.echo(f"{finding.code.value}: {line_of(finding)}")
+    if any(finding.code.is_drift for finding in findings) and _store_is_damaged(session, target, lock):
+        click.echo(
+            "hint: nothing was written to the environment, so the store was: klock cache clean, klock sync", err=True
+        )
     if findings:
         click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}", err=True)
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)
     return 0
+
+
+def _store_is_damaged(session: Session, target: str | None, lock: Lockfile) -> bool:
+    """Whether drift is in the layers below the environment: a sync would not see it."""
+    name = session.environment_name(session.locked_target(lock, target))
+    environment = session.engine.environment(name)
+    return environment.record is not None and environment.is_clean()
 
 
 def _drift_findings(session: Session, locked: TargetLock) -> list[Finding]:

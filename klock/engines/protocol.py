@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from klock.digests import Digest
 from klock.layers.manifest import Manifest
 
 __all__ = [
+    "SCRIPT",
     "BaseLayer",
     "Command",
     "Completed",
@@ -24,6 +25,10 @@ __all__ = [
     "PlacedFile",
     "Workspace",
 ]
+
+
+SCRIPT: Final = "/run/klock/script"
+"""Where a command finds its script."""
 
 
 class Network(Enum):
@@ -46,8 +51,9 @@ class Mount:
 class Command:
     """A command to run in an environment. `environment` is complete: nothing is inherited from the host.
 
-    `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing `working_dir` is
-    made.
+    `script` is a file that the command finds at SCRIPT: a shell's text, which may be long, and secret, as a command
+    line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
+    `working_dir` is made.
     """
 
     argv: tuple[str, ...]
@@ -56,6 +62,7 @@ class Command:
     user: str = ""
     network: Network = Network.NONE
     mounts: tuple[Mount, ...] = ()
+    script: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

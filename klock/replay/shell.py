@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from klock.engines.protocol import Command, Network
+from klock.engines.protocol import SCRIPT, Command, Network
 from klock.lockfile.model import BaseLock, ServiceLock, ShellLock
 
 __all__ = ["service_command", "shell_command"]
 
 # The method is called run_bash, so bash where there is one; minimal images have only sh.
-_CHOOSE: Final = 'for s in /bin/bash /usr/bin/bash; do [ -x "$s" ] && exec "$s" -c "$1"; done; exec /bin/sh -c "$1"'
+_CHOOSE: Final = f"for s in /bin/bash /usr/bin/bash; do [ -x $s ] && exec $s {SCRIPT}; done; exec /bin/sh {SCRIPT}"
 
 
 def shell_command(
@@ -28,9 +28,10 @@ def service_command(step: ServiceLock, command: str, *, base: BaseLock, variable
 
 def _command(text: str, base: BaseLock, variables: Mapping[str, str], network: Network) -> Command:
     return Command(
-        argv=("/bin/sh", "-c", _CHOOSE, "sh", text),
+        argv=("/bin/sh", "-c", _CHOOSE),
         environment=variables,
         working_dir=base.working_dir,
         user=base.user,
         network=network,
+        script=text + "\n",
     )

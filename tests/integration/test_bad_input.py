@@ -176,6 +176,8 @@ def test_a_service_that_dies_at_once_case_38(somebody: Account, project: Path) -
 
 def test_a_command_that_is_not_there_has_status_127(somebody: Account, locked: Path) -> None:
     assert somebody.klock("run", "--", "nosuchprogram", cwd=locked).returncode == 127
+    done = somebody.klock("run", "--", "/app/src/main.py", cwd=locked)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (126, "klock: not an executable file: /app/src/main.py")
 
 
 def test_wrong_options_are_a_usage_error(somebody: Account, locked: Path) -> None:
@@ -240,6 +242,57 @@ def test_a_full_disk(klock_source: Path, debian_registry: Registry) -> None:
         )
         refused(done, "No space left on device")
         assert not (project / "kimage.lock").exists()
+
+
+def test_a_layer_that_was_changed_in_the_store_is_found_and_the_way_out_works(
+    root: Account, debian_registry: Registry
+) -> None:
+    project = make_project(root, debian_registry)
+    (project / "kimage.py").write_text(BASE + "image.run_bash('echo 1 > /made')\n")
+    for verb in ("lock", "sync"):
+        assert root.klock(verb, cwd=project).returncode == 0
+    (made,) = (root.folder / "cache/trees").glob("layer-*/root/made")
+    made.write_text("2\n")
+    done = root.klock("check", "--env", cwd=project)
+    assert done.returncode == 1
+    assert "drift-modified: step 1 (kimage.py:3): /made differs: content" in done.stdout
+    assert "hint: nothing was written to the environment, so the store was: klock cache clean" in done.stderr
+    for arguments in (["cache", "clean"], ["sync"], ["check", "--env"]):
+        assert root.klock(*arguments, cwd=project).returncode == 0
+
+
+def test_a_very_long_command(somebody: Account, project: Path) -> None:
+    """Longer than one argument of a program may be on Linux (128 KiB)."""
+    (project / "kimage.py").write_text(BASE + "image.run_bash(': ' + 'x' * 200_000 + '\\necho end > /end')\n")
+    for verb in ("lock", "sync"):
+        done = somebody.klock(verb, cwd=project)
+        assert done.returncode == 0, done.stderr[-500:]
+    assert somebody.klock("run", "--", "cat", "/end", cwd=project).stdout == "end\n"
+
+
+def test_a_credential_is_in_no_command_line(somebody: Account, project: Path) -> None:
+    secret = "s3cr3t-on-no-command-line"
+    text = f"image.run_bash('test {secret} && sleep 2 && echo done > /d')\n"
+    (project / "kimage.py").write_text(BASE + text)
+    process = subprocess.Popen(
+        [str(somebody.python), "-m", "klock", "lock"],
+        cwd=project,
+        env=somebody.environment | {"MY_PASSWORD": secret},
+        user=somebody.uid,
+        group=somebody.gid,
+        extra_groups=[],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not processes_of(somebody, "sleep 2"):
+        assert time.monotonic() < deadline and process.poll() is None, "the step did not start"
+        assert processes_of(somebody, secret) == []
+    assert processes_of(somebody, secret) == []
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert secret not in output + (project / "kimage.lock").read_text()
 
 
 # -- interruptions

@@ -387,3 +387,15 @@ def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxE
     assert debian_engine.environment("other").record is None
     assert isinstance(environment.observe(), Manifest)
     assert list((debian_engine._store.root / "tmp").glob("scratch-*")) == []
+
+
+def test_a_command_cannot_type_into_the_terminal(environment: SandboxEnvironment) -> None:
+    """TIOCSTI and TIOCLINUX would put text into the terminal as if the user had typed it."""
+    terminal = Terminal(klock_run(environment, "python3", "-q"))
+    terminal.expect(">>> ")
+    for request in ("0x5412", "0x541c"):
+        terminal.type(f"import fcntl; fcntl.ioctl(0, {request}, b'x')\n")
+        terminal.expect("PermissionError: [Errno 1] Operation not permitted")
+        terminal.expect(">>> ")
+    terminal.type("exit()\n")
+    assert terminal.close() == 0

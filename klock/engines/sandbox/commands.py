@@ -21,16 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.engines.protocol import Command, Network
+from klock.engines.protocol import SCRIPT, Command, Network
 from klock.engines.sandbox import linux
 from klock.engines.sandbox.namespace import identity_map
 from klock.engines.sandbox.overlay import Area, WritableLayer, make_mount_point, resolve
+from klock.engines.sandbox.seccomp import terminal_filter
 from klock.engines.sandbox.users import User, find_user
 from klock.errors import EngineError
 
-__all__ = ["NOT_FOUND", "Sandbox", "Started", "find_bubblewrap"]
+__all__ = ["Sandbox", "Started", "find_bubblewrap"]
 
-NOT_FOUND: Final = 127
+# What shells exit with.
+_NOT_EXECUTABLE: Final = 126
+_NOT_FOUND: Final = 127
 """The exit status of a command that does not exist, as shells have it."""
 
 _HOSTNAME: Final = "klock"
@@ -216,15 +219,17 @@ class Sandbox:
 
     def start(
         self, command: Command, *, stdio: tuple[int, int, int], own_session: bool, held: bool = False
-    ) -> Started | None:
-        """Starts a command; None (and a line on its stderr) when the tree has no such program.
+    ) -> Started | int:
+        """Starts a command, or returns the status (and writes a line to its stderr) when it is no program of the tree.
 
         The first command started is process 1's child: when it ends, all others end. `held`: it waits for `release`.
         """
         self._make_working_dir(command.working_dir)
-        if not self._finds_program(command):
-            os.write(stdio[2], b"klock: no such program: " + os.fsencode(command.argv[0]) + b"\n")
-            return None
+        problem = self._problem_with_program(command)
+        if problem is not None:
+            status, words = problem
+            os.write(stdio[2], b"klock: " + words + b": " + os.fsencode(command.argv[0]) + b"\n")
+            return status
         user = self._users[command.user]
         reports, report_end = os.pipe()
         wait_go, go = os.pipe() if held else (None, None)
@@ -239,10 +244,11 @@ class Sandbox:
         if wait_go is not None:
             arguments += ["--block-fd", str(wait_go)]
             passed.append(wait_go)
+        filter_file = _memory_file("filter", terminal_filter())
+        arguments += ["--seccomp", str(filter_file)]
+        passed.append(filter_file)
         # Not on the command line: everybody may read that, and variables can be secrets.
-        arguments_file = os.memfd_create("arguments")
-        os.write(arguments_file, b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
-        os.lseek(arguments_file, 0, os.SEEK_SET)
+        arguments_file = _memory_file("arguments", b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
         passed.append(arguments_file)
         pid = os.fork()
         if pid == 0:
@@ -310,6 +316,11 @@ class Sandbox:
         for mount in command.mounts:
             kind = "--ro-bind" if mount.read_only else "--bind"
             yield from (kind, str(mount.source), self._inside(mount.target, is_folder=mount.source.is_dir()))
+        if command.script is not None:
+            # On the namespace's own memory file system, which goes with it.
+            script = Path(f"{proc}.script")
+            script.write_text(command.script, "utf-8", "surrogateescape")
+            yield from ("--ro-bind", str(script), self._inside(SCRIPT, is_folder=False))
         yield from ("--die-with-parent", "--cap-drop", "ALL", "--clearenv")
         # A namespace below bubblewrap's own, with all ids as they are. bubblewrap keeps the host's root and klock's
         # variables, and the command sees it as process 1: in one namespace with it, /proc/1/root would lead out.
@@ -327,14 +338,27 @@ class Sandbox:
     def _make_working_dir(self, path: str) -> None:
         os.makedirs(resolve(self._root, path), mode=0o755, exist_ok=True)
 
-    def _finds_program(self, command: Command) -> bool:
+    def _problem_with_program(self, command: Command) -> tuple[int, bytes] | None:
         name = command.argv[0]
         if "/" in name:
             candidates = [name if name.startswith("/") else f"{command.working_dir}/{name}"]
         else:
             candidates = [f"{folder}/{name}" for folder in command.environment.get("PATH", "").split(":") if folder]
         mounted = tuple(mount.target for mount in command.mounts)
-        return any(_is_program(resolve(self._root, path)) or path.startswith(mounted) for path in candidates)
+        if any(_is_program(resolve(self._root, path)) or path.startswith(mounted) for path in candidates):
+            return None
+        if any(os.path.exists(resolve(self._root, path)) for path in candidates):
+            return _NOT_EXECUTABLE, b"not an executable file"
+        return _NOT_FOUND, b"no such program"
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    """A descriptor to read `content` from."""
+    descriptor = os.memfd_create(name)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _is_program(path: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from klock.digests import Digest
 from klock.engines.protocol import Command
-from klock.engines.sandbox.commands import NOT_FOUND, Sandbox
+from klock.engines.sandbox.commands import Sandbox
 from klock.engines.sandbox.namespace import NamespaceProcess, in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.scratch import find_holder, held, holding_mounts, is_held, remove_trees
@@ -153,13 +153,13 @@ class SandboxEnvironment:
         sandbox = Sandbox(area, writable, commands, ca_bundle=self._ca_bundle, system_files=True, joined=joined)
         try:
             started = sandbox.start(command, stdio=(0, 1, 2), own_session=False, held=bool(services))
-            if started is None:
-                return NOT_FOUND
+            if isinstance(started, int):
+                return started
             log = os.open(self._folder / "services.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             running = [sandbox.start(service, stdio=(nothing, log, log), own_session=True) for service in services]
             started.release()
-            others = [service.pid for service in running if service]
+            others = [service.pid for service in running if not isinstance(service, int)]
             _wait_and_forward(started.pid, started.command_pid, others)
             return started.wait()
         finally:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from klock.digests import Digest
 from klock.engines.protocol import Command, Completed, Layer, Mount, PlacedFile
-from klock.engines.sandbox.commands import NOT_FOUND, Sandbox
+from klock.engines.sandbox.commands import Sandbox
 from klock.engines.sandbox.namespace import NamespaceProcess, in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.placing import place
@@ -130,8 +130,8 @@ class SandboxWorkspace:
             try:
                 nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)
-                if started is None:
-                    return NOT_FOUND
+                if isinstance(started, int):
+                    return started
                 if seconds is not None and not started.is_over(seconds):
                     started.kill()
                     return None
