@@ -65,7 +65,8 @@ _HOST_NAMES: Final = frozenset(
 )
 _HOST_PREFIXES: Final = ("KLOCK_", "LC_", "PYTHON", "PYTEST_", "XDG_")
 
-USERINFO: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<userinfo>[^\s/?#]*)@")
+# No scheme is as long as 32 characters; without the bound a long word would be searched from each of its letters on.
+USERINFO: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})://(?P<userinfo>[^\s/?#]*)@")
 """The user and password of a URL (RFC 3986, 3.2.1): all up to the last `@` of the authority."""
 
 QUERY: Final = re.compile(
