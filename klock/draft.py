@@ -67,9 +67,10 @@ _NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
 UNKNOWN_LAYER: Final = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
 
 
-def draft_image(image: Image) -> ImageLock:
-    """What the image says besides its base and steps."""
-    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=image.install_cmd)
+def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
+    """What the image says besides its base and steps. Raises ImageError for a credential written into install_cmd."""
+    command = redact(image.install_cmd, environ, what="install_cmd").text if image.install_cmd else None
+    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=command)
 
 
 def draft_steps(

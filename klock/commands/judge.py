@@ -15,7 +15,7 @@ __all__ = ["refuse_stale", "stale_findings"]
 def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
     """Every way in which the image and the local files are no longer what was locked. No network, no engine."""
     image = session.loaded.image
-    findings = list(compare_image(draft_image(image), lock.image))
+    findings = list(compare_image(draft_image(image, session.environ), lock.image))
     wanted = {str(target) for target in session.settings.targets}
     have = {str(locked.target) for locked in lock.targets}
     for name in sorted(wanted - have):

@@ -88,4 +88,4 @@ def _keys(session: Session, locked: TargetLock) -> list[Digest | None]:
     from klock.keys import step_keys
     from klock.layers.normalisation import NORMALISATION
 
-    return step_keys(locked, image=draft_image(session.loaded.image), normalisation=NORMALISATION)
+    return step_keys(locked, image=draft_image(session.loaded.image, session.environ), normalisation=NORMALISATION)

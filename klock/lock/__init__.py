@@ -40,7 +40,7 @@ def lock_image(
     locked = tuple(
         TargetLocker(
             image=image,
-            image_lock=draft_image(image),
+            image_lock=draft_image(image, context.environ),
             target=target,
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
@@ -49,4 +49,4 @@ def lock_image(
         ).run()
         for target in targets
     )
-    return Lockfile(image=draft_image(image), normalisation=NORMALISATION, targets=locked)
+    return Lockfile(image=draft_image(image, context.environ), normalisation=NORMALISATION, targets=locked)

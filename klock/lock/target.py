@@ -12,6 +12,8 @@ from klock.draft import as_draft, base_agrees, check_requirements, draft_steps
 from klock.engines.protocol import Workspace
 from klock.errors import ImageError
 from klock.image.builder import Image
+from klock.image.install_command import with_install_options
+from klock.image.steps import Step
 from klock.keys import step_key, step_keys
 from klock.layers.normalisation import NORMALISATION
 from klock.lock.pip_steps import pip_positions, pip_requests
@@ -76,7 +78,7 @@ class TargetLocker:
     def run(self) -> TargetLock:
         # What is wrong with the image itself is said before anything is fetched.
         self._draft(self.previous.base if self.previous else _UNKNOWN_BASE)
-        check_requirements(self.image.steps, root=self.context.root, environ=self.context.environ)
+        check_requirements(self._pip_steps(), root=self.context.root, environ=self.context.environ)
         self.base = self._resolve_base()
         drafts = self._draft(self.base)
         if self._is_unchanged(drafts):
@@ -103,6 +105,9 @@ class TargetLocker:
         lock = self._so_far()
         self._try_services(lock)
         return lock
+
+    def _pip_steps(self) -> tuple[Step, ...]:
+        return with_install_options(self.image.steps, self.image.install_cmd)
 
     def _draft(self, base: BaseLock) -> list[StepLock]:
         return draft_steps(
@@ -234,7 +239,7 @@ class TargetLocker:
 
         context = self.context
         drafted = replace(self._so_far(), steps=tuple(drafts))
-        requests = pip_requests(self.image.steps, drafted, context)
+        requests = pip_requests(self._pip_steps(), drafted, context)
         with self._workspace() as workspace:
             python = self._probe(workspace)
             resolution = resolve(
