@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from socket import socket
 from typing import Final, Protocol
 
 from klock.digests import Digest
 from klock.layers.manifest import Manifest
 
 __all__ = [
+    "RESOLVER",
     "SCRIPT",
     "BaseLayer",
     "Command",
@@ -23,6 +25,7 @@ __all__ = [
     "Mount",
     "Network",
     "PlacedFile",
+    "Uplink",
     "Workspace",
 ]
 
@@ -32,10 +35,38 @@ SCRIPT: Final = "/run/klock/script"
 
 
 class Network(Enum):
-    """What a command can reach. A recorder that serves only locked answers will be a third way."""
+    """What a command can reach: nothing, or all that the host can. The third way is an `Uplink`."""
 
     NONE = "none"
     HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uplink:
+    """A network whose only other end is klock's recorder: every connection of the command ends there or fails.
+
+    The engine gives the command a network of its own with one cable, and keeps the cable's other end in a network that
+    takes packets for any address. There it binds the sockets below and sends them over `channel`, a Unix stream socket,
+    in one message: the JSON object `{"ports": [80, 443, ...]}` with the descriptors, in this order (SCM_RIGHTS),
+
+    1. a UDP socket at RESOLVER, port 53, which is the command's only name server;
+    2. a packet socket (packet(7), SOCK_DGRAM) that sees what arrives over the cable and begins something: TCP segments
+       with SYN and without ACK, UDP datagrams, ICMP echo requests, of IPv4 and IPv6;
+    3. for each port a listening TCP socket that takes connections to any IPv4 address.
+
+    The recorder answers with one byte when it serves them; only then the command starts. When the recorder ends, so do
+    its sockets, and the command reaches nothing: it fails closed.
+
+    `certificate` is the recorder's authority (PEM): what the command trusts for TLS, whichever program it runs.
+    """
+
+    channel: socket
+    ports: tuple[int, ...]
+    certificate: bytes
+
+
+RESOLVER: Final = "198.18.0.1"
+"""The name server that a command with an uplink asks, and its gateway: in RFC 2544's block for tests of networks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +91,7 @@ class Command:
     environment: Mapping[str, str]
     working_dir: str = "/"
     user: str = ""
-    network: Network = Network.NONE
+    network: Network | Uplink = Network.NONE
     mounts: tuple[Mount, ...] = ()
     script: str | None = None
 
@@ -124,8 +155,11 @@ class Workspace(Protocol):
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""
 
-    def snapshot(self) -> Layer:
-        """Puts what changed since the workspace was opened into canonical form and keeps it in the store."""
+    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+        """Puts what changed since the workspace was opened into canonical form and keeps it in the store.
+
+        `leave_out`: patterns of absolute paths, as in `klock.layers.normalisation`, that are dropped as well.
+        """
 
 
 class Environment(Protocol):
@@ -175,6 +209,12 @@ class Engine(Protocol):
     def has_layer(self, layer: Digest) -> bool: ...
 
     def layer_manifest(self, layer: Digest) -> Manifest | None: ...
+
+    def write_layer(self, layer: Digest, archive: Path) -> None:
+        """Writes a layer that is here as a tar archive (OCI image-spec, layer.md); equal layers give equal bytes."""
+
+    def add_layer(self, archive: Path, layer: Digest) -> None:
+        """Takes in what `write_layer` wrote. Raises HashMismatch when it is not the layer with this digest."""
 
     def open(self, base: str, layers: Sequence[Digest]) -> AbstractContextManager[Workspace]:
         """A workspace over a base and layers that are all here."""

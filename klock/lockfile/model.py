@@ -25,10 +25,12 @@ __all__ = [
     "FilesLock",
     "ImageLock",
     "Interpreter",
+    "KeptLayer",
     "LayerLock",
     "LocalProject",
     "LockedFile",
     "LockedPackage",
+    "LockedRequest",
     "LockedVariable",
     "Lockfile",
     "OciBlob",
@@ -318,13 +320,60 @@ class FilesLock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockedRequest:
+    """A request that a shell step made, and the answer it gets at every replay: one line of the lockfile.
+
+    `url` has `***` for each credential and each part of a signature. `sha256` and `size` (bytes) are of the answer's
+    body as it is served; a HEAD has no body, its `size` is the announced one. `headers` are the answer's, `Name: value`,
+    those that `klock.recorder.headers` keeps, sorted. The rest tells requests to one URL apart and stands only where
+    it must: `body` is the SHA-256 (hex) of the request's body, `accept` and `git_protocol` its headers of that name,
+    `authorized` whether it carried credentials, `turn` (from 1) its number among equals that got unequal answers.
+    `private`: the body is a stand-in; what was answered may not be stored.
+    """
+
+    method: str
+    url: str
+    status: int
+    size: int
+    sha256: str | None = None
+    headers: tuple[str, ...] = ()
+    body: str | None = None
+    accept: str | None = None
+    git_protocol: str | None = None
+    authorized: bool | None = None
+    turn: int | None = None
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLayer:
+    """A layer that is an artifact itself, as its step does not repeat: the tar archive `Engine.write_layer` makes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShellLock:
-    """A shell command; `${NAME}` for a NAME in `secrets` stands for a value of the process environment."""
+    """A shell command; `${NAME}` for a NAME in `secrets` stands for a value of the process environment.
+
+    `leave_out` are patterns of paths that are no part of its layer. `keep_layer`: the step never runs at replay, the
+    layer is taken from the store or a vault; `kept` says which bytes. `private_urls` are patterns of URLs whose answers
+    are never stored. Found out when locking: `requests`, sorted; `unknown_hosts`, names that had no address; and
+    `installed`, the Debian packages that the step brought, each `name version`.
+    """
 
     command: str
     layer: LayerLock
     secrets: tuple[str, ...] = ()
     force: bool = False
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
+    private_urls: tuple[str, ...] = ()
+    kept: KeptLayer | None = None
+    installed: tuple[str, ...] = ()
+    unknown_hosts: tuple[str, ...] = ()
+    requests: tuple[LockedRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
