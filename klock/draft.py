@@ -149,7 +149,15 @@ def _draft(
             command = redact(step.command, environ, what="the command of run_bash")
             if step.is_service:
                 return ServiceLock(command=command.text, secrets=command.names)
-            return ShellLock(command=command.text, layer=UNKNOWN_LAYER, secrets=command.names, force=step.force)
+            return ShellLock(
+                command=command.text,
+                layer=UNKNOWN_LAYER,
+                secrets=command.names,
+                force=step.force,
+                leave_out=step.leave_out,
+                keep_layer=step.keep_layer,
+                private_urls=step.private_urls,
+            )
         case CopyFiles() | SyncPackage():
             return _draft_files(step, base, root, store)
 
@@ -183,28 +191,17 @@ def _draft_variables(
 def _draft_files(step: CopyFiles | SyncPackage, base: BaseLock, root: Path, store: Store | None) -> FilesLock:
     where = step.location.below(root) if step.location else "copy"
     files = read_local_files(step, working_dir=base.working_dir, where=where, store=store)
-    if isinstance(step, SyncPackage):
-        return FilesLock(
-            source=step.package,
-            destination=files.destination,
-            entries=files.entries,
-            tree=files.tree,
-            layer=UNKNOWN_LAYER,
-            package=step.package,
-            import_paths=files.import_paths,
-            force=step.force,
-        )
-    return FilesLock(
-        source=step.source,
+    draft = FilesLock(
+        source=step.package if isinstance(step, SyncPackage) else step.source,
         destination=files.destination,
         entries=files.entries,
         tree=files.tree,
         layer=UNKNOWN_LAYER,
-        dest=step.dest,
-        contents=step.contents,
-        filter_options=step.filter_options,
         force=step.force,
     )
+    if isinstance(step, SyncPackage):
+        return dataclasses.replace(draft, package=step.package, import_paths=files.import_paths)
+    return dataclasses.replace(draft, dest=step.dest, contents=step.contents, filter_options=step.filter_options)
 
 
 def host_sources(steps: tuple[Step, ...]) -> dict[int, Path]:
@@ -228,7 +225,9 @@ def as_draft(step: StepLock) -> StepLock:
         case FilesLock():
             return dataclasses.replace(step, path_file=None, layer=UNKNOWN_LAYER)
         case ShellLock():
-            return dataclasses.replace(step, layer=UNKNOWN_LAYER)
+            return dataclasses.replace(
+                step, kept=None, installed=(), unknown_hosts=(), requests=(), layer=UNKNOWN_LAYER
+            )
         case EnvLock() | ServiceLock():
             return step
 

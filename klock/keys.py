@@ -7,6 +7,7 @@ and makes the same layer as before costs the later ones nothing. Keys are comput
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from klock.digests import Digest, digest_of_json
@@ -27,8 +28,13 @@ from klock.lockfile.model import (
 __all__ = ["step_key", "step_keys"]
 
 
-def step_keys(target: TargetLock, *, image: ImageLock, normalisation: int) -> list[Digest | None]:
-    """The key of each step of `target`; None for steps that make no layer."""
+def step_keys(
+    target: TargetLock, *, image: ImageLock, normalisation: int, drafted: bool = False
+) -> list[Digest | None]:
+    """The key of each step of `target`; None for steps that make no layer.
+
+    With `drafted` it is the key that the step had before it ran, when nobody knew yet what a shell step would fetch.
+    """
     keys: list[Digest | None] = []
     variables = dict(target.base.environment)
     layers: list[Digest] = []
@@ -42,7 +48,7 @@ def step_keys(target: TargetLock, *, image: ImageLock, normalisation: int) -> li
         else:
             keys.append(
                 step_key(
-                    step,
+                    replace(step, requests=(), unknown_hosts=()) if drafted and isinstance(step, ShellLock) else step,
                     below=[f"normalisation {normalisation}", target.base.id, target.base.user, *layers],
                     variables=variables,
                     working_dir=target.base.working_dir,
@@ -89,6 +95,8 @@ def _content(
         case FilesLock():
             return ["copy", step.destination, step.tree, step.path_file, list(step.import_paths)]
         case ShellLock():
-            return ["run_bash", step.command, working_dir, sorted(variables.items())]
+            network = [[encode(request) for request in step.requests], list(step.unknown_hosts)]
+            ways = [list(step.leave_out), step.keep_layer, list(step.private_urls)]
+            return ["run_bash", step.command, ways, working_dir, sorted(variables.items()), network]
         case EnvLock() | ServiceLock():
             raise TypeError(f"{type(step).__name__} makes no layer")

@@ -36,6 +36,7 @@ __all__ = [
     "ReuseLayer",
     "RunStep",
     "StartService",
+    "TakeLayer",
     "counted",
     "describe",
     "in_bytes",
@@ -80,6 +81,17 @@ class RunStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeLayer:
+    """Unpack the layer that the step at `position` keeps as an artifact: the step itself does not repeat."""
+
+    position: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"step {self.position + 1} {self.text}: take the kept layer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartService:
     """Start the service at `position` for half a second, to see that it lives."""
 
@@ -98,7 +110,7 @@ class ReplaceEnvironment:
         return f"environment: replace ({self.reason})"
 
 
-Action: TypeAlias = AddBase | ReuseLayer | RunStep | StartService | ReplaceEnvironment
+Action: TypeAlias = AddBase | ReuseLayer | RunStep | TakeLayer | StartService | ReplaceEnvironment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +168,12 @@ def _plan_steps(lock: TargetLock, keys: Sequence[Digest | None], engine: Engine,
         if isinstance(step, EnvLock | ServiceLock):
             continue
         text = describe(step)
-        if step.force:
+        if isinstance(step, ShellLock) and step.kept is not None:
+            if engine.has_layer(step.layer.digest):
+                yield ReuseLayer(position=position, text=text)
+            else:
+                yield TakeLayer(position=position, text=text)
+        elif step.force:
             yield RunStep(position=position, text=text, reason="forced", size=_missing_bytes(step, lock, store))
         elif not engine.has_layer(step.layer.digest):
             size = _missing_bytes(step, lock, store)
@@ -211,6 +228,8 @@ def _missing_base_bytes(lock: TargetLock, store: Store) -> int:
 def _missing_bytes(step: StepLock, lock: TargetLock, store: Store) -> int:
     if isinstance(step, AptLock):
         return _missing(store, ((f"sha256:{deb.sha256}", deb.size) for deb in step.debs))
+    if isinstance(step, ShellLock):
+        return _missing(store, ((f"sha256:{r.sha256}", r.size) for r in step.requests if r.sha256 is not None))
     if isinstance(step, PipLock):
         packages = lock.packages_by_pin
         artifacts = [packages[pin].artifact for pin in step.packages]

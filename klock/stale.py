@@ -95,6 +95,10 @@ def _compare(before: StepLock, after: StepLock, step: int, location: str | None)
         case (ShellLock(), ShellLock()):
             if before.command != after.command:
                 yield _changed("run_bash", before.command, after.command, step, location)
+            for name in ("leave_out", "keep_layer", "private_urls"):
+                old_value, new_value = getattr(before, name), getattr(after, name)
+                if old_value != new_value:
+                    yield _changed(name, str(old_value), str(new_value), step, location)
             yield from _compare_force(before, after, step, location)
         case (ServiceLock(), ServiceLock()):
             yield _changed("run_bash", before.command, after.command, step, location)

@@ -17,10 +17,12 @@ from klock.lockfile.model import (
     FilesLock,
     ImageLock,
     Interpreter,
+    KeptLayer,
     LayerLock,
     LocalProject,
     LockedFile,
     LockedPackage,
+    LockedRequest,
     LockedVariable,
     Lockfile,
     OciBlob,
@@ -51,6 +53,21 @@ debs = st.builds(
 )
 wheels = st.builds(WheelArtifact, name=texts, url=texts, size=sizes, sha256=hexes)
 built = st.builds(WheelArtifact, name=texts, url=st.just(""), size=sizes, sha256=hexes)
+requests = st.builds(
+    LockedRequest,
+    method=names,
+    url=texts,
+    status=st.integers(100, 599),
+    size=sizes,
+    sha256=st.none() | hexes,
+    headers=st.lists(texts, max_size=2).map(tuple),
+    body=st.none() | hexes,
+    accept=st.none() | texts,
+    git_protocol=st.none() | texts,
+    authorized=st.none() | st.booleans(),
+    turn=st.none() | few,
+    private=st.booleans(),
+)
 
 
 def tuples_of(strategy: st.SearchStrategy[object], max_size: int = 2) -> st.SearchStrategy[tuple[object, ...]]:
@@ -133,7 +150,19 @@ def steps(pins: list[str]) -> st.SearchStrategy[StepLock]:
             contents=st.booleans(),
             filter_options=st.none() | texts,
         ),
-        st.builds(ShellLock, command=texts, layer=layers, force=st.booleans()),
+        st.builds(
+            ShellLock,
+            command=texts,
+            layer=layers,
+            force=st.booleans(),
+            leave_out=tuples_of(texts),
+            keep_layer=st.booleans(),
+            private_urls=tuples_of(texts),
+            kept=st.none() | st.builds(KeptLayer, sha256=hexes, size=sizes),
+            installed=tuples_of(texts),
+            unknown_hosts=tuples_of(names),
+            requests=tuples_of(requests),
+        ),
         st.builds(ServiceLock, command=texts),
     )
 

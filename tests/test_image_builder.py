@@ -42,6 +42,26 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "run_bash: command is a list (expected a string): ['ls']",
     ),
     "a command with NUL": (lambda: Image().run_bash("a\0b"), "run_bash: command contains a NUL byte: 'a\\x00b'"),
+    "a relative path to leave out": (
+        lambda: Image().run_bash("ls", leave_out="etc/ssh"),
+        "run_bash: leave_out has 'etc/ssh', which is not the pattern of an absolute path",
+    ),
+    "everything to leave out": (
+        lambda: Image().run_bash("ls", leave_out=["/**"]),
+        "run_bash: leave_out has '/**', which is not the pattern of an absolute path",
+    ),
+    "a private URL without a host": (
+        lambda: Image().run_bash("ls", private_urls="token*"),
+        "run_bash: private_urls has 'token*', which is not the pattern of a URL without credentials",
+    ),
+    "a service that keeps a layer": (
+        lambda: Image().run_bash("serve &", keep_layer=True),
+        "run_bash: a command that ends in '&' is a service: it makes no layer, and nothing of it is recorded",
+    ),
+    "a forced step that keeps its layer": (
+        lambda: Image().run_bash("ls", force=True, keep_layer=True),
+        "run_bash: force=True runs the command at every sync, keep_layer=True at none",
+    ),
     "variables as a list": (
         lambda: Image().set_env_vars([("A", 1)]),
         "set_env_vars: env_vars is a list (expected a dict of names and values): [('A', 1)]",

@@ -27,12 +27,19 @@ LAYER = LayerLock(digest="sha256:" + "b" * 64, files=1, size=2)
 Edit = Callable[[Path], Image]
 
 
-def image_of(root: Path, *, value: str = "1", command: str = "make", requirement: str = "numpy") -> Image:
+def image_of(
+    root: Path,
+    *,
+    value: str = "1",
+    command: str = "make",
+    requirement: str = "numpy",
+    leave_out: tuple[str, ...] = (),
+) -> Image:
     return (
         Image(image_id="python:3.12-slim")
         .set_env_vars({"A": value, "P": "$PATH"})
         .pip_install([requirement, f"-r {root}/requirements.txt"])
-        .run_bash(command)
+        .run_bash(command, leave_out=leave_out)
         .rsync(f"{root}/src", "/app")
         .run_bash("serve &")
     )
@@ -100,6 +107,11 @@ CASES: dict[str, tuple[Callable[[Path], None], Edit, list[tuple[Code, int | None
         nothing,
         lambda root: image_of(root, command="make all"),
         [(Code.STALE_STEP, 3, "run_bash changed")],
+    ),
+    "paths were left out": (
+        nothing,
+        lambda root: image_of(root, leave_out=("/etc/x",)),
+        [(Code.STALE_STEP, 3, "leave_out changed")],
     ),
     "a copied file was edited": (
         write("src/main.py", "print(2)"),

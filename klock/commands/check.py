@@ -27,6 +27,7 @@ def check(image: str | None, *, target: str | None, with_environment: bool, form
     Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
     """
     from klock.commands.judge import line_of, stale_findings
+    from klock.plan import counted
 
     session = open_session(image)
     lock = session.read_lockfile()
@@ -43,7 +44,7 @@ def check(image: str | None, *, target: str | None, with_environment: bool, form
             "hint: nothing was written to the environment, so the store was: klock cache clean, klock sync", err=True
         )
     if findings:
-        click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}", err=True)
+        click.echo(counted(len(findings), "finding"), err=True)
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)

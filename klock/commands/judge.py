@@ -6,6 +6,7 @@ from klock.commands.session import Session
 from klock.draft import base_agrees, draft_image, draft_steps
 from klock.errors import StaleLockError
 from klock.findings import Code, Finding
+from klock.layers.normalisation import NORMALISATION
 from klock.lockfile.model import Lockfile
 from klock.stale import compare_image, compare_steps
 
@@ -16,6 +17,9 @@ def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
     """Every way in which the image and the local files are no longer what was locked. No network, no engine."""
     image = session.loaded.image
     findings = list(compare_image(draft_image(image, session.environ), lock.image))
+    if lock.normalisation != NORMALISATION:
+        words = f"the lockfile's layers follow version {lock.normalisation} of klock's rules, this klock has {NORMALISATION}"
+        findings.append(Finding(code=Code.STALE_IMAGE, message=words))
     wanted = {str(target) for target in session.settings.targets}
     have = {str(locked.target) for locked in lock.targets}
     for name in sorted(wanted - have):

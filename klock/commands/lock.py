@@ -6,7 +6,7 @@ import click
 
 from klock.commands.session import image_argument, offline_option, open_session, progress_options
 from klock.errors import KlockError
-from klock.lockfile.model import Lockfile
+from klock.lockfile.model import Lockfile, TargetLock
 from klock.progress import Progress
 
 __all__ = ["lock"]
@@ -64,7 +64,22 @@ def lock(
         layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
         state = "written" if changed else "unchanged"
         click.echo(f"{session.lockfile.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
+        if changed:
+            _say_what_lapses(target)
     return 0
+
+
+def _say_what_lapses(target: TargetLock) -> None:
+    from klock.lock.shell_steps import lapsing
+    from klock.plan import counted, in_bytes
+
+    count, size = lapsing(target)
+    if count:
+        click.echo(
+            f"{counted(count, 'answer')} ({in_bytes(size)}) cannot be fetched again once upstream moves on: "
+            "this machine keeps them, and `klock vault push DIR` saves them for others",
+            err=True,
+        )
 
 
 def _check_names(names: tuple[str, ...], previous: Lockfile | None) -> None:

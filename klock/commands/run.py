@@ -45,7 +45,7 @@ def run(
     An environment that is not the locked one is synced first. Write `--` before a command that has options.
     """
     from klock.engines.protocol import Command, Mount, Network
-    from klock.replay.perform import revealed_variables
+    from klock.replay.variables import revealed_variables
     from klock.replay.shell import service_command
 
     session = open_session(image, offline=offline, progress=progress)
@@ -63,7 +63,7 @@ def run(
         if (environment.record or {}).get("fingerprint") != locked.fingerprint:
             from klock.commands.sync import sync_environment
 
-            sync_environment(session, locked)
+            sync_environment(session, lock, locked)
     values = revealed_variables(locked, len(locked.steps), session.environ)
     # Else every import of a module without a .pyc would be drift.
     values.setdefault("PYTHONDONTWRITEBYTECODE", "1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from klock.commands.session import (
@@ -13,7 +15,7 @@ from klock.commands.session import (
     target_option,
 )
 from klock.digests import Digest, digest_of_bytes
-from klock.lockfile.model import TargetLock
+from klock.lockfile.model import Lockfile, TargetLock
 from klock.plan import Plan, counted, make_plan
 from klock.progress import Progress
 
@@ -43,17 +45,18 @@ def sync(
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
     if dry_run:
-        for action in _plan(session, locked).actions:
+        for action in _plan(session, locked, _keys(lock, locked)).actions:
             click.echo(str(action))
         return 0
-    sync_environment(session, locked)
+    sync_environment(session, lock, locked)
     return 0
 
 
-def sync_environment(session: Session, locked: TargetLock) -> None:
-    """Carries out the plan for the environment of `locked`, alone: a second klock process waits."""
+def sync_environment(session: Session, lock: Lockfile, locked: TargetLock) -> None:
+    """Carries out the plan for the environment of `locked`, a part of `lock`, alone: a second klock process waits."""
     with session.store.lock(f"environment-{session.environment_name(locked)}"):
-        plan = _plan(session, locked)
+        keys = _keys(lock, locked)
+        plan = _plan(session, locked, keys)
         if not plan.changes_nothing:
             from klock.replay import carry_out
 
@@ -61,7 +64,7 @@ def sync_environment(session: Session, locked: TargetLock) -> None:
             carry_out(
                 plan,
                 locked,
-                keys=_keys(session, locked),
+                keys=keys,
                 environment=session.engine.environment(session.environment_name(locked)),
                 lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
                 context=session.context,
@@ -71,11 +74,11 @@ def sync_environment(session: Session, locked: TargetLock) -> None:
     click.echo(f"environment {state}: {locked.target}{ran}, {locked.fingerprint}", err=True)
 
 
-def _plan(session: Session, locked: TargetLock) -> Plan:
+def _plan(session: Session, locked: TargetLock, keys: Sequence[Digest | None]) -> Plan:
     environment = session.engine.environment(session.environment_name(locked))
     return make_plan(
         locked,
-        keys=_keys(session, locked),
+        keys=keys,
         engine=session.engine,
         store=session.store,
         record=environment.record,
@@ -83,9 +86,8 @@ def _plan(session: Session, locked: TargetLock) -> Plan:
     )
 
 
-def _keys(session: Session, locked: TargetLock) -> list[Digest | None]:
-    from klock.draft import draft_image
+def _keys(lock: Lockfile, locked: TargetLock) -> list[Digest | None]:
     from klock.keys import step_keys
     from klock.layers.normalisation import NORMALISATION
 
-    return step_keys(locked, image=draft_image(session.loaded.image, session.environ), normalisation=NORMALISATION)
+    return step_keys(locked, image=lock.image, normalisation=NORMALISATION)

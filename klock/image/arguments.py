@@ -16,8 +16,10 @@ __all__ = [
     "destination",
     "flag",
     "optional_text",
+    "path_patterns",
     "requirements",
     "text",
+    "url_patterns",
     "variables",
 ]
 
@@ -88,6 +90,35 @@ def variables(method: str, value: object) -> tuple[tuple[str, str], ...]:
 
 def command(method: str, value: object) -> str:
     return text(method, "command", value)
+
+
+def path_patterns(method: str, name: str, value: object) -> tuple[str, ...]:
+    """Patterns of absolute paths in the environment, in which `*` and `?` stop at a slash and `**` crosses it."""
+    patterns = _texts(method, name, value)
+    for pattern in patterns:
+        if not pattern.startswith("/") or set(pattern) <= set("/*?"):
+            raise ImageError(
+                f"{method}: {name} has {pattern!r}, which is not the pattern of an absolute path",
+                hint="write for example '/etc/ssh/ssh_host_*' or '/var/log/**'",
+            )
+    return patterns
+
+
+def url_patterns(method: str, name: str, value: object) -> tuple[str, ...]:
+    """Patterns of URLs, in which `*` stands for anything."""
+    patterns = _texts(method, name, value)
+    for pattern in patterns:
+        if not re.match(r"(https?|\*)://[^\s/?#@]+", pattern):
+            raise ImageError(
+                f"{method}: {name} has {pattern!r}, which is not the pattern of a URL without credentials",
+                hint="write for example 'https://auth.example.com/token*'",
+            )
+    return patterns
+
+
+def _texts(method: str, name: str, value: object) -> tuple[str, ...]:
+    entries = [value] if isinstance(value, str) else _listed(method, name, value)
+    return tuple(text(method, f"{name}, entry {number},", entry) for number, entry in enumerate(entries, 1))
 
 
 def destination(method: str, value: object) -> str | None:

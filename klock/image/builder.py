@@ -153,15 +153,43 @@ class Image:
         variables = arguments.variables("set_env_vars", env_vars)
         return self._add(SetEnvVars(variables=variables, location=call_site()), when=variables)
 
-    def run_bash(self, command: str, force: bool = False) -> Image:
+    def run_bash(
+        self,
+        command: str,
+        force: bool = False,
+        *,
+        leave_out: str | Iterable[str] = (),
+        keep_layer: bool = False,
+        private_urls: str | Iterable[str] = (),
+    ) -> Image:
         """Runs a command, of one line or many, in a shell of its own: bash, or sh where the base has no bash.
 
-        Its exit status is that of its last command; another one than 0 fails the step. A command that ends in `&` is a
-        service as a whole: it makes no layer, and `klock run` starts it before its command and ends it afterwards.
+        Its exit status is that of its last command; another one than 0 fails the step. Everything it fetches is locked:
+        at `klock sync` it gets the same answers, and nothing else. A command that ends in `&` is a service as a whole:
+        it makes no layer, and `klock run` starts it before its command and ends it afterwards.
+
+        For a command that makes something else each time: `leave_out` names paths (`/etc/ssh/ssh_host_*`) that are no
+        part of what it makes; with `keep_layer` what it made when it was locked is the artifact, and it never runs
+        again. `private_urls` names URLs (`https://auth.example.com/token*`) whose answers are never stored.
         """
-        written = arguments.command("run_bash", command)
-        forced = arguments.flag("run_bash", "force", force)
-        return self._add(RunBash(command=written, force=forced, location=call_site()))
+        step = RunBash(
+            command=arguments.command("run_bash", command),
+            force=arguments.flag("run_bash", "force", force),
+            leave_out=arguments.path_patterns("run_bash", "leave_out", leave_out),
+            keep_layer=arguments.flag("run_bash", "keep_layer", keep_layer),
+            private_urls=arguments.url_patterns("run_bash", "private_urls", private_urls),
+            location=call_site(),
+        )
+        if step.is_service and (step.leave_out or step.keep_layer or step.private_urls):
+            raise ImageError(
+                "run_bash: a command that ends in '&' is a service: it makes no layer, and nothing of it is recorded",
+                hint="drop leave_out, keep_layer and private_urls, or the '&'",
+            )
+        if step.force and step.keep_layer:
+            raise ImageError(
+                "run_bash: force=True runs the command at every sync, keep_layer=True at none", hint="drop one of them"
+            )
+        return self._add(step)
 
     def rsync(
         self,

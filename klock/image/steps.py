@@ -98,10 +98,17 @@ class SetEnvVars:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBash:
-    """A shell command. A command that ends in `&` is a service: started by sync and run, never part of a layer."""
+    """A shell command. A command that ends in `&` is a service: started by sync and run, never part of a layer.
+
+    `leave_out`: patterns of paths that are no part of its layer. `keep_layer`: the layer is locked as it is, and the
+    command runs only when locking. `private_urls`: patterns of URLs whose answers are never stored.
+    """
 
     command: str
     force: bool = False
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
+    private_urls: tuple[str, ...] = ()
     location: Location | None = field(default=None, compare=False)
 
     @property

@@ -13,7 +13,7 @@ from klock.image.steps import PipInstall, Step
 from klock.lockfile.model import FilesLock, StepLock, TargetLock
 from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequirement
 from klock.replay.context import Context
-from klock.replay.perform import revealed_variables
+from klock.replay.variables import revealed_variables
 
 __all__ = ["pip_positions", "pip_requests"]
 

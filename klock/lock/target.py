@@ -17,6 +17,7 @@ from klock.image.steps import Step
 from klock.keys import step_key, step_keys
 from klock.layers.normalisation import NORMALISATION
 from klock.lock.pip_steps import pip_positions, pip_requests
+from klock.lock.shell_steps import lock_shell_step, summary
 from klock.lockfile.model import (
     AptLock,
     BaseLock,
@@ -38,7 +39,8 @@ from klock.packages.interpreter import TargetPython, probe_interpreter
 from klock.plan import counted, describe
 from klock.replay import make_layers
 from klock.replay.context import Context
-from klock.replay.perform import netrc_of, perform, revealed_variables, try_service
+from klock.replay.perform import netrc_of, perform, try_service
+from klock.replay.variables import revealed_variables
 from klock.targets import Target
 
 __all__ = ["TargetLocker", "Upgrade"]
@@ -84,7 +86,7 @@ class TargetLocker:
         if self._is_unchanged(drafts):
             assert self.previous is not None
             return self.previous
-        reusable = self._reusable_layers()
+        reusable = self._reusable_steps()
         for position, draft in enumerate(drafts):
             where = self.context.where(position)
             self.context.progress.begin(f"step {position + 1}/{len(drafts)} {describe(draft)}{where}")
@@ -94,13 +96,14 @@ class TargetLocker:
                 continue
             completed = self._complete(draft, drafts)
             key = self._key(completed)
-            layer = reusable.get(key)
-            if layer is None:
-                layer = self._run(completed, key)
-                result = counted(layer.files, "entry")
-            else:
+            if (before := reusable.get(key)) is not None:
+                # A shell step is kept with its requests; of any other all but the layer was completed anew.
+                step = before if isinstance(before, ShellLock) else replace(completed, layer=before.layer)
                 result = "kept"
-            self.steps.append(replace(completed, layer=layer))
+            else:
+                step = self._run(completed, key)
+                result = summary(step) if isinstance(step, ShellLock) else counted(step.layer.files, "entry")
+            self.steps.append(step)
             self.context.progress.done(result)
         lock = self._so_far()
         self._try_services(lock)
@@ -160,20 +163,24 @@ class TargetLocker:
             and not any(self._is_refuted(key, step.layer.digest) for key, step in self._previous_steps())
         )
 
-    def _previous_steps(self) -> Iterator[tuple[Digest, PipLock | AptLock | FilesLock | ShellLock]]:
-        """The previous lockfile's steps that make layers, with their keys."""
+    def _previous_steps(
+        self, *, drafted: bool = False
+    ) -> Iterator[tuple[Digest, PipLock | AptLock | FilesLock | ShellLock]]:
+        """The previous lockfile's steps that make layers, with their keys (see `step_keys`)."""
         if self.previous is not None and self.previous_image is not None:
-            keys = step_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION)
+            keys = step_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION, drafted=drafted)
             for key, step in zip(keys, self.previous.steps, strict=True):
                 if key is not None and not isinstance(step, EnvLock | ServiceLock):
                     yield key, step
 
-    def _reusable_layers(self) -> dict[Digest, LayerLock]:
+    def _reusable_steps(self) -> dict[Digest, PipLock | AptLock | FilesLock | ShellLock]:
+        """The previous lockfile's steps that need not run, by the key they had before they ran."""
+        refuted = [step for key, step in self._previous_steps() if self._is_refuted(key, step.layer.digest)]
         return {
-            key: step.layer
-            for key, step in self._previous_steps()
+            key: step
+            for key, step in self._previous_steps(drafted=True)
             if not step.force
-            and not self._is_refuted(key, step.layer.digest)
+            and step not in refuted
             # An upgrade asks for what the network has now; what was copied from local files cannot have moved.
             and (not self.upgrade.everything or isinstance(step, FilesLock))
         }
@@ -313,17 +320,26 @@ class TargetLocker:
         make_layers(lock, self.context)
         return self.context.engine.open(lock.base.id, lock.layers)
 
-    def _run(self, step: PipLock | AptLock | FilesLock | ShellLock, key: Digest) -> LayerLock:
-        repeats = not isinstance(step, ShellLock) and not step.force
-        for digest in made_by(key, self.context.store)[-1:] if repeats else ():
+    def _run(
+        self, step: PipLock | AptLock | FilesLock | ShellLock, key: Digest
+    ) -> PipLock | AptLock | FilesLock | ShellLock:
+        """The step with the layer that it makes, which is remembered."""
+        lock = replace(self._so_far(), steps=(*self.steps, step))
+        position = len(self.steps)
+        if isinstance(step, ShellLock):
+            make_layers(self._so_far(), self.context)
+            locked = lock_shell_step(lock, position, self.context)
+            remember(self._key(locked), locked.layer.digest, self.context.store)
+            return locked
+        for digest in made_by(key, self.context.store)[-1:] if not step.force else ():
             if (manifest := self.context.engine.layer_manifest(digest)) is not None:
-                return LayerLock(digest=digest, files=len(manifest), size=manifest.size)
+                return replace(step, layer=LayerLock(digest=digest, files=len(manifest), size=manifest.size))
         with self._workspace() as workspace:
-            lock = replace(self._so_far(), steps=(*self.steps, step))
-            perform(lock, len(self.steps), workspace, self.context)
+            perform(lock, position, workspace, self.context)
             layer = workspace.snapshot()
         remember(key, layer.digest, self.context.store)
-        return LayerLock(digest=layer.digest, files=len(layer.manifest), size=layer.manifest.size)
+        locked_layer = LayerLock(digest=layer.digest, files=len(layer.manifest), size=layer.manifest.size)
+        return replace(step, layer=locked_layer)
 
     def _try_services(self, lock: TargetLock) -> None:
         for position, step in enumerate(lock.steps):

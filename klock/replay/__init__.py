@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from klock.bases import fetch_base
 from klock.digests import Digest
 from klock.drift import compare_files
 from klock.engines.protocol import Environment, Layer
-from klock.errors import StepFailed
-from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
+from klock.errors import FetchError, StepFailed
+from klock.lockfile.model import EnvLock, ServiceLock, ShellLock, TargetLock
 from klock.made import remember
-from klock.plan import AddBase, Plan, ReplaceEnvironment, ReuseLayer, RunStep, StartService, counted, describe
+from klock.plan import (
+    AddBase,
+    Plan,
+    ReplaceEnvironment,
+    ReuseLayer,
+    RunStep,
+    StartService,
+    TakeLayer,
+    counted,
+    describe,
+)
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
 
-__all__ = ["carry_out", "ensure_base", "layers_before", "make_layers"]
+__all__ = ["carry_out", "make_layers"]
 
 
 def carry_out(
@@ -31,11 +42,15 @@ def carry_out(
     for action in plan.actions:
         match action:
             case AddBase():
-                ensure_base(lock, context)
+                _ensure_base(lock, context)
             case RunStep():
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                layer = run_step(lock, action.position, context, key=keys[action.position])
+                layer = _run_step(lock, action.position, context, key=keys[action.position])
                 context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
+            case TakeLayer():
+                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
+                _take_layer(lock, action.position, context)
+                context.progress.done("the kept layer")
             case StartService():
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
                 with context.engine.open(lock.base.id, lock.layers) as workspace:
@@ -56,7 +71,7 @@ def carry_out(
                 pass
 
 
-def ensure_base(lock: TargetLock, context: Context) -> None:
+def _ensure_base(lock: TargetLock, context: Context) -> None:
     """Makes the base be in the engine's store, fetched by digest."""
     fetch_base(
         lock.base,
@@ -69,33 +84,47 @@ def ensure_base(lock: TargetLock, context: Context) -> None:
     )
 
 
-def layers_before(lock: TargetLock, position: int) -> list[str]:
-    """The digests of the layers that the step at `position` builds on."""
-    return [step.layer.digest for step in lock.steps[:position] if not isinstance(step, EnvLock | ServiceLock)]
-
-
 def make_layers(lock: TargetLock, context: Context) -> None:
     """Makes the base and every step's locked layer be in the engine's store, running what is missing."""
     if not context.engine.has_base(lock.base.id):
-        ensure_base(lock, context)
+        _ensure_base(lock, context)
     for position, step in enumerate(lock.steps):
         if isinstance(step, EnvLock | ServiceLock) or context.engine.has_layer(step.layer.digest):
             continue
         context.progress.begin(f"step {position + 1} {describe(step)}{context.where(position)}")
-        run_step(lock, position, context)
-        context.progress.done("as locked")
+        if isinstance(step, ShellLock) and step.kept is not None:
+            _take_layer(lock, position, context)
+            context.progress.done("the kept layer")
+        else:
+            _run_step(lock, position, context)
+            context.progress.done("as locked")
 
 
-def run_step(lock: TargetLock, position: int, context: Context, *, key: Digest | None = None) -> Layer:
+def _take_layer(lock: TargetLock, position: int, context: Context) -> None:
+    """Brings the layer that the step at `position` keeps into the engine's store. Raises FetchError when it is lost."""
+    step = lock.steps[position]
+    assert isinstance(step, ShellLock) and step.kept is not None
+    archive = context.store.find_blob(f"sha256:{step.kept.sha256}")
+    if archive is None:
+        raise FetchError(
+            f"step {position + 1}{context.where(position)} keeps its layer, and that is not on this machine: "
+            f"{describe(step)}",
+            hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
+        )
+    context.engine.add_layer(archive, step.layer.digest)
+
+
+def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest | None = None) -> Layer:
     """Runs one step over its locked predecessors and returns its layer, which is remembered for `key`.
 
     Raises StepFailed when it is not the locked one.
     """
     step = lock.steps[position]
     assert not isinstance(step, EnvLock | ServiceLock)
-    with context.engine.open(lock.base.id, layers_before(lock, position)) as workspace:
+    leave_out = step.leave_out if isinstance(step, ShellLock) else ()
+    with context.engine.open(lock.base.id, replace(lock, steps=lock.steps[:position]).layers) as workspace:
         perform(lock, position, workspace, context)
-        layer = workspace.snapshot()
+        layer = workspace.snapshot(leave_out=leave_out)
     if key is not None:
         remember(key, layer.digest, context.store)
     if layer.digest != step.layer.digest:

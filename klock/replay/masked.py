@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
-__all__ = ["masked"]
+from klock.image.secrets import mask
+
+__all__ = ["masked", "masked_tail"]
+
+_TAIL = 20
+"""lines"""
 
 
 @contextmanager
@@ -39,3 +44,9 @@ def masked(on_output: Callable[[bytes], None], secrets: Iterable[str]) -> Iterat
     finally:
         if held:
             on_output(held)
+
+
+def masked_tail(output: bytes, secrets: Iterable[str]) -> str:
+    """The last lines a command printed, indented, without secrets: for messages."""
+    lines = mask(output.decode("utf-8", "replace"), secrets).rstrip().splitlines()[-_TAIL:]
+    return "".join(f"\n  | {line}" for line in lines)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
-from urllib.parse import quote
 
-from klock.engines.protocol import Network, PlacedFile, Workspace
+from klock.engines.protocol import PlacedFile, Workspace
 from klock.errors import HashMismatch, ImageError, LockfileError, StepFailed
-from klock.image.secrets import mask, reveal
-from klock.layers.normalisation import STEP_ENVIRONMENT
+from klock.image.secrets import reveal
 from klock.lockfile.model import (
     AptLock,
     EnvLock,
@@ -22,21 +19,13 @@ from klock.lockfile.model import (
 )
 from klock.plan import describe
 from klock.replay.context import Context
-from klock.replay.masked import masked
-from klock.replay.shell import service_command, shell_command
+from klock.replay.leaks import refuse_leaks
+from klock.replay.masked import masked, masked_tail
+from klock.replay.recorded import replay_shell
+from klock.replay.shell import service_command
+from klock.replay.variables import revealed_variables, secret_values
 
-_SHORTEST_SECRET: Final = 6
-
-__all__ = ["netrc_of", "perform", "revealed_variables", "try_service"]
-
-
-def revealed_variables(lock: TargetLock, before: int, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables a step at position `before` sees, secrets from `environ`. Raises KlockError for one not there."""
-    variables = dict(lock.base.environment)
-    for step in lock.steps[:before]:
-        if isinstance(step, EnvLock):
-            variables.update((v.name, reveal(v.value, v.secrets, environ)) for v in step.variables)
-    return variables
+__all__ = ["netrc_of", "perform", "try_service"]
 
 
 def perform(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
@@ -53,39 +42,11 @@ def perform(lock: TargetLock, position: int, workspace: Workspace, context: Cont
         case FilesLock():
             _place_files(step, position, workspace, context)
         case ShellLock():
-            _run_shell(lock, step, position, workspace, context)
+            replay_shell(lock, position, workspace, context)
+            return
         case EnvLock() | ServiceLock():
             raise TypeError(f"{type(step).__name__} makes no layer")
-    _refuse_leaks(lock, position, workspace, context)
-
-
-def _refuse_leaks(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
-    """Raises StepFailed when the step wrote a credential into a file: layers are kept, and may be shared."""
-    values = [value for name in lock.secrets if len(value := context.environ.get(name, "")) >= _SHORTEST_SECRET]
-    forms = [form.encode() for value in values for form in dict.fromkeys((value, quote(value, safe="")))]
-    paths = workspace.find(forms) if forms else []
-    if paths:
-        shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-        raise StepFailed(
-            f"step {position + 1}{context.where(position)} wrote a credential into {shown}: "
-            f"{describe(lock.steps[position])}",
-            hint="remove the file in the same step, or keep the credential out of it",
-        )
-
-
-def _run_shell(lock: TargetLock, step: ShellLock, position: int, workspace: Workspace, context: Context) -> None:
-    variables = {**STEP_ENVIRONMENT, **revealed_variables(lock, position, context.environ)}
-    text = reveal(step.command, step.secrets, context.environ)
-    network = Network.NONE if context.offline else Network.HOST
-    command = shell_command(step, text, base=lock.base, variables=variables, network=network)
-    with masked(context.progress.output, _secrets(lock, context)) as on_output:
-        completed = workspace.run(command, on_output=on_output)
-    if completed.status != 0:
-        raise StepFailed(
-            f"step {position + 1}{context.where(position)} failed with status {completed.status}: {describe(step)}"
-            + _tail(completed.output, lock, context),
-            hint="mend the command, then run klock again: the steps before it are kept",
-        )
+    refuse_leaks(lock, position, workspace, context)
 
 
 def try_service(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
@@ -98,19 +59,9 @@ def try_service(lock: TargetLock, position: int, workspace: Workspace, context: 
     if completed is not None and completed.status != 0:
         raise StepFailed(
             f"step {position + 1}{context.where(position)}: the service ended with status {completed.status} "
-            f"within 0.5 s: {describe(step)}" + _tail(completed.output, lock, context),
+            f"within 0.5 s: {describe(step)}" + masked_tail(completed.output, secret_values(lock, context)),
             hint="run the command in the foreground to see why: klock run -- bash",
         )
-
-
-def _secrets(lock: TargetLock, context: Context) -> list[str]:
-    return [value for name in lock.secrets if (value := context.environ.get(name))]
-
-
-def _tail(output: bytes, lock: TargetLock, context: Context) -> str:
-    """The last lines a command printed, indented, without secrets."""
-    lines = mask(output.decode("utf-8", "replace"), _secrets(lock, context)).rstrip().splitlines()[-20:]
-    return "".join(f"\n  | {line}" for line in lines)
 
 
 def _place_files(step: FilesLock, position: int, workspace: Workspace, context: Context) -> None:
@@ -192,7 +143,7 @@ def _install_debs(lock: TargetLock, step: AptLock, position: int, workspace: Wor
         offline=context.offline,
         progress=context.progress,
     )
-    with masked(context.progress.output, _secrets(lock, context)) as on_output:
+    with masked(context.progress.output, secret_values(lock, context)) as on_output:
         install_apt(
             workspace,
             step,

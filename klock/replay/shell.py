@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from klock.engines.protocol import SCRIPT, Command, Network
+from klock.engines.protocol import SCRIPT, Command, Network, Uplink
 from klock.lockfile.model import BaseLock, ServiceLock, ShellLock
 
 __all__ = ["service_command", "shell_command"]
@@ -15,7 +15,7 @@ _CHOOSE: Final = f"for s in /bin/bash /usr/bin/bash; do [ -x $s ] && exec $s {SC
 
 
 def shell_command(
-    step: ShellLock, command: str, *, base: BaseLock, variables: Mapping[str, str], network: Network
+    step: ShellLock, command: str, *, base: BaseLock, variables: Mapping[str, str], network: Network | Uplink
 ) -> Command:
     """The step as a command; `command` is its text with secrets revealed."""
     return _command(command, base, variables, network)
@@ -26,7 +26,7 @@ def service_command(step: ServiceLock, command: str, *, base: BaseLock, variable
     return _command(command.rstrip().removesuffix("&").rstrip(), base, variables, Network.HOST)
 
 
-def _command(text: str, base: BaseLock, variables: Mapping[str, str], network: Network) -> Command:
+def _command(text: str, base: BaseLock, variables: Mapping[str, str], network: Network | Uplink) -> Command:
     return Command(
         argv=("/bin/sh", "-c", _CHOOSE),
         environment=variables,

@@ -1,0 +1,63 @@
+"""What must be in no layer: credentials, and what gives the recorder away. Layers are kept, and may be shared."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
+
+from klock.engines.protocol import Workspace
+from klock.errors import StepFailed
+from klock.lockfile.model import TargetLock
+from klock.plan import describe
+from klock.replay.context import Context
+
+__all__ = ["refuse_leaks"]
+
+_SHORTEST: Final = 6
+_MOST_SHOWN: Final = 5
+
+
+def refuse_leaks(
+    lock: TargetLock,
+    position: int,
+    workspace: Workspace,
+    context: Context,
+    *,
+    met: Sequence[str] = (),
+    traces: Sequence[bytes] = (),
+) -> None:
+    """Raises StepFailed when the step at `position` wrote a credential, or one of `traces`, into a file.
+
+    `met` are credentials that the recorder saw on their way; those the lockfile names are searched for in any case.
+    """
+    values = [value for name in sorted(lock.secrets) if (value := context.environ.get(name))]
+    secrets = {form for value in (*values, *met) if len(value) >= _SHORTEST for form in _forms(value)}
+    if not secrets and not traces:
+        return
+    if not workspace.find([*sorted(secrets), *traces]):
+        return
+    if paths := workspace.find(sorted(secrets)) if secrets else []:
+        raise StepFailed(
+            f"step {position + 1}{context.where(position)} wrote a credential into {_some(paths)}: "
+            f"{describe(lock.steps[position])}",
+            hint="remove the file in the same step, or keep the credential out of it",
+        )
+    raise StepFailed(
+        f"step {position + 1}{context.where(position)} wrote what belongs to klock's recorder (its certificate, a name "
+        f"or a path of it) into {_some(workspace.find(traces))}: {describe(lock.steps[position])}",
+        hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
+        "worth nothing",
+    )
+
+
+def _forms(value: str) -> list[bytes]:
+    """A value as files hold it: plain, percent-encoded, and in base64 where that begins with it."""
+    encoded = base64.b64encode(value.encode()).decode()
+    return [form.encode() for form in dict.fromkeys((value, quote(value, safe=""), encoded.rstrip("=")[:-1] or value))]
+
+
+def _some(paths: Sequence[str]) -> str:
+    shown = ", ".join(paths[:_MOST_SHOWN])
+    return shown + (f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else "")
