@@ -21,7 +21,7 @@ from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
 
-__all__ = ["DEFAULT_PATH", "digest_of_name", "fetch_image", "resolve_image"]
+__all__ = ["DEFAULT_PATH", "digest_of_name", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What docker sets where an image's config has no PATH."""
@@ -97,6 +97,20 @@ def fetch_image(
     """
     if engine.has_base(lock.id):
         return
+    fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
+    layers = [
+        BaseLayer(path=store.blob_path(layer.digest), media_type=layer.media_type, diff_id=layer.diff_id)
+        for layer in lock.layers
+    ]
+    progress.begin(f"unpack {lock.reference}")
+    manifest = engine.add_base(lock.id, layers)
+    progress.done(f"{len(manifest)} entries")
+
+
+def fetch_layers(
+    lock: OciLock, *, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
+) -> None:
+    """Makes the store have the image's layers, compressed as they are. Raises FetchError, HashMismatch."""
     source = _source(lock.reference, root=root, mirrors=mirrors)
     wanted = [
         Wanted(
@@ -110,28 +124,35 @@ def fetch_image(
         for layer in lock.layers
     ]
     download(wanted, task=f"fetch {lock.reference}", store=store, offline=offline, progress=progress)
-    layers = [
-        BaseLayer(path=store.blob_path(layer.digest), media_type=layer.media_type, diff_id=layer.diff_id)
-        for layer in lock.layers
-    ]
-    progress.begin(f"unpack {lock.reference}")
-    manifest = engine.add_base(lock.id, layers)
-    progress.done(f"{len(manifest)} entries")
+
+
+def fetch_documents(
+    lock: OciLock, *, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
+) -> None:
+    """Makes the store have the image's manifest and config. Replay has no need of them; who copies the image has."""
+    source = StoredSource(_source(lock.reference, root=root, mirrors=mirrors), store=store, offline=offline)
+    source.manifest(lock.manifest)
+    if store.find_blob(lock.config.digest) is None:
+        _fetch_config(lock.config, source, store, progress)
 
 
 def _read_config(manifest: Manifest, source: StoredSource, store: Store, progress: Progress) -> Config:
     blob = manifest.config
-    wanted = Wanted(
-        digest=blob.digest, size=blob.size, name=f"{source.name} (config)", open=functools.partial(source.blob, blob)
-    )
-    # Offline, the source itself says what is missing.
-    download([wanted], task=f"read {source.name}", store=store, offline=False, progress=progress)
+    _fetch_config(blob, source, store, progress)
     config = parse_config(store.blob_path(blob.digest).read_bytes(), name=f"{source.name} (config)")
     if len(config.diff_ids) != len(manifest.layers):
         raise FetchError(
             f"{source.name} is damaged: {len(manifest.layers)} layers, but its config has {len(config.diff_ids)}"
         )
     return config
+
+
+def _fetch_config(blob: OciBlob, source: StoredSource, store: Store, progress: Progress) -> None:
+    wanted = Wanted(
+        digest=blob.digest, size=blob.size, name=f"{source.name} (config)", open=functools.partial(source.blob, blob)
+    )
+    # Offline, the source itself says what is missing.
+    download([wanted], task=f"read {source.name}", store=store, offline=False, progress=progress)
 
 
 def _written(base: RegistryBase | LayoutBase) -> str:

@@ -39,6 +39,9 @@ def fetch_debs(
         download(wanted, task=task, store=store, offline=offline, progress=progress)
     finally:
         transport.close()
+    # The archive drops a version when a newer one takes its place.
+    for deb in debs:
+        store.keep_blob(digest_of(deb))
 
 
 def _open(transport: Transport, deb: DebPackage, url: str) -> Iterator[bytes]:

@@ -1,1 +1,96 @@
-"""The recorder."""
+"""The network of shell steps: every HTTP request recorded, locked by hash, and answered the same at each replay.
+
+    step --cable--> service --> connections --> tape ------> upstream     (recording)
+                                            \\-> playback --> store        (replaying)
+
+A step reaches nothing but the recorder. Recording, it is a proxy that no program needs to know of: names lead to it,
+and it ends TLS with an authority that lives as long as the step. Replaying, it answers what is in the lockfile, byte
+for byte, and refuses everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from klock.lockfile.model import LockedRequest
+from klock.recorder.process import Deck, Recorder, run_recorder
+from klock.recorder.report import Report
+from klock.store import Store
+
+__all__ = ["Recorder", "Report", "recording", "replaying"]
+
+_HTTP_PORTS: Final = (80, 443)
+
+
+@contextmanager
+def recording(
+    *,
+    store: Store,
+    ports: Sequence[int],
+    secrets: Sequence[str],
+    private_urls: Sequence[str],
+    ca_bundle: Path | None = None,
+) -> Iterator[Recorder]:
+    """A recorder that passes requests on to the real servers, for one command.
+
+    It listens on 80, 443 and `ports`. `secrets` are values that must not be locked; `private_urls` patterns of URLs
+    whose answers are never stored. `ca_bundle` is trusted besides the host's certificates.
+    """
+
+    def make_deck(folder: Path) -> Deck:
+        from klock.recorder.redaction import Redaction
+        from klock.recorder.report import Notes
+        from klock.recorder.tape import Tape
+        from klock.recorder.upstream import Upstream
+
+        redaction = Redaction(secrets=secrets, private_urls=private_urls)
+        notes = Notes(redaction)
+        upstream = Upstream(notes=notes, ca_bundle=ca_bundle)
+        tape = Tape(store=store, folder=folder, upstream=upstream, redaction=redaction, notes=notes)
+        return Deck(source=tape, notes=notes)
+
+    with run_recorder(make_deck, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+        yield recorder
+
+
+@contextmanager
+def replaying(
+    requests: Sequence[LockedRequest],
+    *,
+    unknown_hosts: Sequence[str],
+    store: Store,
+    secrets: Sequence[str],
+    private_urls: Sequence[str],
+    offline: bool,
+    ca_bundle: Path | None = None,
+) -> Iterator[Recorder]:
+    """A recorder that answers `requests` from the store, for one command.
+
+    Bytes that the store lacks are fetched, unless `offline`. The other arguments are those of `recording`.
+    """
+
+    def make_deck(folder: Path) -> Deck:
+        from klock.recorder.playback import Playback
+        from klock.recorder.redaction import Redaction
+        from klock.recorder.report import Notes
+        from klock.recorder.upstream import Upstream
+
+        redaction = Redaction(secrets=secrets, private_urls=private_urls)
+        notes = Notes(redaction)
+        playback = Playback(
+            requests,
+            unknown_hosts=unknown_hosts,
+            store=store,
+            redaction=redaction,
+            notes=notes,
+            upstream=None if offline else Upstream(notes=notes, ca_bundle=ca_bundle),
+        )
+        return Deck(source=playback, notes=notes)
+
+    ports = sorted({port for request in requests if (port := urlsplit(request.url).port)})
+    with run_recorder(make_deck, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+        yield recorder

@@ -1,0 +1,114 @@
+"""Pools of connections to HTTP servers: through the proxy the environment names, TLS verified as the host does it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from klock.errors import FetchError
+
+if TYPE_CHECKING:
+    from urllib3 import PoolManager
+    from urllib3.connectionpool import HTTPConnectionPool
+
+__all__ = ["Pools", "is_loopback", "proxy_of", "reason_of"]
+
+
+class Pools:
+    """One urllib3 pool manager for each proxy, and one without; any thread may use it.
+
+    `ca_bundle` is trusted besides what the host trusts. `direct` are the classes of pools, by scheme, for connections
+    that go through no proxy. With `block`, at most 8 requests a host are under way at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca_bundle: Path | None = None,
+        direct: dict[str, type[HTTPConnectionPool]] | None = None,
+        block: bool = False,
+    ) -> None:
+        self._ca_bundle = ca_bundle
+        self._direct = direct
+        self._block = block
+        self._lock = threading.Lock()
+        self._managers: dict[str | None, PoolManager] = {}
+
+    def for_url(self, url: str) -> PoolManager:
+        """Straight to the host, or through the proxy the environment names for it (`https_proxy`, `no_proxy`)."""
+        proxy = proxy_of(url)
+        with self._lock:
+            if proxy not in self._managers:
+                self._managers[proxy] = self._new_manager(proxy)
+            return self._managers[proxy]
+
+    def close(self) -> None:
+        """Closes all idle connections."""
+        for manager in self._managers.values():
+            manager.clear()
+
+    def _new_manager(self, proxy: str | None) -> PoolManager:
+        import ssl
+
+        from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
+
+        # The default context reads the host's CA folder, or what SSL_CERT_FILE and SSL_CERT_DIR say.
+        context = ssl.create_default_context()
+        if self._ca_bundle is not None:
+            try:
+                context.load_verify_locations(self._ca_bundle)
+            except OSError as error:
+                raise FetchError(f"cannot read the ca-bundle {self._ca_bundle}: {error.strerror or error}") from error
+        options: dict[str, Any] = {
+            "timeout": Timeout(connect=15, read=60),
+            "maxsize": 8,
+            "block": self._block,
+            "ssl_context": context,
+        }
+        if proxy is None:
+            manager = PoolManager(**options)
+            if self._direct is not None:
+                manager.pool_classes_by_scheme = dict(self._direct)
+            return manager
+        parts = urlsplit(proxy)
+        credentials = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        return ProxyManager(
+            proxy, proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None, **options
+        )
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for a URL, or None."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return None if is_loopback(host) or proxy_bypass(host) else getproxies().get(parts.scheme)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine: only there plain http is used unasked."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a request failed, in few words: the innermost of a chain of exceptions says it best."""
+    cause = error
+    while (inner := _inner(cause)) is not None:
+        cause = inner
+    if getattr(cause, "verify_message", None):
+        return f"the TLS certificate is not trusted ({cause.verify_message})"  # type: ignore[attr-defined]
+    return str(getattr(cause, "strerror", None) or "") or type(cause).__name__
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """What an exception is about; urllib3 keeps it in one of these places."""
+    places = (getattr(error, "reason", None), error.__cause__, *error.args)
+    return next((place for place in places if isinstance(place, Exception)), None)

@@ -1,0 +1,211 @@
+"""The recorder's process: forked for one step, so that klock itself stays single-threaded, and dies with klock.
+
+It waits for the engine's sockets, serves them, and at the end sends its report back, pickled. When it dies before, its
+sockets are gone, and with them all that the step can reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+from klock.engines.protocol import Uplink
+from klock.engines.sandbox import linux
+from klock.errors import EngineError, KlockError
+from klock.recorder.authority import Authority
+from klock.recorder.exchange import Source
+from klock.recorder.report import Notes, Report
+from klock.store import Store
+
+__all__ = ["Deck", "MakeDeck", "Recorder", "run_recorder"]
+
+_CHUNK: Final = 1 << 16
+_MOST_DESCRIPTORS: Final = 253  # SCM_MAX_FD, net/scm.h
+_BESIDES_PORTS: Final = 2
+_SERVING: Final = b"\n"
+_FINISH: Final = b"f"
+
+
+class Tape(Source, Protocol):
+    """A source that says in the end what was asked of it."""
+
+    def report(self) -> Report: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deck:
+    """What a recorder's process works with."""
+
+    source: Tape
+    notes: Notes
+
+
+MakeDeck: TypeAlias = Callable[[Path], Deck]
+"""Makes a deck in the recorder's process, given a folder for its files. Imports what takes long to import."""
+
+
+class Recorder:
+    """A running recorder, process `pid`, for one command. `traces` are byte strings that no layer may hold."""
+
+    def __init__(self, *, uplink: Uplink, traces: tuple[bytes, ...], pid: int, control: socket.socket) -> None:
+        self.uplink = uplink
+        self.traces = traces
+        self.pid = pid
+        self._control = control
+        self._is_alive = True
+
+    def finish(self) -> Report:
+        """What the command did on the network; to be called once, when it has ended.
+
+        Raises EngineError when the recorder died or failed: then nobody knows what the command did.
+        """
+        # Without a command the recorder still waits for its sockets; this ends the wait.
+        self.uplink.channel.close()
+        pickled = bytearray()
+        with contextlib.suppress(ConnectionError):
+            self._control.sendall(_FINISH)
+            while chunk := self._control.recv(_CHUNK):
+                pickled += chunk
+        status = self._wait()
+        if not pickled:
+            raise EngineError(
+                f"the recorder of the step's network ended before the step did (status {status})", hint="try again"
+            )
+        outcome = pickle.loads(pickled)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        assert isinstance(outcome, Report)
+        return outcome
+
+    def close(self) -> None:
+        """Kills the process if it still runs."""
+        self.uplink.channel.close()
+        if self._is_alive:
+            os.kill(self.pid, signal.SIGKILL)
+            self._wait()
+        self._control.close()
+
+    def _wait(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        self._is_alive = False
+        return os.waitstatus_to_exitcode(status)
+
+
+@contextmanager
+def run_recorder(make_deck: MakeDeck, *, ports: Sequence[int], store: Store) -> Iterator[Recorder]:
+    """Forks a recorder that serves HTTP on `ports`. Only one thread may be alive in this process."""
+    ports = tuple(dict.fromkeys(ports))
+    if len(ports) > _MOST_DESCRIPTORS - _BESIDES_PORTS:
+        raise EngineError(f"a step uses {len(ports)} ports for HTTP, and klock can listen on 251")
+    authority = Authority()
+    folder = store.temporary_path()
+    folder.mkdir(mode=0o700)
+    try:
+        channel, far_channel = socket.socketpair()
+        control, far_control = socket.socketpair()
+        klock = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become(make_deck, folder, authority, channel=far_channel, control=far_control, parent=klock)
+        far_channel.close()
+        far_control.close()
+        uplink = Uplink(channel=channel, ports=ports, certificate=authority.certificate)
+        recorder = Recorder(uplink=uplink, traces=authority.traces, pid=pid, control=control)
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- in the recorder's process
+
+
+def _become(
+    make_deck: MakeDeck,
+    folder: Path,
+    authority: Authority,
+    *,
+    channel: socket.socket,
+    control: socket.socket,
+    parent: int,
+) -> None:
+    """What the child does; never returns."""
+    outcome: object
+    try:
+        linux.die_with_parent(parent)
+        # Ctrl-C reaches all processes of the terminal: klock ends this one when it has ended the step.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _drop_descriptors({channel.fileno(), control.fileno()})
+        outcome = _serve(make_deck(folder), authority, channel, control)
+    except BaseException as error:
+        if not isinstance(error, KlockError):
+            error = EngineError(f"the recorder failed: {''.join(traceback.format_exception(error))}")
+        outcome = error
+    try:
+        control.sendall(pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL))
+    finally:
+        os._exit(0)
+
+
+def _drop_descriptors(kept: set[int]) -> None:
+    """Closes what klock had open: its locks, and the pipes that others wait on the end of."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nothing, standard)
+    edges = sorted({0, 1, 2, *kept})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for low, high in zip(edges, [*edges[1:], hard if hard != resource.RLIM_INFINITY else 1 << 30], strict=True):
+        os.closerange(low + 1, high)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _serve(deck: Deck, authority: Authority, channel: socket.socket, control: socket.socket) -> Report:
+    from klock.recorder.service import Service
+
+    sockets = _receive(channel)
+    if sockets is not None:
+        resolver, packets, *listeners = sockets
+        service = Service(
+            resolver=resolver,
+            packets=packets,
+            listeners=listeners,
+            authority=authority,
+            source=deck.source,
+            notes=deck.notes,
+        )
+        channel.sendall(_SERVING)
+    channel.close()
+    control.recv(1)
+    if sockets is not None:
+        service.finish()
+    report = deck.source.report()
+    if deck.notes.failures:
+        raise EngineError("the recorder of the step's network failed: " + "; ".join(deck.notes.failures))
+    return report
+
+
+def _receive(channel: socket.socket) -> list[socket.socket] | None:
+    """The engine's sockets; None when it ended without sending any."""
+    message, descriptors, flags, _ = socket.recv_fds(channel, _CHUNK, _MOST_DESCRIPTORS)
+    if not message:
+        return None
+    ports = json.loads(message)["ports"]
+    if flags & socket.MSG_CTRUNC or len(descriptors) != len(ports) + _BESIDES_PORTS:
+        raise EngineError(f"the sandbox sent {len(descriptors)} sockets for {len(ports)} ports")
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]

@@ -1,0 +1,275 @@
+"""Requests and answers without their credentials: what may be written into a lockfile, a log or an error.
+
+Bytes are searched for known secrets in the forms that programs give them: as they are, percent-encoded, within JSON
+and HTML, and within base64, as for HTTP's Basic scheme (RFC 7617). Answers that hand out credentials are replaced by
+stand-ins. URLs are the subject of `klock.recorder.private_urls`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, quote_plus
+
+from klock.image.secret_names import TOKEN, is_secret_name, may_be_secret
+from klock.recorder.private_urls import MASK, normal_pattern, normal_url, pattern_matches
+
+__all__ = ["Redaction"]
+
+_SHORTEST: Final = 6
+_MOST_COOKIES: Final = 64
+_LARGEST_TOKEN_BODY: Final = 64 * 1024
+_SHORTEST_TOKEN: Final = 16
+_KEPT_IN_USERINFO: Final = "!$&'()*+,;="  # RFC 3986, 3.2.1
+
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d.{0,40}")
+_TIME_STAND_IN: Final = "2099-12-31T00:00:00Z"
+_KNOWN_WORDS: Final = {"token_type": frozenset(["bearer", "basic", "mac", "n_a"])}
+_WORDS: Final = re.compile(r"[A-Za-z]{1,24}(?:[ ._:/-][A-Za-z]{1,24}){0,8}|https?://[^/?#@]*/?")
+"""Plain words, and hosts."""
+_TOKEN_KEYS: Final = frozenset(
+    ["accesstoken", "refreshtoken", "idtoken", "sessiontoken", "clienttoken", "authorizationtoken", "secretaccesskey"]
+)
+
+_PLACEHOLDERS: Final = frozenset(["", "x-oauth-basic", "x-access-token", "oauth2", "__token__"])
+"""Passwords that are none: the user name beside them is the token."""
+
+_PROVING_SCHEMES: Final = frozenset(["digest", "negotiate", "ntlm", "kerberos", "hawk", "signature", "scram-sha-256"])
+"""Authentication schemes whose header is made for one request and does not hold the secret."""
+_SECRET_HEADER: Final = re.compile(r".*(?:token|secret|password|passwd|api[-_]?key|access[-_]?key)")
+_AWS_KEY: Final = re.compile(r"Credential=([^/,\s]+)")
+
+
+class Redaction:
+    """What is secret in the requests of one step, and its removal. Any thread may use it.
+
+    `secrets` are the values of the variables that the step takes from the process environment. `private_urls` are
+    patterns of URLs whose answers are never stored: `*` stands for anything, and a pattern without `?` for any query.
+    Values shorter than 6 characters are not searched for: they would be found everywhere.
+    """
+
+    def __init__(self, *, secrets: Sequence[str], private_urls: Sequence[str]) -> None:
+        self._lock = threading.Lock()
+        self._met: set[str] = set()
+        self._cookies = 0
+        # Replaced as a whole when one is added, so that readers need no lock.
+        self._secrets: tuple[bytes, ...] = ()
+        self._forms: tuple[bytes, ...] = ()
+        for secret in secrets:
+            self._add(secret, in_base64=True)
+        self._patterns = tuple(normal_pattern(pattern, self._secrets) for pattern in private_urls)
+
+    # -- URLs
+
+    def url(self, url: str) -> str:
+        """The URL in its normal form without credentials; see `normal_url`. Applied again it changes nothing."""
+        return normal_url(url, self._secrets)
+
+    def location(self, url: str) -> str:
+        """`url` for a header that a client follows: user and password stay as `***`, so that it sends some."""
+        return normal_url(url, self._secrets, keep_userinfo=True)
+
+    def is_private(self, url: str) -> bool:
+        """Whether the answers of this URL (as `url` returned it) are never stored, as one of the patterns says."""
+        return any(pattern_matches(pattern, url) for pattern in self._patterns)
+
+    # -- secrets
+
+    def add_secret(self, value: str) -> None:
+        """Keeps a credential that was met: from now on it is searched for and masked."""
+        with self._lock:
+            self._meet(value, in_base64=True)
+
+    def add_header(self, name: str, value: str) -> None:
+        """Keeps the credentials in a header of a request or an answer, if it is one that holds any."""
+        name = name.lower()
+        if name in ("authorization", "proxy-authorization"):
+            for part, in_base64 in _authorization_parts(value.strip()):
+                with self._lock:
+                    self._meet(part, in_base64=in_base64)
+        elif name in ("cookie", "set-cookie"):
+            pairs = value.split(";") if name == "cookie" else [value.partition(";")[0]]
+            for pair in pairs:
+                self._meet_cookie(pair.partition("=")[2].strip().strip('"'))
+        elif _SECRET_HEADER.fullmatch(name) or is_secret_name(name.replace("-", "_")):
+            with self._lock:
+                self._meet(value.strip(), in_base64=False)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What was met, by `add_secret`, `add_header` and `stand_in`; sorted."""
+        with self._lock:
+            return tuple(sorted(self._met))
+
+    @property
+    def longest(self) -> int:
+        """The size in bytes of the longest form of a secret, at least 1: parts of a stream must overlap by one less.
+
+        It grows as secrets are met.
+        """
+        return max(map(len, self._forms), default=1)
+
+    def find_secret(self, data: bytes | bytearray) -> bool:
+        """Whether a known secret stands in the data, in any form. Fast: one search of some GB/s for each form."""
+        return any(form in data for form in self._forms)
+
+    def mask(self, data: bytes) -> bytes:
+        """`data` with `***` for each known secret in any form, and for a `***` that was percent-encoded."""
+        for form in self._forms:
+            data = data.replace(form, b"***")
+        return data.replace(b"%2A%2A%2A", b"***").replace(b"%2a%2a%2a", b"***")
+
+    # -- bodies
+
+    def holds_token(self, body: bytes, content_type: str) -> bool:
+        """Whether an answer hands out a credential, as token endpoints do (RFC 6749, 5.1): such answers are private."""
+        if len(body) > _LARGEST_TOKEN_BODY:
+            return False
+        lowered = body.lower()
+        if b"token" not in lowered and b"secret" not in lowered:
+            return False
+        if _is_form(content_type):
+            value: object = dict(_read_form(body) or ())
+        else:
+            try:
+                value = json.loads(body)
+            except (ValueError, RecursionError):
+                return False
+        return isinstance(value, dict) and any(_is_token(key, leaf) for key, leaf in value.items())
+
+    def stand_in(self, body: bytes, content_type: str) -> bytes:
+        """What is stored in place of a private answer: its shape without its values, which are kept as secrets.
+
+        In JSON each string becomes `***`; but a time becomes one in 2099, and a known word such as `Bearer` stays, as
+        programs refuse others there. Of a form the names stay; anything else becomes `***`.
+        """
+        if _is_form(content_type):
+            pairs = _read_form(body)
+            if pairs is not None:
+                return "&".join(f"{quote_plus(key)}={self._leaf(key, value)}" for key, value in pairs).encode("ascii")
+        elif body.lstrip()[:1] in (b"{", b"[", b'"'):
+            try:
+                return json.dumps(self._shape("", json.loads(body))).encode("ascii")
+            except (ValueError, RecursionError):
+                pass
+        self._keep_leaf(body.decode("utf-8", "replace").strip())
+        return MASK.encode("ascii")
+
+    def _shape(self, key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._shape(key, leaf) for key, leaf in value.items()}
+        if isinstance(value, list):
+            return [self._shape(key, leaf) for leaf in value]
+        return self._leaf(key, value) if isinstance(value, str) else value
+
+    def _leaf(self, key: str, value: str) -> str:
+        if value.lower() in _KNOWN_WORDS.get(key, ()):
+            return value
+        if _TIME.fullmatch(value):
+            return _TIME_STAND_IN
+        self._keep_leaf(value)
+        return MASK
+
+    def _keep_leaf(self, value: str) -> None:
+        # These stand everywhere. And when the step is replayed, nobody knows that this answer once held them.
+        if may_be_secret(value) and not _WORDS.fullmatch(value):
+            self.add_secret(value)
+
+    # -- what is known
+
+    def _meet_cookie(self, value: str) -> None:
+        if not may_be_secret(value) or _WORDS.fullmatch(value):
+            return
+        with self._lock:
+            # A service may give a new cookie with each answer: the search must not become slower each time.
+            if self._cookies < _MOST_COOKIES and self._meet(value, in_base64=False):
+                self._cookies += 1
+
+    def _meet(self, value: str, *, in_base64: bool) -> bool:
+        if value in self._met or len(value) < _SHORTEST:
+            return False
+        self._met.add(value)
+        self._add(value, in_base64=in_base64)
+        return True
+
+    def _add(self, value: str, *, in_base64: bool) -> None:
+        if len(value) < _SHORTEST:
+            return
+        self._forms = _longest_first({*self._forms, *_forms_of(value, in_base64=in_base64)})
+        plain = value.encode("utf-8", "surrogatepass")
+        self._secrets = _longest_first({*self._secrets, plain, plain.replace(b" ", b"+")})
+
+
+def _longest_first(values: set[bytes]) -> tuple[bytes, ...]:
+    """One may be a part of another."""
+    return tuple(sorted(values, key=lambda value: (-len(value), value)))
+
+
+def _forms_of(value: str, *, in_base64: bool) -> Iterator[bytes]:
+    """The bytes that a secret may stand as."""
+    plain = value.encode("utf-8", "surrogatepass")
+    yield plain
+    for encoded in (quote(plain, safe=""), quote(plain, safe="/"), quote(plain, safe=_KEPT_IN_USERINFO)):
+        yield encoded.encode("ascii")
+        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), encoded).encode("ascii")
+    yield quote_plus(plain).encode("ascii")
+    for written in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], escape(value)):
+        yield written.encode("utf-8", "surrogatepass")
+        yield written.replace("/", "\\/").encode("utf-8", "surrogatepass")
+    if in_base64:
+        for offset, first in ((0, 0), (1, 2), (2, 3)):
+            # Without the characters at the ends that hold bits of what stands before or after.
+            characters = base64.b64encode(bytes(offset) + plain)[first : (offset + len(plain)) * 4 // 3]
+            yield characters
+            yield characters.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _authorization_parts(value: str) -> Iterator[tuple[str, bool]]:
+    """The credentials in an Authorization header (RFC 9110, 11.6.2), and whether they are met in base64 too."""
+    scheme, space, rest = value.partition(" ")
+    scheme, rest = scheme.lower(), rest.strip()
+    if not space:
+        yield value, True
+    elif scheme == "basic":
+        yield rest, False
+        try:
+            user, _, password = base64.b64decode(rest + "==").decode("utf-8", "replace").partition(":")
+        except (binascii.Error, ValueError):
+            return
+        # Most user names are words that stand in many files; some are the token.
+        if password in _PLACEHOLDERS or TOKEN.fullmatch(user):
+            yield user, True
+        if password not in _PLACEHOLDERS:
+            yield password, True
+    elif scheme.startswith("aws"):
+        key = _AWS_KEY.search(rest)
+        yield (key[1] if key else rest.partition(":")[0]), False
+    elif scheme not in _PROVING_SCHEMES:
+        yield rest, True
+        _, equals, quoted = rest.partition("=")
+        if equals and "," not in quoted:
+            yield quoted.strip('"'), True
+
+
+def _is_form(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
+def _read_form(body: bytes) -> list[tuple[str, str]] | None:
+    try:
+        return parse_qsl(body.decode("ascii").strip(), keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        return None
+
+
+def _is_token(key: str, value: object) -> bool:
+    if not isinstance(value, str) or not value:
+        return False
+    plain = key.lower().replace("_", "").replace("-", "")
+    return plain in _TOKEN_KEYS or (plain == "token" and len(value) >= _SHORTEST_TOKEN)

@@ -1,0 +1,331 @@
+"""Requests to the real servers: what the client asked, as a whole, with patience, and to no address of this machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from klock.connections import Pools, proxy_of, reason_of
+from klock.recorder.addresses import ForbiddenAddress, is_literal, look_up
+from klock.recorder.exchange import Refused, Request
+from klock.recorder.report import Notes
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, HTTPHeaderDict
+
+__all__ = ["Incoming", "Truncated", "Unreachable", "Upstream"]
+
+CHUNK: Final = 1 << 18
+_ATTEMPTS: Final = 4
+_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 5.0
+_ADDRESSES_LAST: Final = 60.0
+_BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+# RFC 9110, 7.6.1, and what belongs to the connection with the proxy that a client may take klock for.
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"proxy-authorization"}
+)
+# The whole body is asked for, whatever the client has of it and however it wants it: the store serves the rest.
+_REPLACED: Final = frozenset(
+    {"host", "content-length", "expect", "accept-encoding", "range", "if-range"}
+    | {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
+)
+
+
+class Unreachable(Exception):
+    """Upstream gave no answer; the text says why."""
+
+
+class Truncated(Exception):
+    """The body of an answer broke off, or changed on the way; the text says why."""
+
+
+@dataclass(kw_only=True)
+class Incoming:
+    """An answer that is coming in. `size` is announced, or None. Close it, read or not."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    size: int | None
+    _response: BaseHTTPResponse = field(repr=False)
+    _resume: Callable[[int, str | None], BaseHTTPResponse | None] = field(repr=False)
+    _count: Callable[[int], None] = field(repr=False)
+
+    def header(self, name: str) -> str:
+        return next((value for own, value in self.headers if own.lower() == name), "")
+
+    def chunks(self, digest: Callable[[], bytes]) -> Iterator[bytes]:
+        """The body. A connection that breaks is taken up again where it broke; raises Truncated when that fails.
+
+        `digest` gives the SHA-256 of all chunks taken so far: a server that knows no ranges sends them once more.
+        """
+        import hashlib
+
+        received = 0
+        for attempt in range(_ATTEMPTS):
+            skip = received if self._response.status != 206 else 0
+            again = hashlib.sha256()
+            expected = digest() if skip else b""
+            try:
+                for chunk in self._response.stream(CHUNK, decode_content=False):
+                    self._count(len(chunk))
+                    if skip:
+                        old, chunk = chunk[:skip], chunk[skip:]
+                        again.update(old)
+                        skip -= len(old)
+                        if not skip and again.digest() != expected:
+                            raise Truncated("it broke off, and was another one when it was asked for again")
+                    if chunk:
+                        received += len(chunk)
+                        yield chunk
+                if skip:
+                    raise Truncated("it broke off, and was shorter when it was asked for again")
+                return
+            except _errors() as error:
+                self._response.close()
+                reason = reason_of(error)
+                resumed = None
+                while resumed is None and attempt < _ATTEMPTS - 1:
+                    time.sleep(_PAUSE * 2**attempt)
+                    attempt += 1
+                    resumed = self._resume(received, self._validator)
+                if resumed is None:
+                    raise Truncated(f"its body broke off ({reason})") from error
+                self._response = resumed
+
+    @property
+    def _validator(self) -> str | None:
+        """What If-Range may hold: an entity tag that is strong (RFC 9110, 13.1.5)."""
+        tag = self.header("etag")
+        return tag if tag.startswith('"') else None
+
+    def close(self) -> None:
+        """Gives the connection back when the body was read to its end, and closes it otherwise."""
+        if self._response.closed or self._response.length_remaining == 0:
+            self._response.release_conn()
+        else:
+            self._response.close()
+
+
+class Upstream:
+    """The real servers, for any number of threads. `ca_bundle` is trusted besides the host's certificates."""
+
+    def __init__(self, *, notes: Notes, ca_bundle: Path | None = None) -> None:
+        self._notes = notes
+        self._lock = threading.Lock()
+        self._addresses: dict[str, tuple[float, Sequence[tuple[int, str]]]] = {}
+        self._pools = Pools(ca_bundle=ca_bundle, direct=_direct_pools(self._look_up), block=True)
+
+    def has_name(self, name: str) -> bool:
+        """Whether a name leads to a host that may be asked. Raises Refused when it leads where no step may go."""
+        import socket
+
+        try:
+            return bool(self._look_up(name, 443))
+        except ForbiddenAddress as error:
+            raise Refused(f"{error}, where no step is let through") from error
+        except socket.gaierror as error:
+            if any(proxy_of(f"{scheme}://{name}/") for scheme in ("http", "https")):
+                return True  # the proxy knows names that this machine does not
+            if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+                return False
+            raise Refused(f"no name server could be asked ({error.strerror})") from error
+        except (OSError, UnicodeError):
+            return False
+
+    def fetch(self, request: Request) -> Incoming:
+        """Asks, and returns the answer as soon as its headers are here. Raises Unreachable, Refused."""
+        response = self._ask(request)
+        return Incoming(
+            status=response.status,
+            headers=tuple(response.headers.items()),
+            size=_announced(response),
+            _response=response,
+            _resume=lambda received, validator: self._ask_for_rest(request, received, validator),
+            _count=self._notes.count_bytes,
+        )
+
+    def close(self) -> None:
+        self._pools.close()
+
+    def _ask(self, request: Request) -> BaseHTTPResponse:
+        from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            pause = _PAUSE * 2**attempt
+            try:
+                response = self._open(request, {})
+            except _errors() as error:
+                if forbidden := _forbidden(error):
+                    raise Refused(forbidden) from error
+                # What was sent, and is no plain question, may have been carried out.
+                unsent = isinstance(error, NewConnectionError | ConnectTimeoutError)
+                if last or isinstance(error, SSLError) or not (request.is_safe or unsent):
+                    raise Unreachable(f"upstream cannot be reached: {reason_of(error)}") from error
+            else:
+                if last or response.status not in _BUSY or not request.is_safe:
+                    return response
+                wait = response.headers.get("Retry-After", "")
+                pause = max(pause, float(wait)) if wait.isdecimal() else pause
+                if pause > _LONGEST_PAUSE:
+                    return response
+                response.close()
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _ask_for_rest(self, request: Request, received: int, validator: str | None) -> BaseHTTPResponse | None:
+        """An answer with the rest of a body, or with all of it; None when there is none now."""
+        if not request.is_safe:
+            return None
+        extra = {"Range": f"bytes={received}-", "If-Range": validator} if received and validator else {}
+        try:
+            response = self._open(request, extra)
+        except _errors():
+            return None
+        begins = response.headers.get("Content-Range", "").startswith(f"bytes {received}-")
+        if response.status == 200 or (response.status == 206 and extra and begins):
+            return response
+        response.close()
+        return None
+
+    def _open(self, request: Request, extra: dict[str, str]) -> BaseHTTPResponse:
+        from urllib3 import ProxyManager
+
+        parts = urlsplit(request.url)
+        host = parts.hostname or ""
+        if is_literal(host) or host == "localhost" or host.endswith(".localhost"):
+            raise Refused("an address, where only names are let through")
+        self._notes.count_request()
+        manager = self._pools.for_url(request.url)
+        pool = manager.connection_from_host(host, parts.port, parts.scheme)
+        # A plain request is sent to a proxy with its whole URL.
+        proxy = manager if isinstance(manager, ProxyManager) and parts.scheme == "http" else None
+        target = request.url if proxy else request.url[request.url.index("/", len(parts.scheme) + 3) :]
+        headers = _sent_headers(request)
+        headers.update(extra)
+        if proxy:
+            headers.update(proxy.proxy_headers)
+        return pool.urlopen(
+            request.method,
+            target,
+            body=request.body or None,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def _look_up(self, name: str, port: int) -> Sequence[tuple[int, str]]:
+        with self._lock:
+            since, addresses = self._addresses.get(name, (0.0, ()))
+        now = time.monotonic()
+        if not addresses or now - since > _ADDRESSES_LAST:
+            addresses = look_up(name, port)
+            with self._lock:
+                self._addresses[name] = (now, addresses)
+        return addresses
+
+
+def _direct_pools(look_up: Callable[[str, int], Sequence[tuple[int, str]]]) -> dict[str, type]:
+    """Pools whose connections go to an address that was checked, while TLS verifies the name."""
+    import socket
+    import sys
+
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+    def connect(connection: HTTPConnection) -> socket.socket:
+        try:
+            addresses = look_up(connection.host.rstrip("."), connection.port)
+        except socket.gaierror as error:
+            raise NameResolutionError(connection.host, connection, error) from error
+        except (ForbiddenAddress, UnicodeError) as error:
+            raise NewConnectionError(connection, str(error)) from error
+        failure: OSError | None = None
+        for family, address in addresses:
+            try:
+                joined = socket.socket(socket.AddressFamily(family), socket.SOCK_STREAM)
+            except OSError as error:
+                failure = error
+                continue
+            try:
+                joined.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                joined.settimeout(connection.timeout)
+                joined.connect((address, connection.port))
+                sys.audit("http.client.connect", connection, connection.host, connection.port)
+                return joined
+            except OSError as error:
+                joined.close()
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(connection, "no answer") from failure
+        raise NewConnectionError(connection, f"no connection: {failure}") from failure
+
+    class CheckedConnection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return connect(self)
+
+    class CheckedTlsConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return connect(self)
+
+    class CheckedPool(HTTPConnectionPool):
+        ConnectionCls = CheckedConnection
+
+    class CheckedTlsPool(HTTPSConnectionPool):
+        ConnectionCls = CheckedTlsConnection
+
+    return {"http": CheckedPool, "https": CheckedTlsPool}
+
+
+def _sent_headers(request: Request) -> HTTPHeaderDict:
+    from urllib3 import HTTPHeaderDict
+    from urllib3.util import SKIP_HEADER
+
+    named = {name.strip().lower() for name in (request.header("connection") or "").split(",")}
+    dropped = _HOP_BY_HOP | _REPLACED | named
+    headers = HTTPHeaderDict()
+    for name, value in request.headers:
+        if name.lower() not in dropped:
+            headers.add(name, value)
+    headers["Accept-Encoding"] = "identity"
+    if "User-Agent" not in headers:
+        headers["User-Agent"] = SKIP_HEADER
+    if not request.body and not request.is_safe:
+        headers["Content-Length"] = "0"
+    return headers
+
+
+def _announced(response: BaseHTTPResponse) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    return int(text) if text.isdecimal() and not chunked else None
+
+
+def _forbidden(error: BaseException) -> str | None:
+    """Where a connection was not let through, if that is what a chain of exceptions is about."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ForbiddenAddress):
+            return f"{cause}, where no step is let through"
+        cause = cause.__cause__ or getattr(cause, "reason", None)
+    return None
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from http.client import HTTPException
+
+    from urllib3.exceptions import HTTPError
+
+    return (HTTPError, HTTPException, OSError)

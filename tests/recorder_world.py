@@ -1,0 +1,181 @@
+"""Real programs that talk to the recorder through a cable, and the recorder to a real server, without a sandbox.
+
+    def scenario(world: World) -> None:
+        recorded = world.record("curl -s http://site.test/")
+        ...
+    run_in_world(scenario, tmp_path)
+
+The world is a process with its own user, mount and network namespaces. Upstream is at 10.77.0.1, under the names NAMES.
+Commands run at the end of a cable, as the sandbox's do, but with all files of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from klock.engines.protocol import RESOLVER, Uplink
+from klock.engines.sandbox import linux
+from klock.engines.sandbox.cable import enter_recorded_network
+from klock.engines.sandbox.namespace import in_namespace
+from klock.lockfile.model import LockedRequest
+from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder.authority import Authority
+from klock.store import Store
+from tests.recorder_upstream import Upstream
+
+__all__ = ["NAMES", "Outcome", "World", "run_in_world"]
+
+T = TypeVar("T")
+
+ADDRESS: Final = "10.77.0.1"
+NAMES: Final = {
+    "site.test": ADDRESS,
+    "other.test": ADDRESS,
+    "files.test": ADDRESS,
+    "untrusted.test": "10.77.0.2",
+    "closed.test": "10.77.0.3",
+    "loop.test": "127.0.0.1",
+    "link.test": "169.254.169.254",
+}
+
+_MOUNTS: Final = """
+mount --bind {folder}/resolv.conf /etc/resolv.conf
+mount --bind {folder}/step-hosts /etc/hosts
+mount --bind {folder}/step-nsswitch.conf /etc/nsswitch.conf
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A command that was recorded or replayed."""
+
+    status: int
+    output: bytes
+    report: Report
+
+    @property
+    def text(self) -> str:
+        return self.output.decode("utf-8", "replace")
+
+
+def run_in_world(scenario: Callable[[World], T], folder: Path) -> T:
+    """Calls `scenario` in a new world and returns its result, which is pickled."""
+
+    def task() -> T:
+        try:
+            with World(folder) as world:
+                return scenario(world)
+        except BaseException as error:
+            # Not every exception of pytest can be pickled.
+            raise AssertionError("".join(traceback.format_exception(error))) from None
+
+    return in_namespace(task)
+
+
+class World:
+    """Upstream, and commands with a cable. `store` is where the recorder puts what it locks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder / "store")
+        (folder / "hosts").write_text("".join(f"{address} {name}\n" for name, address in NAMES.items()))
+        # Names that are not in the hosts file do not exist, rather than that nobody can be asked.
+        (folder / "nsswitch.conf").write_text("hosts: files\n")
+        (folder / "step-nsswitch.conf").write_text("hosts: files dns\n")
+        (folder / "step-hosts").write_text("127.0.0.1 localhost\n")
+        (folder / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
+        linux.unshare(linux.CLONE_NEWNET)
+        _shell(f"ip link set lo up; for n in 1 2 3; do ip addr add 10.77.0.$n/24 dev lo; done; "
+               f"mount --bind {folder}/hosts /etc/hosts; mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf")  # fmt: skip
+        authority = Authority()
+        self.ca_bundle = folder / "upstream-ca.pem"
+        self.ca_bundle.write_bytes(authority.certificate)
+        context = authority.context("site.test")
+        context.sni_callback = lambda wire, name, _: setattr(wire, "context", authority.context(name or "site.test"))
+        self.upstream = Upstream(folder / "requests.log", address=ADDRESS, context=context)
+        self._untrusted = Upstream(
+            folder / "untrusted.log", address="10.77.0.2", context=Authority().context("untrusted.test")
+        )
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.upstream.close()
+        self._untrusted.close()
+
+    def record(
+        self, script: str, *, ports: Sequence[int] = (), secrets: Sequence[str] = (), private_urls: Sequence[str] = ()
+    ) -> Outcome:
+        """Runs a shell script with everything passed on to upstream."""
+        return self.run(
+            script,
+            recording(
+                store=self.store, ports=ports, secrets=secrets, private_urls=private_urls, ca_bundle=self.ca_bundle
+            ),
+        )
+
+    def replay(
+        self,
+        script: str,
+        recorded: Report | Sequence[LockedRequest],
+        *,
+        secrets: Sequence[str] = (),
+        offline: bool = True,
+    ) -> Outcome:
+        """Runs a shell script with nothing but what was recorded."""
+        is_report = isinstance(recorded, Report)
+        return self.run(
+            script,
+            replaying(
+                recorded.requests if is_report else recorded,
+                unknown_hosts=recorded.unknown_hosts if is_report else (),
+                store=self.store,
+                secrets=secrets,
+                private_urls=(),
+                offline=offline,
+                ca_bundle=self.ca_bundle,
+            ),
+        )
+
+    def run(self, script: str, recorder: AbstractContextManager[Recorder]) -> Outcome:
+        with recorder as running:
+            status, output = self.command(script, running.uplink)
+            return Outcome(status=status, output=output, report=running.finish())
+
+    def command(self, script: str, uplink: Uplink) -> tuple[int, bytes]:
+        """Runs a shell script at the end of a cable to the recorder."""
+        process = self.start(script, uplink)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def start(self, script: str, uplink: Uplink) -> subprocess.Popen[bytes]:
+        ca = self.folder / "step-ca.pem"
+        ca.write_bytes(uplink.certificate)
+        names = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO")
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **dict.fromkeys(names, str(ca))}
+
+        def enter() -> None:
+            enter_recorded_network(uplink)
+            linux.unshare(linux.CLONE_NEWNS)
+
+        return subprocess.Popen(
+            ["sh", "-ec", f'{_MOUNTS.format(folder=self.folder)} exec bash -c "$0"', script],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=enter,
+        )
+
+
+def _shell(script: str) -> None:
+    subprocess.run(["sh", "-e", "-c", script], check=True)

@@ -1,0 +1,291 @@
+"""What the recorder does not let through, and how it says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from klock.errors import EngineError
+from klock.recorder import Report, recording
+from klock.store import Store
+from tests.recorder_world import Outcome, World, run_in_world
+
+pytestmark = pytest.mark.integration
+
+ONLY_HTTP = "only HTTP is let through"
+ONLY_NAMES = "where only names are let through"
+ONLY_A_NAME = (
+    "site.test: its address was looked up, and no request came that could be locked (programs that do not trust the "
+    "certificates in SSL_CERT_FILE give up so)"
+)
+
+# script: what is refused while recording
+REFUSED: dict[str, tuple[str, Sequence[str]]] = {
+    "an IPv4 address": (
+        "curl -s http://8.8.8.8/x",
+        [f"tcp 8.8.8.8:80: an address, {ONLY_NAMES}"],
+    ),
+    "an IPv6 address": ("curl -gs 'http://[2001:db8::1]/'", [f"tcp [2001:db8::1]:80: {ONLY_HTTP}"]),
+    "an IPv4 address in IPv6": ("curl -gs 'http://[::ffff:8.8.8.8]/'", [f"tcp 8.8.8.8:80: an address, {ONLY_NAMES}"]),
+    "the metadata service": (
+        "curl -s http://169.254.169.254/latest/",
+        [f"tcp 169.254.169.254:80: an address, {ONLY_NAMES}"],
+    ),
+    "an address as the host": (
+        "curl -s -H 'Host: 127.0.0.1' http://site.test/x",
+        [
+            "GET http://127.0.0.1/x: an address, where only names are let through",
+            ONLY_A_NAME,
+        ],
+    ),
+    "localhost as the host": (
+        "curl -s -H 'Host: localhost' http://site.test/x; curl -s http://site.test/",
+        ["GET http://localhost/x: an address, where only names are let through"],
+    ),
+    "a name that leads to this machine": (
+        "curl -s http://loop.test/",
+        ["loop.test: 127.0.0.1 is this machine, where no step is let through"],
+    ),
+    "this machine by Host": (
+        "curl -s -H 'Host: loop.test' http://site.test/x; curl -s http://site.test/",
+        ["GET http://loop.test/x: 127.0.0.1 is this machine, where no step is let through"],
+    ),
+    "a name that leads to the link": (
+        "curl -s http://link.test/",
+        ["link.test: 169.254.169.254 is a link-local address, where no step is let through"],
+    ),
+    "a port without a listener": ("curl -s http://site.test:9418/", [f"tcp site.test:9418: {ONLY_HTTP}"]),
+    "something else than HTTP": (
+        "exec 3<>/dev/tcp/site.test/80; printf 'SSH-2.0-OpenSSH_9.2\\r\\n' >&3; cat <&3; true",
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (these are not the first words of a request)"],
+    ),
+    "HTTP/2": (
+        "curl -s --http2-prior-knowledge http://site.test/",
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (the program insists on HTTP/2)"],
+    ),
+    "UDP": ("echo x > /dev/udp/9.9.9.9/53", [f"udp 9.9.9.9:53: {ONLY_HTTP}"]),
+    "UDP to a name": ("echo x > /dev/udp/site.test/443", [f"udp site.test:443: {ONLY_HTTP}"]),
+    "a name only": (
+        "getent hosts site.test >/dev/null; true",
+        [ONLY_A_NAME],
+    ),
+    "5xx": ("curl -s http://site.test/status/500", ["GET http://site.test/status/500: upstream answered 500"]),
+    "429": ("curl -s http://site.test/status/429", ["GET http://site.test/status/429: upstream answered 429"]),
+    "POST that is refused": (
+        "curl -s -d a=1 http://site.test/status/503",
+        ["POST http://site.test/status/503: upstream answered 503"],
+    ),
+    "an answer that stays broken": (
+        "curl -s http://site.test/broken/always",
+        ["GET http://site.test/broken/always: its body broke off (IncompleteRead)"],
+    ),
+    "an answer that becomes another": (
+        "curl -s http://site.test/broken/changes -o /dev/null",
+        [
+            "GET http://site.test/broken/changes: it broke off, and was another one when it was asked for again",
+        ],
+    ),
+    "a server that is not trusted": (
+        "curl -s https://untrusted.test/",
+        [
+            "GET https://untrusted.test/: upstream cannot be reached: the TLS certificate is not trusted "
+            "(unable to get local issuer certificate)"
+        ],
+    ),
+    "a server that is away": (
+        "curl -s http://closed.test/",
+        ["GET http://closed.test/: upstream cannot be reached: Connection refused"],
+    ),
+    "a client that does not trust": (
+        "SSL_CERT_FILE=/dev/null CURL_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt curl -s https://site.test/",
+        [
+            "https://site.test:443: TLS failed (tlsv1 alert unknown ca): the program must trust the certificates that "
+            "SSL_CERT_FILE names"
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "refused"), REFUSED.values(), ids=REFUSED.keys())
+def test_recording_refuses(script: str, refused: Sequence[str], tmp_path: Path) -> None:
+    outcome = run_in_world(lambda world: world.record(script), tmp_path)
+    assert list(outcome.report.refused) == list(refused)
+
+
+def test_a_port_of_a_known_host_is_reported_for_another_run(tmp_path: Path) -> None:
+    script = "curl -sS http://site.test:8080/x"
+
+    def scenario(world: World) -> tuple[Outcome, Outcome]:
+        first = world.record(script)
+        return first, world.record(script, ports=first.report.ports)
+
+    first, second = run_in_world(scenario, tmp_path)
+    assert first.report.ports == (8080,)
+    assert second.report.refused == ()
+    assert [request.url for request in second.report.requests] == ["http://site.test:8080/x"]
+
+
+def test_names_without_an_address_are_reported_once(tmp_path: Path) -> None:
+    script = "getent hosts nowhere.test; getent ahosts nowhere.test; getent hosts also-nowhere.test; true"
+    outcome = run_in_world(lambda world: world.record(script), tmp_path)
+    assert outcome.report == Report(unknown_hosts=("also-nowhere.test", "nowhere.test"))
+
+
+REPLAYED = (
+    "curl -s http://site.test/one; curl -s -d a http://site.test/count; curl -s -d a http://site.test/count; true"
+)
+
+# script: what is refused when REPLAYED is what was recorded
+NOT_LOCKED: dict[str, tuple[str, Sequence[str]]] = {
+    "another path": ("curl -s http://site.test/two || true", ["GET http://site.test/two: not in the lockfile"]),
+    "another method": ("curl -s -X PUT http://site.test/one", ["PUT http://site.test/one: not in the lockfile"]),
+    "another scheme": ("curl -s https://site.test/one", ["GET https://site.test/one: not in the lockfile"]),
+    "another body": (
+        "curl -s -d b http://site.test/count",
+        ["POST http://site.test/count: not in the lockfile with this body"],
+    ),
+    "another query": ("curl -s http://site.test/one?a=1", ["GET http://site.test/one?a=1: not in the lockfile"]),
+    "another name": ("curl -s http://other.test/one", ["other.test: this name is not in the lockfile"]),
+    "another name by Host": (
+        "curl -s -H 'Host: other.test' http://site.test/one",
+        ["GET http://other.test/one: not in the lockfile"],
+    ),
+    "another time": (
+        "for n in 1 2 3; do curl -s -d a http://site.test/count; done",
+        ["POST http://site.test/count: asked for more often than the 2 times that are in the lockfile"],
+    ),
+    "an address": ("curl -s http://8.8.8.8/", [f"tcp 8.8.8.8:80: an address, {ONLY_NAMES}"]),
+    "another port": ("curl -s http://site.test:8080/one", [f"tcp site.test:8080: {ONLY_HTTP}"]),
+}
+
+
+@pytest.mark.parametrize(("script", "refused"), NOT_LOCKED.values(), ids=NOT_LOCKED.keys())
+def test_replaying_refuses(script: str, refused: Sequence[str], tmp_path: Path) -> None:
+    def scenario(world: World) -> tuple[Outcome, list[str]]:
+        recorded = world.record(REPLAYED)
+        world.upstream.forget()
+        return world.replay(script, recorded.report), world.upstream.lines
+
+    outcome, asked = run_in_world(scenario, tmp_path)
+    assert list(outcome.report.refused) == list(refused)
+    assert asked == []
+
+
+def test_a_refused_request_is_answered_with_403_and_the_reason(tmp_path: Path) -> None:
+    script = "curl -s -w '%{http_code}' http://site.test/two?token=abc-0815-xyz"
+    outcome = run_in_world(lambda world: world.replay(script, world.record(REPLAYED).report), tmp_path)
+    assert outcome.text == "klock: GET http://site.test/two?token=***: not in the lockfile\n403"
+
+
+# -- bytes that the store lacks
+
+
+def test_a_lost_blob_is_fetched_again_and_compared(tmp_path: Path) -> None:
+    script = "seq 6 | xargs -P 6 -I{} curl -sS -o f{} http://site.test/big; cat f* | sha256sum; rm f*"
+
+    def scenario(world: World) -> tuple[Outcome, Outcome, list[str]]:
+        recorded = world.record(script)
+        world.upstream.forget()
+        world.store.remove_downloads(kept_too=True)
+        return recorded, world.replay(script, recorded.report, offline=False), world.upstream.lines
+
+    recorded, replayed, asked = run_in_world(scenario, tmp_path)
+    assert replayed.report.refused == ()
+    assert replayed.text == recorded.text
+    assert asked == ["GET http://site.test/big"]
+    assert (replayed.report.upstream, replayed.report.received) == (1, 5_000_000)
+
+
+LOST: dict[str, tuple[str, bool, str]] = {
+    "offline": (
+        "curl -s http://site.test/one",
+        True,
+        "GET http://site.test/one: the store lacks its answer, and klock is offline; ",
+    ),
+    "other bytes": (
+        "curl -s http://site.test/count",
+        False,
+        "GET http://site.test/count: the store lacks its answer, and upstream serves other bytes now; ",
+    ),
+    "another status": (
+        "curl -s http://site.test/auth -u jo:pass-4711; curl -s http://site.test/one",
+        False,
+        "GET http://site.test/auth: the store lacks its answer, and upstream answers 401 now; ",
+    ),
+    "not by GET": (
+        "curl -s -d x http://site.test/one",
+        False,
+        "POST http://site.test/one: the store lacks its answer, which cannot be fetched again; ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "offline", "sentence"), LOST.values(), ids=LOST.keys())
+def test_a_lost_blob_that_upstream_does_not_have(script: str, offline: bool, sentence: str, tmp_path: Path) -> None:
+    def scenario(world: World) -> Outcome:
+        recorded = world.record(script)
+        assert recorded.report.refused == ()
+        world.store.remove_downloads(kept_too=True)
+        return world.replay(script.replace("-u jo:pass-4711", ""), recorded.report, offline=offline)
+
+    outcome = run_in_world(scenario, tmp_path)
+    assert outcome.report.refused == (sentence + "take it from a vault that has it with `klock vault pull`",)
+    assert outcome.text.startswith("klock: ")
+
+
+def test_a_locked_answer_of_another_size_is_refused(tmp_path: Path) -> None:
+    script = "curl -s http://site.test/one"
+
+    def scenario(world: World) -> Outcome:
+        recorded = world.record(script)
+        return world.replay(script, [replace(request, size=5) for request in recorded.report.requests])
+
+    outcome = run_in_world(scenario, tmp_path)
+    assert outcome.report.refused == (
+        "GET http://site.test/one: the store's copy of its answer is damaged; remove it with `klock cache clean`",
+    )
+
+
+# -- the process
+
+
+def test_a_recorder_that_dies_takes_the_cable_with_it(tmp_path: Path) -> None:
+    script = "curl -s -o /dev/null http://site.test/ && echo up; touch up; while [ -e up ]; do sleep 0.05; done; " \
+        "curl -s -m 20 http://site.test/; echo status $?"  # fmt: skip
+
+    def scenario(world: World) -> str:
+        with recording(store=world.store, ports=(), secrets=(), private_urls=(), ca_bundle=world.ca_bundle) as recorder:
+            process = world.start(script, recorder.uplink)
+            while not (world.folder / "up").exists():
+                time.sleep(0.01)
+            os.kill(recorder.pid, signal.SIGKILL)
+            (world.folder / "up").unlink()
+            output, _ = process.communicate(timeout=60)
+            with pytest.raises(EngineError, match="ended before the step did"):
+                recorder.finish()
+        return output.decode()
+
+    output = run_in_world(scenario, tmp_path)
+    assert output.startswith("up\nstatus ")
+    assert "status 0" not in output
+
+
+def test_without_a_command_the_report_is_empty(tmp_path: Path) -> None:
+    with recording(store=Store(tmp_path), ports=(), secrets=(), private_urls=()) as recorder:
+        assert recorder.finish() == Report()
+
+
+def test_a_recorder_that_is_left_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        recording(store=Store(tmp_path), ports=(), secrets=(), private_urls=()) as recorder,
+    ):
+        raise KeyboardInterrupt
+    assert not list((tmp_path / "tmp").iterdir())
+    assert not Path(f"/proc/{recorder.pid}").exists()
