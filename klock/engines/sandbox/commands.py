@@ -8,24 +8,23 @@ reaches every process of the foreground, cannot kill it, only the command.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
 import signal
 import socket
 import stat
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.engines.protocol import SCRIPT, Command, Network
-from klock.engines.sandbox import linux
+from klock.engines.protocol import RESOLVER, SCRIPT, Command, Network, Uplink
+from klock.engines.sandbox import linux, trust
+from klock.engines.sandbox.cable import enter_empty_network, enter_recorded_network
 from klock.engines.sandbox.namespace import identity_map
 from klock.engines.sandbox.overlay import Area, WritableLayer, make_mount_point, resolve
-from klock.engines.sandbox.seccomp import terminal_filter
+from klock.engines.sandbox.seccomp import system_call_filter
 from klock.engines.sandbox.users import User, find_user
 from klock.errors import EngineError
 
@@ -37,15 +36,6 @@ _NOT_FOUND: Final = 127
 """The exit status of a command that does not exist, as shells have it."""
 
 _HOSTNAME: Final = "klock"
-_CA_BUNDLE: Final = "run/klock/ca.pem"
-_CA_VARIABLES: Final = (
-    "SSL_CERT_FILE",
-    "CURL_CA_BUNDLE",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "GIT_SSL_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-)
 _CAPABILITIES: Final = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -65,8 +55,7 @@ _READ_ONLY_PROC: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "mtrr"
 """Settings of the whole machine. As root klock maps ids unchanged, so the sandbox's root owns these files too: the
 kernel would let it write them without any capability."""
 
-_SIOCSIFFLAGS: Final = 0x8914
-_IFF_UP_AND_RUNNING: Final = 0x41
+_LOWEST_PORT: Final = "sys/net/ipv4/ip_unprivileged_port_start"
 
 
 def find_bubblewrap() -> str:
@@ -138,26 +127,27 @@ class Sandbox:
         commands: Sequence[Command],
         *,
         ca_bundle: Path | None,
-        system_files: bool,
+        is_step: bool,
         joined: bool = False,
     ) -> None:
         """`commands`: those to be started; the network is the first one's.
 
-        `system_files`: the host's /sys is to be seen, read-only. Steps of an image do without: it differs by machine.
+        `is_step`: they make a layer. Such commands do without the host's /sys, which differs by machine, and without
+        system calls that others may need.
         `joined`: another process made the area ready already, for commands that still run.
         """
         self._bubblewrap = find_bubblewrap()
         self._root = area.merged
         self._shared_memory = area.shared_memory
         self._network = commands[0].network
-        self._system_files = system_files
+        self._is_step = is_step
         self._made: list[str] = []
         self._started = 0
         self._configuration = area.path
         if not joined:
             self._mount_temporary(writable)
             self._write_network_files()
-        self._ca_variables = self._provide_ca_bundle(ca_bundle)
+        self._variables = self._provide_certificates(commands[0].environment, ca_bundle)
         self._users = {command.user: find_user(self._root, command.user) for command in commands}
         self._enter_namespaces()
 
@@ -167,13 +157,19 @@ class Sandbox:
         # On disk and not in memory: builds unpack gigabytes there.
         linux.mount(str(writable.tmp), self._mount_point("/tmp", is_folder=True), None, flags=linux.MS_BIND)
 
-    def _provide_ca_bundle(self, ca_bundle: Path | None) -> dict[str, str]:
-        if ca_bundle is None or self._network is not Network.HOST:
+    def _provide_certificates(self, environment: Mapping[str, str], ca_bundle: Path | None) -> dict[str, str]:
+        """Writes what commands need to trust their network, and returns the variables that name it."""
+        if isinstance(self._network, Uplink):
+            files = trust.recorded_files(self._root, environment, self._network.certificate)
+        elif self._network is Network.HOST and ca_bundle is not None:
+            files = trust.host_files(ca_bundle.read_bytes())
+        else:
             return {}
-        inside = resolve(self._root, _CA_BUNDLE)
-        os.makedirs(os.path.dirname(inside), exist_ok=True)
-        Path(inside).write_bytes(ca_bundle.read_bytes())
-        return dict.fromkeys(_CA_VARIABLES, f"/{_CA_BUNDLE}")
+        for path, content in files.items():
+            inside = resolve(self._root, path)
+            os.makedirs(os.path.dirname(inside), exist_ok=True)
+            Path(inside).write_bytes(content)
+        return trust.variables_of(files)
 
     def _write_network_files(self) -> None:
         hosts = f"127.0.0.1 localhost {_HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n".encode()
@@ -181,16 +177,18 @@ class Sandbox:
         if self._network is Network.HOST:
             hosts += _content("/etc/hosts")
             resolver = _content("/etc/resolv.conf")
+        elif isinstance(self._network, Uplink):
+            resolver = f"nameserver {RESOLVER}\n".encode()
         for name, content in (("hosts", hosts), ("resolv.conf", resolver)):
             Path(f"{self._configuration}/{name}").write_bytes(content)
 
     def _enter_namespaces(self) -> None:
-        flags = linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
-        linux.unshare(flags | (linux.CLONE_NEWNET if self._network is Network.NONE else 0))
+        linux.unshare(linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP)
         socket.sethostname(_HOSTNAME)
-        if self._network is Network.NONE:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-                fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_AND_RUNNING))
+        if isinstance(self._network, Uplink):
+            enter_recorded_network(self._network)
+        elif self._network is Network.NONE:
+            enter_empty_network()
 
     def _mount_point(self, target: str, *, is_folder: bool) -> str:
         """Where in the tree something is to be mounted. What has to be made for it is removed by `close`."""
@@ -244,7 +242,8 @@ class Sandbox:
         if wait_go is not None:
             arguments += ["--block-fd", str(wait_go)]
             passed.append(wait_go)
-        filter_file = _memory_file("filter", terminal_filter())
+        system_calls = system_call_filter(in_step=self._is_step, online=self._network is Network.HOST)
+        filter_file = _memory_file("filter", system_calls)
         arguments += ["--seccomp", str(filter_file)]
         passed.append(filter_file)
         # Not on the command line: everybody may read that, and variables can be secrets.
@@ -288,6 +287,9 @@ class Sandbox:
                 os.set_inheritable(descriptor, True)
             # By a member of the process namespace; bubblewrap would show the host's, as it does not make the namespace.
             linux.mount("proc", proc, "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+            if self._network is not Network.HOST:
+                # The network is the command's own, but its capabilities do not hold there.
+                Path(f"{proc}/{_LOWEST_PORT}").write_text("0", "ascii")
             # bubblewrap reads /proc/<child>/ns before it changes the root: it must be this namespace's /proc as well.
             linux.unshare(linux.CLONE_NEWNS)
             linux.mount(proc, "/proc", "", flags=linux.MS_BIND)
@@ -309,7 +311,7 @@ class Sandbox:
         yield from ("--bind", proc, "/proc")
         for name in _READ_ONLY_PROC:
             yield from ("--ro-bind-try", f"{proc}/{name}", f"/proc/{name}")
-        if self._system_files:
+        if not self._is_step:
             yield from ("--ro-bind-try", "/sys", "/sys")
         for name in ("hosts", "resolv.conf"):
             yield from ("--ro-bind", f"{self._configuration}/{name}", self._inside(f"/etc/{name}", is_folder=False))
@@ -328,7 +330,11 @@ class Sandbox:
         if user.uid == 0:
             for capability in _CAPABILITIES:
                 yield from ("--cap-add", capability)
-        for name, value in {**self._ca_variables, **command.environment}.items():
+        variables = {**self._variables, **command.environment}
+        if isinstance(self._network, Uplink):
+            # No other authority is of use there, whatever the image says.
+            variables |= self._variables
+        for name, value in variables.items():
             yield from ("--setenv", name, value)
         yield from ("--chdir", command.working_dir)
 

@@ -18,6 +18,7 @@ from klock.engines.sandbox.trees import Trees
 from klock.engines.sandbox.workspace import SandboxWorkspace
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
+from klock.layers.pack import pack, unpack_layer
 from klock.layers.scan import manifest_of_tree
 from klock.layers.unpack import unpack
 from klock.store import Store
@@ -72,6 +73,42 @@ class SandboxEngine:
 
     def layer_manifest(self, layer: Digest) -> Manifest | None:
         return self._trees.layer_manifest(layer) if self.has_layer(layer) else None
+
+    def write_layer(self, layer: Digest, archive: Path) -> None:
+        """Writes a layer that is here as a tar archive; see `klock.engines.protocol.Engine`."""
+        manifest = self._trees.layer_manifest(layer)
+        root = os.fsencode(self._trees.layer(layer) / "root")
+        try:
+            with open(archive, "wb") as output:
+
+                def task() -> None:
+                    pack(root, manifest, output)
+                    output.flush()
+
+                in_namespace(task)
+        except BaseException:
+            archive.unlink(missing_ok=True)
+            raise
+
+    def add_layer(self, archive: Path, layer: Digest) -> None:
+        """Takes in what `write_layer` wrote, if it is the layer with this digest."""
+        if self.has_layer(layer):
+            return
+        with scratch_folder(self._store) as folder:
+            made = folder / "layer"
+            root = made / "root"
+            root.mkdir(parents=True)
+            root.chmod(0o755)
+
+            def task() -> bytes:
+                with open(archive, "rb") as file:
+                    _preload()
+                    os.chroot(root)
+                    os.chdir("/")
+                    return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
+
+            (made / "manifest").write_bytes(in_namespace(task))
+            self._trees.keep(made, self._trees.layer(layer))
 
     def _add_diff(self, layer: BaseLayer) -> Digest:
         if layer.diff_id and self._trees.diff(layer.diff_id).exists():

@@ -150,7 +150,7 @@ class SandboxEnvironment:
     ) -> int:
         """In the namespace process: starts everything, forwards signals to the command and returns its status."""
         commands = [command, *services]
-        sandbox = Sandbox(area, writable, commands, ca_bundle=self._ca_bundle, system_files=True, joined=joined)
+        sandbox = Sandbox(area, writable, commands, ca_bundle=self._ca_bundle, is_step=False, joined=joined)
         try:
             started = sandbox.start(command, stdio=(0, 1, 2), own_session=False, held=bool(services))
             if isinstance(started, int):

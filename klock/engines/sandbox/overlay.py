@@ -59,12 +59,13 @@ class Area:
         self.path = path
         self.merged = f"{path}/merged"
         self.shared_memory = f"{path}/shm"
+        self.trusting = f"{path}/trusting"
 
     @classmethod
     def create(cls, path: str) -> Area:
         area = cls(path)
         linux.mount("tmpfs", path, "tmpfs", flags=linux.MS_NOSUID | linux.MS_NODEV, options="mode=0700")
-        for name in ("merged", "lower", "layers", "skeleton", "empty", "shm"):
+        for name in ("merged", "lower", "layers", "skeleton", "empty", "trusting", "shm"):
             os.mkdir(f"{path}/{name}", 0o755)
         os.chmod(area.shared_memory, 0o1777)
         return area

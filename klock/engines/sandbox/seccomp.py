@@ -1,44 +1,87 @@
-"""A seccomp filter (seccomp(2), classic BPF) against writing into the terminal that klock itself runs in.
+"""The filters of system calls (seccomp(2)) that commands run under. Which calls and why: `system_calls.py`.
 
-A command of `klock run` shares klock's terminal. With the ioctls TIOCSTI and TIOCLINUX it could put text there as if
-the user had typed it, for the user's own shell to run. They are refused; everything else is allowed.
+Besides what is refused whatever its arguments:
+
+- the ioctls TIOCSTI and TIOCLINUX: a command of `klock run` shares klock's terminal and could put text there as if the
+  user had typed it, for the user's own shell to run;
+- without the host's network, sockets other than UNIX, INET, INET6 and NETLINK: a network namespace does not hold back
+  AF_VSOCK, which reaches the machine's host, nor what later kernels add;
+- in steps, new user namespaces. There a command would have all capabilities, and with them most of the kernel's code to
+  attack; and machines differ in whether they allow them at all.
+
+A program of an architecture that is not listed may do nothing, as nothing is known of its calls; klock has no targets
+of other architectures. The same holds for x32, whose calls have numbers of their own under x86_64's name.
 """
 
 from __future__ import annotations
 
-import struct
+import errno
+import socket
 from typing import Final
 
-__all__ = ["terminal_filter"]
+from klock.engines.sandbox.bpf import Program, assembled, give, load, when, when_any, when_set
+from klock.engines.sandbox.linux import CLONE_NEWUSER
+from klock.engines.sandbox.system_calls import ARCHITECTURES, NETLINK_PROTOCOLS, NUMBERS, REFUSED, SOCKET_PROTOCOLS
 
-# linux/audit.h and the ioctl number of each architecture's system call table.
-_IOCTLS: Final = {0xC000003E: 16, 0x40000003: 54, 0xC00000B7: 29, 0x40000028: 54}  # x86_64, i386, aarch64, arm
-_X32: Final = 0x40000000 | 514
+__all__ = ["system_call_filter"]
+
+_ALLOW: Final = 0x7FFF0000
+_REFUSE: Final = 0x00050000  # SECCOMP_RET_ERRNO
+_X86_64: Final = 0xC000003E
+_X32: Final = 0x40000000
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
-
-_LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
-_EQUALS: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
-_RETURN: Final = 0x06  # BPF_RET | BPF_K
-_ALLOW: Final = 0x7FFF0000
-_REFUSE: Final = 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
-_NUMBER, _ARCHITECTURE, _REQUEST = 0, 4, 24  # offsets in struct seccomp_data, the request's low half
+_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+_FIRST, _SECOND, _THIRD = 16, 24, 32  # the low halves of the arguments, all that is looked at of an int
 
 
-def terminal_filter() -> bytes:
-    """The filter as an array of `struct sock_filter`, as bubblewrap's `--seccomp` reads it."""
-    calls = [*_IOCTLS.items(), (0xC000003E, _X32)]
-    program: list[tuple[int, int, int, int]] = []
-    for architecture, number in calls:
-        program += [
-            (_LOAD, 0, 0, _ARCHITECTURE),
-            (_EQUALS, 0, 6, architecture),
-            (_LOAD, 0, 0, _NUMBER),
-            (_EQUALS, 0, 4, number),
-            (_LOAD, 0, 0, _REQUEST),
-            (_EQUALS, 1, 0, _TIOCSTI),
-            (_EQUALS, 0, 1, _TIOCLINUX),
-            (_RETURN, 0, 0, _REFUSE),
-        ]
-    program.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+def system_call_filter(*, in_step: bool, online: bool) -> bytes:
+    """The filter as an array of `struct sock_filter`, as bubblewrap's `--seccomp` reads it.
+
+    `in_step`: the command makes a layer. `online`: it has the host's network.
+    """
+    program = load(_ARCHITECTURE)
+    for column, architecture in enumerate(ARCHITECTURES):
+        program += when(architecture, _of_architecture(column, in_step=in_step, online=online))
+    return assembled(program + _refuse(errno.ENOSYS))
+
+
+def _of_architecture(column: int, *, in_step: bool, online: bool) -> Program:
+    bodies = {"ioctl": load(_SECOND) + when_any((_TIOCSTI, _TIOCLINUX), _refuse(errno.EPERM))}
+    for refused in REFUSED:
+        if (in_step or not refused.in_steps) and not (online and refused.offline):
+            bodies[refused.call] = _refuse(refused.error)
+    if not online:
+        bodies |= {"socket": _of_socket(), "socketpair": _of_socket()}
+    if in_step:
+        bodies |= dict.fromkeys(("clone", "unshare"), load(_FIRST) + when_set(CLONE_NEWUSER, _refuse(errno.EPERM)))
+    program = load(_NUMBER)
+    if ARCHITECTURES[column] == _X86_64:
+        program += when_set(_X32, _refuse(errno.ENOSYS))
+    for call, body in bodies.items():
+        number = NUMBERS[call][column]
+        if number is not None:
+            program += when(number, body + _allow())
+    return program + _allow()
+
+
+def _of_socket() -> Program:
+    return [
+        *load(_FIRST),
+        *when(socket.AF_UNIX, _allow()),
+        *when(socket.AF_NETLINK, _of_protocol(NETLINK_PROTOCOLS)),
+        *when_any((socket.AF_INET, socket.AF_INET6), _of_protocol(SOCKET_PROTOCOLS)),
+        *_refuse(errno.EAFNOSUPPORT),
+    ]
+
+
+def _of_protocol(allowed: tuple[int, ...]) -> Program:
+    return load(_THIRD) + when_any(allowed, _allow()) + _refuse(errno.EPROTONOSUPPORT)
+
+
+def _allow() -> Program:
+    return give(_ALLOW)
+
+
+def _refuse(error: int) -> Program:
+    return give(_REFUSE | error)

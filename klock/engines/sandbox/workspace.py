@@ -6,20 +6,22 @@ Only folders on disk outlive a call. Every call enters a namespace of its own an
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 from klock.digests import Digest
-from klock.engines.protocol import Command, Completed, Layer, Mount, PlacedFile
+from klock.engines.protocol import Command, Completed, Layer, Network, PlacedFile, Uplink
 from klock.engines.sandbox.commands import Sandbox
 from klock.engines.sandbox.namespace import NamespaceProcess, in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.placing import place
+from klock.engines.sandbox.searching import paths_with
 from klock.engines.sandbox.trees import Trees
+from klock.engines.sandbox.trust import TrustingLayer
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 
@@ -79,23 +81,20 @@ class SandboxWorkspace:
         return in_namespace(task)
 
     def find(self, values: Sequence[bytes]) -> list[str]:
-        """The absolute paths of files written so far that hold one of `values`; of links, those that lead to one."""
+        """The absolute paths of what was written so far and holds one of `values`: in a file's content, a symlink's
+        text, a name or an extended attribute."""
         upper = os.fspath(self._writable.upper)
+        return in_namespace(lambda: paths_with(values, upper))
 
-        def task() -> list[str]:
-            paths = (os.path.join(folder, name) for folder, _, names in os.walk(upper) for name in names)
-            return sorted(path.removeprefix(upper) for path in paths if _holds(path, values))
-
-        return in_namespace(task)
-
-    def snapshot(self) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
         """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
         made = self._writable.folder / "layer"
         made.mkdir(mode=0o700)
 
         def task() -> bytes:
             lower = Area.create(self._area).mount_to_read(self._stack)
-            manifest = canonicalise(os.fsencode(self._writable.upper), os.fsencode(lower)).to_bytes()
+            upper = os.fsencode(self._writable.upper)
+            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out).to_bytes()
             self._writable.upper.chmod(0o755)
             self._writable.upper.rename(made / "root")
             (made / "manifest").write_bytes(manifest)
@@ -114,10 +113,22 @@ class SandboxWorkspace:
         folder.mkdir(mode=0o700)
         return WritableLayer.create(folder)
 
-    def _mounted(self, mounts: Sequence[Mount] = ()) -> Area:
+    def _mounted(self) -> Area:
         area = Area.create(self._area)
-        area.mount_to_write(self._stack, self._writable, mounts=mounts)
+        area.mount_to_write(self._stack, self._writable)
         return area
+
+    @contextmanager
+    def _trusted(self, area: Area, network: Network | Uplink) -> Iterator[list[Path]]:
+        """The layers to mount below the writable one, for an uplink with one that trusts the recorder."""
+        if not isinstance(network, Uplink):
+            yield self._stack
+            return
+        trusting = TrustingLayer(area.trusting, area.mount_to_read(self._stack), network.certificate)
+        try:
+            yield [*self._stack, *([] if trusting.is_empty else [Path(area.trusting)])]
+        finally:
+            trusting.forget(self._writable.upper)
 
     def _run(
         self, command: Command, seconds: float | None, on_output: Callable[[bytes], None] | None
@@ -125,8 +136,13 @@ class SandboxWorkspace:
         output, output_end = os.pipe()
 
         def task() -> int | None:
-            area = self._mounted(command.mounts)
-            sandbox = Sandbox(area, self._writable, [command], ca_bundle=self._ca_bundle, system_files=False)
+            area = Area.create(self._area)
+            with self._trusted(area, command.network) as layers:
+                area.mount_to_write(layers, self._writable, mounts=command.mounts)
+                return run(area)
+
+        def run(area: Area) -> int | None:
+            sandbox = Sandbox(area, self._writable, [command], ca_bundle=self._ca_bundle, is_step=True)
             try:
                 nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)
@@ -146,16 +162,6 @@ class SandboxWorkspace:
                 return process.result(), kept
         finally:
             os.close(output)
-
-
-def _holds(path: str, values: Sequence[bytes]) -> bool:
-    status = os.lstat(path)
-    if stat.S_ISLNK(status.st_mode):
-        return any(value in os.fsencode(os.readlink(path)) for value in values)
-    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-        return False
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(value) >= 0 for value in values)
 
 
 def _read_to_end(descriptor: int, on_output: Callable[[bytes], None] | None) -> bytes:

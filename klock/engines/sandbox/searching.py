@@ -1,0 +1,72 @@
+"""Looks for byte strings in a folder's files: their contents, names, symlink targets and extended attributes.
+
+Each file is read once, whatever the number of values, in pieces that stay in the processor's cache: `bytes.find` for
+each value is many times faster than one pattern of all values. A value that lies across two pieces is found, as each
+piece begins with the end of the one before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+__all__ = ["paths_with"]
+
+_PIECE: Final = 1 << 18
+
+
+def paths_with(values: Sequence[bytes], folder: str) -> list[str]:
+    """The paths (from `folder` on, which is `/`) of everything that holds one of `values`, sorted."""
+    wanted = [value for value in dict.fromkeys(values) if value]
+    if not wanted:
+        return []
+    search = _Search(wanted)
+    return sorted(path.removeprefix(folder) for path in _below(folder) if search.is_hit(path))
+
+
+def _below(folder: str) -> Iterator[str]:
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield f"{above}/{name}"
+
+
+class _Search:
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self._values = values
+        self._overlap = max(map(len, values)) - 1
+        self._buffer = bytearray(self._overlap + max(_PIECE, self._overlap))
+
+    def is_hit(self, path: str) -> bool:
+        if self._holds(os.fsencode(os.path.basename(path))) or self._holds_in_attributes(path):
+            return True
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return self._holds(os.fsencode(os.readlink(path)))
+        return stat.S_ISREG(status.st_mode) and status.st_size > 0 and self._holds_in_file(path)
+
+    def _holds(self, content: bytes | bytearray) -> bool:
+        return any(value in content for value in self._values)
+
+    def _holds_in_attributes(self, path: str) -> bool:
+        names = os.listxattr(path, follow_symlinks=False)
+        return any(
+            self._holds(os.fsencode(name)) or self._holds(os.getxattr(path, name, follow_symlinks=False))
+            for name in names
+        )
+
+    def _holds_in_file(self, path: str) -> bool:
+        buffer, overlap = self._buffer, self._overlap
+        kept = 0
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            while length := os.readv(descriptor, [memoryview(buffer)[kept:]]):
+                end = kept + length
+                if any(buffer.find(value, 0, end) >= 0 for value in self._values):
+                    return True
+                kept = min(overlap, end)
+                buffer[:kept] = buffer[end - kept : end]
+        finally:
+            os.close(descriptor)
+        return False
