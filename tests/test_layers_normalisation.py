@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from klock.layers import normalisation
-from klock.layers.normalisation import EMPTIED, LEFT_OUT, MTIME, STEP_ENVIRONMENT, is_emptied, is_left_out
+from klock.layers.normalisation import (
+    EMPTIED,
+    LEFT_OUT,
+    MTIME,
+    REWRITTEN,
+    STEP_ENVIRONMENT,
+    is_emptied,
+    is_left_out,
+    matcher,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,11 @@ from klock.layers.normalisation import EMPTIED, LEFT_OUT, MTIME, STEP_ENVIRONMEN
         "root/.cache/pip/http-v2/0",
         "home/some body/.cache/uv/x",
         "tmp/\udcff\n",
+        "root/.wget-hsts",
+        "home/joe/.wget-hsts",
+        "root/.local/state/pipx/log/cmd_2029-02-01_00.06.23.log",
+        "src/build/CMakeFiles/CMakeOutput.log",
+        "src/build/CMakeFiles/CMakeConfigureLog.yaml",
     ],
 )
 def test_left_out(path: str) -> None:
@@ -47,6 +61,11 @@ def test_left_out(path: str) -> None:
         "usr/lib/python3/dist-packages/__pycache__/six.cpython-311.pyc",
         "home/a/b/.cache/pip/x",
         "root/.cache/huggingface/model",
+        "root/.cache/pypoetry/virtualenvs/app/bin/python",
+        "etc/ssh/ssh_host_rsa_key",
+        "opt/.wget-hsts",
+        "src/build/CMakeFiles/CMakeCache.txt",
+        "src/CMakeOutput.log",
     ],
 )
 def test_kept(path: str) -> None:
@@ -59,9 +78,40 @@ def test_only_the_machine_s_own_ids_are_emptied() -> None:
     assert not is_emptied("app/etc/machine-id")
 
 
+MATCHES = {
+    "a path": ("/etc/x", "etc/x", True),
+    "what is below it": ("/etc/x", "etc/x/y/z", True),
+    "a longer name": ("/etc/x", "etc/xy", False),
+    "the folder above": ("/etc/x", "etc", False),
+    "the same name elsewhere": ("/x", "etc/x", False),
+    "a slash at the end": ("/etc/x/", "etc/x/y", True),
+    "a star": ("/etc/*_key", "etc/rsa_key", True),
+    "a star stops at a slash": ("/etc/*_key", "etc/ssh/rsa_key", False),
+    "below what a star names": ("/home/*", "home/joe/x/y", True),
+    "two stars": ("/etc/**_key", "etc/ssh/rsa_key", True),
+    "two stars at any depth": ("/**/__pycache__", "a/b/__pycache__/c.pyc", True),
+    "a question mark": ("/etc/?", "etc/x", True),
+    "a question mark is no slash": ("/etc?x", "etc/x", False),
+    "a dot is a dot": ("/etc/a.b", "etc/aXb", False),
+    "a name with a newline": ("/etc/*", "etc/a\nb", True),
+    "undecodable bytes": ("/etc/*", "etc/\udcff", True),
+}
+
+
+@pytest.mark.parametrize(("pattern", "path", "expected"), MATCHES.values(), ids=MATCHES)
+def test_patterns_of_a_step(pattern: str, path: str, expected: bool) -> None:
+    assert matcher([pattern])(path) is expected
+    assert matcher(["/other", pattern, "/another"])(path) is expected
+
+
+def test_a_step_without_patterns_leaves_nothing_out() -> None:
+    assert not matcher([])("")
+    assert not matcher([])("etc/x")
+
+
 def test_users_can_read_about_every_rule_and_variable() -> None:
     page = (Path(normalisation.__file__).parents[2] / "docs/layers.md").read_text("utf-8")
-    for rule in (*LEFT_OUT, *EMPTIED):
+    for rule in (*LEFT_OUT, *EMPTIED, *REWRITTEN):
         assert f"| `/{rule.pattern}` | {rule.reason} |" in page
     for name, value in STEP_ENVIRONMENT.items():
         assert f"| `{name}` | `{value}` |" in page

@@ -7,6 +7,7 @@ it:
 
 - what is left out of layers is removed, and so is what is equal to the tree below;
 - a folder that hides all below it (`opaque`) becomes one whiteout for each path that it hides;
+- bytecode of Python modules follows the time of its source, and a few files are rewritten without the times in them;
 - every path has the same modification time; overlayfs' own notes are gone.
 """
 
@@ -15,12 +16,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from klock.layers.git_index import without_stat_data
+from klock.layers.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.layers.normalisation import MTIME, is_emptied, is_left_out
+from klock.layers.normalisation import MTIME, is_emptied, is_left_out, matcher, rewriting_of
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 
 __all__ = ["canonicalise", "holds_changes"]
@@ -29,13 +32,14 @@ _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
 
 
-def canonicalise(upper: bytes, lower: bytes) -> Manifest:
+def canonicalise(upper: bytes, lower: bytes, *, leave_out: Sequence[str] = ()) -> Manifest:
     """Brings `upper` into canonical form over the tree `lower` (only read), and says what it then holds.
 
+    What `leave_out` names (`klock.layers.normalisation.matcher`) stays as it is in `lower`, whatever was done to it.
     Hard links among the layer's files are kept and named by their first path in sort order. Must run where the ids of
     all files are mapped and may be changed.
     """
-    layer = _Layer()
+    layer = _Layer(leave_out)
     layer.fold(upper, lower, "", opaque=False)
     return layer.manifest()
 
@@ -59,12 +63,24 @@ def holds_changes(upper: bytes, lower: bytes, above: str = "") -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A Python source file of the layer: its size, its time as the step left it, and as it is seen afterwards."""
+
+    size: int
+    was: int
+    becomes: int
+
+
 class _Layer:
     """The layer while its folder is walked."""
 
-    def __init__(self) -> None:
+    def __init__(self, leave_out: Sequence[str]) -> None:
+        self.is_unwanted = matcher(leave_out)
         self.entries: list[Entry] = []
         self.files: list[tuple[bytes, Entry, os.stat_result]] = []
+        self.sources: dict[str, _Source] = {}
+        self.times: dict[tuple[int, int], int] = {}
 
     def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
         """Brings a folder into canonical form and says whether anything is left in it. `lower` is what it lies upon."""
@@ -76,7 +92,7 @@ class _Layer:
                 names.add(name)
         kept = [
             self._visit(upper + b"/" + name, lower and lower + b"/" + name, above + text_of(name), opaque=opaque)
-            for name in sorted(names)
+            for name in sorted(names, key=_sources_first)
         ]
         _remove_notes(upper)
         os.utime(upper, (MTIME, MTIME))
@@ -86,7 +102,7 @@ class _Layer:
         """Keeps or removes one path; says which."""
         status = os.lstat(upper)
         below = _lstat(lower)
-        if is_left_out(path):
+        if is_left_out(path) or self.is_unwanted(path):
             _remove(upper, status)
             return False
         if is_whiteout(status):
@@ -108,8 +124,15 @@ class _Layer:
             os.unlink(upper)  # a socket or a device: the engine's /dev has those that work
             return False
         else:
-            status = _normalise_content(upper, path, status)
-            if lower and below and _same(upper, status, lower, below):
+            source = self.sources.get(source_of(path) or "")
+            status = _normalise_content(upper, path, status, source)
+            same = lower is not None and below is not None and _same(upper, status, lower, below)
+            if path.endswith(".py") and stat.S_ISREG(status.st_mode):
+                # The file may have had its turn, and a layer's time, under another name.
+                was = self.times.setdefault((status.st_dev, status.st_ino), int(status.st_mtime))
+                becomes = int(below.st_mtime) if same and below else MTIME
+                self.sources[path] = _Source(size=status.st_size, was=was, becomes=becomes)
+            if same:
                 os.unlink(upper)
                 return False
             _remove_notes(upper)
@@ -161,18 +184,36 @@ def _remove(path: bytes, status: os.stat_result) -> None:
         os.unlink(path)
 
 
-def _normalise_content(on_disk: bytes, path: str, status: os.stat_result) -> os.stat_result:
+def _sources_first(name: bytes) -> tuple[bool, bytes]:
+    """The order in which a folder is walked: bytecode after the source files it is made of."""
+    return name == b"__pycache__", name
+
+
+def _normalise_content(on_disk: bytes, path: str, status: os.stat_result, source: _Source | None) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         return status
     if is_emptied(path) and status.st_size:
         os.truncate(on_disk, 0)
         return os.lstat(on_disk)
-    if path == ".git/index" or path.endswith("/.git/index"):
-        with open(on_disk, "r+b") as file:
-            content = file.read()
-            file.seek(0)
-            file.write(without_stat_data(content))
-    return status
+    if source is not None:
+        rewrite = partial(with_time_of_source, size=source.size, was=source.was, becomes=source.becomes)
+        return _rewrite(on_disk, status, rewrite, length=BYTECODE_HEADER)
+    rewriting = rewriting_of(path)
+    return status if rewriting is None else _rewrite(on_disk, status, rewriting)
+
+
+def _rewrite(
+    on_disk: bytes, status: os.stat_result, rewrite: Callable[[bytes], bytes], *, length: int = -1
+) -> os.stat_result:
+    """Replaces the first `length` bytes of a file, or all, by as many others. What it then is on disk."""
+    with open(on_disk, "r+b") as file:
+        content = file.read(length)
+        rewritten = rewrite(content)
+        if rewritten == content:
+            return status
+        file.seek(0)
+        file.write(rewritten)
+    return os.lstat(on_disk)
 
 
 def _same_metadata(upper: bytes, status: os.stat_result, lower: bytes, below: os.stat_result) -> bool:

@@ -1,21 +1,38 @@
 """What klock leaves out of every layer or makes equal, and why: short lists, as data, shown to users in docs/layers.md.
 
-Two runs of one command must give one layer. What differs between them without a meaning (logs, caches, times) is left
-out; what a command needs to be told so that it does not differ is in STEP_ENVIRONMENT. Every change of a list changes
-the digests of layers, so it comes with a new NORMALISATION, which lockfiles record.
+Two runs of one command must give one layer. First, commands are told to repeat themselves (STEP_ENVIRONMENT). What then
+differs without a meaning is left out where nothing needs it (logs, caches), and else rewritten without the times in it,
+in small formats that are known to the last byte. `klock.layers.canonical` besides keeps the bytecode of Python modules
+in step with the time that their source gets. Every change of a list changes the digests of layers, so it comes with a
+new NORMALISATION, which lockfiles record.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
-__all__ = ["EMPTIED", "LEFT_OUT", "MTIME", "NORMALISATION", "STEP_ENVIRONMENT", "Rule", "is_emptied", "is_left_out"]
+from klock.layers import crontab, git_index, gnupg, java_keystore
 
-NORMALISATION: Final = 1
+__all__ = [
+    "EMPTIED",
+    "LEFT_OUT",
+    "MTIME",
+    "NORMALISATION",
+    "REWRITTEN",
+    "STEP_ENVIRONMENT",
+    "Rewriting",
+    "Rule",
+    "is_emptied",
+    "is_left_out",
+    "matcher",
+    "rewriting_of",
+]
+
+NORMALISATION: Final = 2
 """The version of everything in this module."""
 
 MTIME: Final = 946684800
@@ -28,6 +45,13 @@ class Rule:
 
     pattern: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewriting(Rule):
+    """Files whose content is replaced by what `rewrite` makes of it: bytes of any other format it leaves unchanged."""
+
+    rewrite: Callable[[bytes], bytes]
 
 
 LEFT_OUT: Final = (
@@ -50,6 +74,13 @@ LEFT_OUT: Final = (
     Rule(pattern="var/lib/dpkg/*-old", reason="a backup of the state before the last change"),
     Rule(pattern="var/cache/ldconfig/aux-cache", reason="ldconfig's cache of inode numbers and times"),
     Rule(pattern="var/cache/man/**", reason="man's index of pages, made again when missing; it holds times"),
+    Rule(pattern="root/.wget-hsts", reason="wget's note of when it met hosts"),
+    Rule(pattern="home/*/.wget-hsts", reason="wget's note of when it met hosts"),
+    Rule(pattern="root/.local/state/pipx/log/**", reason="logs with times"),
+    Rule(pattern="home/*/.local/state/pipx/log/**", reason="logs with times"),
+    Rule(pattern="**/CMakeFiles/CMakeOutput.log", reason="cmake's log of its checks, with random names"),
+    Rule(pattern="**/CMakeFiles/CMakeError.log", reason="cmake's log of its checks, with random names"),
+    Rule(pattern="**/CMakeFiles/CMakeConfigureLog.yaml", reason="cmake's log of its checks, with random names"),
     Rule(pattern="root/.cache/pip/**", reason="pip's downloads"),
     Rule(pattern="root/.cache/uv/**", reason="uv's downloads"),
     Rule(pattern="root/.npm/**", reason="npm's downloads and logs"),
@@ -61,6 +92,29 @@ LEFT_OUT: Final = (
 EMPTIED: Final = (
     Rule(pattern="etc/machine-id", reason="a random number that every machine must make for itself"),
     Rule(pattern="var/lib/dbus/machine-id", reason="a random number that every machine must make for itself"),
+)
+
+REWRITTEN: Final = (
+    Rewriting(
+        pattern="**.git/**index",
+        reason="git's index holds times, device, inode and owner of files; git finds them out again",
+        rewrite=git_index.without_stat_data,
+    ),
+    Rewriting(
+        pattern="etc/ssl/certs/java/cacerts",
+        reason="Java's key store of the system's certificates holds the time at which each was added",
+        rewrite=partial(java_keystore.without_times, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="var/spool/cron/crontabs/*",
+        reason="the comment above a user's crontab holds the time at which it was installed",
+        rewrite=partial(crontab.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**.gnupg/pubring.kbx",
+        reason="the header of GnuPG's key box holds the time at which it was made",
+        rewrite=partial(gnupg.without_time, seconds=MTIME),
+    ),
 )
 
 STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -87,20 +141,55 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
 
 def is_left_out(path: str) -> bool:
     """Whether a path (relative to the root) is never part of a layer nor of an observation."""
-    return _any_of(LEFT_OUT).fullmatch(path) is not None
+    return _left_out().fullmatch(path) is not None
 
 
 def is_emptied(path: str) -> bool:
     """Whether a file at this path (relative to the root) is kept without its content."""
-    return _any_of(EMPTIED).fullmatch(path) is not None
+    return _emptied().fullmatch(path) is not None
+
+
+def rewriting_of(path: str) -> Callable[[bytes], bytes] | None:
+    """What rewrites the content of a file at this path (relative to the root); None for nearly all files."""
+    return next((rewrite for named, rewrite in _rewritings() if named.fullmatch(path)), None)
+
+
+def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a path (relative to the root) is named by one of a step's own patterns, or is below one that is.
+
+    The patterns are of absolute paths, with the wildcards of `Rule`.
+    """
+    if not patterns:
+        return lambda path: False
+    expression = _expression(pattern.strip("/") for pattern in patterns)
+    named = re.compile(f"(?:{expression})(?:/.*)?", re.DOTALL)
+    return lambda path: named.fullmatch(path) is not None
+
+
+# Compiled once and when first needed; functions without arguments, as looking up a tuple of rules takes longer than
+# matching a path, and every path of an environment is matched.
 
 
 @cache
-def _any_of(rules: tuple[Rule, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(_expression(rule.pattern) for rule in rules), re.DOTALL)
+def _left_out() -> re.Pattern[str]:
+    return _any_of(LEFT_OUT)
 
 
-def _expression(pattern: str) -> str:
-    parts = re.split(r"(\*\*|\*|\?)", pattern)
+@cache
+def _emptied() -> re.Pattern[str]:
+    return _any_of(EMPTIED)
+
+
+@cache
+def _rewritings() -> tuple[tuple[re.Pattern[str], Callable[[bytes], bytes]], ...]:
+    return tuple((_any_of([rule]), rule.rewrite) for rule in REWRITTEN)
+
+
+def _any_of(rules: Sequence[Rule]) -> re.Pattern[str]:
+    return re.compile(_expression(rule.pattern for rule in rules), re.DOTALL)
+
+
+def _expression(patterns: Iterable[str]) -> str:
     special = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(special.get(part) or re.escape(part) for part in parts)
+    parts = (re.split(r"(\*\*|\*|\?)", pattern) for pattern in patterns)
+    return "|".join("".join(special.get(part) or re.escape(part) for part in pattern) for pattern in parts)
