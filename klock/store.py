@@ -1,6 +1,7 @@
 """The content-addressed store: blobs, unpacked trees, records, under `$KLOCK_CACHE_DIR` or the XDG cache folder.
 
-    blobs/sha256/ab/abcd...       bytes by their digest: artifacts, OCI blobs
+    blobs/sha256/ab/abcd...       bytes by their digest: artifacts, OCI blobs, answers that shell steps got
+    kept/sha256/ab/abcd...        hard links to those blobs that cannot be had again for sure; they outlive a clean
     trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
     records/<kind>/<key>.json     small facts that can be made again
     environments/<name>/          synced environments (owned by the engine)
@@ -8,7 +9,8 @@
     locks/                        flock files
 
 Everything appears by one rename, after an fsync, so a reader sees a whole thing or nothing, and two processes that make
-the same thing do harmless double work. Nothing here is precious: all of it can be made again from the lockfile.
+the same thing do harmless double work. Only what is in `kept/` is precious: upstream may drop it, or it was made here
+once. All the rest can be fetched or made again from the lockfile.
 """
 
 from __future__ import annotations
@@ -52,7 +54,31 @@ class Store:
     def find_blob(self, digest: Digest) -> Path | None:
         """The blob's path when the store holds it. Its bytes were verified when they came in."""
         path = self.blob_path(digest)
-        return path if path.exists() else None
+        if path.exists():
+            return path
+        # `remove_downloads` takes a blob's first name only.
+        return path if self._link(self._kept_path(digest), path) else None
+
+    def keep_blob(self, digest: Digest) -> bool:
+        """Has a blob outlive `remove_downloads`, as it may not be had again; False when the store does not hold it."""
+        return self._link(self.blob_path(digest), self._kept_path(digest))
+
+    def kept_bytes(self) -> int:
+        """The bytes of all blobs that `keep_blob` was called for."""
+        return _bytes_below(self.root / "kept")
+
+    def _kept_path(self, digest: Digest) -> Path:
+        digits = hex_of(digest)
+        return self.root / "kept" / "sha256" / digits[:2] / digits
+
+    def _link(self, there: Path, here: Path) -> bool:
+        """Gives the file a second name; False when it is gone. One that has the name already is as good."""
+        if there.exists() and not here.exists():
+            with self._io_errors():
+                here.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileExistsError, FileNotFoundError):
+                    here.hardlink_to(there)
+        return here.exists()
 
     def add_blob(
         self,
@@ -89,8 +115,14 @@ class Store:
                     f"{source}: hash mismatch: locked {digest}, received {found}",
                     hint="upstream serves other bytes than were locked; see who changed them before you lock again",
                 )
-            self._put(path, self.blob_path(found))
-            return found, length
+            blob, kept = self.blob_path(found), self._kept_path(found)
+            self._put(path, blob)
+        if kept.exists():
+            # Bytes that came once more stand in both places: once on the disk, and whole if the old ones were damaged.
+            with self.temporary_file() as link:
+                if self._link(blob, link):
+                    self._put(link, kept)
+        return found, length
 
     def add_bytes(self, content: bytes, *, digest: Digest | None = None, source: str = "data") -> Digest:
         return self.add_blob([content], digest=digest, source=source)[0]
@@ -104,6 +136,7 @@ class Store:
             if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest:
                 return True
         path.unlink(missing_ok=True)
+        self._kept_path(digest).unlink(missing_ok=True)
         return False
 
     # -- records
@@ -136,15 +169,15 @@ class Store:
     def environment_names(self) -> list[str]:
         return sorted(path.name for path in (self.root / "environments").glob("*"))
 
-    def remove_downloads(self) -> int:
-        """Removes all blobs and records; returns the bytes of the blobs."""
+    def remove_downloads(self, *, kept_too: bool = False) -> int:
+        """Removes all records, and all blobs but those that are kept; returns the bytes freed."""
         import shutil
 
-        freed = sum(path.stat().st_size for path in (self.root / "blobs").rglob("*") if path.is_file())
-        for name in ("blobs", "records"):
+        blobs, kept = _bytes_below(self.root / "blobs", linked=False), self.kept_bytes()
+        for name in ("blobs", "records", *(("kept",) if kept_too else ())):
             with self._io_errors(), contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.root / name)
-        return freed
+        return blobs + kept if kept_too else blobs
 
     # -- making things
 
@@ -187,3 +220,9 @@ class Store:
                 f"cannot write to the store at {self.root}: {error.strerror or error}",
                 hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
             ) from error
+
+
+def _bytes_below(folder: Path, *, linked: bool = True) -> int:
+    """The bytes of the files below a folder; without `linked` only of those that have no other name."""
+    statuses = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return sum(status.st_size for status in statuses if linked or status.st_nlink == 1)

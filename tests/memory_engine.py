@@ -2,19 +2,23 @@
 locking and replaying can be tested on thousands of images; what real commands do is tested with the real engines.
 
 Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run) and `false`,
-joined by `&&`.
+joined by `&&`. Nothing it does reaches a network: the recorder at a command's uplink gets sockets, and no connection.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from klock.digests import Digest, digest_of_bytes
-from klock.engines.protocol import BaseLayer, Command, Completed, Layer, PlacedFile
-from klock.errors import HashMismatch
+from klock.engines.protocol import BaseLayer, Command, Completed, Layer, PlacedFile, Uplink
+from klock.errors import EngineError, HashMismatch
 from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.normalisation import matcher
 
 __all__ = ["MemoryEngine", "file_entry"]
 
@@ -51,6 +55,15 @@ class MemoryEngine:
     def layer_manifest(self, layer: Digest) -> Manifest | None:
         return self.layers.get(layer)
 
+    def write_layer(self, layer: Digest, archive: Path) -> None:
+        archive.write_bytes(self.layers[layer].to_bytes())
+
+    def add_layer(self, archive: Path, layer: Digest) -> None:
+        manifest = Manifest.from_bytes(archive.read_bytes())
+        if manifest.digest != layer:
+            raise HashMismatch(f"{archive.name} is not the layer {layer}")
+        self.layers[layer] = manifest
+
     @contextlib.contextmanager
     def open(self, base: str, layers: Sequence[Digest]) -> Iterator[MemoryWorkspace]:
         below = self.bases[base]
@@ -75,6 +88,8 @@ class MemoryWorkspace:
     runs: int = 0
 
     def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
+        if isinstance(command.network, Uplink):
+            _connect(command.network)
         text = (command.script or command.argv[-1]).rstrip("\n")
         self.engine.ran.append(text)
         output = b""
@@ -122,8 +137,9 @@ class MemoryWorkspace:
         known = {digest_of_bytes(value) for value in values}
         return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
 
-    def snapshot(self) -> Layer:
-        manifest = Manifest(self.entries.values())
+    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+        is_unwanted = matcher(leave_out)
+        manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
         self.engine.layers[manifest.digest] = manifest
         return Layer(digest=manifest.digest, manifest=manifest)
 
@@ -132,6 +148,19 @@ class MemoryWorkspace:
             self.entries.pop(entry.path, None)
         else:
             self.entries[entry.path] = entry
+
+
+def _connect(uplink: Uplink) -> None:
+    """Gives the recorder what an uplink promises it: sockets of this machine's loopback that nobody knows of."""
+    with contextlib.ExitStack() as stack:
+        datagrams = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        for each in datagrams:
+            each.bind(("127.0.0.1", 0))
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in uplink.ports]
+        message = json.dumps({"ports": list(uplink.ports)}).encode()
+        socket.send_fds(uplink.channel, [message], [each.fileno() for each in (*datagrams, *listeners)])
+        if not uplink.channel.recv(1):
+            raise EngineError("the recorder ended before the command began")
 
 
 @dataclass

@@ -18,7 +18,7 @@ def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
     image = session.loaded.image
     findings = list(compare_image(draft_image(image, session.environ), lock.image))
     if lock.normalisation != NORMALISATION:
-        words = f"the lockfile's layers follow version {lock.normalisation} of klock's rules, this klock has {NORMALISATION}"
+        words = f"the lockfile's layers follow the rules of version {lock.normalisation}, klock's are {NORMALISATION}"
         findings.append(Finding(code=Code.STALE_IMAGE, message=words))
     wanted = {str(target) for target in session.settings.targets}
     have = {str(locked.target) for locked in lock.targets}

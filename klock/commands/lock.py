@@ -71,13 +71,13 @@ def lock(
 
 def _say_what_lapses(target: TargetLock) -> None:
     from klock.lock.shell_steps import lapsing
-    from klock.plan import counted, in_bytes
+    from klock.plan import in_bytes
 
     count, size = lapsing(target)
     if count:
         click.echo(
-            f"{counted(count, 'answer')} ({in_bytes(size)}) cannot be fetched again once upstream moves on: "
-            "this machine keeps them, and `klock vault push DIR` saves them for others",
+            f"answers that upstream may not give again: {count} ({in_bytes(size)}), kept in the store here; "
+            "`klock vault push DIR` saves them for others",
             err=True,
         )
 

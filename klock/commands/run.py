@@ -45,8 +45,8 @@ def run(
     An environment that is not the locked one is synced first. Write `--` before a command that has options.
     """
     from klock.engines.protocol import Command, Mount, Network
-    from klock.replay.variables import revealed_variables
     from klock.replay.shell import service_command
+    from klock.replay.variables import revealed_variables
 
     session = open_session(image, offline=offline, progress=progress)
     lock = session.read_lockfile()

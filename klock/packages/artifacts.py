@@ -99,6 +99,7 @@ class ArtifactLocker:
                 requires = self._resolve(name, (*system.requires, *extra))
                 room.install(requires)
             wheel = room.build()
+        self._store.keep_blob(f"sha256:{wheel.sha256}")
         for package in requires:
             self.build_packages.setdefault(package.pin, package)
         if record is not None:

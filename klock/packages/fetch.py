@@ -24,7 +24,7 @@ from klock.store import Store
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["fetch_packages", "fetch_unhashed", "packages_of", "request"]
+__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed", "packages_of", "request"]
 
 _PARALLEL: Final = 8
 _ATTEMPTS: Final = 4
@@ -57,6 +57,21 @@ def fetch_packages(
     Raises HashMismatch for other bytes than the locked ones, FetchError when upstream does not deliver.
     """
     missing = _missing(packages, store, {package.pin: package for package in all_packages})
+    fetch_artifacts(missing, store=store, credentials=credentials, offline=offline, progress=progress)
+
+
+def fetch_artifacts(
+    artifacts: Iterable[WheelArtifact | SdistArtifact],
+    *,
+    store: Store,
+    credentials: Credentials | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Puts these files into the store, as `fetch_packages` does; what is there is not asked for again."""
+    unique = {artifact.sha256: artifact for artifact in artifacts if not store.find_blob(f"sha256:{artifact.sha256}")}
+    # The largest first: the last one to end decides how long it takes.
+    missing = sorted(unique.values(), key=lambda artifact: (-artifact.size, artifact.name))
     if not missing:
         return
     if offline:
@@ -93,8 +108,7 @@ def fetch_packages(
 def _missing(
     packages: Iterable[LockedPackage], store: Store, known: Mapping[str, LockedPackage]
 ) -> list[WheelArtifact | SdistArtifact]:
-    """The largest first: the last one to end decides how long it takes."""
-    found: dict[str, WheelArtifact | SdistArtifact] = {}
+    found: list[WheelArtifact | SdistArtifact] = []
     pending = list(packages)
     seen: set[str] = set()
     while pending:
@@ -107,9 +121,8 @@ def _missing(
             pending += [known[pin] for pin in artifact.build if pin in known]
         if isinstance(artifact, VcsArtifact) or artifact.url.startswith("file:"):
             continue
-        if not store.find_blob(f"sha256:{artifact.sha256}"):
-            found[artifact.sha256] = artifact
-    return sorted(found.values(), key=lambda artifact: (-artifact.size, artifact.name))
+        found.append(artifact)
+    return found
 
 
 def _fetch(artifact: WheelArtifact | SdistArtifact, store: Store, credentials: Credentials, report: _OnBytes) -> None:

@@ -143,6 +143,7 @@ class _Maker:
                 f"not as the locked sha256:{artifact.wheel.sha256}",
                 hint="its build does not repeat itself: keep the built wheel, or lock a version that has a wheel",
             )
+        self._store.keep_blob(f"sha256:{wheel.sha256}")
 
     def _source(self, artifact: SdistArtifact | VcsArtifact) -> tuple[Source, BuildSystem]:
         if isinstance(artifact, VcsArtifact):

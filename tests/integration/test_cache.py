@@ -1,4 +1,4 @@
-"""`klock cache`: what it removes, and that all of it can be made again."""
+"""`klock cache`: what it removes, that all of it can be made again, and what it keeps as that may not be so."""
 
 from __future__ import annotations
 
@@ -40,3 +40,31 @@ def test_prune_keeps_environments_and_clean_removes_all(unprivileged: Account, d
     assert not (store / "blobs").exists()
     klock("sync")
     assert klock("run", "--", "cat", "/made").startswith("2\n")
+
+
+def test_clean_keeps_what_may_not_be_had_again_and_says_how_to_remove_it(unprivileged: Account) -> None:
+    folder = unprivileged.make_folder("machine")
+    env = {"KLOCK_CACHE_DIR": str(folder / "store")}
+
+    def klock(*arguments: str) -> str:
+        done = unprivileged.klock(*arguments, cwd=folder, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def blobs() -> str:
+        script = "print(*(store.find_blob(d) is not None for d in digests), store.kept_bytes())"
+        return unprivileged.run_python(f"{prepare}\n{script}", cwd=folder, env=env).strip()
+
+    prepare = (
+        "from klock.digests import digest_of_bytes\nfrom klock.store import Store\nstore = Store()\n"
+        "digests = [digest_of_bytes(b'kept' * 500), digest_of_bytes(b'of upstream')]"
+    )
+    fill = "store.add_bytes(b'kept' * 500)\nstore.add_bytes(b'of upstream')\nstore.keep_blob(digests[0])"
+    unprivileged.run_python(f"{prepare}\n{fill}", cwd=folder, env=env)
+    assert blobs() == "True True 2000"
+    kept = "kept 2.0 kB that may not be had again; `klock cache clean --all` removes it too\n"
+    assert klock("cache", "clean") == "freed 11 B\n" + kept
+    assert blobs() == "True False 2000"
+    assert klock("cache", "clean") == "freed 0 B\n" + kept
+    assert klock("cache", "clean", "--all") == "freed 2.0 kB\n"
+    assert blobs() == "False False 0"

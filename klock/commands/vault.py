@@ -1,0 +1,133 @@
+"""`klock vault`: a folder with every byte the lockfile names, for the day when upstream has moved on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from klock.commands.session import Session, image_argument, offline_option, open_session, progress_options
+from klock.errors import StoreError
+from klock.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from klock.lockfile.model import TargetLock
+    from klock.vault import Transferred, VaultFolder
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["vault"]
+
+
+def _common(command: F) -> F:
+    folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+    target = click.option("--target", metavar="TARGET", help="Only this one. Without it: all that are locked.")
+    return folder(image_argument(target(progress_options(command))))
+
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be copied, do nothing.")
+_verify = click.option("--verify", is_flag=True, help="Also read what is there already, and replace what is damaged.")
+
+
+@click.group()
+def vault() -> None:
+    """Keep every byte the lockfile names in a folder, and get it back from there.
+
+    DIR holds blobs by their SHA-256. Several projects and machines may share one.
+    """
+
+
+@vault.command()
+@_common
+@_dry_run
+@_verify
+@offline_option
+def push(
+    folder: Path,
+    image: str | None,
+    *,
+    target: str | None,
+    dry_run: bool,
+    verify: bool,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Copy what the lockfile needs into DIR.
+
+    What this machine's store lacks is fetched first. What is in DIR already is passed over.
+    """
+    from klock.vault import VaultFolder
+    from klock.vault import push as transfer
+
+    session = open_session(image, offline=offline, progress=progress)
+    done = transfer(
+        _targets(session, target), VaultFolder(folder.absolute()), session.context, verify=verify, dry_run=dry_run
+    )
+    return _report(done, dry_run=dry_run)
+
+
+@vault.command()
+@_common
+@_dry_run
+@_verify
+def pull(
+    folder: Path, image: str | None, *, target: str | None, dry_run: bool, verify: bool, progress: Progress
+) -> int:
+    """Copy what the lockfile needs from DIR into the store, verified. Opens no connection."""
+    from klock.vault import pull as transfer
+
+    session = open_session(image, progress=progress)
+    done = transfer(
+        _targets(session, target), _existing(folder), session.store, progress=progress, verify=verify, dry_run=dry_run
+    )
+    return _report(done, dry_run=dry_run)
+
+
+@vault.command()
+@_common
+def check(folder: Path, image: str | None, *, target: str | None, progress: Progress) -> int:
+    """Read what the lockfile needs of DIR, and say what is missing or damaged.
+
+    Exit status: 0 when all is there, 1 with findings, 2 when that cannot be told.
+    """
+    from klock.plan import counted, in_bytes
+    from klock.vault import find_faults, inputs_of_all
+
+    session = open_session(image, progress=progress)
+    targets = _targets(session, target)
+    faults = find_faults(targets, _existing(folder), progress=progress)
+    for fault in faults:
+        click.echo(str(fault))
+    if faults:
+        click.echo(counted(len(faults), "finding"), err=True)
+        return 1
+    inputs = inputs_of_all(targets)
+    size = in_bytes(sum(item.size for item in inputs))
+    click.echo(f"{counted(len(inputs), 'blob')}, {size}, all there", err=True)
+    return 0
+
+
+def _targets(session: Session, name: str | None) -> Sequence[TargetLock]:
+    lock = session.read_lockfile()
+    return lock.targets if name is None else [session.locked_target(lock, name)]
+
+
+def _existing(folder: Path) -> VaultFolder:
+    from klock.vault import VaultFolder
+
+    if not folder.is_dir():
+        raise StoreError(f"there is no vault at {folder}", hint="`klock vault push DIR` makes one")
+    return VaultFolder(folder.absolute())
+
+
+def _report(done: Transferred, *, dry_run: bool) -> int:
+    from klock.plan import in_bytes
+
+    for item in done.new if dry_run else ():
+        click.echo(f"{item.name} ({in_bytes(item.size)})")
+    click.echo(str(done), err=True)
+    return 0

@@ -1,0 +1,127 @@
+"""A vault on disk: `blobs/sha256/ab/abcd...`, as in the store, and nothing that says whose they are.
+
+A blob appears by one rename, so that a reader sees a whole one or none, and any number of writers do harmless double
+work. Nothing in it is trusted: whoever reads a blob compares its digest. The folder may be on another machine, and may
+be read-only for whoever only pulls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from klock.digests import Digest, hex_of
+from klock.errors import HashMismatch, StoreError
+from klock.vault.inputs import Input
+
+__all__ = ["VaultFolder"]
+
+_CHUNK: Final = 1 << 20
+_DAY: Final = 86400
+_PARTIAL: Final = ".partial-"
+
+
+class VaultFolder:
+    """Opening one touches nothing on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def blob_path(self, digest: Digest) -> Path:
+        digits = hex_of(digest)
+        return self.root / "blobs" / "sha256" / digits[:2] / digits
+
+    def holds(self, item: Input, *, verify: bool = False) -> bool:
+        """Whether the blob is here with its size, and with its bytes if they are to be read."""
+        try:
+            status = self.blob_path(item.digest).stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if not stat.S_ISREG(status.st_mode) or status.st_size != item.size:
+            return False
+        return not verify or self._digest(item.digest) == item.digest
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """The bytes of a blob, not yet verified."""
+        try:
+            # Not to wait for the other end of a FIFO.
+            descriptor = os.open(self.blob_path(digest), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise StoreError(f"{self.blob_path(digest)} is no file", hint="remove it from the vault")
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def put(self, item: Input, source: Path, *, on_progress: Callable[[int], None] | None = None) -> None:
+        """Copies a file in, in place of what has its name. Raises HashMismatch when it is not the blob."""
+        final = self.blob_path(item.digest)
+        hasher = hashlib.sha256()
+        with self._io_errors():
+            self._make_folders(final.parent)
+            partial = final.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
+            try:
+                with open(source, "rb") as file, open(partial, "xb") as copy:
+                    os.fchmod(copy.fileno(), 0o644)
+                    while chunk := file.read(_CHUNK):
+                        hasher.update(chunk)
+                        copy.write(chunk)
+                        if on_progress:
+                            on_progress(len(chunk))
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                if f"sha256:{hasher.hexdigest()}" != item.digest:
+                    raise HashMismatch(f"{item.name}: the store's file is not {item.digest}")
+                partial.replace(final)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def remove_partial(self) -> None:
+        """Removes what writers left behind that were killed: half-made files that nobody touched for a day."""
+        yesterday = time.time() - _DAY
+        with self._io_errors():
+            for path in self.root.glob(f"blobs/sha256/*/{_PARTIAL}*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < yesterday:
+                        path.unlink()
+
+    def _digest(self, digest: Digest) -> Digest:
+        hasher = hashlib.sha256()
+        for chunk in self.read(digest):
+            hasher.update(chunk)
+        return f"sha256:{hasher.hexdigest()}"
+
+    def _make_folders(self, folder: Path) -> None:
+        """Makes what is missing of a folder of the vault; others can read it whatever the umask is."""
+        if folder.is_dir():
+            return
+        if folder != self.root:
+            self._make_folders(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=folder == self.root)
+            folder.chmod(0o755)
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot read the vault at {self.root}: {error.strerror or error}", hint="see who may read the folder"
+        )
+
+    @contextlib.contextmanager
+    def _io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the vault at {self.root}: {error.strerror or error}",
+                hint="free some space, or choose a folder that you may write to",
+            ) from error

@@ -1,0 +1,201 @@
+"""Between the store and a vault: what is there already is passed over, all else is compared with its digest on the way.
+
+Several files at once, as a vault is often a network's folder. All threads have ended when a function returns: engines
+fork.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeVar
+
+from klock.errors import FetchError, HashMismatch
+from klock.lockfile.model import TargetLock
+from klock.plan import counted, in_bytes
+from klock.progress import Progress
+from klock.replay.context import Context
+from klock.store import Store
+from klock.vault.folder import VaultFolder
+from klock.vault.inputs import Input, inputs_of, inputs_of_all
+from klock.vault.missing import bring_in
+
+__all__ = ["Fault", "Transferred", "find_faults", "pull", "push"]
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 8
+_MOST_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred:
+    """`inputs` are all that the lockfile needs, `new` those that were copied, or would be."""
+
+    inputs: tuple[Input, ...]
+    new: tuple[Input, ...]
+
+    def __str__(self) -> str:
+        size = in_bytes(sum(item.size for item in self.inputs))
+        return f"{counted(len(self.inputs), 'blob')}, {size}, {len(self.new)} new"
+
+
+def push(
+    targets: Sequence[TargetLock], vault: VaultFolder, context: Context, *, verify: bool = False, dry_run: bool = False
+) -> Transferred:
+    """Makes the vault hold everything that `targets` need. With `verify` what it holds is read and compared.
+
+    Raises FetchError that names what neither the store nor upstream has; the rest is in the vault then.
+    """
+    inputs = inputs_of_all(targets)
+    held = _each(lambda item: vault.holds(item, verify=verify), inputs, "read the vault", context.progress)
+    new = tuple(item for item, is_held in zip(inputs, held, strict=True) if not is_held)
+    transferred = Transferred(inputs=inputs, new=new)
+    if dry_run or not new:
+        return transferred
+    vault.remove_partial()
+    left: tuple[Input, ...] = new
+    for _ in range(2):  # a second time for what turns out to be damaged in the store
+        reasons = _bring_in(targets, left, context)
+        there = tuple(item for item in left if context.store.find_blob(item.digest) is not None)
+        copied = _each(lambda item: _put(item, vault, context), there, f"push {vault.root}", context.progress)
+        done = {item.digest for item, is_copied in zip(there, copied, strict=True) if is_copied}
+        left = tuple(item for item in left if item.digest not in done)
+        if not left:
+            return transferred
+    raise FetchError(
+        f"{counted(len(left), 'blob')} that the lockfile needs cannot be had:{_listed(left)}" + _because(reasons),
+        hint="push from a machine that has them, such as where the lockfile was made, or run `klock lock`; what there "
+        "was is in the vault",
+    )
+
+
+def pull(
+    targets: Sequence[TargetLock],
+    vault: VaultFolder,
+    store: Store,
+    *,
+    progress: Progress,
+    verify: bool = False,
+    dry_run: bool = False,
+) -> Transferred:
+    """Makes the store hold everything that `targets` need. With `verify` what it holds is read and compared.
+
+    Raises FetchError that names what the vault has not, or not with its bytes; the rest is in the store then.
+    """
+    inputs = inputs_of_all(targets)
+    has = store.verify_blob if verify else store.find_blob
+    held = _each(lambda item: bool(has(item.digest)), inputs, "read the store", progress)
+    new = tuple(item for item, is_held in zip(inputs, held, strict=True) if not is_held)
+    if not dry_run:
+        faults = _each(lambda item: _take(item, vault, store), new, f"pull {vault.root}", progress)
+        if failed := [fault for fault in faults if fault]:
+            raise FetchError(
+                f"{counted(len(failed), 'blob')} cannot be taken from {vault.root}:"
+                + _listed(fault.item for fault in failed),
+                hint="push from a machine that has them; `klock sync` fetches what upstream still has; what there was "
+                "is in the store",
+            )
+    for item in () if dry_run else inputs:
+        if not item.lasting:
+            store.keep_blob(item.digest)
+    return Transferred(inputs=inputs, new=new)
+
+
+class Kind(Enum):
+    MISSING = "missing"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An input that a vault has not, or not with its bytes."""
+
+    kind: Kind
+    item: Input
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {_named(self.item)}"
+
+
+def find_faults(targets: Sequence[TargetLock], vault: VaultFolder, *, progress: Progress) -> list[Fault]:
+    """What is wrong with the vault for `targets`, after reading all they need of it. Nothing is written."""
+    inputs = inputs_of_all(targets)
+    return [fault for fault in _each(lambda item: _fault(item, vault), inputs, "read the vault", progress) if fault]
+
+
+def _fault(item: Input, vault: VaultFolder) -> Fault | None:
+    if vault.holds(item, verify=True):
+        return None
+    there = vault.blob_path(item.digest).exists()
+    return Fault(kind=Kind.DAMAGED if there else Kind.MISSING, item=item)
+
+
+def _bring_in(targets: Sequence[TargetLock], items: Sequence[Input], context: Context) -> list[str]:
+    wanted = {item.digest for item in items}
+    reasons: list[str] = []
+    for target in targets:
+        reasons += bring_in(target, wanted & {item.digest for item in inputs_of(target)}, context)
+    return list(dict.fromkeys(reasons))
+
+
+def _put(item: Input, vault: VaultFolder, context: Context) -> bool:
+    path = context.store.find_blob(item.digest)
+    try:
+        if path is not None:
+            vault.put(item, path)
+            return True
+    except HashMismatch:
+        context.store.verify_blob(item.digest)  # removes it
+    return False
+
+
+def _take(item: Input, vault: VaultFolder, store: Store) -> Fault | None:
+    if not vault.holds(item):
+        return _fault(item, vault)
+    try:
+        store.add_blob(vault.read(item.digest), digest=item.digest, size=item.size, source=item.name)
+    except HashMismatch:
+        return Fault(kind=Kind.DAMAGED, item=item)
+    return None
+
+
+def _each(task: Callable[[Input], T], items: Sequence[Input], name: str, progress: Progress) -> list[T]:
+    """The task's results in order. The first failure is raised when those that have begun are done."""
+    if not items:
+        return []
+    guard = threading.Lock()
+
+    def work(item: Input) -> T:
+        result = task(item)
+        with guard:
+            progress.advance(item.size)
+        return result
+
+    progress.begin(name, total=sum(item.size for item in items))
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="klock-vault") as pool:
+        jobs = [pool.submit(work, item) for item in items]
+        try:
+            results = [job.result() for job in jobs]
+        finally:
+            for job in jobs:
+                job.cancel()
+    progress.done(counted(len(items), "blob"))
+    return results
+
+
+def _named(item: Input) -> str:
+    return f"{item.name} ({item.digest}, {in_bytes(item.size)})"
+
+
+def _listed(items: Iterable[Input]) -> str:
+    lines = [f"\n  {_named(item)}" for item in items]
+    more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
+    return "".join(lines[:_MOST_SHOWN]) + more
+
+
+def _because(reasons: Sequence[str]) -> str:
+    return "".join(f"\nbecause: {reason}" for reason in reasons[:3])
