@@ -324,10 +324,10 @@ class LockedRequest:
     """A request that a shell step made, and the answer it gets at every replay: one line of the lockfile.
 
     `url` has `***` for each credential and each part of a signature. `sha256` and `size` (bytes) are of the answer's
-    body as it is served; a HEAD has no body, its `size` is the announced one. `headers` are the answer's, `Name: value`,
-    those that `klock.recorder.headers` keeps, sorted. The rest tells requests to one URL apart and stands only where
-    it must: `body` is the SHA-256 (hex) of the request's body, `accept` and `git_protocol` its headers of that name,
-    `authorized` whether it carried credentials, `turn` (from 1) its number among equals that got unequal answers.
+    body as it is served; a HEAD has no body, its `size` is the announced one. `headers` are the answer's, those that
+    `klock.recorder.headers` keeps, each `Name: value`, sorted. The rest tells requests to one URL apart and stands only
+    where it must: `body` is the SHA-256 (hex) of the request's body, `accept` and `git_protocol` its headers of that
+    name, `authorized` whether it carried credentials, `turn` (from 1) its number among equals that got unequal answers.
     `private`: the body is a stand-in; what was answered may not be stored.
     """
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from klock.engines.protocol import Workspace
 from klock.errors import StepFailed
-from klock.lockfile.model import TargetLock
+from klock.layers.normalisation import is_left_out, matcher
+from klock.lockfile.model import ShellLock, TargetLock
 from klock.plan import describe
 from klock.replay.context import Context
 
@@ -36,17 +37,24 @@ def refuse_leaks(
     secrets = {form for value in (*values, *met) if len(value) >= _SHORTEST for form in _forms(value)}
     if not secrets and not traces:
         return
-    if not workspace.find([*sorted(secrets), *traces]):
+    step = lock.steps[position]
+    is_unwanted = matcher(step.leave_out if isinstance(step, ShellLock) else ())
+
+    def find(values: Sequence[bytes]) -> list[str]:
+        """The paths that become part of the layer."""
+        found = workspace.find(values) if values else []
+        return [path for path in found if not is_left_out(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))]
+
+    if not find([*sorted(secrets), *traces]):
         return
-    if paths := workspace.find(sorted(secrets)) if secrets else []:
+    if paths := find(sorted(secrets)):
         raise StepFailed(
-            f"step {position + 1}{context.where(position)} wrote a credential into {_some(paths)}: "
-            f"{describe(lock.steps[position])}",
+            f"step {position + 1}{context.where(position)} wrote a credential into {_some(paths)}: {describe(step)}",
             hint="remove the file in the same step, or keep the credential out of it",
         )
     raise StepFailed(
         f"step {position + 1}{context.where(position)} wrote what belongs to klock's recorder (its certificate, a name "
-        f"or a path of it) into {_some(workspace.find(traces))}: {describe(lock.steps[position])}",
+        f"or a path of it) into {_some(find(traces))}: {describe(step)}",
         hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
         "worth nothing",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klock.engines.protocol import PlacedFile, Workspace
 from klock.errors import HashMismatch, ImageError, LockfileError, StepFailed
@@ -25,7 +26,10 @@ from klock.replay.recorded import replay_shell
 from klock.replay.shell import service_command
 from klock.replay.variables import revealed_variables, secret_values
 
-__all__ = ["netrc_of", "perform", "try_service"]
+if TYPE_CHECKING:
+    from klock.packages import Credentials
+
+__all__ = ["index_credentials", "netrc_of", "perform", "try_service"]
 
 
 def perform(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
@@ -93,14 +97,12 @@ def _place_path_file(step: FilesLock, workspace: Workspace, context: Context) ->
 
 
 def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace: Workspace, context: Context) -> None:
-    from klock.packages import Credentials, fetch_packages, install, packages_of
+    from klock.packages import fetch_packages, install, packages_of
 
     if lock.interpreter is None:
         raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
     variables = revealed_variables(lock, position, context.environ)
-    lines = [*step.requirements, *_lines_of_files(step, context)]
-    urls = [word for line in lines for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
-    credentials = Credentials.collect(environments=[variables], urls=urls, netrc=netrc_of(context.environ))
+    credentials = index_credentials(lock, [position], context)
     fetch_packages(
         packages_of(step, lock.packages),
         store=context.store,
@@ -119,6 +121,20 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
         credentials=credentials,
         offline=context.offline,
     )
+
+
+def index_credentials(lock: TargetLock, positions: Iterable[int], context: Context) -> Credentials:
+    """Who klock is to the package indexes that the pip steps at `positions` name."""
+    from klock.packages import Credentials
+
+    environments, urls = [], []
+    for position in positions:
+        step = lock.steps[position]
+        assert isinstance(step, PipLock)
+        environments.append(revealed_variables(lock, position, context.environ))
+        for line in (*step.requirements, *_lines_of_files(step, context)):
+            urls += [word for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
+    return Credentials.collect(environments=environments, urls=urls, netrc=netrc_of(context.environ))
 
 
 def _lines_of_files(step: PipLock, context: Context) -> list[str]:

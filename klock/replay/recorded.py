@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
+from urllib.parse import urlsplit
 
 from klock.engines.protocol import RESOLVER, Completed, Workspace
 from klock.errors import StepFailed
@@ -18,6 +19,7 @@ from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock, TargetLock
 from klock.plan import counted, describe
 from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder.names import Names
 from klock.replay.context import Context
 from klock.replay.leaks import refuse_leaks
 from klock.replay.masked import masked, masked_tail
@@ -89,9 +91,16 @@ def _run(
         report = recorder.finish()
     if not report.ports:
         _judge(lock, position, context, completed, report)
-        traces = [*recorder.traces, RESOLVER.encode(), *(address.encode() for address in report.addresses)]
+        traces = [*recorder.traces, *_addresses(report)]
         refuse_leaks(lock, position, workspace, context, met=report.private, traces=traces)
     return report
+
+
+def _addresses(report: Report) -> list[bytes]:
+    """The addresses that names lead to here and nowhere else, as text."""
+    names = Names(lambda name: True)
+    hosts = {urlsplit(request.url).hostname or "" for request in report.requests}
+    return [RESOLVER.encode(), *(names.address_of(host).encode() for host in sorted(hosts))]
 
 
 def _judge(lock: TargetLock, position: int, context: Context, completed: Completed, report: Report) -> None:

@@ -1,0 +1,268 @@
+"""The programs people fetch things with, in shell steps: recorded once, then replayed with no network at all.
+
+Each case is locked where the upstream is, and synced with another store, without the layers, in an empty network. As
+root and without privileges.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.integration.unprivileged import Account
+from tests.integration.upstream import (
+    ZONE,
+    Case,
+    Laboratory,
+    World,
+    clients_layout,
+    in_an_empty_network,
+    upstream_world,
+)
+
+pytestmark = pytest.mark.integration
+
+INDEX: Final = f"https://pypi.{ZONE}/simple/"
+PACKAGES: Final = f"https://pypi.{ZONE}/files"
+REGISTRY: Final = f"https://npm.{ZONE}"
+REPOSITORY: Final = f"https://git.{ZONE}/tool.git"
+KEY: Final = '.copy("./upstream.asc", "/etc/apt/upstream.asc")'
+PIP: Final = f"pip install --break-system-packages --index-url {INDEX}"
+WORDS: Final = "first\nsecond\nthird\n"
+
+
+def apt(scheme: str, install: str) -> str:
+    source = f"deb [signed-by=/etc/apt/upstream.asc] {scheme}://debian.{ZONE}/debian stable main"
+    return f"echo '{source}' > /etc/apt/sources.list && apt-get update && {install}"
+
+
+def installs(names: str) -> str:
+    return f"apt-get install -y --no-install-recommends {names}"
+
+
+def got(url: str) -> str:
+    return f"GET {url} 200"
+
+
+def posted(url: str) -> str:
+    return f"POST {url} 200"
+
+
+CASES: Final[dict[str, Case]] = {
+    "apt over http": Case(
+        steps=(KEY, apt("http", installs("greeter"))),
+        script="greeter",
+        prints="good morning\ntone = kind\nconfigured\n",
+        asks=(
+            got(f"http://debian.{ZONE}/debian/dists/stable/InRelease"),
+            got(f"http://debian.{ZONE}/debian/pool/greeter_1.0-1_all.deb"),
+            got(f"http://debian.{ZONE}/debian/pool/libgreeting_1.0-1_all.deb"),
+        ),
+    ),
+    "apt over https": Case(
+        steps=(KEY, apt("https", installs("greeter speaker"))),
+        script="greeter; speaker",
+        prints="good morning\ntone = kind\nconfigured\nhear, hear\n",
+        asks=(
+            got(f"https://debian.{ZONE}/debian/dists/stable/InRelease"),
+            got(f"https://debian.{ZONE}/debian/pool/libgreeting_1.0-1_all.deb"),
+            got(f"https://debian.{ZONE}/debian/pool/speaker_1.0-1_all.deb"),
+        ),
+    ),
+    "apt that installs in a later step": Case(
+        steps=(KEY, apt("http", "apt-cache policy greeter > /policy"), installs("greeter")),
+        script="greeter; grep -c Candidate:.1.0-1 /policy",
+        prints="good morning\ntone = kind\nconfigured\n1\n",
+        asks=(got(f"http://debian.{ZONE}/debian/pool/greeter_1.0-1_all.deb"),),
+    ),
+    "pip with wheels": Case(
+        steps=(f"{PIP} greeting",),
+        script='python3 -c "import greeting, wording; print(greeting.__version__, wording.__version__)"',
+        prints="1.0 1.1\n",
+        asks=(
+            got(f"{INDEX}greeting/"),
+            got(f"{INDEX}wording/"),
+            got(f"{PACKAGES}/greeting-1.0-py3-none-any.whl"),
+            got(f"{PACKAGES}/wording-1.1-py3-none-any.whl"),
+        ),
+    ),
+    "pip with a source archive": Case(
+        steps=(f"{PIP} parting",),
+        script='python3 -c "import parting; print(parting.WORD)"',
+        prints="farewell\n",
+        asks=(got(f"{PACKAGES}/parting-1.0.tar.gz"),),
+    ),
+    "pip in a virtual environment": Case(
+        steps=(f"python3 -m venv /venv && /venv/bin/pip install --index-url {INDEX} greeting",),
+        script='/venv/bin/python -c "import wording; print(wording.__version__)"',
+        prints="1.1\n",
+        asks=(got(f"{PACKAGES}/greeting-1.0-py3-none-any.whl"),),
+    ),
+    "uv": Case(
+        steps=(f"uv pip install --system --break-system-packages --default-index {INDEX} greeting parting",),
+        script='python3 -c "import greeting, parting, wording; print(wording.__version__, parting.WORD)"',
+        prints="1.1 farewell\n",
+        asks=(got(f"{PACKAGES}/wording-1.1-py3-none-any.whl"), got(f"{PACKAGES}/parting-1.0.tar.gz")),
+    ),
+    "npm, globally": Case(
+        steps=(f"npm install --global --registry {REGISTRY} greet-cli",),
+        script="greet",
+        prints="good day\n",
+        asks=(
+            got(f"{REGISTRY}/greet-cli"),
+            got(f"{REGISTRY}/greet-cli/-/greet-cli-1.2.0.tgz"),
+            got(f"{REGISTRY}/@upstream/words/-/words-2.1.0.tgz"),
+        ),
+    ),
+    "npm, in a project": Case(
+        steps=(
+            f"mkdir -p /srv/app && cd /srv/app && npm init -y && npm install --registry {REGISTRY} greet-cli"
+            f" && rm -rf node_modules && npm ci --registry {REGISTRY}",
+        ),
+        script="cd /srv/app && npx greet",
+        prints="good day\n",
+        asks=(got(f"{REGISTRY}/@upstream/words/-/words-2.1.0.tgz"),),
+    ),
+    "git, the whole history": Case(
+        steps=(f"git clone {REPOSITORY} /tool",),
+        script="cat /tool/words.txt; git -C /tool rev-list --count HEAD; git -C /tool status --short",
+        prints=f"{WORDS}3\n",
+        asks=(
+            got(f"{REPOSITORY}/info/refs?service=git-upload-pack"),
+            posted(f"{REPOSITORY}/git-upload-pack"),
+        ),
+    ),
+    "git, shallow": Case(
+        steps=(f"git clone --depth 1 {REPOSITORY} /tool",),
+        script="cat /tool/words.txt; git -C /tool rev-list --count HEAD",
+        prints=f"{WORDS}1\n",
+        asks=(posted(f"{REPOSITORY}/git-upload-pack"),),
+    ),
+    "git, shallow and then deepened": Case(
+        steps=(f"git clone --depth 1 {REPOSITORY} /tool && git -C /tool fetch --unshallow",),
+        script="git -C /tool rev-list --count HEAD; git -C /tool tag",
+        prints="3\nv1.0\n",
+        asks=(posted(f"{REPOSITORY}/git-upload-pack"),),
+    ),
+    "git, a tag over the first protocol": Case(
+        steps=(f"git -c protocol.version=0 clone --quiet --branch v1.0 {REPOSITORY} /tool",),
+        script="cat /tool/words.txt",
+        prints="first\nsecond\n",
+        asks=(posted(f"{REPOSITORY}/git-upload-pack"),),
+    ),
+    "git, without the files of the past": Case(
+        steps=(f"git clone --filter=blob:none {REPOSITORY} /tool",),
+        script="cat /tool/words.txt; git -C /tool rev-list --count HEAD",
+        prints=f"{WORDS}3\n",
+        asks=(posted(f"{REPOSITORY}/git-upload-pack"),),
+    ),
+    "several in one step": Case(
+        steps=(
+            KEY,
+            apt("https", installs("speaker"))
+            + f" && {PIP} greeting && npm install --global --registry {REGISTRY} greet-cli"
+            + f" && git clone --quiet --depth 1 {REPOSITORY} /tool && curl -fsSL https://files.{ZONE}/hops/2 -o /hops",
+        ),
+        script='speaker; greet; cat /hops /tool/words.txt; python3 -c "import greeting"',
+        prints=f"hear, hear\ngood day\narrived\n{WORDS}",
+        asks=(
+            got(f"https://debian.{ZONE}/debian/pool/speaker_1.0-1_all.deb"),
+            got(f"{PACKAGES}/wording-1.1-py3-none-any.whl"),
+            got(f"{REGISTRY}/greet-cli/-/greet-cli-1.2.0.tgz"),
+            posted(f"{REPOSITORY}/git-upload-pack"),
+            got(f"https://files.{ZONE}/hops/0"),
+        ),
+    ),
+}
+
+
+def files(upstream: World) -> dict[str, bytes]:
+    """What lies beside `kimage.py`: the key that the archive is signed with."""
+    return {"upstream.asc": upstream.archive_key.read_bytes()}
+
+
+@pytest.fixture(scope="module")
+def upstream(root: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    assert root.uid == 0
+    with upstream_world(tmp_path_factory.mktemp("upstream") / "world") as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def laboratories(root: Account, unprivileged: Account, upstream: World) -> dict[str, Laboratory]:
+    """One for each account, so that each unpacks the base image but twice."""
+    layout = clients_layout()
+    accounts = (root, unprivileged)
+    return {each.name: Laboratory(account=each, upstream=upstream, layout=layout) for each in accounts}
+
+
+@pytest.fixture(scope="module")
+def laboratory(account: Account, laboratories: dict[str, Laboratory]) -> Laboratory:
+    return laboratories[account.name]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_is_replayed_without_a_network(name: str, laboratory: Laboratory, upstream: World) -> None:
+    CASES[name].holds(laboratory, files=files(upstream), env={})
+
+
+def test_the_packages_that_apt_brought_are_listed(laboratory: Laboratory, upstream: World) -> None:
+    project = laboratory.project(KEY, apt("http", installs("greeter")), files=files(upstream))
+    project.lock()
+    (step,) = project.shell_steps
+    assert step["installed"] == ["greeter 1.0-1", "libgreeting 1.0-1"]
+    lines = project.lockfile.read_text().splitlines()
+    requests = [line for line in lines if line.startswith('    {method = "')]
+    assert len(requests) == len(step["requests"])
+    urls = [request["url"] for request in step["requests"]]
+    assert urls == sorted(urls)
+
+
+def test_a_replay_where_the_upstream_is_asks_it_nothing(laboratory: Laboratory, upstream: World) -> None:
+    """With a store that has the recorded blobs and a network that would answer."""
+    project = laboratory.project(f"git clone --quiet --depth 1 {REPOSITORY} /tool && {PIP} greeting")
+    project.lock()
+    store = laboratory.account.make_folder("blobs")
+    shutil.rmtree(store)
+    shutil.copytree(laboratory.recording_store / "blobs", store / "blobs")
+    laboratory.account.give(store)
+    upstream.forget_requests()
+    done = project.klock_online("sync", store=store)
+    assert upstream.requests() == []
+    assert project.locked_fingerprint in done.stderr
+
+
+def test_a_vault_alone_is_enough(laboratory: Laboratory, upstream: World) -> None:
+    """Neither the image's layout nor any store is there any more, nor a network."""
+    project = laboratory.project(KEY, apt("https", installs("greeter")), f"{PIP} greeting", files=files(upstream))
+    project.lock()
+    vault = laboratory.account.make_folder("vault")
+    project.klock_online("vault", "push", vault)
+    (project.folder / "clients").unlink()
+    env = {"KLOCK_CACHE_DIR": str(laboratory.account.make_folder("empty"))}
+    project.klock("vault", "pull", vault, env=env)
+    synced = project.klock("sync", env=env)
+    assert project.locked_fingerprint in synced.stderr
+    assert project.prints("greeter | head -n 1", env=env) == "good morning\n"
+
+
+def test_an_empty_network_is_empty(laboratory: Laboratory) -> None:
+    """What all of this rests on: there is nobody to ask where the replays run."""
+    program = "import socket; socket.create_connection(('127.0.0.1', 80), 1)"
+    done = in_an_empty_network(laboratory.account, ["python3", "-c", program], cwd=laboratory.account.folder)
+    assert "Network is unreachable" in done.stderr
+
+
+def test_root_and_others_lock_the_same_bytes(laboratories: dict[str, Laboratory], upstream: World) -> None:
+    """So a lockfile of the one is replayed by the other."""
+    steps = (KEY, apt("https", installs("greeter")), f"{PIP} greeting && git clone --quiet {REPOSITORY} /tool")
+    locks = set()
+    for laboratory in laboratories.values():
+        project = laboratory.project(*steps, files=files(upstream))
+        project.lock()
+        locks.add(project.lockfile.read_text())
+    assert len(laboratories) == 2
+    assert len(locks) == 1

@@ -1,0 +1,89 @@
+"""A base image with the programs people fetch things with, made once, then kept in the tests' cache.
+
+Debian with apt, curl, wget, git, Python with requests, pip and venv, node, npm and uv.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+import pytest
+import uv
+
+from tests.integration.registry_server import write_layout
+from tests.integration.unprivileged import require_program, test_cache
+
+__all__ = ["clients_layout"]
+
+_EPOCH: Final = "1700000000"
+_PACKAGES: Final = (
+    "python3,python3-pip,python3-venv,python3-setuptools,python3-wheel,python3-requests,"
+    "ca-certificates,curl,wget,git,nodejs"
+)
+# Debian's npm has 300 packages around it; npm's own has none.
+_NPM: Final = "https://registry.npmjs.org/npm/-/npm-10.9.2.tgz"
+_NPM_SHA256: Final = "5cd1e5ab971ea6333f910bc2d50700167c5ef4e66da279b2a3efc874c6b116e4"
+_RECIPE: Final = (
+    "mmdebstrap",
+    "--variant=minbase",
+    f"--include={_PACKAGES}",
+    "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    # mmdebstrap copies these from the host.
+    "--customize-hook=: > $1/etc/resolv.conf; : > $1/etc/hostname",
+    '--customize-hook=mkdir -p "$1/usr/lib/node_modules/npm"',
+    '--customize-hook=tar -x --no-same-owner --strip-components=1 -C "$1/usr/lib/node_modules/npm" -f ./npm.tgz',
+    '--customize-hook=for s in npm npx; do ln -s ../lib/node_modules/npm/bin/$s-cli.js "$1/usr/bin/$s"; done',
+    '--customize-hook=cp ./uv "$1/usr/bin/uv" && chmod 0755 "$1/usr/bin/uv"',
+    "bookworm",
+)
+_CONFIG: Final = {
+    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
+    "WorkingDir": "/work",
+}
+
+
+def clients_layout() -> Path:
+    """The image in an OCI layout folder (image-spec, image-layout.md) that everybody can read."""
+    require_program("mmdebstrap", package="mmdebstrap")
+    own_uv = Path(uv.find_uv_bin())
+    recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE, _NPM_SHA256, str(own_uv.stat().st_size))).encode())
+    final = test_cache() / f"debian-clients-{recipe.hexdigest()[:12]}.oci"
+    with final.with_suffix(".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not final.exists():
+            with tempfile.TemporaryDirectory(prefix=final.name, dir=final.parent) as folder:
+                _make(Path(folder), own_uv).rename(final)
+    return final
+
+
+def _make(folder: Path, own_uv: Path) -> Path:
+    folder.chmod(0o755)
+    with urllib.request.urlopen(_NPM) as response:
+        tarball = response.read()
+    if hashlib.sha256(tarball).hexdigest() != _NPM_SHA256:
+        pytest.fail(f"{_NPM} has other bytes than it had", pytrace=False)
+    (folder / "npm.tgz").write_bytes(tarball)
+    shutil.copy(own_uv, folder / "uv")
+    command = [*_RECIPE, "base.tar"]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": _EPOCH}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}\n{done.stderr[-4000:]}", pytrace=False)
+    layout = folder / "layout"
+    write_layout(layout, {None: [folder / "base.tar"]}, config=_CONFIG, tag="clients")
+    for path in [layout, *layout.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return layout
