@@ -116,7 +116,7 @@ _DEBIAN: Final = (
         name="apt: postgresql",
         script=_apt("postgresql"),
         remark="set `create_main_cluster = false` in /etc/postgresql-common/createcluster.conf before, "
-        "and make the cluster when the service starts",
+        "make the cluster when the service starts, and do with ssl-cert's files as below",
     ),
     ShellStep(name="apt: default-jre-headless", script=_apt("default-jre-headless")),
     ShellStep(
@@ -257,6 +257,7 @@ _JAVASCRIPT: Final = (
     ),
     ShellStep(
         name="npx pnpm add",
+        remark="pnpm notes times in node_modules/.modules.yaml and in its store: `npm ci` repeats",
         script=_all(
             "mkdir /app",
             "cd /app",
@@ -434,7 +435,11 @@ _RANDOM: Final = (
     ),
     ShellStep(name="date > file", script="date > /etc/built", remark='use `date -d "@$SOURCE_DATE_EPOCH"`'),
     ShellStep(name='date -d "@$SOURCE_DATE_EPOCH" > file', script='date -u -d "@$SOURCE_DATE_EPOCH" > /etc/built'),
-    ShellStep(name="$RANDOM", script="echo $RANDOM$RANDOM > /etc/seed", remark="set RANDOM=1 before: bash counts on"),
+    ShellStep(
+        name="$RANDOM",
+        script="echo $RANDOM$RANDOM > /etc/seed",
+        remark="set `RANDOM=1` before: the numbers are the same then",
+    ),
     ShellStep(name="RANDOM=1; $RANDOM", script="RANDOM=1; echo $RANDOM$RANDOM > /etc/seed"),
     ShellStep(
         name="mktemp outside of /tmp",

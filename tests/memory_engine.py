@@ -1,8 +1,8 @@
 """An engine without files: trees are manifests in memory. It implements the same interface as the real engines, so
 locking and replaying can be tested on thousands of images; what real commands do is tested with the real engines.
 
-Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run) and `false`,
-joined by `&&`. Nothing it does reaches a network: the recorder at a command's uplink gets sockets, and no connection.
+Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run), `today` (one
+that differs when the engine's `day` does) and `false`, joined by `&&`. Nothing it does reaches a network: the recorder at a command's uplink gets sockets, and no connection.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class MemoryEngine:
     layers: dict[Digest, Manifest] = field(default_factory=dict)
     environments: dict[str, MemoryEnvironment] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    day: int = 1
 
     def check(self) -> None: ...
 
@@ -102,6 +103,8 @@ class MemoryWorkspace:
                     self._put(Entry(path=path.lstrip("/"), kind=Kind.WHITEOUT))
                 case ["count"]:
                     self._put(file_entry("count", str(len(self.engine.ran)).encode()))
+                case ["today"]:
+                    self._put(file_entry("today", str(self.engine.day).encode()))
                 case ["echo", *content]:
                     output += " ".join(content).encode() + b"\n"
                 case ["sleep", _]:

@@ -125,9 +125,7 @@ PATHS = {
     "etc/ssh/ssh_host_rsa_key.pub": "ssh makes host keys at random; each machine should make its own",
     "etc/ssl/private/ssl-cert-snakeoil.key": "a private key is random",
     "etc/shadow": "a password is hashed with a random salt, and the day of its change is noted",
-    "opt/lib/__pycache__/x.cpython-311.pyc": (
-        "bytecode with the time of its source: the program does not heed SOURCE_DATE_EPOCH"
-    ),
+    "opt/lib/__pycache__/x.cpython-311.pyc": "bytecode: its source differs, or had another time when it was compiled",
     "opt/build/config.log": "a log",
     "opt/r/.git/logs/HEAD": "git's reflog holds times",
 }

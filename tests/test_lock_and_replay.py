@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from klock.bases.mirrors import Mirrors
 from klock.draft import host_sources
-from klock.errors import ImageError, StepFailed
+from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
 from klock.keys import step_keys
-from klock.lock import Upgrade, lock_image
+from klock.lock import Upgrade, lock_image, shell_steps
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile, ShellLock
 from klock.plan import make_plan
@@ -91,6 +91,16 @@ def here() -> Iterator[Machine]:
         yield made
 
 
+TWICE = 2
+"""How often a new shell step runs when it is locked."""
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory engine's steps do not write the time."""
+    monkeypatch.setattr(shell_steps, "APART", 0.0)
+
+
 def base(root: Path) -> Image:
     return Image().from_docker(f"oci:{root}/base")
 
@@ -140,9 +150,9 @@ def test_a_merged_lock_is_not_trusted_and_locking_mends_it(here: Machine) -> Non
 
 
 def test_a_step_that_does_not_repeat_is_kept_for_every_lock_that_its_layer_is_here_for(here: Machine) -> None:
-    image = base(here.root).run_bash("count")
+    image = base(here.root).run_bash("today")
     old = here.lock(image)
-    here.engine.ran.append("one more")
+    here.engine.day += 1
     new = here.lock(image, old, Upgrade(everything=True))
     for lock in (old, new, old):
         here.sync(image, lock)
@@ -160,7 +170,7 @@ def test_relocking_an_unchanged_image_runs_nothing_case_41(here: Machine) -> Non
 def test_an_appended_step_alone_runs_case_42(here: Machine) -> None:
     lock = here.lock(base(here.root).run_bash("write /a 1"))
     here.lock(base(here.root).run_bash("write /a 1").run_bash("write /b 2"), lock)
-    assert here.engine.ran == ["write /b 2"]
+    assert here.engine.ran == TWICE * ["write /b 2"]
 
 
 def test_a_changed_step_runs_with_all_that_builds_on_it_case_42(here: Machine) -> None:
@@ -169,13 +179,13 @@ def test_a_changed_step_runs_with_all_that_builds_on_it_case_42(here: Machine) -
 
     lock = here.lock(image("1"))
     here.lock(image("2"), lock)
-    assert here.engine.ran == ["write /a 2", "write /b 2"]
+    assert here.engine.ran == [*TWICE * ["write /a 2"], *TWICE * ["write /b 2"]]
 
 
 def test_a_changed_step_with_the_same_result_stops_there(here: Machine) -> None:
     lock = here.lock(base(here.root).run_bash("write /a 1").run_bash("write /b 2"))
     here.lock(base(here.root).run_bash("echo hello && write /a 1").run_bash("write /b 2"), lock)
-    assert here.engine.ran == ["echo hello && write /a 1"]
+    assert here.engine.ran == TWICE * ["echo hello && write /a 1"]
 
 
 def test_a_changed_variable_reruns_the_shell_steps_after_it(here: Machine) -> None:
@@ -184,7 +194,7 @@ def test_a_changed_variable_reruns_the_shell_steps_after_it(here: Machine) -> No
 
     lock = here.lock(image("1"))
     here.lock(image("2"), lock)
-    assert here.engine.ran == ["write /b 2"]
+    assert here.engine.ran == TWICE * ["write /b 2"]
 
 
 def test_a_forced_step_runs_at_every_sync_and_later_ones_only_if_it_differs_case_40(here: Machine) -> None:
@@ -196,25 +206,59 @@ def test_a_forced_step_runs_at_every_sync_and_later_ones_only_if_it_differs_case
 
 
 def test_a_step_that_does_not_repeat_fails_the_sync_and_names_its_path(here: Machine) -> None:
-    image = base(here.root).run_bash("count", force=True)
+    image = base(here.root).run_bash("today", force=True)
     lock = here.lock(image)
-    here.engine.ran.append("one more")
+    here.engine.day += 1
     with pytest.raises(StepFailed, match=r"step 1 \(.*\) made another layer") as caught:
-        here.engine.ran += [""]
         target = lock.targets[0]
         environment = here.engine.environment("test")
         keys = step_keys(target, image=lock.image, normalisation=lock.normalisation)
         plan = make_plan(target, keys=keys, engine=here.engine, store=here.store, record=None)
         carry_out(plan, target, keys=keys, environment=environment, lock_digest="x", context=here.context(image))
-    assert "/count differs: content" in caught.value.message
+    assert "/today differs: content" in caught.value.message
     assert here.engine.environment("test").record is None
+
+
+def test_a_step_that_does_not_repeat_is_not_locked(here: Machine) -> None:
+    with pytest.raises(StepFailed, match=r"step 1 \(.*\) makes something else each time it runs") as caught:
+        here.lock(base(here.root).run_bash("count && write /a 1"))
+    assert "/count other content" in caught.value.message
+    assert "/a" not in caught.value.message
+    assert caught.value.hint and "leave_out" in caught.value.hint and "keep_layer" in caught.value.hint
+
+
+def test_what_does_not_repeat_can_be_left_out(here: Machine) -> None:
+    image = base(here.root).run_bash("count && write /a 1", leave_out="/cou*")
+    lock = here.lock(image)
+    here.engine.layers.clear()
+    here.sync(image, lock)
+    observed = here.engine.environment("test").observe()
+    assert "a" in observed and "count" not in observed
+
+
+def test_a_layer_that_does_not_repeat_can_be_kept(here: Machine) -> None:
+    image = base(here.root).run_bash("count", keep_layer=True).run_bash("write /b 2")
+    lock = here.lock(image)
+    assert here.engine.ran == ["count", *TWICE * ["write /b 2"]]
+    here.engine.layers.clear()
+    here.sync(image, lock)
+    assert here.engine.ran == ["write /b 2"]
+    assert here.lock(image, lock) == lock
+
+
+def test_a_kept_layer_that_is_lost_is_said_so(here: Machine) -> None:
+    image = base(here.root).run_bash("count", keep_layer=True)
+    lock = here.lock(image)
+    with machine() as other, pytest.raises(FetchError, match=r"step 1 \(.*\) keeps its layer") as caught:
+        dataclasses.replace(other, root=here.root).sync(image, lock)
+    assert caught.value.hint and "klock vault pull" in caught.value.hint
 
 
 def test_a_failing_step_stops_and_is_not_kept_case_35(here: Machine) -> None:
     image = base(here.root).run_bash("write /a 1").run_bash("false").run_bash("write /b 2")
     with pytest.raises(StepFailed, match=r"step 2 \(.*test_lock_and_replay\.py:\d+\) failed with status 1"):
         here.lock(image)
-    assert here.engine.ran == ["write /a 1", "false"]
+    assert here.engine.ran == [*TWICE * ["write /a 1"], "false"]
     with pytest.raises(StepFailed):
         here.lock(image)
     assert "false" in here.engine.ran
@@ -287,7 +331,7 @@ def test_upgrade_runs_shell_steps_again(here: Machine) -> None:
     image = base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app")
     lock = here.lock(image)
     here.lock(image, lock, Upgrade(everything=True))
-    assert here.engine.ran == ["write /a 1"]
+    assert here.engine.ran == TWICE * ["write /a 1"]
 
 
 def test_a_base_that_moved_is_kept_until_it_is_upgraded(here: Machine) -> None:
@@ -299,7 +343,7 @@ def test_a_base_that_moved_is_kept_until_it_is_upgraded(here: Machine) -> None:
     assert here.lock(image, lock, Upgrade(packages=frozenset({"numpy"}))).targets[0].base == lock.targets[0].base
     upgraded = here.lock(image, lock, Upgrade(base=True))
     assert upgraded.targets[0].base != lock.targets[0].base
-    assert here.engine.ran == ["write /a 1"]
+    assert here.engine.ran == TWICE * ["write /a 1"]
 
 
 def test_another_base_is_looked_up(here: Machine) -> None:

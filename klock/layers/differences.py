@@ -46,7 +46,7 @@ PATHS: Final = (
     Rule(pattern="var/lib/systemd/random-seed", reason="a random seed"),
     Rule(pattern="var/lib/systemd/credential.secret", reason="a random key"),
     Rule(pattern="var/lib/apt/lists/**", reason="apt's lists: upstream has changed, or they were fetched another way"),
-    Rule(pattern="**.pyc", reason="bytecode with the time of its source: the program does not heed SOURCE_DATE_EPOCH"),
+    Rule(pattern="**.pyc", reason="bytecode: its source differs, or had another time when it was compiled"),
     Rule(pattern="**/.gnupg/**", reason="gpg notes when keys were added"),
     Rule(pattern="**/.git/logs/**", reason="git's reflog holds times"),
     Rule(pattern="**/.git/**.pack", reason="git packs objects in the order its threads find"),

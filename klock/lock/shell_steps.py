@@ -20,6 +20,9 @@ from klock.replay.recorded import record_shell, replay_shell
 
 __all__ = ["lapsing", "lock_shell_step", "summary"]
 
+APART: Final = 1.0
+"""Seconds from the beginning of a step's first run to that of the second, at least."""
+
 _ROUNDS: Final = 4
 _MOST_SHOWN: Final = 20
 _STATUS: Final = "/var/lib/dpkg/status"
@@ -41,7 +44,7 @@ def lock_shell_step(lock: TargetLock, position: int, context: Context) -> ShellL
     if draft.keep_layer:
         return replace(step, kept=_keep(layer, context))
     # A command that writes the time would write the same one again within a second.
-    time.sleep(max(0.0, 1.0 - (time.time() - started)))
+    time.sleep(max(0.0, APART - (time.time() - started)))
     _repeat(replace(lock, steps=(*lock.steps[:position], step)), position, layer, context)
     return step
 
