@@ -10,6 +10,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     debian-mirror = "http://deb.debian.org/debian"
     index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
+    local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Settings:
     debian_mirror: str | None = None
     index_url: str | None = None
     ca_bundle: Path | None = None
+    local_hosts: tuple[str, ...] = ()
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -116,9 +118,10 @@ class _Reader:
             debian_mirror=self._url("debian-mirror"),
             index_url=self._url("index-url"),
             ca_bundle=self._ca_bundle(),
+            local_hosts=self._local_hosts(),
         )
         if self._table:
-            known = "image, targets, engine, registry-mirrors, debian-mirror, index-url, ca-bundle"
+            known = "image, targets, engine, registry-mirrors, debian-mirror, index-url, ca-bundle, local-hosts"
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
 
@@ -190,6 +193,16 @@ class _Reader:
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise self._error(key, "has a user or password in it", hint="keep them in a netrc file")
         return url
+
+    def _local_hosts(self) -> tuple[str, ...]:
+        written = self._table.pop("local-hosts", [])
+        if not isinstance(written, list):
+            raise self._error("local-hosts", f"is {written!r} (expected a list of host names)")
+        for index, name in enumerate(written):
+            if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+", name):
+                hint = 'write for example ["index.internal"]; localhost itself is the step\'s own'
+                raise self._error(f"local-hosts[{index}]", f"is {name!r} (expected a host name)", hint=hint)
+        return tuple(written)
 
     def _ca_bundle(self) -> Path | None:
         written = self._optional_text("ca-bundle")

@@ -2,7 +2,8 @@
 locking and replaying can be tested on thousands of images; what real commands do is tested with the real engines.
 
 Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run), `today` (one
-that differs when the engine's `day` does) and `false`, joined by `&&`. Nothing it does reaches a network: the recorder at a command's uplink gets sockets, and no connection.
+that differs when the engine's `day` does) and `false`, joined by `&&`. Nothing it does reaches a network: the recorder
+at a command's uplink gets sockets, and no connection.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         act: Callable[[bytes], None] = getattr(self, f"on_{name}", self.on_echo)
         act(body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = do_DELETE = _handle
+    do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = do_DELETE = _handle  # noqa: N815 - http.server's names
 
     def _read_body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
@@ -251,8 +251,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, "now\n")
 
     def on_broken(self, body: bytes) -> None:
-        """Breaks off in the middle, unless the rest is asked for: `/broken/resumes`, `/broken/again`, `/broken/changes`,
-        `/broken/always`."""
+        """Breaks off in the middle, unless the rest is asked for: `/broken/resumes`, `/broken/again`,
+        `/broken/changes`, `/broken/always`."""
         kind = self.parts.path.split("/")[2]
         content = big_body(3_000_000)
         number = self.server.state.count(self.path)

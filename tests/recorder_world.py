@@ -92,8 +92,9 @@ class World:
         (folder / "step-hosts").write_text("127.0.0.1 localhost\n")
         (folder / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
         linux.unshare(linux.CLONE_NEWNET)
-        _shell(f"ip link set lo up; for n in 1 2 3; do ip addr add 10.77.0.$n/24 dev lo; done; "
-               f"mount --bind {folder}/hosts /etc/hosts; mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf")  # fmt: skip
+        _shell("ip link set lo up; for n in 1 2 3; do ip addr add 10.77.0.$n/24 dev lo; done")
+        for name in ("hosts", "nsswitch.conf"):
+            _shell(f"mount --bind {folder}/{name} /etc/{name}")
         authority = Authority()
         self.ca_bundle = folder / "upstream-ca.pem"
         self.ca_bundle.write_bytes(authority.certificate)
@@ -131,12 +132,12 @@ class World:
         offline: bool = True,
     ) -> Outcome:
         """Runs a shell script with nothing but what was recorded."""
-        is_report = isinstance(recorded, Report)
+        report = recorded if isinstance(recorded, Report) else Report(requests=tuple(recorded))
         return self.run(
             script,
             replaying(
-                recorded.requests if is_report else recorded,
-                unknown_hosts=recorded.unknown_hosts if is_report else (),
+                report.requests,
+                unknown_hosts=report.unknown_hosts,
                 store=self.store,
                 secrets=secrets,
                 private_urls=(),
@@ -173,7 +174,7 @@ class World:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=enter,
+            preexec_fn=enter,  # noqa: PLW1509 - this process has one thread here
         )
 
 

@@ -59,8 +59,11 @@ SIGNATURES = re.findall(r"^    (?:[\w.]+\.)?(\w+)\((.*)\)$", PROSE, re.MULTILINE
 @pytest.mark.parametrize(("name", "written"), SIGNATURES, ids=[name for name, _ in SIGNATURES])
 def test_a_signature_on_the_image_page_is_that_of_the_code(name: str, written: str) -> None:
     function = next(getattr(place, name) for place in (kt.Image, kt.images, kt) if hasattr(place, name))
-    parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters if p.name != "self"]
+    by_keyword = next((n for n, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
+    if by_keyword is not None:
+        shown.insert(by_keyword - 1, "*")
     assert written == ", ".join(shown)
 
 

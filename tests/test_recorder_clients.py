@@ -5,13 +5,10 @@ Each scenario runs in a world of namespaces of its own, see `tests.recorder_worl
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.recorder_upstream import BIG
 from tests.recorder_world import Outcome, World, run_in_world
 
 pytestmark = pytest.mark.integration
@@ -28,8 +25,8 @@ SCRIPTS = {
     "a redirect after POST": "curl -sSL -d x=1 http://site.test/redirect/307?https://other.test/form",
     "a signed redirect": "curl -sSL http://site.test/signed",
     "a part": "curl -sS -r 100-199 http://site.test/big | sha256sum; curl -sS -r -10 https://site.test/big | sha256sum",
-    "parts in parallel": "for n in 0 1 2 3 4; do curl -sS -r ${n}000000-${n}999999 -o part$n http://site.test/big & done; "
-    "wait; cat part0 part1 part2 part3 part4 | sha256sum; rm part*",
+    "parts in parallel": "for n in 0 1 2 3 4; do curl -sS -r ${n}000000-${n}999999 -o part$n http://site.test/big & "
+    "done; wait; cat part0 part1 part2 part3 part4 | sha256sum; rm part*",
     "resuming": "curl -sS -r 0-999999 -o f http://site.test/big; curl -sS -C - -o f http://site.test/big; "
     "sha256sum f; rm f",
     "wget -c": "curl -sS -r 0-999 -o big http://site.test/big; wget -q -c http://site.test/big; sha256sum big; rm big",
@@ -47,7 +44,8 @@ SCRIPTS = {
     "curl -sS -X PUT -d 3 http://site.test/p; curl -sS -X POST http://site.test/p",
     "POST, another answer each time": "for n in 1 2 3; do curl -sS -d x http://site.test/count; done",
     "POST, chunked": "echo long | curl -sS -T - -X POST http://site.test/p",
-    "POST, after 100 Continue": "head -c 2000000 /dev/zero | tr '\\0' z | curl -sS -d @- http://site.test/p | sha256sum",
+    "POST, after 100 Continue": "head -c 2000000 /dev/zero | tr '\\0' z | "
+    "curl -sS -d @- http://site.test/p | sha256sum",
     "a form in parts": "curl -sS -F a=1 -F b=@/etc/hosts http://site.test/status/200",
     "GET is asked once": "curl -sS http://site.test/count http://site.test/count",
     "by Accept": "curl -sS http://site.test/accept; curl -sS -H 'Accept: application/json' http://site.test/accept",
@@ -79,4 +77,4 @@ def test_replay_is_the_recording(script: str, tmp_path: Path) -> None:
     assert replayed.report.requests == recorded.report.requests
     assert asked == []
     assert replayed.report.upstream == 0
-    assert not os.listdir(tmp_path / "store" / "tmp")
+    assert not list((tmp_path / "store" / "tmp").iterdir())

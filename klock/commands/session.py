@@ -69,6 +69,7 @@ class Session:
             progress=self.progress,
             environ=self.environ,
             offline=self.offline,
+            local_hosts=self.settings.local_hosts,
             locations=self.locations,
             sources=host_sources(self.loaded.image.steps),
         )

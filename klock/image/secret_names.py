@@ -91,7 +91,7 @@ TOKEN: Final = re.compile(
 """Tokens that say what they are: GitHub, GitLab, Hugging Face, OpenAI, npm, PyPI, AWS, Google, Slack, JWT, PEM keys."""
 
 _HARMLESS: Final = re.compile(
-    r"\$\w+|\$\{[^}]*\}|<[^>]*>|/(?:var/)?run/secrets/\S*|true|false|none|null|[\d.]+", re.IGNORECASE
+    r"\$\w+|\$\{[^}]*\}|\$\(.*|<[^>]*>|/(?:var/)?run/secrets/\S*|true|false|none|null|[\d.]+", re.IGNORECASE
 )
 
 

@@ -34,11 +34,13 @@ def recording(
     secrets: Sequence[str],
     private_urls: Sequence[str],
     ca_bundle: Path | None = None,
+    local_hosts: Sequence[str] = (),
 ) -> Iterator[Recorder]:
     """A recorder that passes requests on to the real servers, for one command.
 
     It listens on 80, 443 and `ports`. `secrets` are values that must not be locked; `private_urls` patterns of URLs
-    whose answers are never stored. `ca_bundle` is trusted besides the host's certificates.
+    whose answers are never stored. `ca_bundle` is trusted besides the host's certificates. `local_hosts` are names that
+    may lead to this machine; others may not.
     """
 
     def make_deck(folder: Path) -> Deck:
@@ -49,7 +51,7 @@ def recording(
 
         redaction = Redaction(secrets=secrets, private_urls=private_urls)
         notes = Notes(redaction)
-        upstream = Upstream(notes=notes, ca_bundle=ca_bundle)
+        upstream = Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts)
         tape = Tape(store=store, folder=folder, upstream=upstream, redaction=redaction, notes=notes)
         return Deck(source=tape, notes=notes)
 
@@ -67,6 +69,7 @@ def replaying(
     private_urls: Sequence[str],
     offline: bool,
     ca_bundle: Path | None = None,
+    local_hosts: Sequence[str] = (),
 ) -> Iterator[Recorder]:
     """A recorder that answers `requests` from the store, for one command.
 
@@ -87,7 +90,7 @@ def replaying(
             store=store,
             redaction=redaction,
             notes=notes,
-            upstream=None if offline else Upstream(notes=notes, ca_bundle=ca_bundle),
+            upstream=None if offline else Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts),
         )
         return Deck(source=playback, notes=notes)
 

@@ -47,8 +47,8 @@ def is_literal(host: str) -> bool:
     return True
 
 
-def check_address(text: str) -> None:
-    """Raises ForbiddenAddress for an address of this machine, of its link, or of no single host."""
+def check_address(text: str, *, is_local: bool = False) -> None:
+    """Raises ForbiddenAddress for an address of this machine (unless `is_local`), of its link, or of no single host."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
         # IPv4 in other clothes: mapped (RFC 4291), 6to4 (RFC 3056), NAT64 (RFC 6052).
@@ -57,17 +57,18 @@ def check_address(text: str) -> None:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         address = inner or address
     for network, what in _FORBIDDEN:
-        if address in network:
+        if address in network and not (is_local and address.is_loopback):
             raise ForbiddenAddress(f"{text} is {what}")
 
 
-def look_up(name: str, port: int) -> Sequence[tuple[int, str]]:
+def look_up(name: str, port: int, *, is_local: bool = False) -> Sequence[tuple[int, str]]:
     """The addresses of a name as (family, address), every one of them checked. Raises OSError, ForbiddenAddress.
 
-    One address that is not allowed spoils the name: which of them is used may change from call to call.
+    `is_local`: the name may lead to this machine. One address that is not allowed spoils the name: which of them is
+    used may change from call to call.
     """
     found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys((int(family), str(place[0])) for family, _, _, _, place in found))
     for _, address in addresses:
-        check_address(address)
+        check_address(address, is_local=is_local)
     return addresses

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from klock.image.secret_names import TOKEN, is_secret_name, may_be_secret
 from klock.recorder.private_urls import MASK, normal_pattern, normal_url, pattern_matches
@@ -23,6 +23,9 @@ from klock.recorder.private_urls import MASK, normal_pattern, normal_url, patter
 __all__ = ["Redaction"]
 
 _SHORTEST: Final = 6
+_SHORTEST_SIGNATURE: Final = 16
+_RANDOM: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{16}")
+"""Both letters and digits in one long word: no date, no name."""
 _MOST_COOKIES: Final = 64
 _LARGEST_TOKEN_BODY: Final = 64 * 1024
 _SHORTEST_TOKEN: Final = 16
@@ -100,6 +103,14 @@ class Redaction:
         elif _SECRET_HEADER.fullmatch(name) or is_secret_name(name.replace("-", "_")):
             with self._lock:
                 self._meet(value.strip(), in_base64=False)
+
+    def add_url(self, url: str) -> None:
+        """Keeps the credentials and signatures in the query of a URL, those that look random."""
+        shown = dict(parse_qsl(urlsplit(self.url(url)).query, keep_blank_values=True))
+        for name, value in parse_qsl(urlsplit(url).query):
+            if shown.get(name, "") == MASK and len(value) >= _SHORTEST_SIGNATURE and _RANDOM.search(value):
+                with self._lock:
+                    self._meet(value, in_base64=False)
 
     @property
     def values(self) -> tuple[str, ...]:

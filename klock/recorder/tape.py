@@ -90,6 +90,7 @@ class Tape:
         """What upstream answers. Raises Refused when it does not."""
         for name, value in request.headers:
             self._redaction.add_header(name, value)
+        self._redaction.add_url(request.url)
         question = Question.of(request, self._redaction)
         key = _memory_key(request) if request.is_safe else None
         while True:
@@ -113,6 +114,7 @@ class Tape:
         """Waits for what is still coming in, puts what is locked into the store, and says what to lock."""
         for thread in self._downloads:
             thread.join()
+        self._search_again()
         requests = lock_requests(Asked(question=question, answer=answer) for question, answer in self._good())
         self._keep({request.sha256 for request in requests if request.sha256 is not None})
         hosts = {urlsplit(request.url).hostname for request in requests}
@@ -153,7 +155,7 @@ class Tape:
             if is_private:
                 return self._without_answer(exchange, key, f"its answer is private and over {limit >> 20} MiB long")
             downloading = True
-            return self._download(incoming, bytes(beginning), chunks, so_far, exchange, key)
+            return self._download(incoming, bytes(beginning), chunks, so_far, exchange=exchange, key=key)
         except Truncated as error:
             return self._without_answer(exchange, key, str(error))
         except BaseException as error:
@@ -220,6 +222,7 @@ class Tape:
         beginning: bytes,
         chunks: Iterator[bytes],
         so_far: Hash,
+        *,
         exchange: _Exchange,
         key: object,
     ) -> Answer:
@@ -297,6 +300,8 @@ class Tape:
         exchange.begun.set()
 
     def _kept(self, incoming: Incoming, *, without: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        if location := incoming.header("location"):
+            self._redaction.add_url(location)
         headers = ((name, value) for name, value in incoming.headers if name.lower() not in without)
         return kept_headers(headers, self._redaction)
 
@@ -304,6 +309,21 @@ class Tape:
         return self._folder / str(next(self._files))
 
     # -- the end
+
+    def _search_again(self) -> None:
+        """Gives up answers that hold a secret which was met only later, as a token that was fetched and then used."""
+        if not self._redaction.values:
+            return
+        for _, exchange in self._asked:
+            body = exchange.answer.body if exchange.answer is not None else None
+            if exchange.problem is None and exchange.stand_in is None and body is not None and body.path is not None:
+                overlap = b""
+                with open(body.path, "rb") as file:
+                    while chunk := file.read(_IN_MEMORY):
+                        if self._redaction.find_secret(overlap + chunk):
+                            exchange.problem = _LEAK
+                            break
+                        overlap = (overlap + chunk)[-self._redaction.longest :]
 
     def _good(self) -> Iterator[tuple[Question, LockedAnswer]]:
         for question, exchange in self._asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -115,10 +115,14 @@ class Incoming:
 
 
 class Upstream:
-    """The real servers, for any number of threads. `ca_bundle` is trusted besides the host's certificates."""
+    """The real servers, for any number of threads.
 
-    def __init__(self, *, notes: Notes, ca_bundle: Path | None = None) -> None:
+    `ca_bundle` is trusted besides the host's certificates. `local_hosts` are the names that may lead to this machine.
+    """
+
+    def __init__(self, *, notes: Notes, ca_bundle: Path | None = None, local_hosts: Collection[str] = ()) -> None:
         self._notes = notes
+        self._local_hosts = frozenset(local_hosts)
         self._lock = threading.Lock()
         self._addresses: dict[str, tuple[float, Sequence[tuple[int, str]]]] = {}
         self._pools = Pools(ca_bundle=ca_bundle, direct=_direct_pools(self._look_up), block=True)
@@ -230,7 +234,7 @@ class Upstream:
             since, addresses = self._addresses.get(name, (0.0, ()))
         now = time.monotonic()
         if not addresses or now - since > _ADDRESSES_LAST:
-            addresses = look_up(name, port)
+            addresses = look_up(name, port, is_local=name in self._local_hosts)
             with self._lock:
                 self._addresses[name] = (now, addresses)
         return addresses

@@ -17,7 +17,8 @@ __all__ = ["Context"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
-    `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies."""
+    `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
+    `local_hosts` are names that shell steps may reach although they lead to this machine."""
 
     root: Path
     mirrors: Mirrors
@@ -27,6 +28,7 @@ class Context:
     progress: Progress
     environ: Mapping[str, str]
     offline: bool = False
+    local_hosts: tuple[str, ...] = ()
     locations: tuple[str | None, ...] = ()
     base_location: str | None = None
     sources: Mapping[int, Path] = field(default_factory=dict)

@@ -50,6 +50,7 @@ def record_shell(
         ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
         secrets=secret_values(lock, context),
         private_urls=step.private_urls,
+        local_hosts=context.local_hosts,
     )
     return _run(lock, position, workspace, context, recorder)
 
@@ -64,6 +65,7 @@ def replay_shell(lock: TargetLock, position: int, workspace: Workspace, context:
         secrets=secret_values(lock, context),
         private_urls=step.private_urls,
         offline=context.offline,
+        local_hosts=context.local_hosts,
     )
     return _run(lock, position, workspace, context, recorder)
 

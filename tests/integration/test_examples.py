@@ -177,7 +177,7 @@ def make_project(name: str, folder: Path, servers: ExampleServers) -> Project:
     index = f'index-url = "{servers.company.url}"\n' if CASES[name].company_index else ""
     mirrors = "".join(f'"{host}" = "{url}"\n' for host, url in servers.mirrors.items())
     shutil.copy(servers.names.ca_certificate, project / "company.pem")
-    settings = f'[tool.klock]\n{index}ca-bundle = "company.pem"\n'
+    settings = f'[tool.klock]\n{index}ca-bundle = "company.pem"\nlocal-hosts = ["my-pypi.com", "my-registry.com"]\n'
     (project / "pyproject.toml").write_text(f"{settings}\n[tool.klock.registry-mirrors]\n{mirrors}")
     return Project(name=name, folder=project, servers=servers, home=home, said=[])
 

@@ -420,7 +420,7 @@ def test_is_replayed_without_a_network(name: str, laboratory: Laboratory) -> Non
 
 
 def test_a_name_that_nobody_has_is_locked(laboratory: Laboratory) -> None:
-    project = laboratory.project(f"getent hosts nobody.{ZONE} zzz.{ZONE} files.{ZONE} > /a || echo nobody > /b")
+    project = laboratory.project(f"getent hosts nobody.{ZONE} zzz.{ZONE} > /a || echo nobody > /b")
     project.lock()
     (step,) = project.shell_steps
     assert step["unknown-hosts"] == [f"nobody.{ZONE}", f"zzz.{ZONE}"]
