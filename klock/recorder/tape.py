@@ -300,6 +300,9 @@ class Tape:
         exchange.begun.set()
 
     def _kept(self, incoming: Incoming, *, without: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """The headers to lock. What is secret in the others is kept in mind, to be searched for."""
+        for name, value in incoming.headers:
+            self._redaction.add_header(name, value)
         if location := incoming.header("location"):
             self._redaction.add_url(location)
         headers = ((name, value) for name, value in incoming.headers if name.lower() not in without)

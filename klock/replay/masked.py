@@ -13,6 +13,7 @@ __all__ = ["masked", "masked_tail"]
 
 _TAIL = 20
 """lines"""
+_LONGEST_HEADER = 1 << 14
 
 
 @contextmanager
@@ -22,12 +23,12 @@ def masked(on_output: Callable[[bytes], None], secrets: Iterable[str]) -> Iterat
     As much as may be the beginning of a secret is held back until more comes or the block ends.
     """
     forms = {form.encode() for value in secrets for form in (value, quote(value, safe="")) if value}
-    if not forms:
-        yield on_output
-        return
-    pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+    known = b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    pattern = re.compile(
+        rb"(?i:(?<=authorization: basic )|(?<=authorization: bearer ))[^\s'\"]+" + (known and b"|" + known)
+    )
     beginnings = {form[:length] for form in forms for length in range(1, len(form))}
-    longest = max(map(len, forms)) - 1
+    longest = max(map(len, forms), default=1) - 1
     held = b""
 
     def write(chunk: bytes) -> None:
@@ -35,6 +36,10 @@ def masked(on_output: Callable[[bytes], None], secrets: Iterable[str]) -> Iterat
         text = pattern.sub(b"***", held + chunk)
         tails = (length for length in range(min(longest, len(text)), 0, -1) if text[-length:] in beginnings)
         length = next(tails, 0)
+        # Of a header that is not whole the credential may be cut in two.
+        line = text.rpartition(b"\n")[2]
+        if len(line) <= _LONGEST_HEADER and b"authorization:" in line.lower():
+            length = max(length, len(line))
         text, held = text[: len(text) - length], text[len(text) - length :]
         if text:
             on_output(text)

@@ -191,7 +191,9 @@ def test_every_locked_request_is_asked_for(laboratory: Laboratory) -> None:
 
 def test_all_that_was_refused_is_listed(laboratory: Laboratory) -> None:
     urls = [f"{F}/bytes/many/{size}" for size in (1, 2, 3)]
-    project = laboratory.project("; ".join(f"curl -sS {url}" for url in [*urls, f"{F}/bytes/kept/4"]) + "; true")
+    project = laboratory.project(
+        "; ".join(f"curl -sS {url} -o /dev/null" for url in [*urls, f"{F}/bytes/kept/4"]) + "; true"
+    )
     project.lock()
     for url in urls:
         without_request(project, url)
