@@ -31,6 +31,7 @@ _LOOKUPS_AT_ONCE: Final = 16
 _CONNECTIONS_AT_ONCE: Final = 512
 _FULL_PAUSE: Final = 0.01
 _LARGEST_QUERY: Final = 4096
+_DATAGRAMS_AT_ONCE: Final = 1024
 _PACKET_BEGINNING: Final = 256
 _PACKET_BUFFER: Final = 8 << 20
 _SOL_PACKET: Final = 263  # linux/socket.h
@@ -208,8 +209,16 @@ class Service:
 
 def _datagrams(receiver: socket.socket, largest: int) -> list[tuple[bytes, Any]]:
     """All that has arrived by now, up to a number that leaves time for the rest."""
-    found = []
-    with contextlib.suppress(OSError):
-        for _ in range(1024):
+    found: list[tuple[bytes, Any]] = []
+    errors = 0
+    while len(found) < _DATAGRAMS_AT_ONCE:
+        try:
             found.append(receiver.recvfrom(largest, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            break
+        except OSError:
+            # When the step ends its cable goes down, which is said once, before what arrived until then.
+            errors += 1
+            if errors > 1:
+                break
     return found

@@ -263,6 +263,8 @@ def test_root_and_others_lock_the_same_bytes(laboratories: dict[str, Laboratory]
     for laboratory in laboratories.values():
         project = laboratory.project(*steps, files=files(upstream))
         project.lock()
-        locks.add(project.lockfile.read_text())
+        lines = project.lockfile.read_text().splitlines()
+        # How git's server cuts its answer into packets (protocol-v2) depends on its timing.
+        locks.add("\n".join(line for line in lines if "/git-upload-pack" not in line))
     assert len(laboratories) == 2
     assert len(locks) == 1

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -141,16 +143,18 @@ def temporary(unprivileged: Account) -> Path:
 
 @pytest.fixture(scope="module")
 def laboratory(unprivileged: Account, upstream: World, temporary: Path) -> Laboratory:
-    """With stores that have the base already: its thousands of files are nobody's secret."""
+    """With stores and a vault that have the base already: its thousands of files are nobody's secret."""
     laboratory = Laboratory(account=unprivileged, upstream=upstream, layout=clients_layout())
     project = laboratory.project("true")
     project.lock()
     project.replay()
+    project.klock_online("vault", "push", vault_of(laboratory))
     return laboratory
 
 
-@pytest.fixture(scope="module")
-def before(laboratory: Laboratory) -> frozenset[Path]:
+@pytest.fixture
+def before(laboratory: Laboratory) -> frozenset[File]:
+    """What was there when the test began. The tests before it have searched that."""
     return frozenset(everything(laboratory))
 
 
@@ -159,7 +163,7 @@ def test_a_secret_that_is_used_leaves_no_trace(
     *,
     name: str,
     laboratory: Laboratory,
-    before: frozenset[Path],
+    before: frozenset[File],
     upstream: World,
     temporary: Path,
 ) -> None:
@@ -167,8 +171,7 @@ def test_a_secret_that_is_used_leaves_no_trace(
     project = laboratory.project(*USED[name])
     project.lock(env=env)
     project.replay(env=env)
-    vault = laboratory.account.make_folder("vault")
-    project.klock_online("vault", "push", vault, env=env)
+    project.klock_online("vault", "push", vault_of(laboratory), env=env)
     project.klock("check", "--env", env=env)
     assert traces(secrets_of(upstream), everything(laboratory), before, project) == []
 
@@ -178,7 +181,7 @@ def test_an_error_says_nothing_when(
     *,
     name: str,
     laboratory: Laboratory,
-    before: frozenset[Path],
+    before: frozenset[File],
     upstream: World,
     temporary: Path,
 ) -> None:
@@ -196,7 +199,7 @@ def test_the_way_out_is_named(laboratory: Laboratory) -> None:
 
 
 def test_what_the_process_knows_is_masked_while_it_speaks(
-    laboratory: Laboratory, upstream: World, before: frozenset[Path]
+    laboratory: Laboratory, upstream: World, before: frozenset[File]
 ) -> None:
     command = (
         f'curl -sv -u "$UPSTREAM_USER:$UPSTREAM_PASSWORD" {F}/basic/loud -o /a;'
@@ -220,10 +223,16 @@ def test_a_private_answer_is_a_stand_in_in_the_lockfile(laboratory: Laboratory) 
 
 def test_the_search_finds_what_it_looks_for(upstream: World, tmp_path: Path) -> None:
     """Each form in which a value could stand in a file, once."""
+    files = []
     for number, form in enumerate(forms(PASSWORD)):
         (tmp_path / str(number)).write_bytes(b"\0" * 100_000 + form + b"\n")
-    found = traces([PASSWORD], sorted(tmp_path.iterdir()), frozenset(), None)
+        files.append(File.at(tmp_path / str(number)))
+    found = traces([PASSWORD], files, frozenset(), None)
     assert len(found) == len(forms(PASSWORD)) > 8
+    (tmp_path / "0").write_bytes(b"harmless")
+    assert traces([PASSWORD], [File.at(tmp_path / "0")], frozenset(files), None) == []
+    (tmp_path / "0").write_bytes(PASSWORD.encode())
+    assert len(traces([PASSWORD], [File.at(tmp_path / "0")], frozenset(files), None)) == 1
 
 
 def secrets_of(upstream: World) -> list[str]:
@@ -231,9 +240,33 @@ def secrets_of(upstream: World) -> list[str]:
     return [PASSWORD, API_TOKEN, QUERY_TOKEN, *upstream.issued()]
 
 
-def everything(laboratory: Laboratory) -> list[Path]:
-    """Every file and symlink of the account: stores, projects, vaults, temporary files."""
-    return [path for path in laboratory.account.folder.rglob("*") if path.is_symlink() or path.is_file()]
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file or symlink as it was at one time: whoever writes to it makes it another one."""
+
+    path: Path
+    inode: int
+    size: int
+    changed: int
+
+    @classmethod
+    def at(cls, path: Path) -> File:
+        status = path.lstat()
+        return cls(path, status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+def everything(laboratory: Laboratory) -> list[File]:
+    """Every file and symlink of the account: stores, projects, the vault, temporary files."""
+    return [
+        File.at(Path(folder, name))
+        for folder, folders, names in os.walk(laboratory.account.folder)
+        for name in (*names, *(each for each in folders if Path(folder, each).is_symlink()))
+    ]
+
+
+def vault_of(laboratory: Laboratory) -> Path:
+    """One for all tests: what is in it by hash is written once."""
+    return laboratory.recording_store.with_name("vault")
 
 
 def forms(value: str) -> list[bytes]:
@@ -250,7 +283,7 @@ def forms(value: str) -> list[bytes]:
 
 
 def traces(
-    secrets: Sequence[str], paths: Sequence[Path], before: frozenset[Path], project: Project | None
+    secrets: Sequence[str], files: Sequence[File], before: frozenset[File], project: Project | None
 ) -> list[str]:
     """Where any form of a secret stands: in a file that is new, its name, a symlink's text, or what klock said."""
     wanted = {form: secret for secret in secrets for form in forms(secret)}
@@ -259,9 +292,7 @@ def traces(
     def search(where: str, content: bytes) -> None:
         found.extend(f"{where}: {secret} as {form!r}" for form, secret in wanted.items() if form in content)
 
-    for path in paths:
-        if path in before:
-            continue
+    for path in (file.path for file in files if file not in before):
         search(f"the name {path}", str(path).encode())
         search(str(path), str(path.readlink()).encode() if path.is_symlink() else path.read_bytes())
     for said in project.said if project else ():
