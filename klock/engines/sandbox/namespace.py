@@ -85,6 +85,9 @@ class NamespaceProcess(Generic[T]):
         while chunk := os.read(self._results, _CHUNK):
             pickled += chunk
         status = self._wait()
+        if status == -signal.SIGINT:
+            # Ctrl-C reaches all processes of the terminal, and this one's turn may come last.
+            raise KeyboardInterrupt
         if not pickled:
             raise EngineError(f"a process of the sandbox ended without a result (status {status})", hint="try again")
         succeeded, value = pickle.loads(pickled)

@@ -58,13 +58,11 @@ _BUNDLES: Final = (
     "/etc/ssl/cert.pem",  # Alpine's libraries, and what is built like BSD
 )
 
-# Signatures and certificates of upstream do expire; what is locked by hash does not. The caches hold times.
+# Signatures and certificates of upstream do expire; what is locked by hash does not.
 _APT_CONFIGURATION: Final = f"""\
 Acquire::https::CAInfo "{_CERTIFICATES}";
 Acquire::Check-Valid-Until "false";
 Acquire::Check-Date "false";
-Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
 """
 
 
