@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.layers.git_index import without_stat_data
+from klock.layers.rewriting.git_index import without_stat_data
 
 FIXED = {
     "GIT_AUTHOR_DATE": "@1 +0000",

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.layers import gnupg
-from klock.layers.bytecode import source_of, with_time_of_source
-from klock.layers.crontab import without_time
-from klock.layers.java_keystore import without_times
 from klock.layers.normalisation import MTIME, REWRITTEN, rewriting_of
+from klock.layers.rewriting import gnupg
+from klock.layers.rewriting.bytecode import source_of, with_time_of_source
+from klock.layers.rewriting.crontab import without_time
+from klock.layers.rewriting.java_keystore import without_times
 
 # -- Java key stores
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from klock.layers.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, is_emptied, is_left_out, matcher, rewriting_of
+from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 
 __all__ = ["canonicalise", "holds_changes"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
-from klock.layers import crontab, git_index, gnupg, java_keystore
+from klock.layers.rewriting import crontab, git_index, gnupg, java_keystore
 
 __all__ = [
     "EMPTIED",
