@@ -92,7 +92,7 @@ class BuildRoom:
             workspace=self.workspace,
             store=self.store,
             variables=self.variables,
-            compile_modules=False,
+            compiled=False,
             work=self.work,
         )
 

@@ -6,9 +6,10 @@ source with the locked build requirements, and must come out with the locked has
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from klock.digests import Digest
 from klock.engines.protocol import Workspace
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
@@ -34,9 +35,11 @@ def install(
     variables: Mapping[str, str],
     credentials: Credentials | None = None,
     offline: bool = False,
+    over: Sequence[Digest] | None = None,
 ) -> None:
     """Installs what `step` names over other versions that are there. `packages` are all of the target's; those of the
-    step are in the store (`fetch_packages`). `variables` are the container's at this step.
+    step are in the store (`fetch_packages`). `variables` are the container's at this step, `over` the digests of the
+    base and the layers that `workspace` shows, where they are known.
 
     Raises StepFailed when uv, a build or the environment's Python fails, HashMismatch when a wheel is built that is not
     the locked one, FetchError when something is missing.
@@ -52,6 +55,7 @@ def install(
         variables=variables,
         credentials=credentials or Credentials(),
         offline=offline,
+        over=over,
     )
     last = [package for package in wanted if _needs_environment(package) and not maker.has(package)]
     first = [package for package in wanted if package not in last]
@@ -78,7 +82,9 @@ class _Maker:
         variables: Mapping[str, str],
         credentials: Credentials,
         offline: bool,
+        over: Sequence[Digest] | None,
     ) -> None:
+        self._over = over
         self._known = known
         self._python = interpreter.path
         self._workspace = workspace
@@ -99,6 +105,7 @@ class _Maker:
             workspace=self._workspace,
             store=self._store,
             variables=self._variables,
+            over=self._over,
         )
 
     def make(self, packages: Iterable[LockedPackage]) -> None:
@@ -121,6 +128,7 @@ class _Maker:
     def _build(self, package: LockedPackage, artifact: SdistArtifact | VcsArtifact) -> None:
         source, system = self._source(artifact)
         requires = [self._known[pin] for pin in artifact.build]
+        self._over = None  # a build may change anything
         self.make(requires)
         room = build_room(
             workspace=self._workspace,

@@ -2,7 +2,7 @@
 
 The wheels are the store's own files, mounted read-only under their names; uv installs exactly those, without its
 records of where and when (`direct_url.json`, `uv_cache.json`, `INSTALLER`), and its cache is thrown away. Modules are
-then compiled, since a first import without .pyc files is almost three times slower.
+then compiled (`klock.packages.compiled`), since a first import without .pyc files is almost three times slower.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from klock.digests import Digest
 from klock.engines.protocol import Command, Mount, Workspace
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import WheelArtifact
+from klock.packages.compiled import compile_modules
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import WORK, run_uv
 from klock.store import Store
@@ -25,7 +27,6 @@ __all__ = ["install_wheels", "roomy_folder"]
 # byte is written once. Nothing else ever uses it, so an edited file cannot come back from it.
 _CACHE: Final = "/.klock-uv-cache"
 _WHEELS: Final = "/run/klock/wheels"
-_COMPILE: Final = Path(__file__).with_name("compile_script.py")
 
 
 def install_wheels(
@@ -35,10 +36,14 @@ def install_wheels(
     workspace: Workspace,
     store: Store,
     variables: Mapping[str, str],
-    compile_modules: bool = True,
+    compiled: bool = True,
+    over: Sequence[Digest] | None = None,
     work: Path | None = None,
 ) -> None:
-    """Installs wheels, given with the name and version of each, into the Python at `python`."""
+    """Installs wheels, given with the name and version of each, into the Python at `python`.
+
+    `compiled`: with their modules compiled; `over` is what `klock.packages.compiled.compile_modules` wants to know.
+    """
     if not wheels:
         return
     mounts = []
@@ -68,31 +73,24 @@ def install_wheels(
                 f"uv could not install the locked packages (exit status {ended.status}):\n{ended.output.strip()}"
             )
         _remove_cache(workspace, variables)
-        if compile_modules:
-            (here / "distributions.txt").write_text("".join(f"{name}\n" for name, _, _ in wheels), encoding="utf-8")
-            _compile(python, here, workspace, variables)
+        if compiled:
+            room = here / "compile"
+            room.mkdir()
+            compile_modules(
+                [(name, wheel) for name, _, wheel in wheels],
+                python=python,
+                workspace=workspace,
+                store=store,
+                variables=variables,
+                over=over,
+                work=room,
+            )
 
 
 def _remove_cache(workspace: Workspace, variables: Mapping[str, str]) -> None:
     ended = workspace.run(Command(argv=("/bin/rm", "-rf", _CACHE), environment=python_environment(variables)))
     if ended.status != 0:
         raise StepFailed(f"{_CACHE} could not be removed:\n{ended.output.decode('utf-8', 'replace').strip()}")
-
-
-def _compile(python: str, work: Path, workspace: Workspace, variables: Mapping[str, str]) -> None:
-    ended = workspace.run(
-        Command(
-            argv=(python, "-s", "/run/klock/compile_script.py", f"{WORK}/distributions.txt"),
-            environment={**python_environment(variables), "PYTHONHASHSEED": "0"},
-            mounts=(
-                Mount(source=_COMPILE, target="/run/klock/compile_script.py"),
-                Mount(source=work, target=WORK),
-            ),
-        )
-    )
-    if ended.status != 0:
-        words = ended.output.decode("utf-8", "replace").strip()
-        raise StepFailed(f"the installed modules could not be compiled (exit status {ended.status}):\n{words}")
 
 
 def roomy_folder(store: Store) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,7 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
         variables=variables,
         credentials=credentials,
         offline=context.offline,
+        over=(lock.base.id, *replace(lock, steps=lock.steps[:position]).layers),
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -103,7 +105,7 @@ class Lab:
                 **options,  # type: ignore[arg-type]
             )
 
-    def install(self, resolution: Resolution, workspace: Workspace) -> Layer:
+    def install(self, resolution: Resolution, workspace: Workspace, *, over: Sequence[str] | None = None) -> Layer:
         for pins, projects in zip(resolution.steps, resolution.projects, strict=True):
             install(
                 PipLock(requirements=(), packages=pins, layer=NO_LAYER, projects=projects),
@@ -112,12 +114,17 @@ class Lab:
                 workspace=workspace,
                 store=self.store,
                 variables=VARIABLES,
+                over=over,
             )
         return workspace.snapshot()
 
-    def layer_of(self, resolution: Resolution) -> Layer:
+    def layer_of(self, resolution: Resolution, *, over: Sequence[str] | None = None) -> Layer:
         with self.workspace() as workspace:
-            return self.install(resolution, workspace)
+            return self.install(resolution, workspace, over=over)
+
+    def compiled(self) -> set[Path]:
+        """The records of archives of compiled modules."""
+        return set((self.store.root / "records/compiled").glob("*"))
 
 
 @pytest.fixture(scope="module")
@@ -466,6 +473,75 @@ def test_an_installation_is_the_same_bytes_each_time(lab: Lab) -> None:
     assert compiled[4:8] == b"\x03\x00\x00\x00", "hash-based and checked (PEP 552): an edited source is noticed"
 
 
+def test_what_was_compiled_is_taken_again_and_is_the_same_bytes(lab: Lab) -> None:
+    many = {f"app/m{n}.py": f"def f{n}(): return {{'a', 'b', {n}}}, 'x{n} y'\n" for n in range(250)}
+    make_wheel(lab.files, "app", "1.0", files={**many, "app/bad.py": "not a module\n"})
+    make_wheel(lab.files, "more", "1.0", files={"more.py": "X = 'more'\n"})
+    one, both = lab.resolve(step("app")), lab.resolve(step("app", "more"))
+    before = lab.compiled()
+    plain = lab.layer_of(both)
+    assert lab.compiled() == before, "where nobody says what is below, nothing is kept"
+    lab.layer_of(one, over=[lab.base])
+    (record,) = lab.compiled() - before
+    kept = record.stat().st_ino
+    again = lab.layer_of(both, over=[lab.base])
+    assert again.digest == plain.digest
+    assert len(lab.compiled() - before) == 2
+    assert record.stat().st_ino == kept, "it was not compiled again"
+    # It is the archive that is read: with another one in its place the bytes are others.
+    swap_member(lab.store, record, "m7.py", b"\x00" * 64)
+    swapped = lab.layer_of(both, over=[lab.base])
+    assert swapped.digest != plain.digest
+
+
+@pytest.mark.parametrize("damage", ["of another source", "cut off"])
+def test_an_archive_of_compiled_modules_that_does_not_fit_is_not_used(lab: Lab, damage: str) -> None:
+    make_wheel(lab.files, "app", "1.0", files={"app/m.py": f"X = {damage!r}\n"})
+    locked = lab.resolve(step("app"))
+    before = lab.compiled()
+    good = lab.layer_of(locked, over=[lab.base])
+    (record,) = lab.compiled() - before
+    if damage == "cut off":
+        blob = lab.store.blob_path(json.loads(record.read_text()))
+        blob.write_bytes(blob.read_bytes()[:-30])
+    else:
+        swap_member(lab.store, record, "m.py", b"\x00" * 64, source_hash=b"\x00" * 8)
+    assert lab.layer_of(locked, over=[lab.base]).digest == good.digest
+
+
+def test_beside_a_wheel_that_brings_files_of_python_itself_nothing_compiled_is_kept(lab: Lab) -> None:
+    make_wheel(lab.files, "app", "1.0", files={"app-1.0.data/data/lib/python3.11/os.py": "import posix\n"})
+    make_wheel(lab.files, "more", "1.0", files={"more.py": "X = 'poisoned?'\n"})
+    before = lab.compiled()
+    with lab.workspace() as workspace, suppress(KlockError):  # a Python without its os may not even compile
+        lab.install(lab.resolve(step("app", "more")), workspace, over=[lab.base])
+    assert lab.compiled() == before
+
+
+def test_what_is_compiled_after_a_build_ran_is_not_kept(lab: Lab) -> None:
+    make_source(lab)
+    locked = lab.resolve(step("built"))
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, SdistArtifact)
+    lose(lab.store, artifact.wheel)
+    before = lab.compiled()
+    lab.layer_of(locked, over=[lab.base])
+    assert lab.compiled() == before
+
+
+def swap_member(store: Store, record: Path, name: str, code: bytes, *, source_hash: bytes | None = None) -> None:
+    """Gives the archive of a record other bytes for one module."""
+    blob = store.blob_path(json.loads(record.read_text()))
+    with zipfile.ZipFile(blob) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    (found,) = (member for member in members if member.endswith(f"/{name}"))
+    content = members[found]
+    members[found] = content[:8] + (source_hash or content[8:16]) + code
+    with zipfile.ZipFile(blob, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
 def test_a_wheel_that_was_changed_in_the_store_is_not_installed(lab: Lab) -> None:
     make_wheel(lab.files, "app", "1.0")
     locked = lab.resolve(step("app"))
@@ -490,6 +566,14 @@ def make_source(lab: Lab) -> None:
     make_sdist(lab.files, "built", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": BACKEND})
 
 
+def lose(store: Store, wheel: WheelArtifact) -> None:
+    """Removes a built wheel from the store, which keeps such wheels under a second name."""
+    found = list(store.root.glob(f"*/sha256/*/{wheel.sha256}"))
+    assert len(found) == 2
+    for path in found:
+        path.unlink()
+
+
 def test_a_source_distribution_is_built_at_lock_time_and_again_to_the_same_bytes(lab: Lab) -> None:
     make_source(lab)
     locked = lab.resolve(step("built"))
@@ -503,7 +587,7 @@ def test_a_source_distribution_is_built_at_lock_time_and_again_to_the_same_bytes
     assert isinstance(artifact, SdistArtifact)
     assert (artifact.name, artifact.build, artifact.wheel.url) == ("built-1.0.tar.gz", ("tool==1.0",), "")
     layer = lab.layer_of(locked)
-    lab.store.blob_path(f"sha256:{artifact.wheel.sha256}").unlink()
+    lose(lab.store, artifact.wheel)
     fetch_packages(locked.packages, store=lab.store, all_packages=locked.packages)
     assert lab.layer_of(locked).digest == layer.digest
     with lab.workspace(layer.digest) as workspace:
