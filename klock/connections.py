@@ -19,8 +19,8 @@ __all__ = ["Pools", "is_loopback", "proxy_of", "reason_of"]
 class Pools:
     """One urllib3 pool manager for each proxy, and one without; any thread may use it.
 
-    `ca_bundle` is trusted besides what the host trusts. `direct` are the classes of pools, by scheme, for connections
-    that go through no proxy. With `block`, at most 8 requests a host are under way at once.
+    `ca_bundle` is trusted besides what the host trusts. `direct` and `proxied` are the classes of pools, by scheme, for
+    connections that go through no proxy, or through one. With `block`, at most 8 requests a host are under way at once.
     """
 
     def __init__(
@@ -28,10 +28,12 @@ class Pools:
         *,
         ca_bundle: Path | None = None,
         direct: dict[str, type[HTTPConnectionPool]] | None = None,
+        proxied: dict[str, type[HTTPConnectionPool]] | None = None,
         block: bool = False,
     ) -> None:
         self._ca_bundle = ca_bundle
         self._direct = direct
+        self._proxied = proxied
         self._block = block
         self._lock = threading.Lock()
         self._managers: dict[str | None, PoolManager] = {}
@@ -74,9 +76,12 @@ class Pools:
             return manager
         parts = urlsplit(proxy)
         credentials = f"{parts.username}:{parts.password or ''}" if parts.username else None
-        return ProxyManager(
+        proxy_manager = ProxyManager(
             proxy, proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None, **options
         )
+        if self._proxied is not None:
+            proxy_manager.pool_classes_by_scheme = dict(self._proxied)
+        return proxy_manager
 
 
 def proxy_of(url: str) -> str | None:

@@ -26,6 +26,22 @@ BIG: Final = 5_000_000
 """The size of `/big`: more than is passed on as a whole."""
 
 
+RAW: Final = {
+    "early-hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nraw",
+    "control-characters": b"HTTP/1.1 200 OK\r\nContent-Type: a\x00b\x0bc\r\n d\r\nContent-Length: 3\r\n\r\nraw",
+    "no-url": b"HTTP/1.1 302 Found\r\nLocation: http://[::1/?token=x\r\nContent-Length: 3\r\n\r\nraw",
+    "many-digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 25 + b"\r\n\r\n",
+    "too-many-digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
+    "other-protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+    "half-a-line": b"HTTP/1.1 200 O",
+    "half-a-head": b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n",
+    "many-texts": b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps([f"t-{n:06}" for n in range(501)]).encode(),
+    "negative-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nraw\r\n0\r\n\r\n",
+}
+"""What no server should send."""
+
+
 def big_body(size: int = BIG) -> bytes:
     """Bytes that no two ranges of have in common."""
     block = b"".join(hashlib.sha256(str(n).encode()).digest() for n in range(2048))
@@ -249,6 +265,31 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(503, "later\n", ("Retry-After", "0"))
         else:
             self.answer(200, "now\n")
+
+    def on_raw(self, body: bytes) -> None:
+        """`/raw/NAME` answers with those bytes, and hangs up."""
+        self.wfile.write(RAW[self.parts.path.split("/")[2]])
+        self.close_connection = True
+
+    def on_slow(self, body: bytes) -> None:
+        """Begins, and never ends: `/slow/head` in its head, `/slow/SIZE` in its body, of that size or, for 0, of none
+        that is announced."""
+        size = self.parts.path.split("/")[2]
+        try:
+            if size == "head":
+                while True:
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    time.sleep(0.01)
+            self.send_response(200)
+            if int(size):
+                self.send_header("Content-Length", size)
+            self.end_headers()
+            self.wfile.write(big_body(2_000_000))
+            while True:
+                self.wfile.write(b"." * (1 if int(size) else 1 << 20))
+                time.sleep(0.01)
+        except OSError:
+            self.close_connection = True
 
     def on_broken(self, body: bytes) -> None:
         """Breaks off in the middle, unless the rest is asked for: `/broken/resumes`, `/broken/again`,

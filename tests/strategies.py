@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from hypothesis import strategies as st
 
@@ -53,19 +54,20 @@ debs = st.builds(
 )
 wheels = st.builds(WheelArtifact, name=texts, url=texts, size=sizes, sha256=hexes)
 built = st.builds(WheelArtifact, name=texts, url=st.just(""), size=sizes, sha256=hexes)
+values = texts.map(lambda text: re.sub(r"[\x00-\x1f\x7f]", "", text))
 requests = st.builds(
     LockedRequest,
     method=names,
-    url=texts,
-    status=st.integers(100, 599),
+    url=st.from_regex(r"https?://[a-z0-9.-]{1,9}(:[1-9][0-9]{0,3})?/[!-~]{0,30}", fullmatch=True),
+    status=st.integers(200, 499),
     size=sizes,
     sha256=st.none() | hexes,
-    headers=st.lists(texts, max_size=2).map(tuple),
+    headers=st.lists(values.map("X-Checksum-Md5: ".__add__), max_size=2).map(tuple),
     body=st.none() | hexes,
-    accept=st.none() | texts,
-    git_protocol=st.none() | texts,
+    accept=st.none() | values,
+    git_protocol=st.none() | values,
     authorized=st.none() | st.booleans(),
-    turn=st.none() | few,
+    turn=st.none() | st.integers(1, 3),
     private=st.booleans(),
 )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from klock.engines.sandbox.trust import VARIABLES
 from klock.layers import normalisation
 from klock.layers.normalisation import (
     EMPTIED,
@@ -116,6 +117,12 @@ def test_users_can_read_about_every_rule_and_variable() -> None:
     for name, value in STEP_ENVIRONMENT.items():
         assert f"| `{name}` | `{value}` |" in page
     assert f"Version {normalisation.NORMALISATION}" in page
+
+
+def test_users_can_read_about_every_variable_that_names_certificates() -> None:
+    page = (Path(normalisation.__file__).parents[2] / "docs/layers.md").read_text("utf-8")
+    rows = page.partition("### Certificates")[2].partition("\n\nIn a shell step")[0].splitlines()
+    assert rows[-len(VARIABLES) :] == [f"| `{name}` | {reader} |" for name, reader in VARIABLES.items()]
 
 
 def test_steps_are_told_the_time_that_files_get() -> None:

@@ -165,6 +165,37 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         edited("[[packages]]", "<<<<<<< ours\n[[packages]]"),
         r"kimage\.lock has merge conflicts in it",
     ),
+    "a request's method is none": (edited('"GET"', '"GET /"'), r"steps\[2\]\.requests\[0\]\.method: 'GET /' is not a"),
+    "a request's URL steers the terminal": (
+        edited("http://d/", "http://d/\\u001B[31m"),
+        r"steps\[2\]\.requests\[0\]\.url: 'http://d/\\x1b\[31mvim_9\.0\.deb' is not a URL as klock writes it",
+    ),
+    "a request's URL is a file's": (edited("http://d/", "file:///"), "'file:///vim_9.0.deb' is not a URL as klock"),
+    "a request's URL is no URL": (edited("http://d/", "http://[d/"), "is not a URL as klock writes it"),
+    "a request's port is none": (edited("http://d/", "http://d:65536/"), "is not a URL as klock writes it"),
+    "a request's host is in capitals": (edited("http://d/", "http://D/"), "is not a URL as klock writes it"),
+    "a request was never answered so": (edited("status = 200", "status = 101"), "101 is not a status that is ever"),
+    "a body is larger than any": (edited("size = 9,", f"size = {1 << 63},"), "is not a size"),
+    "a header brings another one": (
+        edited("text/html", "text/html\\r\\nX: y"),
+        r"steps\[2\]\.requests\[1\]\.headers: 'Content-Type: text/html\\r\\nX: y' is not a header that is ever locked",
+    ),
+    "a header frames the answer": (
+        edited("Content-Type: text/html", "Content-Length: 1"),
+        "'Content-Length: 1' is not a",
+    ),
+    "a header has no value": (
+        edited("Content-Type: text/html", "nothing"),
+        "'nothing' is not a header that is ever locked",
+    ),
+    "what was sent has no hash": (
+        edited("size = 9,", 'size = 9, body = "f",'),
+        r"requests\[0\]\.body: 'f' is not a SHA-256 in hex",
+    ),
+    "a host's name is none": (
+        edited("requests = [", 'unknown-hosts = ["a\\nb"]\nrequests = ['),
+        r"steps\[2\]\.unknown-hosts\[0\]: 'a\\nb' is not",
+    ),
     "a pinned package has no table": (
         lambda text: text.replace("numpy==2.4.6", "nampy==2.4.6"),
         r"steps\[1\]\.packages: nampy==2\.4\.6 has no table in packages",

@@ -57,6 +57,11 @@ SCRIPTS = {
     "a name that is none": "curl -sS http://nowhere.test/ || curl -sS http://site.test/one",
     "an answer that breaks off and goes on": "curl -sS http://site.test/broken/resumes | sha256sum",
     "an answer that breaks off and comes again": "curl -sS http://site.test/broken/again | sha256sum",
+    "an interim answer": "curl -sS http://site.test/raw/early-hints",
+    "control characters in a header": "curl -sS -i http://site.test/raw/control-characters",
+    "a redirect to no URL": "curl -sS -w '%{http_code}' http://site.test/raw/no-url",
+    "lengths that are none": "curl -sSI http://site.test/raw/many-digits http://site.test/raw/too-many-digits",
+    "escapes": "curl -sS 'http://site.test/a%20b?x=%41&y=100%'",
     "a proxy is asked for": "curl -sS -x http://other.test:80 http://site.test/one; curl -sS http://other.test/; "
     "curl -sS -x http://other.test:80 https://site.test/two; curl -sS -p -x http://other.test:80 http://site.test/three",
 }
@@ -78,3 +83,11 @@ def test_replay_is_the_recording(script: str, tmp_path: Path) -> None:
     assert asked == []
     assert replayed.report.upstream == 0
     assert not list((tmp_path / "store" / "tmp").iterdir())
+
+
+def test_escapes_reach_upstream_as_they_are(tmp_path: Path) -> None:
+    def scenario(world: World) -> list[str]:
+        world.record("curl -sS 'http://site.test/a%20b?x=%41&y=100%'")
+        return world.upstream.lines
+
+    assert run_in_world(scenario, tmp_path) == ["GET http://site.test/a%20b?x=%41&y=100%25"]

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from klock.recorder.private_urls import CREDENTIAL_PARAMETERS, SIGNATURES
-from klock.recorder.redaction import Redaction
+from klock.recorder.redaction import Redaction, TooManyTexts
 
 GITHUB = "ghp_" + "a1B2" * 9
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
@@ -420,6 +420,31 @@ def test_cookies_without_end_do_not_slow_the_search() -> None:
     assert len(it.values) == 64
     it.add_header("Authorization", "Bearer still-kept-1")
     assert it.find_secret(b"still-kept-1")
+
+
+def test_signatures_without_end_do_not_slow_the_search() -> None:
+    it = redaction()
+    for number in range(1000):
+        it.add_url(f"https://files.test/?X-Amz-Signature=0a1b2c3d4e5f60718293-{number}")
+    assert len(it.values) == 64
+    it.add_header("Authorization", "Bearer still-kept-1")
+    assert it.find_secret(b"still-kept-1")
+
+
+def test_a_redirect_to_no_url_holds_no_signature() -> None:
+    it = redaction()
+    it.add_url("http://[::1/#?token=0a1b2c3d4e5f60718293")
+    assert not it.values
+    it.add_url("http://[::1/?token=0a1b2c3d4e5f60718293#top")
+    assert it.values == ("0a1b2c3d4e5f60718293",)
+
+
+def test_private_answers_of_too_many_texts_are_refused() -> None:
+    it = redaction()
+    it.stand_in(json.dumps([f"text-{number:04}" for number in range(500)]).encode(), "application/json")
+    it.stand_in(b'["text-0001", "Bearer", "words only"]', "application/json")
+    with pytest.raises(TooManyTexts, match="more than 500 texts"):
+        it.stand_in(b"one-more-0", "text/plain")
 
 
 @given(st.text(max_size=60), st.sampled_from(["Basic ", "Bearer ", "AWS4 ", "", "Token "]))

@@ -91,6 +91,35 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
             "GET http://site.test/broken/changes: it broke off, and was another one when it was asked for again",
         ],
     ),
+    "an answer that breaks off in its first line": (
+        "curl -s -d x http://site.test/raw/half-a-line",
+        ["POST http://site.test/raw/half-a-line: upstream cannot be reached: RemoteDisconnected"],
+    ),
+    "an answer that breaks off in its head": (
+        "curl -s -d x http://site.test/raw/half-a-head",
+        ["POST http://site.test/raw/half-a-head: upstream cannot be reached: RemoteDisconnected"],
+    ),
+    "an answer whose chunks cannot be": (
+        "curl -s http://site.test/raw/negative-chunk",
+        ["GET http://site.test/raw/negative-chunk: its body broke off (ValueError)"],
+    ),
+    "another protocol from here on": (
+        "curl -s http://site.test/raw/other-protocol",
+        ["GET http://site.test/raw/other-protocol: upstream goes on in another protocol than HTTP/1.1"],
+    ),
+    "a port that is none": (
+        "curl -s --request-target http://site.test:65536/ http://site.test/; curl -s http://site.test/",
+        ["GET http://site.test/: its Host header is not a host"],
+    ),
+    "a tunnel to a port that is none": (
+        "exec 3<>/dev/tcp/site.test/80; printf 'CONNECT site.test:65536 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3;"
+        " cat <&3; curl -s http://site.test/",
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (CONNECT without a host and a port)"],
+    ),
+    "a secret that is used in a URL first": (
+        "curl -s http://site.test/files/pass-4711-long/x; curl -s -u jo:pass-4711-long http://site.test/auth",
+        ["GET http://site.test/files/***/x: it holds a secret that was not known for one before it was used elsewhere"],
+    ),
     "a server that is not trusted": (
         "curl -s https://untrusted.test/",
         [
@@ -116,6 +145,56 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
 def test_recording_refuses(script: str, refused: Sequence[str], tmp_path: Path) -> None:
     outcome = run_in_world(lambda world: world.record(script), tmp_path)
     assert list(outcome.report.refused) == list(refused)
+
+
+SLOW = {
+    "a head without end": ("head", "tcp site.test:80: the step ended before upstream had answered it"),
+    "a body without end": (
+        "0",
+        "GET http://site.test/slow/0: its body, of no announced size, still came in when the step had ended",
+    ),
+    "a body that hardly moves": (
+        "9000000000",
+        "GET http://site.test/slow/9000000000: its body came in too slowly when the step had ended",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "refused"), SLOW.values(), ids=SLOW.keys())
+def test_what_has_no_end_is_not_waited_for(
+    kind: str, refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("klock.recorder.service.PATIENCE", 1.0)
+    monkeypatch.setattr("klock.recorder.downloads.PATIENCE", 1.0)
+    script = f"curl -s -m 1 http://site.test/slow/{kind} | head -c 10 > /dev/null; true"
+    outcome = run_in_world(lambda world: world.record(script), tmp_path)
+    assert outcome.report.refused[0] == refused
+    assert outcome.report.requests == ()
+    assert not list((tmp_path / "store" / "tmp").iterdir())
+
+
+def test_a_private_answer_of_too_many_texts_is_refused(tmp_path: Path) -> None:
+    url = "http://site.test/raw/many-texts"
+    outcome = run_in_world(lambda world: world.record(f"curl -s {url}", private_urls=["site.test"]), tmp_path)
+    assert outcome.report.refused == (
+        f"GET {url}: private answers of the step hold more than 500 texts, too many to search for; private_urls should "
+        "name only URLs that hand out a secret",
+    )
+    assert "t-000001" not in outcome.text
+
+
+def test_a_proxy_is_asked_for_no_name_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://other.test:8080")
+    script = "curl -s http://site.test/one; curl -s -H 'Host: loop.test' http://site.test/x"
+
+    def scenario(world: World) -> tuple[Outcome, list[str]]:
+        return world.record(script), world.upstream.lines
+
+    outcome, asked = run_in_world(scenario, tmp_path)
+    assert outcome.report.refused == (
+        "GET http://loop.test/x: 127.0.0.1 is this machine, where no step is let through",
+    )
+    assert asked == ["GET http://site.testhttp://site.test/one"]
 
 
 def test_a_port_of_a_known_host_is_reported_for_another_run(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,37 @@ TABLE = {
     "one that begins another": ([b"abcdef abc"], ["abc", "abcdef"], b"*** ***"),
     "only its beginning": ([b"s3cr"], ["s3cr3t"], b"s3cr"),
     "bytes that are no text": ([b"\xff\xfes3cr3t"], ["s3cr3t"], b"\xff\xfe***"),
+    "a value that is no text": ([b"token \xffs3cr3t\n"], ["\udcffs3cr3t"], b"token ***\n"),
+    "a header, cut in its scheme": (
+        [b"> Authorization: Bea", b"rer abc", b"def\n> Accept: */*\n"],
+        [],
+        b"> Authorization: Bearer ***\n> Accept: */*\n",
+    ),
+    "a header of another scheme": ([b"authorization: token abc\r\n"], [], b"authorization: token ***\r\n"),
+    "a header without a scheme": ([b"Authorization: abc\n"], [], b"Authorization: ***\n"),
+    "a header in a command": (
+        [b"curl -H 'Authorization: Bearer abc' x\n"],
+        [],
+        b"curl -H 'Authorization: Bearer ***' x\n",
+    ),
+    "cookies": (
+        [b'> Cookie: a=1; b="2"\r\n< set-coo', b"kie: c=3; Path=/\r\n"],
+        [],
+        b"> Cookie: ***\r\n< set-cookie: ***\r\n",
+    ),
+    "a cookie in curl's words": (
+        [b"* Added cookie", b' session="abc" for domain h\n* no cookie here\n'],
+        [],
+        b"* Added cookie session=***\n* no cookie here\n",
+    ),
+    "a signed redirect": (
+        [b"Location: https://h/f?X-Amz-Expires=60&X-Amz-Sig", b"nature=abc", b"def&x=1 [following]\n"],
+        [],
+        b"Location: https://h/f?X-Amz-Expires=60&X-Amz-Signature=***&x=1 [following]\n",
+    ),
+    "a token in a URL": ([b"GET http://h/?token=abc#top"], [], b"GET http://h/?token=***#top"),
+    "a password in a URL": ([b"clone https://u:p", b"@ss@h/x"], [], b"clone https://u:***@h/x"),
+    "a URL with a port": ([b"listening on http://h:8080"], [], b"listening on http://h:8080"),
 }
 
 
@@ -47,3 +80,15 @@ def test_pieces_make_no_difference(words: list[bytes], size: int) -> None:
     text = b"".join(words)
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     assert printed(pieces, "s3cr3t") == text.replace(b"s3cr3t", b"***")
+
+
+VERBOSE = b"> authorization: Bearer abc\n< Set-Cookie: d=e\nhttps://u:pw@h/p?sig=f&token=gh#i\n> Cookie: j\n"
+
+
+@given(st.lists(st.integers(0, len(VERBOSE)), max_size=4))
+def test_where_a_place_is_cut_makes_no_difference(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(VERBOSE)]
+    pieces = [VERBOSE[start:end] for start, end in pairwise(edges)]
+    assert printed(pieces) == (
+        b"> authorization: Bearer ***\n< Set-Cookie: ***\nhttps://u:***@h/p?sig=***&token=***#i\n> Cookie: ***\n"
+    )

@@ -42,6 +42,7 @@ from klock.store import Store
 from klock.targets import Target
 from klock.vault import VaultFolder, find_faults, inputs_of, inputs_of_all, pull, push
 from tests.memory_engine import MemoryEngine, file_entry
+from tests.recorder_world import World, run_in_world
 from tests.strategies import lockfiles
 
 LAYER = LayerLock(digest=digest_of_bytes(b"a layer"), files=1, size=1)
@@ -327,6 +328,7 @@ DAMAGES: Mapping[str, tuple[Damage, str]] = {
     "a FIFO, which never ends": (replace_by_fifo, "damaged"),
     "a link to a device, which never ends": (lambda path: replace_by_link(path, "/dev/zero"), "damaged"),
     "a link to nothing": (lambda path: replace_by_link(path, "nothing"), "missing"),
+    "a link to itself": (lambda path: replace_by_link(path, path.name), "missing"),
 }
 NUMPY = f"numpy.whl ({digest_of_bytes(b'numpy')}, 5 B)"
 
@@ -346,6 +348,8 @@ def test_a_damaged_vault_is_found_out_and_mended(full: Place, empty: Place, dama
     assert [path.name for path in (empty.store.root / "tmp").iterdir()] == []
 
     if path.is_dir():
+        with pytest.raises(StoreError, match=f"{path} is a folder, not a blob"):
+            full.push(verify=True)
         path.rmdir()
     assert full.push(verify=True) == f"12 blobs, {TOTAL} B, 1 new"
     assert empty.faults() == []
@@ -478,3 +482,40 @@ def test_bytes_that_come_again_stand_on_the_disk_once(tmp_path: Path) -> None:
     inodes = {path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file()}
     assert len(inodes) == 1
     assert store.kept_bytes() == 8
+
+
+# -- what shell steps fetched, asked for again
+
+ANSWERS = {
+    "a host of upstream": ("http://site.test/echo/again", None),
+    "one that answers otherwise now": ("http://site.test/count/again", "http://site.test/count/again: 2 bytes arrived"),
+    "one that does not know it any more": ("http://site.test/status/404", "answered with status 404"),
+    "this machine": ("http://loop.test/echo/again", "127.0.0.1 is this machine, where no step is let through"),
+    "this machine by its address": ("http://127.0.0.1/echo/again", "an address, where only names are let through"),
+    "the link": ("http://link.test/latest/", "169.254.169.254 is a link-local address, where no step is let through"),
+    "where a redirect leads": ("http://site.test/redirect/302?http://loop.test/", "answered with status 302"),
+}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("url", "problem"), ANSWERS.values(), ids=ANSWERS)
+def test_what_the_store_lacks_is_asked_for_where_steps_may_ask(url: str, problem: str | None, tmp_path: Path) -> None:
+    target = TargetLock(
+        target=Target(),
+        base=DebianLock(suite="bookworm", packages=(), debs=(), tree=LAYER.digest),
+        interpreter=None,
+        steps=(shell("curl", requests=(request("GET /echo/again \n", url),)),),
+        packages=(),
+    )
+
+    def scenario(world: World) -> str:
+        place = Place(store=world.store, vault=VaultFolder(tmp_path / "vault"))
+        context = dataclasses.replace(place.context, offline=False)
+        try:
+            push([target], place.vault, context)
+        except FetchError as error:
+            return error.message
+        return ""
+
+    said = run_in_world(scenario, tmp_path)
+    assert problem in said if problem else not said

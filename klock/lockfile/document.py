@@ -34,6 +34,7 @@ from klock.lockfile.model import (
     VcsArtifact,
     WheelArtifact,
 )
+from klock.lockfile.requests import check_requests
 from klock.targets import Target
 
 if TYPE_CHECKING:
@@ -315,7 +316,10 @@ def _decode_kind(kinds: dict[str, Any], table: dict[str, Any], place: str) -> An
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
         raise LockfileError(f"{place}.kind: {kind!r} is none of {', '.join(kinds)}")
-    return decode(kinds[kind], {k: v for k, v in table.items() if k != "kind"}, place)
+    decoded = decode(kinds[kind], {k: v for k, v in table.items() if k != "kind"}, place)
+    if isinstance(decoded, ShellLock):
+        check_requests(decoded, place)
+    return decoded
 
 
 def _decode_package(table: dict[str, Any], place: str) -> LockedPackage:

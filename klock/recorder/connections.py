@@ -30,6 +30,7 @@ _METHOD: Final = re.compile(rb"[A-Z][A-Z_-]{0,31}")
 _ABSOLUTE: Final = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY: Final = re.compile(r"(?:[^@]*@)?(?P<host>\[[0-9A-Fa-f:.%]*\]|[A-Za-z0-9_.-]{1,255})(?::(?P<port>\d{1,5}))?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LAST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +242,7 @@ class _Conversation:
         """As a proxy does (RFC 9110, 9.3.6): what follows on the connection is for that host."""
         self._next_event(connection)
         match = _AUTHORITY.fullmatch(event.target.decode("ascii"))
-        if match is None or not match["port"]:
+        if match is None or not _is_port(match["port"]):
             raise _NotHttp("CONNECT without a host and a port")
         place = Place(name=match["host"].lower(), port=int(match["port"]))
         self._wire.sendall(connection.send(h11.Response(status_code=200, headers=[])) or b"")
@@ -271,7 +272,7 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
         reason = "" if absolute is not None and target[:1] in ("", "?") else "its target is no path"
         target = f"/{target}"
     match = _AUTHORITY.fullmatch(host)
-    if match is None:
+    if match is None or (match["port"] and not _is_port(match["port"])):
         reason, host, port = "its Host header is not a host", place.name, place.port
     else:
         host = match["host"].rstrip(".").lower()
@@ -280,6 +281,10 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
         reason = "an address, where only names are let through"
     where = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
     return f"{scheme}://{where}{target.partition('#')[0]}", reason
+
+
+def _is_port(digits: str | None) -> bool:
+    return digits is not None and 0 < int(digits) <= _LAST_PORT
 
 
 def _said(error: Exception) -> str:

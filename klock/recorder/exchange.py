@@ -11,7 +11,10 @@ from typing import Final, Protocol
 
 from klock.image.secret_names import is_secret_name
 
-__all__ = ["Answer", "Body", "BrokenBody", "Refused", "Request", "Source"]
+__all__ = ["PATIENCE", "Answer", "Body", "BrokenBody", "Refused", "Request", "Source"]
+
+PATIENCE: Final = 30.0
+"""Seconds that upstream has for an answer that is not there yet when the step has ended."""
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _NEVER_CREDENTIALS: Final = frozenset({"cookie", "proxy-authorization"})
@@ -125,6 +128,12 @@ class Body:
             self.size = self._arrived
             self.sha256 = sha256
             self._changed.notify_all()
+
+    @property
+    def size_so_far(self) -> int:
+        """How many bytes are there by now."""
+        with self._changed:
+            return self._arrived
 
     def break_off(self) -> None:
         """Says that no more bytes will come."""

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from klock.recorder.private_urls import MASK, without_tokens
 from klock.recorder.redaction import Redaction
 
-__all__ = ["KEPT", "KeptHeader", "kept_headers"]
+__all__ = ["KEPT", "KeptHeader", "fit_value", "kept_headers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,13 @@ def kept_headers(headers: Iterable[tuple[str, str]], redaction: Redaction) -> tu
     for name, value in headers:
         written = _NAMES.get(name.strip().lower())
         if written is not None:
-            value = _NOT_IN_VALUES.sub(" ", value).strip()
-            kept.add(f"{written}: {_redacted(written, value, redaction)}")
+            kept.add(f"{written}: {_redacted(written, fit_value(value), redaction)}")
     return tuple(sorted(kept))
+
+
+def fit_value(value: str) -> str:
+    """A value without what may not be in one, such as the end of a line (RFC 9110, 5.5)."""
+    return _NOT_IN_VALUES.sub(" ", value).strip()
 
 
 def _redacted(name: str, value: str, redaction: Redaction) -> str:

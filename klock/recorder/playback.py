@@ -5,9 +5,8 @@ Bytes that the store lacks are fetched from upstream, where that can be, and com
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from klock.recorder.locking import Question, host_in_lock, sort_key
 from klock.recorder.private_urls import MASK
 from klock.recorder.redaction import Redaction
 from klock.recorder.report import Notes, Report
-from klock.recorder.upstream import Incoming, Truncated, Unreachable, Upstream
+from klock.recorder.upstream import Truncated, Unreachable, Upstream
 from klock.store import Store
 
 __all__ = ["Playback"]
@@ -130,7 +129,7 @@ class Playback:
         try:
             if incoming.status != locked.status:
                 raise Refused(f"the store lacks its answer, and upstream answers {incoming.status} now; {_VAULT}")
-            self._store.add_blob(_hashed(incoming), digest=digest, size=locked.size, source=locked.url)
+            self._store.add_blob(incoming.body(), digest=digest, size=locked.size, source=locked.url)
         except HashMismatch as error:
             raise Refused(f"the store lacks its answer, and upstream serves other bytes now; {_VAULT}") from error
         except Truncated as error:
@@ -153,10 +152,3 @@ def _fits(locked: LockedRequest, question: Question) -> bool:
 def _split(header: str) -> tuple[str, str]:
     name, _, value = header.partition(":")
     return name, value.strip()
-
-
-def _hashed(incoming: Incoming) -> Iterator[bytes]:
-    so_far = hashlib.sha256()
-    for chunk in incoming.chunks(so_far.digest):
-        so_far.update(chunk)
-        yield chunk

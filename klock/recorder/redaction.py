@@ -15,18 +15,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus
 
 from klock.image.secret_names import TOKEN, is_secret_name, may_be_secret
 from klock.recorder.private_urls import MASK, normal_pattern, normal_url, pattern_matches
 
-__all__ = ["Redaction"]
+__all__ = ["Redaction", "TooManyTexts", "forms_of"]
 
 _SHORTEST: Final = 6
 _SHORTEST_SIGNATURE: Final = 16
 _RANDOM: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{16}")
 """Both letters and digits in one long word: no date, no name."""
+# A service may give new ones with each answer, and each makes the search of everything slower.
 _MOST_COOKIES: Final = 64
+_MOST_SIGNATURES: Final = 64
+_MOST_TEXTS: Final = 500
 _LARGEST_TOKEN_BODY: Final = 64 * 1024
 _SHORTEST_TOKEN: Final = 16
 _KEPT_IN_USERINFO: Final = "!$&'()*+,;="  # RFC 3986, 3.2.1
@@ -49,6 +52,16 @@ _SECRET_HEADER: Final = re.compile(r".*(?:token|secret|password|passwd|api[-_]?k
 _AWS_KEY: Final = re.compile(r"Credential=([^/,\s]+)")
 
 
+class TooManyTexts(Exception):
+    """Private answers hold more texts than can be searched for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"private answers of the step hold more than {_MOST_TEXTS} texts, too many to search for; private_urls "
+            "should name only URLs that hand out a secret"
+        )
+
+
 class Redaction:
     """What is secret in the requests of one step, and its removal. Any thread may use it.
 
@@ -61,6 +74,8 @@ class Redaction:
         self._lock = threading.Lock()
         self._met: set[str] = set()
         self._cookies = 0
+        self._signatures = 0
+        self._texts = 0
         # Replaced as a whole when one is added, so that readers need no lock.
         self._secrets: tuple[bytes, ...] = ()
         self._forms: tuple[bytes, ...] = ()
@@ -106,11 +121,12 @@ class Redaction:
 
     def add_url(self, url: str) -> None:
         """Keeps the credentials and signatures in the query of a URL, those that look random."""
-        shown = dict(parse_qsl(urlsplit(self.url(url)).query, keep_blank_values=True))
-        for name, value in parse_qsl(urlsplit(url).query):
+        shown = dict(parse_qsl(_query(self.url(url)), keep_blank_values=True))
+        for name, value in parse_qsl(_query(url)):
             if shown.get(name, "") == MASK and len(value) >= _SHORTEST_SIGNATURE and _RANDOM.search(value):
                 with self._lock:
-                    self._meet(value, in_base64=False)
+                    if self._signatures < _MOST_SIGNATURES and self._meet(value, in_base64=False):
+                        self._signatures += 1
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -158,7 +174,7 @@ class Redaction:
         """What is stored in place of a private answer: its shape without its values, which are kept as secrets.
 
         In JSON each string becomes `***`; but a time becomes one in 2099, and a known word such as `Bearer` stays, as
-        programs refuse others there. Of a form the names stay; anything else becomes `***`.
+        programs refuse others there. Of a form the names stay; anything else becomes `***`. Raises TooManyTexts.
         """
         if _is_form(content_type):
             pairs = _read_form(body)
@@ -190,7 +206,11 @@ class Redaction:
     def _keep_leaf(self, value: str) -> None:
         # These stand everywhere. And when the step is replayed, nobody knows that this answer once held them.
         if may_be_secret(value) and not _WORDS.fullmatch(value):
-            self.add_secret(value)
+            with self._lock:
+                if self._meet(value, in_base64=True):
+                    self._texts += 1
+                    if self._texts > _MOST_TEXTS:
+                        raise TooManyTexts
 
     # -- what is known
 
@@ -198,7 +218,6 @@ class Redaction:
         if not may_be_secret(value) or _WORDS.fullmatch(value):
             return
         with self._lock:
-            # A service may give a new cookie with each answer: the search must not become slower each time.
             if self._cookies < _MOST_COOKIES and self._meet(value, in_base64=False):
                 self._cookies += 1
 
@@ -212,9 +231,10 @@ class Redaction:
     def _add(self, value: str, *, in_base64: bool) -> None:
         if len(value) < _SHORTEST:
             return
-        self._forms = _longest_first({*self._forms, *_forms_of(value, in_base64=in_base64)})
+        self._forms = _longest_first({*self._forms, *forms_of(value, in_base64=in_base64)})
         plain = value.encode("utf-8", "surrogatepass")
-        self._secrets = _longest_first({*self._secrets, plain, plain.replace(b" ", b"+")})
+        in_urls = {plain, plain.replace(b" ", b"+"), *(_in_base64(plain) if in_base64 else ())}
+        self._secrets = _longest_first({*self._secrets, *in_urls})
 
 
 def _longest_first(values: set[bytes]) -> tuple[bytes, ...]:
@@ -222,8 +242,8 @@ def _longest_first(values: set[bytes]) -> tuple[bytes, ...]:
     return tuple(sorted(values, key=lambda value: (-len(value), value)))
 
 
-def _forms_of(value: str, *, in_base64: bool) -> Iterator[bytes]:
-    """The bytes that a secret may stand as."""
+def forms_of(value: str, *, in_base64: bool) -> Iterator[bytes]:
+    """The bytes that a secret may stand as; `in_base64` also within a longer text in base64."""
     plain = value.encode("utf-8", "surrogatepass")
     yield plain
     for encoded in (quote(plain, safe=""), quote(plain, safe="/"), quote(plain, safe=_KEPT_IN_USERINFO)):
@@ -234,11 +254,15 @@ def _forms_of(value: str, *, in_base64: bool) -> Iterator[bytes]:
         yield written.encode("utf-8", "surrogatepass")
         yield written.replace("/", "\\/").encode("utf-8", "surrogatepass")
     if in_base64:
-        for offset, first in ((0, 0), (1, 2), (2, 3)):
-            # Without the characters at the ends that hold bits of what stands before or after.
-            characters = base64.b64encode(bytes(offset) + plain)[first : (offset + len(plain)) * 4 // 3]
-            yield characters
-            yield characters.translate(bytes.maketrans(b"+/", b"-_"))
+        yield from _in_base64(plain)
+
+
+def _in_base64(plain: bytes) -> Iterator[bytes]:
+    for offset, first in ((0, 0), (1, 2), (2, 3)):
+        # Without the characters at the ends that hold bits of what stands before or after.
+        characters = base64.b64encode(bytes(offset) + plain)[first : (offset + len(plain)) * 4 // 3]
+        yield characters
+        yield characters.translate(bytes.maketrans(b"+/", b"-_"))
 
 
 def _authorization_parts(value: str) -> Iterator[tuple[str, bool]]:
@@ -266,6 +290,11 @@ def _authorization_parts(value: str) -> Iterator[tuple[str, bool]]:
         _, equals, quoted = rest.partition("=")
         if equals and "," not in quoted:
             yield quoted.strip('"'), True
+
+
+def _query(url: str) -> str:
+    """Of any text that was sent as a URL, where urlsplit raises errors."""
+    return url.partition("#")[0].partition("?")[2]
 
 
 def _is_form(content_type: str) -> bool:

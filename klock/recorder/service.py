@@ -20,7 +20,7 @@ from klock.engines.protocol import RESOLVER
 from klock.recorder.attempts import Attempt, read_attempt
 from klock.recorder.authority import Authority
 from klock.recorder.connections import Place, serve, server_context
-from klock.recorder.exchange import Refused, Source
+from klock.recorder.exchange import PATIENCE, Refused, Source
 from klock.recorder.names import Names
 from klock.recorder.report import Notes
 
@@ -37,6 +37,8 @@ _PACKET_BUFFER: Final = 8 << 20
 _SOL_PACKET: Final = 263  # linux/socket.h
 _PACKET_STATISTICS: Final = 6  # linux/if_packet.h
 _PACKET_OUTGOING: Final = 4
+
+_TOO_SLOW: Final = "the step ended before upstream had answered it"
 
 _NOT_HTTP: Final = (21, 22, 23, 25, 53, 110, 119, 139, 143, 389, 445, 465, 587, 636, 853, 873, 993, 995, 9418)
 """Ports of protocols that are well known to be others: nothing is to be gained from listening there."""
@@ -64,7 +66,7 @@ class Service:
         self._context = server_context(authority)
         self._ports = frozenset(listener.getsockname()[1] for listener in listeners)
         self._lock = threading.Lock()
-        self._open: dict[threading.Thread, socket.socket] = {}
+        self._open: dict[threading.Thread, tuple[Place, socket.socket]] = {}
         self._lookups = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="klock-recorder-names")
         self._wake_reader, self._wake_writer = os.pipe()
         self._watcher = threading.Thread(target=self._watch, name="klock-recorder", daemon=True)
@@ -73,18 +75,24 @@ class Service:
         self._watcher.start()
 
     def finish(self) -> None:
-        """Takes in all that the step sent before it ended, and returns when all of it is served."""
+        """Takes in all that the step sent before it ended, and returns when all of it is served.
+
+        Upstream may be so slow that it never is: then it is refused, and its thread left behind.
+        """
         os.write(self._wake_writer, b"!")
         self._watcher.join()
         self._lookups.shutdown(wait=True)
         with self._lock:
             open_now = dict(self._open)
-        for client in open_now.values():
+        for _, client in open_now.values():
             # What was received is still read. Whoever waits for more, or to be read, need not any longer.
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-        for thread in open_now:
-            thread.join()
+        deadline = time.monotonic() + PATIENCE
+        for thread, (place, _) in open_now.items():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                self._notes.refuse(f"{place}: {_TOO_SLOW}")
         if lost := self._lost_packets():
             self._notes.refuse(f"{lost} packets more than klock could look at: only HTTP is let through")
 
@@ -181,16 +189,17 @@ class Service:
                 self._notes.refuse(f"tcp {address}:{port}: {what}, where only names are let through")
                 client.close()
                 continue
+            place = Place(name=name, port=port)
             # Only shut down, never read: TLS takes the first one over.
             handle = client.dup()
             thread = threading.Thread(
                 target=self._serve,
-                args=(client, Place(name=name, port=port)),
+                args=(client, place),
                 name="klock-recorder-client",
                 daemon=True,
             )
             with self._lock:
-                self._open[thread] = handle
+                self._open[thread] = place, handle
             thread.start()
 
     def _serve(self, client: socket.socket, place: Place) -> None:
@@ -202,9 +211,8 @@ class Service:
             self._notes.fail(error, "serving a connection")
         finally:
             with self._lock:
-                handle = self._open.pop(threading.current_thread(), None)
-            if handle is not None:
-                handle.close()
+                _, handle = self._open.pop(threading.current_thread())
+            handle.close()
 
 
 def _datagrams(receiver: socket.socket, largest: int) -> list[tuple[bytes, Any]]:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.engines.sandbox import linux
+from klock.recorder.downloads import Download, wait_for
 from klock.recorder.exchange import Answer, Body, Refused, Request
-from klock.recorder.headers import KEPT, kept_headers
+from klock.recorder.headers import KEPT, fit_value, kept_headers
 from klock.recorder.locking import Asked, LockedAnswer, Question, host_in_lock, lock_requests
-from klock.recorder.redaction import Redaction
+from klock.recorder.redaction import Redaction, TooManyTexts
 from klock.recorder.report import Notes, Report
 from klock.recorder.upstream import Incoming, Truncated, Unreachable, Upstream
 from klock.store import Store
@@ -50,6 +51,7 @@ _ONLY_A_NAME: Final = (
 _LEAK: Final = (
     "its answer holds a secret of the step; name its URL, run_bash(..., private_urls=[...]), so that it is never stored"
 )
+_LATE: Final = "it holds a secret that was not known for one before it was used elsewhere"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class Tape:
         self._files = count()
         self._asked: list[tuple[Question, _Exchange]] = []
         self._memory: dict[object, _Exchange] = {}
-        self._downloads: list[threading.Thread] = []
+        self._downloads: list[Download] = []
         self._names: dict[str, bool] = {}
 
     def finds(self, name: str) -> bool:
@@ -112,8 +114,7 @@ class Tape:
 
     def report(self) -> Report:
         """Waits for what is still coming in, puts what is locked into the store, and says what to lock."""
-        for thread in self._downloads:
-            thread.join()
+        wait_for(self._downloads)
         self._search_again()
         requests = lock_requests(Asked(question=question, answer=answer) for question, answer in self._good())
         self._keep({request.sha256 for request in requests if request.sha256 is not None})
@@ -167,7 +168,7 @@ class Tape:
 
     def _take_head(self, incoming: Incoming, exchange: _Exchange, key: object) -> Answer:
         # A HEAD has no body whose hash could be the tag, and clients name files after it.
-        tag = [("ETag", tag)] if (tag := incoming.header("etag")) else []
+        tag = [("ETag", tag)] if (tag := fit_value(incoming.header("etag"))) else []
         self._settle(
             exchange,
             key,
@@ -189,7 +190,10 @@ class Tape:
         content_type = incoming.header("content-type")
         readable = _readable(content, incoming.header("content-encoding"))
         is_private = is_private or self._redaction.holds_token(readable, content_type)
-        stored = self._redaction.stand_in(readable, content_type) if is_private and content else content
+        try:
+            stored = self._redaction.stand_in(readable, content_type) if is_private and content else content
+        except TooManyTexts as error:
+            return self._without_answer(exchange, key, str(error))
         leaks = not is_private and (self._redaction.find_secret(content) or self._redaction.find_secret(readable))
         body = Body.of_bytes(content) if content else None
         answer = Answer(status=incoming.status, headers=_passed(incoming), body=body)
@@ -232,6 +236,10 @@ class Tape:
         body.path.touch()
         answer = Answer(status=incoming.status, headers=_passed(incoming), body=body)
 
+        def give_up(problem: str) -> None:
+            self._give_up(exchange, key, problem)
+            body.break_off()
+
         def download() -> None:
             try:
                 size = self._write(body, beginning, chunks, so_far)
@@ -242,8 +250,7 @@ class Tape:
                     )
                 body.complete(sha256)
             except (Truncated, _Leak, OSError) as error:
-                self._give_up(exchange, key, str(error) or type(error).__name__)
-                body.break_off()
+                give_up(str(error) or type(error).__name__)
             except BaseException as error:
                 self._notes.fail(error, "recording an answer")
                 body.break_off()
@@ -252,7 +259,7 @@ class Tape:
 
         thread = threading.Thread(target=download, name="klock-recorder-download", daemon=True)
         with self._lock:
-            self._downloads.append(thread)
+            self._downloads.append(Download(thread=thread, body=body, give_up=give_up))
         self._settle(exchange, key, incoming, answer)
         thread.start()
         return answer
@@ -314,10 +321,14 @@ class Tape:
     # -- the end
 
     def _search_again(self) -> None:
-        """Gives up answers that hold a secret which was met only later, as a token that was fetched and then used."""
+        """Gives up what holds a secret that was met only later, as a token that was fetched and then used."""
         if not self._redaction.values:
             return
-        for _, exchange in self._asked:
+        for question, exchange in self._asked:
+            if exchange.problem is None and exchange.locked is not None:
+                texts = (question.url, question.accept, question.git_protocol, *exchange.locked.headers)
+                if self._redaction.find_secret("\n".join(texts).encode("utf-8", "surrogatepass")):
+                    exchange.problem = _LATE
             body = exchange.answer.body if exchange.answer is not None else None
             if exchange.problem is None and exchange.stand_in is None and body is not None and body.path is not None:
                 overlap = b""
@@ -376,7 +387,7 @@ def _memory_key(request: Request) -> object:
 
 def _passed(incoming: Incoming) -> tuple[tuple[str, str], ...]:
     """The headers that the client gets: those it gets when replayed too, and the few that only upstream needs."""
-    return tuple((name, value) for name, value in incoming.headers if name.lower() in _KEPT | _PASSED)
+    return tuple((name, fit_value(value)) for name, value in incoming.headers if name.lower() in _KEPT | _PASSED)
 
 
 def _readable(content: bytes, encoding: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -26,6 +28,9 @@ _PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 _ADDRESSES_LAST: Final = 60.0
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SWITCHING_PROTOCOLS: Final = 101
+_MOST_DIGITS: Final = 18
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # RFC 9110, 7.6.1, and what belongs to the connection with the proxy that a client may take klock for.
 _HOP_BY_HOP: Final = frozenset(
@@ -66,8 +71,6 @@ class Incoming:
 
         `digest` gives the SHA-256 of all chunks taken so far: a server that knows no ranges sends them once more.
         """
-        import hashlib
-
         received = 0
         for attempt in range(_ATTEMPTS):
             skip = received if self._response.status != 206 else 0
@@ -100,6 +103,13 @@ class Incoming:
                     raise Truncated(f"its body broke off ({reason})") from error
                 self._response = resumed
 
+    def body(self) -> Iterator[bytes]:
+        """The body, for those who need no hash of it on the way; otherwise as `chunks`."""
+        so_far = hashlib.sha256()
+        for chunk in self.chunks(so_far.digest):
+            so_far.update(chunk)
+            yield chunk
+
     @property
     def _validator(self) -> str | None:
         """What If-Range may hold: an entity tag that is strong (RFC 9110, 13.1.5)."""
@@ -121,11 +131,15 @@ class Upstream:
     """
 
     def __init__(self, *, notes: Notes, ca_bundle: Path | None = None, local_hosts: Collection[str] = ()) -> None:
+        from klock.recorder.pools import pools_by_scheme
+
         self._notes = notes
         self._local_hosts = frozenset(local_hosts)
         self._lock = threading.Lock()
         self._addresses: dict[str, tuple[float, Sequence[tuple[int, str]]]] = {}
-        self._pools = Pools(ca_bundle=ca_bundle, direct=_direct_pools(self._look_up), block=True)
+        self._left_to_proxy: set[str] = set()
+        direct, proxied = pools_by_scheme(self._look_up)
+        self._pools = Pools(ca_bundle=ca_bundle, direct=direct, proxied=proxied, block=True)
 
     def has_name(self, name: str) -> bool:
         """Whether a name leads to a host that may be asked. Raises Refused when it leads where no step may go."""
@@ -175,6 +189,9 @@ class Upstream:
                 if last or isinstance(error, SSLError) or not (request.is_safe or unsent):
                     raise Unreachable(f"upstream cannot be reached: {reason_of(error)}") from error
             else:
+                if response.status == _SWITCHING_PROTOCOLS:
+                    response.close()
+                    raise Unreachable("upstream goes on in another protocol than HTTP/1.1")
                 if last or response.status not in _BUSY or not request.is_safe:
                     return response
                 wait = response.headers.get("Retry-After", "")
@@ -207,12 +224,16 @@ class Upstream:
         host = parts.hostname or ""
         if is_literal(host) or host == "localhost" or host.endswith(".localhost"):
             raise Refused("an address, where only names are let through")
-        self._notes.count_request()
         manager = self._pools.for_url(request.url)
+        if isinstance(manager, ProxyManager):
+            self._check_proxied(host, parts.port or 443)
+        self._notes.count_request()
         pool = manager.connection_from_host(host, parts.port, parts.scheme)
         # A plain request is sent to a proxy with its whole URL.
         proxy = manager if isinstance(manager, ProxyManager) and parts.scheme == "http" else None
         target = request.url if proxy else request.url[request.url.index("/", len(parts.scheme) + 3) :]
+        # Beside a percent sign that begins no escape urllib3 takes no other one for an escape, and encodes them all.
+        target = _LONE_PERCENT.sub("%25", target)
         headers = _sent_headers(request)
         headers.update(extra)
         if proxy:
@@ -229,6 +250,18 @@ class Upstream:
             decode_content=False,
         )
 
+    def _check_proxied(self, name: str, port: int) -> None:
+        """Raises Refused when a name leads where no step may go, as far as this machine knows the name."""
+        if name in self._left_to_proxy:
+            return
+        try:
+            self._look_up(name, port)
+        except ForbiddenAddress as error:
+            raise Refused(f"{error}, where no step is let through") from error
+        except (OSError, UnicodeError):
+            pass
+        self._left_to_proxy.add(name)
+
     def _look_up(self, name: str, port: int) -> Sequence[tuple[int, str]]:
         with self._lock:
             since, addresses = self._addresses.get(name, (0.0, ()))
@@ -238,59 +271,6 @@ class Upstream:
             with self._lock:
                 self._addresses[name] = (now, addresses)
         return addresses
-
-
-def _direct_pools(look_up: Callable[[str, int], Sequence[tuple[int, str]]]) -> dict[str, type]:
-    """Pools whose connections go to an address that was checked, while TLS verifies the name."""
-    import socket
-    import sys
-
-    from urllib3.connection import HTTPConnection, HTTPSConnection
-    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-
-    def connect(connection: HTTPConnection) -> socket.socket:
-        try:
-            addresses = look_up(connection.host.rstrip("."), connection.port)
-        except socket.gaierror as error:
-            raise NameResolutionError(connection.host, connection, error) from error
-        except (ForbiddenAddress, UnicodeError) as error:
-            raise NewConnectionError(connection, str(error)) from error
-        failure: OSError | None = None
-        for family, address in addresses:
-            try:
-                joined = socket.socket(socket.AddressFamily(family), socket.SOCK_STREAM)
-            except OSError as error:
-                failure = error
-                continue
-            try:
-                joined.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                joined.settimeout(connection.timeout)
-                joined.connect((address, connection.port))
-                sys.audit("http.client.connect", connection, connection.host, connection.port)
-                return joined
-            except OSError as error:
-                joined.close()
-                failure = error
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(connection, "no answer") from failure
-        raise NewConnectionError(connection, f"no connection: {failure}") from failure
-
-    class CheckedConnection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return connect(self)
-
-    class CheckedTlsConnection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return connect(self)
-
-    class CheckedPool(HTTPConnectionPool):
-        ConnectionCls = CheckedConnection
-
-    class CheckedTlsPool(HTTPSConnectionPool):
-        ConnectionCls = CheckedTlsConnection
-
-    return {"http": CheckedPool, "https": CheckedTlsPool}
 
 
 def _sent_headers(request: Request) -> HTTPHeaderDict:
@@ -314,7 +294,7 @@ def _sent_headers(request: Request) -> HTTPHeaderDict:
 def _announced(response: BaseHTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "")
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    return int(text) if text.isdecimal() and not chunked else None
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS and not chunked else None
 
 
 def _forbidden(error: BaseException) -> str | None:
@@ -332,4 +312,5 @@ def _errors() -> tuple[type[Exception], ...]:
 
     from urllib3.exceptions import HTTPError
 
-    return (HTTPError, HTTPException, OSError)
+    # ValueError: numbers of an answer that are none, as a negative size of a chunk.
+    return (HTTPError, HTTPException, OSError, ValueError)

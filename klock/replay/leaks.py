@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote
 
 from klock.engines.protocol import Workspace
 from klock.errors import StepFailed
 from klock.layers.normalisation import is_left_out, matcher
 from klock.lockfile.model import ShellLock, TargetLock
 from klock.plan import describe
+from klock.recorder.redaction import forms_of
 from klock.replay.context import Context
 
 __all__ = ["refuse_leaks"]
@@ -34,7 +33,7 @@ def refuse_leaks(
     `met` are credentials that the recorder saw on their way; those the lockfile names are searched for in any case.
     """
     values = [value for name in sorted(lock.secrets) if (value := context.environ.get(name))]
-    secrets = {form for value in (*values, *met) if len(value) >= _SHORTEST for form in _forms(value)}
+    secrets = {form for value in (*values, *met) if len(value) >= _SHORTEST for form in forms_of(value, in_base64=True)}
     if not secrets and not traces:
         return
     step = lock.steps[position]
@@ -58,12 +57,6 @@ def refuse_leaks(
         hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
         "worth nothing",
     )
-
-
-def _forms(value: str) -> list[bytes]:
-    """A value as files hold it: plain, percent-encoded, and in base64 where that begins with it."""
-    encoded = base64.b64encode(value.encode()).decode()
-    return [form.encode() for form in dict.fromkeys((value, quote(value, safe=""), encoded.rstrip("=")[:-1] or value))]
 
 
 def _some(paths: Sequence[str]) -> str:

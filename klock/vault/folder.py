@@ -8,6 +8,7 @@ be read-only for whoever only pulls.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -26,6 +27,8 @@ __all__ = ["VaultFolder"]
 _CHUNK: Final = 1 << 20
 _DAY: Final = 86400
 _PARTIAL: Final = ".partial-"
+_NOTHING_THERE: Final = (errno.ENOENT, errno.ELOOP)
+"""No name, or a symlink that leads nowhere."""
 
 
 class VaultFolder:
@@ -42,9 +45,9 @@ class VaultFolder:
         """Whether the blob is here with its size, and with its bytes if they are to be read."""
         try:
             status = self.blob_path(item.digest).stat()
-        except FileNotFoundError:
-            return False
         except OSError as error:
+            if error.errno in _NOTHING_THERE:
+                return False
             raise self._unreadable(error) from error
         if not stat.S_ISREG(status.st_mode) or status.st_size != item.size:
             return False
@@ -82,6 +85,8 @@ class VaultFolder:
                     os.fsync(copy.fileno())
                 if f"sha256:{hasher.hexdigest()}" != item.digest:
                     raise HashMismatch(f"{item.name}: the store's file is not {item.digest}")
+                if final.is_dir() and not final.is_symlink():
+                    raise StoreError(f"{final} is a folder, not a blob", hint="remove it from the vault")
                 partial.replace(final)
             finally:
                 partial.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from klock.replay.context import Context
 from klock.targets import Target
 
 if TYPE_CHECKING:
-    from klock.bases.transport import Transport
+    from klock.recorder.upstream import Upstream
 
 __all__ = ["bring_in"]
 
@@ -152,15 +152,24 @@ def _write_kept_layers(lock: TargetLock, missing: Set[Digest], context: Context)
 
 
 def _fetch_answers(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
-    """Asks for the answers of shell steps again. Those that changed upstream, or need credentials, stay missing."""
+    """Asks for the answers of shell steps again. Those that changed upstream, or need credentials, stay missing.
+
+    A lockfile may name any URL. As the steps themselves, this reaches no server of this machine or of its link.
+    """
     from klock.bases.downloads import Wanted, download
-    from klock.bases.transport import Transport
+    from klock.recorder.redaction import Redaction
+    from klock.recorder.report import Notes
+    from klock.recorder.upstream import Upstream
 
     requests = [request for step in lock.steps if isinstance(step, ShellLock) for request in step.requests]
     wanted = {r.sha256: r for r in requests if f"sha256:{r.sha256}" in missing and _can_be_asked_again(r)}
     if not wanted:
         return
-    transport = Transport(ca_bundle=context.mirrors.ca_bundle)
+    upstream = Upstream(
+        notes=Notes(Redaction(secrets=(), private_urls=())),
+        ca_bundle=context.mirrors.ca_bundle,
+        local_hosts=context.local_hosts,
+    )
     changed: list[str] = []
     try:
         for sha256, request in wanted.items():
@@ -168,7 +177,7 @@ def _fetch_answers(lock: TargetLock, missing: Set[Digest], context: Context) -> 
                 digest=f"sha256:{sha256}",
                 size=request.size,
                 name=request.url,
-                open=functools.partial(_ask, transport, request.url),
+                open=functools.partial(_ask, upstream, request.url),
             )
             try:
                 download(
@@ -181,7 +190,7 @@ def _fetch_answers(lock: TargetLock, missing: Set[Digest], context: Context) -> 
             except FetchError as error:
                 changed.append(error.message)
     finally:
-        transport.close()
+        upstream.close()
     if changed:
         raise FetchError(changed[0])
 
@@ -198,8 +207,17 @@ def _can_be_asked_again(request: LockedRequest) -> bool:
     )
 
 
-def _ask(transport: Transport, url: str) -> Iterator[bytes]:
-    def on_refusal(status: int, challenges: tuple[str, ...]) -> bool:
-        raise FetchError(f"{url} answered with status {status}")
+def _ask(upstream: Upstream, url: str) -> Iterator[bytes]:
+    from klock.recorder.exchange import Refused, Request
+    from klock.recorder.upstream import Truncated, Unreachable
 
-    yield from transport.stream(url, lambda: {}, on_refusal=on_refusal)
+    try:
+        incoming = upstream.fetch(Request(method="GET", url=url, headers=(("User-Agent", "klock"),)))
+        try:
+            if incoming.status != 200:
+                raise FetchError(f"{url} answered with status {incoming.status}")
+            yield from incoming.body()
+        finally:
+            incoming.close()
+    except (Refused, Truncated, Unreachable) as error:
+        raise FetchError(f"{url}: {error}") from error

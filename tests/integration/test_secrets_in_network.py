@@ -124,6 +124,14 @@ FAILS: Final[dict[str, tuple[tuple[Step | str, ...], str]]] = {
         (f"curl -sS -o /dev/null -w '%{{redirect_url}}' {F}/signed-redirect/four > /url",),
         "/url",
     ),
+    "the step writes a password down as Basic has it": (
+        (VARIABLES, 'printf "me:%s" "$UPSTREAM_PASSWORD" | base64 > /auth'),
+        "/auth",
+    ),
+    "the step writes a token down in base64, after two bytes": (
+        (VARIABLES, 'printf "a:%s" "$UPSTREAM_TOKEN" | base64 > /auth'),
+        "/auth",
+    ),
     "the step writes a cookie down": ((f"curl -fsS -c /jar {F}/cookie-login -o /dev/null",), "/jar"),
 }
 
@@ -209,6 +217,19 @@ def test_what_the_process_knows_is_masked_while_it_speaks(
     done = project.lock(env=ENV)
     assert "authorization: basic ***" in done.stderr.lower()
     assert traces([PASSWORD, API_TOKEN], everything(laboratory), before, project) == []
+
+
+def test_what_a_server_gives_away_is_masked_while_a_program_speaks(
+    laboratory: Laboratory, upstream: World, before: frozenset[File]
+) -> None:
+    project = laboratory.project(
+        f"curl -svL {F}/signed-redirect/loud -o /a; curl -sv -c /tmp/jar {F}/cookie-login -o /dev/null;"
+        f" curl -sv -b /tmp/jar {F}/cookie/loud -o /b; wget -O /c {F}/signed-redirect/louder"
+    )
+    done = project.lock()
+    assert "signature=***" in done.stderr.lower()
+    assert "set-cookie: ***" in done.stderr.lower()
+    assert traces(secrets_of(upstream), everything(laboratory), before, project) == []
 
 
 def test_a_private_answer_is_a_stand_in_in_the_lockfile(laboratory: Laboratory) -> None:
