@@ -5,7 +5,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     [tool.klock]
     image = "kimage.py:image"                                     # FILE[:NAME], from the project's folder
     targets = ["linux/amd64", "linux/amd64/cuda12.4"]
-    engine = "sandbox"
+    engine = "podman"                                             # where environments live: sandbox, podman, docker
     registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
     debian-mirror = "http://deb.debian.org/debian"
     index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from klock.engines import ENGINES
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
 from klock.targets import Target
@@ -35,7 +36,7 @@ class Settings:
     file: Path | None = None
     image: str | None = None
     targets: tuple[Target, ...] = ()
-    engine: str = "sandbox"
+    engine: str = ENGINES[0]
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     debian_mirror: str | None = None
     index_url: str | None = None
@@ -44,7 +45,6 @@ class Settings:
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
-_ENGINES: Final = ("sandbox", "podman", "docker", "here")
 
 
 def find_root(start: Path) -> Path:
@@ -167,9 +167,9 @@ class _Reader:
         return targets
 
     def _engine(self) -> str:
-        engine = self._optional_text("engine") or "sandbox"
-        if engine not in _ENGINES:
-            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(_ENGINES)}")
+        engine = self._optional_text("engine") or ENGINES[0]
+        if engine not in ENGINES:
+            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(ENGINES)}")
         return engine
 
     def _mirrors(self) -> dict[str, str]:

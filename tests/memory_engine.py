@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from klock.digests import Digest, digest_of_bytes
-from klock.engines.protocol import BaseLayer, Command, Completed, Layer, PlacedFile, Uplink
+from klock.engines.protocol import BaseLayer, Command, Completed, ImageConfig, Layer, PlacedFile, Uplink
 from klock.errors import EngineError, HashMismatch
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import matcher
@@ -181,7 +181,9 @@ class MemoryEnvironment:
     def is_clean(self) -> bool:
         return self.clean
 
-    def replace(self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object]) -> None:
+    def replace(
+        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig | None = None
+    ) -> None:
         manifest = self.engine.bases[base]
         for layer in layers:
             manifest = manifest.apply(self.engine.layers[layer])

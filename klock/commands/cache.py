@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from klock.store import Store
+
+if TYPE_CHECKING:
+    from klock.engines.containers import ContainerEngine
 
 __all__ = ["cache"]
 
@@ -23,10 +29,12 @@ def folder() -> int:
 
 @cache.command()
 def prune() -> int:
-    """Remove bases and layers that no environment is made of. Downloads stay."""
+    """Remove bases and layers that no environment is made of, and what podman and docker have left. Downloads stay."""
     from klock.engines.sandbox import SandboxEngine
 
     store = Store()
+    for engine in _container_engines(store):
+        _say_removed(engine, engine.remove_leftovers)
     _report(SandboxEngine(store).remove_all(keep=store.environment_names()))
     return 0
 
@@ -34,7 +42,7 @@ def prune() -> int:
 @cache.command()
 @click.option("--all", "everything", is_flag=True, help="Also what upstream may have dropped, or was made here once.")
 def clean(*, everything: bool) -> int:
-    """Remove environments, layers, bases, downloads. What a command runs in just now stays.
+    """Remove environments, on podman and docker too, layers, bases, downloads. What a command runs in just now stays.
 
     Downloads that upstream may no longer have, built wheels and kept layers stay without --all: a lockfile may need
     them. `klock vault push` saves them somewhere else.
@@ -43,12 +51,33 @@ def clean(*, everything: bool) -> int:
     from klock.plan import in_bytes
 
     store = Store()
+    for engine in _container_engines(store):
+        _say_removed(engine, engine.remove_environments)
     _report(SandboxEngine(store).remove_all() + store.remove_downloads(kept_too=everything))
     if kept := store.kept_bytes():
         click.echo(
             f"kept {in_bytes(kept)} that may not be had again; `klock cache clean --all` removes it too", err=True
         )
     return 0
+
+
+def _container_engines(store: Store) -> list[ContainerEngine]:
+    """The engines of containers on which the store knows of environments."""
+    from klock.engines.containers import ContainerEngine
+
+    return [engine for name in ("podman", "docker") if (engine := ContainerEngine(name, store)).is_used]
+
+
+def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> None:
+    """An engine that does not answer is no reason to leave the store as it is."""
+    from klock.errors import EngineError
+    from klock.plan import counted
+
+    try:
+        if removed := remove():
+            click.echo(f"{engine.name}: removed {counted(removed, 'leftover')}", err=True)
+    except EngineError as error:
+        click.echo(f"warning: {error.message}; what klock left there stays", err=True)
 
 
 def _report(freed: int) -> None:

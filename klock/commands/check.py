@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.session import Session, image_argument, open_session, target_option
+from klock.commands.session import Session, engine_option, image_argument, open_session, target_option
 from klock.findings import Code, Finding
 
 if TYPE_CHECKING:
+    from klock.engines.protocol import Environment
+    from klock.layers.manifest import Manifest
     from klock.lockfile.model import Lockfile, TargetLock
 
 __all__ = ["check"]
@@ -19,9 +21,19 @@ __all__ = ["check"]
 @click.command()
 @image_argument
 @target_option
+@engine_option
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
+@click.option("--container", metavar="NAME", help="Compare a container that was started from the environment's image.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How findings are printed.")
-def check(image: str | None, *, target: str | None, with_environment: bool, form: str) -> int:
+def check(
+    image: str | None,
+    *,
+    target: str | None,
+    engine: str | None,
+    with_environment: bool,
+    container: str | None,
+    form: str,
+) -> int:
     """Say where image, lockfile and environment no longer agree. Uses no network.
 
     Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
@@ -29,11 +41,12 @@ def check(image: str | None, *, target: str | None, with_environment: bool, form
     from klock.commands.judge import line_of, stale_findings
     from klock.plan import counted
 
-    session = open_session(image)
+    session = open_session(image, engine=engine)
     lock = session.read_lockfile()
     findings = stale_findings(session, lock)
+    with_environment = with_environment or container is not None
     if with_environment:
-        findings += _drift_findings(session, session.locked_target(lock, target))
+        findings += _drift_findings(session, session.locked_target(lock, target), container)
     if form == "json":
         click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
@@ -58,7 +71,7 @@ def _store_is_damaged(session: Session, target: str | None, lock: Lockfile) -> b
     return environment.record is not None and environment.is_clean()
 
 
-def _drift_findings(session: Session, locked: TargetLock) -> list[Finding]:
+def _drift_findings(session: Session, locked: TargetLock, container: str | None) -> list[Finding]:
     """The environment against the lockfile, by content."""
     from klock.drift import compare_files, compare_variables
 
@@ -80,11 +93,20 @@ def _drift_findings(session: Session, locked: TargetLock) -> list[Finding]:
             return [Finding(code=Code.NOT_SYNCED, message=f"the layer {digest} is not in the store: run `klock sync`")]
         layers.append(layer)
         expected = expected.apply(layer)
-    observed = environment.observe()
+    observed = environment.observe() if container is None else _observe_container(environment, container)
     variables = record.get("variables")
     findings = list(compare_files(expected, layers, observed))
     findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
     return [_with_step(f, session, locked) for f in findings]
+
+
+def _observe_container(environment: Environment, container: str) -> Manifest:
+    from klock.engines.containers.environment import ContainerEnvironment
+    from klock.errors import KlockError
+
+    if not isinstance(environment, ContainerEnvironment):
+        raise KlockError("--container names a container of podman or docker", hint="add --engine podman, or docker")
+    return environment.observe_container(container)
 
 
 def _with_step(finding: Finding, session: Session, locked: TargetLock) -> Finding:

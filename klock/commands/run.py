@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from klock.commands.session import Session, offline_option, open_session, progress_options, target_option
+from klock.commands.session import Session, engine_option, offline_option, open_session, progress_options, target_option
 from klock.errors import KlockError
 from klock.lockfile.model import ServiceLock, TargetLock
 from klock.progress import Progress
@@ -25,6 +25,7 @@ __all__ = ["run"]
 @click.option("--no-sync", is_flag=True, help="Use the environment as it is.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
+@engine_option
 @offline_option
 @progress_options
 def run(
@@ -37,6 +38,7 @@ def run(
     no_sync: bool,
     frozen: bool,
     target: str | None,
+    engine: str | None,
     offline: bool,
     progress: Progress,
 ) -> int:
@@ -48,7 +50,7 @@ def run(
     from klock.replay.shell import service_command
     from klock.replay.variables import revealed_variables
 
-    session = open_session(image, offline=offline, progress=progress)
+    session = open_session(image, offline=offline, progress=progress, engine=engine)
     lock = session.read_lockfile()
     locked = session.locked_target(lock, target)
     environment = session.engine.environment(session.environment_name(locked))

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from klock.progress import Progress
     from klock.replay.context import Context
 
-__all__ = ["Session", "image_argument", "offline_option", "open_session", "progress_options", "target_option"]
+__all__ = [
+    "Session",
+    "engine_option",
+    "image_argument",
+    "offline_option",
+    "open_session",
+    "progress_options",
+    "target_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,12 +50,14 @@ class Session:
     progress: Progress
     environ: Mapping[str, str]
     offline: bool = False
+    engine_name: str | None = None
 
     @functools.cached_property
     def engine(self) -> Engine:
-        from klock.engines.sandbox import SandboxEngine
+        """Where the environment lives: what the command line says, else the settings."""
+        from klock.engines import make_engine
 
-        return SandboxEngine(self.store)
+        return make_engine(self.engine_name or self.settings.engine, self.store)
 
     @functools.cached_property
     def context(self) -> Context:
@@ -118,7 +128,9 @@ class Session:
         return f"{self.lockfile.parent.name or 'root'}-{hex_of(digest)[:12]}"
 
 
-def open_session(image: str | None, *, offline: bool = False, progress: Progress | None = None) -> Session:
+def open_session(
+    image: str | None, *, offline: bool = False, progress: Progress | None = None, engine: str | None = None
+) -> Session:
     """Loads the image and the settings that hold where it is. Raises KlockError."""
     from klock.progress import Quiet
 
@@ -138,6 +150,7 @@ def open_session(image: str | None, *, offline: bool = False, progress: Progress
         progress=progress or Quiet(),
         environ=dict(os.environ),
         offline=offline,
+        engine_name=engine,
     )
 
 
@@ -149,6 +162,13 @@ def target_option(command: F) -> F:
     return click.option(
         "--target", metavar="TARGET", help="Such as linux/amd64/cpu. Without it: what this machine is."
     )(command)
+
+
+def engine_option(command: F) -> F:
+    from klock.engines import ENGINES
+
+    text = f"Where the environment lives; without it what [tool.klock] says, or {ENGINES[0]}."
+    return click.option("--engine", type=click.Choice(ENGINES), help=text)(command)
 
 
 def offline_option(command: F) -> F:

@@ -8,6 +8,7 @@ import click
 
 from klock.commands.session import (
     Session,
+    engine_option,
     image_argument,
     offline_option,
     open_session,
@@ -25,19 +26,27 @@ __all__ = ["sync", "sync_environment"]
 @click.command()
 @image_argument
 @target_option
+@engine_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @offline_option
 @progress_options
 def sync(
-    image: str | None, *, target: str | None, dry_run: bool, frozen: bool, offline: bool, progress: Progress
+    image: str | None,
+    *,
+    target: str | None,
+    engine: str | None,
+    dry_run: bool,
+    frozen: bool,
+    offline: bool,
+    progress: Progress,
 ) -> int:
     """Make the environment be what the lockfile says, byte for byte.
 
     Only steps that have not made their locked layer on this machine run. What was changed in the environment since the
     last sync is put back. A stale lockfile is refused.
     """
-    session = open_session(image, offline=offline, progress=progress)
+    session = open_session(image, offline=offline, progress=progress, engine=engine)
     lock = session.read_lockfile()
     if not frozen:
         from klock.commands.judge import refuse_stale
@@ -71,7 +80,8 @@ def sync_environment(session: Session, lock: Lockfile, locked: TargetLock) -> No
             )
     state = "unchanged" if plan.changes_nothing else "synced"
     ran = f", {plan.runs} of {counted(len(locked.layers), 'step')} ran" if plan.runs else ""
-    click.echo(f"environment {state}: {locked.target}{ran}, {locked.fingerprint}", err=True)
+    where = "" if session.engine.name == "sandbox" else f" on {session.engine.name}"
+    click.echo(f"environment {state}{where}: {locked.target}{ran}, {locked.fingerprint}", err=True)
 
 
 def _plan(session: Session, locked: TargetLock, keys: Sequence[Digest | None]) -> Plan:

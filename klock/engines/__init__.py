@@ -1,0 +1,35 @@
+"""Engines: where environments live. Each is imported when it is used.
+
+- `sandbox`: the embedded one, which needs no daemon. It also makes the layers of every other engine, so that there is
+  one place where steps run, and one set of bytes.
+- `podman`, `docker`: images and containers of those layers, through the Docker-compatible API.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from klock.errors import KlockError
+
+if TYPE_CHECKING:
+    from klock.engines.protocol import Engine
+    from klock.store import Store
+
+__all__ = ["ENGINES", "make_engine"]
+
+ENGINES: Final = ("sandbox", "podman", "docker")
+"""The first one is taken when nobody names another: it runs wherever layers can be made."""
+
+
+def make_engine(name: str, store: Store) -> Engine:
+    """The engine of this name; whether it can run here, its `check` says. Raises KlockError for another name."""
+    match name:
+        case "sandbox":
+            from klock.engines.sandbox import SandboxEngine
+
+            return SandboxEngine(store)
+        case "podman" | "docker":
+            from klock.engines.containers import ContainerEngine
+
+            return ContainerEngine(name, store)
+    raise KlockError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(ENGINES)}")

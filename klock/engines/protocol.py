@@ -21,6 +21,7 @@ __all__ = [
     "Completed",
     "Engine",
     "Environment",
+    "ImageConfig",
     "Layer",
     "Mount",
     "Network",
@@ -133,6 +134,21 @@ class BaseLayer:
     diff_id: Digest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """How a container of an environment starts when nobody says otherwise (OCI image-spec, config.md).
+
+    `architecture` is the OCI platform's. `environment` has no secrets in it. `archives` are those of the base, the
+    lowest first, where the store still has them: an engine that has the base image shares them.
+    """
+
+    architecture: str
+    environment: Mapping[str, str]
+    working_dir: str = "/"
+    user: str = ""
+    archives: tuple[BaseLayer, ...] = ()
+
+
 class Workspace(Protocol):
     """A base and some layers with a writable layer on top. Closed without a snapshot it leaves nothing behind."""
 
@@ -169,7 +185,9 @@ class Environment(Protocol):
     def record(self) -> Mapping[str, object] | None:
         """What `replace` was given, or None when there is no environment."""
 
-    def replace(self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object]) -> None:
+    def replace(
+        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
+    ) -> None:
         """Makes the environment exactly base and layers. What was changed in it since the last sync is gone."""
 
     def is_clean(self) -> bool:
@@ -178,7 +196,8 @@ class Environment(Protocol):
     def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
         """Runs a command on this process's stdin, stdout, stderr and terminal, forwards signals, returns its status.
 
-        Changes it makes outside of /tmp, /run and mounts stay in the environment. Services run as long as it does.
+        Services run as long as it does. Changes it makes outside of /tmp, /run and mounts stay in the environment, or
+        go with the container that was made for it: each engine says which.
         """
 
     def observe(self) -> Manifest:

@@ -44,9 +44,10 @@ _KINDS: Final = {
 }
 
 
-def pack(root: bytes, manifest: Manifest, output: IO[bytes]) -> None:
+def pack(root: bytes, manifest: Manifest, output: IO[bytes], *, keep_times: bool = False) -> None:
     """Writes the layer that `manifest` describes and `root` holds. Must run where its files may be read.
 
+    `keep_times`: with the times that the files have, for a base, instead of the one time of all layers.
     Raises StoreError when a file is not the manifest's, or when it has a name that no OCI layer can hold.
     """
     written: set[str] = set()
@@ -55,16 +56,20 @@ def pack(root: bytes, manifest: Manifest, output: IO[bytes]) -> None:
             if above not in manifest and above not in written:
                 written.add(above)
                 output.write(_member(_folder_on_disk(root, above), comment=UNCHANGED).header())
-        output.write(_member(_with_owner(entry, manifest)).header())
+        member = _member(_with_owner(entry, manifest))
+        if keep_times:
+            member = replace(member, mtime=int(os.lstat(root + b"/" + _bytes_of(path)).st_mtime))
+        output.write(member.header())
         if entry.kind is Kind.FILE:
             _write_content(root, entry, output)
     output.write(tar.END)
 
 
 def _with_owner(entry: Entry, manifest: Manifest) -> Entry:
-    """A hard link with the mode and owner of its file: some readers set those again for each name."""
+    """A hard link with the mode, owner and attributes of its file: some readers set the first two again for each name,
+    and who sets an owner takes a file's capabilities away."""
     file = manifest.get(entry.target or "") if entry.kind is Kind.HARDLINK else None
-    return replace(entry, mode=file.mode, uid=file.uid, gid=file.gid) if file else entry
+    return replace(entry, mode=file.mode, uid=file.uid, gid=file.gid, xattrs=file.xattrs) if file else entry
 
 
 def _member(entry: Entry, *, comment: str = "") -> tar.Member:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from klock.bases import fetch_base
 from klock.digests import Digest
 from klock.drift import compare_files
-from klock.engines.protocol import Environment, Layer
+from klock.engines.protocol import BaseLayer, Environment, ImageConfig, Layer
 from klock.errors import FetchError, StepFailed
-from klock.lockfile.model import EnvLock, ServiceLock, ShellLock, TargetLock
+from klock.lockfile.model import EnvLock, OciLock, ServiceLock, ShellLock, TargetLock
 from klock.made import remember
 from klock.plan import (
     AddBase,
@@ -66,9 +66,32 @@ def carry_out(
                         "target": str(lock.target),
                         "variables": lock.environment,
                     },
+                    config=_image_config(lock, context),
                 )
             case ReuseLayer():
                 pass
+
+
+def _image_config(lock: TargetLock, context: Context) -> ImageConfig:
+    environment = dict(lock.base.environment)
+    for step in lock.steps:
+        for variable in step.variables if isinstance(step, EnvLock) else ():
+            if variable.secrets:
+                environment.pop(variable.name, None)
+            else:
+                environment[variable.name] = variable.value
+    archives = []
+    for layer in lock.base.layers if isinstance(lock.base, OciLock) else ():
+        if (blob := context.store.find_blob(layer.digest)) is not None:
+            archives.append(BaseLayer(path=blob, media_type=layer.media_type, diff_id=layer.diff_id))
+    whole = isinstance(lock.base, OciLock) and len(archives) == len(lock.base.layers)
+    return ImageConfig(
+        architecture=lock.target.architecture,
+        environment=environment,
+        working_dir=lock.base.working_dir,
+        user=lock.base.user,
+        archives=tuple(archives) if whole else (),
+    )
 
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:

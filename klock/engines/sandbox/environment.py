@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest
-from klock.engines.protocol import Command
+from klock.engines.protocol import Command, ImageConfig
 from klock.engines.sandbox.commands import Sandbox
 from klock.engines.sandbox.namespace import NamespaceProcess, in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
@@ -63,8 +63,13 @@ class SandboxEnvironment:
         """Whether a command runs in it."""
         return any(is_held(folder) for folder in self._writable_folders())
 
-    def replace(self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object]) -> None:
-        """Makes the environment exactly base and layers; commands that still run in it keep the old one."""
+    def replace(
+        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig | None = None
+    ) -> None:
+        """Makes the environment exactly base and layers; commands that still run in it keep the old one.
+
+        It has no use for `config`: whoever runs a command says how.
+        """
         self._trees.stack(base, layers)
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -34,7 +34,7 @@ class Trees:
 
     def has_base(self, base: str) -> bool:
         try:
-            return all(self.diff(diff_id).exists() for diff_id in self._diffs(base))
+            return all(self.diff(diff_id).exists() for diff_id in self.diffs_of(base))
         except FileNotFoundError:
             return False
 
@@ -53,7 +53,7 @@ class Trees:
     def stack(self, base: str, layers: Sequence[Digest]) -> list[Path]:
         """The folders to mount for a base and layers, the lowest first. Raises StoreError when one is not here."""
         try:
-            folders = [self.diff(diff_id) for diff_id in self._diffs(base)]
+            folders = [self.diff(diff_id) for diff_id in self.diffs_of(base)]
         except FileNotFoundError:
             raise StoreError(f"the base {base} is not in the store", hint="run klock sync") from None
         folders += [self.layer(layer) for layer in layers]
@@ -74,9 +74,10 @@ class Trees:
                 raise
 
     def diffs_of_bases(self, bases: Sequence[str]) -> set[Digest]:
-        return {diff_id for base in bases for diff_id in self._diffs(base)}
+        return {diff_id for base in bases for diff_id in self.diffs_of(base)}
 
-    def _diffs(self, base: str) -> list[Digest]:
+    def diffs_of(self, base: str) -> list[Digest]:
+        """The archives of a base, the lowest first. Raises FileNotFoundError when it is not here."""
         return (self.base(base) / "diffs").read_text("ascii").split()
 
     def _manifest(self, folder: Path, what: str) -> Manifest:

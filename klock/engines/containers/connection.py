@@ -1,0 +1,141 @@
+"""The connection to a container engine, through the Docker-compatible API that both engines speak.
+
+docker: `DOCKER_HOST`, or its socket. podman: `CONTAINER_HOST`, or the socket of a running service, or else a service of
+klock's own that ends with klock.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from klock.engines.sandbox import linux
+from klock.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["connect", "explained", "reject_errors"]
+
+_DOCKER_SOCKET: Final = "/var/run/docker.sock"
+_PATIENCE: Final = 20.0
+_PAUSE: Final = 0.01
+_REQUEST_SECONDS: Final = 600
+
+
+def connect(name: str, environ: Mapping[str, str]) -> APIClient:
+    """A client of the engine `name`, podman or docker. Raises EngineError when there is none."""
+    try:
+        import docker
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"the engine {name} needs a package that is not installed: docker",
+            hint="install it with klock: pip install 'klock[containers]'",
+        ) from error
+    url = _docker_url(environ) if name == "docker" else _podman_url(environ)
+    try:
+        return docker.APIClient(base_url=url, version="auto", timeout=_REQUEST_SECONDS)
+    except docker.errors.DockerException as error:
+        raise EngineError(f"{name} does not answer at {url}", hint=_HINTS[name]) from error
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turns what the client raises into errors of klock's."""
+    import docker
+    import requests
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise EngineError(f"{name} refused: {error.explanation or error}", hint=f"see what {name} logs") from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise EngineError(f"the connection to {name} broke: {error}", hint=f"see whether {name} still runs") from error
+
+
+_HINTS: Final = {
+    "docker": "start it (systemctl start docker), or set DOCKER_HOST to where it listens",
+    "podman": "start its service (systemctl --user start podman.socket), or set CONTAINER_HOST to where it listens",
+}
+
+
+def _docker_url(environ: Mapping[str, str]) -> str:
+    if url := environ.get("DOCKER_HOST"):
+        return url
+    if not Path(_DOCKER_SOCKET).exists():
+        raise EngineError(
+            f"there is no docker here: no {_DOCKER_SOCKET}, and DOCKER_HOST is not set",
+            hint="install docker and start it, set DOCKER_HOST, or use another engine (--engine sandbox)",
+        )
+    return f"unix://{_DOCKER_SOCKET}"
+
+
+def _podman_url(environ: Mapping[str, str]) -> str:
+    if url := environ.get("CONTAINER_HOST"):
+        return url
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    own = "/run/podman/podman.sock" if os.getuid() == 0 else f"{runtime}/podman/podman.sock"
+    return f"unix://{own if _listens(own) else _own_service(environ)}"
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as end:
+        return end.connect_ex(path) == 0
+
+
+def _own_service(environ: Mapping[str, str]) -> str:
+    """Starts podman's service on a socket that nobody else knows, until klock ends."""
+    program = shutil.which("podman", path=environ.get("PATH"))
+    if program is None:
+        raise EngineError("podman is not installed", hint="install it with: apt-get install podman")
+    folder = tempfile.mkdtemp(prefix="klock-podman-")
+    path, log = f"{folder}/podman.sock", Path(folder, "log")
+    parent = os.getpid()
+    with open(log, "wb") as output:
+        service = subprocess.Popen(
+            [program, "system", "service", "--time=0", f"unix://{path}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environ),
+            preexec_fn=lambda: linux.die_with_parent(parent),  # noqa: PLW1509 - klock has one thread
+            # Signals of the terminal are for klock, which has containers to remove before the service may go.
+            start_new_session=True,
+        )
+    atexit.register(_end, service, folder, parent)
+    deadline = time.monotonic() + _PATIENCE
+    while not _listens(path):
+        if service.poll() is not None or time.monotonic() > deadline:
+            words = log.read_text("utf-8", "replace").strip()[-2000:]
+            raise EngineError(f"podman's service does not start: {words or 'it says nothing'}", hint="try: podman info")
+        time.sleep(_PAUSE)
+    return path
+
+
+def _end(service: subprocess.Popen[bytes], folder: str, owner: int) -> None:
+    if os.getpid() != owner:  # a fork of klock's
+        return
+    with suppress(ProcessLookupError):
+        service.terminate()
+    try:
+        service.wait(5)
+    except subprocess.TimeoutExpired:
+        service.kill()
+        service.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def reject_errors(name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Reads what an operation of the engine `name` says to its end. Raises EngineError when it is an error."""
+    for line in lines:
+        if message := line.get("error"):
+            raise EngineError(f"{name} refused the image: {message}", hint=f"see what {name} logs, and its free space")

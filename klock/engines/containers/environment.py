@@ -1,0 +1,292 @@
+"""An environment of podman or docker: an image of the locked layers, and a new container for each command.
+
+What a command changes goes with its container, as with `docker run --rm`: the image never drifts, and two commands do
+not disturb each other. Containers that people start from the image can be compared with the lockfile too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from klock.digests import Digest
+from klock.engines.containers.attached import FORWARDED, Attachment, has_terminal, signals_noted
+from klock.engines.containers.connection import explained, reject_errors
+from klock.engines.containers.image import LABEL, Archive, ImageArchive, image_config
+from klock.engines.containers.observation import manifest_of_export, with_what_engines_hide
+from klock.engines.containers.owners import this_process
+from klock.engines.protocol import SCRIPT, Command, ImageConfig, Network, Uplink
+from klock.engines.sandbox import trust
+from klock.errors import EngineError
+from klock.layers.manifest import Manifest
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["ContainerEnvironment", "Layers", "tag_of"]
+
+_FOLDER: Final = "/run/klock"
+_RECORD: Final = ("fingerprint", "lockfile", "target")
+# A service's output goes nowhere: the container's own streams are the command's.
+_WITH_SERVICES: Final = """
+shell=/bin/sh; [ -x /bin/bash ] && shell=/bin/bash
+for service in /run/klock/service-*; do $shell "$service" </dev/null >/dev/null 2>&1 & done
+exec "$@"
+"""
+
+
+def tag_of(name: str) -> str:
+    """The image's name and tag for an environment's name, which may hold what no image's name does."""
+    return f"localhost/klock/{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}:latest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What an environment needs of the engine that makes layers: their archives, and what they show together."""
+
+    archives: Callable[[str, Sequence[Digest], ImageConfig], contextlib.AbstractContextManager[list[Archive]]]
+    manifest: Callable[[str, Sequence[Digest]], Manifest]
+
+
+class ContainerEnvironment:
+    """`klock.engines.protocol.Environment`. `state` is where the store notes what it is made of, so that it is kept."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        engine: str,
+        api: Callable[[], APIClient],
+        layers: Layers,
+        state: Path,
+        ca_bundle: Path | None,
+    ) -> None:
+        self._name = name
+        self._engine = engine
+        self._api = api
+        self._layers = layers
+        self._state = state
+        self._ca_bundle = ca_bundle
+        self.tag = tag_of(name)
+
+    # -- the image
+
+    @property
+    def record(self) -> Mapping[str, object] | None:
+        """What the image's labels say of it."""
+        labels = self._labels()
+        if labels is None or any(f"{LABEL}.{key}" not in labels for key in _RECORD):
+            return None
+        variables = json.loads(labels.get(f"{LABEL}.variables", "{}"))
+        return {**{key: labels[f"{LABEL}.{key}"] for key in _RECORD}, "variables": variables}
+
+    def replace(
+        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
+    ) -> None:
+        """Loads the image, unless the engine has it, and gives it the environment's name; the old one is removed when
+        no container is made of it. Until the engine has the new one whole, the name is the old one's."""
+        labels = {f"{LABEL}.{key}": str(record.get(key, "")) for key in _RECORD}
+        labels[f"{LABEL}.variables"] = json.dumps(record.get("variables", {}), sort_keys=True)
+        labels[f"{LABEL}.base"] = base
+        labels[f"{LABEL}.layers"] = " ".join(layers)
+        with explained(self._engine), self._layers.archives(base, layers, config) as archives:
+            content = image_config(config, labels, [archive.diff_id for archive in archives])
+            image = ImageArchive(config=content, layers=archives, tag=self.tag)
+            self._note(base, layers, image.id)
+            old = self._inspected(self.tag)
+            api = self._api()
+            if self._inspected(image.id) is None:
+                reject_errors(self._engine, api.load_image(image.chunks()))
+            found = self._inspected(image.id)
+            if found is None:
+                raise EngineError(f"{self._engine} took the image and gave it another id than {image.id}")
+            repository, _, tag = self.tag.rpartition(":")
+            api.tag(image.id, repository, tag, force=True)
+            if old is not None and _hex(old["Id"]) != _hex(image.id):
+                self._remove_unused(old["Id"])
+
+    def is_clean(self) -> bool:
+        """Whether the environment's name still leads to the image that was loaded. True when there is none."""
+        found = self._inspected(self.tag)
+        return found is None or _hex(found["Id"]) == self._noted_image()
+
+    def observe(self) -> Manifest:
+        """What a container of the image holds before anything runs in it."""
+        with explained(self._engine), self._container(image=self.tag, command=["/klock-never-runs"]) as container:
+            return self.observe_container(container)
+
+    def observe_container(self, container: str) -> Manifest:
+        """What a container holds that somebody started. Mounts are no part of it."""
+        labels = self._labels()
+        if labels is None:
+            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
+        locked = self._layers.manifest(labels[f"{LABEL}.base"], labels[f"{LABEL}.layers"].split())
+        with explained(self._engine):
+            observed = manifest_of_export(self._api().export(container, chunk_size=1 << 20))
+        return with_what_engines_hide(observed, locked)
+
+    # -- commands
+
+    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
+        """Runs a command in a new container, which is removed when it ends, however klock ends it."""
+        if isinstance(command.network, Uplink):
+            raise EngineError(f"{self._engine} runs no recorded commands", hint="steps run in the sandbox")
+        if self._inspected(self.tag) is None:
+            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
+        terminal = has_terminal()
+        argv = list(command.argv)
+        files = {SCRIPT: command.script} if command.script is not None else {}
+        for number, service in enumerate(services):
+            files[f"{_FOLDER}/service-{number}"] = service.script or ""
+        if services:
+            argv = ["/bin/sh", "-c", _WITH_SERVICES, "klock", *argv]
+        certificates = self._certificates(command)
+        variables = {**trust.variables_of(certificates), **command.environment}
+        with (
+            explained(self._engine),
+            signals_noted() as signals,
+            self._container(
+                image=self.tag,
+                command=argv,
+                environment=[f"{name}={value}" for name, value in variables.items()],
+                working_dir=command.working_dir,
+                user=command.user,
+                stdin_open=True,
+                tty=terminal,
+                host_config=self._host_config(command),
+            ) as container,
+        ):
+            self._put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
+            return self._attached(container, signals, terminal=terminal)
+
+    def _attached(self, container: str, signals: int, *, terminal: bool) -> int:
+        import docker
+
+        api = self._api()
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        try:
+            # podman makes the container ready here, docker when it starts it.
+            connection = _raw_socket(api.attach_socket(container, params=params))
+            api.start(container)
+        except docker.errors.APIError as error:
+            raise EngineError(
+                f"{self._engine} could not start the command: {error.explanation}",
+                hint="see whether the environment has that program, and the working directory",
+            ) from error
+        try:
+
+            def kill(number: int) -> None:
+                with contextlib.suppress(docker.errors.APIError):  # it has ended
+                    api.kill(container, signal.Signals(number).name)
+
+            def resize(rows: int, columns: int) -> None:
+                with contextlib.suppress(docker.errors.APIError):
+                    api.resize(container, height=rows, width=columns)
+
+            Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
+            return int(api.wait(container)["StatusCode"])
+        finally:
+            connection.close()
+
+    def _host_config(self, command: Command) -> Mapping[str, Any]:
+        binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
+        network = "host" if command.network is Network.HOST else "none"
+        config: Mapping[str, Any] = self._api().create_host_config(binds=binds, network_mode=network)
+        return config
+
+    def _certificates(self, command: Command) -> dict[str, bytes]:
+        if command.network is not Network.HOST or self._ca_bundle is None:
+            return {}
+        return trust.host_files(self._ca_bundle.read_bytes())
+
+    @contextmanager
+    def _container(self, **options: Any) -> Iterator[str]:
+        """A container that is removed at the end of the block. No signal comes between its making and its name."""
+        api = self._api()
+        labels = {f"{LABEL}.run": this_process(), f"{LABEL}.environment": self._name}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        container = None
+        try:
+            container = api.create_container(labels=labels, **options)["Id"]
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield container
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+            if container is not None:
+                api.remove_container(container, force=True, v=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _put(self, files: Mapping[str, bytes], container: str) -> None:
+        """Writes files into a container that does not run yet."""
+        if not files:
+            return
+        written = io.BytesIO()
+        with tarfile.open(fileobj=written, mode="w") as archive:
+            folder = tarfile.TarInfo(_FOLDER.lstrip("/"))
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+            for path, content in files.items():
+                member = tarfile.TarInfo(path.lstrip("/"))
+                member.size, member.mode = len(content), 0o755
+                archive.addfile(member, io.BytesIO(content))
+        self._api().put_archive(container, "/", written.getvalue())
+
+    # -- the engine's images
+
+    def _labels(self) -> dict[str, str] | None:
+        found = self._inspected(self.tag)
+        return None if found is None else (found["Config"].get("Labels") or {})
+
+    def _inspected(self, image: str) -> dict[str, Any] | None:
+        import docker
+
+        with explained(self._engine):
+            try:
+                found: dict[str, Any] = self._api().inspect_image(image)
+            except docker.errors.ImageNotFound:
+                return None
+            return found
+
+    def _remove_unused(self, image: str) -> None:
+        import docker
+
+        with contextlib.suppress(docker.errors.APIError):  # a container is made of it: `klock cache prune` tries again
+            self._api().remove_image(image)
+
+    def _noted_image(self) -> str | None:
+        try:
+            return _hex(json.loads((self._state / "record.json").read_bytes())["image"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _note(self, base: str, layers: Sequence[Digest], image: Digest) -> None:
+        """Says in the store what the environment is made of, so that pruning keeps it, and which image it is."""
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._state / f"record.{os.getpid()}"
+        note = {"base": base, "layers": list(layers), "image": image}
+        temporary.write_text(json.dumps(note), encoding="utf-8")
+        temporary.replace(self._state / "record.json")
+
+
+def _hex(image: str) -> str:
+    return image.removeprefix("sha256:")
+
+
+def _raw_socket(attached: Any) -> socket.socket:
+    """The socket below what the client gives: it depends on the transport."""
+    found = getattr(attached, "_sock", attached)
+    if not isinstance(found, socket.socket):
+        raise EngineError("klock can attach to a container over a Unix socket or plain TCP only", hint="use unix://")
+    found.settimeout(None)
+    return found

@@ -1,0 +1,125 @@
+"""Real container engines with storage of their own: podman as root and without privileges, and a dockerd.
+
+What they need to be told here is what small machines need: limits that are not raised, a runtime that needs no systemd.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from klock.engines.sandbox import linux
+from tests.integration.unprivileged import Account, require_program
+
+__all__ = ["ContainerHost", "docker_host", "podman_host"]
+
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerHost:
+    """An engine that belongs to an account. `variables` lead klock and the engine's own program to it."""
+
+    engine: str
+    account: Account
+    variables: dict[str, str]
+
+    def klock(self, *arguments: str | Path, cwd: Path) -> CompletedProcess[str]:
+        """Runs klock with `--engine` after its verb."""
+        verb, *rest = arguments
+        return self.account.klock(verb, "--engine", self.engine, *rest, cwd=cwd, env=self.variables)
+
+    def native(self, *arguments: str) -> str:
+        """What the engine's own program prints. Fails the test when it fails."""
+        done = self.account.run([self.engine, *arguments], cwd=self.account.folder, env=self.variables)
+        assert done.returncode == 0, f"{self.engine} {arguments}: {done.stderr}"
+        return done.stdout
+
+    def containers(self) -> list[str]:
+        return self.native("ps", "--all", "--quiet").split()
+
+
+@contextmanager
+def podman_host(account: Account) -> Iterator[ContainerHost]:
+    require_program("podman", package="podman")
+    require_program("runc", package="runc")
+    # A short name: podman's sockets have names of at most 107 bytes.
+    folder = account.make_folder("p")
+    (folder / "run").mkdir(mode=0o700)
+    limits = ", ".join(f'"{name}={_hard(limit)}:{_hard(limit)}"' for name, limit in _LIMITS.items())
+    (folder / "containers.conf").write_text(
+        f'[containers]\ndefault_ulimits = [{limits}]\n[engine]\nruntime = "runc"\n'
+        'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+    )
+    (folder / "storage.conf").write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run/containers"\n'
+    )
+    account.give(folder)
+    variables = {
+        "CONTAINERS_CONF": str(folder / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        "XDG_RUNTIME_DIR": str(folder / "run"),
+        "HOME": str(folder),
+    }
+    host = ContainerHost(engine="podman", account=account, variables=variables)
+    try:
+        yield host
+    finally:
+        subprocess.run(["umount", folder / "root/overlay"], check=False, capture_output=True)
+
+
+@contextmanager
+def docker_host(account: Account) -> Iterator[ContainerHost]:
+    """A dockerd of its own, which only root can run."""
+    program = require_program("dockerd", package="docker.io")
+    require_program("iptables", package="iptables")
+    folder = account.make_folder("d")
+    parent = os.getpid()
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [
+                *(program, "--iptables=false", "--bridge=none", "--storage-driver=overlay2"),
+                *("-H", f"unix://{folder}/docker.sock", "-p", f"{folder}/pid"),
+                *("--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec"),
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: linux.die_with_parent(parent),  # noqa: PLW1509 - one thread
+            start_new_session=True,
+        )
+    host = ContainerHost(engine="docker", account=account, variables={"DOCKER_HOST": f"unix://{folder}/docker.sock"})
+    try:
+        _wait_for(host, process, folder / "log")
+        yield host
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(_PATIENCE)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(host: ContainerHost, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while host.account.run(["docker", "version"], cwd=Path("/"), env=host.variables).returncode != 0:
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"dockerd does not start:\n{log.read_text()[-3000:]}", pytrace=False)
+        time.sleep(0.05)
+
+
+_LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+
+
+def _hard(limit: int) -> int:
+    """The limit that cannot be raised, at most 32768."""
+    hard = resource.getrlimit(limit)[1]
+    return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)

@@ -1,0 +1,235 @@
+"""The engines podman and docker, the real ones: what they hold is what was locked, and their own programs start it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.registry_server import Registry
+from tests.integration.unprivileged import Account
+
+pytestmark = pytest.mark.integration
+
+PASSWORD = "correct horse"
+IMAGE = """\
+import os
+
+import klock as kt
+
+image = (
+    kt.Image()
+    .from_docker("debian:bookworm")
+    .set_env_vars({"APP": "/srv/app", "PASSWORD": os.environ["APP_PASSWORD"]})
+    .rsync("./app", "/srv/app", contents=True)
+    .run_bash('''
+        cd /srv && ln app/main.py hard && ln -s nowhere soft && mkfifo pipe && chmod u+s /usr/bin/env
+        rm /etc/issue && rm -r /etc/skel && mkdir /etc/skel && echo new > /etc/skel/new
+        useradd --create-home bob && chown bob:bob app/main.py && chmod 1777 /opt
+        touch 'odd ünïcode  name' && python3 -c 'import os; os.setxattr("/srv/hard", "security.capability",
+            bytes.fromhex("0100000200040000000000000000000000000000"))'
+    ''')
+)
+"""
+
+
+@pytest.fixture(scope="module", params=["podman", "podman, unprivileged", "docker"])
+def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
+    account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
+    with docker_host(account) if request.param == "docker" else podman_host(account) as made:
+        yield replace(made, variables={**made.variables, "APP_PASSWORD": PASSWORD})
+
+
+@pytest.fixture(scope="module")
+def project(host: ContainerHost, debian_registry: Registry) -> Path:
+    """A project, locked, and synced to the engine."""
+    folder = host.account.make_folder("project")
+    (folder / "app").mkdir()
+    (folder / "app/main.py").write_text("import os; print(os.environ['APP'], os.getcwd(), os.getuid())\n")
+    (folder / "kimage.py").write_text(IMAGE)
+    (folder / "pyproject.toml").write_text(f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n')
+    host.account.give(folder)
+    succeeded(host.account.klock("lock", cwd=folder, env=host.variables))
+    done = host.klock("sync", cwd=folder)
+    assert f"environment synced on {host.engine}: linux/amd64/cpu, sha256:" in succeeded(done).stderr
+    return folder
+
+
+def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
+    assert done.returncode == 0, f"{done.args}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def tag(host: ContainerHost, project: Path) -> str:
+    (found,) = (
+        line
+        for line in host.native("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+        if f"/klock/{project.name.lower().replace('_', '-')}" in line
+    )
+    return found
+
+
+def run(host: ContainerHost, project: Path, *command: str) -> CompletedProcess[str]:
+    return host.klock("run", "--", *command, cwd=project)
+
+
+def test_it_holds_what_was_locked(host: ContainerHost, project: Path) -> None:
+    done = succeeded(host.klock("check", "--env", cwd=project))
+    assert done.stderr == "image, lockfile and environment agree\n"
+
+
+def test_a_second_sync_changes_nothing(host: ContainerHost, project: Path) -> None:
+    before = host.native("images", "--quiet", "--no-trunc")
+    done = succeeded(host.klock("sync", cwd=project))
+    assert done.stderr.startswith(f"environment unchanged on {host.engine}: ")
+    assert host.native("images", "--quiet", "--no-trunc") == before
+
+
+def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
+    assert succeeded(run(host, project, "python3", "/srv/app/main.py")).stdout == "/srv/app /work 0\n"
+    assert run(host, project, "sh", "-c", "echo out; echo err >&2; exit 7").returncode == 7
+    secret = succeeded(run(host, project, "sh", "-c", 'echo "$PASSWORD" | rev'))
+    assert secret.stdout == "esroh tcerroc\n"
+    assert host.containers() == []
+
+
+def test_the_engines_own_program_starts_it(host: ContainerHost, project: Path) -> None:
+    options = ("--rm", "--network=none")
+    assert host.native("run", *options, tag(host, project), "python3", "/srv/app/main.py") == "/srv/app /work 0\n"
+    printed = host.native("run", *options, tag(host, project), "stat", "-c", "%U %a %h", "/srv/hard")
+    assert printed.startswith("bob 644 2")
+
+
+def test_the_image_says_what_it_is_and_holds_no_secret(host: ContainerHost, project: Path) -> None:
+    (image,) = json.loads(host.native("image", "inspect", tag(host, project)))
+    labels = image["Config"]["Labels"]
+    lock = (project / "kimage.lock").read_bytes()
+    assert labels["org.klock.lockfile"] == "sha256:" + hashlib.sha256(lock).hexdigest()
+    assert labels["org.klock.fingerprint"].startswith("sha256:")
+    assert labels["org.klock.target"] == "linux/amd64/cpu"
+    assert PASSWORD not in json.dumps(image)
+    assert "APP=/srv/app" in image["Config"]["Env"]
+
+
+def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: ContainerHost, project: Path) -> None:
+    name = tag(host, project)
+    container = host.native("create", "--network=none", name, "sh", "-c", "echo x >> /etc/passwd; rm /srv/soft").strip()
+    host.native("start", "--attach", container)
+    host.native("commit", container, name)
+    host.native("rm", container)
+    done = host.klock("check", "--env", cwd=project)
+    assert done.returncode == 1
+    assert done.stdout == (
+        "drift-modified: step 3 (kimage.py:10): /etc/passwd differs: content\n"
+        "drift-missing: step 3 (kimage.py:10): /srv/soft is missing\n"
+    )
+    succeeded(host.klock("sync", cwd=project))
+    assert host.klock("check", "--env", cwd=project).returncode == 0
+
+
+def test_a_container_that_somebody_started_is_compared(host: ContainerHost, project: Path) -> None:
+    script = "sleep 0.1; echo x > /srv/new; exec sleep 300"
+    container = host.native("run", "--detach", "--network=none", tag(host, project), "sh", "-c", script).strip()
+    try:
+        deadline = time.monotonic() + 30
+        while (done := host.klock("check", "--container", container, cwd=project)).returncode == 0:
+            assert time.monotonic() < deadline
+        assert done.stdout == "drift-extra: /srv/new is not in the lockfile\n"
+        lost = host.klock("check", "--container", "nonesuch", cwd=project)
+        assert lost.returncode == 2 and "nonesuch" in lost.stderr
+    finally:
+        host.native("rm", "--force", container)
+
+
+def test_a_signal_reaches_the_command_and_nothing_stays(host: ContainerHost, project: Path) -> None:
+    script = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    process = start(host, project, "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert (out, process.returncode) == (b"got it\n", 5)
+    assert host.containers() == []
+
+
+def test_ctrl_c_leaves_no_container(host: ContainerHost, project: Path) -> None:
+    process = start(host, project, "python3", "-uc", "print('ready'); import time; time.sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert host.containers() == []
+
+
+def test_what_a_killed_klock_leaves_is_pruned(host: ContainerHost, project: Path) -> None:
+    process = start(host, project, "sh", "-c", "echo ready; exec sleep 300")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    process.communicate(timeout=30)
+    assert len(host.containers()) == 1
+    done = host.account.klock("cache", "prune", cwd=project, env=host.variables)
+    assert succeeded(done).stderr.startswith(f"{host.engine}: removed 1 leftover\n")
+    assert host.containers() == []
+    assert succeeded(host.klock("sync", cwd=project)).stderr.startswith("environment unchanged")
+
+
+def test_a_terminal_is_the_commands_own(host: ContainerHost, project: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = start(host, project, "sh", "-c", 'tty; read line; echo "got $line"; exit 3', stdio=theirs)
+    os.close(theirs)
+    said = b""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                said += os.read(ours, 1000)
+            except OSError:  # nobody has the other end any more
+                break
+            if said.count(b"\n") == 1 and b"abc" not in said:
+                os.write(ours, b"abc\r")
+    assert process.wait(30) == 3, said
+    os.close(ours)
+    assert said.startswith(b"/dev/") and b"got abc" in said
+    assert host.containers() == []
+
+
+def test_a_changed_image_takes_the_name_and_the_old_one_goes(host: ContainerHost, project: Path) -> None:
+    before = host.native("images", "--quiet", "--no-trunc").split()
+    text = (project / "kimage.py").read_text()
+    (project / "kimage.py").write_text(text.replace(".run_bash(", ".set_env_vars({'MORE': '1'}).run_bash("))
+    succeeded(host.account.klock("lock", cwd=project, env=host.variables))
+    succeeded(host.klock("sync", cwd=project))
+    after = host.native("images", "--quiet", "--no-trunc").split()
+    assert len(after) == len(before) == 1 and after != before
+    assert run(host, project, "sh", "-c", "echo $MORE").stdout == "1\n"
+
+
+def start(host: ContainerHost, project: Path, *command: str, stdio: int | None = None) -> subprocess.Popen[bytes]:
+    account: Account = host.account
+    environment = account.environment | host.variables
+    return subprocess.Popen(
+        [account.python, "-m", "klock", "run", "--engine", host.engine, "--", *command],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL if stdio is None else stdio,
+        stdout=subprocess.PIPE if stdio is None else stdio,
+        stderr=None if stdio is None else stdio,
+        user=account.uid if account.is_another else None,
+        group=account.gid if account.is_another else None,
+        extra_groups=[] if account.is_another else None,
+        start_new_session=True,
+    )
