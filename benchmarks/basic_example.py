@@ -17,7 +17,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -37,6 +39,7 @@ PACKAGES: Final = {
     "mmdebstrap": "mmdebstrap",
     "bwrap": "bubblewrap",
     "podman": "podman runc iptables",
+    "dockerd": "docker.io",
 }
 
 Samples = dict[Operation, dict[str, list[Sample]]]
@@ -68,7 +71,7 @@ def main() -> None:
 def _run(folder: Path, *, rounds: int, cache: Path) -> str:
     uv = _uv_program()
     source = _snapshot(folder)
-    with registry_with_base(folder, cache=cache) as server:
+    with registry_with_base(folder, cache=cache) as server, ExitStack() as stack:
         subject = Subject(example=EXAMPLE, requirements=_requirements(), registry=server.host, image=":".join(IMAGE))
         _say("warming up: one lock")
         subject, locked = _look_at_base(subject, folder, source)
@@ -76,17 +79,24 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
         for number in range(rounds):
             place = folder / str(number)
             place.mkdir()
+            dockerds = stack.enter_context(ExitStack())
+            klock = contenders.klock(subject, place / "klock", number, source=source)
+            docker = dockerds.enter_context(_dockerd(place / "d"))
             tools: dict[str, Contender] = {
-                KLOCK: contenders.klock(subject, place / "klock", number, source=source),
+                KLOCK: klock,
+                "klock on podman": contenders.on_podman(klock, subject, place / "q", number, program="podman"),
+                "klock on docker": contenders.on_docker(klock, host=dockerds.enter_context(_dockerd(place / "e"))),
                 "uv": contenders.uv(subject, place / "uv", number, program=uv),
                 "uv, compiling": contenders.uv_with_bytecode(
                     subject, place / "uv2", number, program=uv, resolved=place / "uv/requirements.txt"
                 ),
                 # A short name: podman allows no more than 50 letters for the folder of its sockets.
                 "podman": contenders.podman(subject, place / "p", number, program="podman"),
+                "docker": contenders.docker(subject, place / "b", number, program="docker", host=docker),
             }
             _say(f"round {number + 1} of {rounds}")
             _measure_round(tools, samples, backwards=number % 2 == 1)
+            dockerds.close()
         by_uv = _pins((folder / "0/uv/requirements.txt").read_text("utf-8"))
     differing = sorted(set(locked) ^ set(by_uv))
     heading = Heading(
@@ -103,6 +113,27 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
     return render(heading, samples)
 
 
+@contextmanager
+def _dockerd(folder: Path) -> Iterator[str]:
+    """A docker daemon with storage of its own; yields where it listens."""
+    folder.mkdir()
+    host = f"unix://{folder}/s"
+    command = ["dockerd", "--iptables=false", "--bridge=none", "--storage-driver=overlay2", "-H", host]
+    command += ["--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec", "-p", f"{folder}/pid"]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        environment = os.environ | {"DOCKER_HOST": host}
+        while subprocess.run(["docker", "version"], env=environment, capture_output=True, check=False).returncode:
+            if process.poll() is not None:
+                _stop(f"dockerd does not start: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield host
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _measure_round(tools: Mapping[str, Contender], samples: Samples, *, backwards: bool) -> None:
     """Every operation by every tool, in turns. uv's compiling twin needs uv's lock, which an earlier operation made."""
     for operation in Operation:
@@ -115,7 +146,9 @@ def _measure_round(tools: Mapping[str, Contender], samples: Samples, *, backward
                     row.setdefault(name, []).append(sample)
                     _say(f"  {operation.value}: {name}: {sample}")
         samples[operation] = {name: row[name] for name in tools if name in row}
-    samples[Operation.SYNC_COLD]["podman"] = samples[Operation.LOCK_COLD]["podman"]
+    for tool in ("podman", "docker"):  # a build is both
+        samples[Operation.SYNC_COLD][tool] = samples[Operation.LOCK_COLD][tool]
+        samples[Operation.SYNC_CHANGED][tool] = samples[Operation.LOCK_CHANGED][tool]
 
 
 def _look_at_base(subject: Subject, folder: Path, source: Path) -> tuple[Subject, list[str]]:
@@ -183,6 +216,7 @@ def _versions(uv: str) -> dict[str, str]:
         "klock": f"{__version__} (commit {_commit()})",
         "uv": said(uv, "--version"),
         "podman": said("podman", "--version"),
+        "docker": said("dockerd", "--version"),
         "bubblewrap": said("bwrap", "--version"),
     }
 

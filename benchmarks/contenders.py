@@ -10,14 +10,26 @@ import os
 import resource
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
 from benchmarks.stopwatch import Call
 
-__all__ = ["Contender", "Operation", "Subject", "klock", "podman", "uv", "uv_with_bytecode"]
+__all__ = [
+    "Contender",
+    "Operation",
+    "Subject",
+    "docker",
+    "klock",
+    "on_docker",
+    "on_podman",
+    "podman",
+    "uv",
+    "uv_with_bytecode",
+]
 
 _CHANGES: Final = ("tabulate", "humanize", "tqdm", "toolz", "click", "colorama", "zipp", "sortedcontainers", "wrapt")
 """A small requirement to add, another one in each round: no cache has it yet."""
@@ -32,6 +44,7 @@ class Operation(Enum):
     SYNC_COLD = "sync, nothing kept"
     SYNC_DOWNLOADS_KEPT = "sync, downloads kept"
     SYNC_UNCHANGED = "sync again, nothing changed"
+    SYNC_CHANGED = "sync again, one requirement more"
     CHECK = "check"
     RUN = "run `true`"
 
@@ -89,10 +102,27 @@ class _Klock:
                 return self._call("sync", "downloads")
             case Operation.SYNC_UNCHANGED:
                 return self._call("sync", "sync")
+            case Operation.SYNC_CHANGED:
+                return self._call("sync", "sync", cwd=self._folder / "changed")
             case Operation.CHECK:
                 return self._call("check", "sync")
             case Operation.RUN:
                 return self._call("run", "sync", "--", "true")
+
+    def on_engine(self, engine: str, operation: Operation, variables: Mapping[str, str | None]) -> Call | None:
+        """What this klock has locked, on another engine, with a store of its own."""
+        arguments = ("--engine", engine)
+        call = None
+        match operation:
+            case Operation.SYNC_COLD | Operation.SYNC_UNCHANGED:
+                call = self._call("sync", engine, *arguments)
+            case Operation.SYNC_CHANGED:
+                call = self._call("sync", engine, *arguments, cwd=self._folder / "changed")
+            case Operation.CHECK:
+                call = self._call("check", engine, *arguments)
+            case Operation.RUN:
+                call = self._call("run", engine, *arguments, "--", "true")
+        return call and replace(call, variables={**call.variables, **variables})
 
     def _changed_project(self) -> Path:
         changed = self._folder / "changed"
@@ -146,6 +176,8 @@ class _Uv:
                 return self._sync("sync", "other-target")
             case Operation.SYNC_UNCHANGED:
                 return self._sync("sync", "target")
+            case Operation.SYNC_CHANGED:
+                return self._sync("sync", "target", "changed.txt")
             case Operation.CHECK | Operation.RUN:
                 return None
 
@@ -156,8 +188,8 @@ class _Uv:
         arguments = ("--generate-hashes", "--quiet", "--output-file", output, requirements)
         return self._call("compile", "compile", *arguments)
 
-    def _sync(self, cache: str, target: str) -> Call:
-        arguments = ("--require-hashes", *self._options, "--target", target, "requirements.txt")
+    def _sync(self, cache: str, target: str, requirements: str = "requirements.txt") -> Call:
+        arguments = ("--require-hashes", *self._options, "--target", target, requirements)
         return self._call("sync", cache, *arguments)
 
     def _call(self, verb: str, cache: str, *arguments: str) -> Call:
@@ -214,7 +246,7 @@ class _Podman:
                 return self._build("Dockerfile")
             case Operation.LOCK_CHANGED:
                 return self._build("Dockerfile.changed")
-            case Operation.SYNC_COLD | Operation.SYNC_DOWNLOADS_KEPT | Operation.CHECK:
+            case Operation.SYNC_COLD | Operation.SYNC_DOWNLOADS_KEPT | Operation.SYNC_CHANGED | Operation.CHECK:
                 return None
             case Operation.RUN:
                 return self._call("run", "--rm", "--network=none", "localhost/example", "true")
@@ -234,19 +266,56 @@ class _Podman:
         return self._call("build", *options, "--file", str(self._folder / file), str(self._folder / "context"))
 
     def _call(self, verb: str, *arguments: str) -> Call:
-        return Call(
-            argv=(self._program, verb, *arguments),
-            cwd=self._folder,
-            variables={
-                "CONTAINERS_CONF": str(self._folder / "containers.conf"),
-                "CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"),
-                # On a host that was started without systemd there is none.
-                "DBUS_SESSION_BUS_ADDRESS": None,
-            },
-        )
+        return Call(argv=(self._program, verb, *arguments), cwd=self._folder, variables=self.variables)
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """What leads podman, and klock on podman, to this storage."""
+        return {
+            "CONTAINERS_CONF": str(self._folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"),
+            # On a host that was started without systemd there is none.
+            "DBUS_SESSION_BUS_ADDRESS": None,
+        }
 
 
-def klock(subject: Subject, folder: Path, number: int, *, source: Path) -> Contender:
+class _Docker(_Podman):
+    """The same Dockerfile, built by a dockerd whose socket is `host`."""
+
+    def __init__(self, subject: Subject, folder: Path, number: int, *, program: str, host: str) -> None:
+        super().__init__(subject, folder, number, program=program)
+        self._host = host
+
+    def _write(self, name: str, requirements: tuple[str, ...]) -> None:
+        super()._write(name, requirements)
+        if certificates := os.environ.get("SSL_CERT_FILE"):
+            # Its builder mounts nothing of the host.
+            shutil.copy(certificates, self._folder / "context/ca.pem")
+            text = (self._folder / name).read_text("utf-8")
+            text = text.replace("\nRUN", "\nCOPY ca.pem /run/benchmark-ca.pem\nRUN")
+            (self._folder / name).write_text(text, "utf-8")
+
+    def _build(self, file: str) -> Call:
+        tag = "localhost/example" if file == "Dockerfile" else "localhost/changed"
+        options = ("--network=host", "--tag", tag, "--file", str(self._folder / file))
+        return self._call("build", *options, str(self._folder / "context"))
+
+    @property
+    def variables(self) -> dict[str, str | None]:
+        return {"DOCKER_HOST": self._host, "DOCKER_BUILDKIT": "0"}
+
+
+class _OnEngine:
+    def __init__(self, locked: _Klock, engine: str, variables: Mapping[str, str | None]) -> None:
+        self._locked = locked
+        self._engine = engine
+        self._variables = variables
+
+    def __call__(self, operation: Operation) -> Call | None:
+        return self._locked.on_engine(self._engine, operation, self._variables)
+
+
+def klock(subject: Subject, folder: Path, number: int, *, source: Path) -> _Klock:
     """klock of the folder `source`, by the interpreter this program runs in."""
     return _Klock(subject, folder, number, source=source)
 
@@ -267,3 +336,18 @@ def podman(subject: Subject, folder: Path, number: int, *, program: str) -> Cont
     It knows no difference between locking and syncing: one cold build in a round stands for both.
     """
     return _Podman(subject, folder, number, program=program)
+
+
+def docker(subject: Subject, folder: Path, number: int, *, program: str, host: str) -> Contender:
+    """docker, whose daemon listens at `host`, with the same Dockerfile."""
+    return _Docker(subject, folder, number, program=program, host=host)
+
+
+def on_podman(locked: _Klock, subject: Subject, folder: Path, number: int, *, program: str) -> Contender:
+    """What `locked` has locked, on podman with storage of its own."""
+    return _OnEngine(locked, "podman", _Podman(subject, folder, number, program=program).variables)
+
+
+def on_docker(locked: _Klock, *, host: str) -> Contender:
+    """What `locked` has locked, on the dockerd at `host`."""
+    return _OnEngine(locked, "docker", {"DOCKER_HOST": host})

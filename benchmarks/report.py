@@ -16,6 +16,16 @@ __all__ = ["KLOCK", "Heading", "Results", "render"]
 
 KLOCK: Final = "klock"
 
+_COMPARED: Final = (
+    (KLOCK, "uv"),
+    (KLOCK, "uv, compiling"),
+    (KLOCK, "podman"),
+    (KLOCK, "docker"),
+    ("klock on podman", "podman"),
+    ("klock on docker", "docker"),
+)
+"""Whose samples are divided by whose."""
+
 Results = Mapping[Operation, Mapping[str, Sequence[Sample]]]
 """The samples of each operation by tool, in the order they were taken; a tool that lacks the operation is not there."""
 
@@ -31,9 +41,10 @@ The tools do not do the same work:
   made; `uv pip compile` resolves and does nothing else; `podman build` pulls, resolves and installs, and locks nothing.
 - `klock sync` makes the base and the packages be there and checks every byte; `uv pip sync` installs packages into a
   folder, no base, and compiles modules only when told to ("uv, compiling"), which klock and pip always do;
-  `podman build` is the same cold build for lock and sync, taken once.
+  `podman build` and `docker build` are the same cold build for lock and sync, taken once.
+- "klock on podman" and "klock on docker" sync what klock has locked, with a store and an engine's storage of their own.
 - With downloads kept, klock still unpacks the base, for its store is empty otherwise.
-- With one requirement more, `klock lock` and `podman build` install everything again, on a base they have.
+- With one requirement more, all install everything again, on a base they have; klock compiles only what is new.
 - `run` is `klock run -- true` beside `podman run --rm --network=none`.
 """
 
@@ -54,15 +65,15 @@ class Heading:
 
 def render(heading: Heading, results: Results) -> str:
     tools = max((list(samples) for samples in results.values()), key=len)
-    others = [tool for tool in tools if tool != KLOCK]
+    pairs = [(one, other) for one, other in _COMPARED if one in tools and other in tools]
     lines = [*_introduction(heading), "## Wall time, and peak memory", ""]
     lines += _table(["operation", *tools], [[o.value, *(_wall(s.get(t)) for t in tools)] for o, s in results.items()])
     lines += ["", "## Ratios of wall time", ""]
-    lines += _ratios(results, others, lambda sample: sample.seconds)
+    lines += _ratios(results, pairs, lambda sample: sample.seconds)
     lines += ["", "## CPU time", ""]
     lines += _table(["operation", *tools], [[o.value, *(_cpu(s.get(t)) for t in tools)] for o, s in results.items()])
     lines += ["", "## Ratios of CPU time", ""]
-    lines += _ratios(results, others, lambda sample: sample.cpu_seconds)
+    lines += _ratios(results, pairs, lambda sample: sample.cpu_seconds)
     return "\n".join([*lines, "", "## How to read this", "", _EXPLANATION])
 
 
@@ -71,9 +82,9 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _ratios(results: Results, others: Sequence[str], figure: Callable[[Sample], float]) -> list[str]:
-    heading = ["operation", *(f"klock / {tool}" for tool in others)]
-    rows = [[o.value, *(_ratio(s[KLOCK], s.get(t), figure) for t in others)] for o, s in results.items()]
+def _ratios(results: Results, pairs: Sequence[tuple[str, str]], figure: Callable[[Sample], float]) -> list[str]:
+    heading = ["operation", *(f"{one} / {other}" for one, other in pairs)]
+    rows = [[o.value, *(_ratio(s.get(one), s.get(other), figure) for one, other in pairs)] for o, s in results.items()]
     return _table(heading, rows)
 
 
@@ -110,8 +121,8 @@ def _seconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _ratio(ours: Sequence[Sample], theirs: Sequence[Sample] | None, figure: Callable[[Sample], float]) -> str:
-    if not theirs:
+def _ratio(ours: Sequence[Sample] | None, theirs: Sequence[Sample] | None, figure: Callable[[Sample], float]) -> str:
+    if not ours or not theirs:
         return "–"
     ratio = median(figure(a) / figure(b) for a, b in zip(ours, theirs, strict=True))
     return f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.1f}" if ratio >= 2 else f"{ratio:.2f}"

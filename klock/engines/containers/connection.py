@@ -1,7 +1,8 @@
 """The connection to a container engine, through the Docker-compatible API that both engines speak.
 
 docker: `DOCKER_HOST`, or its socket. podman: `CONTAINER_HOST`, or the socket of a running service, or else a service of
-klock's own that ends with klock.
+klock's own. That one ends with klock; rootless, where podman starts itself once more, a klock that is killed cannot
+take it along, so it also ends when nobody has used it for a minute, and is started again when needed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,16 +26,30 @@ from klock.errors import EngineError
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["connect", "explained", "reject_errors"]
+__all__ = ["Connection", "connect", "explained", "reject_errors"]
 
 _DOCKER_SOCKET: Final = "/var/run/docker.sock"
 _PATIENCE: Final = 20.0
 _PAUSE: Final = 0.01
+_IDLE: Final = 60
 _REQUEST_SECONDS: Final = 600
 
 
-def connect(name: str, environ: Mapping[str, str]) -> APIClient:
-    """A client of the engine `name`, podman or docker. Raises EngineError when there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A client, and the socket of the service that was started for it."""
+
+    client: APIClient
+    own_service: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """False when the service of klock's own has ended because nobody used it."""
+        return self.own_service is None or _listens(self.own_service)
+
+
+def connect(name: str, environ: Mapping[str, str]) -> Connection:
+    """Connects to the engine `name`, podman or docker. Raises EngineError when there is none."""
     try:
         import docker
     except ModuleNotFoundError as error:
@@ -41,9 +57,15 @@ def connect(name: str, environ: Mapping[str, str]) -> APIClient:
             f"the engine {name} needs a package that is not installed: docker",
             hint="install it with klock: pip install 'klock[containers]'",
         ) from error
+    own = None
     url = _docker_url(environ) if name == "docker" else _podman_url(environ)
+    if url is None:
+        own = _own_service(environ)
+        url = f"unix://{own}"
     try:
-        return docker.APIClient(base_url=url, version="auto", timeout=_REQUEST_SECONDS)
+        return Connection(
+            client=docker.APIClient(base_url=url, version="auto", timeout=_REQUEST_SECONDS), own_service=own
+        )
     except docker.errors.DockerException as error:
         raise EngineError(f"{name} does not answer at {url}", hint=_HINTS[name]) from error
 
@@ -79,12 +101,13 @@ def _docker_url(environ: Mapping[str, str]) -> str:
     return f"unix://{_DOCKER_SOCKET}"
 
 
-def _podman_url(environ: Mapping[str, str]) -> str:
+def _podman_url(environ: Mapping[str, str]) -> str | None:
+    """None when no service runs."""
     if url := environ.get("CONTAINER_HOST"):
         return url
     runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     own = "/run/podman/podman.sock" if os.getuid() == 0 else f"{runtime}/podman/podman.sock"
-    return f"unix://{own if _listens(own) else _own_service(environ)}"
+    return f"unix://{own}" if _listens(own) else None
 
 
 def _listens(path: str) -> bool:
@@ -102,7 +125,7 @@ def _own_service(environ: Mapping[str, str]) -> str:
     parent = os.getpid()
     with open(log, "wb") as output:
         service = subprocess.Popen(
-            [program, "system", "service", "--time=0", f"unix://{path}"],
+            [program, "system", "service", f"--time={_IDLE}", f"unix://{path}"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest, digest_of_stream
-from klock.engines.containers.connection import connect, explained
+from klock.engines.containers.connection import Connection, connect, explained
 from klock.engines.containers.environment import ContainerEnvironment, Layers
 from klock.engines.containers.image import LABEL, Archive
 from klock.engines.containers.owners import may_be_alive
@@ -47,7 +47,7 @@ class ContainerEngine(SandboxEngine):
     def __init__(self, name: str, store: Store, *, ca_bundle: Path | None = None) -> None:
         super().__init__(store, ca_bundle=ca_bundle)
         self.name = name
-        self._connected: APIClient | None = None
+        self._connection: Connection | None = None
 
     def check(self) -> None:
         """Raises EngineError when the sandbox cannot run here, or the engine does not answer."""
@@ -110,9 +110,9 @@ class ContainerEngine(SandboxEngine):
                 shutil.rmtree(self._store.environment_path(f"{self.name}.{name}"), ignore_errors=True)
 
     def _api(self) -> APIClient:
-        if self._connected is None:
-            self._connected = connect(self.name, os.environ)
-        return self._connected
+        if self._connection is None or not self._connection.is_usable:
+            self._connection = connect(self.name, os.environ)
+        return self._connection.client
 
     # -- layers as archives
 
