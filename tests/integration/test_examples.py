@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import uv
 
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host
 from tests.integration.example_servers import PASSWORD, USER, VENDOR_TORCH, ExampleServers, example_servers
 from tests.integration.unprivileged import Account
 
@@ -137,13 +138,20 @@ class Project:
         return self.folder / "kimage.lock"
 
     def klock(
-        self, account: Account, *arguments: str, store: Path, password: str = PASSWORD, status: int = 0
+        self,
+        account: Account,
+        *arguments: str,
+        store: Path,
+        password: str = PASSWORD,
+        status: int = 0,
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         done = self.servers.names.run(
             account,
             [account.python, "-m", "klock", *arguments],
             cwd=self.folder,
             env={
+                **(variables or {}),
                 "HOME": str(self.home),
                 "KLOCK_CACHE_DIR": str(store),
                 "REGISTRY_USER": USER,
@@ -174,6 +182,7 @@ def make_project(name: str, folder: Path, servers: ExampleServers) -> Project:
     home.mkdir()
     if (EXAMPLES / name / "home").is_dir():
         shutil.copytree(EXAMPLES / name / "home", home, dirs_exist_ok=True)
+    home.chmod(0o777)  # podman keeps files of its own there
     index = f'index-url = "{servers.company.url}"\n' if CASES[name].company_index else ""
     mirrors = "".join(f'"{host}" = "{url}"\n' for host, url in servers.mirrors.items())
     shutil.copy(servers.names.ca_certificate, project / "company.pem")
@@ -255,6 +264,31 @@ def test_check_finds_nothing(project: Project, replayed: Path, unprivileged: Acc
 def test_its_program_runs(project: Project, replayed: Path, unprivileged: Account) -> None:
     run = project.klock(unprivileged, "run", "--", "python3", "-c", project.example.program, store=replayed)
     assert run.stdout == project.example.prints
+
+
+@pytest.fixture(scope="module")
+def hosts(root: Account, unprivileged: Account) -> Iterator[Mapping[str, ContainerHost]]:
+    with podman_host(root) as podman, podman_host(unprivileged) as rootless, docker_host(root) as docker:
+        yield {"podman": podman, "podman, unprivileged": rootless, "docker": docker}
+
+
+@pytest.mark.parametrize("engine", ["podman", "podman, unprivileged", "docker"])
+def test_another_engine_holds_the_same(
+    engine: str, project: Project, replayed: Path, workplace: Path, hosts: Mapping[str, ContainerHost]
+) -> None:
+    """Every file of the container is compared with the lockfile; a difference would be listed by path."""
+    host = hosts[engine]
+    store = replayed if host.account.name != "root" else workplace / "store"
+
+    def klock(verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        words = (verb, "--engine", host.engine, *arguments)
+        return project.klock(host.account, *words, store=store, variables=host.variables)
+
+    klock("sync")
+    (fingerprint,) = re.findall(r"sha256:[0-9a-f]{64}$", project.said[-1], re.MULTILINE)
+    assert fingerprint in project.said[0]
+    klock("check", "--env")
+    assert klock("run", "--", "python3", "-c", project.example.program).stdout == project.example.prints
 
 
 def test_locking_again_changes_no_byte(project: Project, root: Account, workplace: Path) -> None:
