@@ -17,7 +17,7 @@ from klock.errors import KlockError
 
 __all__ = ["main"]
 
-_VERBS: Final = ("init", "lock", "sync", "run", "check", "cache", "vault")
+_VERBS: Final = ("init", "lock", "sync", "run", "check", "export", "cache", "vault")
 
 
 class _Verbs(click.Group):

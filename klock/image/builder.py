@@ -126,6 +126,21 @@ class Image:
         image.cmd, image.entrypoint = read.cmd, read.entrypoint
         return image
 
+    @classmethod
+    def from_kubetorch(cls, image: object) -> Image:
+        """Takes over a `kubetorch.Image`, its steps and attributes; later changes of either have no part in the other.
+
+        Raises ImageError (a ValueError) for another object, and for a step that klock cannot make.
+        """
+        from klock.image.kubetorch import read_kubetorch
+
+        read = read_kubetorch(image)
+        taken = cls(name=read.name, python_path=read.python_path, install_cmd=read.install_cmd)
+        taken._base = None if read.image_id is None else _base("from_kubetorch", read.image_id, read.location)
+        taken._steps.extend(read.steps)
+        taken.docker_secret, taken.cmd, taken.entrypoint = read.docker_secret, read.cmd, read.entrypoint
+        return taken
+
     def pip_install(self, reqs: str | Iterable[str], force: bool = False) -> Image:
         """Installs Python packages: requirements (PEP 508), paths in the environment, `-r FILE`, with pip's options.
 

@@ -21,7 +21,7 @@ from klock.image.contents import PIP_COMMAND
 from klock.image.heredoc import Heredoc, heredocs_in
 from klock.image.steps import CopyFiles, Location, PipInstall, RunBash, SetEnvVars, Step
 
-__all__ = ["ReadDockerfile", "read_dockerfile"]
+__all__ = ["ReadDockerfile", "read_dockerfile", "read_line"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +53,15 @@ def read_dockerfile(path: Path) -> ReadDockerfile:
     for instruction in _instructions(text, path):
         _READERS[instruction.name](instruction, read)
     return read
+
+
+def read_line(line: str, read: ReadDockerfile, *, location: Location) -> None:
+    """Reads one instruction, its continuation lines joined, as if it stood at `location`. Raises ImageError."""
+    name, _, rest = line.partition(" ")
+    instruction = _Instruction(
+        name=name.upper(), rest=rest.strip(), heredocs=(), file=Path(location.file), line=location.line
+    )
+    _READERS[instruction.name](instruction, read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

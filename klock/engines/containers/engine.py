@@ -22,11 +22,8 @@ from klock.engines.containers.image import LABEL, Archive
 from klock.engines.containers.owners import may_be_alive
 from klock.engines.protocol import ImageConfig
 from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.namespace import in_namespace
-from klock.engines.sandbox.overlay import Area
 from klock.engines.sandbox.scratch import scratch_folder
 from klock.layers.manifest import Manifest
-from klock.layers.pack import pack
 from klock.store import Store
 
 if TYPE_CHECKING:
@@ -127,7 +124,7 @@ class ContainerEngine(SandboxEngine):
             if config.archives and all(archive.media_type in _READ_BY_ENGINES for archive in config.archives):
                 found = [Archive(path=archive.path, diff_id=archive.diff_id) for archive in config.archives]
             else:
-                found = [self._archive(folder / "base.tar", lambda path: self._write_base(base, path))]
+                found = [self._archive(folder / "base.tar", functools.partial(self.write_base, base))]
             for number, layer in enumerate(layers):
                 found.append(self._archive(folder / f"{number}.tar", functools.partial(self.write_layer, layer)))
             yield found
@@ -137,15 +134,3 @@ class ContainerEngine(SandboxEngine):
         write(path)
         with open(path, "rb") as file:
             return Archive(path=path, diff_id=digest_of_stream(file))
-
-    def _write_base(self, base: str, archive: Path) -> None:
-        manifest = self.base_manifest(base)
-        diffs = [self._trees.diff(diff_id) / "root" for diff_id in self._trees.diffs_of(base)]
-        with open(archive, "wb") as output:
-
-            def task() -> None:
-                lower = Area.create(self._area()).mount_to_read(diffs)
-                pack(os.fsencode(lower), manifest, output, keep_times=True)
-                output.flush()
-
-            in_namespace(task)

@@ -1,0 +1,87 @@
+"""`klock export`: the locked environment in the formats of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from klock.commands.session import image_argument, offline_option, open_session, progress_options, target_option
+from klock.errors import KlockError
+from klock.progress import Progress
+
+__all__ = ["export"]
+
+
+@click.group()
+def export() -> None:
+    """Write what is locked in the formats of other tools."""
+
+
+@export.command()
+@image_argument
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the Dockerfile and the files it copies into this folder. Without it: the Dockerfile to stdout.",
+)
+@click.option(
+    "--for",
+    "form",
+    type=click.Choice(["docker", "kubetorch"]),
+    default="docker",
+    help="Who reads it: docker and podman, or kubetorch's Image.from_dockerfile.",
+)
+@click.option(
+    "--bundle", is_flag=True, help="Ship all wheels beside it, so that pip needs no network when it is built."
+)
+@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@target_option
+@offline_option
+@progress_options
+def dockerfile(
+    image: str | None,
+    *,
+    output: Path | None,
+    form: str,
+    bundle: bool,
+    frozen: bool,
+    target: str | None,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Write a Dockerfile that pins what the lockfile pins, as far as a Dockerfile can.
+
+    Base by digest, packages and files by hash. What shell steps fetch it cannot pin, and it says so there.
+    """
+    from klock.digests import digest_of_bytes
+    from klock.export import Form, export_dockerfile, write_context
+    from klock.plan import counted
+
+    session = open_session(image, offline=offline, progress=progress, engine="sandbox")
+    lock = session.read_lockfile()
+    if not frozen:
+        from klock.commands.judge import refuse_stale
+
+        refuse_stale(session, lock)
+    exported = export_dockerfile(
+        session.locked_target(lock, target),
+        image=session.loaded.image,
+        lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
+        form=Form(form),
+        context=session.context,
+        bundle=bundle,
+    )
+    if output is not None:
+        write_context(output, exported.text, exported.files)
+        click.echo(f"{output} written: Dockerfile and {counted(len(exported.files), 'file')} beside it", err=True)
+        return 0
+    if exported.files:
+        raise KlockError(
+            f"the Dockerfile copies files, such as {exported.files[0].path}, that must lie beside it",
+            hint="name a folder for all of it: klock export dockerfile -o DIR",
+        )
+    click.echo(exported.text, nl=False)
+    return 0

@@ -1,0 +1,64 @@
+"""FROM: a registry's image by its digest. Of another base, which no Dockerfile could name, the files are shipped."""
+
+from __future__ import annotations
+
+import json
+
+from klock.bases import fetch_base
+from klock.bases.reference import Reference
+from klock.digests import Digest
+from klock.engines.sandbox import SandboxEngine
+from klock.export.context import ContextFile
+from klock.export.page import Form, Page
+from klock.lockfile.model import BaseLock, DebianLock, OciLock
+from klock.replay.context import Context
+
+__all__ = ["write_base"]
+
+_ARCHIVE = "base.tar"
+
+
+def write_base(page: Page, base: BaseLock, context: Context) -> None:
+    """Adds FROM and what belongs to it. Raises KlockError where kubetorch's pods could not have the base."""
+    if isinstance(base, OciLock) and not base.reference.startswith("oci:"):
+        reference = Reference.parse(base.reference)
+        page.comment(base.reference)
+        page.add(f"FROM {reference.registry}/{reference.repository}@{base.manifest.digest}")
+        return
+    name = f"Debian {base.suite}" if isinstance(base, DebianLock) else base.reference
+    if page.form is Form.KUBETORCH:
+        raise page.error(
+            f"the base is {name}, which no registry has, and kubetorch's pods need an image to start from",
+            hint="build and push it with the Dockerfile for docker, and start from that with from_docker()",
+        )
+    page.comment(f"{name}: its files are in {_ARCHIVE}")
+    page.add("FROM scratch")
+    blob = _archive(base, context)
+    page.files.append(ContextFile(path=_ARCHIVE, source=context.store.blob_path(blob), digest=blob))
+    page.add(f"ADD {_ARCHIVE} /")
+    for variable, value in base.environment:
+        page.env(variable, value)
+    page.add(f"WORKDIR {base.working_dir}")
+    if base.user:
+        page.add(f"USER {base.user}")
+    page.add(f"CMD {json.dumps(['/bin/sh'])}")
+
+
+def _archive(base: BaseLock, context: Context) -> Digest:
+    """The base's files as a tar archive in the store."""
+    writer = SandboxEngine(context.store)
+    if not writer.has_base(base.id):
+        fetch_base(
+            base,
+            engine=writer,
+            store=context.store,
+            mirrors=context.mirrors,
+            root=context.root,
+            offline=context.offline,
+            progress=context.progress,
+        )
+    with context.store.temporary_file() as path:
+        writer.write_base(base.id, path)
+        with open(path, "rb") as file:
+            digest, _ = context.store.add_blob(iter(lambda: file.read(1 << 20), b""), source="the base")
+    return digest
