@@ -5,7 +5,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     [tool.klock]
     image = "kimage.py:image"                                     # FILE[:NAME], from the project's folder
     targets = ["linux/amd64", "linux/amd64/cuda12.4"]
-    engine = "podman"                                             # where environments live: sandbox, podman, docker
+    engine = "podman"                                             # sandbox, podman, docker, here
     registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
     debian-mirror = "http://deb.debian.org/debian"
     index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one

@@ -66,6 +66,8 @@ def check(
 
 def _store_is_damaged(session: Session, target: str | None, lock: Lockfile) -> bool:
     """Whether drift is in the layers below the environment: a sync would not see it."""
+    if session.engine.name == "here":
+        return False
     name = session.environment_name(session.locked_target(lock, target))
     environment = session.engine.environment(name)
     return environment.record is not None and environment.is_clean()
@@ -75,6 +77,8 @@ def _drift_findings(session: Session, locked: TargetLock, container: str | None)
     """The environment against the lockfile, by content."""
     from klock.drift import compare_files, compare_variables
 
+    if session.engine.name == "here":
+        return _drift_here(session, locked)
     engine = session.engine
     environment = engine.environment(session.environment_name(locked))
     record = environment.record
@@ -98,6 +102,28 @@ def _drift_findings(session: Session, locked: TargetLock, container: str | None)
     findings = list(compare_files(expected, layers, observed))
     findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
     return [_with_step(f, session, locked) for f in findings]
+
+
+def _drift_here(session: Session, locked: TargetLock) -> list[Finding]:
+    """The container klock runs in, against what the last sync left in it: the locked layers over what was there."""
+    from klock.drift import compare_files, compare_variables
+    from klock.engines.here import HereEngine
+
+    assert isinstance(session.engine, HereEngine)
+    environment = session.engine.environment(session.environment_name(locked))
+    record = environment.record
+    if record is None or record.get("fingerprint") != locked.fingerprint:
+        return [Finding(code=Code.NOT_SYNCED, message="this container was not synced from it: run `klock sync --here`")]
+    layers = [session.engine.folder.layer(digest) for digest in locked.layers]
+    project = str(session.loaded.root.resolve()) + "/"
+    variables = record.get("variables")
+    findings = [
+        finding
+        for finding in compare_files(environment.expected(), layers, environment.observe())
+        if finding.step is not None or not f"{finding.path}/".startswith(project)
+    ]
+    findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
+    return [_with_step(finding, session, locked) for finding in findings]
 
 
 def _observe_container(environment: Environment, container: str) -> Manifest:

@@ -168,6 +168,8 @@ def engine_option(command: F) -> F:
     from klock.engines import ENGINES
 
     text = f"Where the environment lives; without it what [tool.klock] says, or {ENGINES[0]}."
+    here = "In the container that klock runs in: --engine here."
+    command = click.option("--here", "engine", flag_value="here", help=here)(command)
     return click.option("--engine", type=click.Choice(ENGINES), help=text)(command)
 
 

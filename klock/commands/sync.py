@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -22,12 +23,15 @@ from klock.progress import Progress
 
 __all__ = ["sync", "sync_environment"]
 
+_ON: Final = {"podman": "on podman", "docker": "on docker", "here": "in this container"}
+
 
 @click.command()
 @image_argument
 @target_option
 @engine_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
+@click.option("--force", is_flag=True, help="With --here: do the locked steps over what cannot be taken back.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @offline_option
 @progress_options
@@ -37,6 +41,7 @@ def sync(
     target: str | None,
     engine: str | None,
     dry_run: bool,
+    force: bool,
     frozen: bool,
     offline: bool,
     progress: Progress,
@@ -54,15 +59,38 @@ def sync(
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
     if dry_run:
-        for action in _plan(session, locked, _keys(lock, locked)).actions:
-            click.echo(str(action))
+        for line in _planned(session, lock, locked):
+            click.echo(line)
         return 0
-    sync_environment(session, lock, locked)
+    sync_environment(session, lock, locked, force=force)
     return 0
 
 
-def sync_environment(session: Session, lock: Lockfile, locked: TargetLock) -> None:
+def _planned(session: Session, lock: Lockfile, locked: TargetLock) -> list[str]:
+    from klock.engines.here import HereEngine
+
+    keys = _keys(lock, locked)
+    if isinstance(session.engine, HereEngine):
+        from klock.replay.in_place import plan_in_place
+
+        return plan_in_place(locked, keys=keys, engine=session.engine).lines(locked)
+    return [str(action) for action in _plan(session, locked, keys).actions]
+
+
+def sync_environment(session: Session, lock: Lockfile, locked: TargetLock, *, force: bool = False) -> None:
     """Carries out the plan for the environment of `locked`, a part of `lock`, alone: a second klock process waits."""
+    if session.engine.name == "here":
+        changes, runs = _converge(session, lock, locked, force=force)
+    else:
+        changes, runs = _replace(session, lock, locked)
+    ran = f", {runs} of {counted(len(locked.layers), 'step')} ran" if runs else ""
+    where = "" if session.engine.name == "sandbox" else f" {_ON[session.engine.name]}"
+    state = "synced" if changes else "unchanged"
+    click.echo(f"environment {state}{where}: {locked.target}{ran}, {locked.fingerprint}", err=True)
+
+
+def _replace(session: Session, lock: Lockfile, locked: TargetLock) -> tuple[bool, int]:
+    """Whether anything changed, and how many steps ran."""
     with session.store.lock(f"environment-{session.environment_name(locked)}"):
         keys = _keys(lock, locked)
         plan = _plan(session, locked, keys)
@@ -78,10 +106,24 @@ def sync_environment(session: Session, lock: Lockfile, locked: TargetLock) -> No
                 lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
                 context=session.context,
             )
-    state = "unchanged" if plan.changes_nothing else "synced"
-    ran = f", {plan.runs} of {counted(len(locked.layers), 'step')} ran" if plan.runs else ""
-    where = "" if session.engine.name == "sandbox" else f" on {session.engine.name}"
-    click.echo(f"environment {state}{where}: {locked.target}{ran}, {locked.fingerprint}", err=True)
+    return not plan.changes_nothing, plan.runs
+
+
+def _converge(session: Session, lock: Lockfile, locked: TargetLock, *, force: bool) -> tuple[bool, int]:
+    from klock.engines.here import HereEngine
+    from klock.replay import environment_record
+    from klock.replay.in_place import converge
+
+    assert isinstance(session.engine, HereEngine)
+    plan = converge(
+        locked,
+        keys=_keys(lock, locked),
+        engine=session.engine,
+        record=environment_record(locked, digest_of_bytes(session.lockfile.read_bytes())),
+        context=session.context,
+        force=force,
+    )
+    return not plan.changes_nothing, len(plan.run)
 
 
 def _plan(session: Session, locked: TargetLock, keys: Sequence[Digest | None]) -> Plan:

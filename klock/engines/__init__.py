@@ -3,6 +3,7 @@
 - `sandbox`: the embedded one, which needs no daemon. It also makes the layers of every other engine, so that there is
   one place where steps run, and one set of bytes.
 - `podman`, `docker`: images and containers of those layers, through the Docker-compatible API.
+- `here`: the container that klock itself runs in, whose root becomes the environment (`klock.replay.in_place`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "make_engine"]
 
-ENGINES: Final = ("sandbox", "podman", "docker")
+ENGINES: Final = ("sandbox", "podman", "docker", "here")
 """The first one is taken when nobody names another: it runs wherever layers can be made."""
 
 
@@ -32,4 +33,8 @@ def make_engine(name: str, store: Store) -> Engine:
             from klock.engines.containers import ContainerEngine
 
             return ContainerEngine(name, store)
+        case "here":
+            from klock.engines.here import HereEngine
+
+            return HereEngine(store)
     raise KlockError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(ENGINES)}")

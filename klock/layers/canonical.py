@@ -26,7 +26,7 @@ from klock.layers.normalisation import MTIME, is_emptied, is_left_out, matcher, 
 from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 
-__all__ = ["canonicalise", "holds_changes"]
+__all__ = ["Source", "canonicalise", "holds_changes", "normalise_content"]
 
 _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
@@ -64,7 +64,7 @@ def holds_changes(upper: bytes, lower: bytes, above: str = "") -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
+class Source:
     """A Python source file of the layer: its size, its time as the step left it, and as it is seen afterwards."""
 
     size: int
@@ -79,7 +79,7 @@ class _Layer:
         self.is_unwanted = matcher(leave_out)
         self.entries: list[Entry] = []
         self.files: list[tuple[bytes, Entry, os.stat_result]] = []
-        self.sources: dict[str, _Source] = {}
+        self.sources: dict[str, Source] = {}
         self.times: dict[tuple[int, int], int] = {}
 
     def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
@@ -125,13 +125,13 @@ class _Layer:
             return False
         else:
             source = self.sources.get(source_of(path) or "")
-            status = _normalise_content(upper, path, status, source)
+            status = normalise_content(upper, path, status, source)
             same = lower is not None and below is not None and _same(upper, status, lower, below)
             if path.endswith(".py") and stat.S_ISREG(status.st_mode):
                 # The file may have had its turn, and a layer's time, under another name.
                 was = self.times.setdefault((status.st_dev, status.st_ino), int(status.st_mtime))
                 becomes = int(below.st_mtime) if same and below else MTIME
-                self.sources[path] = _Source(size=status.st_size, was=was, becomes=becomes)
+                self.sources[path] = Source(size=status.st_size, was=was, becomes=becomes)
             if same:
                 os.unlink(upper)
                 return False
@@ -189,7 +189,11 @@ def _sources_first(name: bytes) -> tuple[bool, bytes]:
     return name == b"__pycache__", name
 
 
-def _normalise_content(on_disk: bytes, path: str, status: os.stat_result, source: _Source | None) -> os.stat_result:
+def normalise_content(on_disk: bytes, path: str, status: os.stat_result, source: Source | None) -> os.stat_result:
+    """Rewrites the file at `on_disk` as its path in the tree asks for (`klock.layers.normalisation`), in place.
+
+    `source` is that of a bytecode file, when the layer has it. What the file then is.
+    """
     if not stat.S_ISREG(status.st_mode):
         return status
     if is_emptied(path) and status.st_size:

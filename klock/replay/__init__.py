@@ -26,7 +26,7 @@ from klock.plan import (
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
 
-__all__ = ["carry_out", "make_layers"]
+__all__ = ["carry_out", "environment_record", "make_layers"]
 
 
 def carry_out(
@@ -60,16 +60,21 @@ def carry_out(
                 environment.replace(
                     lock.layers,
                     base=lock.base.id,
-                    record={
-                        "fingerprint": lock.fingerprint,
-                        "lockfile": lock_digest,
-                        "target": str(lock.target),
-                        "variables": lock.environment,
-                    },
+                    record=environment_record(lock, lock_digest),
                     config=_image_config(lock, context),
                 )
             case ReuseLayer():
                 pass
+
+
+def environment_record(lock: TargetLock, lock_digest: str) -> dict[str, object]:
+    """What an environment keeps of the lockfile (with the digest `lock_digest`) that it was synced from."""
+    return {
+        "fingerprint": lock.fingerprint,
+        "lockfile": lock_digest,
+        "target": str(lock.target),
+        "variables": lock.environment,
+    }
 
 
 def _image_config(lock: TargetLock, context: Context) -> ImageConfig:

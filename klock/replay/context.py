@@ -18,7 +18,8 @@ __all__ = ["Context"]
 class Context:
     """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
-    `local_hosts` are names that shell steps may reach although they lead to this machine."""
+    `local_hosts` are names that shell steps may reach although they lead to this machine. `over_locked_base` is False
+    where steps are done over something that nobody has compared with the locked base in full."""
 
     root: Path
     mirrors: Mirrors
@@ -28,6 +29,7 @@ class Context:
     progress: Progress
     environ: Mapping[str, str]
     offline: bool = False
+    over_locked_base: bool = True
     local_hosts: tuple[str, ...] = ()
     locations: tuple[str | None, ...] = ()
     base_location: str | None = None

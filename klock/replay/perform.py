@@ -30,7 +30,7 @@ from klock.replay.variables import revealed_variables, secret_values
 if TYPE_CHECKING:
     from klock.packages import Credentials
 
-__all__ = ["index_credentials", "netrc_of", "perform", "try_service"]
+__all__ = ["fetch_for", "index_credentials", "netrc_of", "perform", "try_service"]
 
 
 def perform(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> None:
@@ -98,20 +98,12 @@ def _place_path_file(step: FilesLock, workspace: Workspace, context: Context) ->
 
 
 def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace: Workspace, context: Context) -> None:
-    from klock.packages import fetch_packages, install, packages_of
+    from klock.packages import install
 
     if lock.interpreter is None:
         raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
     variables = revealed_variables(lock, position, context.environ)
-    credentials = index_credentials(lock, [position], context)
-    fetch_packages(
-        packages_of(step, lock.packages),
-        store=context.store,
-        all_packages=lock.packages,
-        credentials=credentials,
-        offline=context.offline,
-        progress=context.progress,
-    )
+    credentials = fetch_for(lock, position, context)
     install(
         step,
         lock.packages,
@@ -121,8 +113,26 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
         variables=variables,
         credentials=credentials,
         offline=context.offline,
-        over=(lock.base.id, *replace(lock, steps=lock.steps[:position]).layers),
+        over=(lock.base.id, *replace(lock, steps=lock.steps[:position]).layers) if context.over_locked_base else None,
     )
+
+
+def fetch_for(lock: TargetLock, position: int, context: Context) -> Credentials:
+    """Brings the packages of the pip step at `position` into the store, and says who klock was to their indexes."""
+    from klock.packages import fetch_packages, packages_of
+
+    step = lock.steps[position]
+    assert isinstance(step, PipLock)
+    credentials = index_credentials(lock, [position], context)
+    fetch_packages(
+        packages_of(step, lock.packages),
+        store=context.store,
+        all_packages=lock.packages,
+        credentials=credentials,
+        offline=context.offline,
+        progress=context.progress,
+    )
+    return credentials
 
 
 def index_credentials(lock: TargetLock, positions: Iterable[int], context: Context) -> Credentials:

@@ -23,7 +23,7 @@ from klock.layers.scan import manifest_of_tree
 from klock.layers.unpack import unpack
 from klock.store import Store
 
-__all__ = ["SandboxEngine"]
+__all__ = ["SandboxEngine", "preload"]
 
 
 class SandboxEngine:
@@ -115,7 +115,7 @@ class SandboxEngine:
 
             def task() -> bytes:
                 with open(archive, "rb") as file:
-                    _preload()
+                    preload()
                     os.chroot(root)
                     os.chdir("/")
                     return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
@@ -133,7 +133,7 @@ class SandboxEngine:
 
             def task() -> Digest:
                 with open(layer.path, "rb") as archive:
-                    _preload()
+                    preload()
                     os.chroot(root)
                     os.chdir("/")
                     return unpack(archive, media_type=layer.media_type, diff_id=layer.diff_id, source=layer.path.name)
@@ -219,7 +219,7 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _preload() -> None:
+def preload() -> None:
     """Imports what `unpack` may need; afterwards the root is another one, in which Python finds nothing of its own."""
     import contextlib
     import encodings.idna

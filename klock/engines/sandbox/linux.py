@@ -20,6 +20,7 @@ __all__ = [
     "MS_NOEXEC",
     "MS_NOSUID",
     "MS_RDONLY",
+    "MS_REC",
     "die_with_parent",
     "mount",
     "setns",
@@ -40,6 +41,7 @@ MS_NOSUID: Final = 0x2
 MS_NODEV: Final = 0x4
 MS_NOEXEC: Final = 0x8
 MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
 
 _PR_SET_PDEATHSIG: Final = 1
 _SIGKILL: Final = 9

@@ -91,6 +91,10 @@ class Area:
         self._mount([skeleton, *map(str, layers)], self.merged, writable)
         return self.merged
 
+    def show_root(self) -> None:
+        """Shows the root of this process as the tree to write, with what is mounted in it."""
+        linux.mount("/", self.merged, None, flags=linux.MS_BIND | linux.MS_REC)
+
     def _mount(self, lowest_first: Sequence[str], where: str, writable: WritableLayer | None) -> None:
         # overlayfs takes no folder twice (ELOOP), and two steps may make one layer, as images repeat an empty archive.
         # The topmost of equals decides all that those below it would.

@@ -27,7 +27,8 @@ def place(root: str, files: Sequence[PlacedFile], destination: str) -> None:
     Raises HashMismatch when a source changed since its digest was taken, ImageError where something is in the way.
     """
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.chroot(root)
+    if root != "/":
+        os.chroot(root)
     os.chdir("/")
     for file in sorted(files, key=lambda file: file.path):
         _place(host, file, _joined(destination, file.path))

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-__all__ = ["paths_with"]
+__all__ = ["hits", "paths_with"]
 
 _PIECE: Final = 1 << 18
 
 
 def paths_with(values: Sequence[bytes], folder: str) -> list[str]:
     """The paths (from `folder` on, which is `/`) of everything that holds one of `values`, sorted."""
+    return sorted(path.removeprefix(folder) for path in hits(values, _below(folder)))
+
+
+def hits(values: Sequence[bytes], paths: Iterable[str]) -> Iterator[str]:
+    """Those of `paths` that hold one of `values`."""
     wanted = [value for value in dict.fromkeys(values) if value]
-    if not wanted:
-        return []
-    search = _Search(wanted)
-    return sorted(path.removeprefix(folder) for path in _below(folder) if search.is_hit(path))
+    if wanted:
+        search = _Search(wanted)
+        yield from filter(search.is_hit, paths)
 
 
 def _below(folder: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,11 +25,13 @@ from klock.engines.sandbox.trust import TrustingLayer
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 
-__all__ = ["SandboxWorkspace"]
+__all__ = ["KEPT_OUTPUT", "SandboxWorkspace", "run_in_sandbox"]
 
 T = TypeVar("T")
 
-_KEPT_OUTPUT: Final = 64 << 10
+KEPT_OUTPUT: Final = 64 << 10
+"""How many bytes of a command's output are kept, the last ones."""
+
 _CHUNK: Final = 1 << 16
 _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
@@ -133,16 +135,34 @@ class SandboxWorkspace:
     def _run(
         self, command: Command, seconds: float | None, on_output: Callable[[bytes], None] | None
     ) -> tuple[int | None, bytes]:
-        output, output_end = os.pipe()
-
-        def task() -> int | None:
+        @contextmanager
+        def mounted() -> Iterator[Area]:
             area = Area.create(self._area)
             with self._trusted(area, command.network) as layers:
                 area.mount_to_write(layers, self._writable, mounts=command.mounts)
-                return run(area)
+                yield area
 
-        def run(area: Area) -> int | None:
-            sandbox = Sandbox(area, self._writable, [command], ca_bundle=self._ca_bundle, is_step=True)
+        return run_in_sandbox(mounted, self._writable, command, seconds, on_output, ca_bundle=self._ca_bundle)
+
+
+def run_in_sandbox(
+    mounted: Callable[[], AbstractContextManager[Area]],
+    writable: WritableLayer,
+    command: Command,
+    seconds: float | None,
+    on_output: Callable[[bytes], None] | None,
+    *,
+    ca_bundle: Path | None,
+) -> tuple[int | None, bytes]:
+    """Runs a step's command in the area that `mounted` makes in a namespace of its own: its status and last output.
+
+    With `seconds` it is ended then, and the status is None if it was still alive.
+    """
+    output, output_end = os.pipe()
+
+    def task() -> int | None:
+        with mounted() as area:
+            sandbox = Sandbox(area, writable, [command], ca_bundle=ca_bundle, is_step=True)
             try:
                 nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)
@@ -155,19 +175,19 @@ class SandboxWorkspace:
             finally:
                 sandbox.close()
 
-        try:
-            with NamespaceProcess(task) as process:
-                os.close(output_end)
-                kept = _read_to_end(output, on_output)
-                return process.result(), kept
-        finally:
-            os.close(output)
+    try:
+        with NamespaceProcess(task) as process:
+            os.close(output_end)
+            kept = _read_to_end(output, on_output)
+            return process.result(), kept
+    finally:
+        os.close(output)
 
 
 def _read_to_end(descriptor: int, on_output: Callable[[bytes], None] | None) -> bytes:
     kept = b""
     while chunk := os.read(descriptor, _CHUNK):
-        kept = (kept + chunk)[-_KEPT_OUTPUT:]
+        kept = (kept + chunk)[-KEPT_OUTPUT:]
         if on_output:
             on_output(chunk)
     return kept

@@ -1,0 +1,126 @@
+"""The environment `here`: the container that klock itself runs in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from klock.digests import Digest
+from klock.engines.here.state import State, StateFolder
+from klock.engines.here.tree import Tree
+from klock.engines.protocol import Command, ImageConfig
+from klock.engines.sandbox.users import find_user
+from klock.errors import EngineError
+from klock.layers.manifest import Manifest
+
+__all__ = ["HereEnvironment"]
+
+_PATIENCE: Final = 5.0
+"""Seconds a service has to end."""
+
+
+class HereEnvironment:
+    def __init__(self, folder: StateFolder, scanning: Callable[[Tree | None], Tree]) -> None:
+        self._folder = folder
+        self._scan = scanning
+
+    @property
+    def record(self) -> Mapping[str, object] | None:
+        state = self._folder.read()
+        return None if state is None else state.record
+
+    def replace(
+        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
+    ) -> None:
+        """A container cannot be exchanged from inside: `klock.replay.in_place` changes it step by step."""
+        raise EngineError("a running container is changed step by step", hint="run klock sync --here")
+
+    def is_clean(self) -> bool:
+        """Whether its files are as the last sync left them."""
+        state = self._folder.read()
+        if state is None:
+            return True
+        tree = self._folder.read_tree(state.tree)
+        now = self._scan(tree)
+        return len(now) == len(tree) and all(now.entry(path) == seen.entry for path, seen in tree.items())
+
+    def expected(self) -> Manifest:
+        """The files as the last sync left them."""
+        return self._folder.read_tree(self._existing().tree).manifest
+
+    def observe(self) -> Manifest:
+        """The files as they are. Those whose size, times and inode are as the last sync left them are not read."""
+        return self._scan(self._folder.read_tree(self._existing().tree)).manifest
+
+    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
+        """Becomes the command: it takes this process's place, as the entrypoint of a container should.
+
+        With services klock stays, starts them, forwards signals to the command and returns its status.
+        """
+        if command.mounts:
+            raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
+        running = [_start(service, stdin=subprocess.DEVNULL) for service in services]
+        if not running:
+            _become(command)
+        try:
+            child = _start(command)
+        except OSError as error:
+            raise EngineError(f"cannot start {command.argv[0]}: {error.strerror}") from error
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, lambda received, _: child.send_signal(received))
+        status = child.wait()
+        for service in running:
+            _end(service)
+        return status if status >= 0 else 128 - status
+
+    def _existing(self) -> State:
+        state = self._folder.read()
+        if state is None:
+            raise EngineError("this container was not synced yet", hint="run klock sync --here")
+        return state
+
+
+def _become(command: Command) -> None:
+    user = find_user("/", command.user)
+    os.makedirs(command.working_dir, mode=0o755, exist_ok=True)
+    os.chdir(command.working_dir)
+    if (user.uid, user.gid) != (os.geteuid(), os.getegid()):
+        os.setgroups(user.groups)
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
+    try:
+        os.execvpe(command.argv[0], command.argv, dict(command.environment))
+    except OSError as error:
+        raise EngineError(f"cannot start {command.argv[0]}: {error.strerror}") from error
+
+
+def _end(service: subprocess.Popen[bytes]) -> None:
+    """Ends a service and what it started: politely, then for certain."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(service.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            service.wait(_PATIENCE)
+
+
+def _start(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
+    """A service is started in a group of its own, so that all of it can be ended."""
+    user = find_user("/", command.user)
+    os.makedirs(command.working_dir, mode=0o755, exist_ok=True)
+    shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
+    return subprocess.Popen(
+        command.argv if command.script is None else (shell, "-c", command.script),
+        env=dict(command.environment),
+        cwd=command.working_dir,
+        stdin=stdin,
+        user=user.uid,
+        group=user.gid,
+        extra_groups=user.groups,
+        process_group=None if command.script is None else 0,
+    )

@@ -1,0 +1,40 @@
+"""Taking a step back: what it added goes, what it replaced or removed is there again, to the byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from klock.engines.here.materials import kept_file, put, remove
+from klock.engines.here.tree import Tree, on_disk, see
+from klock.layers.manifest import Kind
+
+__all__ = ["difference", "lost", "take_back"]
+
+
+def difference(before: Tree, now: Tree) -> tuple[Tree, list[str]]:
+    """What was changed or removed, as it was before, and the paths that were added."""
+    was = Tree({path: seen for path, seen in before.items() if now.entry(path) != seen.entry})
+    return was, [path for path in now if path not in before]
+
+
+def lost(was: Tree, kept: Path) -> list[str]:
+    """The paths that cannot be brought back, as their bytes were not kept."""
+    return [p for p, seen in was.items() if seen.entry.kind is Kind.FILE and not kept_file(seen.entry, kept).exists()]
+
+
+def take_back(was: Tree, added: Sequence[str], kept: Path) -> None:
+    """Removes `added` (folders only when nothing else is in them) and brings `was` back. Doing it twice is as once."""
+    for path in sorted(added, key=lambda path: path.count("/"), reverse=True):
+        seen = see(path)
+        if seen is not None and seen.entry.kind is Kind.FOLDER:
+            with suppress(OSError):
+                os.rmdir(on_disk(path))
+        elif path not in was:
+            remove(path)
+    for path in sorted(was, key=lambda path: path.count("/")):
+        seen = was[path]
+        source = kept_file(seen.entry, kept) if seen.entry.kind is Kind.FILE else None
+        put(seen.entry, source=source, modified=seen.modified)
