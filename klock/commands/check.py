@@ -47,6 +47,7 @@ def check(
     with_environment = with_environment or container is not None
     if with_environment:
         findings += _drift_findings(session, session.locked_target(lock, target), container)
+    _say_driver(lock)
     if form == "json":
         click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
@@ -62,6 +63,15 @@ def check(
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)
     return 0
+
+
+def _say_driver(lock: Lockfile) -> None:
+    """Facts of the machine, which are no findings: the driver, where a target needs one."""
+    if all(locked.target.accelerator == "cpu" for locked in lock.targets):
+        return
+    from klock.gpu.driver import find_driver
+
+    click.echo(f"this machine: {find_driver() or 'no NVIDIA driver'}", err=True)
 
 
 def _store_is_damaged(session: Session, target: str | None, lock: Lockfile) -> bool:

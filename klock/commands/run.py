@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.session import Session, engine_option, offline_option, open_session, progress_options, target_option
+from klock.commands.session import (
+    Session,
+    engine_option,
+    gpus_option,
+    offline_option,
+    open_session,
+    progress_options,
+    target_option,
+)
 from klock.errors import KlockError
 from klock.lockfile.model import ServiceLock, TargetLock
 from klock.progress import Progress
+
+if TYPE_CHECKING:
+    from klock.gpu.edits import ContainerEdits
 
 __all__ = ["run"]
 
@@ -26,6 +39,7 @@ __all__ = ["run"]
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
 @engine_option
+@gpus_option
 @offline_option
 @progress_options
 def run(
@@ -39,6 +53,7 @@ def run(
     frozen: bool,
     target: str | None,
     engine: str | None,
+    gpus: str | None,
     offline: bool,
     progress: Progress,
 ) -> int:
@@ -53,6 +68,7 @@ def run(
     session = open_session(image, offline=offline, progress=progress, engine=engine)
     lock = session.read_lockfile()
     locked = session.locked_target(lock, target)
+    devices = _devices(session, locked, gpus)
     environment = session.engine.environment(session.environment_name(locked))
     if no_sync:
         if environment.record is None:
@@ -79,17 +95,41 @@ def run(
         for step, text in _services(session, locked)
     ]
     values.update(_parse_variable(text) for text in variables)
-    return environment.execute(
-        Command(
-            argv=command,
-            environment=values,
-            working_dir=workdir or locked.base.working_dir,
-            user=locked.base.user,
-            network=Network.HOST,
-            mounts=tuple(Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts)),
-        ),
-        services=services,
-    )
+    with session.engine.without_hooks(devices, base=locked.base.id, layers=locked.layers) as edits:
+        for name, value in edits.environment.items():
+            # A list of folders to look in, of which the image may have some of its own.
+            before = values.get(name) if name == "LD_LIBRARY_PATH" else None
+            values[name] = f"{before}:{value}" if before else value
+        return environment.execute(
+            Command(
+                argv=command,
+                environment=values,
+                working_dir=workdir or locked.base.working_dir,
+                user=locked.base.user,
+                network=Network.HOST,
+                mounts=tuple(Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts)),
+                devices=edits,
+            ),
+            services=[replace(service, devices=edits) for service in services],
+        )
+
+
+def _devices(session: Session, locked: TargetLock, gpus: str | None) -> ContainerEdits:
+    """What the command needs to see its GPUs. Raises EngineError when this machine has not what is locked."""
+    from klock.gpu.edits import ContainerEdits
+    from klock.gpu.requirements import cuda_of
+
+    if gpus is None and cuda_of(locked.target.accelerator) is None:
+        return ContainerEdits()
+    from klock.gpu.choice import devices_of, refuse_if_unable
+
+    refuse_if_unable(locked, gpus)
+    if session.engine.name == "here":
+        if gpus not in (None, "none"):
+            raise KlockError("--gpus: a running container has the devices it was started with", hint="leave it out")
+        return ContainerEdits()
+    devices = devices_of(locked, gpus)
+    return devices.edits if devices else ContainerEdits()
 
 
 def _services(session: Session, locked: TargetLock) -> list[tuple[ServiceLock, str]]:

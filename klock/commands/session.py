@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Session",
     "engine_option",
+    "gpus_option",
     "image_argument",
     "offline_option",
     "open_session",
@@ -110,7 +111,7 @@ class Session:
 
     def locked_target(self, lock: Lockfile, name: str | None) -> TargetLock:
         """The part of the lockfile for the target `name`, or else for this machine. Raises KlockError."""
-        target = Target.parse(name) if name else Target.of_this_machine()
+        target = Target.parse(name) if name else self._machines_target(lock)
         locked = lock.for_target(target)
         if locked is None:
             there = ", ".join(str(t.target) for t in lock.targets)
@@ -119,6 +120,22 @@ class Session:
                 hint=f"add it to targets in [tool.klock] and run `klock lock`, or choose one with --target {there}",
             )
         return locked
+
+    def _machines_target(self, lock: Lockfile) -> Target:
+        """Of the targets locked for this platform the newest CUDA that the machine can run, or else `cpu`.
+
+        Which one is said on stderr when there is a choice.
+        """
+        cpu = Target.of_this_machine()
+        here = [t for t in lock.targets if t.target.platform == cpu.platform]
+        if all(locked.target == cpu for locked in here):
+            return cpu
+        from klock.gpu.choice import choose
+
+        chosen, why = choose(here, default=cpu)
+        if len(here) > 1:
+            click.echo(f"target {chosen}: {why}", err=True)
+        return chosen
 
     def environment_name(self, target: TargetLock) -> str:
         """One environment for each lockfile and target, wherever the project is."""
@@ -171,6 +188,11 @@ def engine_option(command: F) -> F:
     here = "In the container that klock runs in: --engine here."
     command = click.option("--here", "engine", flag_value="here", help=here)(command)
     return click.option("--engine", type=click.Choice(ENGINES), help=text)(command)
+
+
+def gpus_option(command: F) -> F:
+    text = "The GPUs it is for: all, a number, none, or CDI device names. Without it: all for a CUDA target."
+    return click.option("--gpus", metavar="all|N|none|NAME", help=text)(command)
 
 
 def offline_option(command: F) -> F:

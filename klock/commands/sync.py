@@ -10,6 +10,7 @@ import click
 from klock.commands.session import (
     Session,
     engine_option,
+    gpus_option,
     image_argument,
     offline_option,
     open_session,
@@ -30,6 +31,7 @@ _ON: Final = {"podman": "on podman", "docker": "on docker", "here": "in this con
 @image_argument
 @target_option
 @engine_option
+@gpus_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
 @click.option("--force", is_flag=True, help="With --here: do the locked steps over what cannot be taken back.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
@@ -40,6 +42,7 @@ def sync(
     *,
     target: str | None,
     engine: str | None,
+    gpus: str | None,
     dry_run: bool,
     force: bool,
     frozen: bool,
@@ -58,12 +61,21 @@ def sync(
 
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
+    _refuse_if_unable(locked, gpus)
     if dry_run:
         for line in _planned(session, lock, locked):
             click.echo(line)
         return 0
     sync_environment(session, lock, locked, force=force)
     return 0
+
+
+def _refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
+    """Before anything is fetched for it."""
+    if locked.target.accelerator != "cpu":
+        from klock.gpu.choice import refuse_if_unable
+
+        refuse_if_unable(locked, gpus)
 
 
 def _planned(session: Session, lock: Lockfile, locked: TargetLock) -> list[str]:

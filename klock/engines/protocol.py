@@ -11,6 +11,7 @@ from socket import socket
 from typing import Final, Protocol
 
 from klock.digests import Digest
+from klock.gpu.edits import NO_DEVICES, ContainerEdits
 from klock.layers.manifest import Manifest
 
 __all__ = [
@@ -85,7 +86,7 @@ class Command:
 
     `script` is a file that the command finds at SCRIPT: a shell's text, which may be long, and secret, as a command
     line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
-    `working_dir` is made.
+    `working_dir` is made. `devices` is what the command needs to see devices of the machine; it has no hooks.
     """
 
     argv: tuple[str, ...]
@@ -95,6 +96,7 @@ class Command:
     network: Network | Uplink = Network.NONE
     mounts: tuple[Mount, ...] = ()
     script: str | None = None
+    devices: ContainerEdits = NO_DEVICES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +239,14 @@ class Engine(Protocol):
 
     def open(self, base: str, layers: Sequence[Digest]) -> AbstractContextManager[Workspace]:
         """A workspace over a base and layers that are all here."""
+
+    def without_hooks(
+        self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]
+    ) -> AbstractContextManager[ContainerEdits]:
+        """`edits` with each hook's effect on a base and layers as mounts, which are there until the block ends.
+
+        So the environment itself is left as it is. Raises EngineError when a hook fails, or cannot be run.
+        """
 
     def environment(self, name: str) -> Environment:
         """The environment of this name, whether it exists yet or not."""

@@ -201,8 +201,19 @@ class ContainerEnvironment:
 
     def _host_config(self, command: Command) -> Mapping[str, Any]:
         binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
+        edits = command.devices
+        binds += [
+            f"{mount.host_path}:{mount.container_path}:{'ro' if 'ro' in mount.options else 'rw'}"
+            for mount in edits.mounts
+        ]
+        nodes = [f"{n.host_path or n.path}:{n.path}:{n.permissions or 'rwm'}" for n in edits.device_nodes]
         network = "host" if command.network is Network.HOST else "none"
-        config: Mapping[str, Any] = self._api().create_host_config(binds=binds, network_mode=network)
+        config: Mapping[str, Any] = self._api().create_host_config(
+            binds=binds,
+            network_mode=network,
+            devices=nodes or None,
+            group_add=[str(gid) for gid in edits.additional_gids] or None,
+        )
         return config
 
     def _certificates(self, command: Command) -> dict[str, bytes]:

@@ -252,7 +252,15 @@ class Sandbox:
         pid = os.fork()
         if pid == 0:
             argv = [self._bubblewrap, "--args", str(arguments_file), "--", *command.argv]
-            self._become(argv, user, proc, stdio, passed, own_session=own_session)
+            self._become(
+                argv,
+                user,
+                proc,
+                stdio,
+                passed,
+                own_session=own_session,
+                gids=command.devices.additional_gids,
+            )
         for descriptor in passed:
             os.close(descriptor)
         started = Started(pid=pid, reports=reports, go=go)
@@ -275,6 +283,7 @@ class Sandbox:
         passed: Sequence[int],
         *,
         own_session: bool,
+        gids: Sequence[int],
     ) -> None:
         """What the forked child does; never returns."""
         try:
@@ -293,7 +302,7 @@ class Sandbox:
             # bubblewrap reads /proc/<child>/ns before it changes the root: it must be this namespace's /proc as well.
             linux.unshare(linux.CLONE_NEWNS)
             linux.mount(proc, "/proc", "", flags=linux.MS_BIND)
-            os.setgroups(user.groups)
+            os.setgroups([*user.groups, *gids])
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
             for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -318,6 +327,12 @@ class Sandbox:
         for mount in command.mounts:
             kind = "--ro-bind" if mount.read_only else "--bind"
             yield from (kind, str(mount.source), self._inside(mount.target, is_folder=mount.source.is_dir()))
+        for node in command.devices.device_nodes:
+            yield from ("--dev-bind", node.host_path or node.path, self._device(node.path))
+        for edit in command.devices.mounts:
+            kind = "--ro-bind" if "ro" in edit.options else "--bind"
+            inside = self._inside(edit.container_path, is_folder=Path(edit.host_path).is_dir())
+            yield from (kind, edit.host_path, inside)
         if command.script is not None:
             # On the namespace's own memory file system, which goes with it.
             script = Path(f"{proc}.script")
@@ -337,6 +352,10 @@ class Sandbox:
         for name, value in variables.items():
             yield from ("--setenv", name, value)
         yield from ("--chdir", command.working_dir)
+
+    def _device(self, path: str) -> str:
+        """bubblewrap makes the node in the /dev that it makes; elsewhere it needs a file to mount over."""
+        return path if path.startswith("/dev/") else self._inside(path, is_folder=False)
 
     def _inside(self, target: str, *, is_folder: bool) -> str:
         return self._mount_point(target, is_folder=is_folder).removeprefix(self._root)

@@ -11,12 +11,14 @@ from klock.digests import Digest, hex_of, is_digest
 from klock.engines.protocol import BaseLayer, Workspace
 from klock.engines.sandbox.commands import find_bubblewrap
 from klock.engines.sandbox.environment import SandboxEnvironment
+from klock.engines.sandbox.hooks import hooks_as_mounts
 from klock.engines.sandbox.namespace import in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.scratch import bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.engines.sandbox.trees import Trees
 from klock.engines.sandbox.workspace import SandboxWorkspace
 from klock.errors import EngineError
+from klock.gpu.edits import ContainerEdits
 from klock.layers.manifest import Manifest
 from klock.layers.pack import pack, unpack_layer
 from klock.layers.scan import manifest_of_tree
@@ -170,6 +172,16 @@ class SandboxEngine:
                 layers=layers,
                 ca_bundle=self._ca_bundle,
             )
+
+    @contextmanager
+    def without_hooks(self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]) -> Iterator[ContainerEdits]:
+        """`edits` with mounts instead of hooks; see `klock.engines.protocol.Engine`."""
+        if not edits.hooks:
+            yield edits
+            return
+        stack = self._trees.stack(base, layers)
+        with scratch_folder(self._store) as folder:
+            yield in_namespace(lambda: hooks_as_mounts(edits, stack, Area.create(self._area()), folder))
 
     def environment(self, name: str) -> SandboxEnvironment:
         return SandboxEnvironment(

@@ -1,0 +1,50 @@
+"""`--gpus all|N|none|vendor.com/class=name`: from the words of a command line to the devices a command sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from klock.errors import KlockError
+from klock.gpu.cdi import FOLDERS, is_qualified, read_specifications
+from klock.gpu.edits import Devices
+from klock.gpu.host import edits_of_host
+
+__all__ = ["devices_for", "specification_folders"]
+
+_KIND: Final = "nvidia.com/gpu"
+
+
+def specification_folders() -> tuple[Path, ...]:
+    """Where the machine's CDI specifications are: what KLOCK_CDI_SPEC_DIRS says (with colons), or the usual places."""
+    configured = os.environ.get("KLOCK_CDI_SPEC_DIRS")
+    return tuple(Path(folder) for folder in configured.split(":") if folder) if configured else FOLDERS
+
+
+def devices_for(text: str, *, folders: Iterable[Path] | None = None) -> Devices | None:
+    """The devices that `text` asks for; None for `none` and `0`. Names may be several, with commas between them.
+
+    `all` and numbers mean NVIDIA's GPUs: of the machine's CDI specification, or found on the machine when there is
+    none. Raises KlockError for other words, EngineError for devices that are not there.
+    """
+    if text in ("none", "0"):
+        return None
+    folders = specification_folders() if folders is None else tuple(folders)
+    if text != "all" and not text.isdecimal():
+        names = tuple(text.split(","))
+        if not all(map(is_qualified, names)):
+            raise KlockError(f"--gpus {text!r} asks for no devices", hint="write all, none, a number, or CDI names")
+        return Devices(names=names, edits=read_specifications(folders).edits_of(names))
+    specifications = read_specifications(folders)
+    there = specifications.names(_KIND)
+    count = None if text == "all" else int(text)
+    if not there:
+        return Devices(names=(), edits=edits_of_host(count))
+    numbered = [name for name in there if name.isdigit()]
+    if count is not None and len(numbered) < count:
+        raise KlockError(f"--gpus {text}: this machine has {len(numbered)}", hint="ask for fewer, or for all")
+    chosen = numbered[:count] if count is not None else ["all"] if "all" in there else there
+    names = tuple(f"{_KIND}={name}" for name in chosen)
+    return Devices(names=names, edits=specifications.edits_of(names))

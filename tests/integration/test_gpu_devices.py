@@ -1,0 +1,200 @@
+"""Devices on the real engines: harmless ones, by a CDI specification, as a machine with GPUs has one for those.
+
+NVML is a small library here, compiled for the test, with the functions that klock calls: `klock.gpu.driver` loads it as
+it loads NVIDIA's own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.registry_server import Registry
+from tests.integration.unprivileged import Account, require_program
+
+pytestmark = pytest.mark.integration
+
+IMAGE = """\
+import klock as kt
+
+image = (
+    kt.Image()
+    .from_docker("debian:bookworm")
+    .set_env_vars({"LD_LIBRARY_PATH": "/opt/lib"})
+    .run_bash("mkdir -p /opt/lib && echo image > /opt/lib/config && useradd --uid 1234 bob")
+)
+"""
+HOOK = """\
+#!/bin/sh
+set -eu
+root=$(sed -n 's/.*"path": "\\([^"]*\\)".*/\\1/p' config.json)
+grep -q '"status": "creating"' || exit 3
+echo "$1 $SAID" > "$root/etc/klock-hook"
+mkdir -p "$root/usr/lib/vendor"
+ln -s libdriver.so.1.2 "$root/usr/lib/vendor/libdriver.so.1"
+echo changed > "$root/opt/lib/config"
+"""
+NVML = r"""
+#include <string.h>
+#include <stdlib.h>
+int nvmlInit_v2(void) { return 0; }
+int nvmlInitWithFlags(unsigned f) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *v, unsigned n) { strncpy(v, getenv("FAKE_DRIVER"), n); return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *v) { *v = atoi(getenv("FAKE_CUDA")); return 0; }
+int nvmlDeviceGetCount_v2(unsigned *n) { *n = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)1; return 0; }
+int nvmlDeviceGetName(void *d, char *s, unsigned n) { strncpy(s, "Test GPU", n); return 0; }
+int nvmlDeviceGetUUID(void *d, char *s, unsigned n) { strncpy(s, "GPU-test", n); return 0; }
+int nvmlDeviceGetBrand(void *d, int *b) { *b = 2; return 0; }
+int nvmlDeviceGetCudaComputeCapability(void *d, int *a, int *b) { *a = 9; *b = 0; return 0; }
+"""
+
+
+@pytest.fixture(scope="module", params=["sandbox", "sandbox, unprivileged", "podman", "podman, unprivileged", "docker"])
+def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
+    account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
+    if "podman" in request.param:
+        with podman_host(account) as made:
+            yield made
+    elif request.param == "docker":
+        with docker_host(account) as made:
+            yield made
+    else:
+        yield ContainerHost(engine="sandbox", account=account, variables={})
+
+
+@pytest.fixture(scope="module")
+def project(host: ContainerHost, debian_registry: Registry) -> Path:
+    folder = host.account.make_folder("project")
+    (folder / "kimage.py").write_text(IMAGE)
+    (folder / "pyproject.toml").write_text(
+        '[tool.klock]\ntargets = ["linux/amd64", "linux/amd64/cuda12.4"]\n'
+        f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n'
+    )
+    (folder / "libdriver").write_text("driver 1.2\n")
+    (folder / "hook").write_text(HOOK)
+    (folder / "hook").chmod(0o755)
+    (folder / "cdi").mkdir()
+    (folder / "cdi/test.json").write_text(json.dumps(specification(folder)))
+    host.account.give(folder)
+    succeeded(host.account.klock("lock", cwd=folder, env=host.variables))
+    return folder
+
+
+def specification(folder: Path) -> dict[str, object]:
+    library = {"hostPath": f"{folder}/libdriver", "containerPath": "/usr/lib/vendor/libdriver.so.1.2"}
+    hook = {
+        "hookName": "createContainer",
+        "path": f"{folder}/hook",
+        "args": ["hook", "hello"],
+        "env": ["SAID=yes", "PATH=/usr/bin:/bin"],
+    }
+    failing = {"hookName": "createContainer", "path": "/bin/false", "args": ["false"]}
+    device = [{"path": "/dev/klock-test0", "hostPath": "/dev/zero"}]
+    return {
+        "cdiVersion": "0.6.0",
+        "kind": "klock.test/device",
+        "devices": [
+            {"name": "zero", "containerEdits": {"deviceNodes": device, "env": ["LD_LIBRARY_PATH=/usr/lib/vendor"]}},
+            {"name": "hooked", "containerEdits": {"hooks": [hook]}},
+            {"name": "broken", "containerEdits": {"hooks": [failing]}},
+        ],
+        "containerEdits": {"mounts": [{**library, "options": ["ro", "nosuid", "nodev", "bind"]}]},
+    }
+
+
+def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
+    assert done.returncode == 0, f"{done.args}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run(host: ContainerHost, project: Path, gpus: str, command: str) -> CompletedProcess[str]:
+    known = replace(host, variables={**host.variables, "KLOCK_CDI_SPEC_DIRS": f"{project}/cdi"})
+    return known.klock("run", "--gpus", gpus, "--", "sh", "-c", command, cwd=project)
+
+
+def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
+    seen = "head -c 3 /dev/klock-test0 | od -An -tx1; cat /usr/lib/vendor/*.2; echo $LD_LIBRARY_PATH"
+    done = succeeded(run(host, project, "klock.test/device=zero", f"{seen}; touch /usr/lib/vendor/*.2 2>&1 | wc -l"))
+    assert done.stdout == " 00 00 00\ndriver 1.2\n/opt/lib:/usr/lib/vendor\n1\n"
+    without = succeeded(
+        run(host, project, "none", "ls /dev/klock-test0 /usr/lib/vendor 2>&1 | wc -l; cat /opt/lib/config")
+    )
+    assert without.stdout == "2\nimage\n"
+    assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
+
+
+def test_what_a_hook_writes_is_seen_and_goes_with_the_command(host: ContainerHost, project: Path) -> None:
+    command = "cat /etc/klock-hook /usr/lib/vendor/libdriver.so.1 /opt/lib/config"
+    done = succeeded(run(host, project, "klock.test/device=hooked,klock.test/device=zero", command))
+    assert done.stdout == "hello yes\ndriver 1.2\nchanged\n"
+    assert succeeded(run(host, project, "none", "ls /etc/klock-hook 2>&1 | wc -l; cat /opt/lib/config")).stdout == (
+        "1\nimage\n"
+    )
+    assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
+
+
+def test_a_hook_that_fails_fails_the_command(host: ContainerHost, project: Path) -> None:
+    done = run(host, project, "klock.test/device=broken", "echo ran")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the device's hook failed with status 1: /bin/false" in done.stderr
+
+
+def test_a_device_that_is_not_there(host: ContainerHost, project: Path) -> None:
+    done = run(host, project, "klock.test/device=other", "echo ran")
+    assert done.returncode == 2 and "has the device klock.test/device=other" in done.stderr
+    done = run(host, project, "all", "echo ran")
+    assert done.returncode == 2 and "this machine has 0 that klock can find" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = require_program("gcc", package="gcc libc6-dev")
+    folder = tmp_path_factory.mktemp("nvml")
+    (folder / "nvml.c").write_text(NVML)
+    subprocess.run([compiler, "-w", "-shared", "-fPIC", "-o", "libnvidia-ml.so.1", "nvml.c"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def sandbox_project(root: Account, debian_registry: Registry) -> Path:
+    folder = root.make_folder("targets")
+    (folder / "kimage.py").write_text('import klock as kt\nimage = kt.Image().from_docker("debian:bookworm")\n')
+    (folder / "pyproject.toml").write_text(
+        '[tool.klock]\ntargets = ["linux/amd64", "linux/amd64/cuda12.4", "linux/amd64/cuda13.0"]\n'
+        f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n'
+    )
+    succeeded(root.klock("lock", cwd=folder))
+    return folder
+
+
+def test_the_target_is_chosen_by_what_the_driver_says(root: Account, sandbox_project: Path, nvml: Path) -> None:
+    facts = {"LD_LIBRARY_PATH": str(nvml), "FAKE_DRIVER": "550.54.15", "FAKE_CUDA": "12040"}
+    done = succeeded(root.klock("sync", cwd=sandbox_project, env=facts))
+    words = "this machine has driver 550.54.15, CUDA 12.4, Test GPU (compute capability 9.0)"
+    assert f"target linux/amd64/cuda12.4: {words}" in done.stderr
+    assert "environment synced: linux/amd64/cuda12.4" in done.stderr
+    done = root.klock("sync", "--target", "linux/amd64/cuda13.0", cwd=sandbox_project, env=facts)
+    assert done.returncode == 2
+    assert "required by the target linux/amd64/cuda13.0: CUDA 13.0, so driver 580.65.06 or newer" in done.stderr
+    assert "found: driver 550.54.15" in done.stderr
+    assert "this machine: driver 550.54.15" in succeeded(root.klock("check", cwd=sandbox_project, env=facts)).stderr
+
+
+def test_without_a_gpu_the_cpu_target_is_chosen_and_others_are_refused(root: Account, sandbox_project: Path) -> None:
+    done = succeeded(root.klock("sync", cwd=sandbox_project))
+    assert "target linux/amd64/cpu: this machine has no NVIDIA GPU" in done.stderr
+    cuda = ("--target", "linux/amd64/cuda12.4")
+    done = root.klock("sync", *cuda, cwd=sandbox_project)
+    assert done.returncode == 2 and "found: no NVIDIA driver" in done.stderr and "--gpus none" in done.stderr
+    succeeded(root.klock("sync", *cuda, "--gpus", "none", cwd=sandbox_project))
+    assert succeeded(root.klock("run", *cuda, "--gpus", "none", "echo", "ran", cwd=sandbox_project)).stdout == "ran\n"
+    assert "this machine: no NVIDIA driver" in succeeded(root.klock("check", cwd=sandbox_project)).stderr

@@ -1,0 +1,195 @@
+"""CDI specifications: what is read from them, which one counts, and how a broken one is named."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klock.errors import EngineError, KlockError
+from klock.gpu.cdi import is_qualified, read_specifications
+from klock.gpu.edits import ContainerEdits, DeviceMount, DeviceNode, Hook
+from klock.gpu.host import edits_of_host
+from klock.gpu.request import devices_for
+
+NVIDIA = """\
+cdiVersion: 0.5.0
+kind: nvidia.com/gpu
+devices:
+- name: "0"
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+- name: "1"
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia1
+      hostPath: /dev/other
+- name: all
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+    - path: /dev/nvidia1
+containerEdits:
+  env:
+  - NVIDIA_VISIBLE_DEVICES=void
+  deviceNodes:
+  - path: /dev/nvidiactl
+  mounts:
+  - hostPath: /usr/lib/libcuda.so.550
+    containerPath: /usr/lib/libcuda.so.550
+    options: [ro, nosuid, nodev, bind]
+  hooks:
+  - hookName: createContainer
+    path: /usr/bin/nvidia-ctk
+    args: [nvidia-ctk, hook, update-ldcache]
+"""
+
+
+def write(folder: Path, name: str, content: Mapping[str, Any] | str) -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return file
+
+
+def specification(**fields: Any) -> dict[str, Any]:
+    device = {"name": "one", "containerEdits": {"env": ["ONE=1"]}}
+    return {"cdiVersion": "0.6.0", "kind": "vendor.com/class", "devices": [device], **fields}
+
+
+def test_what_nvidias_tool_writes_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "nvidia.yaml", NVIDIA)
+    devices = devices_for("2", folders=[tmp_path])
+    assert devices is not None and devices.names == ("nvidia.com/gpu=0", "nvidia.com/gpu=1")
+    assert devices.edits == ContainerEdits(
+        environment={"NVIDIA_VISIBLE_DEVICES": "void"},
+        device_nodes=(
+            DeviceNode(path="/dev/nvidiactl"),
+            DeviceNode(path="/dev/nvidia0"),
+            DeviceNode(path="/dev/nvidia1", host_path="/dev/other"),
+        ),
+        mounts=(
+            DeviceMount(
+                host_path="/usr/lib/libcuda.so.550",
+                container_path="/usr/lib/libcuda.so.550",
+                options=("ro", "nosuid", "nodev", "bind"),
+            ),
+        ),
+        hooks=(
+            Hook(
+                name="createContainer",
+                path="/usr/bin/nvidia-ctk",
+                arguments=("nvidia-ctk", "hook", "update-ldcache"),
+            ),
+        ),
+    )
+    everything = devices_for("all", folders=[tmp_path])
+    assert everything is not None and everything.names == ("nvidia.com/gpu=all",)
+    with pytest.raises(KlockError, match="this machine has 2"):
+        devices_for("3", folders=[tmp_path])
+    assert devices_for("none") is None and devices_for("0") is None
+
+
+def test_the_later_folder_counts_and_one_folder_must_agree(tmp_path: Path) -> None:
+    first, second = tmp_path / "etc", tmp_path / "run"
+    write(first, "a.json", specification())
+    write(second, "a.json", specification(devices=[{"name": "one", "containerEdits": {"env": ["ONE=2"]}}]))
+    name = "vendor.com/class=one"
+    assert read_specifications([first, second]).edits_of([name]).environment == {"ONE": "2"}
+    write(second, "b.json", specification())
+    with pytest.raises(EngineError, match=r"both .*a\.json and .*b\.json"):
+        read_specifications([first, second]).edits_of([name])
+
+
+def test_an_unknown_device_is_named_with_those_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", specification())
+    with pytest.raises(EngineError, match=r"vendor\.com/class=two") as error:
+        devices_for("vendor.com/class=two", folders=[tmp_path])
+    assert "vendor.com/class=one" in (error.value.hint or "")
+    with pytest.raises(KlockError, match="asks for no devices"):
+        devices_for("some", folders=[tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is no JSON"),
+        ([], "is not a mapping"),
+        (specification(cdiVersion="0.1.0"), "cdiVersion is '0.1.0'"),
+        (specification(cdiVersion=None), "cdiVersion is missing"),
+        (specification(kind="class"), "kind is 'class'"),
+        (specification(devices=[]), "devices has no device"),
+        (specification(devices=["one"]), r"devices\[0\] is not a mapping"),
+        (specification(devices=[{"name": "a b"}]), r"devices\[0\].name is 'a b'"),
+        (specification(containerEdits={"env": ["=1"]}), "containerEdits.env has '=1'"),
+        (specification(containerEdits={"env": "A=1"}), "containerEdits.env is not a list"),
+        (specification(containerEdits={"deviceNodes": [{"path": "dev/x"}]}), r"deviceNodes\[0\].path is 'dev/x'"),
+        (specification(containerEdits={"deviceNodes": [{"path": "/dev/x", "major": "1"}]}), r"major is '1', not a int"),
+        (specification(containerEdits={"mounts": [{"hostPath": "/a"}]}), r"mounts\[0\].containerPath is missing"),
+        (
+            specification(containerEdits={"mounts": [{"hostPath": "/a", "containerPath": "/../b"}]}),
+            r"containerPath is '/\.\./b'",
+        ),
+        (specification(containerEdits={"hooks": [{"hookName": "now", "path": "/x"}]}), r"hookName is 'now'"),
+    ],
+)
+def test_a_broken_specification_is_named_with_its_field(tmp_path: Path, content: Any, words: str) -> None:
+    file = write(tmp_path, "a.json", content)
+    with pytest.raises(EngineError, match=words) as error:
+        read_specifications([tmp_path])
+    assert str(file) in error.value.message
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["cdiVersion", "kind", "devices", "name", "containerEdits", "env", "mounts"]), inner
+            )
+        ),
+    )
+)
+def test_nothing_but_an_error_of_ours_comes_of_any_json(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    folder = tmp_path_factory.mktemp("cdi")
+    for content in (value, specification(devices=value), specification(containerEdits=value)):
+        write(folder, "a.json", json.dumps(content))
+        with contextlib.suppress(EngineError):
+            read_specifications([folder])
+
+
+def test_a_machine_without_a_specification_is_looked_at(tmp_path: Path) -> None:
+    dev = tmp_path / "dev"
+    (dev / "nvidia-caps").mkdir(parents=True)
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (dev / name).touch()
+    library = tmp_path / "libcuda.so.550.54"
+    library.touch()
+    (tmp_path / "libcuda.so.1").symlink_to(library)
+    cache = (
+        f"3 libs found\n\tlibcuda.so.1 (libc6,x86-64) => {tmp_path}/libcuda.so.1\n\tlibc.so.6 (libc6,x86-64) => /x\n"
+    )
+    edits = edits_of_host(1, dev=dev, cache=cache)
+    assert [node.path for node in edits.device_nodes] == ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm"]
+    [mount] = [mount for mount in edits.mounts if "libc" in mount.container_path]
+    assert (mount.host_path, mount.container_path) == (str(library), "/usr/local/nvidia/lib64/libcuda.so.1")
+    assert edits.environment["LD_LIBRARY_PATH"] == "/usr/local/nvidia/lib64"
+    with pytest.raises(EngineError, match="this machine has 2"):
+        edits_of_host(3, dev=dev, cache=cache)
+    with pytest.raises(EngineError, match="this machine has 0"):
+        edits_of_host(None, dev=tmp_path, cache="")
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"), [("a.com/gpu=0", True), ("a.com/gpu=", False), ("gpu=0", False), ("a/b=c d", False), ("", False)]
+)
+def test_qualified_names(text: str, whole: bool) -> None:
+    assert is_qualified(text) is whole
