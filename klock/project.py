@@ -9,6 +9,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
     debian-mirror = "http://deb.debian.org/debian"
     index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one
+    pytorch-indexes = {"cuda12.4" = "https://download.pytorch.org/whl/cu124"}    # PyTorch's packages, by accelerator
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
 """
@@ -40,6 +41,7 @@ class Settings:
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     debian_mirror: str | None = None
     index_url: str | None = None
+    pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
 
@@ -117,11 +119,15 @@ class _Reader:
             registry_mirrors=self._mirrors(),
             debian_mirror=self._url("debian-mirror"),
             index_url=self._url("index-url"),
+            pytorch_indexes=self._pytorch_indexes(),
             ca_bundle=self._ca_bundle(),
             local_hosts=self._local_hosts(),
         )
         if self._table:
-            known = "image, targets, engine, registry-mirrors, debian-mirror, index-url, ca-bundle, local-hosts"
+            known = (
+                "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
+                "local-hosts"
+            )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
 
@@ -147,6 +153,17 @@ class _Reader:
             except ImageError as error:
                 raise self._error("image", f"is {written!r}", hint=error.hint) from error
         return written
+
+    def _pytorch_indexes(self) -> dict[str, str]:
+        written = self._table.pop("pytorch-indexes", {})
+        if not isinstance(written, dict):
+            raise self._error("pytorch-indexes", f"is {written!r} (expected accelerators and URLs)")
+        for accelerator, url in written.items():
+            key = f"pytorch-indexes.{accelerator}"
+            Target.parse(f"linux/amd64/{accelerator}")
+            if not self._text(key, url).startswith(("https://", "http://")):
+                raise self._error(key, f"is {url!r} (expected an http or https URL)")
+        return dict(written)
 
     def _targets(self) -> list[Target]:
         written = self._table.pop("targets", [])

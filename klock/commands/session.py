@@ -75,6 +75,8 @@ class Session:
                 ca_bundle=Path(ca_bundle) if ca_bundle else None,
             ),
             index_url=self.settings.index_url,
+            targets=self.targets,
+            pytorch_indexes=self.settings.pytorch_indexes,
             store=self.store,
             engine=self.engine,
             progress=self.progress,

@@ -11,6 +11,7 @@ from klock.image.requirement_files import read_requirements
 from klock.image.requirements import PathRequirement
 from klock.image.steps import PipInstall, Step
 from klock.lockfile.model import FilesLock, StepLock, TargetLock
+from klock.packages.pytorch import with_index
 from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequirement
 from klock.replay.context import Context
 from klock.replay.variables import revealed_variables
@@ -50,7 +51,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                     )
                 )
             else:
-                requirements.append(ScopedRequirement.of(parsed))
+                requirements.append(with_index(ScopedRequirement.of(parsed), context.pytorch_index(drafted.target)))
         requests.append(
             PipRequest(
                 requirements=tuple(requirements),

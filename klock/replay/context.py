@@ -10,6 +10,7 @@ from klock.bases.mirrors import Mirrors
 from klock.engines.protocol import Engine
 from klock.progress import Progress
 from klock.store import Store
+from klock.targets import Target
 
 __all__ = ["Context"]
 
@@ -29,11 +30,20 @@ class Context:
     progress: Progress
     environ: Mapping[str, str]
     offline: bool = False
+    targets: tuple[Target, ...] = ()
+    pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     over_locked_base: bool = True
     local_hosts: tuple[str, ...] = ()
     locations: tuple[str | None, ...] = ()
     base_location: str | None = None
     sources: Mapping[int, Path] = field(default_factory=dict)
+
+    def pytorch_index(self, target: Target) -> str | None:
+        """Where PyTorch's packages for `target` are; None for the default index."""
+        from klock.packages.pytorch import index_for
+
+        configured = self.pytorch_indexes
+        return index_for(target, self.targets, configured=configured, default_index=self.index_url)
 
     def where(self, position: int) -> str:
         """` (kimage.py:7)` for the step at `position` (from 0), or nothing when the builder call is not known."""
