@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 import uv
 
+from klock.bases.reference import Reference
 from tests.integration.container_engines import ContainerHost, docker_host, podman_host
 from tests.integration.example_servers import PASSWORD, USER, VENDOR_TORCH, ExampleServers, example_servers
+from tests.integration.pods import running_pod
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
@@ -289,6 +291,34 @@ def test_another_engine_holds_the_same(
     assert fingerprint in project.said[0]
     klock("check", "--env")
     assert klock("run", "--", "python3", "-c", project.example.program).stdout == project.example.prints
+
+
+def test_a_running_container_becomes_the_same(
+    project: Project, replayed: Path, workplace: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers
+) -> None:
+    """It was started from the base image alone; klock runs inside."""
+    host = hosts["podman"]
+    (base,) = tomllib.loads(project.lockfile.read_text())["base"]
+    reference = Reference.parse(project.example.base)
+    registry = servers.mirrors[reference.registry].removeprefix("http://")
+    source = f"{registry}/{reference.repository}@{base['manifest']['digest']}"
+    image = host.native("pull", "--quiet", "--tls-verify=false", source).strip()
+    variables = {"HOME": str(project.home), "REGISTRY_USER": USER, "REGISTRY_PASS": PASSWORD}
+    mounts = {workplace: str(workplace)}
+    store = workplace / "store"
+    with running_pod(host, image, project=project.folder, mounts=mounts, store=store, is_open=True) as pod:
+
+        def klock(*arguments: str) -> subprocess.CompletedProcess[str]:
+            done = pod.klock(*arguments, env=variables)
+            assert done.returncode == 0, f"{done.args}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+            return done
+
+        synced = klock("sync", "--here").stderr
+        (fingerprint,) = re.findall(r"sha256:[0-9a-f]{64}$", synced, re.MULTILINE)
+        assert fingerprint in project.said[0]
+        klock("check", "--here", "--env")
+        run = klock("run", "--here", "--", "python3", "-c", project.example.program)
+        assert run.stdout == project.example.prints
 
 
 def test_locking_again_changes_no_byte(project: Project, root: Account, workplace: Path) -> None:

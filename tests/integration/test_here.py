@@ -1,30 +1,21 @@
-"""The engine `here`: klock inside a real container that podman started, as it is in a pod.
-
-`plain` is a container with podman's defaults, in which no sandbox can be made; in `open` one can.
-"""
+"""The engine `here`: klock inside a real container that podman started, as it is in a pod."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
 from tests.integration.container_engines import ContainerHost, podman_host
+from tests.integration.pods import Pod, running_pod
 from tests.integration.registry_server import Registry
-from tests.integration.unprivileged import Account, require_program
+from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
 STATE = "/var/lib/klock/here/state.json"
-BASE = """\
-import klock as kt
-
-image = kt.Image().from_docker("debian:bookworm")
-"""
 PIP = '.pip_install(["six==1.16.0", "attrs"])'
 FILES = '.set_env_vars({"APP": "/srv/app"}).rsync("./app", "/srv/app", contents=True)'
 SHELL = """.run_bash('''
@@ -35,35 +26,19 @@ SHELL = """.run_bash('''
 ''')"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pod:
-    """A running container with klock, a project and a store mounted into it."""
+def shell(pod: Pod, text: str) -> str:
+    return succeeded(pod.run("sh", "-c", text)).stdout
 
-    host: ContainerHost
-    name: str
-    project: Path
-    is_open: bool
 
-    def run(self, *command: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
-        variables = [word for name, value in (env or {}).items() for word in ("-e", f"{name}={value}")]
-        argv = ["podman", "exec", *variables, "-w", "/project", self.name, *command]
-        return self.host.account.run(argv, cwd=self.host.account.folder, env=self.host.variables)
+def write(pod: Pod, *steps: str) -> None:
+    """Writes the image and locks it, outside."""
+    image = "\n    ".join(["image = (", 'kt.Image().from_docker("debian:bookworm")', *steps]) + "\n)\n"
+    (pod.project / "kimage.py").write_text(f"import klock as kt\n\n{image}")
+    succeeded(pod.host.account.klock("lock", cwd=pod.project, env=pod.host.variables))
 
-    def klock(self, *arguments: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
-        return self.run("python3", "-m", "klock", *arguments, env=env)
 
-    def shell(self, text: str) -> str:
-        return succeeded(self.run("sh", "-c", text)).stdout
-
-    def write(self, *steps: str, base: str = BASE) -> None:
-        """Writes the image and locks it, outside."""
-        (self.project / "kimage.py").write_text(
-            "\n    ".join([base.rstrip().replace("= kt", "= (kt"), *steps]) + "\n)\n"
-        )
-        succeeded(self.host.account.klock("lock", "-v", cwd=self.project, env=self.host.variables))
-
-    def fingerprint_outside(self) -> str:
-        return fingerprint(succeeded(self.host.account.klock("sync", cwd=self.project, env=self.host.variables)))
+def fingerprint_outside(pod: Pod) -> str:
+    return fingerprint(succeeded(pod.host.account.klock("sync", cwd=pod.project, env=pod.host.variables)))
 
 
 def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
@@ -96,120 +71,101 @@ def project(host: ContainerHost, debian_registry: Registry) -> Path:
 
 
 @pytest.fixture(params=["plain", "open"])
-def pod(
-    request: pytest.FixtureRequest, host: ContainerHost, project: Path, base_image: str, klock_source: Path
-) -> Iterator[Pod]:
-    store = host.account.folder / "cache"
-    store.mkdir(mode=0o700, exist_ok=True)
-    mounts = {project: "/project", store: "/store", klock_source: "/klock", Path(sys.prefix): "/venv"}
-    options = [word for source, target in mounts.items() for word in ("-v", f"{source}:{target}")]
-    if request.param == "open":
-        bubblewrap = require_program("bwrap", package="bubblewrap")
-        options += ["-v", f"{bubblewrap}:/usr/bin/bwrap:ro", "--security-opt", "unmask=ALL"]
-        options += ["--security-opt", "seccomp=unconfined"]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    variables = {
-        "PYTHONPATH": f"/klock:/venv/lib/python{version}/site-packages",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "KLOCK_CACHE_DIR": "/store",
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    }
-    options += [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
-    name = host.native("run", "-d", "--network=none", *options, base_image, "sleep", "infinity").strip()
-    try:
-        yield Pod(host=host, name=name, project=project, is_open=request.param == "open")
-    finally:
-        host.native("rm", "--force", "--time=0", name)
+def pod(request: pytest.FixtureRequest, host: ContainerHost, project: Path, base_image: str) -> Iterator[Pod]:
+    store, is_open = host.account.folder / "cache", request.param == "open"
+    mounts = {project: str(project)}
+    with running_pod(host, base_image, project=project, mounts=mounts, store=store, is_open=is_open) as made:
+        yield made
 
 
 def test_pip_files_and_variables_are_as_elsewhere(pod: Pod) -> None:
-    pod.write(PIP, FILES)
+    write(pod, PIP, FILES)
     done = succeeded(pod.klock("sync", "--here"))
-    assert fingerprint(done) == pod.fingerprint_outside()
+    assert fingerprint(done) == fingerprint_outside(pod)
     assert succeeded(pod.klock("run", "--here", "python3", "/srv/app/main.py")).stdout == "/srv/app 1.16.0\n"
     assert "environment unchanged in this container" in succeeded(pod.klock("sync", "--here")).stderr
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
 
 
 def test_what_the_image_no_longer_has_goes(pod: Pod) -> None:
-    pod.write('.pip_install(["six==1.15.0", "attrs"])', FILES)
-    before = pod.shell("find /usr/local /srv /opt | sort")
+    write(pod, '.pip_install(["six==1.15.0", "attrs"])', FILES)
+    before = shell(pod, "find /usr/local /srv /opt | sort")
     succeeded(pod.klock("sync", "--here"))
     (pod.project / "app/more.py").write_text("more = 1\n")
-    pod.write('.pip_install(["six==1.16.0"])', FILES)
+    write(pod, '.pip_install(["six==1.16.0"])', FILES)
     done = succeeded(pod.klock("sync", "--here"))
     assert "take back step 3 rsync" in done.stderr and "take back step 1 pip_install" in done.stderr
-    assert fingerprint(done) == pod.fingerprint_outside()
+    assert fingerprint(done) == fingerprint_outside(pod)
     assert pod.run("python3", "-c", "import attr").returncode == 1
-    assert pod.shell("cat /srv/app/more.py") == "more = 1\n"
-    pod.write()
+    assert shell(pod, "cat /srv/app/more.py") == "more = 1\n"
+    write(pod)
     succeeded(pod.klock("sync", "--here"))
-    assert pod.shell("ls -d /srv/app 2>/dev/null || true") == ""
-    assert pod.shell("find /usr/local /srv /opt | sort") == before
+    assert shell(pod, "ls -d /srv/app 2>/dev/null || true") == ""
+    assert shell(pod, "find /usr/local /srv /opt | sort") == before
 
 
 def test_packages_and_files_of_the_base_come_back(pod: Pod) -> None:
     held = "cat /usr/lib/python3/dist-packages/wheel/__init__.py /etc/issue; stat -c '%n %a %u %g %Y' /etc/issue"
-    before = pod.shell(held)
+    before = shell(pod, held)
     (pod.project / "issue").write_text("another\n")
     (pod.project / "issue").chmod(0o600)
-    pod.write('.pip_install(["wheel==0.40.0"])', '.rsync("./issue", "/etc/issue")')
+    write(pod, '.pip_install(["wheel==0.40.0"])', '.rsync("./issue", "/etc/issue")')
     succeeded(pod.klock("sync", "--here"))
-    assert pod.shell("cat /etc/issue") == "another\n"
-    pod.write()
+    assert shell(pod, "cat /etc/issue") == "another\n"
+    write(pod)
     succeeded(pod.klock("sync", "--here"))
-    assert pod.shell(held) == before
+    assert shell(pod, held) == before
 
 
 def test_a_shell_step_runs_in_a_sandbox_or_not_at_all(pod: Pod) -> None:
-    pod.write(FILES, SHELL)
+    write(pod, FILES, SHELL)
     done = pod.klock("sync", "--here")
     if pod.is_open:
-        assert fingerprint(succeeded(done)) == pod.fingerprint_outside()
-        assert pod.shell(
-            "cat /srv/made/one; stat -c %U /srv/made/one; ls /etc/skel /run/klock 2>&1 || true"
+        assert fingerprint(succeeded(done)) == fingerprint_outside(pod)
+        assert shell(
+            pod, "cat /srv/made/one; stat -c %U /srv/made/one; ls /etc/skel /run/klock 2>&1 || true"
         ).startswith("1\nbob\n")
         assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
     else:
         assert done.returncode == 2
         assert "step 3 (kimage.py:" in done.stderr and "needs a sandbox around it" in done.stderr
-        assert pod.shell("ls /srv") == ""
+        assert shell(pod, "ls /srv") == ""
         assert "there is no environment" in pod.klock("run", "--here", "--no-sync", "true").stderr
 
 
 @pytest.mark.parametrize("pod", ["open"], indirect=True)
 def test_a_changed_shell_step_is_refused_unless_forced(pod: Pod) -> None:
-    pod.write(".run_bash('echo 1 > /srv/one')", PIP)
+    write(pod, ".run_bash('echo 1 > /srv/one')", PIP)
     succeeded(pod.klock("sync", "--here"))
-    before = pod.shell(f"cat {STATE}; ls /srv; pip list 2>/dev/null")
-    pod.write(".run_bash('echo 2 > /srv/two')", '.pip_install(["six==1.15.0"])')
+    before = shell(pod, f"cat {STATE}; ls /srv; pip list 2>/dev/null")
+    write(pod, ".run_bash('echo 2 > /srv/two')", '.pip_install(["six==1.15.0"])')
     done = pod.klock("sync", "--here")
     assert done.returncode == 2
     assert "step 1 run_bash echo 1 > /srv/one: what a command did cannot be taken back" in done.stderr
     assert "klock sync --here --force" in done.stderr
-    assert pod.shell(f"cat {STATE}; ls /srv; pip list 2>/dev/null") == before
+    assert shell(pod, f"cat {STATE}; ls /srv; pip list 2>/dev/null") == before
     forced = succeeded(pod.klock("sync", "--here", "--force"))
     assert "what it did stays" in forced.stderr
-    assert pod.shell("ls /srv") == "one\ntwo\n"
+    assert shell(pod, "ls /srv") == "one\ntwo\n"
     assert pod.klock("check", "--here", "--env").returncode == 1
 
 
 @pytest.mark.parametrize("pod", ["open"], indirect=True)
 def test_a_new_shell_step_runs_over_those_that_are_done(pod: Pod) -> None:
-    pod.write(PIP, ".run_bash('echo 1 > /srv/one')")
+    write(pod, PIP, ".run_bash('echo 1 > /srv/one')")
     succeeded(pod.klock("sync", "--here"))
-    pod.write(PIP, ".run_bash('echo 1 > /srv/one')", ".run_bash('cp /srv/one /srv/two && rm /srv/one')", FILES)
+    write(pod, PIP, ".run_bash('echo 1 > /srv/one')", ".run_bash('cp /srv/one /srv/two && rm /srv/one')", FILES)
     done = succeeded(pod.klock("sync", "--here"))
     assert "2 of 4 steps ran" in done.stderr
-    assert fingerprint(done) == pod.fingerprint_outside()
-    assert pod.shell("ls /srv") == "app\ntwo\n"
+    assert fingerprint(done) == fingerprint_outside(pod)
+    assert shell(pod, "ls /srv") == "app\ntwo\n"
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_drift_is_found_and_put_right(pod: Pod) -> None:
-    pod.write(PIP, FILES)
+    write(pod, PIP, FILES)
     succeeded(pod.klock("sync", "--here"))
-    pod.shell("echo x >> /srv/app/main.py; rm -r /usr/local/lib/python3.11/dist-packages/attr; echo x > /etc/new")
+    shell(pod, "echo x >> /srv/app/main.py; rm -r /usr/local/lib/python3.11/dist-packages/attr; echo x > /etc/new")
     done = pod.klock("check", "--here", "--env")
     assert done.returncode == 1
     assert "drift-modified: step 3 (kimage.py:" in done.stdout and "/srv/app/main.py differs" in done.stdout
@@ -220,27 +176,27 @@ def test_drift_is_found_and_put_right(pod: Pod) -> None:
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_killed_at_any_moment_it_is_right_in_the_end(pod: Pod) -> None:
-    pod.write('.pip_install(["six==1.15.0", "attrs"])', FILES)
+    write(pod, '.pip_install(["six==1.15.0", "attrs"])', FILES)
     succeeded(pod.klock("sync", "--here"))
-    pod.write('.pip_install(["six==1.16.0", "wheel==0.40.0"])', FILES, '.rsync("./app", "/opt/app")')
-    expected = pod.fingerprint_outside()
+    write(pod, '.pip_install(["six==1.16.0", "wheel==0.40.0"])', FILES, '.rsync("./app", "/opt/app")')
+    expected = fingerprint_outside(pod)
     for tenths in (3, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18):
         pod.run("timeout", "-s", "KILL", f"{tenths / 10}", "python3", "-m", "klock", "sync", "--here")
     done = succeeded(pod.klock("sync", "--here"))
     assert fingerprint(done) == expected
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
-    pod.write()
+    write(pod)
     pod.run("timeout", "-s", "KILL", "0.7", "python3", "-m", "klock", "sync", "--here")
     succeeded(pod.klock("sync", "--here"))
-    assert pod.shell("ls /srv /opt /usr/local/lib/python3.11/dist-packages") == (
+    assert shell(pod, "ls /srv /opt /usr/local/lib/python3.11/dist-packages") == (
         "/opt:\n\n/srv:\n\n/usr/local/lib/python3.11/dist-packages:\n"
     )
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_another_base_is_refused(pod: Pod) -> None:
-    pod.write(PIP)
-    pod.shell("cp /bin/true /usr/bin/python3.11-new && cat /bin/true >> /usr/bin/python3.11")
+    write(pod, PIP)
+    shell(pod, "cp /bin/true /usr/bin/python3.11-new && cat /bin/true >> /usr/bin/python3.11")
     done = pod.klock("sync", "--here")
     assert done.returncode == 2 and "was not started from the locked base" in done.stderr
     assert pod.run("test", "-e", STATE).returncode == 1
@@ -248,12 +204,12 @@ def test_another_base_is_refused(pod: Pod) -> None:
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
-    pod.write('.set_env_vars({"APP": "$HOME/app"})')
+    write(pod, '.set_env_vars({"APP": "$HOME/app"})')
     succeeded(pod.klock("sync", "--here"))
     done = succeeded(pod.klock("run", "--here", "sh", "-c", "echo $APP $POD; cat /proc/$$/comm", env={"POD": "p"}))
     assert done.stdout in {"/app p\nsh\n", "/root/app p\nsh\n"}
     assert pod.klock("run", "--here", "sh", "-c", "exit 7").returncode == 7
     assert "no such file" in pod.klock("run", "--here", "nothing-here").stderr.lower()
-    pod.write('.set_env_vars({"APP": "a"})', ".run_bash('echo $$ > /tmp/service; exec sleep 1000 &')")
+    write(pod, '.set_env_vars({"APP": "a"})', ".run_bash('echo $$ > /tmp/service; exec sleep 1000 &')")
     assert succeeded(pod.klock("run", "--here", "sh", "-c", "sleep 1; cat /tmp/service")).stdout.strip().isdigit()
-    assert pod.shell("kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
+    assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"

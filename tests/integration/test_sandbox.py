@@ -377,7 +377,7 @@ def test_a_machine_without_bubblewrap(engine: SandboxEngine, monkeypatch: pytest
     with pytest.raises(EngineError) as caught:
         engine.check()
     assert caught.value.message == "bubblewrap (bwrap) is not installed"
-    assert caught.value.hint == "install it with: apt-get install bubblewrap"
+    assert caught.value.hint is not None and "apt-get install bubblewrap" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,10 @@ def find_bubblewrap() -> str:
 
     program = shutil.which("bwrap")
     if program is None:
-        raise EngineError("bubblewrap (bwrap) is not installed", hint="install it with: apt-get install bubblewrap")
+        raise EngineError(
+            "bubblewrap (bwrap) is not installed",
+            hint="install it with: apt-get install bubblewrap; to change the container that klock runs in: --here",
+        )
     return program
 
 
