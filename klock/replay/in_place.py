@@ -23,12 +23,12 @@ from klock.drift import compare_files, distributions_in
 from klock.engines.here import HereEngine
 from klock.engines.here.materials import keep_files
 from klock.engines.here.state import Doing, Done, State
-from klock.engines.here.tree import Tree
+from klock.engines.here.tree import Tree, is_untouched, on_disk
 from klock.engines.here.undo import difference, lost, take_back
 from klock.engines.here.workspace import HereWorkspace, not_isolated
 from klock.engines.protocol import Command, Layer
 from klock.errors import EngineError, FetchError, KlockError, StepFailed
-from klock.layers.manifest import Manifest
+from klock.layers.manifest import Kind, Manifest
 from klock.lockfile.model import (
     AptLock,
     DebianLock,
@@ -77,6 +77,8 @@ class InPlacePlan:
 def plan_in_place(lock: TargetLock, *, keys: Sequence[Digest | None], engine: HereEngine) -> InPlacePlan:
     """What `converge` would do. Changes nothing."""
     state = engine.folder.read()
+    if (nothing := _as_synced(lock, keys, engine, state)) is not None:
+        return nothing
     tree = engine.folder.read_tree(state.tree) if state else None
     return _plan(lock, keys, engine, state, engine.scan(tree) if tree else None)
 
@@ -132,12 +134,34 @@ def _plan(
                 stuck.append(f"{done.text}: was changed since: {named}{more}")
     back = tuple(reversed(state.steps[kept:]))
     stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
-    recorded = state.record is not None and state.doing is None and not state.forced
-    recorded = recorded and state.record is not None and state.record.get("fingerprint") == lock.fingerprint
-    recorded = recorded and state.record is not None and state.record.get("variables") == lock.environment
     return InPlacePlan(
-        kept=kept, back=back, run=tuple(n for n, _, _ in wanted[kept:]), stuck=tuple(stuck), is_recorded=recorded
+        kept=kept,
+        back=back,
+        run=tuple(n for n, _, _ in wanted[kept:]),
+        stuck=tuple(stuck),
+        is_recorded=_is_recorded(lock, state),
     )
+
+
+def _as_synced(
+    lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, state: State | None
+) -> InPlacePlan | None:
+    """The plan that changes nothing, if only what the steps made has to be looked at to know it; else None."""
+    if state is None or state.made is None or state.base != lock.base.id or not _is_recorded(lock, state):
+        return None
+    if [(done.key, done.layer) for done in state.steps] != [(k, _layer_of(s)) for _, k, s in _layer_steps(lock, keys)]:
+        return None
+    whiteouts = [p for d in state.steps for p, e in engine.folder.layer(d.layer).items() if e.kind is Kind.WHITEOUT]
+    made = engine.folder.read_tree(state.made)
+    if any(path not in made and os.path.lexists(on_disk(path)) for path in whiteouts) or not is_untouched(made):
+        return None
+    return InPlacePlan(kept=len(state.steps), back=(), run=(), stuck=(), is_recorded=True)
+
+
+def _is_recorded(lock: TargetLock, state: State) -> bool:
+    if state.record is None or state.doing is not None or state.forced:
+        return False
+    return (state.record.get("fingerprint"), state.record.get("variables")) == (lock.fingerprint, lock.environment)
 
 
 def _layer_of(step: StepLock) -> Digest:
@@ -170,6 +194,8 @@ class _Converging:
 
     def converge(self, record: dict[str, object]) -> InPlacePlan:
         state = self.folder.read()
+        if (nothing := _as_synced(self.lock, self.keys, self.engine, state)) is not None:
+            return nothing
         tree = self.engine.scan(self.folder.read_tree(state.tree) if state else None)
         if state is None:
             _compare_base(self.lock)
@@ -194,7 +220,9 @@ class _Converging:
         tree = self.engine.scan(self.folder.read_tree(state.tree))
         if state.forced or [done.layer for done in state.steps] != [_layer_of(step) for _, _, step in self.wanted]:
             record = {**record, "fingerprint": "forced"}
-        state = replace(state, base=self.lock.base.id, tree=self.folder.write_tree(tree), record=record)
+        paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
+        made = self.folder.write_tree(Tree({path: seen for path, seen in tree.items() if path in paths}))
+        state = replace(state, base=self.lock.base.id, tree=self.folder.write_tree(tree), made=made, record=record)
         self.folder.write(state)
         self.folder.forget_others(state)
         return plan

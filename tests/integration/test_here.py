@@ -175,6 +175,27 @@ def test_drift_is_found_and_put_right(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "echo x >> /srv/app/main.py",
+        "chmod 600 /srv/app/main.py",
+        "rm /srv/app/main.py",
+        "chown 1 /srv/app",
+    ],
+)
+def test_a_sync_sees_what_was_done_to_what_steps_made(pod: Pod, change: str) -> None:
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "echo x > /srv/mine")  # nobody's, so it stays
+    assert "environment unchanged" in succeeded(pod.klock("sync", "--here")).stderr
+    shell(pod, change)
+    assert "step 2 rsync" in succeeded(pod.klock("sync", "--here")).stderr
+    assert pod.klock("check", "--here", "--env").stdout == ""
+    assert shell(pod, "cat /srv/mine") == "x\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_killed_at_any_moment_it_is_right_in_the_end(pod: Pod) -> None:
     write(pod, '.pip_install(["six==1.15.0", "attrs"])', FILES)
     succeeded(pod.klock("sync", "--here"))

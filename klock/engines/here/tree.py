@@ -18,7 +18,7 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
 from klock.layers.scan import digests_of_files, entry_of, text_of
 
-__all__ = ["Seen", "Tree", "on_disk", "scan", "see"]
+__all__ = ["Seen", "Tree", "is_untouched", "on_disk", "scan", "see"]
 
 _HEADER: Final = "klock-tree 1\n"
 
@@ -107,6 +107,23 @@ def see(path: str) -> Seen | None:
     if entry is None:
         return None
     return Seen(entry=entry, modified=status.st_mtime_ns, changed=status.st_ctime_ns, inode=status.st_ino)
+
+
+def is_untouched(tree: Tree) -> bool:
+    """Whether each path is as it was seen, by its stamps alone: nothing is read."""
+    for path, seen in tree.items():
+        try:
+            status = os.lstat(on_disk(path))
+        except OSError:
+            return False
+        # A folder changes whenever something is made in it: its own mode and owner count.
+        if seen.entry.kind is Kind.FOLDER:
+            now = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+            if not stat.S_ISDIR(status.st_mode) or now != (seen.entry.mode, seen.entry.uid, seen.entry.gid):
+                return False
+        elif (status.st_mtime_ns, status.st_ctime_ns, status.st_ino) != (seen.modified, seen.changed, seen.inode):
+            return False
+    return True
 
 
 def scan(known: Tree | None = None, *, without: Iterable[Path] = ()) -> Tree:
