@@ -11,7 +11,7 @@ test:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile -rs $(TESTS)
+	.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs $(TESTS)
 
 demo:
 	@.ci/prepare demo

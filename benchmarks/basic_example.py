@@ -93,6 +93,17 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
                 # A short name: podman allows no more than 50 letters for the folder of its sockets.
                 "podman": contenders.podman(subject, place / "p", number, program="podman"),
                 "docker": contenders.docker(subject, place / "b", number, program="docker", host=docker),
+                "podman, exported": contenders.exported_on_podman(
+                    klock, subject, place / "x", number, program="podman"
+                ),
+                "docker, exported": contenders.exported_on_docker(
+                    klock,
+                    subject,
+                    place / "y",
+                    number,
+                    program="docker",
+                    host=dockerds.enter_context(_dockerd(place / "f")),
+                ),
             }
             _say(f"round {number + 1} of {rounds}")
             _measure_round(tools, samples, backwards=number % 2 == 1)

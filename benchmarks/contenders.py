@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -108,6 +109,13 @@ class _Klock:
                 return self._call("check", "sync")
             case Operation.RUN:
                 return self._call("run", "sync", "--", "true")
+
+    def export(self, folder: Path, *, changed: bool) -> None:
+        """Writes the Dockerfile of what is locked, with what it copies, to `folder`. Not timed."""
+        cwd = self._folder / "changed" if changed else self._project
+        call = self._call("export", "sync", "dockerfile", "--output", str(folder), cwd=cwd)
+        variables = {name: value for name, value in call.variables.items() if value is not None}
+        subprocess.run(call.argv, cwd=call.cwd, env={**os.environ, **variables}, check=True, stderr=subprocess.DEVNULL)
 
     def on_engine(self, engine: str, operation: Operation, variables: Mapping[str, str | None]) -> Call | None:
         """What this klock has locked, on another engine, with a store of its own."""
@@ -265,6 +273,11 @@ class _Podman:
         options = ("--tls-verify=false", "--network=host", "--layers", *volume, "--tag", tag)
         return self._call("build", *options, "--file", str(self._folder / file), str(self._folder / "context"))
 
+    def build_context(self, folder: Path) -> Call:
+        """A build of a folder with a Dockerfile, in this storage."""
+        options = ("--tls-verify=false", "--network=host", "--layers", "--tag", "localhost/exported")
+        return self._call("build", *options, str(folder))
+
     def _call(self, verb: str, *arguments: str) -> Call:
         return Call(argv=(self._program, verb, *arguments), cwd=self._folder, variables=self.variables)
 
@@ -300,9 +313,48 @@ class _Docker(_Podman):
         options = ("--network=host", "--tag", tag, "--file", str(self._folder / file))
         return self._call("build", *options, str(self._folder / "context"))
 
+    def build_context(self, folder: Path) -> Call:
+        return self._call("build", "--network=host", "--tag", "localhost/exported", str(folder))
+
     @property
     def variables(self) -> dict[str, str | None]:
         return {"DOCKER_HOST": self._host, "DOCKER_BUILDKIT": "0"}
+
+
+class _Exported:
+    """Builds the Dockerfiles that `locked` exports, with the program and storage of `builder`.
+
+    It has no locking to measure: the first build in a storage that is empty is its cold sync.
+    """
+
+    def __init__(self, locked: _Klock, subject: Subject, builder: _Podman, folder: Path) -> None:
+        self._locked = locked
+        self._subject = subject
+        self._builder = builder
+        self._folder = folder
+
+    def __call__(self, operation: Operation) -> Call | None:
+        match operation:
+            case Operation.SYNC_COLD:
+                return self._build("export", changed=False, fresh=True)
+            case Operation.SYNC_UNCHANGED:
+                return self._build("export", changed=False, fresh=False)
+            case Operation.SYNC_CHANGED:
+                return self._build("export-changed", changed=True, fresh=True)
+        return None
+
+    def _build(self, name: str, *, changed: bool, fresh: bool) -> Call:
+        context = self._folder / name
+        if fresh:
+            self._locked.export(context, changed=changed)
+            dockerfile = context / "Dockerfile"
+            text = dockerfile.read_text("utf-8").replace("FROM docker.io/", f"FROM {self._subject.registry}/")
+            if certificates := os.environ.get("SSL_CERT_FILE"):
+                shutil.copy(certificates, context / "ca.pem")
+                first, end, rest = text.partition("\nENV ")
+                text = f"{first}\nCOPY ca.pem /run/benchmark-ca.pem\nARG PIP_CERT=/run/benchmark-ca.pem{end}{rest}"
+            dockerfile.write_text(text, "utf-8")
+        return self._builder.build_context(context)
 
 
 class _OnEngine:
@@ -346,6 +398,18 @@ def docker(subject: Subject, folder: Path, number: int, *, program: str, host: s
 def on_podman(locked: _Klock, subject: Subject, folder: Path, number: int, *, program: str) -> Contender:
     """What `locked` has locked, on podman with storage of its own."""
     return _OnEngine(locked, "podman", _Podman(subject, folder, number, program=program).variables)
+
+
+def exported_on_podman(locked: _Klock, subject: Subject, folder: Path, number: int, *, program: str) -> Contender:
+    """podman builds the Dockerfiles that `locked` exports, in storage of its own."""
+    return _Exported(locked, subject, _Podman(subject, folder, number, program=program), folder)
+
+
+def exported_on_docker(
+    locked: _Klock, subject: Subject, folder: Path, number: int, *, program: str, host: str
+) -> Contender:
+    """docker, whose daemon listens at `host`, builds the Dockerfiles that `locked` exports."""
+    return _Exported(locked, subject, _Docker(subject, folder, number, program=program, host=host), folder)
 
 
 def on_docker(locked: _Klock, *, host: str) -> Contender:

@@ -21,8 +21,10 @@ _COMPARED: Final = (
     (KLOCK, "uv, compiling"),
     (KLOCK, "podman"),
     (KLOCK, "docker"),
-    ("klock on podman", "podman"),
-    ("klock on docker", "docker"),
+    (KLOCK, "podman, exported"),
+    (KLOCK, "docker, exported"),
+    ("klock on podman", "podman, exported"),
+    ("klock on docker", "docker, exported"),
 )
 """Whose samples are divided by whose."""
 
@@ -42,6 +44,7 @@ The tools do not do the same work:
 - `klock sync` makes the base and the packages be there and checks every byte; `uv pip sync` installs packages into a
   folder, no base, and compiles modules only when told to ("uv, compiling"), which klock and pip always do;
   `podman build` and `docker build` are the same cold build for lock and sync, taken once.
+- "podman, exported" and "docker, exported" build the Dockerfile that `klock export dockerfile` writes of the same lock.
 - "klock on podman" and "klock on docker" sync what klock has locked, with a store and an engine's storage of their own.
 - With downloads kept, klock still unpacks the base, for its store is empty otherwise.
 - With one requirement more, all install everything again, on a base they have; klock compiles only what is new.

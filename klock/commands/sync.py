@@ -93,6 +93,10 @@ def sync_environment(session: Session, lock: Lockfile, locked: TargetLock, *, fo
     """Carries out the plan for the environment of `locked`, a part of `lock`, alone: a second klock process waits."""
     if session.engine.name == "here":
         changes, runs = _converge(session, lock, locked, force=force)
+        record = session.engine.environment(session.environment_name(locked)).record
+        if (record or {}).get("fingerprint") != locked.fingerprint:
+            click.echo("this container was forced: it is not what is locked", err=True)
+            return
     else:
         changes, runs = _replace(session, lock, locked)
     ran = f", {runs} of {counted(len(locked.layers), 'step')} ran" if runs else ""

@@ -234,12 +234,15 @@ class _Converging:
         before = self.folder.read_tree(state.tree)
         if doing.undo is None:
             following = self.wanted[len(state.steps) : len(state.steps) + 1]
-            if [key for _, key, _ in following] != [doing.key] and not self.force:
+            if [key for _, key, _ in following] == [doing.key]:
+                return state, before
+            if not self.force:
                 raise EngineError(
                     f"this container is in the middle of a step that is not the next one of the lockfile: {doing.text}",
                     hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
                 )
-            return state, before
+            forced = (*state.forced, doing.text)
+            return replace(state, doing=None, forced=forced, tree=self.folder.write_tree(now)), now
         self._restore(before, now, doing)
         state = replace(state, doing=None)
         self.folder.write(state)

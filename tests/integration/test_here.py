@@ -146,8 +146,24 @@ def test_a_changed_shell_step_is_refused_unless_forced(pod: Pod) -> None:
     assert shell(pod, f"cat {STATE}; ls /srv; pip list 2>/dev/null") == before
     forced = succeeded(pod.klock("sync", "--here", "--force"))
     assert "what it did stays" in forced.stderr
+    assert "this container was forced: it is not what is locked" in forced.stderr
     assert shell(pod, "ls /srv") == "one\ntwo\n"
     assert pod.klock("check", "--here", "--env").returncode == 1
+
+
+@pytest.mark.parametrize("pod", ["open"], indirect=True)
+def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
+    write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
+    shell(pod, "python3 -m klock sync --here & while ! [ -e /srv/one ]; do sleep 0.05; done; kill -9 $!")
+    begun = shell(pod, f"cat {STATE}; ls /srv")
+    assert '"doing": {' in begun and begun.endswith("}one\n")
+    write(pod, PIP, ".run_bash('echo 3 > /srv/three')")
+    done = pod.klock("sync", "--here")
+    assert done.returncode == 2 and "in the middle of a step that is not the next one" in done.stderr
+    assert shell(pod, f"cat {STATE}; ls /srv") == begun
+    write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
+    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+    assert shell(pod, "cat /srv/one /srv/two") == "1\n2\n"
 
 
 @pytest.mark.parametrize("pod", ["open"], indirect=True)
