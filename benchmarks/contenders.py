@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -351,8 +352,8 @@ class _Exported:
             text = dockerfile.read_text("utf-8").replace("FROM docker.io/", f"FROM {self._subject.registry}/")
             if certificates := os.environ.get("SSL_CERT_FILE"):
                 shutil.copy(certificates, context / "ca.pem")
-                first, end, rest = text.partition("\nENV ")
-                text = f"{first}\nCOPY ca.pem /run/benchmark-ca.pem\nARG PIP_CERT=/run/benchmark-ca.pem{end}{rest}"
+                trusted = r"\1\nCOPY ca.pem /run/benchmark-ca.pem\nARG PIP_CERT=/run/benchmark-ca.pem"
+                text = re.sub(r"^(FROM .*)$", trusted, text, count=1, flags=re.MULTILINE)
             dockerfile.write_text(text, "utf-8")
         return self._builder.build_context(context)
 

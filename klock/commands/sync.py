@@ -55,6 +55,8 @@ def sync(
     last sync is put back. A stale lockfile is refused.
     """
     session = open_session(image, offline=offline, progress=progress, engine=engine)
+    if force and (engine or session.settings.engine) != "here":
+        raise click.UsageError("--force goes with --here: other environments are made anew")
     lock = session.read_lockfile()
     if not frozen:
         from klock.commands.judge import refuse_stale

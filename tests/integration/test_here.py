@@ -250,3 +250,11 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
     write(pod, '.set_env_vars({"APP": "a"})', ".run_bash('echo $$ > /tmp/service; exec sleep 1000 &')")
     assert succeeded(pod.klock("run", "--here", "sh", "-c", "sleep 1; cat /tmp/service")).stdout.strip().isdigit()
     assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
+
+
+def test_force_is_for_a_running_container(host: ContainerHost, project: Path) -> None:
+    (project / "kimage.py").write_text('import klock as kt\nimage = kt.Image().from_docker("debian:bookworm")\n')
+    done = host.account.klock("sync", "--force", cwd=project)
+    assert done.returncode == 2 and "--force goes with --here" in done.stderr
+    done = host.account.klock("sync", "--here", "--force", cwd=project)
+    assert done.returncode == 2 and "there is no kimage.lock" in done.stderr
