@@ -1,0 +1,57 @@
+"""Whether a container was started from the locked base, as far as one can tell from inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from klock.digests import Digest, digest_of_stream
+from klock.errors import EngineError
+from klock.lockfile.model import AptLock, DebianLock, PipLock, ShellLock, TargetLock
+
+__all__ = ["compare_base"]
+
+
+def compare_base(lock: TargetLock) -> None:
+    """Raises EngineError when the container was plainly started from another base than the locked one.
+
+    A container cannot be asked for the digest of its image. What is compared: the packages of a Debian base, and the
+    Python that pip steps install into, where it came with the base.
+    """
+    found: list[str] = []
+    if isinstance(lock.base, DebianLock):
+        installed = _debian_packages()
+        wrong = [deb for deb in lock.base.debs if installed.get(deb.name) != deb.version]
+        found += [f"{d.name} is {installed.get(d.name, 'missing')}, locked is {d.version}" for d in wrong[:5]]
+    first_pip = next((n for n, step in enumerate(lock.steps) if isinstance(step, PipLock)), None)
+    with_base = first_pip is not None and not any(
+        isinstance(step, AptLock | ShellLock) for step in lock.steps[:first_pip]
+    )
+    if lock.interpreter is not None and with_base:
+        path = Path(lock.interpreter.path)
+        if not path.is_file():
+            found.append(f"there is no {path}")
+        elif (digest := _digest(path)).removeprefix("sha256:") != lock.interpreter.sha256.removeprefix("sha256:"):
+            found.append(f"{path} is {digest}, locked is Python {lock.interpreter.version}, {lock.interpreter.sha256}")
+    if found:
+        raise EngineError(
+            "this container was not started from the locked base:\n" + "\n".join(f"  {line}" for line in found),
+            hint="start it from the locked base image, or run `klock lock` for the base it has",
+        )
+
+
+def _digest(path: Path) -> Digest:
+    with open(path, "rb") as file:
+        return digest_of_stream(file)
+
+
+def _debian_packages() -> dict[str, str]:
+    try:
+        text = Path("/var/lib/dpkg/status").read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for stanza in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
+        if fields.get("Status", "").endswith(" installed"):
+            found[fields["Package"]] = fields["Version"]
+    return found

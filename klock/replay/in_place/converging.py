@@ -1,0 +1,305 @@
+"""Carrying out the plan: steps back and forth in the container's root, each written down before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from klock.digests import Digest
+from klock.drift import compare_files
+from klock.engines.here import HereEngine
+from klock.engines.here.state import Doing, Done, State
+from klock.engines.here.tree import Tree
+from klock.engines.here.undo import difference, lost, take_back
+from klock.engines.here.workspace import HereWorkspace, not_isolated
+from klock.engines.protocol import Layer
+from klock.errors import EngineError, FetchError, StepFailed
+from klock.layers.manifest import Manifest
+from klock.lockfile.model import (
+    AptLock,
+    EnvLock,
+    FilesLock,
+    PipLock,
+    ServiceLock,
+    ShellLock,
+    StepLock,
+    TargetLock,
+    WheelArtifact,
+)
+from klock.plan import counted, describe
+from klock.replay.context import Context
+from klock.replay.in_place.base import compare_base
+from klock.replay.in_place.keeping import begin
+from klock.replay.in_place.plan import InPlacePlan, as_synced, layer_of, layer_steps, make_plan
+from klock.replay.perform import fetch_for, perform
+
+__all__ = ["converge"]
+
+_MOST_SHOWN: Final = 20
+
+
+def converge(
+    lock: TargetLock,
+    *,
+    keys: Sequence[Digest | None],
+    engine: HereEngine,
+    record: dict[str, object],
+    context: Context,
+    force: bool = False,
+) -> InPlacePlan:
+    """Makes the container's root be what `lock` says, and keeps `record` as that of its environment.
+
+    With `force` what cannot be taken back stays, the locked steps are done over it, and layers that come out other than
+    locked are told and kept. Raises EngineError when the container cannot become the locked one, StepFailed when a step
+    does not make its locked layer.
+    """
+    engine.check()
+    with engine.folder.lock():
+        return _Converging(lock, keys, engine, replace(context, over_locked_base=False), force).converge(record)
+
+
+class _Converging:
+    def __init__(
+        self, lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, context: Context, force: bool
+    ) -> None:
+        self.lock, self.keys, self.engine, self.context, self.force = lock, keys, engine, context, force
+        self.folder = engine.folder
+        self.wanted = layer_steps(lock, keys)
+
+    def converge(self, record: dict[str, object]) -> InPlacePlan:
+        state = self.folder.read()
+        if (nothing := as_synced(self.lock, self.keys, self.engine, state)) is not None:
+            return nothing
+        tree = self.engine.scan(self.folder.read_tree(state.tree) if state else None)
+        if state is None:
+            compare_base(self.lock)
+        elif state.doing is not None:
+            state, tree = self._finish(state, state.doing, tree)
+        plan = make_plan(self.lock, self.keys, self.engine, state, tree if state else None)
+        if plan.changes_nothing:
+            return plan
+        if plan.stuck and not self.force:
+            raise EngineError(
+                "this container cannot become the locked one:\n" + "\n".join(f"  {line}" for line in plan.stuck),
+                hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
+            )
+        self._refuse_what_cannot_run(plan)
+        if state is None:
+            state = State(base=self.lock.base.id, tree=self.folder.write_tree(tree))
+            self.folder.write(state)
+        for done in plan.back:
+            state = self._take_back(state, done)
+        for position in plan.run:
+            state = self._do(state, position)
+        tree = self.engine.scan(self.folder.read_tree(state.tree))
+        if state.forced or [done.layer for done in state.steps] != [layer_of(step) for _, _, step in self.wanted]:
+            record = {**record, "fingerprint": "forced"}
+        paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
+        made = self.folder.write_tree(Tree({path: seen for path, seen in tree.items() if path in paths}))
+        state = replace(state, base=self.lock.base.id, tree=self.folder.write_tree(tree), made=made, record=record)
+        self.folder.write(state)
+        self.folder.forget_others(state)
+        return plan
+
+    # -- what was cut short
+
+    def _finish(self, state: State, doing: Doing, now: Tree) -> tuple[State, Tree]:
+        """Takes back a step that a kill cut short, unless it is the next one, which is then done again."""
+        before = self.folder.read_tree(state.tree)
+        if doing.undo is None:
+            following = self.wanted[len(state.steps) : len(state.steps) + 1]
+            if [key for _, key, _ in following] == [doing.key]:
+                return state, before
+            if not self.force:
+                raise EngineError(
+                    f"this container is in the middle of a step that is not the next one of the lockfile: {doing.text}",
+                    hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
+                )
+            forced = (*state.forced, doing.text)
+            return replace(state, doing=None, forced=forced, tree=self.folder.write_tree(now)), now
+        self._restore(before, now, doing)
+        state = replace(state, doing=None)
+        self.folder.write(state)
+        return state, self.engine.scan(before)
+
+    def _restore(self, before: Tree, now: Tree, doing: Doing) -> None:
+        assert doing.undo is not None
+        kept = self.folder.undo_folder(doing.undo) / "kept"
+        was, added = difference(before, now)
+        roots = tuple(root.strip("/") for root in doing.roots)
+        below = tuple(f"{root}/" for root in roots)
+        was = Tree({p: seen for p, seen in was.items() if p in roots or p.startswith(below)})
+        if missing := lost(was, kept):
+            raise EngineError(
+                f"{doing.text} was cut short, and what it replaced was not kept: /{missing[0]}",
+                hint="start a new container",
+            )
+        take_back(was, [p for p in added if p in roots or p.startswith(below)], kept)
+
+    # -- back and forth
+
+    def _take_back(self, state: State, done: Done) -> State:
+        if done.undo is None:
+            self.context.progress.warn(f"{done.text}: what it did stays, as it cannot be taken back")
+            forced = (*state.forced, done.text)
+            state = replace(state, steps=state.steps[:-1], record=None, forced=forced)
+        else:
+            self.context.progress.begin(f"take back {done.text}")
+            before, added = self.folder.read_undo(done.undo)
+            state = replace(state, record=None)
+            self.folder.write(state)
+            take_back(before, added, self.folder.undo_folder(done.undo) / "kept")
+            tree = self.folder.write_tree(self.engine.scan(self.folder.read_tree(state.tree)))
+            state = replace(state, steps=state.steps[:-1], tree=tree)
+            self.context.progress.done("done")
+        self.folder.write(state)
+        return state
+
+    def _do(self, state: State, position: int) -> State:
+        step, key = self.lock.steps[position], self.keys[position]
+        assert key is not None and not isinstance(step, EnvLock | ServiceLock)
+        where = f"step {position + 1}{self.context.where(position)}"
+        self.context.progress.begin(f"step {position + 1} {describe(step)}{self.context.where(position)}")
+        before = self.folder.read_tree(state.tree)
+        if isinstance(step, PipLock):
+            fetch_for(self.lock, position, self.context)
+        with self.engine.open_root(before) as workspace:
+            if state.doing is None:
+                state = replace(state, doing=self._begin(position, key, before, workspace), record=None)
+                self.folder.write(state)
+            doing = state.doing
+            assert doing is not None
+            try:
+                self._perform(position, workspace)
+                layer = workspace.snapshot(leave_out=step.leave_out if isinstance(step, ShellLock) else ())
+                if layer.digest != step.layer.digest:
+                    layer = self._with_working_dir(layer, step.layer.digest, workspace.tree)
+                if layer.digest != step.layer.digest:
+                    self._another_layer(step, where, layer)
+            except BaseException:
+                self._give_up(state, doing, before)
+                raise
+            state = self._done(state, step, layer, before=before, now=workspace.tree)
+        self.context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
+        return state
+
+    def _perform(self, position: int, workspace: HereWorkspace) -> None:
+        step = self.lock.steps[position]
+        if isinstance(step, ShellLock) and step.kept is not None:
+            archive = self.context.store.find_blob(f"sha256:{step.kept.sha256}")
+            assert archive is not None
+            self.engine.apply(archive, step.layer.digest)
+        else:
+            perform(self.lock, position, workspace, self.context)
+
+    def _give_up(self, state: State, doing: Doing, before: Tree) -> None:
+        if doing.undo is None:
+            self.context.progress.warn(
+                f"{doing.text} did not end well: what it did is still in the container; "
+                "mend the cause and run `klock sync --here` again, or start a new container"
+            )
+            return
+        self._restore(before, self.engine.scan(before), doing)
+        self.folder.write(replace(state, doing=None))
+
+    def _done(self, state: State, step: StepLock, layer: Layer, *, before: Tree, now: Tree) -> State:
+        doing = state.doing
+        assert doing is not None
+        undo, why = doing.undo, "what a command did cannot be taken back"
+        if undo is not None:
+            was, added = difference(before, now)
+            if missing := lost(was, self.folder.undo_folder(undo) / "kept"):
+                undo, why = None, f"it replaced /{missing[0]}, which was not kept"
+            else:
+                self.folder.write_undo(undo, was, added)
+        self.folder.write_layer(layer.manifest)
+        leave_out = step.leave_out if isinstance(step, ShellLock) else ()
+        done = Done(
+            key=doing.key,
+            layer=layer.digest,
+            text=doing.text,
+            undo=undo,
+            why="" if undo else why,
+            leave_out=leave_out,
+        )
+        state = replace(state, steps=(*state.steps, done), doing=None, tree=self.folder.write_tree(now))
+        self.folder.write(state)
+        return state
+
+    def _with_working_dir(self, layer: Layer, locked: Digest, now: Tree) -> Layer:
+        """The layer, as if the step had made the image's working directory.
+
+        Elsewhere the first command that needs it does; here it was there, as engines make it when a container starts.
+        The digest tells whether that is all.
+        """
+        parts = self.lock.base.working_dir.strip("/").split("/")
+        above = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+        for first in range(len(above)):
+            made = [seen.entry for path in above[first:] if path not in layer.manifest and (seen := now.get(path))]
+            manifest = Manifest([*layer.manifest.values(), *made])
+            if manifest.digest == locked:
+                return Layer(digest=locked, manifest=manifest)
+        return layer
+
+    def _another_layer(self, step: StepLock, where: str, layer: Layer) -> None:
+        locked = self.engine.layer_manifest(layer_of(step))
+        if locked is not None:
+            lines = [finding.message for finding in compare_files(locked, [], layer.manifest)]
+        else:
+            lines = [f"  /{path}" for path in layer.manifest]
+        shown = "\n".join(f"  {line.strip()}" for line in lines[:_MOST_SHOWN])
+        more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
+        said = "it differs at" if locked is not None else "it changed"
+        message = f"{where} made another layer than the locked one: {describe(step)}; {said}\n{shown}{more}"
+        if not self.force:
+            raise StepFailed(
+                message,
+                hint="the container was started from another base image, something else writes to it, or the step's "
+                "inputs changed; to keep what came out: klock sync --here --force",
+            )
+        self.context.progress.warn(message)
+
+    # -- before a step
+
+    def _refuse_what_cannot_run(self, plan: InPlacePlan) -> None:
+        for position in plan.run:
+            step = self.lock.steps[position]
+            where = f"step {position + 1}{self.context.where(position)}"
+            if isinstance(step, ShellLock) and step.kept is not None:
+                if self.context.store.find_blob(f"sha256:{step.kept.sha256}") is None:
+                    raise FetchError(
+                        f"{where} keeps its layer, and that is not on this machine: {describe(step)}",
+                        hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
+                    )
+                continue
+            if isinstance(step, FilesLock) and not self.engine.holds(step.destination.strip("/")):
+                raise EngineError(
+                    f"{where} places files at {step.destination}, which is mounted into this container: klock "
+                    "could not say what is there",
+                    hint="mount it elsewhere, or place the files elsewhere",
+                )
+            if self._needs_isolation(step) and (why := self.engine.why_plain) is not None:
+                raise not_isolated(f"{where}: {describe(step)}", why)
+
+    def _needs_isolation(self, step: StepLock) -> bool:
+        """Whether the step runs what an image or a package brings: it could reach the network, and do anything."""
+        if isinstance(step, ShellLock | AptLock):
+            return True
+        if isinstance(step, PipLock):
+            packages = self.lock.packages_by_pin
+            return bool(step.projects) or any(
+                not isinstance(packages[pin].artifact, WheelArtifact) for pin in step.packages
+            )
+        return False
+
+    def _begin(self, position: int, key: Digest, before: Tree, workspace: HereWorkspace) -> Doing:
+        return begin(
+            self.lock,
+            position,
+            key,
+            before=before,
+            workspace=workspace,
+            folder=self.folder,
+            store=self.context.store,
+        )
