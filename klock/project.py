@@ -37,7 +37,7 @@ class Settings:
     file: Path | None = None
     image: str | None = None
     targets: tuple[Target, ...] = ()
-    engine: str = ENGINES[0]
+    engine: str | None = None
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     debian_mirror: str | None = None
     index_url: str | None = None
@@ -183,9 +183,9 @@ class _Reader:
             targets.append(target)
         return targets
 
-    def _engine(self) -> str:
-        engine = self._optional_text("engine") or ENGINES[0]
-        if engine not in ENGINES:
+    def _engine(self) -> str | None:
+        engine = self._optional_text("engine")
+        if engine is not None and engine not in ENGINES:
             raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(ENGINES)}")
         return engine
 

@@ -45,15 +45,20 @@ def check(
     lock = session.read_lockfile()
     findings = stale_findings(session, lock)
     with_environment = with_environment or container is not None
+    drifted = False
     if with_environment:
-        findings += _drift_findings(session, session.locked_target(lock, target), container)
+        locked = session.locked_target(lock, target)
+        session = session.with_engine(locked)
+        drift = _drift_findings(session, locked, container)
+        drifted = any(finding.code.is_drift for finding in drift)
+        findings += drift
     _say_driver(lock)
     if form == "json":
         click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
         for finding in findings:
             click.echo(f"{finding.code.value}: {line_of(finding)}")
-    if any(finding.code.is_drift for finding in findings) and _store_is_damaged(session, target, lock):
+    if drifted and _store_is_damaged(session, locked):
         click.echo(
             "hint: nothing was written to the environment, so the store was: klock cache clean, klock sync", err=True
         )
@@ -74,12 +79,11 @@ def _say_driver(lock: Lockfile) -> None:
     click.echo(f"this machine: {find_driver() or 'no NVIDIA driver'}", err=True)
 
 
-def _store_is_damaged(session: Session, target: str | None, lock: Lockfile) -> bool:
+def _store_is_damaged(session: Session, locked: TargetLock) -> bool:
     """Whether drift is in the layers below the environment: a sync would not see it."""
     if session.engine.name == "here":
         return False
-    name = session.environment_name(session.locked_target(lock, target))
-    environment = session.engine.environment(name)
+    environment = session.engine.environment(session.environment_name(locked))
     return environment.record is not None and environment.is_clean()
 
 

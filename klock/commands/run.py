@@ -68,6 +68,7 @@ def run(
     session = open_session(image, offline=offline, progress=progress, engine=engine)
     lock = session.read_lockfile()
     locked = session.locked_target(lock, target)
+    session = session.with_engine(locked)
     devices = _devices(session, locked, gpus)
     environment = session.engine.environment(session.environment_name(locked))
     if no_sync:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -55,10 +56,24 @@ class Session:
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """Where the environment lives: what the command line says, else the settings."""
-        from klock.engines import make_engine
+        """Where the environment lives."""
+        from klock.engines import DEFAULT, make_engine
 
-        return make_engine(self.engine_name or self.settings.engine, self.store)
+        return make_engine(self.engine_name or DEFAULT, self.store)
+
+    def with_engine(self, locked: TargetLock) -> Session:
+        """The session with an engine for this environment: the one that the command line names, or KLOCK_ENGINE, or the
+        settings, or else the one that holds it. Says on stderr which was found. Raises KlockError."""
+        from klock.engines import DEFAULT, ENGINES, engine_with
+
+        named = self.engine_name or self.environ.get("KLOCK_ENGINE") or self.settings.engine
+        if named is None:
+            named = engine_with(self.environment_name(locked), self.store)
+            if named != DEFAULT:
+                click.echo(f"engine {named}: it has this environment", err=True)
+        elif named not in ENGINES:
+            raise KlockError(f"KLOCK_ENGINE is {named!r}", hint=f"the engines are {', '.join(ENGINES)}")
+        return dataclasses.replace(self, engine_name=named)
 
     @functools.cached_property
     def context(self) -> Context:
@@ -184,9 +199,9 @@ def target_option(command: F) -> F:
 
 
 def engine_option(command: F) -> F:
-    from klock.engines import ENGINES
+    from klock.engines import DEFAULT, ENGINES
 
-    text = f"Where the environment lives; without it what [tool.klock] says, or {ENGINES[0]}."
+    text = f"Where the environment lives. Without it: $KLOCK_ENGINE, [tool.klock], the one that has it, or {DEFAULT}."
     here = "In the container that klock runs in: --engine here."
     command = click.option("--here", "engine", flag_value="here", help=here)(command)
     return click.option("--engine", type=click.Choice(ENGINES), help=text)(command)

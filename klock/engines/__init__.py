@@ -16,10 +16,22 @@ if TYPE_CHECKING:
     from klock.engines.protocol import Engine
     from klock.store import Store
 
-__all__ = ["ENGINES", "make_engine"]
+__all__ = ["DEFAULT", "ENGINES", "engine_with", "make_engine"]
 
 ENGINES: Final = ("sandbox", "podman", "docker", "here")
-"""The first one is taken when nobody names another: it runs wherever layers can be made."""
+DEFAULT: Final = "sandbox"
+"""What is taken when nobody names another and no other holds the environment: it runs wherever layers can be made."""
+
+
+def engine_with(environment: str, store: Store) -> str:
+    """The engine that holds the environment of this name, or else the default one.
+
+    `here` is never found: it changes the root it runs in, so somebody has to name it.
+    """
+    if store.environment_path(environment).exists():
+        return "sandbox"
+    noted = (name for name in ("podman", "docker") if store.environment_path(f"{name}.{environment}").exists())
+    return next(noted, DEFAULT)
 
 
 def make_engine(name: str, store: Store) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import hashlib
 import os
@@ -116,6 +117,8 @@ def klock_source() -> Iterator[Path]:
     with readable_folder("klock-source") as folder:
         package = Path(klock.__file__).parent
         shutil.copytree(package, folder / "klock", ignore=shutil.ignore_patterns("__pycache__"))
+        # As an installed package has it: the accounts cannot write here, and would compile klock for every command.
+        compileall.compile_dir(folder / "klock", quiet=1)
         _make_readable(folder)
         yield folder
 

@@ -105,7 +105,9 @@ def docker_host(account: Account) -> Iterator[ContainerHost]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(_PATIENCE)
-        shutil.rmtree(folder, ignore_errors=True)
+        # dockerd leaves the network namespace of its containers without one mounted.
+        subprocess.run(["umount", "-q", f"{folder}/exec/netns/default"], check=False)
+        shutil.rmtree(folder)
 
 
 def _wait_for(host: ContainerHost, process: subprocess.Popen[bytes], log: Path) -> None:

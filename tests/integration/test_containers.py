@@ -95,6 +95,21 @@ def test_a_second_sync_changes_nothing(host: ContainerHost, project: Path) -> No
     assert host.native("images", "--quiet", "--no-trunc") == before
 
 
+def test_the_engine_that_has_it_need_not_be_named(host: ContainerHost, project: Path) -> None:
+    done = succeeded(host.account.klock("sync", cwd=project, env=host.variables))
+    found = f"engine {host.engine}: it has this environment\n"
+    assert done.stderr.startswith(f"{found}environment unchanged on {host.engine}: ")
+    done = succeeded(host.account.klock("check", "--env", cwd=project, env=host.variables))
+    assert done.stderr == f"{found}image, lockfile and environment agree\n"
+
+    named = host.account.klock("check", "--env", cwd=project, env={**host.variables, "KLOCK_ENGINE": "sandbox"})
+    assert named.returncode == 1
+    assert "there is no environment yet" in named.stdout
+    unknown = host.account.klock("check", "--env", cwd=project, env={**host.variables, "KLOCK_ENGINE": "vm"})
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("error: KLOCK_ENGINE is 'vm'\n\nhint: the engines are sandbox, podman,")
+
+
 def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     assert succeeded(run(host, project, "python3", "/srv/app/main.py")).stdout == "/srv/app /work 0\n"
     assert run(host, project, "sh", "-c", "echo out; echo err >&2; exit 7").returncode == 7
