@@ -246,3 +246,40 @@ def start(host: ContainerHost, project: Path, *command: str, stdio: int | None =
         extra_groups=[] if account.is_another else None,
         start_new_session=True,
     )
+
+
+ROOT_DIR = """
+import os
+from klock.engines.containers.connection import connect
+from klock.errors import EngineError
+try:
+    print(connect("docker", os.environ).client.info()["DockerRootDir"])
+except EngineError as error:
+    print(error)
+"""
+
+
+def test_docker_is_where_its_context_says(root: Account) -> None:
+    folder = root.make_folder("contexts")
+    config = {"DOCKER_CONFIG": str(folder)}
+
+    def docker_context(*words: str) -> None:
+        succeeded(root.run(["docker", "context", *words], cwd=folder, env=config))
+
+    def found(**variables: str) -> str:
+        return root.run_python(ROOT_DIR, cwd=folder, env=config | variables).strip()
+
+    with docker_host(root) as host:
+        url = host.variables["DOCKER_HOST"]
+        docker_context("create", "mine", "--docker", f"host={url}")
+        docker_context("create", "far", "--docker", "host=ssh://me@far")
+        expected = host.native("info", "--format", "{{.DockerRootDir}}").strip()
+        assert found(DOCKER_CONTEXT="mine") == expected
+        docker_context("use", "mine")
+        assert found() == expected
+        assert found(DOCKER_CONTEXT="far").startswith(
+            "the docker context far is at ssh://me@far; klock reaches docker at"
+        )
+        assert found(DOCKER_CONTEXT="far", DOCKER_HOST=url) == expected
+        assert found(DOCKER_CONTEXT="none") == "there is no docker context none"
+        assert found(DOCKER_HOST=url, DOCKER_TLS_VERIFY="1").startswith(f"DOCKER_HOST is at {url} with TLS; klock")

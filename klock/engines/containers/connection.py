@@ -1,8 +1,9 @@
 """The connection to a container engine, through the Docker-compatible API that both engines speak.
 
-docker: `DOCKER_HOST`, or its socket. podman: `CONTAINER_HOST`, or the socket of a running service, or else a service of
-klock's own. That one ends with klock; rootless, where podman starts itself once more, a klock that is killed cannot
-take it along, so it also ends when nobody has used it for a minute, and is started again when needed.
+docker: `DOCKER_HOST`, or the current context (`DOCKER_CONTEXT`, `docker context use`), or its socket. podman:
+`CONTAINER_HOST`, or the socket of a running service, or else a service of klock's own. That one ends with klock;
+rootless, where podman starts itself once more, a klock that is killed cannot take it along, so it also ends when nobody
+has used it for a minute, and is started again when needed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _PATIENCE: Final = 20.0
 _PAUSE: Final = 0.01
 _IDLE: Final = 60
 _REQUEST_SECONDS: Final = 600
+_CONTEXT_HINT: Final = "see what there are: docker context ls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +93,48 @@ _HINTS: Final = {
 
 
 def _docker_url(environ: Mapping[str, str]) -> str:
+    """In the order of docker's own program."""
     if url := environ.get("DOCKER_HOST"):
-        return url
+        return _reachable(url, "DOCKER_HOST", has_tls=bool(environ.get("DOCKER_TLS_VERIFY")))
+    name = environ.get("DOCKER_CONTEXT") or _current_context()
+    if name != "default":
+        return _context_url(name)
     if not Path(_DOCKER_SOCKET).exists():
         raise EngineError(
-            f"there is no docker here: no {_DOCKER_SOCKET}, and DOCKER_HOST is not set",
+            f"there is no docker here: no {_DOCKER_SOCKET}, no docker context, and DOCKER_HOST is not set",
             hint="install docker and start it, set DOCKER_HOST, or use another engine (--engine sandbox)",
         )
     return f"unix://{_DOCKER_SOCKET}"
+
+
+def _current_context() -> str:
+    """What `docker context use` set."""
+    from docker.context.config import get_current_context_name
+
+    return str(get_current_context_name())
+
+
+def _context_url(name: str) -> str:
+    from docker.context import ContextAPI
+
+    try:
+        context = ContextAPI.get_context(name)
+    except Exception as error:  # of no class of its own, for a file that cannot be read
+        raise EngineError(f"the docker context {name} cannot be read: {error}", hint=_CONTEXT_HINT) from error
+    if context is None:
+        raise EngineError(f"there is no docker context {name}", hint=_CONTEXT_HINT)
+    return _reachable(str(context.Host), f"the docker context {name}", has_tls=context.TLSConfig is not None)
+
+
+def _reachable(url: str, origin: str, *, has_tls: bool) -> str:
+    """The URL, when a command's streams can be passed there: Python's TLS cannot close one direction alone."""
+    if has_tls or not url.startswith(("unix://", "tcp://", "http://")):
+        raise EngineError(
+            f"{origin} is at {url}{' with TLS' if has_tls else ''}; klock knows unix sockets and plain TCP",
+            hint="make a tunnel, ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, and set "
+            "DOCKER_HOST=unix:///tmp/docker.sock",
+        )
+    return url
 
 
 def _podman_url(environ: Mapping[str, str]) -> str | None:
