@@ -61,19 +61,26 @@ class Session:
 
         return make_engine(self.engine_name or DEFAULT, self.store)
 
-    def with_engine(self, locked: TargetLock) -> Session:
-        """The session with an engine for this environment: the one that the command line names, or KLOCK_ENGINE, or the
-        settings, or else the one that holds it. Says on stderr which was found. Raises KlockError."""
-        from klock.engines import DEFAULT, ENGINES, engine_with
+    @property
+    def named_engine(self) -> str | None:
+        """The engine that the command line names, or KLOCK_ENGINE, or the settings. Raises KlockError."""
+        from klock.engines import ENGINES
 
         named = self.engine_name or self.environ.get("KLOCK_ENGINE") or self.settings.engine
-        if named is None:
-            named = engine_with(self.environment_name(locked), self.store)
-            if named != DEFAULT:
-                click.echo(f"engine {named}: it has this environment", err=True)
-        elif named not in ENGINES:
+        if named is not None and named not in ENGINES:
             raise KlockError(f"KLOCK_ENGINE is {named!r}", hint=f"the engines are {', '.join(ENGINES)}")
-        return dataclasses.replace(self, engine_name=named)
+        return named
+
+    def with_engine(self, locked: TargetLock) -> Session:
+        """The session with the named engine, or else the one that holds this environment, which is said on stderr."""
+        from klock.engines import DEFAULT, engine_with
+
+        name = self.named_engine
+        if name is None:
+            name = engine_with(self.environment_name(locked), self.store)
+            if name != DEFAULT:
+                click.echo(f"engine {name}: it has this environment", err=True)
+        return dataclasses.replace(self, engine_name=name)
 
     @functools.cached_property
     def context(self) -> Context:

@@ -55,6 +55,8 @@ def sync(
     last sync is put back. A stale lockfile is refused.
     """
     session = open_session(image, offline=offline, progress=progress, engine=engine)
+    if force and session.named_engine != "here":
+        raise click.UsageError("--force goes with --here: other environments are made anew")
     lock = session.read_lockfile()
     if not frozen:
         from klock.commands.judge import refuse_stale
@@ -62,8 +64,6 @@ def sync(
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
     session = session.with_engine(locked)
-    if force and session.engine.name != "here":
-        raise click.UsageError("--force goes with --here: other environments are made anew")
     _refuse_if_unable(locked, gpus)
     if dry_run:
         for line in _planned(session, lock, locked):

@@ -321,6 +321,46 @@ def test_a_running_container_becomes_the_same(
         assert run.stdout == project.example.prints
 
 
+def test_the_exported_dockerfile_builds_one_like_it(
+    project: Project, workplace: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers, tmp_path: Path
+) -> None:
+    """Packages come from the bundle. Shell steps fetch what they fetch, as in any Dockerfile."""
+    host = hosts["podman"]
+    context = tmp_path / "context"
+    project.klock(host.account, "export", "dockerfile", "--bundle", "--output", str(context), store=workplace / "store")
+    # Where podman finds the base image, and shell steps the certificates of this machine and of the test's servers.
+    registries = tmp_path / "registries.conf"
+    registries.write_text(
+        "".join(
+            f'[[registry]]\nprefix = "{name}"\nlocation = "{url.removeprefix("http://")}"\ninsecure = true\n'
+            for name, url in servers.mirrors.items()
+        )
+    )
+    system = Path(host.account.environment.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
+    certificates = tmp_path / "certificates.pem"
+    certificates.write_bytes(system.read_bytes() + servers.names.ca_certificate.read_bytes())
+    trust = [f"--env={name}=/certificates.pem" for name in ("SSL_CERT_FILE", "PIP_CERT")]
+    names = sorted(set(re.findall("type=secret,id=([A-Z_]+)", (context / "Dockerfile").read_text())))
+    secrets = {"REGISTRY_USER": USER, "REGISTRY_PASS": PASSWORD}
+    tag = f"exported-{project.name}"
+    built = servers.names.run(
+        host.account,
+        [
+            *("podman", "build", "--layers=false", "--network=host", f"--volume={certificates}:/certificates.pem:ro"),
+            *(*trust, *(f"--secret=id={name},env={name}" for name in names), "--tag", tag, context),
+        ],
+        cwd=tmp_path,
+        env={**host.variables, **secrets, "CONTAINERS_REGISTRIES_CONF": str(registries)},
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+
+    # Variables with credentials are in no image: who starts a container gives them.
+    given = [f"--env=UV_EXTRA_INDEX_URL=https://{USER}:{PASSWORD}@my-registry.com/simple"] if names else []
+    program = ["python3", "-c", project.example.program]
+    assert host.native("run", "--rm", "--network=none", *given, tag, *program) == project.example.prints
+    host.native("rmi", "--force", tag)
+
+
 def test_locking_again_changes_no_byte(project: Project, root: Account, workplace: Path) -> None:
     locked = project.lockfile.read_bytes()
     project.klock(root, "lock", store=workplace / "store")
