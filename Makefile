@@ -2,7 +2,7 @@
 # make demo    installs what is missing, then locks, syncs, runs and checks demo/kimage.py
 
 export KLOCK_TEST_CACHE ?= /var/tmp/klock-test-cache
-JOBS ?= $(shell expr $$(nproc) + 1)
+JOBS ?= $(shell expr $$(nproc) + 2)
 
 .PHONY: test demo clean
 

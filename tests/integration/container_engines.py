@@ -106,7 +106,7 @@ def docker_host(account: Account) -> Iterator[ContainerHost]:
         process.send_signal(signal.SIGTERM)
         process.wait(_PATIENCE)
         # dockerd leaves the network namespace of its containers without one mounted.
-        subprocess.run(["umount", "-q", f"{folder}/exec/netns/default"], check=False)
+        subprocess.run(["umount", f"{folder}/exec/netns/default"], check=False, capture_output=True)
         shutil.rmtree(folder)
 
 

@@ -322,14 +322,15 @@ def test_a_running_container_becomes_the_same(
 
 
 def test_the_exported_dockerfile_builds_one_like_it(
-    project: Project, workplace: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers, tmp_path: Path
+    project: Project, replayed: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers
 ) -> None:
-    """Packages come from the bundle. Shell steps fetch what they fetch, as in any Dockerfile."""
-    host = hosts["podman"]
-    context = tmp_path / "context"
-    project.klock(host.account, "export", "dockerfile", "--bundle", "--output", str(context), store=workplace / "store")
+    """Without privileges. Packages come from the bundle. Shell steps fetch what they fetch, as in any Dockerfile."""
+    host = hosts["podman, unprivileged"]
+    folder = host.account.make_folder("export")
+    context = folder / "context"
+    project.klock(host.account, "export", "dockerfile", "--bundle", "--output", str(context), store=replayed)
     # Where podman finds the base image, and shell steps the certificates of this machine and of the test's servers.
-    registries = tmp_path / "registries.conf"
+    registries = folder / "registries.conf"
     registries.write_text(
         "".join(
             f'[[registry]]\nprefix = "{name}"\nlocation = "{url.removeprefix("http://")}"\ninsecure = true\n'
@@ -337,19 +338,22 @@ def test_the_exported_dockerfile_builds_one_like_it(
         )
     )
     system = Path(host.account.environment.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
-    certificates = tmp_path / "certificates.pem"
+    certificates = folder / "certificates.pem"
     certificates.write_bytes(system.read_bytes() + servers.names.ca_certificate.read_bytes())
-    trust = [f"--env={name}=/certificates.pem" for name in ("SSL_CERT_FILE", "PIP_CERT")]
-    names = sorted(set(re.findall("type=secret,id=([A-Z_]+)", (context / "Dockerfile").read_text())))
+    dockerfile = context / "Dockerfile"
+    first, start, rest = dockerfile.read_text().partition("\nARG SOURCE_DATE_EPOCH")
+    trust = "\nENV SSL_CERT_FILE=/certificates.pem PIP_CERT=/certificates.pem"
+    dockerfile.write_text(first + trust + start + rest)
+    names = sorted(set(re.findall("type=secret,id=([A-Z_]+)", rest)))
     secrets = {"REGISTRY_USER": USER, "REGISTRY_PASS": PASSWORD}
     tag = f"exported-{project.name}"
     built = servers.names.run(
         host.account,
         [
             *("podman", "build", "--layers=false", "--network=host", f"--volume={certificates}:/certificates.pem:ro"),
-            *(*trust, *(f"--secret=id={name},env={name}" for name in names), "--tag", tag, context),
+            *(*(f"--secret=id={name},env={name}" for name in names), "--tag", tag, context),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         env={**host.variables, **secrets, "CONTAINERS_REGISTRIES_CONF": str(registries)},
     )
     assert built.returncode == 0, built.stdout + built.stderr
