@@ -347,12 +347,11 @@ def test_the_exported_dockerfile_builds_one_like_it(
     names = sorted(set(re.findall("type=secret,id=([A-Z_]+)", rest)))
     secrets = {"REGISTRY_USER": USER, "REGISTRY_PASS": PASSWORD}
     tag = f"exported-{project.name}"
+    options = ["--layers=false", "--network=host", f"--volume={certificates}:/certificates.pem:ro"]
+    options += [f"--secret=id={name},env={name}" for name in names]
     built = servers.names.run(
         host.account,
-        [
-            *("podman", "build", "--layers=false", "--network=host", f"--volume={certificates}:/certificates.pem:ro"),
-            *(*(f"--secret=id={name},env={name}" for name in names), "--tag", tag, context),
-        ],
+        ["podman", "build", *options, "--tag", tag, context],
         cwd=folder,
         env={**host.variables, **secrets, "CONTAINERS_REGISTRIES_CONF": str(registries)},
     )
