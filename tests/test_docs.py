@@ -12,7 +12,7 @@ import klock as kt
 
 ROOT = Path(__file__).parent.parent
 IMAGE_PAGE = (ROOT / "docs" / "image.md").read_text(encoding="utf-8")
-DOCUMENTS = ("README.md", "docs/image.md")
+DOCUMENTS = ("README.md", "docs/image.md", "docs/export.md")
 
 
 def _python_blocks(document: str) -> list[tuple[str, str]]:
