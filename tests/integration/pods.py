@@ -1,6 +1,6 @@
-"""Containers with klock inside, started by a real podman, as a pod's are.
+"""Containers with klock inside, started by a real podman or docker, as a pod's are.
 
-In a *plain* one, with podman's defaults, no sandbox can be made; in an *open* one it can.
+In a *plain* one, with the engine's defaults, no sandbox can be made; in an *open* one it can.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from tests.integration.unprivileged import require_program
 
 __all__ = ["Pod", "running_pod"]
 
+_UNMASKED = {"podman": "unmask=ALL", "docker": "systempaths=unconfined"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
@@ -29,7 +31,7 @@ class Pod:
 
     def run(self, *command: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
         variables = [word for name, value in (env or {}).items() for word in ("-e", f"{name}={value}")]
-        argv = ["podman", "exec", *variables, "-w", str(self.project), self.name, *command]
+        argv = [self.host.engine, "exec", *variables, "-w", str(self.project), self.name, *command]
         return self.host.account.run(argv, cwd=self.host.account.folder, env=self.host.variables)
 
     def klock(self, *arguments: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
@@ -46,7 +48,7 @@ def running_pod(
     options = [word for source, target in every.items() for word in ("-v", f"{source}:{target}")]
     if is_open:
         bubblewrap = require_program("bwrap", package="bubblewrap")
-        options += ["-v", f"{bubblewrap}:/usr/bin/bwrap:ro", "--security-opt", "unmask=ALL"]
+        options += ["-v", f"{bubblewrap}:/usr/bin/bwrap:ro", "--security-opt", _UNMASKED[host.engine]]
         options += ["--security-opt", "seccomp=unconfined"]
     variables = {
         "PYTHONPATH": f"/klock:/venv/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages",
@@ -60,4 +62,4 @@ def running_pod(
     try:
         yield Pod(host=host, name=name, project=project, is_open=is_open)
     finally:
-        host.native("rm", "--force", "--time=0", name)
+        host.native("rm", "--force", *(["--time=0"] if host.engine == "podman" else []), name)

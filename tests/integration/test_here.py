@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.container_engines import ContainerHost, podman_host
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host
 from tests.integration.pods import Pod, running_pod
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account
@@ -24,6 +24,8 @@ SHELL = """.run_bash('''
     echo 'x = 1' > /srv/made/module.py && python3 -m compileall -q /srv/made && touch /etc/debian_version
     echo log > /var/log/dpkg.log && chmod u+s /usr/bin/env
 ''')"""
+
+KEPT = ".run_bash('echo kept > /srv/kept', keep_layer=True)"
 
 
 def shell(pod: Pod, text: str) -> str:
@@ -85,6 +87,31 @@ def test_pip_files_and_variables_are_as_elsewhere(pod: Pod) -> None:
     assert succeeded(pod.klock("run", "--here", "python3", "/srv/app/main.py")).stdout == "/srv/app 1.16.0\n"
     assert "environment unchanged in this container" in succeeded(pod.klock("sync", "--here")).stderr
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+
+
+def test_a_container_of_docker_is_as_one_of_podman(
+    host: ContainerHost, project: Path, debian_registry: Registry
+) -> None:
+    """Both engines have ways of their own to let a sandbox be made inside."""
+    store, image = host.account.folder / "cache", f"{debian_registry.host}/library/debian:bookworm"
+    with docker_host(host.account) as docker:
+        docker.native("pull", "--quiet", image)
+        for is_open in (False, True):
+            with running_pod(
+                docker, image, project=project, mounts={project: str(project)}, store=store, is_open=is_open
+            ) as pod:
+                write(pod, PIP, FILES, KEPT)
+                done = succeeded(pod.klock("sync", "--here"))
+                assert fingerprint(done) == fingerprint_outside(pod)
+                assert succeeded(pod.klock("run", "--here", "cat", "/srv/kept")).stdout == "kept\n"
+                assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+                succeeded(pod.klock("cache", "prune"))
+                write(pod, PIP, FILES, KEPT, SHELL)
+                done = pod.klock("sync", "--here")
+                assert done.returncode == (0 if is_open else 2), done.stderr
+                assert is_open or "docker: the same with systempaths=unconfined" in done.stderr
+                assert not is_open or fingerprint(done) == fingerprint_outside(pod)
+                assert pod.klock("check", "--here", "--env").returncode == (0 if is_open else 1)
 
 
 def test_what_the_image_no_longer_has_goes(pod: Pod) -> None:

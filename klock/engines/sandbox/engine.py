@@ -14,7 +14,7 @@ from klock.engines.sandbox.environment import SandboxEnvironment
 from klock.engines.sandbox.hooks import hooks_as_mounts
 from klock.engines.sandbox.namespace import in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
-from klock.engines.sandbox.scratch import bytes_of, remove_stale, remove_trees, scratch_folder
+from klock.engines.sandbox.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.engines.sandbox.trees import Trees
 from klock.engines.sandbox.workspace import SandboxWorkspace
 from klock.errors import EngineError
@@ -219,7 +219,7 @@ class SandboxEngine:
         remove_stale(self._store)
         if not removed:
             return 0
-        freed = in_namespace(lambda: sum(bytes_of(folder) for folder in removed))
+        freed = among_all_files(lambda: sum(bytes_of(folder) for folder in removed))
         remove_trees(removed)
         return freed
 
