@@ -131,6 +131,29 @@ def test_what_the_image_no_longer_has_goes(pod: Pod) -> None:
     assert shell(pod, "find /usr/local /srv /opt | sort") == before
 
 
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_what_programs_write_beside_the_steps_files_stays_and_is_in_nobodys_way(pod: Pod) -> None:
+    (pod.project / "app/helper.py").write_text("x = 1\n")
+    (pod.project / "app/main.py").write_text("import helper; print(helper.x); open('/srv/app/log', 'a').write('.')\n")
+    program = ("env", "-u", "PYTHONDONTWRITEBYTECODE", "python3", "/srv/app/main.py")
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    assert succeeded(pod.run(*program)).stdout == "1\n"
+    # Of the same size and, in layers, the same time: stale bytecode would be taken for its own.
+    (pod.project / "app/helper.py").write_text("x = 2\n")
+    write(pod, FILES, '.pip_install(["six==1.16.0"])')
+    done = succeeded(pod.klock("sync", "--here"))
+    assert fingerprint(done) == fingerprint_outside(pod)
+    assert succeeded(pod.run(*program)).stdout == "2\n"
+    assert shell(pod, "cat /srv/app/log") == ".."
+    assert "/srv/app/log differs: content" in pod.klock("check", "--here", "--env").stdout
+    write(pod)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, "find /srv") == "/srv\n/srv/app\n/srv/app/log\n"
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+
+
 def test_packages_and_files_of_the_base_come_back(pod: Pod) -> None:
     held = "cat /usr/lib/python3/dist-packages/wheel/__init__.py /etc/issue; stat -c '%n %a %u %g %Y' /etc/issue"
     before = shell(pod, held)

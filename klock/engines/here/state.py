@@ -63,7 +63,8 @@ class State:
     """`base` is the locked one's id, `tree` names what the root held after the last of `steps`.
 
     `record` is what a finished sync left (`klock.engines.protocol.Environment`), and `made` names the part of the tree
-    that the steps made. `forced` are the texts of steps that were done and then left behind by `--force`.
+    that the steps made. `forced` are the texts of steps that were done and then left behind by `--force`. `left` are
+    folders of steps that were taken back, which stayed as others have files in them.
     """
 
     base: str
@@ -73,6 +74,7 @@ class State:
     record: Mapping[str, object] | None = None
     made: str | None = None
     forced: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class StateFolder:
@@ -87,10 +89,10 @@ class StateFolder:
                 raise ValueError("another version")
             doing = found.pop("doing")
             steps = tuple(Done(**{**step, "leave_out": tuple(step["leave_out"])}) for step in found.pop("steps"))
-            forced = tuple(found.pop("forced"))
+            forced, left = tuple(found.pop("forced")), tuple(found.pop("left", ()))
             if doing is not None:
                 doing = Doing(**{**doing, "roots": tuple(doing["roots"])})
-            return State(**found, steps=steps, doing=doing, forced=forced)
+            return State(**found, steps=steps, doing=doing, forced=forced, left=left)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 from klock.engines.here.materials import kept_file, put, remove
 from klock.engines.here.tree import Tree, on_disk, see
 from klock.layers.manifest import Kind
+from klock.layers.rewriting.bytecode import source_of
+from klock.layers.scan import text_of
 
 __all__ = ["difference", "lost", "take_back"]
 
@@ -26,7 +28,11 @@ def lost(was: Tree, kept: Path) -> list[str]:
 
 
 def take_back(was: Tree, added: Sequence[str], kept: Path) -> None:
-    """Removes `added` (folders only when nothing else is in them) and brings `was` back. Doing it twice is as once."""
+    """Removes `added` (folders only when nothing else is in them) and brings `was` back. Doing it twice is as once.
+
+    With a source goes the bytecode that Python made of it since: all sources of layers have one time, so Python could
+    take it for that of another source of the same size.
+    """
     for path in sorted(added, key=lambda path: path.count("/"), reverse=True):
         seen = see(path)
         if seen is not None and seen.entry.kind is Kind.FOLDER:
@@ -34,7 +40,20 @@ def take_back(was: Tree, added: Sequence[str], kept: Path) -> None:
                 os.rmdir(on_disk(path))
         elif path not in was:
             remove(path)
+            if path.endswith(".py"):
+                _remove_bytecode(path)
     for path in sorted(was, key=lambda path: path.count("/")):
         seen = was[path]
         source = kept_file(seen.entry, kept) if seen.entry.kind is Kind.FILE else None
         put(seen.entry, source=source, modified=seen.modified)
+
+
+def _remove_bytecode(source: str) -> None:
+    above, slash, _ = source.rpartition("/")
+    folder = f"{above}{slash}__pycache__"
+    with suppress(OSError):
+        for name in os.listdir(on_disk(folder)):
+            path = f"{folder}/{text_of(name)}"
+            if source_of(path) == source:
+                remove(path)
+        os.rmdir(on_disk(folder))

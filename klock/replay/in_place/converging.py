@@ -15,7 +15,7 @@ from klock.engines.here.undo import difference, lost, take_back
 from klock.engines.here.workspace import HereWorkspace, not_isolated
 from klock.engines.protocol import Layer
 from klock.errors import EngineError, FetchError, StepFailed
-from klock.layers.manifest import Manifest
+from klock.layers.manifest import Kind, Manifest
 from klock.lockfile.model import (
     AptLock,
     EnvLock,
@@ -97,7 +97,14 @@ class _Converging:
             record = {**record, "fingerprint": "forced"}
         paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
         made = self.folder.write_tree(Tree({path: seen for path, seen in tree.items() if path in paths}))
-        state = replace(state, base=self.lock.base.id, tree=self.folder.write_tree(tree), made=made, record=record)
+        state = replace(
+            state,
+            base=self.lock.base.id,
+            tree=self.folder.write_tree(tree),
+            made=made,
+            record=record,
+            left=tuple(path for path in state.left if path in tree and path not in paths),
+        )
         self.folder.write(state)
         self.folder.forget_others(state)
         return plan
@@ -150,8 +157,11 @@ class _Converging:
             state = replace(state, record=None)
             self.folder.write(state)
             take_back(before, added, self.folder.undo_folder(done.undo) / "kept")
-            tree = self.folder.write_tree(self.engine.scan(self.folder.read_tree(state.tree)))
-            state = replace(state, steps=state.steps[:-1], tree=tree)
+            now = self.engine.scan(self.folder.read_tree(state.tree))
+            left = {*state.left, *added} & {path for path, seen in now.items() if seen.entry.kind is Kind.FOLDER}
+            state = replace(
+                state, steps=state.steps[:-1], tree=self.folder.write_tree(now), left=tuple(sorted(left - set(before)))
+            )
             self.context.progress.done("done")
         self.folder.write(state)
         return state
@@ -173,6 +183,7 @@ class _Converging:
             try:
                 self._perform(position, workspace)
                 layer = workspace.snapshot(leave_out=step.leave_out if isinstance(step, ShellLock) else ())
+                layer = _with_folders(layer, state.left, before)
                 if layer.digest != step.layer.digest:
                     layer = self._with_working_dir(layer, step.layer.digest, workspace.tree)
                 if layer.digest != step.layer.digest:
@@ -209,6 +220,7 @@ class _Converging:
         undo, why = doing.undo, "what a command did cannot be taken back"
         if undo is not None:
             was, added = difference(before, now)
+            added += [path for path in layer.manifest if path in state.left]
             if missing := lost(was, self.folder.undo_folder(undo) / "kept"):
                 undo, why = None, f"it replaced /{missing[0]}, which was not kept"
             else:
@@ -303,3 +315,16 @@ class _Converging:
             folder=self.folder,
             store=self.context.store,
         )
+
+
+def _with_folders(layer: Layer, left: Sequence[str], before: Tree) -> Layer:
+    """The layer, with the folders it needs that an earlier step had made: others have files in them, so they stayed."""
+    needed = {
+        path
+        for path in left
+        if path in before and path not in layer.manifest and any(name.startswith(f"{path}/") for name in layer.manifest)
+    }
+    if not needed:
+        return layer
+    manifest = Manifest([*layer.manifest.values(), *(before[path].entry for path in needed)])
+    return Layer(digest=manifest.digest, manifest=manifest)
