@@ -92,7 +92,7 @@ def test_what_nvidias_tool_writes_is_read(tmp_path: Path) -> None:
     )
     everything = devices_for("all", folders=[tmp_path])
     assert everything is not None and everything.names == ("nvidia.com/gpu=all",)
-    with pytest.raises(KlockError, match="this machine has 2"):
+    with pytest.raises(KlockError, match="has 2 that can be had singly"):
         devices_for("3", folders=[tmp_path])
     assert devices_for("none") is None and devices_for("0") is None
 
@@ -138,13 +138,54 @@ def test_an_unknown_device_is_named_with_those_there_are(tmp_path: Path) -> None
             r"containerPath is '/\.\./b'",
         ),
         (specification(containerEdits={"hooks": [{"hookName": "now", "path": "/x"}]}), r"hookName is 'now'"),
+        (specification(containerEdits={"netDevices": []}), "containerEdits.netDevices is nothing that klock can do"),
+        (
+            specification(containerEdits={"mounts": [{"hostPath": "/a", "containerPath": "/b", "type": "tmpfs"}]}),
+            r"mounts\[0\].type is 'tmpfs'",
+        ),
     ],
 )
 def test_a_broken_specification_is_named_with_its_field(tmp_path: Path, content: Any, words: str) -> None:
     file = write(tmp_path, "a.json", content)
     with pytest.raises(EngineError, match=words) as error:
-        read_specifications([tmp_path])
+        devices_for("all", folders=[tmp_path])
     assert str(file) in error.value.message
+
+
+def test_a_broken_specification_stops_nobody_who_asks_for_others(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", "{")
+    write(tmp_path, "b.json", specification())
+    known = read_specifications([tmp_path])
+    assert known.edits_of(["vendor.com/class=one"]).environment == {"ONE": "1"}
+    with pytest.raises(EngineError, match=r"a\.json is no JSON"):
+        known.edits_of(["vendor.com/class=two"])
+
+
+@pytest.mark.parametrize(
+    ("names", "two", "everything"),
+    [
+        (["GPU-b", "GPU-a", "all"], ["GPU-a", "GPU-b"], ["all"]),
+        (["1", "0", "GPU-a", "GPU-b"], ["0", "1"], ["0", "1", "GPU-a", "GPU-b"]),
+        (["all"], None, ["all"]),
+    ],
+)
+def test_gpus_are_counted_however_they_are_named(
+    tmp_path: Path, names: list[str], two: list[str] | None, everything: list[str]
+) -> None:
+    devices = [{"name": name, "containerEdits": {"env": [f"A{number}=1"]}} for number, name in enumerate(names)]
+    write(tmp_path, "a.json", specification(kind="nvidia.com/gpu", devices=devices))
+
+    def asked(text: str) -> list[str]:
+        found = devices_for(text, folders=[tmp_path])
+        assert found is not None
+        return [name.removeprefix("nvidia.com/gpu=") for name in found.names]
+
+    assert asked("all") == everything
+    if two is not None:
+        assert asked("2") == two
+    else:
+        with pytest.raises(KlockError, match="has 0 that can be had singly"):
+            asked("1")
 
 
 @given(

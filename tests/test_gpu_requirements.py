@@ -10,7 +10,7 @@ from klock.errors import EngineError
 from klock.gpu.choice import choose
 from klock.gpu.driver import Driver, Gpu
 from klock.gpu.requirements import Need, needs_of, refuse_machine, unmet
-from klock.lockfile.model import LockedPackage, OciLock, TargetLock, WheelArtifact
+from klock.lockfile.model import EnvLock, LockedPackage, LockedVariable, OciLock, TargetLock, WheelArtifact
 from klock.targets import Target
 from tests.test_lockfile import SMALL
 
@@ -51,6 +51,11 @@ def test_what_is_locked_says_what_it_needs() -> None:
     assert needs_of(lock("cpu", package("torch", "2.6.0+cu124"))) == ()
     disabled = lock("cuda12.1", NVIDIA_REQUIRE_CUDA="cuda>=99", NVIDIA_DISABLE_REQUIRE="true")
     assert len(needs_of(disabled)) == 1
+    variable = LockedVariable(name="NVIDIA_DISABLE_REQUIRE", written="1", value="1")
+    by_step = dataclasses.replace(
+        lock("cuda12.1", NVIDIA_REQUIRE_CUDA="cuda>=99"), steps=(EnvLock(variables=(variable,)),)
+    )
+    assert len(needs_of(by_step)) == 1
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 """Where specifications are; those of a later folder take the place of an earlier one's."""
 
 HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+_EDITS: Final = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
+_CHOOSE: Final = "choose devices that need less, with --gpus"
 _VERSIONS: Final = re.compile(r"v?(0\.[3-8]\.\d+|1\.\d+\.\d+)")
 _KIND: Final = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
@@ -37,11 +39,25 @@ class _Device:
 
 
 class Specifications:
-    """All devices of the machine, by qualified name (`vendor.com/class=name`)."""
+    """All devices of the machine, by qualified name (`vendor.com/class=name`).
 
-    def __init__(self, devices: Mapping[str, _Device], conflicts: Mapping[str, tuple[Path, Path]]) -> None:
+    A file that cannot be read stops nobody who asks for devices of other files.
+    """
+
+    def __init__(
+        self,
+        devices: Mapping[str, _Device],
+        conflicts: Mapping[str, tuple[Path, Path]],
+        broken: Sequence[EngineError],
+    ) -> None:
         self._devices = dict(devices)
         self._conflicts = dict(conflicts)
+        self._broken = list(broken)
+
+    def refuse_broken(self) -> None:
+        """Raises EngineError when there is a file that cannot be read: it may have what was not found elsewhere."""
+        if self._broken:
+            raise self._broken[0]
 
     def names(self, kind: str) -> list[str]:
         """The names of a kind's devices (`0`, `all`), numbers first and in order."""
@@ -59,6 +75,7 @@ class Specifications:
                 one, other = self._conflicts[name]
                 raise EngineError(f"the device {name} is in both {one} and {other}", hint="remove one of the files")
             if name not in self._devices:
+                self.refuse_broken()
                 known = ", ".join(sorted(self._devices)) or "there is none"
                 raise EngineError(
                     f"no CDI specification of this machine has the device {name}",
@@ -76,20 +93,26 @@ def is_qualified(text: str) -> bool:
 
 
 def read_specifications(folders: Iterable[Path] = FOLDERS) -> Specifications:
-    """Reads the `.json` and `.yaml` files of `folders`. Raises EngineError naming file and field."""
+    """Reads the `.json` and `.yaml` files of `folders`."""
     devices: dict[str, _Device] = {}
+    broken: list[EngineError] = []
     conflicts: dict[str, tuple[Path, Path]] = {}
     for folder in folders:
         here: dict[str, _Device] = {}
         files = sorted(f for f in folder.glob("*") if f.suffix in (".json", ".yaml", ".yml")) if folder.is_dir() else []
         for file in files:
-            for name, device in _read(file).items():
+            try:
+                found = _read(file)
+            except EngineError as error:
+                broken.append(error)
+                continue
+            for name, device in found.items():
                 conflicts.pop(name, None)
                 if name in here:
                     conflicts[name] = (here[name].source, file)
                 here[name] = device
         devices |= here
-    return Specifications(devices, conflicts)
+    return Specifications(devices, conflicts, broken)
 
 
 def _read(file: Path) -> dict[str, _Device]:
@@ -143,8 +166,10 @@ class _Part:
         self.value: dict[str, Any] = value
         self._where = where
 
-    def refusal(self, field: str, words: str) -> EngineError:
-        return EngineError(f"{self._where}{field} {words}", hint="have the file made again by its vendor's tool")
+    def refusal(
+        self, field: str, words: str, *, hint: str = "have the file made again by its vendor's tool"
+    ) -> EngineError:
+        return EngineError(f"{self._where}{field} {words}", hint=hint)
 
     def text(self, field: str) -> str:
         value = self.value.get(field)
@@ -175,6 +200,9 @@ class _Part:
 
 
 def _edits(part: _Part) -> ContainerEdits:
+    for field in part.value:
+        if field not in _EDITS:
+            raise part.refusal(field, "is nothing that klock can do for a command", hint=_CHOOSE)
     gids = part.value.get("additionalGids") or []
     if not isinstance(gids, list) or not all(isinstance(gid, int) for gid in gids):
         raise part.refusal("additionalGids", "is not a list of numbers")
@@ -216,6 +244,9 @@ def _node(part: _Part) -> DeviceNode:
 
 
 def _mount(part: _Part) -> DeviceMount:
+    if part.value.get("type") not in (None, "", "none", "bind", "rbind"):
+        words = f"is {part.value['type']!r}: klock mounts files and folders of the host only"
+        raise part.refusal("type", words, hint=_CHOOSE)
     return DeviceMount(
         host_path=_absolute(part, "hostPath"),
         container_path=_absolute(part, "containerPath"),

@@ -15,7 +15,7 @@ _DEVICE: Final = Path("/dev/nvidiactl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """`brand` is NVML's, in lower case (`tesla`, `geforce`); `capability` is the compute capability, (9, 0)."""
+    """`brand` is written as in NVIDIA_REQUIRE_CUDA (`tesla`, `geforcertx`); `capability` is the compute one, (9, 0)."""
 
     name: str
     uuid: str
@@ -60,7 +60,7 @@ def find_driver() -> Driver | None:
         cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
         brands = {
-            value: name.removeprefix("NVML_BRAND_").lower()
+            value: name.removeprefix("NVML_BRAND_").replace("_", "").lower()
             for name, value in vars(pynvml).items()
             if name.startswith("NVML_BRAND_")
         }

@@ -41,10 +41,15 @@ def devices_for(text: str, *, folders: Iterable[Path] | None = None) -> Devices 
     there = specifications.names(_KIND)
     count = None if text == "all" else int(text)
     if not there:
+        specifications.refuse_broken()
         return Devices(names=(), edits=edits_of_host(count))
-    numbered = [name for name in there if name.isdigit()]
-    if count is not None and len(numbered) < count:
-        raise KlockError(f"--gpus {text}: this machine has {len(numbered)}", hint="ask for fewer, or for all")
-    chosen = numbered[:count] if count is not None else ["all"] if "all" in there else there
+    # nvidia-ctk names GPUs by number, unless it was told to name them by UUID; on WSL there is `all` alone.
+    single = [name for name in there if name.isdigit()] or [name for name in there if name != "all"]
+    if count is not None and len(single) < count:
+        raise KlockError(
+            f"--gpus {text}: this machine's CDI specification has {len(single)} that can be had singly",
+            hint="ask for fewer, or for all",
+        )
+    chosen = single[:count] if count is not None else ["all"] if "all" in there else there
     names = tuple(f"{_KIND}={name}" for name in chosen)
     return Devices(names=names, edits=specifications.edits_of(names))

@@ -14,7 +14,7 @@ from typing import Final
 
 from klock.errors import EngineError
 from klock.gpu.driver import Driver
-from klock.lockfile.model import TargetLock
+from klock.lockfile.model import EnvLock, TargetLock
 
 __all__ = ["Need", "cuda_of", "needs_of", "refuse_machine", "unmet"]
 
@@ -69,12 +69,15 @@ def _needs_of(lock: TargetLock) -> Iterator[Need]:
     yield Need(source=f"the target {lock.target}", cuda=cuda)
     for package in lock.packages:
         if _RUNTIME.fullmatch(package.name):
-            numbers = package.version.split(".")
-            yield Need(source=package.pin, cuda=(int(numbers[0]), int(numbers[1])))
+            yield Need(source=package.pin, cuda=_pair(package.version))
         elif found := _LOCAL.search(package.version):
             yield Need(source=package.pin, cuda=(int(found[1]), int(found[2])))
     variables = dict(lock.base.environment)
-    if variables.get("NVIDIA_DISABLE_REQUIRE", "").lower() in ("1", "true", "yes", "on"):
+    disabled = variables.get("NVIDIA_DISABLE_REQUIRE", "")
+    for step in lock.steps:
+        if isinstance(step, EnvLock):
+            disabled = next((v.value for v in step.variables if v.name == "NVIDIA_DISABLE_REQUIRE"), disabled)
+    if disabled.lower() in ("1", "true", "yes", "on"):
         return
     for name in sorted(variables):
         if name.startswith("NVIDIA_REQUIRE_") and variables[name].strip():

@@ -41,6 +41,47 @@ mkdir -p "$root/usr/lib/vendor"
 ln -s libdriver.so.1.2 "$root/usr/lib/vendor/libdriver.so.1"
 echo changed > "$root/opt/lib/config"
 """
+# What NVIDIA's hooks do, call by call: links to libraries and nodes, the cache of libraries made by the host's ldconfig
+# in namespaces of its own, a file mounted over one of the kernel's, and a file about the nodes that are in /dev.
+VENDOR_HOOK = """\
+#!/bin/sh
+set -eu
+if [ "$1" = in-namespaces ]; then
+    mount -t proc proc "$2/proc"
+    mkdir -p "$2/run/vendor-hook/own"
+    mount -t tmpfs tmpfs "$2/run/vendor-hook/own"
+    touch "$2/run/vendor-hook/own/ldconfig"
+    mount --bind /sbin/ldconfig "$2/run/vendor-hook/own/ldconfig"
+    cd "$2"
+    pivot_root . .
+    umount -l .
+    cd /
+    mkdir -p etc/ld.so.conf.d
+    echo /usr/lib/vendor > etc/ld.so.conf.d/00-vendor.conf
+    exec /run/vendor-hook/own/ldconfig -f /etc/ld.so.conf -C /etc/ld.so.cache
+fi
+root=$(sed -n 's/.*"path": "\\([^"]*\\)".*/\\1/p' config.json)
+case $1 in
+links)
+    ln -s libvendor.so.1.2 "$root/usr/lib/vendor/libvendor.so.1"
+    mkdir "$root/dev/by-path"
+    ln -s ../klock-test0 "$root/dev/by-path/zero"
+    ;;
+cache)
+    exec unshare --mount --uts --ipc --pid --net --fork "$0" in-namespaces "$root"
+    ;;
+cover)
+    mkdir -p "$root/run/vendor-hook/cover"
+    mount -t tmpfs tmpfs "$root/run/vendor-hook/cover"
+    echo covered > "$root/run/vendor-hook/cover/version"
+    mount --bind "$root/run/vendor-hook/cover/version" "$root/proc/version"
+    ;;
+profile)
+    mkdir -p "$root/etc/vendor"
+    stat -c %t:%T "$root/dev/klock-test0" > "$root/etc/vendor/nodes"
+    ;;
+esac
+"""
 NVML = r"""
 #include <string.h>
 #include <stdlib.h>
@@ -53,7 +94,7 @@ int nvmlDeviceGetCount_v2(unsigned *n) { *n = 1; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)1; return 0; }
 int nvmlDeviceGetName(void *d, char *s, unsigned n) { strncpy(s, "Test GPU", n); return 0; }
 int nvmlDeviceGetUUID(void *d, char *s, unsigned n) { strncpy(s, "GPU-test", n); return 0; }
-int nvmlDeviceGetBrand(void *d, int *b) { *b = 2; return 0; }
+int nvmlDeviceGetBrand(void *d, int *b) { *b = 15; return 0; }
 int nvmlDeviceGetCudaComputeCapability(void *d, int *a, int *b) { *a = 9; *b = 0; return 0; }
 """
 
@@ -72,7 +113,16 @@ def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
 
 
 @pytest.fixture(scope="module")
-def project(host: ContainerHost, debian_registry: Registry) -> Path:
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = require_program("gcc", package="gcc libc6-dev")
+    folder = tmp_path_factory.mktemp("nvml")
+    (folder / "nvml.c").write_text(NVML)
+    subprocess.run([compiler, "-w", "-shared", "-fPIC", "-o", "libnvidia-ml.so.1", "nvml.c"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(host: ContainerHost, debian_registry: Registry, nvml: Path) -> Path:
     folder = host.account.make_folder("project")
     (folder / "kimage.py").write_text(IMAGE)
     (folder / "pyproject.toml").write_text(
@@ -82,6 +132,9 @@ def project(host: ContainerHost, debian_registry: Registry) -> Path:
     (folder / "libdriver").write_text("driver 1.2\n")
     (folder / "hook").write_text(HOOK)
     (folder / "hook").chmod(0o755)
+    (folder / "vendor-hook").write_text(VENDOR_HOOK)
+    (folder / "vendor-hook").chmod(0o755)
+    (folder / "libvendor").write_bytes((nvml / "libnvidia-ml.so.1").read_bytes())
     (folder / "cdi").mkdir()
     (folder / "cdi/test.json").write_text(json.dumps(specification(folder)))
     host.account.give(folder)
@@ -97,6 +150,16 @@ def specification(folder: Path) -> dict[str, object]:
         "args": ["hook", "hello"],
         "env": ["SAID=yes", "PATH=/usr/bin:/bin"],
     }
+    vendors = [
+        {
+            "hookName": "createContainer",
+            "path": f"{folder}/vendor-hook",
+            "args": ["vendor-hook", name],
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+        }
+        for name in ("links", "cache", "cover", "profile")
+    ]
+    vendor_library = {"hostPath": f"{folder}/libvendor", "containerPath": "/usr/lib/vendor/libvendor.so.1.2"}
     failing = {"hookName": "createContainer", "path": "/bin/false", "args": ["false"]}
     device = [{"path": "/dev/klock-test0", "hostPath": "/dev/zero"}]
     return {
@@ -105,6 +168,10 @@ def specification(folder: Path) -> dict[str, object]:
         "devices": [
             {"name": "zero", "containerEdits": {"deviceNodes": device, "env": ["LD_LIBRARY_PATH=/usr/lib/vendor"]}},
             {"name": "hooked", "containerEdits": {"hooks": [hook]}},
+            {
+                "name": "vendor",
+                "containerEdits": {"deviceNodes": device, "mounts": [vendor_library], "hooks": vendors},
+            },
             {"name": "broken", "containerEdits": {"hooks": [failing]}},
         ],
         "containerEdits": {"mounts": [{**library, "options": ["ro", "nosuid", "nodev", "bind"]}]},
@@ -142,6 +209,18 @@ def test_what_a_hook_writes_is_seen_and_goes_with_the_command(host: ContainerHos
     assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
 
 
+def test_hooks_that_mount_and_make_namespaces_as_nvidias_do(host: ContainerHost, project: Path) -> None:
+    command = "ldconfig -p | grep 'libvendor.so.1 '; cat /etc/vendor/nodes; head -c 2 /dev/by-path/zero | od -An -tx1"
+    done = succeeded(run(host, project, "klock.test/device=vendor", f"{command}; cat /proc/version"))
+    cached, nodes, read, version = done.stdout.splitlines()
+    assert cached.endswith("=> /usr/lib/vendor/libvendor.so.1")
+    assert (nodes, read) == ("1:5", " 00 00")
+    # Nothing can be mounted there with runc.
+    assert (version == "covered") is (host.engine == "sandbox")
+    assert "covered" not in Path("/proc/version").read_text()
+    assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
+
+
 def test_a_hook_that_fails_fails_the_command(host: ContainerHost, project: Path) -> None:
     done = run(host, project, "klock.test/device=broken", "echo ran")
     assert (done.returncode, done.stdout) == (2, "")
@@ -153,15 +232,6 @@ def test_a_device_that_is_not_there(host: ContainerHost, project: Path) -> None:
     assert done.returncode == 2 and "has the device klock.test/device=other" in done.stderr
     done = run(host, project, "all", "echo ran")
     assert done.returncode == 2 and "this machine has 0 that klock can find" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = require_program("gcc", package="gcc libc6-dev")
-    folder = tmp_path_factory.mktemp("nvml")
-    (folder / "nvml.c").write_text(NVML)
-    subprocess.run([compiler, "-w", "-shared", "-fPIC", "-o", "libnvidia-ml.so.1", "nvml.c"], cwd=folder, check=True)
-    return folder
 
 
 @pytest.fixture
@@ -187,6 +257,12 @@ def test_the_target_is_chosen_by_what_the_driver_says(root: Account, sandbox_pro
     assert "required by the target linux/amd64/cuda13.0: CUDA 13.0, so driver 580.65.06 or newer" in done.stderr
     assert "found: driver 550.54.15" in done.stderr
     assert "this machine: driver 550.54.15" in succeeded(root.klock("check", cwd=sandbox_project, env=facts)).stderr
+
+
+def test_brands_are_named_as_in_requirements_of_images(root: Account, nvml: Path) -> None:
+    facts = {"LD_LIBRARY_PATH": str(nvml), "FAKE_DRIVER": "550.54.15", "FAKE_CUDA": "12040"}
+    program = "from klock.gpu.driver import find_driver\nprint(find_driver().gpus[0].brand)\n"
+    assert root.run_python(program, cwd=root.make_folder("brands"), env=facts) == "geforcertx\n"
 
 
 def test_without_a_gpu_the_cpu_target_is_chosen_and_others_are_refused(root: Account, sandbox_project: Path) -> None:

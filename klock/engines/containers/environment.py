@@ -205,6 +205,8 @@ class ContainerEnvironment:
         binds += [
             f"{mount.host_path}:{mount.container_path}:{'ro' if 'ro' in mount.options else 'rw'}"
             for mount in edits.mounts
+            # runc lets nobody mount there. NVIDIA's hook does, to have its tools make no nodes: they could not use any.
+            if not mount.container_path.startswith("/proc/")
         ]
         nodes = [f"{n.host_path or n.path}:{n.path}:{n.permissions or 'rwm'}" for n in edits.device_nodes]
         network = "host" if command.network is Network.HOST else "none"

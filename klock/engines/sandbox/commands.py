@@ -334,7 +334,7 @@ class Sandbox:
             yield from ("--dev-bind", node.host_path or node.path, self._device(node.path))
         for edit in command.devices.mounts:
             kind = "--ro-bind" if "ro" in edit.options else "--bind"
-            inside = self._inside(edit.container_path, is_folder=Path(edit.host_path).is_dir())
+            inside = self._device(edit.container_path, is_folder=Path(edit.host_path).is_dir())
             yield from (kind, edit.host_path, inside)
         if command.script is not None:
             # On the namespace's own memory file system, which goes with it.
@@ -356,9 +356,10 @@ class Sandbox:
             yield from ("--setenv", name, value)
         yield from ("--chdir", command.working_dir)
 
-    def _device(self, path: str) -> str:
-        """bubblewrap makes the node in the /dev that it makes; elsewhere it needs a file to mount over."""
-        return path if path.startswith("/dev/") else self._inside(path, is_folder=False)
+    def _device(self, path: str, *, is_folder: bool = False) -> str:
+        """Where to mount something of a device's: bubblewrap makes all it needs in the /dev that it makes, the kernel
+        has what is in /proc, and elsewhere there must be a file or folder to mount over."""
+        return path if path.startswith(("/dev/", "/proc/")) else self._inside(path, is_folder=is_folder)
 
     def _inside(self, target: str, *, is_folder: bool) -> str:
         return self._mount_point(target, is_folder=is_folder).removeprefix(self._root)

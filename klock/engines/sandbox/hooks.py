@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from typing import Final
 from klock.engines.sandbox import linux
 from klock.engines.sandbox.overlay import Area, WritableLayer, make_mount_point, resolve
 from klock.errors import EngineError
-from klock.gpu.edits import ContainerEdits, DeviceMount, Hook
+from klock.gpu.edits import ContainerEdits, DeviceMount, DeviceNode, Hook
 
 __all__ = ["hooks_as_mounts"]
 
@@ -32,7 +33,9 @@ _READ_ONLY: Final = ("ro", "nosuid", "nodev")
 def hooks_as_mounts(edits: ContainerEdits, stack: Sequence[Path], area: Area, folder: Path) -> ContainerEdits:
     """In a namespace process: `edits` without hooks, and with mounts of what they write over the folders of `stack`.
 
-    Copies of what they wrote are kept in `folder`. Raises EngineError when a hook fails, or runs at another time.
+    Copies of what they wrote are kept in `folder`. Hooks see what a container runtime shows them: the devices' nodes
+    and mounts in place, and /proc, over which NVIDIA's mount. Raises EngineError when a hook fails, runs at another
+    time, or mounts a folder.
     """
     for hook in edits.hooks:
         if hook.name not in _AT_CREATION:
@@ -41,20 +44,31 @@ def hooks_as_mounts(edits: ContainerEdits, stack: Sequence[Path], area: Area, fo
                 hint=f"only {', '.join(_AT_CREATION)} hooks are run; choose other devices",
             )
     writable = WritableLayer.create(folder)
-    root = area.mount_to_write(stack, writable)
-    targets: dict[str, str] = {}
-    for mount in edits.mounts:
-        inside = resolve(root, mount.container_path)
-        make_mount_point(inside, is_folder=os.path.isdir(mount.host_path))
-        linux.mount(mount.host_path, inside, None, flags=linux.MS_BIND)
-        targets[inside] = mount.host_path
+    root = os.path.realpath(area.mount_to_write(stack, writable))
+    # In a user namespace /proc cannot be shown without what is mounted in it.
+    linux.mount("/proc", f"{root}/proc", None, flags=linux.MS_BIND | linux.MS_REC)
+    mounts = {_show(root, mount.host_path, mount.container_path): mount.host_path for mount in edits.mounts}
+    nodes = {_show(root, n.host_path or n.path, n.path): n for n in edits.device_nodes}
+    before = _mounts_below(root)
     bundle = folder / "bundle"
     bundle.mkdir()
     (bundle / "config.json").write_text(json.dumps({"ociVersion": "1.0.2", "root": {"path": root}}), "utf-8")
     for hook in edits.hooks:
         _run(hook, bundle)
-    made = list(_made(root, writable.upper, targets, folder / "made"))
-    return replace(edits, hooks=(), mounts=(*edits.mounts, *made))
+    copies = _Copies(folder / "copies")
+    links, made = _made(root, writable.upper, mounts, nodes, copies)
+    made += _mounted(root, before, copies)
+    return replace(
+        edits, hooks=(), mounts=(*edits.mounts, *made), device_nodes=tuple(dict.fromkeys((*edits.device_nodes, *links)))
+    )
+
+
+def _show(root: str, host_path: str, path: str) -> str:
+    """Mounts what the host has at `host_path` at `path` in the tree, and returns where that is."""
+    inside = resolve(root, path)
+    make_mount_point(inside, is_folder=os.path.isdir(host_path))
+    linux.mount(host_path, inside, None, flags=linux.MS_BIND)
+    return inside
 
 
 def _run(hook: Hook, bundle: Path) -> None:
@@ -79,27 +93,68 @@ def _run(hook: Hook, bundle: Path) -> None:
         raise EngineError(f"the device's hook failed with status {done.returncode}: {hook.path}\n{words[-2000:]}")
 
 
-def _made(root: str, upper: Path, targets: dict[str, str], copies: Path) -> Iterator[DeviceMount]:
-    """Mounts for the files that are in `upper`, and for the files that new symlinks lead to."""
-    copies.mkdir()
-    copies.chmod(0o755)
+class _Copies:
+    """Files that hooks made, in a folder that is there as long as the command runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        folder.chmod(0o755)
+
+    def mount(self, source: str, path: str) -> DeviceMount:
+        """A mount of a copy of `source` at `path` in the container."""
+        copy = self._folder / f"{len(os.listdir(self._folder))}-{os.path.basename(path)}"
+        shutil.copyfile(source, copy)
+        copy.chmod(stat.S_IMODE(os.stat(source).st_mode))
+        return DeviceMount(host_path=str(copy), container_path=path, options=_READ_ONLY)
+
+
+def _made(
+    root: str, upper: Path, mounts: Mapping[str, str], nodes: Mapping[str, DeviceNode], copies: _Copies
+) -> tuple[list[DeviceNode], list[DeviceMount]]:
+    """For the files that are in `upper`, and for what new symlinks lead to: further nodes, and mounts."""
+    links: list[DeviceNode] = []
+    made: list[DeviceMount] = []
     for folder, _, names in os.walk(upper):
         for name in sorted(names):
             path = "/" + os.path.relpath(os.path.join(folder, name), upper)
             inside = root + path
-            if inside in targets:
+            if inside in mounts or inside in nodes:
                 continue  # a place to mount at, not something that a hook wrote
             try:
                 status = os.lstat(inside)
             except FileNotFoundError:
                 continue  # removed
             source = resolve(root, path) if stat.S_ISLNK(status.st_mode) else inside
-            if source not in targets and not os.path.isfile(source):
-                continue
-            host_path = targets.get(source)
-            if host_path is None:
-                copy = copies / f"{len(os.listdir(copies))}-{os.path.basename(path)}"
-                shutil.copyfile(source, copy)
-                copy.chmod(stat.S_IMODE(os.stat(source).st_mode))
-                host_path = str(copy)
-            yield DeviceMount(host_path=host_path, container_path=path, options=_READ_ONLY)
+            if source in nodes:
+                node = nodes[source]
+                links.append(replace(node, path=path, host_path=node.host_path or node.path))
+            elif source in mounts:
+                made.append(DeviceMount(host_path=mounts[source], container_path=path, options=_READ_ONLY))
+            elif os.path.isfile(source):
+                made.append(copies.mount(source, path))
+    return links, made
+
+
+def _mounted(root: str, before: Mapping[str, str], copies: _Copies) -> list[DeviceMount]:
+    """What hooks mounted over files. What they mounted in /run is their own: a command's /run is empty."""
+    made = []
+    for number, point in _mounts_below(root).items():
+        path = point.removeprefix(root)
+        if number in before or path.startswith("/run/"):
+            continue
+        if not os.path.isfile(point):
+            raise EngineError(f"a device's hook mounted a folder, at {path}", hint="klock can take over files only")
+        made.append(copies.mount(point, path))
+    return made
+
+
+def _mounts_below(root: str) -> dict[str, str]:
+    """Where something is mounted in the tree, by the mount's number (proc_pid_mountinfo(5))."""
+    found = {}
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines():
+        number, _, _, _, point, *_ = line.split(" ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)
+        if point.startswith(f"{root}/"):
+            found[number] = point
+    return found
