@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from klock.digests import Digest
-from klock.engines.protocol import Engine
 from klock.lockfile.model import (
     AptLock,
     DebianLock,
@@ -26,7 +25,10 @@ from klock.lockfile.model import (
     VcsArtifact,
 )
 from klock.made import made_by
-from klock.store import Store
+
+if TYPE_CHECKING:
+    from klock.engines.protocol import Engine
+    from klock.store import Store
 
 __all__ = [
     "Action",

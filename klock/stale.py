@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 
 from klock.draft import as_draft
 from klock.findings import Code, Finding
@@ -41,6 +40,10 @@ def compare_steps(
     Steps are matched as a diff matches lines, so one inserted step is one finding and not a finding for each later one.
     """
     old = [as_draft(step) for step in locked]
+    if old == list(drafts):
+        return
+    from difflib import SequenceMatcher
+
     matcher = SequenceMatcher(a=_lines(old), b=_lines(drafts), autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if tag == "equal":

@@ -20,7 +20,6 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -194,7 +193,7 @@ class Store:
         """A path that nothing has, in `tmp/`. Its maker renames or removes it."""
         with self._io_errors():
             (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-        return self.root / "tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
+        return self.root / "tmp" / f"{os.getpid()}-{os.urandom(8).hex()}"
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

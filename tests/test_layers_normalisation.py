@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from klock.engines.sandbox.trust import VARIABLES
-from klock.layers import normalisation
+from klock.layers import NORMALISATION, normalisation
 from klock.layers.normalisation import (
     EMPTIED,
     LEFT_OUT,
@@ -116,7 +116,7 @@ def test_users_can_read_about_every_rule_and_variable() -> None:
         assert f"| `/{rule.pattern}` | {rule.reason} |" in page
     for name, value in STEP_ENVIRONMENT.items():
         assert f"| `{name}` | `{value}` |" in page
-    assert f"Version {normalisation.NORMALISATION}" in page
+    assert f"Version {NORMALISATION}" in page
 
 
 def test_users_can_read_about_every_variable_that_names_certificates() -> None:

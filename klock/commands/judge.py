@@ -6,7 +6,7 @@ from klock.commands.session import Session
 from klock.draft import base_agrees, draft_image, draft_steps
 from klock.errors import StaleLockError
 from klock.findings import Code, Finding
-from klock.layers.normalisation import NORMALISATION
+from klock.layers import NORMALISATION
 from klock.lockfile.model import Lockfile
 from klock.stale import compare_image, compare_steps
 

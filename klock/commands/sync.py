@@ -159,6 +159,6 @@ def _plan(session: Session, locked: TargetLock, keys: Sequence[Digest | None]) -
 
 def _keys(lock: Lockfile, locked: TargetLock) -> list[Digest | None]:
     from klock.keys import step_keys
-    from klock.layers.normalisation import NORMALISATION
+    from klock.layers import NORMALISATION
 
     return step_keys(locked, image=lock.image, normalisation=NORMALISATION)

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from socket import socket
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from klock.digests import Digest
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
 from klock.layers.manifest import Manifest
+
+if TYPE_CHECKING:
+    from socket import socket
 
 __all__ = [
     "RESOLVER",

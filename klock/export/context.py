@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ def write_context(folder: Path, dockerfile: str, files: Iterable[ContextFile]) -
     """
     folder = folder.absolute()
     _refuse_foreign(folder)
-    new = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
+    new = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}")
     new.parent.mkdir(parents=True, exist_ok=True)
     try:
         new.mkdir()
@@ -50,7 +49,7 @@ def write_context(folder: Path, dockerfile: str, files: Iterable[ContextFile]) -
         for file in (ContextFile(path="Dockerfile", content=dockerfile.encode()), *files):
             _write(new, file)
         if folder.exists():
-            old = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
+            old = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}")
             folder.rename(old)
             new.rename(folder)
             shutil.rmtree(old)

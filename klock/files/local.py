@@ -6,15 +6,18 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klock.digests import Digest
-from klock.engines.protocol import PlacedFile
 from klock.files.destination import copies_contents, destination, package_destination, source_path
 from klock.files.known import KnownDigests
 from klock.files.scan import scan, tree_digest
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry
 from klock.store import Store
+
+if TYPE_CHECKING:
+    from klock.engines.protocol import PlacedFile
 
 __all__ = ["LocalFiles", "import_paths", "placed_files", "read_local_files"]
 
@@ -73,6 +76,8 @@ def read_local_files(
 
 def placed_files(entries: Iterable[FileEntry], source: Path) -> tuple[PlacedFile, ...]:
     """What `Workspace.place` needs; the bytes are still on the host, under `source`."""
+    from klock.engines.protocol import PlacedFile
+
     return tuple(
         PlacedFile(
             path=entry.path,

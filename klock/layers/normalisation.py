@@ -4,7 +4,7 @@ Two runs of one command must give one layer. First, commands are told to repeat 
 differs without a meaning is left out where nothing needs it (logs, caches), and else rewritten without the times in it,
 in small formats that are known to the last byte. `klock.layers.canonical` besides keeps the bytecode of Python modules
 in step with the time that their source gets. Every change of a list changes the digests of layers, so it comes with a
-new NORMALISATION, which lockfiles record.
+new `klock.layers.NORMALISATION`, which lockfiles record.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ __all__ = [
     "EMPTIED",
     "LEFT_OUT",
     "MTIME",
-    "NORMALISATION",
     "REWRITTEN",
     "STEP_ENVIRONMENT",
     "Rewriting",
@@ -31,9 +30,6 @@ __all__ = [
     "matcher",
     "rewriting_of",
 ]
-
-NORMALISATION: Final = 2
-"""The version of everything in this module."""
 
 MTIME: Final = 946684800
 """The modification time of every path in a layer, in seconds: 2000-01-01T00:00:00Z. (ZIP files start at 1980.)"""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from klock.draft import draft_image
 from klock.errors import ImageError
 from klock.image.builder import Image
-from klock.layers.normalisation import NORMALISATION
+from klock.layers import NORMALISATION
 from klock.lock.target import TargetLocker, Upgrade
 from klock.lockfile.model import Lockfile
 from klock.replay.context import Context

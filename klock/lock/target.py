@@ -15,7 +15,7 @@ from klock.image.builder import Image
 from klock.image.install_command import with_install_options
 from klock.image.steps import Step
 from klock.keys import step_key, step_keys
-from klock.layers.normalisation import NORMALISATION
+from klock.layers import NORMALISATION
 from klock.lock.pip_steps import pip_positions, pip_requests
 from klock.lock.shell_steps import lock_shell_step, summary
 from klock.lockfile.model import (

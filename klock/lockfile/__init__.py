@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from klock.errors import LockfileError
@@ -38,7 +37,7 @@ def write(lockfile: Lockfile, path: Path) -> bool:
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
             return False
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         with open(temporary, "xb") as file:
             file.write(content)

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +71,7 @@ class VaultFolder:
         hasher = hashlib.sha256()
         with self._io_errors():
             self._make_folders(final.parent)
-            partial = final.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
+            partial = final.with_name(f"{_PARTIAL}{os.urandom(8).hex()}")
             try:
                 with open(source, "rb") as file, open(partial, "xb") as copy:
                     os.fchmod(copy.fileno(), 0o644)

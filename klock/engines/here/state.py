@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -109,7 +108,7 @@ class StateFolder:
 
     def write_tree(self, tree: Tree) -> str:
         """Returns the name for `read_tree`."""
-        name = secrets.token_hex(6)
+        name = os.urandom(6).hex()
         self._write(self.root / "trees" / name, tree.to_bytes())
         return name
 
@@ -130,7 +129,7 @@ class StateFolder:
 
     def new_undo(self) -> tuple[str, Path]:
         """A name and a new folder for the files that a step will replace."""
-        name = secrets.token_hex(6)
+        name = os.urandom(6).hex()
         kept = self.undo_folder(name) / "kept"
         kept.mkdir(mode=0o700, parents=True)
         return name, kept

@@ -6,24 +6,22 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klock.digests import Digest, hex_of, is_digest
-from klock.engines.protocol import BaseLayer, Workspace
-from klock.engines.sandbox.commands import find_bubblewrap
 from klock.engines.sandbox.environment import SandboxEnvironment
-from klock.engines.sandbox.hooks import hooks_as_mounts
 from klock.engines.sandbox.namespace import in_namespace
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.engines.sandbox.trees import Trees
-from klock.engines.sandbox.workspace import SandboxWorkspace
 from klock.errors import EngineError
-from klock.gpu.edits import ContainerEdits
-from klock.layers.manifest import Manifest
-from klock.layers.pack import pack, unpack_layer
-from klock.layers.scan import manifest_of_tree
-from klock.layers.unpack import unpack
 from klock.store import Store
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.engines.protocol import BaseLayer, Workspace
+    from klock.gpu.edits import ContainerEdits
+    from klock.layers.manifest import Manifest
 
 __all__ = ["SandboxEngine", "preload"]
 
@@ -45,6 +43,8 @@ class SandboxEngine:
 
     def check(self) -> None:
         """Raises EngineError when bubblewrap, user namespaces, a range of ids or a usable overlayfs is missing."""
+        from klock.engines.sandbox.commands import find_bubblewrap
+
         find_bubblewrap()
         with scratch_folder(self._store) as folder:
             in_namespace(lambda: self._probe(folder))
@@ -72,6 +72,8 @@ class SandboxEngine:
 
     def write_base(self, base: str, archive: Path) -> None:
         """Writes a base that is here as one tar archive; equal bases give equal files, modes, owners and times."""
+        from klock.layers.pack import pack
+
         manifest = self.base_manifest(base)
         diffs = [self._trees.diff(diff_id) / "root" for diff_id in self._trees.diffs_of(base)]
         with open(archive, "wb") as output:
@@ -91,6 +93,8 @@ class SandboxEngine:
 
     def write_layer(self, layer: Digest, archive: Path) -> None:
         """Writes a layer that is here as a tar archive; see `klock.engines.protocol.Engine`."""
+        from klock.layers.pack import pack
+
         manifest = self._trees.layer_manifest(layer)
         root = os.fsencode(self._trees.layer(layer) / "root")
         try:
@@ -109,6 +113,8 @@ class SandboxEngine:
         """Takes in what `write_layer` wrote, if it is the layer with this digest."""
         if self.has_layer(layer):
             return
+        from klock.layers.pack import unpack_layer
+
         with scratch_folder(self._store) as folder:
             made = folder / "layer"
             root = made / "root"
@@ -128,6 +134,8 @@ class SandboxEngine:
     def _add_diff(self, layer: BaseLayer) -> Digest:
         if layer.diff_id and self._trees.diff(layer.diff_id).exists():
             return layer.diff_id
+        from klock.layers.unpack import unpack
+
         with scratch_folder(self._store) as folder:
             root = folder / "diff" / "root"
             root.mkdir(parents=True)
@@ -145,6 +153,8 @@ class SandboxEngine:
         return diff_id
 
     def _describe_base(self, base: str, diff_ids: Sequence[Digest]) -> None:
+        from klock.layers.scan import manifest_of_tree
+
         diffs = [self._trees.diff(diff_id) / "root" for diff_id in diff_ids]
         with scratch_folder(self._store) as folder:
             made = folder / "base"
@@ -163,6 +173,8 @@ class SandboxEngine:
     @contextmanager
     def open(self, base: str, layers: Sequence[Digest]) -> Iterator[Workspace]:
         """A workspace over a base and layers that are all here. Raises StoreError when they are not."""
+        from klock.engines.sandbox.workspace import SandboxWorkspace
+
         with scratch_folder(self._store) as folder:
             yield SandboxWorkspace(
                 trees=self._trees,
@@ -179,6 +191,8 @@ class SandboxEngine:
         if not edits.hooks:
             yield edits
             return
+        from klock.engines.sandbox.hooks import hooks_as_mounts
+
         stack = self._trees.stack(base, layers)
         with scratch_folder(self._store) as folder:
             yield in_namespace(lambda: hooks_as_mounts(edits, stack, Area.create(self._area()), folder))

@@ -11,11 +11,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from klock.engines.protocol import Mount
 from klock.engines.sandbox import linux
 from klock.errors import EngineError
+
+if TYPE_CHECKING:
+    from klock.engines.protocol import Mount
 
 __all__ = ["Area", "WritableLayer", "resolve"]
 

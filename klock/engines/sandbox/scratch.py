@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +46,7 @@ def scratch_folder(store: Store) -> Iterator[Path]:
     unnamed = store.temporary_path()
     unnamed.mkdir(mode=0o700)
     with held(unnamed):
-        folder = unnamed.with_name(_PREFIX + secrets.token_hex(8))
+        folder = unnamed.with_name(_PREFIX + os.urandom(8).hex())
         unnamed.rename(folder)
         try:
             yield folder

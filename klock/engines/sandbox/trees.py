@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klock.digests import Digest, hex_of
 from klock.engines.sandbox import linux
 from klock.errors import StoreError
-from klock.layers.manifest import Manifest
 from klock.store import Store
+
+if TYPE_CHECKING:
+    from klock.layers.manifest import Manifest
 
 __all__ = ["Trees"]
 
@@ -81,6 +84,8 @@ class Trees:
         return (self.base(base) / "diffs").read_text("ascii").split()
 
     def _manifest(self, folder: Path, what: str) -> Manifest:
+        from klock.layers.manifest import Manifest
+
         try:
             return Manifest.from_bytes((folder / "manifest").read_bytes())
         except FileNotFoundError:
