@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from klock.gpu.driver import Driver, find_driver
 from klock.gpu.edits import Devices
-from klock.gpu.request import devices_for
+from klock.gpu.request import devices_for, refuse_missing
 from klock.gpu.requirements import cuda_of, needs_of, refuse_machine, unmet
 from klock.lockfile.model import TargetLock
 from klock.targets import Target
@@ -42,4 +42,7 @@ def devices_of(lock: TargetLock, gpus: str | None) -> Devices | None:
     """The devices a command sees: those asked for, and without a word all GPUs for a CUDA target, none for others."""
     if gpus is None:
         gpus = "all" if needs_of(lock) else "none"
-    return devices_for(gpus)
+    devices = devices_for(gpus)
+    if devices is not None:
+        refuse_missing(devices.edits)
+    return devices

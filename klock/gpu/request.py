@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from klock.errors import KlockError
+from klock.errors import EngineError, KlockError
 from klock.gpu.cdi import FOLDERS, is_qualified, read_specifications
-from klock.gpu.edits import Devices
+from klock.gpu.edits import ContainerEdits, Devices
 from klock.gpu.host import edits_of_host
 
-__all__ = ["devices_for", "specification_folders"]
+__all__ = ["devices_for", "refuse_missing", "specification_folders"]
 
 _KIND: Final = "nvidia.com/gpu"
 
@@ -53,3 +53,14 @@ def devices_for(text: str, *, folders: Iterable[Path] | None = None) -> Devices 
     chosen = single[:count] if count is not None else ["all"] if "all" in there else there
     names = tuple(f"{_KIND}={name}" for name in chosen)
     return Devices(names=names, edits=specifications.edits_of(names))
+
+
+def refuse_missing(edits: ContainerEdits) -> None:
+    """Raises EngineError when the machine has not all that `edits` name: a specification may be older than a driver."""
+    nodes = (node.host_path or node.path for node in edits.device_nodes)
+    for path in (*nodes, *(mount.host_path for mount in edits.mounts), *(hook.path for hook in edits.hooks)):
+        if not Path(path).exists():
+            raise EngineError(
+                f"the device's CDI specification names {path}, which is not on this machine",
+                hint="have the specification made again: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+            )

@@ -172,6 +172,7 @@ def specification(folder: Path) -> dict[str, object]:
                 "name": "vendor",
                 "containerEdits": {"deviceNodes": device, "mounts": [vendor_library], "hooks": vendors},
             },
+            {"name": "old", "containerEdits": {"deviceNodes": [{"path": "/dev/klock-gone"}]}},
             {"name": "broken", "containerEdits": {"hooks": [failing]}},
         ],
         "containerEdits": {"mounts": [{**library, "options": ["ro", "nosuid", "nodev", "bind"]}]},
@@ -230,6 +231,8 @@ def test_a_hook_that_fails_fails_the_command(host: ContainerHost, project: Path)
 def test_a_device_that_is_not_there(host: ContainerHost, project: Path) -> None:
     done = run(host, project, "klock.test/device=other", "echo ran")
     assert done.returncode == 2 and "has the device klock.test/device=other" in done.stderr
+    done = run(host, project, "klock.test/device=old", "echo ran")
+    assert done.returncode == 2 and "names /dev/klock-gone, which is not on this machine" in done.stderr
     done = run(host, project, "all", "echo ran")
     assert done.returncode == 2 and "this machine has 0 that klock can find" in done.stderr
 
