@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.engines.sandbox import linux
@@ -27,7 +28,7 @@ from klock.errors import EngineError
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["Connection", "connect", "explained", "reject_errors"]
+__all__ = ["Connection", "connect", "docker_package", "explained", "reject_errors"]
 
 _DOCKER_SOCKET: Final = "/var/run/docker.sock"
 _PATIENCE: Final = 20.0
@@ -52,13 +53,7 @@ class Connection:
 
 def connect(name: str, environ: Mapping[str, str]) -> Connection:
     """Connects to the engine `name`, podman or docker. Raises EngineError when there is none."""
-    try:
-        import docker
-    except ModuleNotFoundError as error:
-        raise EngineError(
-            f"the engine {name} needs a package that is not installed: docker",
-            hint="install it with klock: pip install 'klock[containers]'",
-        ) from error
+    docker = docker_package(name)
     own = None
     url = _docker_url(environ) if name == "docker" else _podman_url(environ)
     if url is None:
@@ -72,10 +67,23 @@ def connect(name: str, environ: Mapping[str, str]) -> Connection:
         raise EngineError(f"{name} does not answer at {url}", hint=_HINTS[name]) from error
 
 
+def docker_package(name: str) -> ModuleType:
+    """The package that speaks the Docker-compatible API. Raises EngineError where klock was installed without it."""
+    try:
+        import docker
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"the engine {name} needs a package that is not installed: docker",
+            hint="install it with klock: pip install 'klock[containers]'",
+        ) from error
+    package: ModuleType = docker
+    return package
+
+
 @contextmanager
 def explained(name: str) -> Iterator[None]:
     """Turns what the client raises into errors of klock's."""
-    import docker
+    docker = docker_package(name)
     import requests
 
     try:

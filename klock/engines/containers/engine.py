@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest, digest_of_stream
-from klock.engines.containers.connection import Connection, connect, explained
+from klock.engines.containers.connection import Connection, connect, docker_package, explained
 from klock.engines.containers.environment import ContainerEnvironment, Layers
 from klock.engines.containers.image import LABEL, Archive
 from klock.engines.containers.owners import may_be_alive
@@ -64,7 +64,7 @@ class ContainerEngine(SandboxEngine):
     def remove_leftovers(self) -> int:
         """Removes klock's images that no environment's name leads to, and containers whose klock was killed; returns
         how many. What others made stays, and so do containers that were started from klock's images."""
-        import docker
+        docker = docker_package(self.name)
 
         api, removed = self._api(), 0
         with explained(self.name):
@@ -82,7 +82,7 @@ class ContainerEngine(SandboxEngine):
 
     def remove_environments(self) -> int:
         """Removes the environments that the store knows of, and leftovers; returns how many."""
-        import docker
+        docker = docker_package(self.name)
 
         removed = 0
         for name in self._noted():

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
 from klock.engines.containers.attached import FORWARDED, Attachment, has_terminal, signals_noted
-from klock.engines.containers.connection import explained, reject_errors
+from klock.engines.containers.connection import docker_package, explained, reject_errors
 from klock.engines.containers.image import LABEL, Archive, ImageArchive, image_config
 from klock.engines.containers.observation import manifest_of_export, with_what_engines_hide
 from klock.engines.containers.owners import this_process
@@ -171,7 +171,7 @@ class ContainerEnvironment:
             return self._attached(container, signals, terminal=terminal)
 
     def _attached(self, container: str, signals: int, *, terminal: bool) -> int:
-        import docker
+        docker = docker_package(self._engine)
 
         api = self._api()
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
@@ -262,7 +262,7 @@ class ContainerEnvironment:
         return None if found is None else (found["Config"].get("Labels") or {})
 
     def _inspected(self, image: str) -> dict[str, Any] | None:
-        import docker
+        docker = docker_package(self._engine)
 
         with explained(self._engine):
             try:
@@ -272,7 +272,7 @@ class ContainerEnvironment:
             return found
 
     def _remove_unused(self, image: str) -> None:
-        import docker
+        docker = docker_package(self._engine)
 
         with contextlib.suppress(docker.errors.APIError):  # a container is made of it: `klock cache prune` tries again
             self._api().remove_image(image)
