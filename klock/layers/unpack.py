@@ -12,9 +12,11 @@ import gzip
 import hashlib
 import io
 import os
+import queue
 import shutil
 import stat
 import tarfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ _AUFS: Final = b".wh..wh."
 _OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
 # Larger is slower: tarfile copies what is left of its buffer at each header it reads.
 _BUFFER: Final = 1 << 16
+_MOST_AHEAD: Final = 64
 _ZEROS: Final = bytes(_BUFFER)
 _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
@@ -45,13 +48,12 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     the digest is not known. `source` names the archive in messages.
     Raises HashMismatch for other bytes, FetchError for an archive that is broken, hostile or does not fit.
     """
-    with _explained(source), _uncompressed(archive, media_type, source) as plain:
-        hashed = _Hashed(plain)
+    with _explained(source), _uncompressed(archive, media_type, source) as plain, _ReadAhead(plain) as hashed:
         with tarfile.open(
             fileobj=hashed, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
         ) as tar:
             _Unpacking(source).members(tar)
-        while hashed.read(_BUFFER):
+        while hashed.read():
             pass
     if diff_id and hashed.digest != diff_id:
         raise HashMismatch(
@@ -61,20 +63,50 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     return hashed.digest
 
 
-class _Hashed(io.RawIOBase):
-    """A stream that takes the digest of what is read from it."""
+class _ReadAhead(io.RawIOBase):
+    """A stream whose bytes are read, and their digest taken, in a thread of its own while this one makes files:
+    decompressing and hashing let other threads run."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._hasher = hashlib.sha256()
+        self._chunks: queue.Queue[bytes | Exception] = queue.Queue(_MOST_AHEAD)
+        self._is_wanted = True
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def read(self, size: int = -1, /) -> bytes:
-        chunk = self._stream.read(size)
-        self._hasher.update(chunk)
+    def _run(self) -> None:
+        end: bytes | Exception = b""
+        try:
+            while self._is_wanted and (chunk := self._stream.read(_BUFFER)):
+                self._hasher.update(chunk)
+                self._chunks.put(chunk)
+        except Exception as error:
+            end = error
+        self._chunks.put(end)
+
+    def read(self, size: int = _BUFFER, /) -> bytes:
+        """The next bytes, at most _BUFFER of them; none at the end."""
+        chunk = b"" if self._is_over else self._chunks.get()
+        if not chunk or isinstance(chunk, Exception):
+            self._is_over = True
+        if isinstance(chunk, Exception):
+            raise chunk
         return chunk
+
+    def close(self) -> None:
+        """Ends the thread, wherever it is."""
+        self._is_wanted = False
+        while not self._is_over:
+            chunk = self._chunks.get()
+            self._is_over = not chunk or isinstance(chunk, Exception)
+        self._thread.join()
+        super().close()
 
     @property
     def digest(self) -> Digest:
+        """Of all that was read."""
         return "sha256:" + self._hasher.hexdigest()
 
 
