@@ -119,6 +119,7 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
         requirements=subject.requirements,
         packages=locked,
         note=f"uv differs: {', '.join(differing)}." if differing else "uv chose the same ones.",
+        disk=_file_system(folder),
         versions=_versions(uv),
     )
     return render(heading, samples)
@@ -230,6 +231,14 @@ def _versions(uv: str) -> dict[str, str]:
         "docker": said("dockerd", "--version"),
         "bubblewrap": said("bwrap", "--version"),
     }
+
+
+def _file_system(folder: Path) -> str:
+    """What `folder` is on, as `ext4 (/dev/sda1)`: the mount with the longest path above it."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
+    above = [(target, kind, source) for source, target, kind, *_ in mounts if folder.is_relative_to(target)]
+    _, kind, source = max(above, key=lambda mount: len(mount[0]))
+    return f"{kind} ({source})"
 
 
 def _commit() -> str:

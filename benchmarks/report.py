@@ -63,6 +63,7 @@ class Heading:
     requirements: Sequence[str]
     packages: Sequence[str]
     note: str
+    disk: str
     versions: Mapping[str, str]
 
 
@@ -105,6 +106,7 @@ def _introduction(heading: Heading) -> list[str]:
         f"- Base: {heading.base}.",
         f"- Machine: {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.machine()}, "
         f"Linux {release}, load average {heading.load:.1f}, Python {platform.python_version()} runs klock.",
+        f"- All caches and stores are on {heading.disk}.",
         f"- Versions: {versions}.",
         "",
     ]
