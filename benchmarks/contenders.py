@@ -86,6 +86,9 @@ class _Klock:
         shutil.copytree(subject.example, self._project)
         mirrors = f'registry-mirrors = {{"docker.io" = "http://{subject.registry}"}}'
         (self._project / "pyproject.toml").write_text(f"[tool.klock]\n{mirrors}\n", "utf-8")
+        # What an installer makes of the entry point; `python -m` would look for modules to run first.
+        self._program = folder / "klock"
+        self._program.write_text("import sys\nfrom klock.entry import main\nsys.exit(main())\n", "utf-8")
 
     def __call__(self, operation: Operation) -> Call | None:
         match operation:
@@ -148,7 +151,7 @@ class _Klock:
 
     def _call(self, verb: str, store: str, *arguments: str, cwd: Path | None = None) -> Call:
         return Call(
-            argv=(sys.executable, "-m", "klock", verb, *arguments),
+            argv=(sys.executable, str(self._program), verb, *arguments),
             cwd=cwd or self._project,
             variables={
                 "KLOCK_CACHE_DIR": str(self._store(store)),

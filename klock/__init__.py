@@ -19,10 +19,12 @@ Imports run one way along that line. In `kimage.py`:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+# As `typing` has it, which every start of klock would pay for.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from klock import images
     from klock.errors import KlockError
     from klock.image.builder import Image
@@ -36,6 +38,8 @@ _WHERE = {"Image": "klock.image.builder", "KlockError": "klock.errors"}
 
 def __getattr__(name: str) -> Any:
     """Loads the public names when they are first used, so that the command line starts without them."""
+    from importlib import import_module
+
     if name == "images":
         return import_module("klock.images")
     if name in _WHERE:

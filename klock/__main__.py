@@ -1,6 +1,6 @@
 """`python -m klock`."""
 
-from klock.commands import main
+from klock.entry import main
 
 if __name__ == "__main__":
     main()

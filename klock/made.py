@@ -6,12 +6,13 @@ merged or edited, and the layer be another step's. So a layer is reused only whe
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest
 from klock.store import Store
 
-__all__ = ["made_by", "remember"]
+__all__ = ["made_by", "record_of", "remember"]
 
 _KIND: Final = "made"
 _MOST: Final = 20
@@ -21,6 +22,11 @@ def made_by(key: Digest, store: Store) -> tuple[Digest, ...]:
     """The layers that the step with this key made, the latest last: more than one if it does not repeat."""
     record = store.read_record(_KIND, key)
     return tuple(digest for digest in record if isinstance(digest, str)) if isinstance(record, list) else ()
+
+
+def record_of(key: Digest, store: Store) -> Path:
+    """The file that `made_by` reads."""
+    return store.record_path(_KIND, key)
 
 
 def remember(key: Digest, layer: Digest, store: Store) -> None:

@@ -3,7 +3,7 @@
     blobs/sha256/ab/abcd...       bytes by their digest: artifacts, OCI blobs, answers that shell steps got
     kept/sha256/ab/abcd...        hard links to those blobs that cannot be had again for sure; they outlive a clean
     trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
-    records/<kind>/<key>.json     small facts that can be made again
+    records/<kind>/<key>.json     small facts that can be made again; records/unchanged/: see `klock.unchanged`
     environments/<name>/          synced environments (owned by the engine)
     tmp/                          half-made things; renamed into place when whole
     locks/                        flock files
@@ -26,23 +26,18 @@ from typing import Any, Final
 
 from klock.digests import Digest, hex_of
 from klock.errors import HashMismatch, StoreError
+from klock.unchanged.note import store_folder
 
 __all__ = ["Store"]
 
 _CHUNK: Final = 1 << 20
 
 
-def _default_root() -> Path:
-    if configured := os.environ.get("KLOCK_CACHE_DIR"):
-        return Path(configured).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "klock"
-
-
 class Store:
     """A folder that holds bytes by their digest. Opening one touches nothing on disk."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or _default_root()
+        self.root = root or Path(store_folder())
 
     # -- blobs
 
@@ -143,7 +138,7 @@ class Store:
     def read_record(self, kind: str, key: str) -> Any | None:
         """A record, or None when there is none or it is damaged (it can be made again)."""
         try:
-            return json.loads(self._record_path(kind, key).read_bytes())
+            return json.loads(self.record_path(kind, key).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
@@ -151,9 +146,10 @@ class Store:
         with self.temporary_file() as path:
             with self._io_errors():
                 path.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
-            self._put(path, self._record_path(kind, key))
+            self._put(path, self.record_path(kind, key))
 
-    def _record_path(self, kind: str, key: str) -> Path:
+    def record_path(self, kind: str, key: str) -> Path:
+        """Where a record is, or would be."""
         name = hex_of(key) if key.startswith("sha256:") else key
         return self.root / "records" / kind / f"{name}.json"
 

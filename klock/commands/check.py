@@ -9,6 +9,7 @@ import click
 
 from klock.commands.session import Session, engine_option, image_argument, open_session, target_option
 from klock.findings import Code, Finding
+from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
     from klock.engines.protocol import Environment
@@ -44,6 +45,7 @@ def check(
     session = open_session(image, engine=engine)
     lock = session.read_lockfile()
     findings = stale_findings(session, lock)
+    looked_at = seen()
     with_environment = with_environment or container is not None
     drifted = False
     if with_environment:
@@ -67,6 +69,10 @@ def check(
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)
+    if looked_at is not None and not with_environment and form == "text":
+        from klock.unchanged.remembering import remember
+
+        remember(looked_at, agree, loaded=session.loaded, lock=lock, store=session.store)
     return 0
 
 

@@ -21,6 +21,7 @@ from klock.digests import Digest, digest_of_bytes
 from klock.lockfile.model import Lockfile, TargetLock
 from klock.plan import Plan, counted, make_plan
 from klock.progress import Progress
+from klock.unchanged.watching import Seen, seen
 
 __all__ = ["sync", "sync_environment"]
 
@@ -64,13 +65,36 @@ def sync(
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
     session = session.with_engine(locked)
+    looked_at = seen()
     _refuse_if_unable(locked, gpus)
     if dry_run:
         for line in _planned(session, lock, locked):
             click.echo(line)
         return 0
     sync_environment(session, lock, locked, force=force)
+    if looked_at is not None and session.engine.name == "sandbox":
+        _remember_unchanged(looked_at, session, lock, locked)
     return 0
+
+
+def _remember_unchanged(looked_at: Seen, session: Session, lock: Lockfile, locked: TargetLock) -> None:
+    """The next sync will find what is there now. A step that is forced runs every time."""
+    from klock.engines.sandbox import SandboxEngine
+    from klock.made import record_of
+    from klock.unchanged.remembering import remember
+
+    if any(getattr(step, "force", False) for step in locked.steps):
+        return
+    assert isinstance(session.engine, SandboxEngine)
+    made = [record_of(key, session.store) for key in _keys(lock, locked) if key is not None]
+    remember(
+        looked_at,
+        _said(session, locked, "unchanged"),
+        loaded=session.loaded,
+        lock=lock,
+        store=session.store,
+        environment=(*session.engine.environment(session.environment_name(locked)).files_behind(), *made),
+    )
 
 
 def _refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
@@ -103,9 +127,12 @@ def sync_environment(session: Session, lock: Lockfile, locked: TargetLock, *, fo
     else:
         changes, runs = _replace(session, lock, locked)
     ran = f", {runs} of {counted(len(locked.layers), 'step')} ran" if runs else ""
+    click.echo(_said(session, locked, "synced" if changes else "unchanged", ran), err=True)
+
+
+def _said(session: Session, locked: TargetLock, state: str, ran: str = "") -> str:
     where = "" if session.engine.name == "sandbox" else f" {_ON[session.engine.name]}"
-    state = "synced" if changes else "unchanged"
-    click.echo(f"environment {state}{where}: {locked.target}{ran}, {locked.fingerprint}", err=True)
+    return f"environment {state}{where}: {locked.target}{ran}, {locked.fingerprint}"
 
 
 def _replace(session: Session, lock: Lockfile, locked: TargetLock) -> tuple[bool, int]:

@@ -59,6 +59,16 @@ class SandboxEnvironment:
 
         return any(is_held(folder) for folder in self._writable_folders())
 
+    def files_behind(self) -> Iterator[Path]:
+        """Files and folders whose stat changes when the environment does, and the trees that it is made of.
+
+        Raises OSError for what this user may not look at.
+        """
+        state = self._existing()
+        yield self._folder / "record.json"
+        yield from (folder.parent for folder in self._trees.stack(state["base"], state["layers"]))
+        yield from _all_below(self._folder / state["folder"] / "upper")
+
     def replace(
         self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig | None = None
     ) -> None:
@@ -167,3 +177,12 @@ class SandboxEnvironment:
                 yield
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _all_below(folder: Path) -> Iterator[Path]:
+    yield folder
+    for child in os.scandir(folder):
+        if child.is_dir(follow_symlinks=False):
+            yield from _all_below(Path(child.path))
+        else:
+            yield Path(child.path)

@@ -1,0 +1,34 @@
+"""Where the program `klock` begins: with the quickest answer, or else with the command line."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+__all__ = ["main"]
+
+_QUICK = ("sync", "check")
+"""The verbs that may have nothing to do."""
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process and ends it with its status; see `klock.commands`."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in _QUICK:
+        from klock.unchanged.note import answer
+
+        known = answer(arguments)
+        if known is not None:
+            if sys.stderr is not None:
+                sys.stderr.write(known + "\n")
+            sys.exit(0)
+        from klock.unchanged.watching import watch
+
+        watch(arguments)
+    from klock.commands import main as run
+
+    run(arguments)

@@ -1,0 +1,88 @@
+"""A note of a command's answer, and whether it still holds.
+
+One file for each folder and command line, `records/unchanged/<name>` in the store. Lines end with a line feed:
+
+    klock-unchanged 1
+    <digest of the process's circumstances>
+    <the answer, one line for stderr>
+    <kind> <what stat says> <path>        any number of them
+
+Kinds: `s` the path's stat, through symlinks; `l` its own; `e` that it exists; `-` that it does not.
+"""
+
+import os
+import sys
+
+# Imported in every start of klock, so it imports nothing else. The module that hashlib takes blake2b from:
+from _blake2 import blake2b
+
+__all__ = ["FORMAT", "answer", "circumstances", "file_of", "line_of", "store_folder"]
+
+FORMAT = b"klock-unchanged 1"
+
+
+def store_folder() -> str:
+    """The absolute path of the store: `$KLOCK_CACHE_DIR`, or `klock` in the XDG cache folder."""
+    configured = os.environ.get("KLOCK_CACHE_DIR")
+    if configured:
+        return os.path.join(os.getcwd(), configured)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(os.getcwd(), cache, "klock")
+
+
+def file_of(arguments: list[str], store: str) -> str:
+    """Where the note of a command line is, for the current folder."""
+    name = _digest([os.fsencode(os.getcwd()), *map(os.fsencode, arguments)])
+    return os.path.join(store, "records", "unchanged", name.decode())
+
+
+def circumstances(arguments: list[str]) -> bytes:
+    """The digest of all that a process is given: every variable, folder, user, machine, Python and klock."""
+    variables = [name + b"=" + value for name, value in sorted(os.environb.items())]
+    facts = [os.getcwd(), sys.executable, sys.version, __file__, os.uname().machine, str(os.geteuid())]
+    return _digest([*map(os.fsencode, facts), b"", *map(os.fsencode, arguments), b"", *variables])
+
+
+def _digest(parts: list[bytes]) -> bytes:
+    hasher = blake2b(digest_size=16)
+    for part in parts:
+        hasher.update(b"%d:" % len(part))
+        hasher.update(part)
+    return hasher.hexdigest().encode()
+
+
+def answer(arguments: list[str]) -> str | None:
+    """The noted answer to a command line, if everything behind it is as it was."""
+    try:
+        with open(file_of(arguments, store_folder()), "rb") as file:
+            lines = file.read().split(b"\n")
+        if len(lines) < 4 or lines[-1] != b"" or lines[:2] != [FORMAT, circumstances(arguments)]:
+            return None
+        for line in lines[3:-1]:
+            if line_of(line[:1], line[line.rindex(b"\0") + 1 :]) != line:
+                return None
+    except (OSError, ValueError):
+        return None
+    return os.fsdecode(lines[2])
+
+
+def line_of(kind: bytes, path: bytes) -> bytes | None:
+    """What a note says of a path now, or None when that cannot be said: it is not there, or there against `-`."""
+    try:
+        status = os.lstat(path) if kind in b"l-" else os.stat(path)
+    except OSError:
+        return b"- \0" + path if kind == b"-" else None
+    match kind:
+        case b"s" | b"l":
+            fields = b"%d %d %d %d %d %d" % (
+                status.st_dev,
+                status.st_ino,
+                status.st_mode,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
+            return kind + b" " + fields + b" \0" + path
+        case b"e":
+            return b"e \0" + path
+    return None

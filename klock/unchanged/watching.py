@@ -1,0 +1,65 @@
+"""Watches what this process reads, by Python's audit events (PEP 578): what a stat can vouch for later."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["Seen", "seen", "watch"]
+
+_LISTS: Final = ("os.listdir", "os.scandir")
+_BEYOND: Final = ("os.exec", "os.fork", "os.posix_spawn", "os.system", "socket.", "subprocess.")
+"""Beginnings of the events after which an answer may rest on more than files."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What a process with these `arguments` has read since `started` (nanoseconds of the wall clock): `paths` as they
+    were named, absolute. `is_all`: nothing else had a part in it."""
+
+    arguments: list[str]
+    started: int = field(default_factory=time.time_ns)
+    paths: set[str] = field(default_factory=set)
+    is_all: bool = True
+
+
+_watched: Seen | None = None
+"""One for the process, as audit hooks cannot be taken away."""
+
+
+def watch(arguments: list[str]) -> None:
+    """Begins to watch, for the rest of the process."""
+    global _watched  # noqa: PLW0603
+    _watched = Seen(arguments=list(arguments))
+    sys.addaudithook(_hook)
+
+
+def seen() -> Seen | None:
+    """What was read so far, and no more from now on; None when nobody watched, or it was asked for before."""
+    global _watched
+    found, _watched = _watched, None
+    return found
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watched is None:
+        return
+    if event == "open":
+        path, _, flags = arguments
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            _note(_watched, path)
+    elif event in _LISTS:
+        _note(_watched, arguments[0])
+    elif event.startswith(_BEYOND):
+        _watched.is_all = False
+
+
+def _note(watched: Seen, path: object) -> None:
+    """A descriptor was opened before under its name."""
+    if path is None:
+        path = "."
+    if isinstance(path, str | bytes):
+        watched.paths.add(os.path.join(os.getcwd(), os.fsdecode(path)))

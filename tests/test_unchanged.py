@@ -1,0 +1,277 @@
+"""The quickest answer: given while everything that the last one rested on is as it was, and never otherwise."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from klock.draft import draft_image, draft_steps
+from klock.image.builder import Image
+from klock.layers import NORMALISATION
+from klock.lockfile.model import FilesLock, Lockfile, TargetLock
+from klock.project import load_image, load_settings
+from klock.store import Store
+from klock.targets import Target
+from klock.unchanged.note import answer, file_of, store_folder
+from klock.unchanged.remembering import remember
+from klock.unchanged.watching import Seen, seen, watch
+from tests.test_stale import BASE, locked
+
+ARGUMENTS = ["sync"]
+IMAGE = """
+import klock as kt
+image = (
+    kt.Image(image_id="python:3.12-slim")
+    .pip_install(["numpy", "-r requirements/all.txt"])
+    .rsync("./src", "/app", filter_options="--exclude-from=excluded")
+    .rsync("link", "/link", contents=True)
+    .rsync("one.txt", "/one.txt")
+)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a file of each kind, in a folder below another."""
+    root = tmp_path / "above" / "project"
+    files = {
+        "kimage.py": IMAGE,
+        "requirements/all.txt": "-c constraints.txt\npandas\n",
+        "requirements/constraints.txt": "pandas<3\n",
+        "excluded": "*.log\n",
+        "src/main.py": "print(1)",
+        "src/a/b.py": "",
+        "src/a/run.log": "left out",
+        "src/.gitignore": "*.tmp\n",
+        "linked/x.txt": "x",
+        "other/x.txt": "x",
+        "one.txt": "1",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "link").symlink_to("linked")
+    (root / "src/symlink").symlink_to("main.py")
+    (root / "kimage.lock").write_text("as locked")
+    (tmp_path / "environment").write_text("as synced")
+    monkeypatch.setenv("KLOCK_CACHE_DIR", str(tmp_path / "store"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def nobody_watches() -> Iterator[None]:
+    yield
+    seen()
+
+
+def look(project: Path, *, after: float = 10, arguments: list[str] = ARGUMENTS) -> None:
+    """What a command does that finds nothing to do, `after` so many seconds."""
+    watch(arguments)
+    loaded = load_image()
+    load_settings(loaded.root)
+    (project / "kimage.lock").read_text()
+    drafts = draft_steps(loaded.image.steps, root=loaded.root, base=BASE, environ=os.environ)
+    looked_at = seen()
+    assert looked_at is not None
+    looked_at.started += int(after * 1e9)
+    remember(
+        looked_at,
+        "nothing to do",
+        loaded=loaded,
+        lock=lockfile_of(loaded.image, drafts),
+        store=Store(),
+        environment=[project.parents[1] / "environment"],
+    )
+
+
+def lockfile_of(image: Image, drafts: list, *, target: str = "linux/amd64") -> Lockfile:  # type: ignore[type-arg]
+    target_lock = TargetLock(
+        target=Target.parse(target), base=BASE, interpreter=None, steps=tuple(locked(drafts)), packages=()
+    )
+    return Lockfile(image=draft_image(image, {}), normalisation=NORMALISATION, targets=(target_lock,))
+
+
+def test_the_answer_is_known_as_long_as_nothing_changes(project: Path) -> None:
+    assert answer(ARGUMENTS) is None
+    look(project)
+    assert answer(ARGUMENTS) == "nothing to do"
+    assert answer(ARGUMENTS) == "nothing to do"
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda project: _written(project / name, text)
+
+
+def _written(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _unnoticeably(project: Path) -> None:
+    """Another content of the same size, and the time put back."""
+    path = project / "src/main.py"
+    before = path.stat()
+    path.write_text("print(2)")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _replace_by_a_copy(project: Path) -> None:
+    path = project / "one.txt"
+    before = path.stat()
+    (project.parent / "copy").write_text("2")
+    os.utime(project.parent / "copy", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (project.parent / "copy").replace(path)
+
+
+def _point_elsewhere(project: Path) -> None:
+    (project / "link").unlink()
+    (project / "link").symlink_to("other")
+
+
+def _set(name: str, value: str) -> Callable[[Path], None]:
+    return lambda _: os.environ.update({name: value})
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "the image file": write("kimage.py", IMAGE.replace("numpy", "scipy")),
+    "the lockfile": write("kimage.lock", "merged!!!"),
+    "a requirements file": write("requirements/all.txt", "-c constraints.txt\npolars\n"),
+    "a constraints file": write("requirements/constraints.txt", "pandas<2\n"),
+    "a filter file": write("excluded", "*.txt\n"),
+    "a file, its time put back": _unnoticeably,
+    "a file, by a copy of the same time": _replace_by_a_copy,
+    "a file that is executable now": lambda project: (project / "src/main.py").chmod(0o755),
+    "a new file": write("src/new.py", ""),
+    "a new file in a folder of a folder": write("src/a/new.py", ""),
+    "a file that is gone": lambda project: (project / "src/a/b.py").unlink(),
+    "a file behind a link": write("linked/x.txt", "y"),
+    "a link that leads elsewhere": _point_elsewhere,
+    "a link inside a source": lambda project: (project / "src/symlink").unlink(),
+    "an ignore file": write("src/.gitignore", "*.py\n"),
+    "a new ignore file in a source": write("src/a/.klockignore", "b.py\n"),
+    "a new ignore file above the sources": write(".ktignore", "main.py\n"),
+    "a repository that begins above": lambda project: (project.parent / ".git").mkdir(),
+    "settings that come to be": write("pyproject.toml", '[tool.klock]\nengine = "docker"\n'),
+    "settings that come to be above": write("../pyproject.toml", '[tool.klock]\nengine = "docker"\n'),
+    "the environment": write("../../environment", "as changed"),
+    "the environment, gone": lambda project: (project.parents[1] / "environment").unlink(),
+    "a variable": _set("KLOCK_ENGINE", "docker"),
+    "any variable, as its value may be a credential": _set("TOKEN", "numpy"),
+    "the folder": lambda project: os.chdir(project / "src"),
+    "the store": _set("KLOCK_CACHE_DIR", "/nowhere"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_is_noticed(change: Callable[[Path], object], project: Path) -> None:
+    look(project)
+    before = dict(os.environ)
+    try:
+        change(project)
+        assert answer(ARGUMENTS) is None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_a_module_that_takes_another_one_s_name_is_noticed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "kimage.py").write_text("import tomllib\n" + IMAGE)
+    monkeypatch.delitem(sys.modules, "tomllib")
+    look(project)
+    assert answer(ARGUMENTS) == "nothing to do"
+    (project / "tomllib.py").write_text("")
+    assert answer(ARGUMENTS) is None
+
+
+def test_another_command_line_has_another_answer(project: Path) -> None:
+    look(project)
+    assert answer(["sync", "--offline"]) is None
+    assert answer(["check"]) is None
+
+
+def test_what_is_beside_it_may_change(project: Path) -> None:
+    """Files that are left out, and contents of folders that nobody looked into."""
+    (project / "results").mkdir()
+    look(project)
+    (project / "results/1.txt").write_text("1")
+    (project / "src/a/run.log").write_text("another line")
+    assert answer(ARGUMENTS) == "nothing to do"
+
+
+def test_a_young_file_may_have_changed_twice_at_one_time(project: Path) -> None:
+    look(project, after=0)
+    assert answer(ARGUMENTS) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda note: note[: len(note) // 2],
+        lambda note: b"",
+        lambda note: b"\0" * 100,
+        lambda note: note.replace(b"klock-unchanged 1", b"klock-unchanged 2"),
+        lambda note: note + b"s",
+        lambda note: note + b"\xff\xfe nothing\n",
+    ],
+)
+def test_a_damaged_note_is_none(damage: Callable[[bytes], bytes], project: Path) -> None:
+    look(project)
+    note = Path(file_of(ARGUMENTS, store_folder()))
+    note.write_bytes(damage(note.read_bytes()))
+    assert answer(ARGUMENTS) is None
+
+
+def test_a_note_is_nobody_else_s_to_read(project: Path) -> None:
+    look(project)
+    assert Path(file_of(ARGUMENTS, store_folder())).stat().st_mode & 0o077 == 0
+
+
+def test_a_note_holds_no_variable(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "s3cr3t-value")
+    look(project)
+    assert b"s3cr3t" not in Path(file_of(ARGUMENTS, store_folder())).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        IMAGE + "import time\n",
+        IMAGE + "import subprocess\nsubprocess.run(['true'])\n",
+        IMAGE.replace('.rsync("one.txt", "/one.txt")', '.sync_package("pkg")'),
+    ],
+    ids=["not plain", "a program", "a package by its name"],
+)
+def test_what_no_stat_can_vouch_for_is_not_noted(
+    text: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site/pkg-1.dist-info"
+    _written(info / "METADATA", "Metadata-Version: 2.1\nName: pkg\nVersion: 1\n")
+    _written(info / "direct_url.json", f'{{"url": "file://{project}/src", "dir_info": {{"editable": true}}}}')
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    (project / "kimage.py").write_text(text)
+    look(project)
+    assert answer(ARGUMENTS) is None
+
+
+def test_a_target_with_a_gpu_asks_the_driver_each_time(project: Path) -> None:
+    loaded = load_image()
+    drafts = draft_steps(loaded.image.steps, root=loaded.root, base=BASE, environ={})
+    lock = lockfile_of(loaded.image, drafts, target="linux/amd64/cuda12.4")
+    old = Seen(arguments=ARGUMENTS, started=time.time_ns() + 10**10)
+    remember(old, "nothing to do", loaded=loaded, lock=lock, store=Store())
+    assert answer(ARGUMENTS) is None
+
+
+def test_files_of_steps_are_those_that_are_locked(project: Path) -> None:
+    """What the tests above rest on: the image has steps with files."""
+    image = load_image().image
+    drafts = draft_steps(image.steps, root=project, base=BASE, environ={})
+    entries = [entry.path for draft in drafts if isinstance(draft, FilesLock) for entry in draft.entries]
+    assert entries == [".gitignore", "a", "a/b.py", "main.py", "symlink", "x.txt", ""]
