@@ -46,14 +46,16 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 versions = st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}", fullmatch=True)
 sizes = st.integers(0, 10**12)
+file_names = st.from_regex(r"[a-z0-9_][a-zé0-9_.+-]{0,9}", fullmatch=True)
+paths = st.lists(file_names, min_size=1, max_size=3).map("/".join)
 few = st.integers(0, 2)
 env_pairs = st.lists(st.tuples(names, texts), max_size=2, unique_by=lambda p: p[0]).map(tuple)
 layers = st.builds(LayerLock, digest=digests, files=sizes, size=sizes)
 debs = st.builds(
-    DebPackage, name=names, version=versions, architecture=names, path=texts, size=sizes, sha256=hexes, archive=names
+    DebPackage, name=names, version=versions, architecture=names, path=paths, size=sizes, sha256=hexes, archive=names
 )
-wheels = st.builds(WheelArtifact, name=texts, url=texts, size=sizes, sha256=hexes)
-built = st.builds(WheelArtifact, name=texts, url=st.just(""), size=sizes, sha256=hexes)
+wheels = st.builds(WheelArtifact, name=file_names, url=texts, size=sizes, sha256=hexes)
+built = st.builds(WheelArtifact, name=file_names, url=st.just(""), size=sizes, sha256=hexes)
 values = texts.map(lambda text: re.sub(r"[\x00-\x1f\x7f]", "", text))
 requests = st.builds(
     LockedRequest,
@@ -95,7 +97,7 @@ bases: st.SearchStrategy[BaseLock] = st.one_of(
 )
 artifacts = st.one_of(
     wheels,
-    st.builds(SdistArtifact, name=texts, url=texts, size=sizes, sha256=hexes, wheel=built),
+    st.builds(SdistArtifact, name=file_names, url=texts, size=sizes, sha256=hexes, wheel=built),
     st.builds(VcsArtifact, type=st.just("git"), url=texts, commit=hexes, wheel=built, subdirectory=st.none() | names),
 )
 any_packages = st.builds(
@@ -119,10 +121,16 @@ def with_its_own_wheel(package: LockedPackage) -> LockedPackage:
 
 packages = any_packages.map(with_its_own_wheel)
 entries = st.one_of(
-    st.builds(FileEntry, path=texts, mode=st.sampled_from([0o644, 0o755]), size=sizes, digest=digests),
-    st.builds(FileEntry, path=texts, mode=st.just(0o777), target=texts),
-    st.builds(FileEntry, path=texts, mode=st.just(0o755)),
+    st.builds(FileEntry, path=paths, mode=st.sampled_from([0o644, 0o755]), size=sizes, digest=digests),
+    st.builds(FileEntry, path=paths, mode=st.just(0o777), target=texts),
+    st.builds(FileEntry, path=paths, mode=st.just(0o755)),
 )
+
+
+def is_a_tree(found: tuple[object, ...]) -> bool:
+    """Whether each entry lies below folders only."""
+    no_folders = [e.path for e in found if isinstance(e, FileEntry) and not e.is_folder]
+    return not any(isinstance(e, FileEntry) and e.path.startswith(f"{path}/") for e in found for path in no_folders)
 
 
 def steps(pins: list[str]) -> st.SearchStrategy[StepLock]:
@@ -144,8 +152,8 @@ def steps(pins: list[str]) -> st.SearchStrategy[StepLock]:
         st.builds(
             FilesLock,
             source=texts,
-            destination=texts,
-            entries=tuples_of(entries),
+            destination=paths.map("/".__add__),
+            entries=tuples_of(entries).filter(is_a_tree),
             tree=digests,
             layer=layers,
             dest=st.none() | texts,

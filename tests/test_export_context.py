@@ -45,21 +45,21 @@ def test_it_has_the_modes_that_are_locked_whatever_the_umask(tmp_path: Path) -> 
 
 
 def test_an_earlier_export_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    write_context(tmp_path / "out", TEXT, [ContextFile(path="old", content=b"")])
-    write_context(tmp_path / "out", TEXT, [ContextFile(path="new", content=b"")])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Dockerfile", "new"]
+    write_context(tmp_path / "out", TEXT, [ContextFile(path="step-01/old", content=b"")])
+    write_context(tmp_path / "out", TEXT, [ContextFile(path="step-02/new", content=b"")])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Dockerfile", "step-02"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_that_changed_leaves_the_earlier_export_as_it_was(tmp_path: Path) -> None:
-    write_context(tmp_path / "out", TEXT, [ContextFile(path="old", content=b"")])
+    write_context(tmp_path / "out", TEXT, [ContextFile(path="step-01/old", content=b"")])
     source = tmp_path / "source"
     source.write_bytes(b"changed")
     file = ContextFile(path="a", source=source, digest=digest_of_bytes(b"locked"))
     with pytest.raises(HashMismatch, match="source is not what was locked"):
         write_context(tmp_path / "out", TEXT, [file])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
-    assert (tmp_path / "out/old").exists()
+    assert (tmp_path / "out/step-01/old").exists()
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "Dockerfile"])
@@ -68,3 +68,23 @@ def test_somebody_elses_folder_is_not_touched(tmp_path: Path, name: str) -> None
     with pytest.raises(KlockError, match="holds other files than an export"):
         write_context(tmp_path, TEXT, [])
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["kimage.py", ".git/HEAD", "notes.txt"])
+def test_what_lies_beside_an_earlier_export_is_kept(tmp_path: Path, name: str) -> None:
+    write_context(tmp_path, TEXT, [])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(KlockError, match=f"other files than an export of klock's, such as {name.partition('/')[0]}"):
+        write_context(tmp_path, TEXT, [])
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        write_context(tmp_path / "link", TEXT, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/Dockerfile").exists()

@@ -14,7 +14,11 @@ from klock import lockfile
 from klock.errors import LockfileError
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import (
+    AptLock,
+    DebPackage,
     EnvLock,
+    FileEntry,
+    FilesLock,
     ImageLock,
     LayerLock,
     LockedPackage,
@@ -25,8 +29,10 @@ from klock.lockfile.model import (
     OciLayer,
     OciLock,
     PipLock,
+    SdistArtifact,
     ShellLock,
     TargetLock,
+    VcsArtifact,
     WheelArtifact,
 )
 from klock.targets import Target
@@ -201,6 +207,60 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         r"steps\[1\]\.packages: nampy==2\.4\.6 has no table in packages",
     ),
 }
+
+
+DEB = DebPackage(name="vim", version="2:9.0-1", architecture="amd64", path="pool/v/vim.deb", size=1, sha256="a" * 64)
+FILES = FilesLock(
+    source="./src",
+    destination="/app",
+    entries=(FileEntry(path="a", mode=0o755), FileEntry(path="a/b.py", mode=0o644, digest=A)),
+    tree=B,
+    layer=LayerLock(digest=C, files=2, size=0),
+)
+BUILT = WheelArtifact(name="x-1.0-py3-none-any.whl", url="", size=1, sha256="a" * 64)
+SDIST = LockedPackage(
+    name="x",
+    version="1.0",
+    index=None,
+    artifact=SdistArtifact(name="x-1.0.tar.gz", url="https://f/x", size=1, sha256="b" * 64, wheel=BUILT),
+)
+COMMIT = LockedPackage(
+    name="y",
+    version="1.0",
+    index=None,
+    artifact=VcsArtifact(type="git", url="https://f/y", commit="c" * 40, wheel=BUILT, subdirectory="python"),
+)
+LEADING_OUT = {
+    "a deb's name": ('name = "vim"', 'name = "../vim"', "'../vim' is not the name of a Debian package"),
+    "a deb's version": ('"2:9.0-1"', '"1/../../x"', "'1/../../x' is not the version of a Debian package"),
+    "a deb's architecture": ('"amd64", p', '"a/b", p', "'a/b' is not the architecture of a Debian package"),
+    "a deb's path": ("pool/v", "../v", "'../v/vim.deb' is not a path below the archive's root"),
+    "a file's path": ('"a/b.py"', '"../b.py"', "'../b.py' is not a path below the source"),
+    "a file's absolute path": ('"a/b.py"', '"/etc/b.py"', "'/etc/b.py' is not a path below the source"),
+    "the source's own path": ('"a/b.py"', '""', "'' is not a path below the source"),
+    "a path below a file": ('"a"', '"a/b.py/c"', "'a/b.py/c' is not a path below a folder"),
+    "a destination": ('"/app"', '"/app/../etc"', "'/app/../etc' is not an absolute path in its shortest form"),
+    "a relative destination": ('"/app"', '"app"', "'app' is not an absolute path in its shortest form"),
+    "a wheel's name": ("numpy-2.4.6-py3-none-any.whl", "numpy-2.4.6-/../../any-x.whl", "is not the name of a file"),
+    "an sdist's name": ('"x-1.0.tar.gz"', '"../x-1.0.tar.gz"', "'../x-1.0.tar.gz' is not the name of a file"),
+    "a built wheel's name": ('"x-1.0-py3-none-any.whl"', '"../x.whl"', "'../x.whl' is not the name of a file"),
+    "a hidden file's name": ('"x-1.0.tar.gz"', '".bashrc"', "'.bashrc' is not the name of a file"),
+    "a repository's folder": ('"python"', '"../.."', "'../..' is not a folder below the repository's root"),
+}
+
+
+@pytest.mark.parametrize("case", LEADING_OUT)
+def test_a_lockfile_whose_names_lead_out_of_their_folder_is_refused(case: str) -> None:
+    (target,) = SMALL.targets
+    apt = AptLock(packages=("vim",), debs=(DEB,), layer=LayerLock(digest=C, files=1, size=2))
+    steps = (*target.steps, apt, FILES)
+    lock = dataclasses.replace(
+        SMALL, targets=(dataclasses.replace(target, steps=steps, packages=(NUMPY, SDIST, COMMIT)),)
+    )
+    old, new, message = LEADING_OUT[case]
+    assert from_text(to_text(lock)) == lock
+    with pytest.raises(LockfileError, match=re.escape(message)):
+        from_text(edited(old, new)(to_text(lock)))
 
 
 @pytest.mark.parametrize("case", BROKEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ __all__ = ["HEADER", "ContextFile", "write_context"]
 
 HEADER: Final = "# Written by klock"
 """What the first line of an exported Dockerfile begins with: a folder whose Dockerfile has another is not replaced."""
+
+_EXPORTED: Final = re.compile(r"Dockerfile|base\.tar|start|verified|step-\d\d+(\.tar)?")
+"""The names right below a context, as the steps' exports choose them."""
 
 _CHUNK: Final = 1 << 20
 
@@ -37,9 +41,10 @@ class ContextFile:
 def write_context(folder: Path, dockerfile: str, files: Iterable[ContextFile]) -> None:
     """Makes `folder` hold exactly these, in place of what an earlier export left there.
 
-    Raises HashMismatch when a host file is no longer the locked one, KlockError when the folder is somebody else's.
+    Raises HashMismatch when a host file is no longer the locked one, KlockError when anything in the folder is
+    somebody else's.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     _refuse_foreign(folder)
     new = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}")
     new.parent.mkdir(parents=True, exist_ok=True)
@@ -64,18 +69,21 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise KlockError(f"{folder} is not a folder", hint="name a folder for the Dockerfile and what it copies")
-    if not any(folder.iterdir()):
-        return
+    found = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in found if not _EXPORTED.fullmatch(name)]
     dockerfile = folder / "Dockerfile"
-    if not dockerfile.is_file() or not dockerfile.read_bytes().startswith(HEADER.encode()):
+    is_exports = dockerfile.is_file() and dockerfile.read_bytes().startswith(HEADER.encode())
+    if found and (foreign or not is_exports):
+        example = foreign[0] if foreign else found[0]
         raise KlockError(
-            f"{folder} holds other files than an export of klock's, and would be replaced",
+            f"{folder} holds other files than an export of klock's, such as {example}, and would be replaced",
             hint="name a folder that is empty or not there yet",
         )
 
 
 def _write(root: Path, file: ContextFile) -> None:
     path = root / file.path
+    assert ".." not in path.parts and path.is_relative_to(root), file.path
     _make_folders(root, path.parent)
     if file.target is not None:
         path.symlink_to(file.target)

@@ -34,6 +34,7 @@ from klock.lockfile.model import (
     VcsArtifact,
     WheelArtifact,
 )
+from klock.lockfile.names import check_names
 from klock.lockfile.requests import check_requests
 from klock.targets import Target
 
@@ -234,7 +235,7 @@ def from_text(text: str, where: str = "kimage.lock") -> Lockfile:
     """Reads what `to_text` wrote. `where` names the file in messages. Raises LockfileError."""
     import tomllib
 
-    if "\n<<<<<<< " in text:
+    if "\n<<<<<<< " in f"\n{text}":
         hint = "take one side of kimage.py and of the lockfile, then run `klock lock`"
         raise LockfileError(f"{where} has merge conflicts in it", hint=hint)
     try:
@@ -379,6 +380,7 @@ def _decode_file(table: dict[str, Any], place: str) -> WheelArtifact:
 def _check_consistency(lockfile: Lockfile) -> None:
     """What a hand edit or a merge breaks while every table still reads well."""
     for target in lockfile.targets:
+        check_names(target)
         pins = {p.pin for p in target.packages}
         for number, step in enumerate(target.steps):
             for pin in step.packages if isinstance(step, PipLock) else ():

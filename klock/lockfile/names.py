@@ -1,0 +1,108 @@
+"""Names and paths of a lockfile that become files' names: none may lead out of the folder that it is for.
+
+A lockfile comes with a repository, so it may be a stranger's. What klock itself writes always passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from klock.errors import LockfileError
+from klock.lockfile.model import (
+    AptLock,
+    DebianLock,
+    DebPackage,
+    FileEntry,
+    FilesLock,
+    LockedPackage,
+    PipLock,
+    TargetLock,
+    VcsArtifact,
+    WheelArtifact,
+)
+
+__all__ = ["check_names"]
+
+_FILE_NAME: Final = re.compile(r"[^./\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*")
+# Debian Policy 5.6.1, 5.6.12 and 5.6.8.
+_DEB: Final = {
+    "name": re.compile(r"[a-z0-9][a-z0-9+.-]*"),
+    "version": re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]*"),
+    "architecture": re.compile(r"[a-z0-9][a-z0-9-]*"),
+}
+
+
+def check_names(target: TargetLock) -> None:
+    """Raises LockfileError naming the place, such as `steps[2].entries[0].path`, of what cannot be."""
+    for place, value, what in _faults(target):
+        raise LockfileError(f"{place}: {value!r} is not {what}")
+
+
+def _faults(target: TargetLock) -> Iterator[tuple[str, str, str]]:
+    """Of each fault the place, the value, and what it should be."""
+    if isinstance(target.base, DebianLock):
+        yield from _faults_of_debs(target.base.debs, "base")
+    for number, step in enumerate(target.steps):
+        place = f"steps[{number}]"
+        match step:
+            case AptLock():
+                yield from _faults_of_debs(step.debs, place)
+            case FilesLock():
+                yield from _faults_of_files(step, place)
+            case PipLock():
+                for file in step.files:
+                    if "\0" in file.path:
+                        yield f"{place}.files", file.path, "a path"
+    for package in target.packages:
+        yield from _faults_of_package(package)
+
+
+def _faults_of_debs(debs: tuple[DebPackage, ...], place: str) -> Iterator[tuple[str, str, str]]:
+    for deb in debs:
+        for key, pattern in _DEB.items():
+            if not pattern.fullmatch(getattr(deb, key)):
+                yield f"{place}.debs.{key}", getattr(deb, key), f"the {key} of a Debian package"
+        if not _is_below(deb.path):
+            yield f"{place}.debs.path", deb.path, "a path below the archive's root"
+
+
+def _faults_of_files(step: FilesLock, place: str) -> Iterator[tuple[str, str, str]]:
+    for key, path in (("destination", step.destination), ("path-file", step.path_file or "/")):
+        if not path.startswith("/") or not (path == "/" or _is_below(path[1:])):
+            yield f"{place}.{key}", path, "an absolute path in its shortest form"
+    for number, entry in enumerate(step.entries):
+        is_the_source = entry.path == "" and len(step.entries) == 1 and not entry.is_folder
+        if not is_the_source and not _is_below(entry.path):
+            yield f"{place}.entries[{number}].path", entry.path, "a path below the source"
+    if through := _below_a_link(step.entries):
+        yield f"{place}.entries", through, "a path below a folder"
+
+
+def _below_a_link(entries: tuple[FileEntry, ...]) -> str | None:
+    """An entry that lies below one that is no folder."""
+    no_folders = {entry.path for entry in entries if not entry.is_folder}
+    for entry in entries:
+        parts = entry.path.split("/")
+        if any("/".join(parts[:depth]) in no_folders for depth in range(1, len(parts))):
+            return entry.path
+    return None
+
+
+def _faults_of_package(package: LockedPackage) -> Iterator[tuple[str, str, str]]:
+    artifact = package.artifact
+    place = f"packages: {package.pin}"
+    names = [artifact.name] if isinstance(artifact, WheelArtifact) else [artifact.wheel.name]
+    if isinstance(artifact, VcsArtifact):
+        if artifact.subdirectory and not _is_below(artifact.subdirectory.rstrip("/").removeprefix("./") or "x"):
+            yield place, artifact.subdirectory, "a folder below the repository's root"
+    elif not isinstance(artifact, WheelArtifact):
+        names.append(artifact.name)
+    for name in names:
+        if not _FILE_NAME.fullmatch(name):
+            yield place, name, "the name of a file"
+
+
+def _is_below(path: str) -> bool:
+    return "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
