@@ -1,4 +1,4 @@
-"""The engines of containers where klock was installed without their client."""
+"""The engines of containers without an engine: without their client, and what the store notes of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+
+from klock.engines import engine_with, note_of
 from klock.engines.containers import ContainerEngine
 from klock.errors import EngineError
 from klock.store import Store
@@ -26,3 +28,13 @@ def test_the_missing_package_is_named_with_the_way_to_it(
         ) as error:
             use()
         assert "klock[containers]" in (error.value.hint or "")
+
+
+def test_an_environment_s_folder_is_not_taken_for_a_note(tmp_path: Path) -> None:
+    """Whatever a project's folder is called, which its environment's name begins with."""
+    store = Store(tmp_path)
+    for name in ("podman.x-0123456789ab", "x.podman-0123456789ab", note_of("podman", "podman.x-0123456789ab")):
+        (tmp_path / "environments" / name).mkdir(parents=True)
+    assert ContainerEngine("podman", store).notes == ["podman.x-0123456789ab.podman"]
+    assert engine_with("x-0123456789ab", store) == "sandbox"
+    assert not ContainerEngine("docker", store).is_used

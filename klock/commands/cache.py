@@ -51,9 +51,11 @@ def clean(*, everything: bool) -> int:
     from klock.plan import in_bytes
 
     store = Store()
+    lasting = []
     for engine in _container_engines(store):
-        _say_removed(engine, engine.remove_environments)
-    _report(SandboxEngine(store).remove_all() + store.remove_downloads(kept_too=everything))
+        if not _say_removed(engine, engine.remove_environments):
+            lasting += engine.notes
+    _report(SandboxEngine(store).remove_all(keep=lasting) + store.remove_downloads(kept_too=everything))
     if kept := store.kept_bytes():
         click.echo(
             f"kept {in_bytes(kept)} that may not be had again; `klock cache clean --all` removes it too", err=True
@@ -68,8 +70,8 @@ def _container_engines(store: Store) -> list[ContainerEngine]:
     return [engine for name in ("podman", "docker") if (engine := ContainerEngine(name, store)).is_used]
 
 
-def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> None:
-    """An engine that does not answer is no reason to leave the store as it is."""
+def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> bool:
+    """Whether it was done. An engine that does not answer is no reason to leave the store as it is."""
     from klock.errors import EngineError
     from klock.plan import counted
 
@@ -77,7 +79,9 @@ def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> None:
         if removed := remove():
             click.echo(f"{engine.name}: removed {counted(removed, 'leftover')}", err=True)
     except EngineError as error:
-        click.echo(f"warning: {error.message}; what klock left there stays", err=True)
+        click.echo(f"warning: {error.message}; what klock left there stays, and is noted", err=True)
+        return False
+    return True
 
 
 def _report(freed: int) -> None:

@@ -16,11 +16,24 @@ if TYPE_CHECKING:
     from klock.engines.protocol import Engine
     from klock.store import Store
 
-__all__ = ["DEFAULT", "ENGINES", "engine_with", "make_engine"]
+__all__ = ["DEFAULT", "ENGINES", "engine_with", "environment_of", "make_engine", "note_of"]
 
 ENGINES: Final = ("sandbox", "podman", "docker", "here")
 DEFAULT: Final = "sandbox"
 """What is taken when nobody names another and no other holds the environment: it runs wherever layers can be made."""
+
+
+def note_of(engine: str, environment: str) -> str:
+    """What the store calls its note of an environment on podman or docker.
+
+    Names of environments end with a hyphen and digits (`Session.environment_name`), so none is taken for a note.
+    """
+    return f"{environment}.{engine}"
+
+
+def environment_of(note: str) -> str:
+    """The environment's name in what `note_of` gave."""
+    return note.rpartition(".")[0]
 
 
 def engine_with(environment: str, store: Store) -> str:
@@ -30,7 +43,7 @@ def engine_with(environment: str, store: Store) -> str:
     """
     if store.environment_path(environment).exists():
         return "sandbox"
-    noted = (name for name in ("podman", "docker") if store.environment_path(f"{name}.{environment}").exists())
+    noted = (name for name in ("podman", "docker") if store.environment_path(note_of(name, environment)).exists())
     return next(noted, DEFAULT)
 
 

@@ -68,3 +68,17 @@ def test_clean_keeps_what_may_not_be_had_again_and_says_how_to_remove_it(unprivi
     assert klock("cache", "clean") == "freed 0 B\n" + kept
     assert klock("cache", "clean", "--all") == "freed 2.0 kB\n"
     assert blobs() == "False False 0"
+
+
+def test_clean_keeps_the_notes_of_an_engine_that_does_not_answer(unprivileged: Account) -> None:
+    """They lead to the images that it still has."""
+    folder = unprivileged.make_folder("machine")
+    env = {"KLOCK_CACHE_DIR": str(folder / "store"), "DOCKER_HOST": "unix:///nowhere"}
+    environments = folder / "store/environments"
+    for name in ("docker.mine-0123456789ab", "mine-0123456789ab.docker"):
+        (environments / name).mkdir(parents=True)
+    unprivileged.give(folder / "store")
+    done = unprivileged.klock("cache", "clean", cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "what klock left there stays, and is noted" in done.stderr
+    assert [path.name for path in environments.iterdir()] == ["mine-0123456789ab.docker"]

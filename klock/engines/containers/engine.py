@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest, digest_of_stream
+from klock.engines import environment_of, note_of
 from klock.engines.containers.connection import Connection, connect, docker_package, explained
 from klock.engines.containers.environment import ContainerEnvironment, Layers
 from klock.engines.containers.image import LABEL, Archive
@@ -57,7 +58,7 @@ class ContainerEngine(SandboxEngine):
             engine=self.name,
             api=self._api,
             layers=Layers(archives=self._archives, manifest=self._manifest),
-            state=self._store.environment_path(f"{self.name}.{name}"),
+            state=self._store.environment_path(note_of(self.name, name)),
             ca_bundle=self._ca_bundle,
         )
 
@@ -96,15 +97,19 @@ class ContainerEngine(SandboxEngine):
         """Whether the store knows of environments on this engine."""
         return bool(self._noted())
 
+    @property
+    def notes(self) -> list[str]:
+        """The names of the store's notes of environments on this engine."""
+        return [name for name in self._store.environment_names() if name.endswith(note_of(self.name, ""))]
+
     def _noted(self) -> list[str]:
-        folders = (self._store.root / "environments").glob(f"{self.name}.*")
-        return sorted(folder.name.removeprefix(f"{self.name}.") for folder in folders)
+        return sorted(environment_of(note) for note in self.notes)
 
     def _forget_removed(self) -> None:
         """Drops the store's notes of environments whose images are gone."""
         for name in self._noted():
             if self.environment(name).record is None:
-                shutil.rmtree(self._store.environment_path(f"{self.name}.{name}"), ignore_errors=True)
+                shutil.rmtree(self._store.environment_path(note_of(self.name, name)), ignore_errors=True)
 
     def _api(self) -> APIClient:
         if self._connection is None or not self._connection.is_usable:
