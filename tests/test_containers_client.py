@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-
 from klock.engines import engine_with, note_of
 from klock.engines.containers import ContainerEngine
 from klock.errors import EngineError

@@ -130,6 +130,9 @@ def test_an_unknown_device_is_named_with_those_there_are(tmp_path: Path) -> None
         (specification(devices=[{"name": "a b"}]), r"devices\[0\].name is 'a b'"),
         (specification(containerEdits={"env": ["=1"]}), "containerEdits.env has '=1'"),
         (specification(containerEdits={"env": "A=1"}), "containerEdits.env is not a list"),
+        (specification(containerEdits={"env": ["A\0B=1"]}), "containerEdits.env holds a NUL character"),
+        (specification(containerEdits={"additionalGids": [-5]}), "additionalGids is not a list of numbers from 0 to"),
+        (specification(containerEdits={"additionalGids": [2**32 - 1]}), "additionalGids is not a list of numbers"),
         (specification(containerEdits={"deviceNodes": [{"path": "dev/x"}]}), r"deviceNodes\[0\].path is 'dev/x'"),
         (specification(containerEdits={"deviceNodes": [{"path": "/dev/x", "major": "1"}]}), r"major is '1', not a int"),
         (specification(containerEdits={"mounts": [{"hostPath": "/a"}]}), r"mounts\[0\].containerPath is missing"),
@@ -152,12 +155,24 @@ def test_a_broken_specification_is_named_with_its_field(tmp_path: Path, content:
     assert str(file) in error.value.message
 
 
-def test_a_broken_specification_stops_nobody_who_asks_for_others(tmp_path: Path) -> None:
-    write(tmp_path, "a.json", "{")
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", "{", "is no JSON"),
+        ("a.json", "[" * 100_000, "is no JSON"),
+        ("a.yaml", "x: [", "is no YAML"),
+        ("a.yaml", "x: 2024-99-99", "is no YAML"),
+        ("a.yaml", "[" * 5_000, "is no YAML"),
+    ],
+)
+def test_a_broken_specification_stops_nobody_who_asks_for_others(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
     write(tmp_path, "b.json", specification())
     known = read_specifications([tmp_path])
     assert known.edits_of(["vendor.com/class=one"]).environment == {"ONE": "1"}
-    with pytest.raises(EngineError, match=r"a\.json is no JSON"):
+    with pytest.raises(EngineError, match=words):
         known.edits_of(["vendor.com/class=two"])
 
 

@@ -25,6 +25,8 @@ FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
 HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _EDITS: Final = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
+_LAST_GID: Final = 2**32 - 2
+"""The kernel takes one more for none."""
 _CHOOSE: Final = "choose devices that need less, with --gpus"
 _VERSIONS: Final = re.compile(r"v?(0\.[3-8]\.\d+|1\.\d+\.\d+)")
 _KIND: Final = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?")
@@ -145,7 +147,7 @@ def _parsed(file: Path) -> Any:
     if file.suffix == ".json":
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EngineError(f"{file} is no JSON: {error}") from error
     try:
         import yaml
@@ -153,7 +155,7 @@ def _parsed(file: Path) -> Any:
         raise EngineError(f"reading {file} needs PyYAML", hint="pip install 'klock[gpu]'") from error
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a date such as 2024-99-99
         raise EngineError(f"{file} is no YAML: {error}") from error
 
 
@@ -175,6 +177,8 @@ class _Part:
         value = self.value.get(field)
         if not isinstance(value, str) or not value:
             raise self.refusal(field, "is missing" if value is None else "is not a text")
+        if "\0" in value:
+            raise self.refusal(field, "holds a NUL character")
         return value
 
     def optional(self, field: str, kind: type[T]) -> T | None:
@@ -187,6 +191,8 @@ class _Part:
         value = self.value.get(field) or []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.refusal(field, "is not a list of texts")
+        if any("\0" in item for item in value):
+            raise self.refusal(field, "holds a NUL character")
         return tuple(value)
 
     def part(self, field: str) -> _Part:
@@ -204,8 +210,8 @@ def _edits(part: _Part) -> ContainerEdits:
         if field not in _EDITS:
             raise part.refusal(field, "is nothing that klock can do for a command", hint=_CHOOSE)
     gids = part.value.get("additionalGids") or []
-    if not isinstance(gids, list) or not all(isinstance(gid, int) for gid in gids):
-        raise part.refusal("additionalGids", "is not a list of numbers")
+    if not isinstance(gids, list) or not all(type(gid) is int and 0 <= gid <= _LAST_GID for gid in gids):
+        raise part.refusal("additionalGids", f"is not a list of numbers from 0 to {_LAST_GID}")
     return ContainerEdits(
         environment=dict(_variable(part, text) for text in part.texts("env")),
         device_nodes=tuple(map(_node, part.parts("deviceNodes"))),

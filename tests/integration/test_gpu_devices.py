@@ -6,6 +6,7 @@ it loads NVIDIA's own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -161,6 +162,13 @@ def specification(folder: Path) -> dict[str, object]:
     ]
     vendor_library = {"hostPath": f"{folder}/libvendor", "containerPath": "/usr/lib/vendor/libvendor.so.1.2"}
     failing = {"hookName": "createContainer", "path": "/bin/false", "args": ["false"]}
+    path = ["PATH=/usr/bin:/bin"]
+    leaving = 'echo left > $(sed -n \'s/.*"path": "\\([^"]*\\)".*/\\1/p\' config.json)/etc/left; sleep 86411 & exit 0'
+    slow = "setsid sleep 86412 & sleep 86413; exit 0"
+    shells = [
+        {"hookName": "createContainer", "path": "/bin/sh", "args": ["sh", "-c", text], "env": path, **more}
+        for text, more in ((leaving, {}), (slow, {"timeout": 1}))
+    ]
     device = [{"path": "/dev/klock-test0", "hostPath": "/dev/zero"}]
     return {
         "cdiVersion": "0.6.0",
@@ -174,6 +182,8 @@ def specification(folder: Path) -> dict[str, object]:
             },
             {"name": "old", "containerEdits": {"deviceNodes": [{"path": "/dev/klock-gone"}]}},
             {"name": "broken", "containerEdits": {"hooks": [failing]}},
+            {"name": "leaving", "containerEdits": {"hooks": [shells[0]]}},
+            {"name": "slow", "containerEdits": {"hooks": [shells[1]]}},
         ],
         "containerEdits": {"mounts": [{**library, "options": ["ro", "nosuid", "nodev", "bind"]}]},
     }
@@ -226,6 +236,15 @@ def test_a_hook_that_fails_fails_the_command(host: ContainerHost, project: Path)
     done = run(host, project, "klock.test/device=broken", "echo ran")
     assert (done.returncode, done.stdout) == (2, "")
     assert "the device's hook failed with status 1: /bin/false" in done.stderr
+
+
+def test_what_a_hook_leaves_running_is_ended(host: ContainerHost, project: Path) -> None:
+    assert succeeded(run(host, project, "klock.test/device=leaving", "cat /etc/left")).stdout == "left\n"
+    done = run(host, project, "klock.test/device=slow", "echo ran")
+    assert (done.returncode, done.stdout) == (2, "") and "did not end in time: /bin/sh" in done.stderr
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert b"sleep\x008641" not in command.read_bytes()
 
 
 def test_a_device_that_is_not_there(host: ContainerHost, project: Path) -> None:

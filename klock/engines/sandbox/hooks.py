@@ -7,12 +7,15 @@ created, over a layer that is thrown away; what they wrote there becomes mounts,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,8 @@ __all__ = ["hooks_as_mounts"]
 
 _AT_CREATION: Final = ("prestart", "createRuntime", "createContainer")
 _PATIENCE: Final = 60
+_SHOWN: Final = 2000
+"""The last bytes of what a hook that failed said."""
 _READ_ONLY: Final = ("ro", "nosuid", "nodev")
 
 
@@ -53,6 +58,7 @@ def hooks_as_mounts(edits: ContainerEdits, stack: Sequence[Path], area: Area, fo
     bundle = folder / "bundle"
     bundle.mkdir()
     (bundle / "config.json").write_text(json.dumps({"ociVersion": "1.0.2", "root": {"path": root}}), "utf-8")
+    linux.adopt_orphans()
     for hook in edits.hooks:
         _run(hook, bundle)
     copies = _Copies(folder / "copies")
@@ -73,24 +79,53 @@ def _show(root: str, host_path: str, path: str) -> str:
 
 def _run(hook: Hook, bundle: Path) -> None:
     state = {"ociVersion": "1.0.2", "id": "klock", "status": "creating", "pid": os.getpid(), "bundle": str(bundle)}
-    try:
-        done = subprocess.run(
-            hook.arguments or (hook.path,),
-            executable=hook.path,
-            env=dict(variable.split("=", 1) for variable in hook.environment if "=" in variable),
-            cwd=bundle,
-            input=json.dumps(state).encode(),
-            capture_output=True,
-            timeout=hook.timeout or _PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(f"the device's hook did not end in time: {hook.path}") from error
-    except OSError as error:
-        raise EngineError(f"the device's hook cannot be run: {hook.path}: {error.strerror}") from error
-    if done.returncode != 0:
-        words = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
-        raise EngineError(f"the device's hook failed with status {done.returncode}: {hook.path}\n{words[-2000:]}")
+    # Files and not pipes: a process that a hook leaves behind would keep those open.
+    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
+        told.write(json.dumps(state).encode())
+        told.seek(0)
+        try:
+            done = subprocess.run(
+                hook.arguments or (hook.path,),
+                executable=hook.path,
+                env=dict(variable.split("=", 1) for variable in hook.environment if "=" in variable),
+                cwd=bundle,
+                stdin=told,
+                stdout=said,
+                stderr=said,
+                timeout=hook.timeout or _PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(f"the device's hook did not end in time: {hook.path}") from error
+        except OSError as error:
+            raise EngineError(f"the device's hook cannot be run: {hook.path}: {error.strerror}") from error
+        finally:
+            _end_what_is_left()
+        if done.returncode != 0:
+            said.seek(max(0, said.tell() - _SHOWN))
+            words = said.read().decode("utf-8", "replace").strip()
+            raise EngineError(f"the device's hook failed with status {done.returncode}: {hook.path}\n{words}")
+
+
+def _end_what_is_left() -> None:
+    """Kills all children of this process, which adopts those of a hook, until there is none."""
+    while children := _children(os.getpid()):
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            # The name of a program, in parentheses, may hold anything (proc_pid_stat(5)).
+            state, ppid = Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()[:2]
+            if int(ppid) == parent and state != b"X":
+                found.append(int(name))
+    return found
 
 
 class _Copies:

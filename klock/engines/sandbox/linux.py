@@ -21,6 +21,7 @@ __all__ = [
     "MS_NOSUID",
     "MS_RDONLY",
     "MS_REC",
+    "adopt_orphans",
     "die_with_parent",
     "mount",
     "setns",
@@ -44,6 +45,7 @@ MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _SIGKILL: Final = 9
 
 
@@ -79,6 +81,11 @@ def die_with_parent(parent: int) -> None:
     _checked(_libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of what its children leave behind, however they detached themselves."""
+    _checked(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def sync_file_system(path: str) -> None:
