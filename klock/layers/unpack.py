@@ -8,19 +8,19 @@ caller changes root into the destination first, so that no symlink can lead out 
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import hashlib
 import io
 import os
-import queue
+import pickle
 import shutil
 import stat
 import tarfile
-import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import IO, Final
+from contextlib import contextmanager, suppress
+from typing import IO, Final, NoReturn
 
 from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
@@ -34,10 +34,13 @@ _AUFS: Final = b".wh..wh."
 _OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
 # Larger is slower: tarfile copies what is left of its buffer at each header it reads.
 _BUFFER: Final = 1 << 16
-_MOST_AHEAD: Final = 64
+_CHUNK: Final = 1 << 18
+_AHEAD: Final = 1 << 20
 _ZEROS: Final = bytes(_BUFFER)
 _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+# Links that lead through one another: what one member makes, another takes away.
+_OF_ONE_ANOTHER: Final = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 _BROKEN: Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
 
 
@@ -48,70 +51,84 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     the digest is not known. `source` names the archive in messages.
     Raises HashMismatch for other bytes, FetchError for an archive that is broken, hostile or does not fit.
     """
-    with _explained(source), _uncompressed(archive, media_type, source) as plain, _ReadAhead(plain) as hashed:
+    with _explained(source), _Uncompressed(archive, media_type, source) as plain:
         with tarfile.open(
-            fileobj=hashed, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
+            fileobj=plain.content, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
         ) as tar:
             _Unpacking(source).members(tar)
-        while hashed.read():
+        while plain.content.read(_BUFFER):
             pass
-    if diff_id and hashed.digest != diff_id:
+    if diff_id and plain.digest != diff_id:
         raise HashMismatch(
-            f"{source}: hash mismatch: its uncompressed digest is {hashed.digest}, the locked one is {diff_id}",
+            f"{source}: hash mismatch: its uncompressed digest is {plain.digest}, the locked one is {diff_id}",
             hint="the archive is not the locked one; see who changed it before you lock again",
         )
-    return hashed.digest
+    return plain.digest
 
 
-class _ReadAhead(io.RawIOBase):
-    """A stream whose bytes are read, and their digest taken, in a thread of its own while this one makes files:
-    decompressing and hashing let other threads run."""
+class _Uncompressed:
+    """The bytes of a compressed archive, from a process that decompresses and hashes while this one makes files.
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._hasher = hashlib.sha256()
-        self._chunks: queue.Queue[bytes | Exception] = queue.Queue(_MOST_AHEAD)
-        self._is_wanted = True
-        self._is_over = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    A process and not a thread: a thread would wait for Python's lock more often than it works.
+    """
 
-    def _run(self) -> None:
-        end: bytes | Exception = b""
-        try:
-            while self._is_wanted and (chunk := self._stream.read(_BUFFER)):
-                self._hasher.update(chunk)
-                self._chunks.put(chunk)
-        except Exception as error:
-            end = error
-        self._chunks.put(end)
+    def __init__(self, archive: IO[bytes], media_type: str, source: str) -> None:
+        content, write_content = os.pipe()
+        self._outcome, write_outcome = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(content)
+            os.close(self._outcome)
+            _serve(archive, media_type, source, content=write_content, outcome=write_outcome)
+        os.close(write_content)
+        os.close(write_outcome)
+        with suppress(OSError):
+            fcntl.fcntl(content, fcntl.F_SETPIPE_SZ, _AHEAD)
+        self.content = open(content, "rb", buffering=0)  # noqa: SIM115 (closed in __exit__)
 
-    def read(self, size: int = _BUFFER, /) -> bytes:
-        """The next bytes, at most _BUFFER of them; none at the end."""
-        chunk = b"" if self._is_over else self._chunks.get()
-        if not chunk or isinstance(chunk, Exception):
-            self._is_over = True
-        if isinstance(chunk, Exception):
-            raise chunk
-        return chunk
+    def __enter__(self) -> _Uncompressed:
+        return self
 
-    def close(self) -> None:
-        """Ends the thread, wherever it is."""
-        self._is_wanted = False
-        while not self._is_over:
-            chunk = self._chunks.get()
-            self._is_over = not chunk or isinstance(chunk, Exception)
-        self._thread.join()
-        super().close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.content.close()  # ends the other process, wherever it is
+        with open(self._outcome, "rb") as outcome:
+            pickled = outcome.read()
+        os.waitpid(self._child, 0)
+        if error is not None and not isinstance(error, Exception):
+            return
+        found = pickle.loads(pickled) if pickled else EOFError("its decompression ended early")
+        if isinstance(found, BrokenPipeError):
+            return  # nobody wanted more of it
+        if isinstance(found, Exception):
+            raise found from None  # what was wrong with it, if anything, comes of this
+        self.digest: Digest = found
 
-    @property
-    def digest(self) -> Digest:
-        """Of all that was read."""
-        return "sha256:" + self._hasher.hexdigest()
+
+def _serve(archive: IO[bytes], media_type: str, source: str, *, content: int, outcome: int) -> NoReturn:
+    """What the other process does: the bytes to `content`, their digest or an exception, pickled, to `outcome`."""
+    hasher = hashlib.sha256()
+    found: Digest | Exception
+    try:
+        with _decompressed(archive, media_type, source) as stream, open(content, "wb", buffering=0) as pipe:
+            while chunk := stream.read(_CHUNK):
+                hasher.update(chunk)
+                left = memoryview(chunk)
+                while left:
+                    left = left[pipe.write(left) :]
+        found = f"sha256:{hasher.hexdigest()}"
+    except Exception as error:
+        found = error
+    except BaseException:
+        os._exit(1)
+    try:
+        with open(outcome, "wb") as file:
+            pickle.dump(found, file)
+    finally:
+        os._exit(0)
 
 
 @contextmanager
-def _uncompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
+def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
     if media_type.endswith("gzip"):
         with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
             yield io.BufferedReader(stream, _BUFFER)
@@ -142,9 +159,12 @@ def _explained(source: str) -> Iterator[None]:
     except _BROKEN as error:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
     except OSError as error:
-        if error.errno not in _TOO_MUCH:
-            raise
-        raise FetchError(f"{source}: holds a path that no disk can hold: {error}") from error
+        if error.errno in _TOO_MUCH:
+            raise FetchError(f"{source}: holds a path that no disk can hold: {error}") from error
+        if error.errno in _OF_ONE_ANOTHER:
+            hint = "do not trust this archive"
+            raise FetchError(f"{source}: holds paths that exclude one another: {error}", hint=hint) from error
+        raise
 
 
 class _Unpacking:
@@ -253,10 +273,14 @@ class _Unpacking:
         target = self._inside(member.linkname)
         if target == path:
             return
+        self._require_file(target, path)
+        self._make_way(path)
+        self._require_file(target, path)  # it may have been in the way
+        os.link(target, path, follow_symlinks=False)
+
+    def _require_file(self, target: bytes, path: bytes) -> None:
         if not os.path.lexists(target) or _is_folder(target):
             raise self._refusal(f"{text_of(path)} is a hard link to {text_of(target)}, which is no file of the layer")
-        self._make_way(path)
-        os.link(target, path, follow_symlinks=False)
 
     def _fifo(self, member: tarfile.TarInfo, path: bytes) -> None:
         self._make_way(path)

@@ -306,6 +306,8 @@ CONTAINED = {
         (member("out", SYM, linkname="../.."), b""),
         (member("out/.wh..wh..opq"), b""),
     ],
+    "a hard link in place of its target's folder": [(member("a/a"), b"1"), (member("a", LNK, linkname="a/a"), b"")],
+    "a hard link below its target": [(member("a"), b"1"), (member("a/a", LNK, linkname="a"), b"")],
 }
 
 
