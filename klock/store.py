@@ -191,6 +191,11 @@ class Store:
             (self.root / "tmp").mkdir(parents=True, exist_ok=True)
         return self.root / "tmp" / f"{os.getpid()}-{os.urandom(8).hex()}"
 
+    def remove_temporary_files(self, *, of_process: int) -> None:
+        """Removes what a process that is gone has left in `tmp/`."""
+        for path in (self.root / "tmp").glob(f"{of_process}-*"):
+            path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Only one process at a time holds the lock `name`; the kernel releases it when its holder dies."""

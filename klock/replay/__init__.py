@@ -10,7 +10,7 @@ from klock.digests import Digest
 from klock.drift import compare_files
 from klock.engines.protocol import BaseLayer, Environment, ImageConfig, Layer
 from klock.errors import FetchError, StepFailed
-from klock.lockfile.model import EnvLock, OciLock, ServiceLock, ShellLock, TargetLock
+from klock.lockfile.model import AptLock, EnvLock, OciLock, PipLock, ServiceLock, ShellLock, TargetLock
 from klock.made import remember
 from klock.plan import (
     AddBase,
@@ -23,6 +23,7 @@ from klock.plan import (
     counted,
     describe,
 )
+from klock.replay.ahead import Ahead, fetching_ahead
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
 
@@ -39,11 +40,37 @@ def carry_out(
     context: Context,
 ) -> None:
     """Does what the plan for `keys` says. When a step fails nothing of the environment was touched."""
+    with fetching_ahead(lock, _later_fetches(plan, lock), context) as ahead:
+        _carry_out(plan, lock, ahead, keys=keys, environment=environment, lock_digest=lock_digest, context=context)
+
+
+def _later_fetches(plan: Plan, lock: TargetLock) -> list[int]:
+    """The positions of the steps that have something to fetch, while something before them is done."""
+    working = [action for action in plan.actions if isinstance(action, AddBase | RunStep | TakeLayer)]
+    return [
+        action.position
+        for action in working[1:]
+        if isinstance(action, RunStep) and action.size and isinstance(lock.steps[action.position], AptLock | PipLock)
+    ]
+
+
+def _carry_out(
+    plan: Plan,
+    lock: TargetLock,
+    ahead: Ahead,
+    *,
+    keys: Sequence[Digest | None],
+    environment: Environment,
+    lock_digest: str,
+    context: Context,
+) -> None:
     for action in plan.actions:
         match action:
             case AddBase():
                 _ensure_base(lock, context)
             case RunStep():
+                if action.size:
+                    ahead.wait()
                 context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
                 layer = _run_step(lock, action.position, context, key=keys[action.position])
                 context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")

@@ -117,11 +117,22 @@ def _install_packages(lock: TargetLock, step: PipLock, position: int, workspace:
     )
 
 
-def fetch_for(lock: TargetLock, position: int, context: Context) -> Credentials:
-    """Brings the packages of the pip step at `position` into the store, and says who klock was to their indexes."""
+def fetch_for(lock: TargetLock, position: int, context: Context) -> Credentials | None:
+    """Brings the packages of a pip or apt step into the store; for pip it says who klock was to their indexes."""
+    step = lock.steps[position]
+    if isinstance(step, AptLock):
+        from klock.debian.install import fetch_debs
+
+        fetch_debs(
+            step.debs,
+            store=context.store,
+            mirrors=context.mirrors,
+            offline=context.offline,
+            progress=context.progress,
+        )
+        return None
     from klock.packages import fetch_packages, packages_of
 
-    step = lock.steps[position]
     assert isinstance(step, PipLock)
     credentials = index_credentials(lock, [position], context)
     fetch_packages(
@@ -162,15 +173,9 @@ def netrc_of(environ: Mapping[str, str]) -> Path | None:
 
 
 def _install_debs(lock: TargetLock, step: AptLock, position: int, workspace: Workspace, context: Context) -> None:
-    from klock.debian.install import fetch_debs, install_apt
+    from klock.debian.install import install_apt
 
-    fetch_debs(
-        step.debs,
-        store=context.store,
-        mirrors=context.mirrors,
-        offline=context.offline,
-        progress=context.progress,
-    )
+    fetch_for(lock, position, context)
     with masked(context.progress.output, secret_values(lock, context)) as on_output:
         install_apt(
             workspace,
