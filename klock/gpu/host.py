@@ -34,8 +34,9 @@ def edits_of_host(count: int | None, *, dev: Path = Path("/dev"), cache: str | N
     """
     numbers = sorted(int(found[1]) for node in dev.glob("nvidia*") if (found := _GPU.fullmatch(node.name)))
     if not numbers or (count is not None and len(numbers) < count):
+        asked = {None: "GPUs are", 1: "1 GPU is"}.get(count, f"{count} GPUs are")
         raise EngineError(
-            f"{'GPUs' if count is None else count} asked for, and this machine has {len(numbers)} that klock can find",
+            f"{asked} asked for, and this machine has {len(numbers)} that klock can find",
             hint="is NVIDIA's driver installed? For devices of others write a CDI specification and name them: "
             "--gpus vendor.com/class=name",
         )
