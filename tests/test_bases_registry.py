@@ -25,7 +25,8 @@ from klock.bases.downloads import THREAD_NAME, Wanted, download
 from klock.bases.mirrors import Mirrors
 from klock.bases.reference import Reference
 from klock.bases.registry import Repository
-from klock.bases.transport import Transport, is_loopback
+from klock.bases.transport import Transport
+from klock.connections import is_loopback
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob

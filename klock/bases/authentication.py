@@ -16,7 +16,8 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from klock.bases.credentials import Credentials, DockerConfig
-from klock.bases.transport import Transport, is_loopback
+from klock.bases.transport import Transport
+from klock.connections import is_loopback
 from klock.errors import FetchError
 
 __all__ = ["Authentication", "Challenge", "parse_challenges", "unauthorised"]

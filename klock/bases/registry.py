@@ -16,7 +16,8 @@ from klock.bases.mirrors import Mirrors
 from klock.bases.oci import ACCEPTED_MANIFESTS, SCHEMA_1
 from klock.bases.reference import DOCKER_HUB, Reference
 from klock.bases.sources import Document
-from klock.bases.transport import Response, Transport, is_loopback
+from klock.bases.transport import Response, Transport
+from klock.connections import is_loopback
 from klock.digests import Digest, digest_of_bytes, is_digest
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob

@@ -9,18 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from klock.connections import Pools, reason_of
 from klock.errors import FetchError
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3 import BaseHTTPResponse
 
-__all__ = ["Response", "Transport", "is_loopback"]
+__all__ = ["Response", "Transport"]
 
 _CHUNK: Final = 1 << 18
 _ATTEMPTS: Final = 5
+_CONNECTING: Final = 2
+"""How often a connection is tried again: a name that is wrong stays wrong, and nobody likes to wait for that."""
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_ANSWER: Final = 16 << 20
 _USER_AGENT: Final = "klock"
@@ -40,9 +43,8 @@ class Transport:
     """Connections to any host, usable from several threads. `pause` (seconds) is the unit of waiting between tries."""
 
     def __init__(self, *, ca_bundle: Path | None = None, pause: float = 0.5) -> None:
-        self._ca_bundle = ca_bundle
         self._pause = pause
-        self._pools: dict[str | None, PoolManager] = {}
+        self._pools = Pools(ca_bundle=ca_bundle)
 
     def get(
         self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: str = ""
@@ -99,8 +101,7 @@ class Transport:
 
     def close(self) -> None:
         """Closes all idle connections."""
-        for pool in self._pools.values():
-            pool.clear()
+        self._pools.close()
 
     def _open(self, method: str, url: str, headers: Mapping[str, str], body: str) -> BaseHTTPResponse:
         from urllib3 import Retry
@@ -108,6 +109,7 @@ class Transport:
         # Authorization is dropped by urllib3 when a redirect leaves the host, the port or the scheme.
         retries = Retry(
             total=_ATTEMPTS,
+            connect=_CONNECTING,
             redirect=5,
             status_forcelist=_BUSY,
             backoff_factor=self._pause,
@@ -116,7 +118,7 @@ class Transport:
             raise_on_status=False,
         )
         try:
-            response = self._pool(url).request(
+            response = self._pools.for_url(url).request(
                 method,
                 url,
                 headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
@@ -130,49 +132,6 @@ class Transport:
             response.close()
             raise FetchError(f"{_place(url)} redirects from https to http, which is not followed")
         return response
-
-    def _pool(self, url: str) -> PoolManager:
-        """Straight to the host, or through the proxy the environment names for it (`https_proxy`, `no_proxy`)."""
-        from urllib.request import getproxies, proxy_bypass
-
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        proxy = None if is_loopback(host) or proxy_bypass(host) else getproxies().get(parts.scheme)
-        if proxy not in self._pools:
-            self._pools[proxy] = _new_pool(proxy, self._ca_bundle)
-        return self._pools[proxy]
-
-
-def _new_pool(proxy: str | None, ca_bundle: Path | None) -> PoolManager:
-    import ssl
-
-    from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
-
-    # The default context reads the host's CA folder, or what SSL_CERT_FILE and SSL_CERT_DIR say.
-    context = ssl.create_default_context()
-    if ca_bundle is not None:
-        try:
-            context.load_verify_locations(ca_bundle)
-        except OSError as error:
-            raise FetchError(f"cannot read the ca-bundle {ca_bundle}: {error.strerror or error}") from error
-    options: dict[str, Any] = {"timeout": Timeout(connect=15, read=60), "maxsize": 8, "ssl_context": context}
-    if proxy is None:
-        return PoolManager(**options)
-    parts = urlsplit(proxy)
-    credentials = f"{parts.username}:{parts.password or ''}" if parts.username else None
-    return ProxyManager(
-        proxy, proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None, **options
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine: only there plain http is used unasked."""
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -188,14 +147,8 @@ def _place(url: str) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> FetchError:
-    cause: BaseException = error
-    while isinstance(reason := getattr(cause, "reason", None) or cause.__cause__, Exception):
-        cause = reason
-    detail = str(getattr(cause, "strerror", None) or "") or type(cause).__name__
-    if getattr(cause, "verify_message", None):
-        detail = f"the TLS certificate is not trusted ({cause.verify_message})"  # type: ignore[attr-defined]
     host = urlsplit(url).netloc.rpartition("@")[2]
     return FetchError(
-        f"cannot reach {host}: {detail}",
+        f"cannot reach {host}: {reason_of(error)}",
         hint="check the network, the name, and proxy settings; a private CA goes into the setting ca-bundle",
     )
