@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import IO
 
 import pytest
 
@@ -177,6 +178,66 @@ def test_a_signal_reaches_the_command_and_nothing_stays(host: ContainerHost, pro
     assert host.containers() == []
 
 
+@pytest.fixture(scope="module")
+def much(host: ContainerHost) -> Path:
+    """A file that no pipe between klock and a command can hold."""
+    path = host.account.make_folder("much") / "input"
+    path.write_bytes(os.urandom(1 << 20) * 20)
+    host.account.give(path.parent)
+    return path
+
+
+def test_much_goes_in_while_much_comes_out(host: ContainerHost, project: Path, much: Path) -> None:
+    with much.open("rb") as stdin:
+        process = start(host, project, "cat", stdin=stdin)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert hashlib.sha256(out).digest() == hashlib.sha256(much.read_bytes()).digest()
+
+
+@pytest.mark.parametrize(("command", "printed"), [(("head", "-c", "3"), 3), (("true",), 0)], ids=["head", "true"])
+def test_a_command_that_does_not_read_to_the_end(
+    host: ContainerHost, project: Path, much: Path, command: tuple[str, ...], printed: int
+) -> None:
+    with much.open("rb") as stdin:
+        process = start(host, project, *command, stdin=stdin)
+        out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == (much.read_bytes()[:printed], 0)
+    assert host.containers() == []
+
+
+def test_a_signal_reaches_a_command_that_reads_nothing(host: ContainerHost, project: Path, much: Path) -> None:
+    script = "trap 'exit 5' TERM; sleep 1; echo ready; while :; do sleep 0.05; done"
+    with much.open("rb") as stdin:
+        process = start(host, project, "sh", "-c", script, stdin=stdin)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert host.containers() == []
+
+
+def test_output_that_nobody_takes_leaves_no_container(host: ContainerHost, project: Path) -> None:
+    process = start(host, project, "yes")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"y\n"
+    time.sleep(1)
+    process.stdout.close()
+    assert process.wait(30) != 0
+    assert host.containers() == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_as_good_as_dev_null(host: ContainerHost, project: Path, closed: str) -> None:
+    script = f'exec "$@" {closed}'
+    klock = (str(host.account.python), "-m", "klock", "run", "--engine", host.engine)
+    argv = ["sh", "-c", script, "sh", *klock, "--", "sh", "-c", "cat; echo out; echo err >&2"]
+    done = succeeded(host.account.run(argv, cwd=project, env=host.variables))
+    assert done.stdout == ("" if closed == ">&-" else "out\n")
+    assert done.stderr == ("" if closed == "2>&-" else "err\n")
+
+
 def test_ctrl_c_leaves_no_container(host: ContainerHost, project: Path) -> None:
     process = start(host, project, "python3", "-uc", "print('ready'); import time; time.sleep(60)")
     assert process.stdout is not None
@@ -231,14 +292,20 @@ def test_a_changed_image_takes_the_name_and_the_old_one_goes(host: ContainerHost
     assert run(host, project, "sh", "-c", "echo $MORE").stdout == "1\n"
 
 
-def start(host: ContainerHost, project: Path, *command: str, stdio: int | None = None) -> subprocess.Popen[bytes]:
+def start(
+    host: ContainerHost,
+    project: Path,
+    *command: str,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdio: int | None = None,
+) -> subprocess.Popen[bytes]:
     account: Account = host.account
     environment = account.environment | host.variables
     return subprocess.Popen(
         [account.python, "-m", "klock", "run", "--engine", host.engine, "--", *command],
         cwd=project,
         env=environment,
-        stdin=subprocess.DEVNULL if stdio is None else stdio,
+        stdin=stdin if stdio is None else stdio,
         stdout=subprocess.PIPE if stdio is None else stdio,
         stderr=None if stdio is None else stdio,
         user=account.uid if account.is_another else None,

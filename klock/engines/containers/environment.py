@@ -197,6 +197,9 @@ class ContainerEnvironment:
             Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
             return int(api.wait(container)["StatusCode"])
         finally:
+            # The client keeps the connection. Engines wait for it while it may still take what the command writes.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
     def _host_config(self, command: Command) -> Mapping[str, Any]:
