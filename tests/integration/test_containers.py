@@ -119,6 +119,33 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
+PROGRAMS = {
+    "nosuch": (127, "klock: no such program: nosuch\n"),
+    "/srv/nosuch": (127, "klock: no such program: /srv/nosuch\n"),
+    "/srv/app/main.py": (126, "klock: not an executable file: /srv/app/main.py\n"),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_that_is_not_there(host: ContainerHost, project: Path, program: str) -> None:
+    done = run(host, project, program)
+    assert (done.returncode, done.stderr) == PROGRAMS[program]
+    assert host.containers() == []
+
+
+def test_a_container_that_cannot_be_started_is_not_the_programs_fault(host: ContainerHost, project: Path) -> None:
+    mount = f"{project / 'app'}:/etc/passwd"  # a folder over a file
+    done = host.klock("run", "--mount", mount, "--", "true", cwd=project)
+    assert done.returncode == 2
+    if host.engine == "podman":
+        assert done.stderr.startswith("error: podman could not start a container: ")
+        assert "\nhint: see whether podman itself can: podman run --rm localhost/klock/" in done.stderr
+    else:
+        # It mounts before it starts.
+        assert done.stderr.startswith("error: docker refused: mount ")
+    assert host.containers() == []
+
+
 def test_the_engines_own_program_starts_it(host: ContainerHost, project: Path) -> None:
     options = ("--rm", "--network=none")
     assert host.native("run", *options, tag(host), "python3", "/srv/app/main.py") == "/srv/app /work 0\n"

@@ -26,6 +26,7 @@ from klock.engines.containers.connection import docker_package, explained, rejec
 from klock.engines.containers.image import LABEL, Archive, ImageArchive, image_config
 from klock.engines.containers.observation import manifest_of_export, with_what_engines_hide
 from klock.engines.containers.owners import this_process
+from klock.engines.containers.starting import cause_of, problem_with_program
 from klock.engines.protocol import SCRIPT, Command, ImageConfig, Network, Uplink
 from klock.engines.sandbox import trust
 from klock.errors import EngineError
@@ -38,6 +39,7 @@ __all__ = ["ContainerEnvironment", "Layers", "tag_of"]
 
 _FOLDER: Final = "/run/klock"
 _RECORD: Final = ("fingerprint", "lockfile", "target")
+_STREAMS: Final = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 # A service's output goes nowhere: the container's own streams are the command's.
 _WITH_SERVICES: Final = """
 shell=/bin/sh; [ -x /bin/bash ] && shell=/bin/bash
@@ -168,39 +170,57 @@ class ContainerEnvironment:
             ) as container,
         ):
             self._put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
-            return self._attached(container, signals, terminal=terminal)
+            return self._run(container, argv[0], signals, terminal=terminal)
 
-    def _attached(self, container: str, signals: int, *, terminal: bool) -> int:
+    def _run(self, container: str, program: str, signals: int, *, terminal: bool) -> int:
+        """Starts a container, whose process is `program`, and returns its status when it has ended."""
+        docker = docker_package(self._engine)
+
+        try:
+            connection = self._start(container)
+        except docker.errors.APIError as error:
+            explanation = str(error.explanation)
+            problem = problem_with_program(explanation)
+            if problem is None:
+                raise EngineError(
+                    f"{self._engine} could not start a container: {cause_of(explanation)}",
+                    hint=f"see whether {self._engine} itself can: {self._engine} run --rm {self.tag} true",
+                ) from error
+            status, words = problem
+            os.write(2, f"klock: {words}: {program}\n".encode("utf-8", "surrogateescape"))
+            return status
+        try:
+            self._attach(container, connection, signals, terminal=terminal)
+            return int(self._api().wait(container)["StatusCode"])
+        finally:
+            _close(connection)
+
+    def _start(self, container: str) -> socket.socket:
+        """Starts a container and returns the connection with its streams on it."""
+        api = self._api()
+        # podman makes the container ready here, docker when it starts it.
+        connection = _raw_socket(api.attach_socket(container, params=_STREAMS))
+        try:
+            api.start(container)
+        except BaseException:
+            _close(connection)
+            raise
+        return connection
+
+    def _attach(self, container: str, connection: socket.socket, signals: int, *, terminal: bool) -> None:
         docker = docker_package(self._engine)
 
         api = self._api()
-        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        try:
-            # podman makes the container ready here, docker when it starts it.
-            connection = _raw_socket(api.attach_socket(container, params=params))
-            api.start(container)
-        except docker.errors.APIError as error:
-            raise EngineError(
-                f"{self._engine} could not start the command: {error.explanation}",
-                hint="see whether the environment has that program, and the working directory",
-            ) from error
-        try:
 
-            def kill(number: int) -> None:
-                with contextlib.suppress(docker.errors.APIError):  # it has ended
-                    api.kill(container, signal.Signals(number).name)
+        def kill(number: int) -> None:
+            with contextlib.suppress(docker.errors.APIError):  # it has ended
+                api.kill(container, signal.Signals(number).name)
 
-            def resize(rows: int, columns: int) -> None:
-                with contextlib.suppress(docker.errors.APIError):
-                    api.resize(container, height=rows, width=columns)
+        def resize(rows: int, columns: int) -> None:
+            with contextlib.suppress(docker.errors.APIError):
+                api.resize(container, height=rows, width=columns)
 
-            Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
-            return int(api.wait(container)["StatusCode"])
-        finally:
-            # The client keeps the connection. Engines wait for it while it may still take what the command writes.
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+        Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
 
     def _host_config(self, command: Command) -> Mapping[str, Any]:
         binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
@@ -306,3 +326,10 @@ def _raw_socket(attached: Any) -> socket.socket:
         raise EngineError("klock can attach to a container over a Unix socket or plain TCP only", hint="use unix://")
     found.settimeout(None)
     return found
+
+
+def _close(connection: socket.socket) -> None:
+    """Closes it for good, as the client keeps it: engines do not remove a container while it may take its output."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
