@@ -71,6 +71,12 @@ def run(
     session = session.with_engine(locked)
     devices = _devices(session, locked, gpus)
     environment = session.engine.environment(session.environment_name(locked))
+    if session.engine.name in ("podman", "docker"):
+        from klock.engines.containers.environment import ContainerEnvironment
+
+        # Before a sync would take the name back: somebody may want to know what became of the environment.
+        assert isinstance(environment, ContainerEnvironment)
+        environment.refuse_another_image()
     if no_sync:
         if environment.record is None:
             raise KlockError("there is no environment yet", hint="run `klock sync`")

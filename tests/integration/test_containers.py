@@ -164,20 +164,98 @@ def test_the_image_says_what_it_is_and_holds_no_secret(host: ContainerHost, proj
     assert "APP=/srv/app" in image["Config"]["Env"]
 
 
-def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: ContainerHost, project: Path) -> None:
+def change_image(host: ContainerHost, *changes: str, script: str = "true") -> str:
+    """Gives the environment's name to an image that somebody made of it, and returns the name."""
     name = tag(host)
-    container = host.native("create", "--network=none", name, "sh", "-c", "echo x >> /etc/passwd; rm /srv/soft").strip()
+    container = host.native("create", "--network=none", name, "sh", "-c", script).strip()
     host.native("start", "--attach", container)
-    host.native("commit", container, name)
+    options = [option for change in changes for option in ("--change", change)]
+    host.native("commit", *options, container, name)
     host.native("rm", container)
+    return name
+
+
+def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: ContainerHost, project: Path) -> None:
+    change_image(host, script="echo x >> /etc/passwd; rm /srv/soft")
     done = host.klock("check", "--env", cwd=project)
     assert done.returncode == 1
-    assert done.stdout == (
-        "drift-modified: step 3 (kimage.py:10): /etc/passwd differs: content\n"
-        "drift-missing: step 3 (kimage.py:10): /srv/soft is missing\n"
-    )
+    assert done.stdout.splitlines()[:2] == [
+        "drift-modified: step 3 (kimage.py:10): /etc/passwd differs: content",
+        "drift-missing: step 3 (kimage.py:10): /srv/soft is missing",
+    ]
+    assert "hint" not in done.stderr
     succeeded(host.klock("sync", cwd=project))
     assert host.klock("check", "--env", cwd=project).returncode == 0
+
+
+NOT_OURS = "drift-not-synced: the image {tag} is not one that klock synced: run `klock sync`"
+CHANGES: dict[str, dict[str, str]] = {
+    "how it starts": {
+        "ENV APP=/elsewhere": "drift-variable: variable APP differs",
+        "ENV LD_PRELOAD=/evil.so": (
+            "drift-variable: variable LD_PRELOAD is set in the environment and not in the lockfile"
+        ),
+        'ENTRYPOINT ["/bin/echo","EVIL"]': (
+            'drift-setting: the image\'s entrypoint is ["/bin/echo", "EVIL"], not none'
+        ),
+        'CMD ["/bin/echo"]': 'drift-setting: the image\'s command is ["/bin/echo"], not ["/bin/sh"]',
+        "USER bob": "drift-setting: the image's user is bob, not root",
+        "WORKDIR /srv": "drift-setting: the image's working directory is /srv, not /work",
+    },
+    "the label of the variables": {"LABEL org.klock.variables=nonsense": NOT_OURS},
+    "the label of the fingerprint": {
+        "LABEL org.klock.fingerprint=sha256:aaaa": (
+            "drift-not-synced: the environment was synced from another lockfile: run `klock sync`"
+        )
+    },
+    "the label of the base": {"LABEL org.klock.base=sha256:aaaa": ""},
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_an_image_that_was_made_of_the_synced_one_is_found_and_never_run(
+    host: ContainerHost, project: Path, case: str
+) -> None:
+    name = change_image(host, *CHANGES[case])
+    try:
+        done = host.klock("check", "--env", cwd=project)
+        assert done.returncode == 1, done.stderr
+        for finding in CHANGES[case].values():
+            assert finding.format(tag=name) in done.stdout
+        for options in ((), ("--no-sync",)):
+            refused = host.klock("run", *options, "--", "ls", "/srv", cwd=project)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert refused.stderr.startswith(f"error: the image {name} is not the one that was synced\n")
+            assert "\nhint: run `klock sync`" in refused.stderr
+    finally:
+        succeeded(host.klock("sync", cwd=project))
+    assert succeeded(host.klock("check", "--env", cwd=project)).stdout == ""
+
+
+def test_an_image_of_others_under_the_name_is_no_environment(host: ContainerHost, project: Path) -> None:
+    """It has none of klock's labels."""
+    name = tag(host)
+    container = host.native("create", "--network=none", name, "true").strip()
+    export = host.account.make_folder("export") / "root.tar"
+    host.native("export", "--output", str(export), container)
+    host.native("rm", container)
+    host.native("import", str(export), name)
+    done = host.klock("check", "--env", cwd=project)
+    assert (done.returncode, done.stdout) == (1, NOT_OURS.format(tag=name) + "\n")
+    assert host.klock("run", "--", "true", cwd=project).returncode == 2
+    succeeded(host.klock("sync", cwd=project))
+    assert host.klock("check", "--env", cwd=project).returncode == 0
+
+
+def test_the_variables_of_a_container_are_compared(host: ContainerHost, project: Path) -> None:
+    options = ("--env", "APP=/bad", "--env", "MORE=1", "--env", "PASSWORD=given")
+    container = host.native("run", "--detach", "--network=none", *options, tag(host), "sleep", "300").strip()
+    try:
+        done = host.klock("check", "--container", container, cwd=project)
+        assert (done.returncode, done.stdout) == (1, "drift-variable: variable APP differs\n")
+        assert "hint" not in done.stderr
+    finally:
+        host.native("rm", "--force", container)
 
 
 def test_a_container_that_somebody_started_is_compared(host: ContainerHost, project: Path) -> None:
@@ -188,6 +266,7 @@ def test_a_container_that_somebody_started_is_compared(host: ContainerHost, proj
         while (done := host.klock("check", "--container", container, cwd=project)).returncode == 0:
             assert time.monotonic() < deadline
         assert done.stdout == "drift-extra: /srv/new is not in the lockfile\n"
+        assert done.stderr.endswith("1 finding\n") and "hint" not in done.stderr
         lost = host.klock("check", "--container", "nonesuch", cwd=project)
         assert lost.returncode == 2 and "nonesuch" in lost.stderr
     finally:
@@ -312,7 +391,16 @@ def test_a_changed_image_takes_the_name_and_the_old_one_goes(host: ContainerHost
     before = host.native("images", "--quiet", "--no-trunc").split()
     text = (project / "kimage.py").read_text()
     (project / "kimage.py").write_text(text.replace(".run_bash(", ".set_env_vars({'MORE': '1'}).run_bash("))
+    container = host.native("run", "--detach", "--network=none", tag(host), "sleep", "300").strip()
     succeeded(host.account.klock("lock", cwd=project, env=host.variables))
+    try:
+        done = host.klock("check", "--env", cwd=project)
+        assert done.stdout == "drift-not-synced: the environment was synced from another lockfile: run `klock sync`\n"
+        assert "hint" not in done.stderr
+        done = host.klock("check", "--container", container, cwd=project)
+        assert done.stdout.startswith(f"drift-not-synced: the container {container} is of another lockfile: run `klock")
+    finally:
+        host.native("rm", "--force", container)
     succeeded(host.klock("sync", cwd=project))
     after = host.native("images", "--quiet", "--no-trunc").split()
     assert len(after) == len(before) == 1 and after != before
