@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,7 +112,9 @@ def run(
             Command(
                 argv=command,
                 environment=values,
-                working_dir=workdir or locked.base.working_dir,
+                working_dir=posixpath.join(locked.base.working_dir, workdir) if workdir else locked.base.working_dir,
+                # The image's own is made, as by podman and docker; another one may be a mistake, and would be drift.
+                makes_working_dir=not workdir,
                 user=locked.base.user,
                 network=Network.HOST,
                 mounts=tuple(Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts)),

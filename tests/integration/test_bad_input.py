@@ -273,6 +273,19 @@ def test_an_environment_of_another_lockfile_is_one_finding(somebody: Account, pr
     assert done.stderr == "1 finding\n"
 
 
+def test_a_working_directory_that_is_not_there(somebody: Account, project: Path) -> None:
+    (project / "kimage.py").write_text(BASE + "image.run_bash('mkdir /srv/app && ln -s /srv/app /link')\n")
+    assert somebody.klock("lock", cwd=project).returncode == 0
+    mount = ("--mount", f"{project}:/mnt/project")
+    for path in ("/srv/app", "/link", "/mnt/project", "/proc/self", "/tmp"):
+        done = somebody.klock("run", *mount, "--workdir", path, "--", "true", cwd=project)
+        assert done.returncode == 0, done.stderr
+    for path in ("/nosuch", "/etc/passwd", "/mnt/project/nosuch", "/proc/nosuch"):
+        done = somebody.klock("run", *mount, "--workdir", path, "--", "true", cwd=project)
+        refused(done, f"there is no folder {path} in the environment to work in")
+    assert somebody.klock("check", "--env", cwd=project).returncode == 0
+
+
 def test_a_very_long_command(somebody: Account, project: Path) -> None:
     """Longer than one argument of a program may be on Linux (128 KiB)."""
     (project / "kimage.py").write_text(BASE + "image.run_bash(': ' + 'x' * 200_000 + '\\necho end > /end')\n")

@@ -119,6 +119,23 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
+def test_a_working_directory(host: ContainerHost, project: Path) -> None:
+    def working_in(path: str) -> CompletedProcess[str]:
+        mount = f"{project}:/mnt/project:ro"
+        return host.klock("run", "--mount", mount, "--workdir", path, "--", "pwd", cwd=project)
+
+    for path in ("/srv/app", "/bin", "/mnt/project/app", "/proc/1", "/"):
+        assert succeeded(working_in(path)).stdout.rstrip("\n") in (path, "/usr/bin")
+    for path in ("/nosuch", "/etc/passwd", "/mnt/project/nosuch"):
+        done = working_in(path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(
+            f"error: there is no folder {path} in the environment to work in\n\nhint: make it"
+        )
+    assert working_in("nosuch").stderr.startswith("error: there is no folder /work/nosuch in")
+    assert host.containers() == []
+
+
 PROGRAMS = {
     "nosuch": (127, "klock: no such program: nosuch\n"),
     "/srv/nosuch": (127, "klock: no such program: /srv/nosuch\n"),

@@ -6,6 +6,7 @@ not disturb each other. Containers that people start from the image can be compa
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -31,6 +32,7 @@ from klock.engines.containers.start_options import StartOptions, start_options_o
 from klock.engines.containers.starting import cause_of, problem_with_program
 from klock.engines.protocol import SCRIPT, Command, ImageConfig, Network, Uplink
 from klock.engines.sandbox import trust
+from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
 
@@ -42,6 +44,9 @@ __all__ = ["ContainerEnvironment", "Layers", "tag_of"]
 _FOLDER: Final = "/run/klock"
 _RECORD: Final = ("fingerprint", "lockfile", "target")
 _STREAMS: Final = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+_MADE_AT_START: Final = ("/dev/", "/proc/", "/run/", "/sys/")
+_DIRECTORY: Final = 1 << 31
+_SYMLINK: Final = 1 << 27
 # A service's output goes nowhere: the container's own streams are the command's.
 _WITH_SERVICES: Final = """
 shell=/bin/sh; [ -x /bin/bash ] && shell=/bin/bash
@@ -189,6 +194,7 @@ class ContainerEnvironment:
         with (
             explained(self._engine),
             signals_noted() as signals,
+            self._working_dir_checked(command, image["Id"]),
             self._container(
                 # The very image that was looked at; no entrypoint is written like this, which podman does not overlook.
                 image=image["Id"],
@@ -204,6 +210,30 @@ class ContainerEnvironment:
         ):
             self._put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
             return self._run(container, argv[0], signals, terminal=terminal)
+
+    @contextmanager
+    def _working_dir_checked(self, command: Command, image: str) -> Iterator[None]:
+        """Engines make a missing working directory with the container. So another container is asked whether it is."""
+        if not command.makes_working_dir and not command.working_dir.startswith(_MADE_AT_START):
+            options = {"command": ["/klock-never-runs"], "host_config": self._host_config(command)}
+            with self._container(image=image, **options) as container:
+                if not self._has_folder(container, command.working_dir):
+                    raise missing_working_dir(command.working_dir)
+        yield
+
+    def _has_folder(self, container: str, path: str) -> bool:
+        """From what the API says of a path, in a header: base64 of JSON, with Go's bits of modes (io/fs, FileMode)."""
+        api = self._api()
+        url = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
+        for _ in range(2):  # a symlink, and where it leads, however many there are between
+            said = api.head(url, params={"path": path}).headers.get("X-Docker-Container-Path-Stat")
+            if said is None:
+                return False
+            status = json.loads(base64.b64decode(said))
+            if not status["mode"] & _SYMLINK:
+                return bool(status["mode"] & _DIRECTORY)
+            path = status["linkTarget"]
+        return False
 
     def _run(self, container: str, program: str, signals: int, *, terminal: bool) -> int:
         """Starts a container, whose process is `program`, and returns its status when it has ended."""
