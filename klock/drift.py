@@ -11,7 +11,7 @@ from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.plan import counted
 
-__all__ = ["compare_files", "compare_variables", "distributions_in"]
+__all__ = ["compare_files", "compare_settings", "compare_variables", "distributions_in"]
 
 _METADATA: Final = re.compile(
     r"(?:^|/)(?P<name>[^/]+?)-(?P<version>[^/-]+)\.(?:dist|egg)-info(?:/(?:METADATA|PKG-INFO))?$"
@@ -156,3 +156,11 @@ def compare_variables(expected: Mapping[str, str], observed: Mapping[str, str]) 
         else:
             message = f"variable {name} differs"
         yield Finding(code=Code.VARIABLE, message=message, path=name, expected=locked, found=found)
+
+
+def compare_settings(expected: Mapping[str, str], observed: Mapping[str, str]) -> Iterator[Finding]:
+    """How an image's containers start, by the names of the settings, which both have."""
+    for name, locked in expected.items():
+        if (found := observed[name]) != locked:
+            message = f"the image's {name} is {found}, not {locked}"
+            yield Finding(code=Code.SETTING, message=message, path=name, expected=locked, found=found)

@@ -6,6 +6,7 @@ command's own.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,6 +51,7 @@ def klock() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process with its status."""
+    _open_closed_streams()
     try:
         status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
     except KlockError as error:
@@ -74,3 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo("\nhint: the lockfile and the environment are as they were", err=True)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_closed_streams() -> None:
+    """Opens /dev/null in place of a standard stream that is closed: else the next file opened would be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))

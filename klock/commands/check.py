@@ -47,12 +47,12 @@ def check(
     findings = stale_findings(session, lock)
     looked_at = seen()
     with_environment = with_environment or container is not None
-    drifted = False
+    drifted = False  # in its files
     if with_environment:
         locked = session.locked_target(lock, target)
         session = session.with_engine(locked)
         drift = _drift_findings(session, locked, container)
-        drifted = any(finding.code.is_drift for finding in drift)
+        drifted = any(finding.code.is_about_files for finding in drift)
         findings += drift
     _say_driver(lock)
     if form == "json":
@@ -60,7 +60,7 @@ def check(
     else:
         for finding in findings:
             click.echo(f"{finding.code.value}: {line_of(finding)}")
-    if drifted and _store_is_damaged(session, locked):
+    if drifted and container is None and _store_is_damaged(session, locked):
         click.echo(
             "hint: nothing was written to the environment, so the store was: klock cache clean, klock sync", err=True
         )
@@ -90,7 +90,7 @@ def _store_is_damaged(session: Session, locked: TargetLock) -> bool:
     if session.engine.name == "here":
         return False
     environment = session.engine.environment(session.environment_name(locked))
-    return environment.record is not None and environment.is_clean()
+    return (environment.record or {}).get("fingerprint") == locked.fingerprint and environment.is_clean()
 
 
 def _drift_findings(session: Session, locked: TargetLock, container: str | None) -> list[Finding]:
@@ -99,28 +99,102 @@ def _drift_findings(session: Session, locked: TargetLock, container: str | None)
 
     if session.engine.name == "here":
         return _drift_here(session, locked)
-    engine = session.engine
-    environment = engine.environment(session.environment_name(locked))
+    environment = session.engine.environment(session.environment_name(locked))
+    if container is not None:
+        return _drift_of_container(session, locked, environment, container)
+    record = environment.record or {}
+    if (problem := _not_synced(environment, locked)) or (problem := _not_in_store(session, locked)):
+        return [problem]
+    expected, layers = _locked_files(session, locked)
+    findings = list(compare_files(expected, layers, environment.observe()))
+    if session.engine.name == "sandbox":
+        variables = record.get("variables")
+        findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
+    else:
+        findings += _drift_of_image(environment, locked, is_known=bool(findings))
+    return [_with_step(f, session, locked) for f in findings]
+
+
+def _not_synced(environment: Environment, locked: TargetLock) -> Finding | None:
+    """Why there is nothing to compare: hundreds of files would only say that it is another environment."""
+    from klock.engines.containers.environment import ContainerEnvironment
+
     record = environment.record
-    if record is None:
-        return [Finding(code=Code.NOT_SYNCED, message="there is no environment yet: run `klock sync`")]
-    missing = not engine.has_base(locked.base.id) or any(not engine.has_layer(d) for d in locked.layers)
-    if record.get("fingerprint") != locked.fingerprint and missing:
-        return [
-            Finding(code=Code.NOT_SYNCED, message="the environment was synced from another lockfile: run `klock sync`")
-        ]
-    expected = engine.base_manifest(locked.base.id)
+    if record is not None and record.get("fingerprint") == locked.fingerprint:
+        return None
+    if record is not None:
+        message = "the environment was synced from another lockfile: run `klock sync`"
+    elif isinstance(environment, ContainerEnvironment) and environment.exists:
+        message = f"the image {environment.tag} is not one that klock synced: run `klock sync`"
+    else:
+        message = "there is no environment yet: run `klock sync`"
+    return Finding(code=Code.NOT_SYNCED, message=message)
+
+
+def _not_in_store(session: Session, locked: TargetLock) -> Finding | None:
+    """What is missing to know what was locked."""
+    engine = session.engine
+    if not engine.has_base(locked.base.id):
+        return Finding(code=Code.NOT_SYNCED, message="the base is not in the store: run `klock sync`")
+    for digest in locked.layers:
+        if engine.layer_manifest(digest) is None:
+            return Finding(code=Code.NOT_SYNCED, message=f"the layer {digest} is not in the store: run `klock sync`")
+    return None
+
+
+def _locked_files(session: Session, locked: TargetLock) -> tuple[Manifest, list[Manifest]]:
+    """All that base and layers make together, and the layers, which are in the store."""
+    expected = session.engine.base_manifest(locked.base.id)
     layers = []
     for digest in locked.layers:
-        layer = engine.layer_manifest(digest)
-        if layer is None:
-            return [Finding(code=Code.NOT_SYNCED, message=f"the layer {digest} is not in the store: run `klock sync`")]
+        layer = session.engine.layer_manifest(digest)
+        assert layer is not None
         layers.append(layer)
         expected = expected.apply(layer)
-    observed = environment.observe() if container is None else _observe_container(environment, container)
-    variables = record.get("variables")
-    findings = list(compare_files(expected, layers, observed))
-    findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
+    return expected, layers
+
+
+def _drift_of_image(environment: Environment, locked: TargetLock, *, is_known: bool) -> list[Finding]:
+    """How the image's containers start, against the lockfile. `is_known`: that it is another image was said already."""
+    from klock.drift import compare_settings, compare_variables
+    from klock.engines.containers.environment import ContainerEnvironment
+    from klock.engines.containers.start_options import expected_start_options
+    from klock.replay import image_config
+
+    assert isinstance(environment, ContainerEnvironment)
+    expected, found = expected_start_options(image_config(locked)), environment.start_options()
+    # Of a variable that holds a secret nothing is locked but the reference, and no value may be shown.
+    secret = locked.environment.keys() - expected.variables.keys()
+    variables = {name: value for name, value in found.variables.items() if name not in secret}
+    findings = list(compare_variables(expected.variables, variables))
+    findings += compare_settings(expected.settings, found.settings)
+    if not findings and not is_known and not environment.is_clean():
+        message = f"the image {environment.tag} is not the one that was synced: run `klock sync`"
+        findings.append(Finding(code=Code.SETTING, message=message))
+    return findings
+
+
+def _drift_of_container(
+    session: Session, locked: TargetLock, environment: Environment, container: str
+) -> list[Finding]:
+    """A container that somebody started, against the lockfile. It may have more variables than are locked."""
+    from klock.drift import compare_files, compare_variables
+    from klock.engines.containers.environment import ContainerEnvironment
+    from klock.errors import KlockError
+    from klock.replay import image_config
+
+    if not isinstance(environment, ContainerEnvironment):
+        raise KlockError("--container names a container of podman or docker", hint="add --engine podman, or docker")
+    fingerprint, options = environment.describe_container(container)
+    if fingerprint not in (None, locked.fingerprint):
+        message = f"the container {container} is of another lockfile: run `klock sync`, and start it from the new image"
+        return [Finding(code=Code.NOT_SYNCED, message=message)]
+    if (problem := _not_in_store(session, locked)) is not None:
+        return [problem]
+    expected, layers = _locked_files(session, locked)
+    findings = list(compare_files(expected, layers, environment.observe_container(container, expected)))
+    variables = image_config(locked).environment
+    findings += compare_variables(variables, {n: v for n, v in options.variables.items() if n in variables})
     return [_with_step(f, session, locked) for f in findings]
 
 
@@ -144,15 +218,6 @@ def _drift_here(session: Session, locked: TargetLock) -> list[Finding]:
     ]
     findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
     return [_with_step(finding, session, locked) for finding in findings]
-
-
-def _observe_container(environment: Environment, container: str) -> Manifest:
-    from klock.engines.containers.environment import ContainerEnvironment
-    from klock.errors import KlockError
-
-    if not isinstance(environment, ContainerEnvironment):
-        raise KlockError("--container names a container of podman or docker", hint="add --engine podman, or docker")
-    return environment.observe_container(container)
 
 
 def _with_step(finding: Finding, session: Session, locked: TargetLock) -> Finding:

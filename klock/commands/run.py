@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,12 @@ def run(
     session = session.with_engine(locked)
     devices = _devices(session, locked, gpus)
     environment = session.engine.environment(session.environment_name(locked))
+    if session.engine.name in ("podman", "docker"):
+        from klock.engines.containers.environment import ContainerEnvironment
+
+        # Before a sync would take the name back: somebody may want to know what became of the environment.
+        assert isinstance(environment, ContainerEnvironment)
+        environment.refuse_another_image()
     if no_sync:
         if environment.record is None:
             raise KlockError("there is no environment yet", hint="run `klock sync`")
@@ -105,7 +112,9 @@ def run(
             Command(
                 argv=command,
                 environment=values,
-                working_dir=workdir or locked.base.working_dir,
+                working_dir=posixpath.join(locked.base.working_dir, workdir) if workdir else locked.base.working_dir,
+                # The image's own is made, as by podman and docker; another one may be a mistake, and would be drift.
+                makes_working_dir=not workdir,
                 user=locked.base.user,
                 network=Network.HOST,
                 mounts=tuple(Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts)),

@@ -88,12 +88,14 @@ class Command:
 
     `script` is a file that the command finds at SCRIPT: a shell's text, which may be long, and secret, as a command
     line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
-    `working_dir` is made. `devices` is what the command needs to see devices of the machine; it has no hooks.
+    `working_dir` is made, or refused with EngineError when `makes_working_dir` is False. `devices` is what the command
+    needs to see devices of the machine; it has no hooks.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     working_dir: str = "/"
+    makes_working_dir: bool = True
     user: str = ""
     network: Network | Uplink = Network.NONE
     mounts: tuple[Mount, ...] = ()

@@ -27,7 +27,7 @@ from klock.replay.ahead import Ahead, fetching_ahead
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
 
-__all__ = ["carry_out", "environment_record", "make_layers"]
+__all__ = ["carry_out", "environment_record", "image_config", "make_layers"]
 
 
 def carry_out(
@@ -88,7 +88,7 @@ def _carry_out(
                     lock.layers,
                     base=lock.base.id,
                     record=environment_record(lock, lock_digest),
-                    config=_image_config(lock, context),
+                    config=image_config(lock, _archives(lock, context)),
                 )
             case ReuseLayer():
                 pass
@@ -104,7 +104,8 @@ def environment_record(lock: TargetLock, lock_digest: str) -> dict[str, object]:
     }
 
 
-def _image_config(lock: TargetLock, context: Context) -> ImageConfig:
+def image_config(lock: TargetLock, archives: Sequence[BaseLayer] = ()) -> ImageConfig:
+    """How containers of the environment start, without secrets."""
     environment = dict(lock.base.environment)
     for step in lock.steps:
         for variable in step.variables if isinstance(step, EnvLock) else ():
@@ -112,18 +113,25 @@ def _image_config(lock: TargetLock, context: Context) -> ImageConfig:
                 environment.pop(variable.name, None)
             else:
                 environment[variable.name] = variable.value
-    archives = []
-    for layer in lock.base.layers if isinstance(lock.base, OciLock) else ():
-        if (blob := context.store.find_blob(layer.digest)) is not None:
-            archives.append(BaseLayer(path=blob, media_type=layer.media_type, diff_id=layer.diff_id))
-    whole = isinstance(lock.base, OciLock) and len(archives) == len(lock.base.layers)
     return ImageConfig(
         architecture=lock.target.architecture,
         environment=environment,
         working_dir=lock.base.working_dir,
         user=lock.base.user,
-        archives=tuple(archives) if whole else (),
+        archives=tuple(archives),
     )
+
+
+def _archives(lock: TargetLock, context: Context) -> list[BaseLayer]:
+    """Those of the base, when the store has them all."""
+    if not isinstance(lock.base, OciLock):
+        return []
+    archives = []
+    for layer in lock.base.layers:
+        if (blob := context.store.find_blob(layer.digest)) is None:
+            return []
+        archives.append(BaseLayer(path=blob, media_type=layer.media_type, diff_id=layer.diff_id))
+    return archives
 
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:

@@ -261,6 +261,31 @@ def test_a_layer_that_was_changed_in_the_store_is_found_and_the_way_out_works(
         assert root.klock(*arguments, cwd=project).returncode == 0
 
 
+def test_an_environment_of_another_lockfile_is_one_finding(somebody: Account, project: Path) -> None:
+    for text in ("echo 1 > /made", "echo 2 > /made; rm -r /usr/share"):
+        (project / "kimage.py").write_text(BASE + f"image.run_bash('{text}')\n")
+        assert somebody.klock("lock", cwd=project).returncode == 0
+        if "1" in text:
+            assert somebody.klock("sync", cwd=project).returncode == 0
+    done = somebody.klock("check", "--env", cwd=project)
+    assert done.returncode == 1
+    assert done.stdout == "drift-not-synced: the environment was synced from another lockfile: run `klock sync`\n"
+    assert done.stderr == "1 finding\n"
+
+
+def test_a_working_directory_that_is_not_there(somebody: Account, project: Path) -> None:
+    (project / "kimage.py").write_text(BASE + "image.run_bash('mkdir /srv/app && ln -s /srv/app /link')\n")
+    assert somebody.klock("lock", cwd=project).returncode == 0
+    mount = ("--mount", f"{project}:/mnt/project")
+    for path in ("/srv/app", "/link", "/mnt/project", "/proc/self", "/tmp"):
+        done = somebody.klock("run", *mount, "--workdir", path, "--", "true", cwd=project)
+        assert done.returncode == 0, done.stderr
+    for path in ("/nosuch", "/etc/passwd", "/mnt/project/nosuch", "/proc/nosuch"):
+        done = somebody.klock("run", *mount, "--workdir", path, "--", "true", cwd=project)
+        refused(done, f"there is no folder {path} in the environment to work in")
+    assert somebody.klock("check", "--env", cwd=project).returncode == 0
+
+
 def test_a_very_long_command(somebody: Account, project: Path) -> None:
     """Longer than one argument of a program may be on Linux (128 KiB)."""
     (project / "kimage.py").write_text(BASE + "image.run_bash(': ' + 'x' * 200_000 + '\\necho end > /end')\n")

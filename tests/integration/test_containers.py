@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import IO
 
 import pytest
 
@@ -118,6 +119,50 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
+def test_a_working_directory(host: ContainerHost, project: Path) -> None:
+    def working_in(path: str) -> CompletedProcess[str]:
+        mount = f"{project}:/mnt/project:ro"
+        return host.klock("run", "--mount", mount, "--workdir", path, "--", "pwd", cwd=project)
+
+    for path in ("/srv/app", "/bin", "/mnt/project/app", "/proc/1", "/"):
+        assert succeeded(working_in(path)).stdout.rstrip("\n") in (path, "/usr/bin")
+    for path in ("/nosuch", "/etc/passwd", "/mnt/project/nosuch"):
+        done = working_in(path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(
+            f"error: there is no folder {path} in the environment to work in\n\nhint: make it"
+        )
+    assert working_in("nosuch").stderr.startswith("error: there is no folder /work/nosuch in")
+    assert host.containers() == []
+
+
+PROGRAMS = {
+    "nosuch": (127, "klock: no such program: nosuch\n"),
+    "/srv/nosuch": (127, "klock: no such program: /srv/nosuch\n"),
+    "/srv/app/main.py": (126, "klock: not an executable file: /srv/app/main.py\n"),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_that_is_not_there(host: ContainerHost, project: Path, program: str) -> None:
+    done = run(host, project, program)
+    assert (done.returncode, done.stderr) == PROGRAMS[program]
+    assert host.containers() == []
+
+
+def test_a_container_that_cannot_be_started_is_not_the_programs_fault(host: ContainerHost, project: Path) -> None:
+    mount = f"{project / 'app'}:/etc/passwd"  # a folder over a file
+    done = host.klock("run", "--mount", mount, "--", "true", cwd=project)
+    assert done.returncode == 2
+    if host.engine == "podman":
+        assert done.stderr.startswith("error: podman could not start a container: ")
+        assert "\nhint: see whether podman itself can: podman run --rm localhost/klock/" in done.stderr
+    else:
+        # It mounts before it starts.
+        assert done.stderr.startswith("error: docker refused: mount ")
+    assert host.containers() == []
+
+
 def test_the_engines_own_program_starts_it(host: ContainerHost, project: Path) -> None:
     options = ("--rm", "--network=none")
     assert host.native("run", *options, tag(host), "python3", "/srv/app/main.py") == "/srv/app /work 0\n"
@@ -136,20 +181,98 @@ def test_the_image_says_what_it_is_and_holds_no_secret(host: ContainerHost, proj
     assert "APP=/srv/app" in image["Config"]["Env"]
 
 
-def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: ContainerHost, project: Path) -> None:
+def change_image(host: ContainerHost, *changes: str, script: str = "true") -> str:
+    """Gives the environment's name to an image that somebody made of it, and returns the name."""
     name = tag(host)
-    container = host.native("create", "--network=none", name, "sh", "-c", "echo x >> /etc/passwd; rm /srv/soft").strip()
+    container = host.native("create", "--network=none", name, "sh", "-c", script).strip()
     host.native("start", "--attach", container)
-    host.native("commit", container, name)
+    options = [option for change in changes for option in ("--change", change)]
+    host.native("commit", *options, container, name)
     host.native("rm", container)
+    return name
+
+
+def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: ContainerHost, project: Path) -> None:
+    change_image(host, script="echo x >> /etc/passwd; rm /srv/soft")
     done = host.klock("check", "--env", cwd=project)
     assert done.returncode == 1
-    assert done.stdout == (
-        "drift-modified: step 3 (kimage.py:10): /etc/passwd differs: content\n"
-        "drift-missing: step 3 (kimage.py:10): /srv/soft is missing\n"
-    )
+    assert done.stdout.splitlines()[:2] == [
+        "drift-modified: step 3 (kimage.py:10): /etc/passwd differs: content",
+        "drift-missing: step 3 (kimage.py:10): /srv/soft is missing",
+    ]
+    assert "hint" not in done.stderr
     succeeded(host.klock("sync", cwd=project))
     assert host.klock("check", "--env", cwd=project).returncode == 0
+
+
+NOT_OURS = "drift-not-synced: the image {tag} is not one that klock synced: run `klock sync`"
+CHANGES: dict[str, dict[str, str]] = {
+    "how it starts": {
+        "ENV APP=/elsewhere": "drift-variable: variable APP differs",
+        "ENV LD_PRELOAD=/evil.so": (
+            "drift-variable: variable LD_PRELOAD is set in the environment and not in the lockfile"
+        ),
+        'ENTRYPOINT ["/bin/echo","EVIL"]': (
+            'drift-setting: the image\'s entrypoint is ["/bin/echo", "EVIL"], not none'
+        ),
+        'CMD ["/bin/echo"]': 'drift-setting: the image\'s command is ["/bin/echo"], not ["/bin/sh"]',
+        "USER bob": "drift-setting: the image's user is bob, not root",
+        "WORKDIR /srv": "drift-setting: the image's working directory is /srv, not /work",
+    },
+    "the label of the variables": {"LABEL org.klock.variables=nonsense": NOT_OURS},
+    "the label of the fingerprint": {
+        "LABEL org.klock.fingerprint=sha256:aaaa": (
+            "drift-not-synced: the environment was synced from another lockfile: run `klock sync`"
+        )
+    },
+    "the label of the base": {"LABEL org.klock.base=sha256:aaaa": ""},
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_an_image_that_was_made_of_the_synced_one_is_found_and_never_run(
+    host: ContainerHost, project: Path, case: str
+) -> None:
+    name = change_image(host, *CHANGES[case])
+    try:
+        done = host.klock("check", "--env", cwd=project)
+        assert done.returncode == 1, done.stderr
+        for finding in CHANGES[case].values():
+            assert finding.format(tag=name) in done.stdout
+        for options in ((), ("--no-sync",)):
+            refused = host.klock("run", *options, "--", "ls", "/srv", cwd=project)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert refused.stderr.startswith(f"error: the image {name} is not the one that was synced\n")
+            assert "\nhint: run `klock sync`" in refused.stderr
+    finally:
+        succeeded(host.klock("sync", cwd=project))
+    assert succeeded(host.klock("check", "--env", cwd=project)).stdout == ""
+
+
+def test_an_image_of_others_under_the_name_is_no_environment(host: ContainerHost, project: Path) -> None:
+    """It has none of klock's labels."""
+    name = tag(host)
+    container = host.native("create", "--network=none", name, "true").strip()
+    export = host.account.make_folder("export") / "root.tar"
+    host.native("export", "--output", str(export), container)
+    host.native("rm", container)
+    host.native("import", str(export), name)
+    done = host.klock("check", "--env", cwd=project)
+    assert (done.returncode, done.stdout) == (1, NOT_OURS.format(tag=name) + "\n")
+    assert host.klock("run", "--", "true", cwd=project).returncode == 2
+    succeeded(host.klock("sync", cwd=project))
+    assert host.klock("check", "--env", cwd=project).returncode == 0
+
+
+def test_the_variables_of_a_container_are_compared(host: ContainerHost, project: Path) -> None:
+    options = ("--env", "APP=/bad", "--env", "MORE=1", "--env", "PASSWORD=given")
+    container = host.native("run", "--detach", "--network=none", *options, tag(host), "sleep", "300").strip()
+    try:
+        done = host.klock("check", "--container", container, cwd=project)
+        assert (done.returncode, done.stdout) == (1, "drift-variable: variable APP differs\n")
+        assert "hint" not in done.stderr
+    finally:
+        host.native("rm", "--force", container)
 
 
 def test_a_container_that_somebody_started_is_compared(host: ContainerHost, project: Path) -> None:
@@ -160,6 +283,7 @@ def test_a_container_that_somebody_started_is_compared(host: ContainerHost, proj
         while (done := host.klock("check", "--container", container, cwd=project)).returncode == 0:
             assert time.monotonic() < deadline
         assert done.stdout == "drift-extra: /srv/new is not in the lockfile\n"
+        assert done.stderr.endswith("1 finding\n") and "hint" not in done.stderr
         lost = host.klock("check", "--container", "nonesuch", cwd=project)
         assert lost.returncode == 2 and "nonesuch" in lost.stderr
     finally:
@@ -175,6 +299,66 @@ def test_a_signal_reaches_the_command_and_nothing_stays(host: ContainerHost, pro
     out, _ = process.communicate(timeout=30)
     assert (out, process.returncode) == (b"got it\n", 5)
     assert host.containers() == []
+
+
+@pytest.fixture(scope="module")
+def much(host: ContainerHost) -> Path:
+    """A file that no pipe between klock and a command can hold."""
+    path = host.account.make_folder("much") / "input"
+    path.write_bytes(os.urandom(1 << 20) * 20)
+    host.account.give(path.parent)
+    return path
+
+
+def test_much_goes_in_while_much_comes_out(host: ContainerHost, project: Path, much: Path) -> None:
+    with much.open("rb") as stdin:
+        process = start(host, project, "cat", stdin=stdin)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert hashlib.sha256(out).digest() == hashlib.sha256(much.read_bytes()).digest()
+
+
+@pytest.mark.parametrize(("command", "printed"), [(("head", "-c", "3"), 3), (("true",), 0)], ids=["head", "true"])
+def test_a_command_that_does_not_read_to_the_end(
+    host: ContainerHost, project: Path, much: Path, command: tuple[str, ...], printed: int
+) -> None:
+    with much.open("rb") as stdin:
+        process = start(host, project, *command, stdin=stdin)
+        out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == (much.read_bytes()[:printed], 0)
+    assert host.containers() == []
+
+
+def test_a_signal_reaches_a_command_that_reads_nothing(host: ContainerHost, project: Path, much: Path) -> None:
+    script = "trap 'exit 5' TERM; sleep 1; echo ready; while :; do sleep 0.05; done"
+    with much.open("rb") as stdin:
+        process = start(host, project, "sh", "-c", script, stdin=stdin)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert host.containers() == []
+
+
+def test_output_that_nobody_takes_leaves_no_container(host: ContainerHost, project: Path) -> None:
+    process = start(host, project, "yes")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"y\n"
+    time.sleep(1)
+    process.stdout.close()
+    assert process.wait(30) != 0
+    assert host.containers() == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_as_good_as_dev_null(host: ContainerHost, project: Path, closed: str) -> None:
+    script = f'exec "$@" {closed}'
+    klock = (str(host.account.python), "-m", "klock", "run", "--engine", host.engine)
+    argv = ["sh", "-c", script, "sh", *klock, "--", "sh", "-c", "cat; echo out; echo err >&2"]
+    done = succeeded(host.account.run(argv, cwd=project, env=host.variables))
+    assert done.stdout == ("" if closed == ">&-" else "out\n")
+    assert done.stderr == ("" if closed == "2>&-" else "err\n")
 
 
 def test_ctrl_c_leaves_no_container(host: ContainerHost, project: Path) -> None:
@@ -224,21 +408,36 @@ def test_a_changed_image_takes_the_name_and_the_old_one_goes(host: ContainerHost
     before = host.native("images", "--quiet", "--no-trunc").split()
     text = (project / "kimage.py").read_text()
     (project / "kimage.py").write_text(text.replace(".run_bash(", ".set_env_vars({'MORE': '1'}).run_bash("))
+    container = host.native("run", "--detach", "--network=none", tag(host), "sleep", "300").strip()
     succeeded(host.account.klock("lock", cwd=project, env=host.variables))
+    try:
+        done = host.klock("check", "--env", cwd=project)
+        assert done.stdout == "drift-not-synced: the environment was synced from another lockfile: run `klock sync`\n"
+        assert "hint" not in done.stderr
+        done = host.klock("check", "--container", container, cwd=project)
+        assert done.stdout.startswith(f"drift-not-synced: the container {container} is of another lockfile: run `klock")
+    finally:
+        host.native("rm", "--force", container)
     succeeded(host.klock("sync", cwd=project))
     after = host.native("images", "--quiet", "--no-trunc").split()
     assert len(after) == len(before) == 1 and after != before
     assert run(host, project, "sh", "-c", "echo $MORE").stdout == "1\n"
 
 
-def start(host: ContainerHost, project: Path, *command: str, stdio: int | None = None) -> subprocess.Popen[bytes]:
+def start(
+    host: ContainerHost,
+    project: Path,
+    *command: str,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdio: int | None = None,
+) -> subprocess.Popen[bytes]:
     account: Account = host.account
     environment = account.environment | host.variables
     return subprocess.Popen(
         [account.python, "-m", "klock", "run", "--engine", host.engine, "--", *command],
         cwd=project,
         env=environment,
-        stdin=subprocess.DEVNULL if stdio is None else stdio,
+        stdin=stdin if stdio is None else stdio,
         stdout=subprocess.PIPE if stdio is None else stdio,
         stderr=None if stdio is None else stdio,
         user=account.uid if account.is_another else None,

@@ -12,11 +12,12 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
-import sys
 import termios
 import time
 import tty
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -61,7 +62,11 @@ def signals_noted() -> Iterator[int]:
 
 
 class Attachment:
-    """Passes bytes both ways until the container's end is closed. `kill` and `resize` ask the engine."""
+    """Passes bytes both ways until the container's end is closed. `kill` and `resize` ask the engine.
+
+    No direction waits for another one, nor do signals: what cannot be written yet is kept, and its source is not read
+    until it is. So at most one piece of input and one of output are held, however much flows.
+    """
 
     def __init__(
         self,
@@ -77,26 +82,49 @@ class Attachment:
         self._terminal = terminal
         self._kill = kill
         self._resize = resize
-        self._received = bytearray()
         self._deadline: float | None = None
+        self._input = memoryview(b"")
+        self._has_input = True
+        self._received = bytearray()
+        self._output: deque[tuple[int, memoryview]] = deque()
+        self._is_open = True
 
     def run(self) -> None:
+        self._connection.setblocking(False)
         with self._raw_terminal():
             if self._terminal:
                 self._resize(*terminal_size())
-            waiting: list[int | socket.socket] = [self._connection, self._signals, 0]
-            while True:
-                seconds = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-                readable = select.select(waiting, [], [], seconds)[0]
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    self._deadline = None
-                    self._kill(signal.SIGKILL)
-                if self._signals in readable:
-                    self._pass_signals()
-                if 0 in readable and not self._pass_input():
-                    waiting.remove(0)
-                if self._connection in readable and not self._pass_output():
-                    return
+            # A command that has ended takes no more input, though there may be some without end.
+            while self._is_open or self._output:
+                self._pass_what_is_ready()
+
+    def _pass_what_is_ready(self) -> None:
+        reading: list[int | socket.socket] = [self._signals]
+        writing: list[int | socket.socket] = []
+        if self._output:
+            writing.append(self._output[0][0])
+        else:
+            reading.append(self._connection)
+        if self._input:
+            writing.append(self._connection)
+        elif self._has_input:
+            reading.append(0)
+        seconds = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        readable, writable, _ = select.select(reading, writing, [], seconds)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._deadline = None
+            self._end_command()
+            return
+        if self._signals in readable:
+            self._pass_signals()
+        if 0 in readable:
+            self._read_input()
+        if self._connection in writable:
+            self._send_input()
+        if self._connection in readable:
+            self._receive_output()
+        if self._output and self._output[0][0] in writable:
+            self._write_output()
 
     def _pass_signals(self) -> None:
         for number in os.read(self._signals, _CHUNK):
@@ -108,32 +136,69 @@ class Attachment:
             if number in _ASKING_TO_END and self._deadline is None:
                 self._deadline = time.monotonic() + _GRACE
 
-    def _pass_input(self) -> bool:
-        chunk = os.read(0, _CHUNK)
-        with contextlib.suppress(OSError):  # a command that reads no more
-            if chunk:
-                self._connection.sendall(chunk)
-            else:
-                self._connection.shutdown(socket.SHUT_WR)
-        return bool(chunk)
+    def _end_command(self) -> None:
+        """Kills it. Engines wait for its output to be taken, so what nobody takes here is dropped before."""
+        if self._output:
+            self._output.clear()
+            self._is_open = False
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+        self._kill(signal.SIGKILL)
 
-    def _pass_output(self) -> bool:
+    def _read_input(self) -> None:
+        try:
+            self._input = memoryview(os.read(0, _CHUNK))
+        except BlockingIOError:  # somebody else, who shares it, was faster
+            return
+        except OSError:  # a terminal that has hung up
+            self._input = memoryview(b"")
+        if not self._input:
+            self._end_input()
+
+    def _send_input(self) -> None:
+        try:
+            self._input = self._input[self._connection.send(self._input) :]
+        except BlockingIOError:
+            return
+        except OSError:  # a command that reads no more
+            self._input = memoryview(b"")
+            self._has_input = False
+
+    def _end_input(self) -> None:
+        self._has_input = False
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+
+    def _receive_output(self) -> None:
         try:
             chunk = self._connection.recv(_CHUNK)
+        except BlockingIOError:
+            return
         except ConnectionResetError:
-            return False
+            chunk = b""
+        self._is_open = bool(chunk)
         if self._terminal:
-            _write(1, chunk)
-            return bool(chunk)
+            self._put_out(1, chunk)
+            return
         self._received += chunk
         while len(self._received) >= _HEADER.size:
             stream, length = _HEADER.unpack_from(self._received)
             end = _HEADER.size + length
             if len(self._received) < end:
                 break
-            _write(2 if stream == _STDERR else 1, bytes(self._received[_HEADER.size : end]))
+            self._put_out(2 if stream == _STDERR else 1, bytes(self._received[_HEADER.size : end]))
             del self._received[:end]
-        return bool(chunk)
+
+    def _put_out(self, descriptor: int, content: bytes) -> None:
+        if content:
+            self._output.append((descriptor, memoryview(content)))
+
+    def _write_output(self) -> None:
+        descriptor, content = self._output.popleft()
+        with contextlib.suppress(BlockingIOError):  # a pipe that somebody made non-blocking, and filled
+            content = content[os.write(descriptor, content[: _writable_at_once(descriptor)]) :]
+        if content:
+            self._output.appendleft((descriptor, content))
 
     @contextmanager
     def _raw_terminal(self) -> Iterator[None]:
@@ -148,8 +213,6 @@ class Attachment:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    (sys.stdout if descriptor == 1 else sys.stderr).flush()
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _writable_at_once(descriptor: int) -> int:
+    """How much can be written without waiting to what `select` calls writable; a file takes any amount (pipe(7))."""
+    return _CHUNK if stat.S_ISREG(os.fstat(descriptor).st_mode) else select.PIPE_BUF

@@ -108,7 +108,7 @@ class ContainerEngine(SandboxEngine):
     def _forget_removed(self) -> None:
         """Drops the store's notes of environments whose images are gone."""
         for name in self._noted():
-            if self.environment(name).record is None:
+            if not self.environment(name).exists:
                 shutil.rmtree(self._store.environment_path(note_of(self.name, name)), ignore_errors=True)
 
     def _api(self) -> APIClient:

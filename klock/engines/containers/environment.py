@@ -6,6 +6,7 @@ not disturb each other. Containers that people start from the image can be compa
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -16,7 +17,7 @@ import socket
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,10 +25,14 @@ from klock.digests import Digest
 from klock.engines.containers.attached import FORWARDED, Attachment, has_terminal, signals_noted
 from klock.engines.containers.connection import docker_package, explained, reject_errors
 from klock.engines.containers.image import LABEL, Archive, ImageArchive, image_config
+from klock.engines.containers.notes import Note, Notes
 from klock.engines.containers.observation import manifest_of_export, with_what_engines_hide
 from klock.engines.containers.owners import this_process
+from klock.engines.containers.start_options import StartOptions, start_options_of
+from klock.engines.containers.starting import cause_of, problem_with_program
 from klock.engines.protocol import SCRIPT, Command, ImageConfig, Network, Uplink
 from klock.engines.sandbox import trust
+from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
 
@@ -38,6 +43,10 @@ __all__ = ["ContainerEnvironment", "Layers", "tag_of"]
 
 _FOLDER: Final = "/run/klock"
 _RECORD: Final = ("fingerprint", "lockfile", "target")
+_STREAMS: Final = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+_MADE_AT_START: Final = ("/dev/", "/proc/", "/run/", "/sys/")
+_DIRECTORY: Final = 1 << 31
+_SYMLINK: Final = 1 << 27
 # A service's output goes nowhere: the container's own streams are the command's.
 _WITH_SERVICES: Final = """
 shell=/bin/sh; [ -x /bin/bash ] && shell=/bin/bash
@@ -76,7 +85,7 @@ class ContainerEnvironment:
         self._engine = engine
         self._api = api
         self._layers = layers
-        self._state = state
+        self._notes = Notes(state)
         self._ca_bundle = ca_bundle
         self.tag = tag_of(name)
 
@@ -84,12 +93,20 @@ class ContainerEnvironment:
 
     @property
     def record(self) -> Mapping[str, object] | None:
-        """What the image's labels say of it."""
+        """What the image's labels say of it. None when they are not klock's, or it was not synced with this store."""
         labels = self._labels()
-        if labels is None or any(f"{LABEL}.{key}" not in labels for key in _RECORD):
+        if labels is None or self._notes.read() is None or any(f"{LABEL}.{key}" not in labels for key in _RECORD):
             return None
-        variables = json.loads(labels.get(f"{LABEL}.variables", "{}"))
+        try:
+            variables = json.loads(labels.get(f"{LABEL}.variables", ""))
+        except ValueError:
+            return None
         return {**{key: labels[f"{LABEL}.{key}"] for key in _RECORD}, "variables": variables}
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an image of this name, whoever made it."""
+        return self._inspected(self.tag) is not None
 
     def replace(
         self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
@@ -103,8 +120,10 @@ class ContainerEnvironment:
         with explained(self._engine), self._layers.archives(base, layers, config) as archives:
             content = image_config(config, labels, [archive.diff_id for archive in archives])
             image = ImageArchive(config=content, layers=archives, tag=self.tag)
-            self._note(base, layers, image.id)
             old = self._inspected(self.tag)
+            note = Note(base=base, layers=tuple(layers), image=image.id)
+            # Before it is loaded, so that pruning keeps what it is made of.
+            self._notes.write(replace(note, previous=old["Id"] if old is not None and self._is_noted(old) else None))
             api = self._api()
             if self._inspected(image.id) is None:
                 reject_errors(self._engine, api.load_image(image.chunks()))
@@ -113,28 +132,46 @@ class ContainerEnvironment:
                 raise EngineError(f"{self._engine} took the image and gave it another id than {image.id}")
             repository, _, tag = self.tag.rpartition(":")
             api.tag(image.id, repository, tag, force=True)
+            self._notes.write(note)
             if old is not None and _hex(old["Id"]) != _hex(image.id):
                 self._remove_unused(old["Id"])
 
     def is_clean(self) -> bool:
         """Whether the environment's name still leads to the image that was loaded. True when there is none."""
         found = self._inspected(self.tag)
-        return found is None or _hex(found["Id"]) == self._noted_image()
+        return found is None or self._is_noted(found)
+
+    def refuse_another_image(self) -> None:
+        """Raises EngineError when somebody gave the environment's name to another image than the one synced here."""
+        if self._notes.read() is not None and not self.is_clean():
+            raise self._another_image()
+
+    def start_options(self) -> StartOptions:
+        """How a container of the image starts."""
+        return start_options_of(self._synced()["Config"])
 
     def observe(self) -> Manifest:
         """What a container of the image holds before anything runs in it."""
-        with explained(self._engine), self._container(image=self.tag, command=["/klock-never-runs"]) as container:
-            return self.observe_container(container)
+        image, note = self._synced()["Id"], self._notes.read()
+        if note is None:
+            raise self._another_image()
+        locked = self._layers.manifest(note.base, note.layers)
+        with explained(self._engine), self._container(image=image, command=["/klock-never-runs"]) as container:
+            return self._observe(container, locked)
 
-    def observe_container(self, container: str) -> Manifest:
-        """What a container holds that somebody started. Mounts are no part of it."""
-        labels = self._labels()
-        if labels is None:
-            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
-        locked = self._layers.manifest(labels[f"{LABEL}.base"], labels[f"{LABEL}.layers"].split())
+    def observe_container(self, container: str, locked: Manifest) -> Manifest:
+        """What a container holds that somebody started, where `locked` is expected. Mounts are no part of it."""
         with explained(self._engine):
-            observed = manifest_of_export(self._api().export(container, chunk_size=1 << 20))
-        return with_what_engines_hide(observed, locked)
+            return self._observe(container, locked)
+
+    def describe_container(self, container: str) -> tuple[str | None, StartOptions]:
+        """The fingerprint of the environment whose image a container was started from, if any, and how it started."""
+        with explained(self._engine):
+            config = self._api().inspect_container(container)["Config"]
+        return (config.get("Labels") or {}).get(f"{LABEL}.fingerprint"), start_options_of(config)
+
+    def _observe(self, container: str, locked: Manifest) -> Manifest:
+        return with_what_engines_hide(manifest_of_export(self._api().export(container, chunk_size=1 << 20)), locked)
 
     # -- commands
 
@@ -142,8 +179,9 @@ class ContainerEnvironment:
         """Runs a command in a new container, which is removed when it ends, however klock ends it."""
         if isinstance(command.network, Uplink):
             raise EngineError(f"{self._engine} runs no recorded commands", hint="steps run in the sandbox")
-        if self._inspected(self.tag) is None:
-            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
+        image = self._synced()
+        if not self._is_noted(image):
+            raise self._another_image()
         terminal = has_terminal()
         argv = list(command.argv)
         files = {SCRIPT: command.script} if command.script is not None else {}
@@ -156,8 +194,11 @@ class ContainerEnvironment:
         with (
             explained(self._engine),
             signals_noted() as signals,
+            self._working_dir_checked(command, image["Id"]),
             self._container(
-                image=self.tag,
+                # The very image that was looked at; no entrypoint is written like this, which podman does not overlook.
+                image=image["Id"],
+                entrypoint=[""],
                 command=argv,
                 environment=[f"{name}={value}" for name, value in variables.items()],
                 working_dir=command.working_dir,
@@ -168,36 +209,81 @@ class ContainerEnvironment:
             ) as container,
         ):
             self._put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
-            return self._attached(container, signals, terminal=terminal)
+            return self._run(container, argv[0], signals, terminal=terminal)
 
-    def _attached(self, container: str, signals: int, *, terminal: bool) -> int:
+    @contextmanager
+    def _working_dir_checked(self, command: Command, image: str) -> Iterator[None]:
+        """Engines make a missing working directory with the container. So another container is asked whether it is."""
+        if not command.makes_working_dir and not command.working_dir.startswith(_MADE_AT_START):
+            options = {"command": ["/klock-never-runs"], "host_config": self._host_config(command)}
+            with self._container(image=image, **options) as container:
+                if not self._has_folder(container, command.working_dir):
+                    raise missing_working_dir(command.working_dir)
+        yield
+
+    def _has_folder(self, container: str, path: str) -> bool:
+        """From what the API says of a path, in a header: base64 of JSON, with Go's bits of modes (io/fs, FileMode)."""
+        api = self._api()
+        url = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
+        for _ in range(2):  # a symlink, and where it leads, however many there are between
+            said = api.head(url, params={"path": path}).headers.get("X-Docker-Container-Path-Stat")
+            if said is None:
+                return False
+            status = json.loads(base64.b64decode(said))
+            if not status["mode"] & _SYMLINK:
+                return bool(status["mode"] & _DIRECTORY)
+            path = status["linkTarget"]
+        return False
+
+    def _run(self, container: str, program: str, signals: int, *, terminal: bool) -> int:
+        """Starts a container, whose process is `program`, and returns its status when it has ended."""
+        docker = docker_package(self._engine)
+
+        try:
+            connection = self._start(container)
+        except docker.errors.APIError as error:
+            explanation = str(error.explanation)
+            problem = problem_with_program(explanation)
+            if problem is None:
+                raise EngineError(
+                    f"{self._engine} could not start a container: {cause_of(explanation)}",
+                    hint=f"see whether {self._engine} itself can: {self._engine} run --rm {self.tag} true",
+                ) from error
+            status, words = problem
+            os.write(2, f"klock: {words}: {program}\n".encode("utf-8", "surrogateescape"))
+            return status
+        try:
+            self._attach(container, connection, signals, terminal=terminal)
+            return int(self._api().wait(container)["StatusCode"])
+        finally:
+            _close(connection)
+
+    def _start(self, container: str) -> socket.socket:
+        """Starts a container and returns the connection with its streams on it."""
+        api = self._api()
+        # podman makes the container ready here, docker when it starts it.
+        connection = _raw_socket(api.attach_socket(container, params=_STREAMS))
+        try:
+            api.start(container)
+        except BaseException:
+            _close(connection)
+            raise
+        return connection
+
+    def _attach(self, container: str, connection: socket.socket, signals: int, *, terminal: bool) -> None:
         docker = docker_package(self._engine)
 
         api = self._api()
-        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        try:
-            # podman makes the container ready here, docker when it starts it.
-            connection = _raw_socket(api.attach_socket(container, params=params))
-            api.start(container)
-        except docker.errors.APIError as error:
-            raise EngineError(
-                f"{self._engine} could not start the command: {error.explanation}",
-                hint="see whether the environment has that program, and the working directory",
-            ) from error
-        try:
 
-            def kill(number: int) -> None:
-                with contextlib.suppress(docker.errors.APIError):  # it has ended
-                    api.kill(container, signal.Signals(number).name)
+        def kill(number: int) -> None:
+            with contextlib.suppress(docker.errors.APIError):  # it has ended
+                api.kill(container, signal.Signals(number).name)
 
-            def resize(rows: int, columns: int) -> None:
-                with contextlib.suppress(docker.errors.APIError):
-                    api.resize(container, height=rows, width=columns)
+        def resize(rows: int, columns: int) -> None:
+            with contextlib.suppress(docker.errors.APIError):
+                api.resize(container, height=rows, width=columns)
 
-            Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
-            return int(api.wait(container)["StatusCode"])
-        finally:
-            connection.close()
+        Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
 
     def _host_config(self, command: Command) -> Mapping[str, Any]:
         binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
@@ -277,19 +363,21 @@ class ContainerEnvironment:
         with contextlib.suppress(docker.errors.APIError):  # a container is made of it: `klock cache prune` tries again
             self._api().remove_image(image)
 
-    def _noted_image(self) -> str | None:
-        try:
-            return _hex(json.loads((self._state / "record.json").read_bytes())["image"])
-        except (OSError, ValueError, KeyError):
-            return None
+    def _synced(self) -> dict[str, Any]:
+        found = self._inspected(self.tag)
+        if found is None:
+            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
+        return found
 
-    def _note(self, base: str, layers: Sequence[Digest], image: Digest) -> None:
-        """Says in the store what the environment is made of, so that pruning keeps it, and which image it is."""
-        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._state / f"record.{os.getpid()}"
-        note = {"base": base, "layers": list(layers), "image": image}
-        temporary.write_text(json.dumps(note), encoding="utf-8")
-        temporary.replace(self._state / "record.json")
+    def _is_noted(self, image: Mapping[str, Any]) -> bool:
+        note = self._notes.read()
+        return note is not None and _hex(image["Id"]) in map(_hex, note.images)
+
+    def _another_image(self) -> EngineError:
+        return EngineError(
+            f"the image {self.tag} is not the one that was synced",
+            hint="run `klock sync`; `klock check --env` says how it differs",
+        )
 
 
 def _hex(image: str) -> str:
@@ -303,3 +391,10 @@ def _raw_socket(attached: Any) -> socket.socket:
         raise EngineError("klock can attach to a container over a Unix socket or plain TCP only", hint="use unix://")
     found.settimeout(None)
     return found
+
+
+def _close(connection: socket.socket) -> None:
+    """Closes it for good, as the client keeps it: engines do not remove a container while it may take its output."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

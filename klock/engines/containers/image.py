@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
+from klock.engines.containers.start_options import COMMAND
 from klock.engines.protocol import ImageConfig
 from klock.layers import tar
 
@@ -42,7 +43,7 @@ def image_config(config: ImageConfig, labels: Mapping[str, str], diff_ids: Seque
         "created": _EPOCH,
         "config": {
             "Env": environment,
-            "Cmd": ["/bin/sh"],
+            "Cmd": list(COMMAND),
             "WorkingDir": config.working_dir,
             "User": config.user,
             "Labels": dict(labels),

@@ -14,6 +14,7 @@ from klock.engines.here.state import State, StateFolder
 from klock.engines.here.tree import Tree
 from klock.engines.protocol import Command, ImageConfig
 from klock.engines.sandbox.users import find_user
+from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
 
@@ -63,6 +64,7 @@ class HereEnvironment:
         """
         if command.mounts:
             raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
+        _provide_working_dir(command)
         running = [_start(service, stdin=subprocess.DEVNULL) for service in services]
         if not running:
             _become(command)
@@ -86,7 +88,7 @@ class HereEnvironment:
 
 def _become(command: Command) -> None:
     user = find_user("/", command.user)
-    os.makedirs(command.working_dir, mode=0o755, exist_ok=True)
+    _provide_working_dir(command)
     os.chdir(command.working_dir)
     if (user.uid, user.gid) != (os.geteuid(), os.getegid()):
         os.setgroups(user.groups)
@@ -98,6 +100,13 @@ def _become(command: Command) -> None:
         os.execvpe(command.argv[0], command.argv, dict(command.environment))
     except OSError as error:
         raise EngineError(f"cannot start {command.argv[0]}: {error.strerror}") from error
+
+
+def _provide_working_dir(command: Command) -> None:
+    if command.makes_working_dir:
+        os.makedirs(command.working_dir, mode=0o755, exist_ok=True)
+    elif not os.path.isdir(command.working_dir):
+        raise missing_working_dir(command.working_dir)
 
 
 def _end(service: subprocess.Popen[bytes]) -> None:
@@ -112,7 +121,7 @@ def _end(service: subprocess.Popen[bytes]) -> None:
 def _start(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
     """A service is started in a group of its own, so that all of it can be ended."""
     user = find_user("/", command.user)
-    os.makedirs(command.working_dir, mode=0o755, exist_ok=True)
+    _provide_working_dir(command)
     shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
     return subprocess.Popen(
         command.argv if command.script is None else (shell, "-c", command.script),

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.engines.protocol import RESOLVER, SCRIPT, Command, Network, Uplink
+from klock.engines.protocol import RESOLVER, SCRIPT, Command, Mount, Network, Uplink
 from klock.engines.sandbox import linux, trust
 from klock.engines.sandbox.cable import enter_empty_network, enter_recorded_network
 from klock.engines.sandbox.namespace import identity_map
 from klock.engines.sandbox.overlay import Area, WritableLayer, make_mount_point, resolve
 from klock.engines.sandbox.seccomp import system_call_filter
 from klock.engines.sandbox.users import User, find_user
+from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 
 __all__ = ["Sandbox", "Started", "find_bubblewrap"]
@@ -225,7 +226,7 @@ class Sandbox:
 
         The first command started is process 1's child: when it ends, all others end. `held`: it waits for `release`.
         """
-        self._make_working_dir(command.working_dir)
+        self._provide_working_dir(command)
         problem = self._problem_with_program(command)
         if problem is not None:
             status, words = problem
@@ -364,8 +365,21 @@ class Sandbox:
     def _inside(self, target: str, *, is_folder: bool) -> str:
         return self._mount_point(target, is_folder=is_folder).removeprefix(self._root)
 
-    def _make_working_dir(self, path: str) -> None:
-        os.makedirs(resolve(self._root, path), mode=0o755, exist_ok=True)
+    def _provide_working_dir(self, command: Command) -> None:
+        if command.makes_working_dir:
+            os.makedirs(resolve(self._root, command.working_dir), mode=0o755, exist_ok=True)
+        elif not self._has_folder(command.working_dir, command.mounts):
+            raise missing_working_dir(command.working_dir)
+
+    def _has_folder(self, path: str, mounts: Sequence[Mount]) -> bool:
+        """Whether a command will see a folder there. bubblewrap mounts when the command starts, /dev and /proc too."""
+        inside = resolve(self._root, path)
+        places = [(resolve(self._root, mount.target), str(mount.source)) for mount in mounts]
+        places += [(f"{self._root}{target}", target) for target in ("/dev", "/proc", "/sys")]
+        for target, source in reversed(places):
+            if f"{inside}/".startswith(f"{target}/"):
+                return os.path.isdir(source + inside.removeprefix(target))
+        return os.path.isdir(inside)
 
     def _problem_with_program(self, command: Command) -> tuple[int, bytes] | None:
         name = command.argv[0]
