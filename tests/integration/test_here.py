@@ -202,6 +202,39 @@ def test_a_changed_shell_step_is_refused_unless_forced(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("pod", ["open"], indirect=True)
+def test_force_over_drift_does_not_make_it_locked(pod: Pod) -> None:
+    write(pod, ".run_bash('echo 1 > /srv/one')")
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "echo tampered > /srv/one")
+    refused = pod.klock("sync", "--here")
+    assert refused.returncode == 2 and "was changed since: /srv/one" in refused.stderr
+    forced = succeeded(pod.klock("sync", "--here", "--force"))
+    assert "this container was forced: it is not what is locked" in forced.stderr
+    found = pod.klock("check", "--here", "--env")
+    assert found.returncode == 1
+    assert "this container was forced: it is not what is locked" in found.stdout
+    assert "drift-modified: step 1 (kimage.py:5): /srv/one differs: content" in found.stdout
+    assert "was changed since: /srv/one" in pod.klock("sync", "--here").stderr
+    shell(pod, "echo 1 > /srv/one")
+    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_force_over_another_base_does_not_make_it_the_locked_one(pod: Pod) -> None:
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    another = shell(pod, f'sed \'s/"base": "sha256:[0-9a-f]*/"base": "sha256:{"0" * 64}/\' {STATE}')
+    assert "0" * 64 in another
+    shell(pod, f"cat > {STATE} <<'EOF'\n{another}\nEOF")
+    assert "synced over another base image" in pod.klock("sync", "--here").stderr
+    for _ in range(2):
+        forced = succeeded(pod.klock("sync", "--here", "--force"))
+        assert "this container was forced: it is not what is locked" in forced.stderr
+        assert pod.klock("check", "--here", "--env").returncode == 1
+
+
+@pytest.mark.parametrize("pod", ["open"], indirect=True)
 def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
     write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
     shell(pod, "python3 -m klock sync --here & while ! [ -e /srv/one ]; do sleep 0.05; done; kill -9 $!")

@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +26,11 @@ from klock.engines.here.tree import Tree
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
 
-__all__ = ["FOLDER", "Doing", "Done", "State", "StateFolder"]
+__all__ = ["FOLDER", "FORCED", "Doing", "Done", "State", "StateFolder"]
 
 FOLDER: Final = Path("/var/lib/klock/here")
+FORCED: Final = "forced"
+"""The fingerprint in the record of a container that a sync left other than locked."""
 _VERSION: Final = 1
 
 
@@ -124,6 +126,15 @@ class StateFolder:
 
     def write_layer(self, manifest: Manifest) -> None:
         self._write(self.root / "layers" / hex_of(manifest.digest), manifest.to_bytes())
+
+    def made_by(self, steps: Sequence[Done]) -> tuple[Manifest, dict[str, int]]:
+        """What `steps` made, by their layers alone, and the number of the step that said the last word on a path."""
+        made, owner = Manifest(), {}
+        for number, done in enumerate(steps):
+            layer = self.layer(done.layer)
+            made = made.apply(layer)
+            owner.update(dict.fromkeys(layer, number))
+        return made, owner
 
     # -- how to take a step back
 

@@ -9,7 +9,7 @@ from typing import Final
 from klock.digests import Digest
 from klock.drift import compare_files
 from klock.engines.here import HereEngine
-from klock.engines.here.state import Doing, Done, State
+from klock.engines.here.state import FORCED, Doing, Done, State
 from klock.engines.here.tree import Tree
 from klock.engines.here.undo import difference, lost, take_back
 from klock.engines.here.workspace import HereWorkspace, not_isolated
@@ -31,7 +31,7 @@ from klock.plan import counted, describe
 from klock.replay.context import Context
 from klock.replay.in_place.base import compare_base
 from klock.replay.in_place.keeping import begin
-from klock.replay.in_place.plan import InPlacePlan, as_synced, layer_of, layer_steps, make_plan
+from klock.replay.in_place.plan import InPlacePlan, as_synced, drift_of_steps, layer_of, layer_steps, make_plan
 from klock.replay.perform import fetch_for, perform
 
 __all__ = ["converge"]
@@ -93,13 +93,12 @@ class _Converging:
         for position in plan.run:
             state = self._do(state, position)
         tree = self.engine.scan(self.folder.read_tree(state.tree))
-        if state.forced or [done.layer for done in state.steps] != [layer_of(step) for _, _, step in self.wanted]:
-            record = {**record, "fingerprint": "forced"}
+        if not self._is_locked(state, tree):
+            record = {**record, "fingerprint": FORCED}
         paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
         made = self.folder.write_tree(Tree({path: seen for path, seen in tree.items() if path in paths}))
         state = replace(
             state,
-            base=self.lock.base.id,
             tree=self.folder.write_tree(tree),
             made=made,
             record=record,
@@ -108,6 +107,16 @@ class _Converging:
         self.folder.write(state)
         self.folder.forget_others(state)
         return plan
+
+    def _is_locked(self, state: State, tree: Tree) -> bool:
+        """Whether the root is what is locked, and not only what `force` could do."""
+        layers = [layer_of(step) for _, _, step in self.wanted]
+        return (
+            not state.forced
+            and state.base == self.lock.base.id
+            and [done.layer for done in state.steps] == layers
+            and not drift_of_steps(state, self.engine, tree)
+        )
 
     # -- what was cut short
 
