@@ -154,6 +154,74 @@ def test_what_programs_write_beside_the_steps_files_stays_and_is_in_nobodys_way(
     succeeded(pod.klock("sync", "--here"))
 
 
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_what_programs_wrote_before_a_sync_is_not_a_new_steps_doing(pod: Pod) -> None:
+    (pod.project / "data").mkdir()
+    (pod.project / "data/numbers").write_text("1 2 3\n")
+    (pod.project / "data/same").write_text("same\n")
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    written = "cat /srv/app/results.db /var/lib/other /srv/data/own /srv/data/same; stat -c '%n %Y' /var/lib/other"
+    shell(pod, "echo precious > /srv/app/results.db; echo log > /var/lib/other; touch -d 2020-05-05 /var/lib/other")
+    # The folder of the step to come, and one of its files, just as it is going to be.
+    shell(pod, "mkdir /srv/data; echo mine > /srv/data/own; echo same > /srv/data/same")
+    before = shell(pod, written)
+    write(
+        pod, FILES, '.rsync("./data", "/srv/data", contents=True)', '.rsync("./data", "/srv/app", contents=True)', PIP
+    )
+    done = succeeded(pod.klock("sync", "--here"))
+    assert "3 of 4 steps ran" in done.stderr
+    assert fingerprint(done) == fingerprint_outside(pod)
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+    assert shell(pod, written) == before
+    write(pod)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, written) == before
+    assert shell(pod, "find /srv -type f | sort") == "/srv/app/results.db\n/srv/data/own\n/srv/data/same\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_a_step_that_fails_takes_back_only_what_it_did(pod: Pod) -> None:
+    (pod.project / "app/zz").write_text("placed last\n")
+    write(pod, PIP)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "mkdir -p /srv/app/zz; echo precious > /srv/app/results.db; echo mine > /srv/app/main.py")
+    before = shell(pod, "find /srv -type f -exec stat -c '%n %a %Y' {} + -exec cat {} + | sort")
+    write(pod, PIP, FILES)
+    for _ in range(2):
+        done = pod.klock("sync", "--here")
+        assert done.returncode == 2 and "cannot place a file at /srv/app/zz" in done.stderr
+        assert shell(pod, "find /srv -type f -exec stat -c '%n %a %Y' {} + -exec cat {} + | sort") == before
+    shell(pod, "rmdir /srv/app/zz")
+    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+    assert shell(pod, "cat /srv/app/results.db") == "precious\n"
+    write(pod, PIP)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, "cat /srv/app/main.py /srv/app/results.db") == "mine\nprecious\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_programs_may_go_on_writing_while_a_sync_runs(pod: Pod) -> None:
+    program = """
+        mkdir -p /srv/app
+        while [ ! -e /tmp/stop ]; do
+            n=$((n + 1)); echo $n >> /srv/app/log; echo $n > /var/lib/state-$n; rm -f /var/lib/state-$((n - 3))
+            echo $$ > /srv/app/pid.new; mv /srv/app/pid.new /srv/app/pid; sleep 0.002
+        done & sleep 0.3
+    """
+    after = "ended=$?; touch /tmp/stop; wait; rm /tmp/stop; wc -l < /srv/app/log; tail -n 1 /srv/app/log; exit $ended"
+    write(pod, PIP, FILES)
+    for kill in ("", "timeout -s KILL 0.8 ", "timeout -s KILL 1.1 ", "timeout -s KILL 1.4 ", ""):
+        done = pod.run("sh", "-c", f"{program} {kill}python3 -m klock sync --here; {after}")
+        assert kill or fingerprint(succeeded(done)) == fingerprint_outside(pod)
+        lines, last, *_ = done.stdout.split()
+        assert lines == last, "a line of the program's log is lost"
+        if not kill:
+            assert shell(pod, "ls /srv/app") == "log\nmain.py\npid\n"
+            write(pod, '.pip_install(["six==1.15.0"])', FILES, '.rsync("./app", "/opt/app", contents=True)')
+        shell(pod, "rm /srv/app/log")
+
+
 def test_packages_and_files_of_the_base_come_back(pod: Pod) -> None:
     held = "cat /usr/lib/python3/dist-packages/wheel/__init__.py /etc/issue; stat -c '%n %a %u %g %Y' /etc/issue"
     before = shell(pod, held)
@@ -253,6 +321,7 @@ def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
 def test_a_new_shell_step_runs_over_those_that_are_done(pod: Pod) -> None:
     write(pod, PIP, ".run_bash('echo 1 > /srv/one')")
     succeeded(pod.klock("sync", "--here"))
+    shell(pod, "echo log > /var/lib/other")  # what a program wrote since is not the new step's doing
     write(pod, PIP, ".run_bash('echo 1 > /srv/one')", ".run_bash('cp /srv/one /srv/two && rm /srv/one')", FILES)
     done = succeeded(pod.klock("sync", "--here"))
     assert "2 of 4 steps ran" in done.stderr

@@ -18,6 +18,7 @@ import klock
 from klock.digests import Digest
 from klock.engines.here.environment import HereEnvironment
 from klock.engines.here.materials import put, remove
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.state import FOLDER, StateFolder
 from klock.engines.here.tree import Tree, on_disk, scan
 from klock.engines.here.workspace import HereWorkspace
@@ -81,11 +82,19 @@ class HereEngine(SandboxEngine):
         return os.lstat(where).st_dev == os.lstat(b"/").st_dev
 
     @contextmanager
-    def open_root(self, before: Tree) -> Iterator[HereWorkspace]:
-        """A workspace on the container's root, which looks as `before` says or was changed by a step cut short."""
+    def open_root(self, before: Tree, own: OwnPaths | None = None) -> Iterator[HereWorkspace]:
+        """A workspace on the container's root, which looks as `before` says or was changed by a step cut short.
+
+        `own` are the paths that can be changed in it, where they are known.
+        """
         with scratch_folder(self._store) as folder:
             yield HereWorkspace(
-                before, without=self.without, scratch=folder, why_plain=self.why_plain, ca_bundle=self._ca_bundle
+                before,
+                without=self.without,
+                scratch=folder,
+                why_plain=self.why_plain,
+                ca_bundle=self._ca_bundle,
+                own=own,
             )
 
     def apply(self, archive: Path, layer: Digest) -> None:

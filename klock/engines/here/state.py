@@ -4,7 +4,8 @@
     state.json        the base, the steps that were done, and what is being done at this moment
     trees/<name>      the root file system after the last of them (`klock.engines.here.tree`), or what they made of it
     layers/<hex>      the manifest of each step's layer
-    undo/<name>/      how to take a step back: `before` (what was there, as a tree), `added` and `kept/` (bytes by hash)
+    undo/<name>/      how to take a step back: `own` (what it may write), `before` (what was there, as a tree), `added`
+                      and `kept/` (bytes by hash)
 
 state.json is replaced in one rename, and what it names is on disk before. So after a kill it says what was going on.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest, hex_of
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Tree
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
@@ -50,13 +52,12 @@ class Done:
 class Doing:
     """A step that was begun, over the tree of the state: it is finished, or taken back with `undo`, before any other.
 
-    `undo` is None for a step that cannot be taken back. `roots` are the absolute paths below which it may add files.
+    `undo` is None for a step that cannot be taken back.
     """
 
     key: Digest
     text: str
     undo: str | None
-    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class StateFolder:
             steps = tuple(Done(**{**step, "leave_out": tuple(step["leave_out"])}) for step in found.pop("steps"))
             forced, left = tuple(found.pop("forced")), tuple(found.pop("left", ()))
             if doing is not None:
-                doing = Doing(**{**doing, "roots": tuple(doing["roots"])})
+                doing = Doing(**doing)
             return State(**found, steps=steps, doing=doing, forced=forced, left=left)
         except FileNotFoundError:
             return None
@@ -147,6 +148,12 @@ class StateFolder:
 
     def undo_folder(self, name: str) -> Path:
         return self.root / "undo" / name
+
+    def write_own(self, name: str, own: OwnPaths) -> None:
+        self._write(self.undo_folder(name) / "own", own.to_bytes())
+
+    def read_own(self, name: str) -> OwnPaths:
+        return OwnPaths.from_bytes((self.undo_folder(name) / "own").read_bytes())
 
     def write_undo(self, name: str, before: Tree, added: list[str]) -> None:
         self._write(self.undo_folder(name) / "before", before.to_bytes())

@@ -8,18 +8,42 @@ from contextlib import suppress
 from pathlib import Path
 
 from klock.engines.here.materials import kept_file, put, remove
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Tree, on_disk, see
-from klock.layers.manifest import Kind
+from klock.layers.manifest import Kind, Manifest
 from klock.layers.rewriting.bytecode import source_of
 from klock.layers.scan import text_of
 
-__all__ = ["difference", "lost", "take_back"]
+__all__ = ["difference_in", "difference_of", "lost", "take_back"]
 
 
-def difference(before: Tree, now: Tree) -> tuple[Tree, list[str]]:
+def _difference(before: Tree, now: Tree) -> tuple[Tree, list[str]]:
     """What was changed or removed, as it was before, and the paths that were added."""
     was = Tree({path: seen for path, seen in before.items() if now.entry(path) != seen.entry})
     return was, [path for path in now if path not in before]
+
+
+def difference_of(own: OwnPaths, before: Tree, now: Tree) -> tuple[Tree, list[str]]:
+    """What of what changed a step did: programs went on beside it, and after it was cut short."""
+    was, added = _difference(before, now)
+    ours = {path: seen for path, seen in was.items() if path in own.exact or (path not in now and own.has(path))}
+    return Tree(ours), [path for path in added if own.has(path)]
+
+
+def difference_in(layer: Manifest, before: Tree, now: Tree) -> tuple[Tree, list[str]]:
+    """What of what changed is in the layer that a step made, with what was in folders that are gone."""
+    was, added = _difference(before, now)
+    ours = {path: seen for path, seen in was.items() if _is_changed_by(layer, path)}
+    return Tree(ours), [path for path in added if path in layer]
+
+
+def _is_changed_by(layer: Manifest, path: str) -> bool:
+    if path in layer:
+        return True
+    while path := path.rpartition("/")[0]:
+        if path in layer and layer[path].kind is not Kind.FOLDER:
+            return True
+    return False
 
 
 def lost(was: Tree, kept: Path) -> list[str]:
