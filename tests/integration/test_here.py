@@ -382,6 +382,79 @@ def test_killed_at_any_moment_it_is_right_in_the_end(pod: Pod) -> None:
     )
 
 
+PURELIB = "/usr/local/lib/python3.11/dist-packages"
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is in what is mounted at /mnt/volume"),
+        (
+            ['.rsync("./app", "/srv/app", contents=True)'],
+            "/srv/app/conf is in what is mounted at /srv/app/conf",
+        ),
+        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is in what is mounted at /mnt/volume"),
+        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is in what is mounted at /srv/file"),
+        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is in what is mounted at /mnt/volume"),
+        ([PIP], f"{PURELIB}/attrs/__init__.py is in what is mounted at {PURELIB}/attrs"),
+        ([".run_bash('mkdir -p /mnt/volume && echo 1 > /mnt/volume/kept', keep_layer=True)"], "/mnt/volume"),
+    ],
+)
+def test_what_is_mounted_is_never_written(
+    host: ContainerHost, project: Path, base_image: str, steps: list[str], said: str
+) -> None:
+    (project / "app/conf").mkdir()
+    (project / "app/conf/settings").write_text("from the image\n")
+    volume = host.account.make_folder("volume")
+    (volume / "settings").write_text("of the volume\n")
+    (volume / "file").write_text("of the volume\n")
+    mounts = {project: str(project), volume: "/mnt/volume", volume / "file": "/srv/file"}
+    below = host.account.make_folder("below")
+    (below / "settings").write_text("of the volume\n")
+    with running_pod(
+        host,
+        base_image,
+        project=project,
+        mounts={**mounts, below: f"{PURELIB}/attrs" if steps == [PIP] else "/srv/app/conf"},
+        store=host.account.folder / "cache",
+        is_open=False,
+    ) as pod:
+        shell(pod, "ln -s /mnt/volume /srv/link; ln -s /mnt/volume /srv/made")
+        before = shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +")
+        write(pod, '.rsync("./app/main.py", "/opt/first")', *steps)
+        done = pod.klock("sync", "--here")
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+        assert "step 2 (kimage.py:6): " in done.stderr
+        assert shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +") == before
+        assert shell(pod, f"ls /opt {STATE} 2>/dev/null || true") == "/opt:\n"
+
+
+def test_a_mount_inside_of_a_steps_folder_is_in_nobodys_way(
+    host: ContainerHost, project: Path, base_image: str
+) -> None:
+    volume = host.account.make_folder("volume")
+    (volume / "settings").write_text("of the volume\n")
+    mounts = {project: str(project), volume: "/srv/app/conf"}
+    store = host.account.folder / "cache"
+    with running_pod(host, base_image, project=project, mounts=mounts, store=store, is_open=False) as pod:
+        write(pod, PIP, FILES)
+        assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+        write(pod)
+        succeeded(pod.klock("sync", "--here"))
+        assert shell(pod, "find /srv") == "/srv\n/srv/app\n/srv/app/conf\n/srv/app/conf/settings\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_a_link_in_place_of_a_steps_folder_leads_to_what_is_not_the_steps(pod: Pod) -> None:
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "mv /srv/app /srv/mine && ln -s mine /srv/app")
+    write(pod)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, "find /srv | sort; readlink /srv/app || true").startswith("/srv\n")
+    assert shell(pod, "ls /srv/mine") == "main.py\n"
+
+
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_another_base_is_refused(pod: Pod) -> None:
     write(pod, PIP)

@@ -27,7 +27,7 @@ from klock.engines.sandbox import SandboxEngine
 from klock.engines.sandbox.scratch import scratch_folder
 from klock.errors import EngineError, FetchError
 from klock.layers.manifest import Kind, Manifest
-from klock.layers.pack import unpack_layer
+from klock.layers.pack import paths_in, unpack_layer
 from klock.store import Store
 
 __all__ = ["HereEngine"]
@@ -74,13 +74,6 @@ class HereEngine(SandboxEngine):
     def scan(self, known: Tree | None = None) -> Tree:
         return scan(known, without=self.without)
 
-    def holds(self, path: str) -> bool:
-        """Whether a path of a manifest is on the root file system, and not on one that is mounted over it."""
-        where = on_disk(path)
-        while not os.path.lexists(where):
-            where = os.path.dirname(where)
-        return os.lstat(where).st_dev == os.lstat(b"/").st_dev
-
     @contextmanager
     def open_root(self, before: Tree, own: OwnPaths | None = None) -> Iterator[HereWorkspace]:
         """A workspace on the container's root, which looks as `before` says or was changed by a step cut short.
@@ -96,6 +89,11 @@ class HereEngine(SandboxEngine):
                 ca_bundle=self._ca_bundle,
                 own=own,
             )
+
+    def paths_in(self, archive: Path) -> list[str]:
+        """The paths that `apply` is going to change."""
+        with open(archive, "rb") as file:
+            return paths_in(file, source=f"the archive {archive.name}")
 
     def apply(self, archive: Path, layer: Digest) -> None:
         """Brings a layer, as `write_layer` wrote it, into the root, file by file. Raises HashMismatch before that."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest
+from klock.engines.here.mounts import mount_points
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
@@ -132,7 +133,7 @@ def scan(known: Tree | None = None, *, without: Iterable[Path] = ()) -> Tree:
 
     Files that are as they were in `known` are not read.
     """
-    skipped = {os.fsencode(path) for path in without} | _mount_points()
+    skipped = {os.fsencode(path) for path in without} | mount_points()
     found: dict[str, Seen] = {}
     unread: list[tuple[str, int]] = []
     for path in _walk(skipped):
@@ -193,15 +194,3 @@ def _walk(skipped: set[bytes]) -> Iterator[str]:
                 continue
             if is_folder:
                 waiting.append((where + b"/", path + "/"))
-
-
-def _mount_points() -> set[bytes]:
-    """Where something is mounted over the root file system (proc_pid_mountinfo(5), field 5, octal escapes)."""
-    points = set()
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            point = line.split(b" ")[4]
-            for escape, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-                point = point.replace(escape, byte)
-            points.add(point)
-    return points - {b"/"}

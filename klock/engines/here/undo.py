@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from klock.engines.here.materials import kept_file, put, remove
+from klock.engines.here.mounts import refuse_mounted
 from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Tree, on_disk, see
 from klock.layers.manifest import Kind, Manifest
@@ -55,9 +56,13 @@ def take_back(was: Tree, added: Sequence[str], kept: Path) -> None:
     """Removes `added` (folders only when nothing else is in them) and brings `was` back. Doing it twice is as once.
 
     With a source goes the bytecode that Python made of it since: all sources of layers have one time, so Python could
-    take it for that of another source of the same size.
+    take it for that of another source of the same size. Where a folder above has become a symlink nothing is done: what
+    it leads to was not the step's. Raises EngineError, before anything else, when something is mounted there now.
     """
+    refuse_mounted([*added, *was], "a step cannot be taken back")
     for path in sorted(added, key=lambda path: path.count("/"), reverse=True):
+        if _is_behind_link(path):
+            continue
         seen = see(path)
         if seen is not None and seen.entry.kind is Kind.FOLDER:
             with suppress(OSError):
@@ -67,9 +72,16 @@ def take_back(was: Tree, added: Sequence[str], kept: Path) -> None:
             if path.endswith(".py"):
                 _remove_bytecode(path)
     for path in sorted(was, key=lambda path: path.count("/")):
+        if _is_behind_link(path):
+            continue
         seen = was[path]
         source = kept_file(seen.entry, kept) if seen.entry.kind is Kind.FILE else None
         put(seen.entry, source=source, modified=seen.modified)
+
+
+def _is_behind_link(path: str) -> bool:
+    above = os.path.dirname(on_disk(path))
+    return os.path.realpath(above) != above
 
 
 def _remove_bytecode(source: str) -> None:

@@ -9,16 +9,16 @@ from typing import Final
 from klock.digests import Digest
 from klock.drift import compare_files
 from klock.engines.here import HereEngine
+from klock.engines.here.mounts import refuse_mounted
 from klock.engines.here.own import OwnPaths
 from klock.engines.here.state import FORCED, Doing, Done, State
 from klock.engines.here.tree import Tree
 from klock.engines.here.undo import difference_in, difference_of, lost, take_back
-from klock.engines.here.workspace import HereWorkspace, not_isolated
+from klock.engines.here.workspace import HereWorkspace
 from klock.engines.protocol import Layer
-from klock.errors import EngineError, FetchError, StepFailed
+from klock.errors import EngineError, StepFailed
 from klock.layers.manifest import Kind
 from klock.lockfile.model import (
-    AptLock,
     EnvLock,
     FilesLock,
     PipLock,
@@ -26,15 +26,15 @@ from klock.lockfile.model import (
     ShellLock,
     StepLock,
     TargetLock,
-    WheelArtifact,
 )
 from klock.plan import counted, describe
 from klock.replay.context import Context
 from klock.replay.in_place.base import compare_base
 from klock.replay.in_place.keeping import begin, is_current
-from klock.replay.in_place.owning import anchors_of, builds_something, own_paths
+from klock.replay.in_place.owning import anchors_of, builds_something, kept_archive, own_paths
 from klock.replay.in_place.plan import InPlacePlan, as_synced, drift_of_steps, layer_of, layer_steps, make_plan
 from klock.replay.in_place.reading import Surroundings, read_as
+from klock.replay.in_place.refusing import named, refuse_what_cannot_run
 from klock.replay.perform import fetch_for, perform
 
 __all__ = ["converge"]
@@ -87,7 +87,7 @@ class _Converging:
                 "this container cannot become the locked one:\n" + "\n".join(f"  {line}" for line in plan.stuck),
                 hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
             )
-        self._refuse_what_cannot_run(plan)
+        refuse_what_cannot_run(self.lock, plan, now=tree, engine=self.engine, context=self.context)
         if state is None:
             state = State(base=self.lock.base.id, tree=self.folder.write_tree(tree))
             self.folder.write(state)
@@ -186,9 +186,18 @@ class _Converging:
         self.context.progress.begin(f"step {position + 1} {describe(step)}{self.context.where(position)}")
         if isinstance(step, PipLock):
             fetch_for(self.lock, position, self.context)
-        own = None
+        own = own_paths(
+            self.lock,
+            position,
+            before=self.folder.read_tree(state.tree),
+            engine=self.engine,
+            store=self.context.store,
+        )
+        if own is not None:
+            # Looked at again: an earlier step may have made a symlink to what is mounted.
+            refuse_mounted(own.exact, named(self.lock, position, self.context))
         if state.doing is None:
-            state, own = self._begin(state, position, key)
+            state = self._begin(state, position, key, own)
         doing, before = state.doing, self.folder.read_tree(state.tree)
         assert doing is not None
         if isinstance(step, PipLock) and builds_something(self.lock, step, self.context.store):
@@ -218,9 +227,7 @@ class _Converging:
 
     def _perform(self, position: int, workspace: HereWorkspace) -> None:
         step = self.lock.steps[position]
-        if isinstance(step, ShellLock) and step.kept is not None:
-            archive = self.context.store.find_blob(f"sha256:{step.kept.sha256}")
-            assert archive is not None
+        if isinstance(step, ShellLock) and (archive := kept_archive(step, self.context.store)) is not None:
             self.engine.apply(archive, step.layer.digest)
         else:
             perform(self.lock, position, workspace, self.context)
@@ -278,49 +285,17 @@ class _Converging:
             )
         self.context.progress.warn(message)
 
-    # -- before a step
-
-    def _refuse_what_cannot_run(self, plan: InPlacePlan) -> None:
-        for position in plan.run:
-            step = self.lock.steps[position]
-            where = f"step {position + 1}{self.context.where(position)}"
-            if isinstance(step, ShellLock) and step.kept is not None:
-                if self.context.store.find_blob(f"sha256:{step.kept.sha256}") is None:
-                    raise FetchError(
-                        f"{where} keeps its layer, and that is not on this machine: {describe(step)}",
-                        hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
-                    )
-                continue
-            if isinstance(step, FilesLock) and not self.engine.holds(step.destination.strip("/")):
-                raise EngineError(
-                    f"{where} places files at {step.destination}, which is mounted into this container: klock "
-                    "could not say what is there",
-                    hint="mount it elsewhere, or place the files elsewhere",
-                )
-            if self._needs_isolation(step) and (why := self.engine.why_plain) is not None:
-                raise not_isolated(f"{where}: {describe(step)}", why)
-
-    def _needs_isolation(self, step: StepLock) -> bool:
-        """Whether the step runs what an image or a package brings: it could reach the network, and do anything."""
-        if isinstance(step, ShellLock | AptLock):
-            return True
-        if isinstance(step, PipLock):
-            packages = self.lock.packages_by_pin
-            return bool(step.projects) or any(
-                not isinstance(packages[pin].artifact, WheelArtifact) for pin in step.packages
-            )
-        return False
-
-    def _begin(self, state: State, position: int, key: Digest) -> tuple[State, OwnPaths | None]:
+    def _begin(self, state: State, position: int, key: Digest, own: OwnPaths | None) -> State:
         """Writes down what the step is going to do, and what the root holds before it."""
-        before, own = self.folder.read_tree(state.tree), None
-        with self.engine.open_root(before) as workspace:
-            own = own_paths(self.lock, position, before=before, workspace=workspace, store=self.context.store)
+        step, before = self.lock.steps[position], self.folder.read_tree(state.tree)
         if own is None or not is_current(before, own):
             before = self.engine.scan(before)
             state = replace(state, tree=self.folder.write_tree(before))
-        text = f"step {position + 1} {describe(self.lock.steps[position])}"
-        doing = begin(key=key, text=text, own=own, before=before, folder=self.folder)
+        text = f"step {position + 1} {describe(step)}"
+        if own is not None and isinstance(step, FilesLock | PipLock):
+            doing = begin(key=key, text=text, own=own, before=before, folder=self.folder)
+        else:
+            doing = Doing(key=key, text=text, undo=None)
         state = replace(state, doing=doing, record=None)
         self.folder.write(state)
-        return state, own
+        return state

@@ -11,11 +11,8 @@ from klock.engines.here.tree import Tree, is_untouched, see
 __all__ = ["begin", "is_current"]
 
 
-def begin(*, key: Digest, text: str, own: OwnPaths | None, before: Tree, folder: StateFolder) -> Doing:
-    """Keeps what a step is going to replace, so that it can be taken back; None of its `own` paths are known for a step
-    that cannot."""
-    if own is None:
-        return Doing(key=key, text=text, undo=None)
+def begin(*, key: Digest, text: str, own: OwnPaths, before: Tree, folder: StateFolder) -> Doing:
+    """Keeps what a step is going to replace among its `own` paths, so that it can be taken back."""
     name, kept = folder.new_undo()
     keep_files(sorted(own.exact), before, kept)
     folder.write_own(name, own)

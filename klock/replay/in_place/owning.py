@@ -10,32 +10,41 @@ from pathlib import Path
 from typing import Final
 
 from klock.drift import distributions_in
+from klock.engines.here import HereEngine
 from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Tree
 from klock.engines.here.workspace import HereWorkspace
 from klock.engines.protocol import Command
 from klock.errors import EngineError, KlockError
 from klock.layers.rewriting.bytecode import source_of
-from klock.lockfile.model import FilesLock, PipLock, TargetLock, WheelArtifact
+from klock.lockfile.model import FilesLock, PipLock, ShellLock, TargetLock, WheelArtifact
 from klock.store import Store
 
-__all__ = ["anchors_of", "builds_something", "own_paths"]
+__all__ = ["anchors_of", "builds_something", "kept_archive", "own_paths", "resolved"]
 
 _PATHS: Final = "import json, sysconfig; print(json.dumps(sysconfig.get_paths()))"
 _CACHE: Final = ".klock-uv-cache"
 _SCRIPTS: Final = ("console_scripts", "gui_scripts")
 
 
-def own_paths(
-    lock: TargetLock, position: int, *, before: Tree, workspace: HereWorkspace, store: Store
-) -> OwnPaths | None:
-    """None for a step whose command may write anything. The wheels that a pip step does not build are in the store."""
+def own_paths(lock: TargetLock, position: int, *, before: Tree, engine: HereEngine, store: Store) -> OwnPaths | None:
+    """None for a step whose command may write anything. The wheels that a pip step does not build are in the store, and
+    so is the layer that a step keeps."""
     step = lock.steps[position]
+    if isinstance(step, ShellLock) and (archive := kept_archive(step, store)) is not None:
+        return OwnPaths(resolved(f"/{path}" for path in engine.paths_in(archive)))
     if isinstance(step, FilesLock):
         return _of_files(step)
     if isinstance(step, PipLock):
-        return _of_packages(lock, step, before, _python_paths(lock, workspace), store)
+        with engine.open_root(before) as workspace:
+            paths = _python_paths(lock, workspace)
+        return _of_packages(lock, step, before, paths, store)
     return None
+
+
+def kept_archive(step: ShellLock, store: Store) -> Path | None:
+    """Of the layer that the step keeps; None where it is not in the store, and for a step that keeps none."""
+    return None if step.kept is None else store.find_blob(f"sha256:{step.kept.sha256}")
 
 
 def anchors_of(lock: TargetLock, position: int, own: OwnPaths | None) -> list[str]:
@@ -65,7 +74,7 @@ def _wheels(lock: TargetLock, step: PipLock, store: Store) -> list[Path | None]:
     return [store.find_blob(f"sha256:{wheel.sha256}") for wheel in wheels]
 
 
-def _resolved(paths: Iterable[str]) -> set[str]:
+def resolved(paths: Iterable[str]) -> set[str]:
     """Where what is written to absolute paths goes, as a manifest's paths: a symlink at the end is replaced."""
     real = cache(os.path.realpath)
     split = (path.rstrip("/").rpartition("/") for path in paths)
@@ -76,13 +85,15 @@ def _of_files(step: FilesLock) -> OwnPaths:
     paths = [f"{step.destination.rstrip('/')}/{entry.path}" for entry in step.entries]
     if step.path_file is not None:
         paths.append(step.path_file)
-    return OwnPaths(_resolved([*paths, step.destination]))
+    return OwnPaths(resolved([*paths, step.destination]))
 
 
 def _of_packages(lock: TargetLock, step: PipLock, before: Tree, paths: dict[str, str], store: Store) -> OwnPaths:
     packages = lock.packages_by_pin
     names = {packages[pin].name for pin in step.packages} | {project.name for project in step.projects}
-    exact = [lock.base.working_dir]
+    exact = [paths["purelib"], paths["platlib"]]
+    if not os.path.isdir(lock.base.working_dir):  # noqa: PTH112
+        exact.append(lock.base.working_dir)
     for (above, name), versions in distributions_in(before.manifest).items():
         if name in names:
             for version in versions:
@@ -90,15 +101,15 @@ def _of_packages(lock: TargetLock, step: PipLock, before: Tree, paths: dict[str,
     for wheel in _wheels(lock, step, store):
         if wheel is not None:
             exact += _files_of_wheel(wheel, paths)
-    resolved = _resolved(exact)
-    bytecode = [path for path in before if (source := source_of(path)) is not None and source in resolved]
-    whole = {path.rpartition("/")[0] for path in resolved if path.rpartition("/")[0].endswith(".dist-info")}
+    written = resolved(exact)
+    bytecode = [path for path in before if (source := source_of(path)) is not None and source in written]
+    whole = {path.rpartition("/")[0] for path in written if path.rpartition("/")[0].endswith(".dist-info")}
     data = paths["data"]
     roots = [paths["purelib"], paths["platlib"], paths["scripts"], paths["include"], f"{data}/share", f"{data}/etc"]
     roots = [os.path.realpath(root).strip("/") for root in [*roots, f"{data}/include"]]
     if builds_something(lock, step, store):
         whole.update(roots)
-    return OwnPaths([*resolved, *bytecode], whole={*whole, _CACHE}, roots=roots)
+    return OwnPaths([*written, *bytecode], whole={*whole, _CACHE}, roots=roots)
 
 
 def _python_paths(lock: TargetLock, workspace: HereWorkspace) -> dict[str, str]:
