@@ -456,6 +456,21 @@ def test_a_link_in_place_of_a_steps_folder_leads_to_what_is_not_the_steps(pod: P
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_without_its_notes_klock_does_the_steps_again(pod: Pod) -> None:
+    write(pod, PIP, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "rm -r /var/lib/klock/here/trees; echo x >> /srv/app/main.py")
+    done = pod.klock("sync", "--here")
+    assert done.returncode == 2 and "klock's notes of this container are incomplete" in done.stderr
+    shell(pod, "rm -r /var/lib/klock; echo mine > /srv/app/log")
+    assert "was not synced" in pod.klock("check", "--here", "--env").stdout
+    done = succeeded(pod.klock("sync", "--here"))
+    assert "2 of 2 steps ran" in done.stderr and fingerprint(done) == fingerprint_outside(pod)
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+    assert shell(pod, "cat /srv/app/log") == "mine\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_another_base_is_refused(pod: Pod) -> None:
     write(pod, PIP)
     shell(pod, "cp /bin/true /usr/bin/python3.11-new && cat /bin/true >> /usr/bin/python3.11")

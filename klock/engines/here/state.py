@@ -107,7 +107,8 @@ class StateFolder:
         self._write(self.root / "state.json", json.dumps(value, sort_keys=True).encode())
 
     def read_tree(self, name: str) -> Tree:
-        return Tree.from_bytes((self.root / "trees" / name).read_bytes())
+        """Raises StoreError when it is not there any more, as the other readings do."""
+        return Tree.from_bytes(self._read(self.root / "trees" / name))
 
     def write_tree(self, tree: Tree) -> str:
         """Returns the name for `read_tree`."""
@@ -153,7 +154,7 @@ class StateFolder:
         self._write(self.undo_folder(name) / "own", own.to_bytes())
 
     def read_own(self, name: str) -> OwnPaths:
-        return OwnPaths.from_bytes((self.undo_folder(name) / "own").read_bytes())
+        return OwnPaths.from_bytes(self._read(self.undo_folder(name) / "own"))
 
     def write_undo(self, name: str, before: Tree, added: list[str]) -> None:
         self._write(self.undo_folder(name) / "before", before.to_bytes())
@@ -161,7 +162,7 @@ class StateFolder:
 
     def read_undo(self, name: str) -> tuple[Tree, list[str]]:
         folder = self.undo_folder(name)
-        return Tree.from_bytes((folder / "before").read_bytes()), json.loads((folder / "added").read_bytes())
+        return Tree.from_bytes(self._read(folder / "before")), json.loads(self._read(folder / "added"))
 
     def forget_others(self, state: State) -> None:
         """Removes what no step of `state` needs any more."""
@@ -193,6 +194,15 @@ class StateFolder:
                 yield
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"klock's notes of this container are incomplete: there is no {path}",
+                hint=f"start a new container, or remove {self.root}: the steps are done again then, over what is there",
+            ) from error
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

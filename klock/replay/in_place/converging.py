@@ -280,8 +280,9 @@ class _Converging:
         if not self.force:
             raise StepFailed(
                 message,
-                hint="the container was started from another base image, something else writes to it, or the step's "
-                "inputs changed; to keep what came out: klock sync --here --force",
+                hint="the container was started from another base image, something else writes to it, the step's "
+                f"inputs changed, or the step was done before and klock's notes in {self.folder.root} were lost; "
+                "to keep what came out: klock sync --here --force",
             )
         self.context.progress.warn(message)
 
