@@ -199,19 +199,25 @@ def _drift_of_container(
 
 
 def _drift_here(session: Session, locked: TargetLock) -> list[Finding]:
-    """The container klock runs in, against what the last sync left in it: the locked layers over what was there."""
+    """The container klock runs in, against the locked layers over what else the last sync left in it."""
     from klock.drift import compare_files, compare_variables
     from klock.engines.here import HereEngine
+    from klock.engines.here.state import FORCED
 
     assert isinstance(session.engine, HereEngine)
     environment = session.engine.environment(session.environment_name(locked))
-    record = environment.record
-    if record is None or record.get("fingerprint") != locked.fingerprint:
+    record = environment.record or {}
+    findings = []
+    if record.get("fingerprint") == FORCED:
+        findings.append(Finding(code=Code.NOT_SYNCED, message="this container was forced: it is not what is locked"))
+        if environment.layers != list(locked.layers):
+            return findings
+    elif record.get("fingerprint") != locked.fingerprint:
         return [Finding(code=Code.NOT_SYNCED, message="this container was not synced from it: run `klock sync --here`")]
     layers = [session.engine.folder.layer(digest) for digest in locked.layers]
     project = str(session.loaded.root.resolve()) + "/"
     variables = record.get("variables")
-    findings = [
+    findings += [
         finding
         for finding in compare_files(environment.expected(), layers, environment.observe())
         if finding.step is not None or not f"{finding.path}/".startswith(project)

@@ -26,7 +26,7 @@ from klock.layers.normalisation import MTIME
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, text_of
 from klock.layers.unpack import unpack
 
-__all__ = ["UNCHANGED", "pack", "unpack_layer"]
+__all__ = ["UNCHANGED", "pack", "paths_in", "unpack_layer"]
 
 UNCHANGED: Final = "unchanged"
 """The comment of a folder that is in an archive for its metadata alone."""
@@ -151,21 +151,33 @@ def unpack_layer(archive: IO[bytes], *, layer: Digest, source: str) -> Manifest:
     return manifest
 
 
+def paths_in(archive: IO[bytes], *, source: str) -> list[str]:
+    """The paths that the layer in an archive changes or removes, as the archive has it: nothing of it was checked."""
+    found = []
+    for path, is_unchanged in _members(archive, source):
+        folder, slash, name = path.rpartition("/")
+        if not is_unchanged:
+            found.append(f"{folder}{slash}{name.removeprefix(_WHITEOUT)}")
+    return found
+
+
 def _unchanged_folders(archive: IO[bytes], source: str) -> set[str]:
     """The paths of the folders that the archive marks."""
-    found: set[str] = set()
+    return {path for path, is_unchanged in _members(archive, source) if is_unchanged}
+
+
+def _members(archive: IO[bytes], source: str) -> Iterator[tuple[str, bool]]:
+    """The path of each member, and whether it is a folder that the archive marks as unchanged."""
     try:
         with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as members:
             for member in members:
                 path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
                 if not path:
                     raise FetchError(f"{source}: refused: it has a member for the root", hint="do not trust it")
-                if member.isdir() and member.pax_headers.get("comment") == UNCHANGED:
-                    found.add(path)
+                yield path, member.isdir() and member.pax_headers.get("comment") == UNCHANGED
                 members.members = []  # type: ignore[attr-defined]  # tarfile would remember every one
     except (tarfile.TarError, ValueError) as error:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
-    return found
 
 
 def _manifest_of_layer(unchanged: set[str], source: str) -> Manifest:

@@ -154,6 +154,74 @@ def test_what_programs_write_beside_the_steps_files_stays_and_is_in_nobodys_way(
     succeeded(pod.klock("sync", "--here"))
 
 
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_what_programs_wrote_before_a_sync_is_not_a_new_steps_doing(pod: Pod) -> None:
+    (pod.project / "data").mkdir()
+    (pod.project / "data/numbers").write_text("1 2 3\n")
+    (pod.project / "data/same").write_text("same\n")
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    written = "cat /srv/app/results.db /var/lib/other /srv/data/own /srv/data/same; stat -c '%n %Y' /var/lib/other"
+    shell(pod, "echo precious > /srv/app/results.db; echo log > /var/lib/other; touch -d 2020-05-05 /var/lib/other")
+    # The folder of the step to come, and one of its files, just as it is going to be.
+    shell(pod, "mkdir /srv/data; echo mine > /srv/data/own; echo same > /srv/data/same")
+    before = shell(pod, written)
+    write(
+        pod, FILES, '.rsync("./data", "/srv/data", contents=True)', '.rsync("./data", "/srv/app", contents=True)', PIP
+    )
+    done = succeeded(pod.klock("sync", "--here"))
+    assert "3 of 4 steps ran" in done.stderr
+    assert fingerprint(done) == fingerprint_outside(pod)
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+    assert shell(pod, written) == before
+    write(pod)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, written) == before
+    assert shell(pod, "find /srv -type f | sort") == "/srv/app/results.db\n/srv/data/own\n/srv/data/same\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_a_step_that_fails_takes_back_only_what_it_did(pod: Pod) -> None:
+    (pod.project / "app/zz").write_text("placed last\n")
+    write(pod, PIP)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "mkdir -p /srv/app/zz; echo precious > /srv/app/results.db; echo mine > /srv/app/main.py")
+    before = shell(pod, "find /srv -type f -exec stat -c '%n %a %Y' {} + -exec cat {} + | sort")
+    write(pod, PIP, FILES)
+    for _ in range(2):
+        done = pod.klock("sync", "--here")
+        assert done.returncode == 2 and "cannot place a file at /srv/app/zz" in done.stderr
+        assert shell(pod, "find /srv -type f -exec stat -c '%n %a %Y' {} + -exec cat {} + | sort") == before
+    shell(pod, "rmdir /srv/app/zz")
+    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+    assert shell(pod, "cat /srv/app/results.db") == "precious\n"
+    write(pod, PIP)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, "cat /srv/app/main.py /srv/app/results.db") == "mine\nprecious\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_programs_may_go_on_writing_while_a_sync_runs(pod: Pod) -> None:
+    program = """
+        mkdir -p /srv/app
+        while [ ! -e /tmp/stop ]; do
+            n=$((n + 1)); echo $n >> /srv/app/log; echo $n > /var/lib/state-$n; rm -f /var/lib/state-$((n - 3))
+            echo $$ > /srv/app/pid.new; mv /srv/app/pid.new /srv/app/pid; sleep 0.002
+        done & sleep 0.3
+    """
+    after = "ended=$?; touch /tmp/stop; wait; rm /tmp/stop; wc -l < /srv/app/log; tail -n 1 /srv/app/log; exit $ended"
+    write(pod, PIP, FILES)
+    for kill in ("", "timeout -s KILL 0.8 ", "timeout -s KILL 1.1 ", "timeout -s KILL 1.4 ", ""):
+        done = pod.run("sh", "-c", f"{program} {kill}python3 -m klock sync --here; {after}")
+        assert kill or fingerprint(succeeded(done)) == fingerprint_outside(pod)
+        lines, last, *_ = done.stdout.split()
+        assert lines == last, "a line of the program's log is lost"
+        if not kill:
+            assert shell(pod, "ls /srv/app") == "log\nmain.py\npid\n"
+            write(pod, '.pip_install(["six==1.15.0"])', FILES, '.rsync("./app", "/opt/app", contents=True)')
+        shell(pod, "rm /srv/app/log")
+
+
 def test_packages_and_files_of_the_base_come_back(pod: Pod) -> None:
     held = "cat /usr/lib/python3/dist-packages/wheel/__init__.py /etc/issue; stat -c '%n %a %u %g %Y' /etc/issue"
     before = shell(pod, held)
@@ -202,6 +270,39 @@ def test_a_changed_shell_step_is_refused_unless_forced(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("pod", ["open"], indirect=True)
+def test_force_over_drift_does_not_make_it_locked(pod: Pod) -> None:
+    write(pod, ".run_bash('echo 1 > /srv/one')")
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "echo tampered > /srv/one")
+    refused = pod.klock("sync", "--here")
+    assert refused.returncode == 2 and "was changed since: /srv/one" in refused.stderr
+    forced = succeeded(pod.klock("sync", "--here", "--force"))
+    assert "this container was forced: it is not what is locked" in forced.stderr
+    found = pod.klock("check", "--here", "--env")
+    assert found.returncode == 1
+    assert "this container was forced: it is not what is locked" in found.stdout
+    assert "drift-modified: step 1 (kimage.py:5): /srv/one differs: content" in found.stdout
+    assert "was changed since: /srv/one" in pod.klock("sync", "--here").stderr
+    shell(pod, "echo 1 > /srv/one")
+    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_force_over_another_base_does_not_make_it_the_locked_one(pod: Pod) -> None:
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    another = shell(pod, f'sed \'s/"base": "sha256:[0-9a-f]*/"base": "sha256:{"0" * 64}/\' {STATE}')
+    assert "0" * 64 in another
+    shell(pod, f"cat > {STATE} <<'EOF'\n{another}\nEOF")
+    assert "synced over another base image" in pod.klock("sync", "--here").stderr
+    for _ in range(2):
+        forced = succeeded(pod.klock("sync", "--here", "--force"))
+        assert "this container was forced: it is not what is locked" in forced.stderr
+        assert pod.klock("check", "--here", "--env").returncode == 1
+
+
+@pytest.mark.parametrize("pod", ["open"], indirect=True)
 def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
     write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
     shell(pod, "python3 -m klock sync --here & while ! [ -e /srv/one ]; do sleep 0.05; done; kill -9 $!")
@@ -220,6 +321,7 @@ def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
 def test_a_new_shell_step_runs_over_those_that_are_done(pod: Pod) -> None:
     write(pod, PIP, ".run_bash('echo 1 > /srv/one')")
     succeeded(pod.klock("sync", "--here"))
+    shell(pod, "echo log > /var/lib/other")  # what a program wrote since is not the new step's doing
     write(pod, PIP, ".run_bash('echo 1 > /srv/one')", ".run_bash('cp /srv/one /srv/two && rm /srv/one')", FILES)
     done = succeeded(pod.klock("sync", "--here"))
     assert "2 of 4 steps ran" in done.stderr
@@ -278,6 +380,94 @@ def test_killed_at_any_moment_it_is_right_in_the_end(pod: Pod) -> None:
     assert shell(pod, "ls /srv /opt /usr/local/lib/python3.11/dist-packages") == (
         "/opt:\n\n/srv:\n\n/usr/local/lib/python3.11/dist-packages:\n"
     )
+
+
+PURELIB = "/usr/local/lib/python3.11/dist-packages"
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is in what is mounted at /mnt/volume"),
+        (
+            ['.rsync("./app", "/srv/app", contents=True)'],
+            "/srv/app/conf is in what is mounted at /srv/app/conf",
+        ),
+        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is in what is mounted at /mnt/volume"),
+        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is in what is mounted at /srv/file"),
+        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is in what is mounted at /mnt/volume"),
+        ([PIP], f"{PURELIB}/attrs/__init__.py is in what is mounted at {PURELIB}/attrs"),
+        ([".run_bash('mkdir -p /mnt/volume && echo 1 > /mnt/volume/kept', keep_layer=True)"], "/mnt/volume"),
+    ],
+)
+def test_what_is_mounted_is_never_written(
+    host: ContainerHost, project: Path, base_image: str, steps: list[str], said: str
+) -> None:
+    (project / "app/conf").mkdir()
+    (project / "app/conf/settings").write_text("from the image\n")
+    volume = host.account.make_folder("volume")
+    (volume / "settings").write_text("of the volume\n")
+    (volume / "file").write_text("of the volume\n")
+    mounts = {project: str(project), volume: "/mnt/volume", volume / "file": "/srv/file"}
+    below = host.account.make_folder("below")
+    (below / "settings").write_text("of the volume\n")
+    with running_pod(
+        host,
+        base_image,
+        project=project,
+        mounts={**mounts, below: f"{PURELIB}/attrs" if steps == [PIP] else "/srv/app/conf"},
+        store=host.account.folder / "cache",
+        is_open=False,
+    ) as pod:
+        shell(pod, "ln -s /mnt/volume /srv/link; ln -s /mnt/volume /srv/made")
+        before = shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +")
+        write(pod, '.rsync("./app/main.py", "/opt/first")', *steps)
+        done = pod.klock("sync", "--here")
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+        assert "step 2 (kimage.py:6): " in done.stderr
+        assert shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +") == before
+        assert shell(pod, f"ls /opt {STATE} 2>/dev/null || true") == "/opt:\n"
+
+
+def test_a_mount_inside_of_a_steps_folder_is_in_nobodys_way(
+    host: ContainerHost, project: Path, base_image: str
+) -> None:
+    volume = host.account.make_folder("volume")
+    (volume / "settings").write_text("of the volume\n")
+    mounts = {project: str(project), volume: "/srv/app/conf"}
+    store = host.account.folder / "cache"
+    with running_pod(host, base_image, project=project, mounts=mounts, store=store, is_open=False) as pod:
+        write(pod, PIP, FILES)
+        assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+        write(pod)
+        succeeded(pod.klock("sync", "--here"))
+        assert shell(pod, "find /srv") == "/srv\n/srv/app\n/srv/app/conf\n/srv/app/conf/settings\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_a_link_in_place_of_a_steps_folder_leads_to_what_is_not_the_steps(pod: Pod) -> None:
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "mv /srv/app /srv/mine && ln -s mine /srv/app")
+    write(pod)
+    succeeded(pod.klock("sync", "--here"))
+    assert shell(pod, "find /srv | sort; readlink /srv/app || true").startswith("/srv\n")
+    assert shell(pod, "ls /srv/mine") == "main.py\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_without_its_notes_klock_does_the_steps_again(pod: Pod) -> None:
+    write(pod, PIP, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "rm -r /var/lib/klock/here/trees; echo x >> /srv/app/main.py")
+    done = pod.klock("sync", "--here")
+    assert done.returncode == 2 and "klock's notes of this container are incomplete" in done.stderr
+    shell(pod, "rm -r /var/lib/klock; echo mine > /srv/app/log")
+    assert "was not synced" in pod.klock("check", "--here", "--env").stdout
+    done = succeeded(pod.klock("sync", "--here"))
+    assert "2 of 2 steps ran" in done.stderr and fingerprint(done) == fingerprint_outside(pod)
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+    assert shell(pod, "cat /srv/app/log") == "mine\n"
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)

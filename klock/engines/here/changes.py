@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Seen, Tree, on_disk, see
 from klock.layers.canonical import Source, normalise_content
 from klock.layers.manifest import Entry, Kind, Manifest
@@ -20,12 +21,15 @@ from klock.layers.scan import digests_of_files
 __all__ = ["canonical_changes"]
 
 
-def canonical_changes(before: Tree, now: Tree, *, leave_out: Sequence[str] = ()) -> tuple[Manifest, Tree]:
+def canonical_changes(
+    before: Tree, now: Tree, *, leave_out: Sequence[str] = (), own: OwnPaths | None = None
+) -> tuple[Manifest, Tree]:
     """Brings what changed since `before` into canonical form on disk; the layer's manifest, and the tree as it is then.
 
-    What `leave_out` names is in no manifest; it stays on disk as the step left it.
+    What `leave_out` names is in no manifest; it stays on disk as the step left it. So does what cannot be the step's
+    doing, where its `own` paths are known: programs wrote that.
     """
-    changes = _Changes(before, now, leave_out)
+    changes = _Changes(before, now, leave_out, own)
     for path in sorted(now, key=lambda path: ("/__pycache__/" in path, path)):
         changes.visit(path)
     for path in before:
@@ -34,25 +38,32 @@ def canonical_changes(before: Tree, now: Tree, *, leave_out: Sequence[str] = ())
 
 
 class _Changes:
-    def __init__(self, before: Tree, now: Tree, leave_out: Sequence[str]) -> None:
+    def __init__(self, before: Tree, now: Tree, leave_out: Sequence[str], own: OwnPaths | None) -> None:
         self.before = before
         self.seen = dict(now)
-        self.is_unwanted = matcher(leave_out)
+        self._is_named = matcher(leave_out)
+        self._own = own
         self.entries: list[Entry] = []
         self.sources: dict[str, Source] = {}
         self.times: dict[int, int] = {}
 
+    def _is_unwanted(self, path: str) -> bool:
+        return self._is_named(path) or (self._own is not None and not self._own.may_have(path))
+
     def visit(self, path: str) -> None:
         now, before = self.seen[path], self.before.get(path)
-        if self.is_unwanted(path):
-            return
         if now.entry.kind is Kind.FOLDER:
-            if before is None or before.entry != now.entry:
+            if (before is None or before.entry != now.entry) and not self._is_unwanted(path):
                 self.entries.append(now.entry)
             return
-        if now.is_as_before(before):
+        if now.is_as_before(before) or self._is_unwanted(path):
             return
-        where, status = on_disk(path), os.lstat(on_disk(path))
+        where = on_disk(path)
+        try:
+            status = os.lstat(where)
+        except FileNotFoundError:  # a program removed it in this moment
+            del self.seen[path]
+            return
         rewritten = normalise_content(where, path, status, self.sources.get(source_of(path) or ""))
         entry = now.entry
         if rewritten is not status:
@@ -73,7 +84,7 @@ class _Changes:
             self.entries.append(entry)
 
     def visit_removed(self, path: str) -> None:
-        if path in self.seen or self.is_unwanted(path):
+        if path in self.seen or self._is_unwanted(path):
             return
         above = path.rpartition("/")[0]
         if not above or (above in self.seen and self.seen[above].entry.kind is Kind.FOLDER):

@@ -18,6 +18,7 @@ import klock
 from klock.digests import Digest
 from klock.engines.here.environment import HereEnvironment
 from klock.engines.here.materials import put, remove
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.state import FOLDER, StateFolder
 from klock.engines.here.tree import Tree, on_disk, scan
 from klock.engines.here.workspace import HereWorkspace
@@ -26,7 +27,7 @@ from klock.engines.sandbox import SandboxEngine
 from klock.engines.sandbox.scratch import scratch_folder
 from klock.errors import EngineError, FetchError
 from klock.layers.manifest import Kind, Manifest
-from klock.layers.pack import unpack_layer
+from klock.layers.pack import paths_in, unpack_layer
 from klock.store import Store
 
 __all__ = ["HereEngine"]
@@ -73,20 +74,26 @@ class HereEngine(SandboxEngine):
     def scan(self, known: Tree | None = None) -> Tree:
         return scan(known, without=self.without)
 
-    def holds(self, path: str) -> bool:
-        """Whether a path of a manifest is on the root file system, and not on one that is mounted over it."""
-        where = on_disk(path)
-        while not os.path.lexists(where):
-            where = os.path.dirname(where)
-        return os.lstat(where).st_dev == os.lstat(b"/").st_dev
-
     @contextmanager
-    def open_root(self, before: Tree) -> Iterator[HereWorkspace]:
-        """A workspace on the container's root, which looks as `before` says or was changed by a step cut short."""
+    def open_root(self, before: Tree, own: OwnPaths | None = None) -> Iterator[HereWorkspace]:
+        """A workspace on the container's root, which looks as `before` says or was changed by a step cut short.
+
+        `own` are the paths that can be changed in it, where they are known.
+        """
         with scratch_folder(self._store) as folder:
             yield HereWorkspace(
-                before, without=self.without, scratch=folder, why_plain=self.why_plain, ca_bundle=self._ca_bundle
+                before,
+                without=self.without,
+                scratch=folder,
+                why_plain=self.why_plain,
+                ca_bundle=self._ca_bundle,
+                own=own,
             )
+
+    def paths_in(self, archive: Path) -> list[str]:
+        """The paths that `apply` is going to change."""
+        with open(archive, "rb") as file:
+            return paths_in(file, source=f"the archive {archive.name}")
 
     def apply(self, archive: Path, layer: Digest) -> None:
         """Brings a layer, as `write_layer` wrote it, into the root, file by file. Raises HashMismatch before that."""

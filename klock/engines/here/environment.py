@@ -40,18 +40,24 @@ class HereEnvironment:
         """A container cannot be exchanged from inside: `klock.replay.in_place` changes it step by step."""
         raise EngineError("a running container is changed step by step", hint="run klock sync --here")
 
+    @property
+    def layers(self) -> list[Digest]:
+        """Of the steps that were done in it."""
+        return [done.layer for done in self._existing().steps]
+
     def is_clean(self) -> bool:
-        """Whether its files are as the last sync left them."""
-        state = self._folder.read()
-        if state is None:
-            return True
-        tree = self._folder.read_tree(state.tree)
-        now = self._scan(tree)
-        return len(now) == len(tree) and all(now.entry(path) == seen.entry for path, seen in tree.items())
+        """Whether its files are as its layers say, and the others as the last sync left them."""
+        return self._folder.read() is None or self.observe() == self.expected()
 
     def expected(self) -> Manifest:
-        """The files as the last sync left them."""
-        return self._folder.read_tree(self._existing().tree).manifest
+        """What steps made as their layers say, the other files as the last sync left them.
+
+        A sync may have been forced over drift in what steps made: what it left there is no measure.
+        """
+        state = self._existing()
+        made, owner = self._folder.made_by(state.steps)
+        left = self._folder.read_tree(state.tree).manifest
+        return Manifest([*(entry for path, entry in left.items() if path not in owner), *made.values()])
 
     def observe(self) -> Manifest:
         """The files as they are. Those whose size, times and inode are as the last sync left them are not read."""

@@ -8,7 +8,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from klock.engines.here.mounts import mount_points
 from klock.engines.here.tree import Tree, on_disk
+from klock.errors import EngineError
 from klock.layers.manifest import Entry, Kind
 from klock.layers.normalisation import MTIME
 from klock.layers.scan import meaningful_xattrs
@@ -75,9 +77,14 @@ def put(entry: Entry, *, source: Path | None = None, modified: int = _MTIME_NS) 
 
 
 def remove(path: str) -> None:
-    """Removes what is at `path`, a folder with all it holds. Nothing there is fine."""
+    """Removes what is at `path`, a folder with all it holds. Nothing there is fine.
+
+    Raises EngineError for a folder in which something is mounted: that would be emptied.
+    """
     where = on_disk(path)
     if _is_folder(where):
+        if any(point.startswith(where + b"/") for point in mount_points()):
+            raise EngineError(f"/{path} cannot be removed: something is mounted in it", hint="mount that elsewhere")
         shutil.rmtree(where)
     elif os.path.lexists(where):
         os.unlink(where)

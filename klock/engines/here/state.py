@@ -4,7 +4,8 @@
     state.json        the base, the steps that were done, and what is being done at this moment
     trees/<name>      the root file system after the last of them (`klock.engines.here.tree`), or what they made of it
     layers/<hex>      the manifest of each step's layer
-    undo/<name>/      how to take a step back: `before` (what was there, as a tree), `added` and `kept/` (bytes by hash)
+    undo/<name>/      how to take a step back: `own` (what it may write), `before` (what was there, as a tree), `added`
+                      and `kept/` (bytes by hash)
 
 state.json is replaced in one rename, and what it names is on disk before. So after a kill it says what was going on.
 """
@@ -16,19 +17,22 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest, hex_of
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Tree
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
 
-__all__ = ["FOLDER", "Doing", "Done", "State", "StateFolder"]
+__all__ = ["FOLDER", "FORCED", "Doing", "Done", "State", "StateFolder"]
 
 FOLDER: Final = Path("/var/lib/klock/here")
+FORCED: Final = "forced"
+"""The fingerprint in the record of a container that a sync left other than locked."""
 _VERSION: Final = 1
 
 
@@ -48,13 +52,12 @@ class Done:
 class Doing:
     """A step that was begun, over the tree of the state: it is finished, or taken back with `undo`, before any other.
 
-    `undo` is None for a step that cannot be taken back. `roots` are the absolute paths below which it may add files.
+    `undo` is None for a step that cannot be taken back.
     """
 
     key: Digest
     text: str
     undo: str | None
-    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,7 @@ class StateFolder:
             steps = tuple(Done(**{**step, "leave_out": tuple(step["leave_out"])}) for step in found.pop("steps"))
             forced, left = tuple(found.pop("forced")), tuple(found.pop("left", ()))
             if doing is not None:
-                doing = Doing(**{**doing, "roots": tuple(doing["roots"])})
+                doing = Doing(**doing)
             return State(**found, steps=steps, doing=doing, forced=forced, left=left)
         except FileNotFoundError:
             return None
@@ -104,7 +107,8 @@ class StateFolder:
         self._write(self.root / "state.json", json.dumps(value, sort_keys=True).encode())
 
     def read_tree(self, name: str) -> Tree:
-        return Tree.from_bytes((self.root / "trees" / name).read_bytes())
+        """Raises StoreError when it is not there any more, as the other readings do."""
+        return Tree.from_bytes(self._read(self.root / "trees" / name))
 
     def write_tree(self, tree: Tree) -> str:
         """Returns the name for `read_tree`."""
@@ -125,6 +129,15 @@ class StateFolder:
     def write_layer(self, manifest: Manifest) -> None:
         self._write(self.root / "layers" / hex_of(manifest.digest), manifest.to_bytes())
 
+    def made_by(self, steps: Sequence[Done]) -> tuple[Manifest, dict[str, int]]:
+        """What `steps` made, by their layers alone, and the number of the step that said the last word on a path."""
+        made, owner = Manifest(), {}
+        for number, done in enumerate(steps):
+            layer = self.layer(done.layer)
+            made = made.apply(layer)
+            owner.update(dict.fromkeys(layer, number))
+        return made, owner
+
     # -- how to take a step back
 
     def new_undo(self) -> tuple[str, Path]:
@@ -137,13 +150,19 @@ class StateFolder:
     def undo_folder(self, name: str) -> Path:
         return self.root / "undo" / name
 
+    def write_own(self, name: str, own: OwnPaths) -> None:
+        self._write(self.undo_folder(name) / "own", own.to_bytes())
+
+    def read_own(self, name: str) -> OwnPaths:
+        return OwnPaths.from_bytes(self._read(self.undo_folder(name) / "own"))
+
     def write_undo(self, name: str, before: Tree, added: list[str]) -> None:
         self._write(self.undo_folder(name) / "before", before.to_bytes())
         self._write(self.undo_folder(name) / "added", json.dumps(added).encode())
 
     def read_undo(self, name: str) -> tuple[Tree, list[str]]:
         folder = self.undo_folder(name)
-        return Tree.from_bytes((folder / "before").read_bytes()), json.loads((folder / "added").read_bytes())
+        return Tree.from_bytes(self._read(folder / "before")), json.loads(self._read(folder / "added"))
 
     def forget_others(self, state: State) -> None:
         """Removes what no step of `state` needs any more."""
@@ -175,6 +194,15 @@ class StateFolder:
                 yield
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"klock's notes of this container are incomplete: there is no {path}",
+                hint=f"start a new container, or remove {self.root}: the steps are done again then, over what is there",
+            ) from error
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

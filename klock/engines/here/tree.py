@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from klock.errors import StoreError
+from klock.digests import Digest
+from klock.engines.here.mounts import mount_points
+from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
 from klock.layers.scan import digests_of_files, entry_of, text_of
@@ -131,9 +133,9 @@ def scan(known: Tree | None = None, *, without: Iterable[Path] = ()) -> Tree:
 
     Files that are as they were in `known` are not read.
     """
-    skipped = {os.fsencode(path) for path in without} | _mount_points()
+    skipped = {os.fsencode(path) for path in without} | mount_points()
     found: dict[str, Seen] = {}
-    unread: list[tuple[bytes, str, int]] = []
+    unread: list[tuple[str, int]] = []
     for path in _walk(skipped):
         seen = see(path)
         if seen is None:
@@ -144,11 +146,33 @@ def scan(known: Tree | None = None, *, without: Iterable[Path] = ()) -> Tree:
             if before is not None and before.entry.kind is Kind.FILE and seen.is_as_before(before):
                 found[path] = replace(seen, entry=replace(seen.entry, digest=before.entry.digest))
             else:
-                unread.append((on_disk(path), path, seen.entry.size))
-    digests = digests_of_files([(where, size) for where, _, size in unread])
-    for (_, path, _), digest in zip(unread, digests, strict=True):
-        found[path] = replace(found[path], entry=replace(found[path].entry, digest=digest))
+                unread.append((path, seen.entry.size))
+    read = _digests(dict(unread))
+    for path, _ in unread:
+        if path in read:
+            found[path] = replace(found[path], entry=replace(found[path].entry, digest=read[path]))
+        else:
+            del found[path]
     return Tree(found)
+
+
+def _digests(sizes: Mapping[str, int]) -> dict[str, Digest]:
+    """Of the files at these paths; not of those that programs removed in this moment."""
+    while True:
+        try:
+            return dict(zip(sizes, digests_of_files([(on_disk(p), size) for p, size in sizes.items()]), strict=True))
+        except (OSError, EngineError):
+            there = {path: size for path, size in sizes.items() if _is_file(path)}
+            if len(there) == len(sizes):
+                raise
+            sizes = there
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(on_disk(path)).st_mode)
+    except OSError:
+        return False
 
 
 def _walk(skipped: set[bytes]) -> Iterator[str]:
@@ -170,15 +194,3 @@ def _walk(skipped: set[bytes]) -> Iterator[str]:
                 continue
             if is_folder:
                 waiting.append((where + b"/", path + "/"))
-
-
-def _mount_points() -> set[bytes]:
-    """Where something is mounted over the root file system (proc_pid_mountinfo(5), field 5, octal escapes)."""
-    points = set()
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            point = line.split(b" ")[4]
-            for escape, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-                point = point.replace(escape, byte)
-            points.add(point)
-    return points - {b"/"}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.engines.here.changes import canonical_changes
+from klock.engines.here.own import OwnPaths
 from klock.engines.here.tree import Tree, on_disk, scan
 from klock.engines.protocol import SCRIPT, Command, Completed, Layer, Network, PlacedFile, Uplink
 from klock.engines.sandbox import trust
@@ -42,10 +43,20 @@ def not_isolated(what: str, why: str) -> EngineError:
 
 
 class HereWorkspace:
-    """`klock.engines.protocol.Workspace` on `/`. `before` is the tree as it was, `without` what no scan looks at."""
+    """`klock.engines.protocol.Workspace` on `/`. `before` is the tree as it was, `without` what no scan looks at.
+
+    What is outside of `own`, where that is known, is nobody's doing in this workspace.
+    """
 
     def __init__(
-        self, before: Tree, *, without: Sequence[Path], scratch: Path, why_plain: str | None, ca_bundle: Path | None
+        self,
+        before: Tree,
+        *,
+        without: Sequence[Path],
+        scratch: Path,
+        why_plain: str | None,
+        ca_bundle: Path | None,
+        own: OwnPaths | None = None,
     ) -> None:
         """`why_plain` is None where commands can run isolated. `scratch` is an empty folder."""
         self._before = before
@@ -53,6 +64,7 @@ class HereWorkspace:
         self._scratch = scratch
         self._why_plain = why_plain
         self._ca_bundle = ca_bundle
+        self._own = own
         self._runs = 0
         self.tree = before
 
@@ -94,13 +106,14 @@ class HereWorkspace:
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of what was written so far and holds one of `values`."""
         now = scan(self._before, without=self._without)
-        written = [os.fsdecode(on_disk(path)) for path in now if not now[path].is_as_before(self._before.get(path))]
-        return sorted(hits(values, written))
+        written = [path for path in now if not now[path].is_as_before(self._before.get(path))]
+        ours = [path for path in written if self._own is None or self._own.may_have(path)]
+        return sorted(hits(values, [os.fsdecode(on_disk(path)) for path in ours]))
 
     def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
         """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is."""
         now = scan(self._before, without=self._without)
-        manifest, self.tree = canonical_changes(self._before, now, leave_out=leave_out)
+        manifest, self.tree = canonical_changes(self._before, now, leave_out=leave_out, own=self._own)
         return Layer(digest=manifest.digest, manifest=manifest)
 
     # -- commands

@@ -9,15 +9,16 @@ from typing import Final
 from klock.digests import Digest
 from klock.drift import compare_files
 from klock.engines.here import HereEngine
-from klock.engines.here.state import Doing, Done, State
+from klock.engines.here.mounts import refuse_mounted
+from klock.engines.here.own import OwnPaths
+from klock.engines.here.state import FORCED, Doing, Done, State
 from klock.engines.here.tree import Tree
-from klock.engines.here.undo import difference, lost, take_back
-from klock.engines.here.workspace import HereWorkspace, not_isolated
+from klock.engines.here.undo import difference_in, difference_of, lost, take_back
+from klock.engines.here.workspace import HereWorkspace
 from klock.engines.protocol import Layer
-from klock.errors import EngineError, FetchError, StepFailed
-from klock.layers.manifest import Kind, Manifest
+from klock.errors import EngineError, StepFailed
+from klock.layers.manifest import Kind
 from klock.lockfile.model import (
-    AptLock,
     EnvLock,
     FilesLock,
     PipLock,
@@ -25,13 +26,15 @@ from klock.lockfile.model import (
     ShellLock,
     StepLock,
     TargetLock,
-    WheelArtifact,
 )
 from klock.plan import counted, describe
 from klock.replay.context import Context
 from klock.replay.in_place.base import compare_base
-from klock.replay.in_place.keeping import begin
-from klock.replay.in_place.plan import InPlacePlan, as_synced, layer_of, layer_steps, make_plan
+from klock.replay.in_place.keeping import begin, is_current
+from klock.replay.in_place.owning import anchors_of, builds_something, kept_archive, own_paths
+from klock.replay.in_place.plan import InPlacePlan, as_synced, drift_of_steps, layer_of, layer_steps, make_plan
+from klock.replay.in_place.reading import Surroundings, read_as
+from klock.replay.in_place.refusing import named, refuse_what_cannot_run
 from klock.replay.perform import fetch_for, perform
 
 __all__ = ["converge"]
@@ -84,22 +87,25 @@ class _Converging:
                 "this container cannot become the locked one:\n" + "\n".join(f"  {line}" for line in plan.stuck),
                 hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
             )
-        self._refuse_what_cannot_run(plan)
+        refuse_what_cannot_run(self.lock, plan, now=tree, engine=self.engine, context=self.context)
         if state is None:
             state = State(base=self.lock.base.id, tree=self.folder.write_tree(tree))
+            self.folder.write(state)
+        elif state.doing is None:
+            # What programs wrote since the last sync is no step's doing.
+            state = replace(state, tree=self.folder.write_tree(tree), record=None)
             self.folder.write(state)
         for done in plan.back:
             state = self._take_back(state, done)
         for position in plan.run:
             state = self._do(state, position)
         tree = self.engine.scan(self.folder.read_tree(state.tree))
-        if state.forced or [done.layer for done in state.steps] != [layer_of(step) for _, _, step in self.wanted]:
-            record = {**record, "fingerprint": "forced"}
+        if not self._is_locked(state, tree):
+            record = {**record, "fingerprint": FORCED}
         paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
         made = self.folder.write_tree(Tree({path: seen for path, seen in tree.items() if path in paths}))
         state = replace(
             state,
-            base=self.lock.base.id,
             tree=self.folder.write_tree(tree),
             made=made,
             record=record,
@@ -108,6 +114,16 @@ class _Converging:
         self.folder.write(state)
         self.folder.forget_others(state)
         return plan
+
+    def _is_locked(self, state: State, tree: Tree) -> bool:
+        """Whether the root is what is locked, and not only what `force` could do."""
+        layers = [layer_of(step) for _, _, step in self.wanted]
+        return (
+            not state.forced
+            and state.base == self.lock.base.id
+            and [done.layer for done in state.steps] == layers
+            and not drift_of_steps(state, self.engine, tree)
+        )
 
     # -- what was cut short
 
@@ -133,16 +149,13 @@ class _Converging:
     def _restore(self, before: Tree, now: Tree, doing: Doing) -> None:
         assert doing.undo is not None
         kept = self.folder.undo_folder(doing.undo) / "kept"
-        was, added = difference(before, now)
-        roots = tuple(root.strip("/") for root in doing.roots)
-        below = tuple(f"{root}/" for root in roots)
-        was = Tree({p: seen for p, seen in was.items() if p in roots or p.startswith(below)})
+        was, added = difference_of(self.folder.read_own(doing.undo), before, now)
         if missing := lost(was, kept):
             raise EngineError(
                 f"{doing.text} was cut short, and what it replaced was not kept: /{missing[0]}",
                 hint="start a new container",
             )
-        take_back(was, [p for p in added if p in roots or p.startswith(below)], kept)
+        take_back(was, added, kept)
 
     # -- back and forth
 
@@ -171,21 +184,38 @@ class _Converging:
         assert key is not None and not isinstance(step, EnvLock | ServiceLock)
         where = f"step {position + 1}{self.context.where(position)}"
         self.context.progress.begin(f"step {position + 1} {describe(step)}{self.context.where(position)}")
-        before = self.folder.read_tree(state.tree)
         if isinstance(step, PipLock):
             fetch_for(self.lock, position, self.context)
-        with self.engine.open_root(before) as workspace:
-            if state.doing is None:
-                state = replace(state, doing=self._begin(position, key, before, workspace), record=None)
-                self.folder.write(state)
-            doing = state.doing
-            assert doing is not None
+        own = own_paths(
+            self.lock,
+            position,
+            before=self.folder.read_tree(state.tree),
+            engine=self.engine,
+            store=self.context.store,
+        )
+        if own is not None:
+            # Looked at again: an earlier step may have made a symlink to what is mounted.
+            refuse_mounted(own.exact, named(self.lock, position, self.context))
+        if state.doing is None:
+            state = self._begin(state, position, key, own)
+        doing, before = state.doing, self.folder.read_tree(state.tree)
+        assert doing is not None
+        if isinstance(step, PipLock) and builds_something(self.lock, step, self.context.store):
+            own = None
+        with self.engine.open_root(before, own) as workspace:
             try:
                 self._perform(position, workspace)
-                layer = workspace.snapshot(leave_out=step.leave_out if isinstance(step, ShellLock) else ())
-                layer = _with_folders(layer, state.left, before)
-                if layer.digest != step.layer.digest:
-                    layer = self._with_working_dir(layer, step.layer.digest, workspace.tree)
+                layer = read_as(
+                    step.layer.digest,
+                    workspace.snapshot(leave_out=step.leave_out if isinstance(step, ShellLock) else ()),
+                    Surroundings(
+                        before=before,
+                        now=workspace.tree,
+                        own=own,
+                        anchors=anchors_of(self.lock, position, own),
+                        left=state.left,
+                    ),
+                )
                 if layer.digest != step.layer.digest:
                     self._another_layer(step, where, layer)
             except BaseException:
@@ -197,9 +227,7 @@ class _Converging:
 
     def _perform(self, position: int, workspace: HereWorkspace) -> None:
         step = self.lock.steps[position]
-        if isinstance(step, ShellLock) and step.kept is not None:
-            archive = self.context.store.find_blob(f"sha256:{step.kept.sha256}")
-            assert archive is not None
+        if isinstance(step, ShellLock) and (archive := kept_archive(step, self.context.store)) is not None:
             self.engine.apply(archive, step.layer.digest)
         else:
             perform(self.lock, position, workspace, self.context)
@@ -219,7 +247,7 @@ class _Converging:
         assert doing is not None
         undo, why = doing.undo, "what a command did cannot be taken back"
         if undo is not None:
-            was, added = difference(before, now)
+            was, added = difference_in(layer.manifest, before, now)
             added += [path for path in layer.manifest if path in state.left]
             if missing := lost(was, self.folder.undo_folder(undo) / "kept"):
                 undo, why = None, f"it replaced /{missing[0]}, which was not kept"
@@ -239,21 +267,6 @@ class _Converging:
         self.folder.write(state)
         return state
 
-    def _with_working_dir(self, layer: Layer, locked: Digest, now: Tree) -> Layer:
-        """The layer, as if the step had made the image's working directory.
-
-        Elsewhere the first command that needs it does; here it was there, as engines make it when a container starts.
-        The digest tells whether that is all.
-        """
-        parts = self.lock.base.working_dir.strip("/").split("/")
-        above = ["/".join(parts[: n + 1]) for n in range(len(parts))]
-        for first in range(len(above)):
-            made = [seen.entry for path in above[first:] if path not in layer.manifest and (seen := now.get(path))]
-            manifest = Manifest([*layer.manifest.values(), *made])
-            if manifest.digest == locked:
-                return Layer(digest=locked, manifest=manifest)
-        return layer
-
     def _another_layer(self, step: StepLock, where: str, layer: Layer) -> None:
         locked = self.engine.layer_manifest(layer_of(step))
         if locked is not None:
@@ -267,64 +280,23 @@ class _Converging:
         if not self.force:
             raise StepFailed(
                 message,
-                hint="the container was started from another base image, something else writes to it, or the step's "
-                "inputs changed; to keep what came out: klock sync --here --force",
+                hint="the container was started from another base image, something else writes to it, the step's "
+                f"inputs changed, or the step was done before and klock's notes in {self.folder.root} were lost; "
+                "to keep what came out: klock sync --here --force",
             )
         self.context.progress.warn(message)
 
-    # -- before a step
-
-    def _refuse_what_cannot_run(self, plan: InPlacePlan) -> None:
-        for position in plan.run:
-            step = self.lock.steps[position]
-            where = f"step {position + 1}{self.context.where(position)}"
-            if isinstance(step, ShellLock) and step.kept is not None:
-                if self.context.store.find_blob(f"sha256:{step.kept.sha256}") is None:
-                    raise FetchError(
-                        f"{where} keeps its layer, and that is not on this machine: {describe(step)}",
-                        hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
-                    )
-                continue
-            if isinstance(step, FilesLock) and not self.engine.holds(step.destination.strip("/")):
-                raise EngineError(
-                    f"{where} places files at {step.destination}, which is mounted into this container: klock "
-                    "could not say what is there",
-                    hint="mount it elsewhere, or place the files elsewhere",
-                )
-            if self._needs_isolation(step) and (why := self.engine.why_plain) is not None:
-                raise not_isolated(f"{where}: {describe(step)}", why)
-
-    def _needs_isolation(self, step: StepLock) -> bool:
-        """Whether the step runs what an image or a package brings: it could reach the network, and do anything."""
-        if isinstance(step, ShellLock | AptLock):
-            return True
-        if isinstance(step, PipLock):
-            packages = self.lock.packages_by_pin
-            return bool(step.projects) or any(
-                not isinstance(packages[pin].artifact, WheelArtifact) for pin in step.packages
-            )
-        return False
-
-    def _begin(self, position: int, key: Digest, before: Tree, workspace: HereWorkspace) -> Doing:
-        return begin(
-            self.lock,
-            position,
-            key,
-            before=before,
-            workspace=workspace,
-            folder=self.folder,
-            store=self.context.store,
-        )
-
-
-def _with_folders(layer: Layer, left: Sequence[str], before: Tree) -> Layer:
-    """The layer, with the folders it needs that an earlier step had made: others have files in them, so they stayed."""
-    needed = {
-        path
-        for path in left
-        if path in before and path not in layer.manifest and any(name.startswith(f"{path}/") for name in layer.manifest)
-    }
-    if not needed:
-        return layer
-    manifest = Manifest([*layer.manifest.values(), *(before[path].entry for path in needed)])
-    return Layer(digest=manifest.digest, manifest=manifest)
+    def _begin(self, state: State, position: int, key: Digest, own: OwnPaths | None) -> State:
+        """Writes down what the step is going to do, and what the root holds before it."""
+        step, before = self.lock.steps[position], self.folder.read_tree(state.tree)
+        if own is None or not is_current(before, own):
+            before = self.engine.scan(before)
+            state = replace(state, tree=self.folder.write_tree(before))
+        text = f"step {position + 1} {describe(step)}"
+        if own is not None and isinstance(step, FilesLock | PipLock):
+            doing = begin(key=key, text=text, own=own, before=before, folder=self.folder)
+        else:
+            doing = Doing(key=key, text=text, undo=None)
+        state = replace(state, doing=doing, record=None)
+        self.folder.write(state)
+        return state

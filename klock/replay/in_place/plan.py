@@ -10,11 +10,11 @@ from klock.digests import Digest
 from klock.engines.here import HereEngine
 from klock.engines.here.state import Done, State
 from klock.engines.here.tree import Tree, is_untouched, on_disk
-from klock.layers.manifest import Kind, Manifest
+from klock.layers.manifest import Kind
 from klock.lockfile.model import EnvLock, ServiceLock, StepLock, TargetLock
 from klock.plan import describe
 
-__all__ = ["InPlacePlan", "as_synced", "layer_of", "layer_steps", "make_plan", "plan_in_place"]
+__all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_steps", "make_plan", "plan_in_place"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def make_plan(
         if done.key != key or done.layer != layer_of(step):
             break
         kept += 1
-    drifted = _drift(state, engine, now)
+    drifted = drift_of_steps(state, engine, now)
     first = min((number for number in drifted if number < kept), default=None)
     if first is not None:
         if all(done.undo for done in state.steps[first:]):
@@ -115,14 +115,9 @@ def layer_of(step: StepLock) -> Digest:
     return step.layer.digest
 
 
-def _drift(state: State, engine: HereEngine, now: Tree) -> dict[int, list[str]]:
+def drift_of_steps(state: State, engine: HereEngine, now: Tree) -> dict[int, list[str]]:
     """The paths that are not as the steps left them, by the number of the step that made them last."""
-    owner: dict[str, int] = {}
-    expected = Manifest()
-    for number, done in enumerate(state.steps):
-        layer = engine.folder.layer(done.layer)
-        expected = expected.apply(layer)
-        owner.update(dict.fromkeys(layer, number))
+    expected, owner = engine.folder.made_by(state.steps)
     found: dict[int, list[str]] = {}
     for path, number in owner.items():
         if now.entry(path) != expected.get(path):
