@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.session import Session, engine_option, image_argument, open_session, target_option
+from klock.errors import KlockError
 from klock.findings import Code, Finding
 from klock.unchanged.watching import seen
 
@@ -51,6 +52,10 @@ def check(
     if with_environment:
         locked = session.locked_target(lock, target)
         session = session.with_engine(locked)
+        if container is not None and session.engine.name not in ("podman", "docker"):
+            raise KlockError(
+                "--container names a container of podman or docker", hint="say which: --engine podman --container NAME"
+            )
         drift = _drift_findings(session, locked, container)
         drifted = any(finding.code.is_about_files for finding in drift)
         findings += drift
@@ -183,8 +188,7 @@ def _drift_of_container(
     from klock.errors import KlockError
     from klock.replay import image_config
 
-    if not isinstance(environment, ContainerEnvironment):
-        raise KlockError("--container names a container of podman or docker", hint="add --engine podman, or docker")
+    assert isinstance(environment, ContainerEnvironment)
     fingerprint, options = environment.describe_container(container)
     if fingerprint not in (None, locked.fingerprint):
         message = f"the container {container} is of another lockfile: run `klock sync`, and start it from the new image"

@@ -486,10 +486,23 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
     done = succeeded(pod.klock("run", "--here", "sh", "-c", "echo $APP $POD; cat /proc/$$/comm", env={"POD": "p"}))
     assert done.stdout in {"/app p\nsh\n", "/root/app p\nsh\n"}
     assert pod.klock("run", "--here", "sh", "-c", "exit 7").returncode == 7
-    assert "no such file" in pod.klock("run", "--here", "nothing-here").stderr.lower()
+    done = pod.klock("run", "--here", "nothing-here")
+    assert (done.returncode, done.stderr) == (127, "klock: no such program: nothing-here\n")
+    done = pod.klock("run", "--here", "/etc/passwd")
+    assert (done.returncode, done.stderr) == (126, "klock: not an executable file: /etc/passwd\n")
     write(pod, '.set_env_vars({"APP": "a"})', ".run_bash('echo $$ > /tmp/service; exec sleep 1000 &')")
+    assert pod.klock("run", "--here", "nothing-here").returncode == 127
+    assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
     assert succeeded(pod.klock("run", "--here", "sh", "-c", "sleep 1; cat /tmp/service")).stdout.strip().isdigit()
     assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
+
+
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
+def test_a_service_s_secret_is_no_argument_of_a_process(pod: Pod) -> None:
+    write(pod, '.run_bash(\'tr "\\\\0" " " < /proc/$$/cmdline > /tmp/seen; : $TOKEN; exec sleep 1000 &\')')
+    succeeded(pod.klock("sync", "--here"))
+    succeeded(pod.klock("run", "--here", "sleep", "1"))
+    assert "TOKEN" not in shell(pod, "cat /tmp/seen")
 
 
 def test_force_is_for_a_running_container(host: ContainerHost, project: Path) -> None:

@@ -20,6 +20,7 @@ from klock.engines.here.environment import HereEnvironment
 from klock.engines.here.materials import put, remove
 from klock.engines.here.own import OwnPaths
 from klock.engines.here.state import FOLDER, StateFolder
+from klock.engines.here.surroundings import is_container
 from klock.engines.here.tree import Tree, on_disk, scan
 from klock.engines.here.workspace import HereWorkspace
 from klock.engines.protocol import Command
@@ -46,6 +47,11 @@ class HereEngine(SandboxEngine):
         """Raises EngineError when klock may not change this container's root."""
         if os.geteuid() != 0:
             raise EngineError("only root can change the container it runs in", hint="run klock as root (USER root)")
+        if not is_container(os.environ):
+            raise EngineError(
+                "--here changes the root file system that klock runs in, and this does not look like a container",
+                hint="run it in one; if it is one, say so with the variable `container`: container=yes klock ...",
+            )
         if not os.access("/", os.W_OK):
             raise EngineError("the container's root file system cannot be written", hint="start it without --read-only")
 

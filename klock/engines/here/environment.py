@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,6 +23,11 @@ __all__ = ["HereEnvironment"]
 
 _PATIENCE: Final = 5.0
 """Seconds a service has to end."""
+
+_FORWARDED: Final = (
+    *(signal.SIGTERM, signal.SIGHUP, signal.SIGINT),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+)
 
 
 class HereEnvironment:
@@ -71,25 +77,52 @@ class HereEnvironment:
         if command.mounts:
             raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
         _provide_working_dir(command)
-        running = [_start(service, stdin=subprocess.DEVNULL) for service in services]
-        if not running:
+        if not services:
             _become(command)
-        try:
-            child = _start(command)
-        except OSError as error:
-            raise EngineError(f"cannot start {command.argv[0]}: {error.strerror}") from error
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, lambda received, _: child.send_signal(received))
-        status = child.wait()
-        for service in running:
-            _end(service)
-        return status if status >= 0 else 128 - status
+        with _Forwarding() as forwarding, contextlib.ExitStack() as running:
+            for service in services:
+                running.callback(_end, _started(service, stdin=subprocess.DEVNULL))
+            try:
+                child = _started(command)
+            except OSError as error:
+                return _is_no_program(command, error)
+            return forwarding.wait(child)
 
     def _existing(self) -> State:
         state = self._folder.read()
         if state is None:
             raise EngineError("this container was not synced yet", hint="run klock sync --here")
         return state
+
+
+class _Forwarding:
+    """Notes the signals that a command should get from the moment its services start, and passes them on to it."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def __enter__(self) -> _Forwarding:
+        self._before = {number: signal.signal(number, self._forward) for number in _FORWARDED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _forward(self, number: int, _: object) -> None:
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def wait(self, child: subprocess.Popen[bytes]) -> int:
+        """The status of the child when it has ended, as a shell would say it."""
+        self._child = child
+        for number in self._early:
+            child.send_signal(number)
+        status = child.wait()
+        return status if status >= 0 else 128 - status
 
 
 def _become(command: Command) -> None:
@@ -105,7 +138,16 @@ def _become(command: Command) -> None:
     try:
         os.execvpe(command.argv[0], command.argv, dict(command.environment))
     except OSError as error:
+        os._exit(_is_no_program(command, error))
+
+
+def _is_no_program(command: Command, error: OSError) -> int:
+    """The exit status of a shell that was asked for such a program. Raises EngineError when that is not the reason."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
         raise EngineError(f"cannot start {command.argv[0]}: {error.strerror}") from error
+    status, words = (126, "not an executable file") if isinstance(error, PermissionError) else (127, "no such program")
+    os.write(2, f"klock: {words}: {command.argv[0]}\n".encode("utf-8", "surrogateescape"))
+    return status
 
 
 def _provide_working_dir(command: Command) -> None:
@@ -124,18 +166,35 @@ def _end(service: subprocess.Popen[bytes]) -> None:
             service.wait(_PATIENCE)
 
 
-def _start(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
-    """A service is started in a group of its own, so that all of it can be ended."""
+def _started(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
+    """A service is started in a group of its own, so that all of it can be ended.
+
+    Its script is read from a file that has no name, as the arguments of a process are everybody's to read.
+    """
     user = find_user("/", command.user)
     _provide_working_dir(command)
     shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
-    return subprocess.Popen(
-        command.argv if command.script is None else (shell, "-c", command.script),
-        env=dict(command.environment),
-        cwd=command.working_dir,
-        stdin=stdin,
-        user=user.uid,
-        group=user.gid,
-        extra_groups=user.groups,
-        process_group=None if command.script is None else 0,
-    )
+    script = None if command.script is None else _script(command.script)
+    try:
+        return subprocess.Popen(
+            command.argv if script is None else (shell, f"/proc/self/fd/{script}"),
+            env=dict(command.environment),
+            cwd=command.working_dir,
+            stdin=stdin,
+            user=user.uid,
+            group=user.gid,
+            extra_groups=user.groups,
+            process_group=None if script is None else 0,
+            pass_fds=() if script is None else (script,),
+        )
+    finally:
+        if script is not None:
+            os.close(script)
+
+
+def _script(text: str) -> int:
+    descriptor = os.memfd_create("script", 0)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
