@@ -192,7 +192,13 @@ def test_a_step_that_fails_takes_back_only_what_it_did(pod: Pod) -> None:
         done = pod.klock("sync", "--here")
         assert done.returncode == 2 and "cannot place a file at /srv/app/zz" in done.stderr
         assert shell(pod, "find /srv -type f -exec stat -c '%n %a %Y' {} + -exec cat {} + | sort") == before
-    shell(pod, "rmdir /srv/app/zz")
+    shell(pod, "rmdir /srv/app/zz; mkdir /srv/app/late; chmod 700 /srv /srv/app")
+    forced = succeeded(pod.klock("sync", "--here", "--force"))
+    assert "made another layer" in forced.stderr and "not as locked" in forced.stderr
+    write(pod, PIP)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "rmdir /srv/app/late; chmod 755 /srv /srv/app")
+    write(pod, PIP, FILES)
     assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
     assert shell(pod, "cat /srv/app/results.db") == "precious\n"
     write(pod, PIP)

@@ -222,7 +222,8 @@ class _Converging:
                 self._give_up(state, doing, before)
                 raise
             state = self._done(state, step, layer, before=before, now=workspace.tree)
-        self.context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
+        agrees = "as locked" if layer.digest == step.layer.digest else "not as locked"
+        self.context.progress.done(f"{counted(len(layer.manifest), 'entry')}, {agrees}")
         return state
 
     def _perform(self, position: int, workspace: HereWorkspace) -> None:
