@@ -185,7 +185,6 @@ def _drift_of_container(
     """A container that somebody started, against the lockfile. It may have more variables than are locked."""
     from klock.drift import compare_files, compare_variables
     from klock.engines.containers.environment import ContainerEnvironment
-    from klock.errors import KlockError
     from klock.replay import image_config
 
     assert isinstance(environment, ContainerEnvironment)
