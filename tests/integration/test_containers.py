@@ -371,6 +371,32 @@ def test_ctrl_c_leaves_no_container(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
+def test_a_check_that_is_ended_leaves_no_container(host: ContainerHost, project: Path) -> None:
+    process = start(host, project, verb=("check", "--env"))
+    while process.poll() is None and not host.containers():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    # It may have been done before the signal came.
+    assert process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM, 0)
+    assert host.containers() == []
+
+
+def test_a_path_that_the_engine_cannot_name(host: ContainerHost, project: Path) -> None:
+    folder = host.account.make_folder("a:b")
+    library = {"hostPath": str(folder), "containerPath": "/m"}
+    specification = {
+        "cdiVersion": "0.6.0",
+        "kind": "klock.test/colon",
+        "devices": [{"name": "one", "containerEdits": {"mounts": [library]}}],
+    }
+    specifications = host.account.make_folder("cdi")
+    (specifications / "cdi.json").write_text(json.dumps(specification))
+    known = replace(host, variables={**host.variables, "KLOCK_CDI_SPEC_DIRS": str(specifications)})
+    done = known.klock("run", "--gpus", "klock.test/colon=one", "true", cwd=project)
+    assert done.returncode == 2 and f"cannot mount {folder}: a colon ends a path there" in done.stderr
+
+
 def test_what_a_killed_klock_leaves_is_pruned(host: ContainerHost, project: Path) -> None:
     process = start(host, project, "sh", "-c", "echo ready; exec sleep 300")
     assert process.stdout is not None
@@ -428,13 +454,14 @@ def start(
     host: ContainerHost,
     project: Path,
     *command: str,
+    verb: tuple[str, ...] = ("run",),
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdio: int | None = None,
 ) -> subprocess.Popen[bytes]:
     account: Account = host.account
     environment = account.environment | host.variables
     return subprocess.Popen(
-        [account.python, "-m", "klock", "run", "--engine", host.engine, "--", *command],
+        [account.python, "-m", "klock", *verb, "--engine", host.engine, *(("--", *command) if command else ())],
         cwd=project,
         env=environment,
         stdin=stdin if stdio is None else stdio,

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["FORWARDED", "Attachment", "has_terminal", "signals_noted", "terminal_size"]
+__all__ = ["FORWARDED", "Attachment", "has_terminal", "signals_noted", "signals_raised", "terminal_size"]
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -59,6 +59,21 @@ def signals_noted() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(readable)
         os.close(writable)
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """Signals that end a process raise SystemExit, so that what has to be tidied up is."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Attachment:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
-from klock.engines.containers.attached import FORWARDED, Attachment, has_terminal, signals_noted
+from klock.engines.containers.attached import FORWARDED, Attachment, has_terminal, signals_noted, signals_raised
 from klock.engines.containers.connection import docker_package, explained, reject_errors
 from klock.engines.containers.image import LABEL, Archive, ImageArchive, image_config
 from klock.engines.containers.notes import Note, Notes
@@ -156,7 +156,8 @@ class ContainerEnvironment:
         if note is None:
             raise self._another_image()
         locked = self._layers.manifest(note.base, note.layers)
-        with explained(self._engine), self._container(image=image, command=["/klock-never-runs"]) as container:
+        options = {"image": image, "command": ["/klock-never-runs"]}
+        with explained(self._engine), signals_raised(), self._container(**options) as container:
             return self._observe(container, locked)
 
     def observe_container(self, container: str, locked: Manifest) -> Manifest:
@@ -286,6 +287,11 @@ class ContainerEnvironment:
         Attachment(connection, signals=signals, terminal=terminal, kill=kill, resize=resize).run()
 
     def _host_config(self, command: Command) -> Mapping[str, Any]:
+        for path in (*(str(m.source) for m in command.mounts), *(m.host_path for m in command.devices.mounts)):
+            if ":" in path:
+                raise EngineError(
+                    f"{self._engine} cannot mount {path}: a colon ends a path there", hint="give it another name"
+                )
         binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
         edits = command.devices
         binds += [
