@@ -18,6 +18,7 @@ from klock.commands.session import (
     target_option,
 )
 from klock.digests import Digest, digest_of_bytes
+from klock.errors import KlockError
 from klock.lockfile.model import Lockfile, TargetLock
 from klock.plan import Plan, counted, make_plan
 from klock.progress import Progress
@@ -161,14 +162,24 @@ def _converge(session: Session, lock: Lockfile, locked: TargetLock, *, force: bo
     from klock.replay.in_place import converge
 
     assert isinstance(session.engine, HereEngine)
-    plan = converge(
-        locked,
-        keys=_keys(lock, locked),
-        engine=session.engine,
-        record=environment_record(locked, digest_of_bytes(session.lockfile.read_bytes())),
-        context=session.context,
-        force=force,
+    half_way = (
+        "this container may be between two steps: the next `klock sync --here` finishes what was begun, or undoes it"
     )
+    try:
+        plan = converge(
+            locked,
+            keys=_keys(lock, locked),
+            engine=session.engine,
+            record=environment_record(locked, digest_of_bytes(session.lockfile.read_bytes())),
+            context=session.context,
+            force=force,
+        )
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {half_way}", err=True)
+        raise SystemExit(130) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise KlockError(f"{where}{error.strerror or error}", hint=half_way) from error
     return not plan.changes_nothing, len(plan.run)
 
 
