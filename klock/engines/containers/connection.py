@@ -59,12 +59,30 @@ def connect(name: str, environ: Mapping[str, str]) -> Connection:
     if url is None:
         own = _own_service(environ)
         url = f"unix://{own}"
+    import requests
+
     try:
-        return Connection(
-            client=docker.APIClient(base_url=url, version="auto", timeout=_REQUEST_SECONDS), own_service=own
-        )
-    except docker.errors.DockerException as error:
+        return Connection(client=_client(url), own_service=own)
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise EngineError(f"{name} does not answer at {url}", hint=_HINTS[name]) from error
+
+
+def _client(url: str) -> APIClient:
+    """A client that speaks the engine's version of the API.
+
+    The version is taken from a ping. The client itself would ask for `/version`, which takes podman half a second: it
+    looks up from which of the system's packages its helpers come.
+    """
+    import docker
+
+    options = {"base_url": url, "timeout": _REQUEST_SECONDS}
+    asking = docker.APIClient(version=docker.constants.DEFAULT_DOCKER_API_VERSION, **options)
+    try:
+        answer = asking.get(f"{asking.base_url}/_ping")
+        version = answer.headers.get("Api-Version")
+    finally:
+        asking.close()
+    return docker.APIClient(version=version if answer.ok and version else "auto", **options)
 
 
 def docker_package(name: str) -> ModuleType:
