@@ -28,7 +28,10 @@ from klock.digests import Digest, hex_of
 from klock.errors import HashMismatch, StoreError
 from klock.unchanged.note import store_folder
 
-__all__ = ["Store"]
+__all__ = ["FOLDERS", "Store"]
+
+FOLDERS: Final = ("blobs", "environments", "kept", "locks", "mnt", "records", "tmp", "trees")
+"""What a store has right below its root."""
 
 _CHUNK: Final = 1 << 20
 

@@ -24,9 +24,6 @@ PLAIN = {
     "a table read": 'import tomllib\nwith open("x", "rb") as f:\n    image.pip_install(tomllib.load(f)["a"])',
     "paths as text": 'import os\nimage.rsync(os.path.join(os.path.dirname(__file__), "src"))',
     "another builder": 'from klock import Image, images\nother = Image().from_docker("x:1")\nthird = images.ray("2.1")',
-    "an error of its own": 'import os\ntry:\n    os.environ["A"]\nexcept KeyError as error:\n    print(error)'.replace(
-        "    print(error)", "    raise ValueError(str(error))"
-    ),
 }
 
 NOT_PLAIN = {
@@ -38,6 +35,7 @@ NOT_PLAIN = {
     "what is there, by pathlib": 'from pathlib import Path\nif Path("x").exists():\n    image.run_bash("x")',
     "what is in a folder": 'from pathlib import Path\nimage.pip_install([str(p) for p in Path().glob("*.whl")])',
     "where a link leads": "from pathlib import Path\nimage.rsync(str(Path('x').resolve()))",
+    "what fails": 'try:\n    image.sync_package("./x")\nexcept ValueError:\n    image.run_bash("x")',
     "a command": 'import subprocess\nsubprocess.run(["date"])',
     "a command by os": "import os\nos.system('date')",
     "a module of the project": "from settings import requirements",

@@ -263,6 +263,15 @@ def test_a_lockfile_whose_names_lead_out_of_their_folder_is_refused(case: str) -
         from_text(edited(old, new)(to_text(lock)))
 
 
+@pytest.mark.parametrize("folder", [".", "./", "pk/.", ".//pk", "a/../pk"])
+def test_a_repository_s_folder_may_be_written_in_any_way(folder: str) -> None:
+    (target,) = SMALL.targets
+    assert isinstance(COMMIT.artifact, VcsArtifact)
+    commit = dataclasses.replace(COMMIT, artifact=dataclasses.replace(COMMIT.artifact, subdirectory=folder))
+    lock = dataclasses.replace(SMALL, targets=(dataclasses.replace(target, packages=(NUMPY, commit)),))
+    assert from_text(to_text(lock)) == lock
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_lockfile_is_refused_when(case: str) -> None:
     edit, message = BROKEN[case]

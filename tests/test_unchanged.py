@@ -18,7 +18,7 @@ from klock.project import load_image, load_settings
 from klock.store import Store
 from klock.targets import Target
 from klock.unchanged.note import answer, file_of, store_folder
-from klock.unchanged.remembering import remember
+from klock.unchanged.remembering import Looked, looked
 from klock.unchanged.watching import Seen, seen, watch
 from tests.test_stale import BASE, locked
 
@@ -71,24 +71,20 @@ def nobody_watches() -> Iterator[None]:
     seen()
 
 
-def look(project: Path, *, after: float = 10, arguments: list[str] = ARGUMENTS) -> None:
+def look(project: Path, *, after: float = 10, arguments: list[str] = ARGUMENTS) -> Looked | None:
     """What a command does that finds nothing to do, `after` so many seconds."""
     watch(arguments)
     loaded = load_image()
     load_settings(loaded.root)
     (project / "kimage.lock").read_text()
     drafts = draft_steps(loaded.image.steps, root=loaded.root, base=BASE, environ=os.environ)
-    looked_at = seen()
-    assert looked_at is not None
-    looked_at.started += int(after * 1e9)
-    remember(
-        looked_at,
-        "nothing to do",
-        loaded=loaded,
-        lock=lockfile_of(loaded.image, drafts),
-        store=Store(),
-        environment=[project.parents[1] / "environment"],
-    )
+    watched = seen()
+    assert watched is not None
+    watched.started += int(after * 1e9)
+    found = looked(watched, loaded=loaded, lock=lockfile_of(loaded.image, drafts), store=Store())
+    if found is not None:
+        found.remember("nothing to do", environment=[project.parents[1] / "environment"])
+    return found
 
 
 def lockfile_of(image: Image, drafts: list, *, target: str = "linux/amd64") -> Lockfile:  # type: ignore[type-arg]
@@ -260,13 +256,103 @@ def test_what_no_stat_can_vouch_for_is_not_noted(
     assert answer(ARGUMENTS) is None
 
 
+@pytest.mark.parametrize("store", [".", "..", "../.."])
+def test_a_store_around_the_project_hides_nothing(project: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLOCK_CACHE_DIR", store)
+    look(project)
+    if answer(ARGUMENTS) is not None:
+        (project / "kimage.py").write_text(IMAGE + "\n")
+        assert answer(ARGUMENTS) is None
+
+
+def test_a_project_among_the_store_s_own_folders_is_not_noted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLOCK_CACHE_DIR", str(project.parents[1]))
+    project.parents[0].rename(project.parents[1] / "records")
+    monkeypatch.chdir(project.parents[1] / "records/project")
+    assert look(project.parents[1] / "records/project") is None
+
+
+def test_an_image_that_is_not_the_locked_one_is_not_noted(project: Path) -> None:
+    """As with --frozen."""
+    loaded = load_image()
+    drafts = draft_steps(loaded.image.steps, root=loaded.root, base=BASE, environ={})
+    for steps in (drafts[:1], [drafts[0]] * len(drafts)):
+        lock = lockfile_of(loaded.image, steps)
+        old = Seen(arguments=ARGUMENTS, started=time.time_ns() + 10**10)
+        assert looked(old, loaded=loaded, lock=lock, store=Store()) is None
+
+
+def test_what_changes_while_it_is_looked_at_is_not_noted(project: Path) -> None:
+    found = look(project)
+    assert found is not None
+    note = Path(file_of(ARGUMENTS, store_folder()))
+    note.unlink()
+    found.remember("nothing to do", environment=[project / "one.txt"], is_so=lambda: False)
+    assert not note.exists()
+    # What was looked at counts, not what is there when the note is written.
+    (project / "link").unlink()
+    (project / "link").symlink_to("other")
+    found.remember("nothing to do")
+    assert note.exists() and answer(ARGUMENTS) is None
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "rb"])
+def test_a_file_of_others_packages_that_the_image_reads_is_watched(project: Path, mode: str) -> None:
+    path = project / "venv/lib/python3.11/site-packages/acme/names.txt"
+    _written(path, "numpy\n")
+    text = f"with open('{path}', '{mode}') as file:\n    names = file.read().split()\n"
+    (project / "kimage.py").write_text(text + IMAGE)
+    look(project)
+    assert answer(ARGUMENTS) == "nothing to do"
+    path.write_text("scipy\n")
+    assert answer(ARGUMENTS) is None
+
+
+def test_what_a_process_is_given_is_no_file(project: Path) -> None:
+    (project / "kimage.py").write_text("with open(0, closefd=False) as file:\n    pass\n" + IMAGE)
+    look(project)
+    assert answer(ARGUMENTS) is None
+
+
+def test_an_ignore_file_that_was_a_link_is_noticed(project: Path) -> None:
+    (project / ".git").mkdir()
+    (project / "excluding").write_text("b.py\n")
+    (project / ".gitignore").symlink_to("excluding")
+    look(project)
+    assert answer(ARGUMENTS) == "nothing to do"
+    (project / ".gitignore").unlink()
+    (project / ".gitignore").write_text("b.py\n")
+    assert answer(ARGUMENTS) is None
+
+
+def test_a_package_is_where_its_project_begins(project: Path) -> None:
+    (project / ".git").mkdir()
+    for name in ("v1", "v2", "images/lib"):
+        _written(project / name / "__init__.py", "")
+    (project / "lib").symlink_to("v1")
+    _written(project / "images/kimage.py", "import klock as kt\nimage = kt.Image('x').sync_package('./lib')\n")
+    (project / "kimage.py").unlink()
+    (project / "kimage.py").symlink_to("images/kimage.py")
+    watch(ARGUMENTS)
+    loaded = load_image("images/kimage.py")
+    drafts = draft_steps(loaded.image.steps, root=loaded.root, base=BASE, environ=os.environ)
+    watched = seen()
+    assert watched is not None
+    watched.started += 10**10
+    found = looked(watched, loaded=loaded, lock=lockfile_of(loaded.image, drafts), store=Store())
+    assert found is not None
+    found.remember("nothing to do")
+    (project / "lib").unlink()
+    (project / "lib").symlink_to("v2")
+    assert answer(ARGUMENTS) is None
+
+
 def test_a_target_with_a_gpu_asks_the_driver_each_time(project: Path) -> None:
     loaded = load_image()
     drafts = draft_steps(loaded.image.steps, root=loaded.root, base=BASE, environ={})
     lock = lockfile_of(loaded.image, drafts, target="linux/amd64/cuda12.4")
     old = Seen(arguments=ARGUMENTS, started=time.time_ns() + 10**10)
-    remember(old, "nothing to do", loaded=loaded, lock=lock, store=Store())
-    assert answer(ARGUMENTS) is None
+    assert looked(old, loaded=loaded, lock=lock, store=Store()) is None
 
 
 def test_files_of_steps_are_those_that_are_locked(project: Path) -> None:

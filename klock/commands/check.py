@@ -46,7 +46,7 @@ def check(
     session = open_session(image, engine=engine)
     lock = session.read_lockfile()
     findings = stale_findings(session, lock)
-    looked_at = seen()
+    watched = seen()
     with_environment = with_environment or container is not None
     drifted = False  # in its files
     if with_environment:
@@ -74,10 +74,11 @@ def check(
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)
-    if looked_at is not None and not with_environment and form == "text":
-        from klock.unchanged.remembering import remember
+    if watched is not None and not with_environment and form == "text":
+        from klock.unchanged.remembering import looked
 
-        remember(looked_at, agree, loaded=session.loaded, lock=lock, store=session.store)
+        if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=session.store):
+            looked_at.remember(agree)
     return 0
 
 

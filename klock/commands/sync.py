@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,7 +23,10 @@ from klock.errors import KlockError
 from klock.lockfile.model import Lockfile, TargetLock
 from klock.plan import Plan, counted, make_plan
 from klock.progress import Progress
-from klock.unchanged.watching import Seen, seen
+from klock.unchanged.watching import seen
+
+if TYPE_CHECKING:
+    from klock.unchanged.remembering import Looked
 
 __all__ = ["sync", "sync_environment"]
 
@@ -66,35 +70,40 @@ def sync(
         refuse_stale(session, lock)
     locked = session.locked_target(lock, target)
     session = session.with_engine(locked)
-    looked_at = seen()
     _refuse_if_unable(locked, gpus)
     if dry_run:
         for line in _planned(session, lock, locked):
             click.echo(line)
         return 0
+    looked_at = _look(session, lock, locked)
     sync_environment(session, lock, locked, force=force)
-    if looked_at is not None and session.engine.name == "sandbox":
+    if looked_at is not None:
         _remember_unchanged(looked_at, session, lock, locked)
     return 0
 
 
-def _remember_unchanged(looked_at: Seen, session: Session, lock: Lockfile, locked: TargetLock) -> None:
-    """The next sync will find what is there now. A step that is forced runs every time."""
+def _look(session: Session, lock: Lockfile, locked: TargetLock) -> Looked | None:
+    """What the next sync would look at, if it may find nothing to do. A step that is forced runs every time."""
+    watched = seen()
+    if watched is None or session.engine.name != "sandbox" or any(getattr(s, "force", False) for s in locked.steps):
+        return None
+    from klock.unchanged.remembering import looked
+
+    return looked(watched, loaded=session.loaded, lock=lock, store=session.store)
+
+
+def _remember_unchanged(looked_at: Looked, session: Session, lock: Lockfile, locked: TargetLock) -> None:
+    """The next sync will find what is there now."""
     from klock.engines.sandbox import SandboxEngine
     from klock.made import record_of
-    from klock.unchanged.remembering import remember
 
-    if any(getattr(step, "force", False) for step in locked.steps):
-        return
     assert isinstance(session.engine, SandboxEngine)
+    environment = session.engine.environment(session.environment_name(locked))
     made = [record_of(key, session.store) for key in _keys(lock, locked) if key is not None]
-    remember(
-        looked_at,
+    looked_at.remember(
         _said(session, locked, "unchanged"),
-        loaded=session.loaded,
-        lock=lock,
-        store=session.store,
-        environment=(*session.engine.environment(session.environment_name(locked)).files_behind(), *made),
+        environment=itertools.chain(environment.files_behind(), made),
+        is_so=environment.is_clean,
     )
 
 

@@ -29,7 +29,7 @@ _MODULES: Final = {
 }
 _NAMES: Final = (
     "False None True __file__ __name__ all any bool dict enumerate filter float int isinstance len list map max min "
-    "open range repr reversed sorted str sum tuple zip Exception KeyError ValueError"
+    "open range repr reversed sorted str sum tuple zip"
 )
 _BUILTINS: Final = frozenset(_NAMES.split())
 _METHODS: Final = frozenset(
@@ -72,8 +72,6 @@ def _bound(tree: ast.AST) -> Iterator[str]:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.FunctionDef(name=name):
                 yield name
-            case ast.ExceptHandler(name=str(name)):
-                yield name
 
 
 def _is_harmless(node: ast.AST, modules: dict[str, str], bound: set[str]) -> bool:
@@ -92,6 +90,8 @@ def _is_harmless(node: ast.AST, modules: dict[str, str], bound: set[str]) -> boo
             return name in bound or name in _BUILTINS
         case ast.Set() | ast.SetComp() | ast.ClassDef() | ast.AsyncFunctionDef():
             return False
+        case ast.Try() | ast.TryStar():
+            return False  # what is tried may fail for a file that is not there
     return True
 
 

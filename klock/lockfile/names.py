@@ -5,6 +5,7 @@ A lockfile comes with a repository, so it may be a stranger's. What klock itself
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -28,7 +29,7 @@ __all__ = ["check_names"]
 _FILE_NAME: Final = re.compile(r"[^./\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*")
 # Debian Policy 5.6.1, 5.6.12 and 5.6.8.
 _DEB: Final = {
-    "name": re.compile(r"[a-z0-9][a-z0-9+.-]*"),
+    "name": re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*"),
     "version": re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]*"),
     "architecture": re.compile(r"[a-z0-9][a-z0-9-]*"),
 }
@@ -64,7 +65,7 @@ def _faults_of_debs(debs: tuple[DebPackage, ...], place: str) -> Iterator[tuple[
         for key, pattern in _DEB.items():
             if not pattern.fullmatch(getattr(deb, key)):
                 yield f"{place}.debs.{key}", getattr(deb, key), f"the {key} of a Debian package"
-        if not _is_below(deb.path):
+        if not _is_below(posixpath.normpath(deb.path)):
             yield f"{place}.debs.path", deb.path, "a path below the archive's root"
 
 
@@ -95,8 +96,9 @@ def _faults_of_package(package: LockedPackage) -> Iterator[tuple[str, str, str]]
     place = f"packages: {package.pin}"
     names = [artifact.name] if isinstance(artifact, WheelArtifact) else [artifact.wheel.name]
     if isinstance(artifact, VcsArtifact):
-        if artifact.subdirectory and not _is_below(artifact.subdirectory.rstrip("/").removeprefix("./") or "x"):
-            yield place, artifact.subdirectory, "a folder below the repository's root"
+        folder = posixpath.normpath(artifact.subdirectory or ".")
+        if folder != "." and not _is_below(folder):
+            yield place, folder, "a folder below the repository's root"
     elif not isinstance(artifact, WheelArtifact):
         names.append(artifact.name)
     for name in names:

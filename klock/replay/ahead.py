@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from klock.lockfile.model import TargetLock
@@ -54,13 +54,14 @@ class Ahead:
     def wait(self) -> None:
         """Until all that can be fetched is in the store."""
         if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            pid, self._pid = self._pid, 0
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            self._store.remove_temporary_files(of_process=pid)
 
     def stop(self) -> None:
         """Ends it wherever it is, and removes what it has half written."""
         if self._pid:
-            pid = self._pid
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
             self.wait()
-            self._store.remove_temporary_files(of_process=pid)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,15 @@ from klock.errors import KlockError
 from klock.files.destination import source_path
 from klock.files.known import RACY_NANOSECONDS
 from klock.image.loading import LoadedImage
+from klock.image.local_packages import package_root
 from klock.image.plain import is_plain
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FilesLock, Lockfile
-from klock.store import Store
+from klock.store import FOLDERS, Store
 from klock.unchanged.note import FORMAT, circumstances, file_of, line_of
 from klock.unchanged.watching import Seen
 
-__all__ = ["remember"]
+__all__ = ["Looked", "looked"]
 
 _MARKS: Final = (
     *("pyproject.toml", "kimage.py", ".git", ".gitignore", ".ktignore", ".klockignore"),
@@ -30,34 +32,46 @@ _MARKS: Final = (
 """What is looked for in a folder and all above it: a project's root, its settings, ignore files, a package's root."""
 
 _OF_THE_MACHINE: Final = ("/dev/", "/proc/", "/sys/")
-_KLOCK: Final = str(Path(__file__).parents[1]) + os.sep
-_PYTHONS: Final = (os.path.dirname(os.__file__) + os.sep, f"{os.sep}site-packages{os.sep}")
 
 
-def remember(
-    seen: Seen | None,
-    answer: str,
-    *,
-    loaded: LoadedImage,
-    lock: Lockfile,
-    store: Store,
-    environment: Iterable[Path] = (),
-) -> None:
-    """Notes `answer` for the command line that has `seen` this image and lockfile, and found that they agree.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a command has looked at so far, as it was then."""
 
-    `environment`: files and folders of the store that have to stay as they are too. Nothing is noted where more than
-    files decides (a GPU's driver, an image file that is not plain), or where a file is so young that another change
-    could have the same time.
+    seen: Seen
+    lines: frozenset[bytes]
+    store: Store
+
+    def remember(
+        self, answer: str, *, environment: Iterable[Path] = (), is_so: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Notes `answer` for the command line.
+
+        `environment`: files and folders of the store that have to stay as they are too. They are looked at before
+        `is_so` is asked whether the answer holds for them.
+        """
+        with suppress(OSError, KlockError, _CannotTell):
+            lines = {*self.lines, *(_line(b"s", path) for path in environment)}
+            if is_so():
+                _write(self.seen, answer, sorted(lines), self.store)
+
+
+def looked(seen: Seen | None, *, loaded: LoadedImage, lock: Lockfile, store: Store) -> Looked | None:
+    """To be called as soon as the command has found that this image and lockfile agree, before it does anything.
+
+    None where more than files decides (a GPU's driver, an image file that is not plain), or where a file is so young
+    that another change could have the same time.
     """
     if seen is None or not seen.is_all or any(t.target.accelerator != "cpu" for t in lock.targets):
-        return
-    with contextlib.suppress(OSError, KlockError, _CannotTell):
+        return None
+    try:
         if not is_plain(loaded.file.read_bytes()):
-            return
-        lines = {_line(b"s", path) for path in environment}
-        for kind, path in _paths(seen, loaded, lock, store):
-            lines.add(_line(kind, path, before=seen.started))
-        _write(seen, answer, sorted(lines), store)
+            return None
+        paths = _paths(seen, loaded, lock, store)
+        lines = frozenset(_line(kind, path, before=seen.started) for kind, path in paths)
+    except (OSError, KlockError, _CannotTell):
+        return None
+    return Looked(seen=seen, lines=lines, store=store)
 
 
 class _CannotTell(Exception):
@@ -65,40 +79,51 @@ class _CannotTell(Exception):
 
 
 def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Iterator[tuple[bytes, str | Path]]:
-    inside = f"{store.root}{os.sep}"
+    stores = tuple(f"{store.root}{os.sep}{name}{os.sep}" for name in FOLDERS)
+    if f"{loaded.root}{os.sep}".startswith(stores):
+        raise _CannotTell
+    loaded_by_python = set(_files_of_modules())
     for path in seen.paths:
         if path.startswith(_OF_THE_MACHINE):
             raise _CannotTell
-        if not path.startswith(inside) and not _is_installed(path):
+        if not path.startswith(stores) and path not in loaded_by_python:
             yield b"s", path
     for module in list(sys.modules.values()):
         if module.__name__.partition(".")[0] == "klock" and module.__file__:
             yield b"s", module.__file__
     starts = {Path.cwd(), loaded.root}
+    steps = lock.targets[0].steps
     for position, step in enumerate(loaded.image.steps):
         if isinstance(step, SyncPackage):
             if "/" not in step.package:
                 raise _CannotTell  # found among the installed packages, by name
             source = Path(step.path)
-            yield b"s", loaded.root / Path(step.package).expanduser()
+            yield b"s", package_root(loaded.root) / Path(step.package).expanduser()
         elif isinstance(step, CopyFiles):
             source = source_path(step).absolute()
         else:
             continue
         starts |= {source, source.resolve()}
         yield b"s", source
-        locked = lock.targets[0].steps[position]
-        assert isinstance(locked, FilesLock)
+        locked = steps[position] if position < len(steps) else None
+        if not isinstance(locked, FilesLock):
+            raise _CannotTell  # --frozen: the image is another one
         for entry in locked.entries:
             yield b"l", source / entry.path
     for folder in {folder for start in starts for folder in (start, *start.parents)}:
         for mark in _MARKS:
-            yield b"e" if os.path.lexists(folder / mark) else b"-", folder / mark
+            place = folder / mark
+            # An ignore file that is a symlink does not count; of a folder only its being there does.
+            yield (b"e" if place.is_dir() else b"l") if os.path.lexists(place) else b"-", place
 
 
-def _is_installed(path: str) -> bool:
-    """Whether Python itself reads it to run klock; klock's own modules are looked at one by one."""
-    return any(part in path + os.sep for part in _PYTHONS) or path.startswith(_KLOCK)
+def _files_of_modules() -> Iterator[str]:
+    """What Python has read to run klock. Its own modules are looked at one by one."""
+    for module in list(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        for path in (getattr(module, "__file__", None), getattr(spec, "cached", None)):
+            if isinstance(path, str):
+                yield path
 
 
 def _line(kind: bytes, path: str | Path, *, before: int | None = None) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Final
 __all__ = ["Seen", "seen", "watch"]
 
 _LISTS: Final = ("os.listdir", "os.scandir")
+_GIVEN: Final = (0, 1, 2)
 _BEYOND: Final = ("os.exec", "os.fork", "os.posix_spawn", "os.system", "socket.", "subprocess.")
 """Beginnings of the events after which an answer may rest on more than files."""
 
@@ -49,7 +50,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":
         path, _, flags = arguments
-        if flags & os.O_ACCMODE == os.O_RDONLY:
+        if flags & os.O_ACCMODE != os.O_WRONLY:
             _note(_watched, path)
     elif event in _LISTS:
         _note(_watched, arguments[0])
@@ -58,8 +59,10 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _note(watched: Seen, path: object) -> None:
-    """A descriptor was opened before under its name."""
+    """A descriptor was opened before under its name, but for those that a process is given."""
     if path is None:
         path = "."
+    if isinstance(path, int) and path in _GIVEN:
+        watched.is_all = False
     if isinstance(path, str | bytes):
         watched.paths.add(os.path.join(os.getcwd(), os.fsdecode(path)))
