@@ -95,14 +95,15 @@ def test_what_it_cannot_fetch_is_left_to_the_step(
 
 
 def test_nothing_of_it_is_left_when_it_is_not_wanted_any_more(index: socket.socket, context: Context) -> None:
-    with pytest.raises(RuntimeError), fetching_ahead(locked(index), [0], context):
+    with pytest.raises(RuntimeError), fetching_ahead(locked(index), [0], context) as ahead:
+        process = ahead._pid
         answer(index, WHEEL[:100])
         while not list((context.store.root / "tmp").glob("*")):
             time.sleep(0.01)
         raise RuntimeError("the base cannot be had")
     assert list((context.store.root / "tmp").iterdir()) == []
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
 
 
 def test_offline_it_asks_nobody(index: socket.socket, context: Context) -> None:
