@@ -50,13 +50,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="where to write the result, besides stdout")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a folder on a disk with 20 GB for a round")
+    parser.add_argument(
+        "--tools", nargs="+", metavar="NAME", help="only these columns"
+    )
     arguments = parser.parse_args()
     if missing := [package for program, package in PACKAGES.items() if shutil.which(program) is None]:
         _stop(f"programs are missing\n\nhint: as root: apt-get install --no-install-recommends {' '.join(missing)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="klock-", dir=arguments.work))
     try:
-        page = _run(folder, rounds=arguments.runs, cache=_kept())
+        page = _run(folder, rounds=arguments.runs, cache=_kept(), only=arguments.tools)
     except (CallError, subprocess.CalledProcessError) as error:
         _stop(str(error))
     except KeyboardInterrupt:
@@ -68,7 +71,7 @@ def main() -> None:
         arguments.output.write_text(page, "utf-8")
 
 
-def _run(folder: Path, *, rounds: int, cache: Path) -> str:
+def _run(folder: Path, *, rounds: int, cache: Path, only: list[str] | None = None) -> str:
     uv = _uv_program()
     source = _snapshot(folder)
     with registry_with_base(folder, cache=cache) as server, ExitStack() as stack:
@@ -105,10 +108,12 @@ def _run(folder: Path, *, rounds: int, cache: Path) -> str:
                     host=dockerds.enter_context(_dockerd(place / "f")),
                 ),
             }
+            tools = {name: tool for name, tool in tools.items() if only is None or name in only}
             _say(f"round {number + 1} of {rounds}")
             _measure_round(tools, samples, backwards=number % 2 == 1)
             dockerds.close()
-        by_uv = _pins((folder / "0/uv/requirements.txt").read_text("utf-8"))
+        resolved = folder / "0/uv/requirements.txt"
+    by_uv = _pins(resolved.read_text("utf-8")) if resolved.exists() else locked
     differing = sorted(set(locked) ^ set(by_uv))
     heading = Heading(
         date=datetime.date.today().isoformat(),
@@ -158,7 +163,7 @@ def _measure_round(tools: Mapping[str, Contender], samples: Samples, *, backward
                     row.setdefault(name, []).append(sample)
                     _say(f"  {operation.value}: {name}: {sample}")
         samples[operation] = {name: row[name] for name in tools if name in row}
-    for tool in ("podman", "docker"):  # a build is both
+    for tool in {"podman", "docker"} & tools.keys():  # a build is both
         samples[Operation.SYNC_COLD][tool] = samples[Operation.LOCK_COLD][tool]
         samples[Operation.SYNC_CHANGED][tool] = samples[Operation.LOCK_CHANGED][tool]
 
