@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="where to write the result, besides stdout")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a folder on a disk with 20 GB for a round")
-    parser.add_argument(
-        "--tools", nargs="+", metavar="NAME", help="only these columns"
-    )
+    parser.add_argument("--tools", nargs="+", metavar="NAME", help="only these columns")
     arguments = parser.parse_args()
     if missing := [package for program, package in PACKAGES.items() if shutil.which(program) is None]:
         _stop(f"programs are missing\n\nhint: as root: apt-get install --no-install-recommends {' '.join(missing)}")
