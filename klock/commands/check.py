@@ -123,11 +123,11 @@ def _drift_findings(session: Session, locked: TargetLock, container: str | None)
 
 def _not_synced(environment: Environment, locked: TargetLock) -> Finding | None:
     """Why there is nothing to compare: hundreds of files would only say that it is another environment."""
-    from klock.engines.containers.environment import ContainerEnvironment
-
     record = environment.record
     if record is not None and record.get("fingerprint") == locked.fingerprint:
         return None
+    from klock.engines.containers.environment import ContainerEnvironment
+
     if record is not None:
         message = "the environment was synced from another lockfile: run `klock sync`"
     elif isinstance(environment, ContainerEnvironment) and environment.exists:
@@ -143,7 +143,7 @@ def _not_in_store(session: Session, locked: TargetLock) -> Finding | None:
     if not engine.has_base(locked.base.id):
         return Finding(code=Code.NOT_SYNCED, message="the base is not in the store: run `klock sync`")
     for digest in locked.layers:
-        if engine.layer_manifest(digest) is None:
+        if not engine.has_layer(digest):
             return Finding(code=Code.NOT_SYNCED, message=f"the layer {digest} is not in the store: run `klock sync`")
     return None
 

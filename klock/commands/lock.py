@@ -54,17 +54,14 @@ def lock(
         context=session.context,
         upgrade=moving,
     )
+    for line in moved(previous, locked) if previous else ():
+        click.echo(line, err=True)
     if dry_run:
         from klock.lockfile.document import to_text
 
         changed = previous is None or to_text(previous) != to_text(locked)
-        for line in moved(previous, locked) if previous else ():
-            click.echo(line, err=True)
         click.echo(f"{session.lockfile.name} would {'change' if changed else 'not change'}", err=True)
         return 0
-    if previous is not None:
-        for line in moved(previous, locked):
-            click.echo(line, err=True)
     changed = locked != previous and lockfile.write(locked, session.lockfile)
     for target in locked.targets:
         layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
