@@ -126,6 +126,19 @@ def test_case_56_sources_are_relative_to_the_images_folder(monkeypatch: pytest.M
     assert sources == {"a": "/project/a", "/a": "/a", "~/a": "/home/ada/a", "./a/": "/project/a"}
 
 
+def test_dots_after_a_symlink_lead_where_the_kernel_goes(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/folder").mkdir(parents=True)
+    (tmp_path / "elsewhere/x").write_bytes(b"elsewhere")
+    (tmp_path / "x").write_bytes(b"here")
+    (tmp_path / "link").symlink_to("elsewhere/folder")
+    for source, expected in (("link/../x", b"elsewhere"), ("elsewhere/../x", b"here"), ("nosuch/../x", b"here")):
+        path = source_path(CopyFiles(source=source, root=str(tmp_path)))
+        assert path.read_bytes() == expected and ".." not in path.parts
+    files = read_local_files(CopyFiles(source="link/..", root=str(tmp_path)), working_dir="/", where=WHERE)
+    assert [entry.path for entry in files.entries] == ["folder", "x"]
+    assert [file.source for file in files.placed if file.source] == [tmp_path / "elsewhere/x"]
+
+
 # -- one step's files
 
 

@@ -31,7 +31,7 @@ __all__ = ["run"]
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--image", metavar="FILE[:NAME]", help="The image, when it is not kimage.py.")
-@click.option("-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable for this command.")
+@click.option("-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable, for services too.")
 @click.option(
     "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Show a host path in the environment."
 )
@@ -98,16 +98,16 @@ def run(
     values.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     if (term := session.environ.get("TERM")) is not None:
         values.setdefault("TERM", term)
-    services = [
-        service_command(step, text, base=locked.base, variables=dict(values))
-        for step, text in _services(session, locked)
-    ]
     values.update(_parse_variable(text) for text in variables)
     with session.engine.without_hooks(devices, base=locked.base.id, layers=locked.layers) as edits:
         for name, value in edits.environment.items():
             # A list of folders to look in, of which the image may have some of its own.
             before = values.get(name) if name == "LD_LIBRARY_PATH" else None
             values[name] = f"{before}:{value}" if before else value
+        services = [
+            service_command(step, text, base=locked.base, variables=dict(values))
+            for step, text in _services(session, locked)
+        ]
         return environment.execute(
             Command(
                 argv=command,

@@ -109,10 +109,12 @@ def _remember_unchanged(looked_at: Looked, session: Session, lock: Lockfile, loc
 
 def _refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
     """Before anything is fetched for it."""
-    if locked.target.accelerator != "cpu":
-        from klock.gpu.choice import refuse_if_unable
+    if gpus is not None or locked.target.accelerator != "cpu":
+        from klock.gpu.choice import devices_of, refuse_if_unable
 
         refuse_if_unable(locked, gpus)
+        if gpus is not None:
+            devices_of(locked, gpus)
 
 
 def _planned(session: Session, lock: Lockfile, locked: TargetLock) -> list[str]:

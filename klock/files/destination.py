@@ -1,4 +1,4 @@
-"""Where a step's files go: as rsync would, with the rules the builder's reference adds. Pure: paths as text.
+"""Where a step's files go: as rsync would, with the rules the builder's reference adds.
 
 file    to /app/config.yaml -> /app/config.yaml     to /app/ -> /app/<name>     no dest -> <working dir>/<name>
 folder  to /app -> /app/<name>/...                  contents -> /app/...        no dest -> <working dir>/<name>/...
@@ -6,6 +6,7 @@ folder  to /app -> /app/<name>/...                  contents -> /app/...        
 
 from __future__ import annotations
 
+import os
 import posixpath
 from pathlib import Path
 
@@ -16,8 +17,16 @@ __all__ = ["copies_contents", "destination", "package_destination", "source_path
 
 
 def source_path(step: CopyFiles) -> Path:
-    """The absolute host path of the source: `~/` is the user's home, relative paths start at the step's root."""
-    return Path(step.root) / Path(step.source).expanduser()
+    """The absolute host path of the source: `~/` is the user's home, relative paths start at the step's root.
+
+    Without `..`: after a symlink that leads to the parent of the folder behind it, which no path's text tells.
+    """
+    path = Path(step.root) / Path(step.source).expanduser()
+    parts = path.parts
+    if ".." not in parts:
+        return path
+    end = len(parts) - parts[::-1].index("..")
+    return Path(os.path.realpath(Path(*parts[:end])), *parts[end:])
 
 
 def copies_contents(step: CopyFiles) -> bool:

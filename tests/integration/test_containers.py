@@ -382,6 +382,15 @@ def test_a_check_that_is_ended_leaves_no_container(host: ContainerHost, project:
     assert host.containers() == []
 
 
+def test_bytes_that_the_engine_would_change_are_refused(host: ContainerHost, project: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for arguments in (["--", "ls", name], ["--env", f"NAME={name}", "--", "true"], ["--workdir", f"/{name}", "true"]):
+        done = host.klock("run", *arguments, cwd=project)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {host.engine} takes nothing that is not UTF-8: '")
+        assert "caf\\udce9'\n\nhint: the sandbox does: --engine sandbox" in done.stderr
+
+
 def test_a_path_that_the_engine_cannot_name(host: ContainerHost, project: Path) -> None:
     folder = host.account.make_folder("a:b")
     library = {"hostPath": str(folder), "containerPath": "/m"}

@@ -30,6 +30,8 @@ image = (
     .from_docker("debian:bookworm")
     .set_env_vars({"LD_LIBRARY_PATH": "/opt/lib"})
     .run_bash("mkdir -p /opt/lib && echo image > /opt/lib/config && useradd --uid 1234 bob")
+    .run_bash("(wc -c < /usr/lib/vendor/libdriver.so.1.2; echo $LD_LIBRARY_PATH $SAID) > /run/service.new 2>&1;"
+              " mv /run/service.new /run/service &")
 )
 """
 HOOK = """\
@@ -210,6 +212,14 @@ def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
     assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
 
 
+def test_a_service_sees_what_the_command_sees(host: ContainerHost, project: Path) -> None:
+    known = replace(host, variables={**host.variables, "KLOCK_CDI_SPEC_DIRS": f"{project}/cdi"})
+    wait = "until [ -e /run/service ]; do sleep 0.05; done; cat /run/service"
+    options = ("--gpus", "klock.test/device=zero", "--env", "SAID=hello")
+    done = succeeded(known.klock("run", *options, "--", "timeout", "30", "sh", "-c", wait, cwd=project))
+    assert done.stdout == "11\n/opt/lib:/usr/lib/vendor hello\n"
+
+
 def test_what_a_hook_writes_is_seen_and_goes_with_the_command(host: ContainerHost, project: Path) -> None:
     command = "cat /etc/klock-hook /usr/lib/vendor/libdriver.so.1 /opt/lib/config"
     done = succeeded(run(host, project, "klock.test/device=hooked,klock.test/device=zero", command))
@@ -291,6 +301,8 @@ def test_without_a_gpu_the_cpu_target_is_chosen_and_others_are_refused(root: Acc
     done = succeeded(root.klock("sync", cwd=sandbox_project))
     assert "target linux/amd64/cpu: this machine has no NVIDIA GPU" in done.stderr
     cuda = ("--target", "linux/amd64/cuda12.4")
+    done = root.klock("sync", "--gpus", "2", cwd=sandbox_project)
+    assert done.returncode == 2 and "this machine has 0 that klock can find" in done.stderr
     done = root.klock("sync", *cuda, cwd=sandbox_project)
     assert done.returncode == 2 and "found: no NVIDIA driver" in done.stderr and "--gpus none" in done.stderr
     succeeded(root.klock("sync", *cuda, "--gpus", "none", cwd=sandbox_project))

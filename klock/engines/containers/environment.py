@@ -192,6 +192,7 @@ class ContainerEnvironment:
             argv = ["/bin/sh", "-c", _WITH_SERVICES, "klock", *argv]
         certificates = self._certificates(command)
         variables = {**trust.variables_of(certificates), **command.environment}
+        self._refuse_other_than_utf8(*argv, *variables.values(), command.working_dir)
         with (
             explained(self._engine),
             signals_noted() as signals,
@@ -211,6 +212,17 @@ class ContainerEnvironment:
         ):
             self._put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
             return self._run(container, argv[0], signals, terminal=terminal)
+
+    def _refuse_other_than_utf8(self, *texts: str) -> None:
+        """The API speaks JSON, and engines read other bytes as U+FFFD without a word."""
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise EngineError(
+                    f"{self._engine} takes nothing that is not UTF-8: {text!r}",
+                    hint="the sandbox does: --engine sandbox",
+                ) from None
 
     @contextmanager
     def _working_dir_checked(self, command: Command, image: str) -> Iterator[None]:
@@ -288,6 +300,7 @@ class ContainerEnvironment:
 
     def _host_config(self, command: Command) -> Mapping[str, Any]:
         for path in (*(str(m.source) for m in command.mounts), *(m.host_path for m in command.devices.mounts)):
+            self._refuse_other_than_utf8(path)
             if ":" in path:
                 raise EngineError(
                     f"{self._engine} cannot mount {path}: a colon ends a path there", hint="give it another name"
