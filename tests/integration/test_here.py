@@ -180,6 +180,31 @@ def test_what_programs_wrote_before_a_sync_is_not_a_new_steps_doing(pod: Pod) ->
     assert shell(pod, "find /srv -type f | sort") == "/srv/app/results.db\n/srv/data/own\n/srv/data/same\n"
 
 
+@pytest.mark.parametrize("pod", ["open"], indirect=True)
+def test_a_base_that_was_changed_stays_a_finding(pod: Pod) -> None:
+    left_out = ".run_bash('rm -r /etc/skel; echo 1 > /etc/debian_version', leave_out=['/etc/debian_version'])"
+    write(pod, FILES, left_out)
+    succeeded(pod.klock("sync", "--here"))
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+    shell(pod, "cp -a /etc/issue /etc/issue.net /root/; echo x >> /etc/issue; rm /etc/issue.net")
+    shell(pod, "chmod u+s /usr/bin/env; chmod 777 /opt; echo > /opt/written")
+    more = ('.rsync("./app", "/srv/more", contents=True)', '.rsync("./app/main.py", "/etc/networks")')
+    write(pod, FILES, left_out, *more)
+    succeeded(pod.klock("sync", "--here"))
+    done = pod.klock("check", "--here", "--env")
+    assert [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines()] == [
+        "/etc/issue differs",
+        "/etc/issue.net is missing",
+        "/opt differs",
+        "/usr/bin/env differs",
+    ]
+    shell(pod, "chmod 755 /opt; chmod u-s /usr/bin/env; cp -a /root/issue /root/issue.net /etc/")
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+    write(pod, FILES, left_out)
+    succeeded(pod.klock("sync", "--here"))
+    assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
+
+
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_a_step_that_fails_takes_back_only_what_it_did(pod: Pod) -> None:
     (pod.project / "app/zz").write_text("placed last\n")

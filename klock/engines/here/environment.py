@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from klock.engines.sandbox.users import find_user
 from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
+from klock.layers.normalisation import matcher
 
 __all__ = ["HereEnvironment"]
 
@@ -56,14 +58,30 @@ class HereEnvironment:
         return self._folder.read() is None or self.observe() == self.expected()
 
     def expected(self) -> Manifest:
-        """What steps made as their layers say, the other files as the last sync left them.
+        """The base as the first sync found it, what steps made as their layers say, others' files as the last sync
+        left them.
 
-        A sync may have been forced over drift in what steps made: what it left there is no measure.
+        A sync may have been forced over drift in what steps made, and changes nothing in a base that drifted: what it
+        left there is no measure.
         """
         state = self._existing()
-        made, owner = self._folder.made_by(state.steps)
         left = self._folder.read_tree(state.tree).manifest
-        return Manifest([*(entry for path, entry in left.items() if path not in owner), *made.values()])
+        base = left if state.first is None else self._folder.read_tree(state.first).manifest
+        layers = [self._folder.layer(done.layer) for done in state.steps]
+        steps = {path for layer in layers for path in layer}
+        # What a step leaves out is in no layer, but it may have changed it.
+        is_left_out = matcher([pattern for done in state.steps for pattern in done.leave_out])
+
+        def is_others(path: str) -> bool:
+            return path not in steps and (path not in base or is_left_out(path))
+
+        locked = functools.reduce(Manifest.apply, layers, base)
+        return Manifest(
+            [
+                *(entry for path, entry in locked.items() if not is_others(path)),
+                *(entry for path, entry in left.items() if is_others(path)),
+            ]
+        )
 
     def observe(self) -> Manifest:
         """The files as they are. Those whose size, times and inode are as the last sync left them are not read."""

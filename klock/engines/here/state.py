@@ -2,7 +2,8 @@
 
 /var/lib/klock/here/
     state.json        the base, the steps that were done, and what is being done at this moment
-    trees/<name>      the root file system after the last of them (`klock.engines.here.tree`), or what they made of it
+    trees/<name>      the root file system before the first and after the last of them (`klock.engines.here.tree`), and
+                      what they made of it
     layers/<hex>      the manifest of each step's layer
     undo/<name>/      how to take a step back: `own` (what it may write), `before` (what was there, as a tree), `added`
                       and `kept/` (bytes by hash)
@@ -62,7 +63,8 @@ class Doing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`base` is the locked one's id, `tree` names what the root held after the last of `steps`.
+    """`base` is the locked one's id, `tree` names what the root held after the last of `steps`, `first` what it held
+    before any of them (None where an older klock did not keep it).
 
     `record` is what a finished sync left (`klock.engines.protocol.Environment`), and `made` names the part of the tree
     that the steps made. `forced` are the texts of steps that were done and then left behind by `--force`. `left` are
@@ -74,6 +76,7 @@ class State:
     steps: tuple[Done, ...] = ()
     doing: Doing | None = None
     record: Mapping[str, object] | None = None
+    first: str | None = None
     made: str | None = None
     forced: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -171,7 +174,7 @@ class StateFolder:
             if folder.name not in needed:
                 shutil.rmtree(folder)
         for file in (self.root / "trees").glob("*"):
-            if file.name not in (state.tree, state.made):
+            if file.name not in (state.first, state.tree, state.made):
                 file.unlink()
         layers = {hex_of(step.layer) for step in state.steps}
         for file in (self.root / "layers").glob("*"):

@@ -89,7 +89,8 @@ class _Converging:
             )
         refuse_what_cannot_run(self.lock, plan, now=tree, engine=self.engine, context=self.context)
         if state is None:
-            state = State(base=self.lock.base.id, tree=self.folder.write_tree(tree))
+            first = self.folder.write_tree(tree)
+            state = State(base=self.lock.base.id, first=first, tree=first)
             self.folder.write(state)
         elif state.doing is None:
             # What programs wrote since the last sync is no step's doing.
