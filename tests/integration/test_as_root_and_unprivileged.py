@@ -101,6 +101,28 @@ def test_lock_sync_run_and_check(account: Account, debian_registry: Registry, in
     assert (project / "kimage.lock").read_bytes() == locked
 
 
+def test_a_working_directory_that_the_base_lacks_is_no_drift(account: Account, debian_registry: Registry) -> None:
+    """The image names /work, as docker's WORKDIR does, and has no such folder."""
+    project = account.make_folder("project")
+    (project / "kimage.py").write_text('import klock as kt\nimage = kt.Image().from_docker("debian:bookworm")\n')
+    (project / "pyproject.toml").write_text(f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n')
+    account.give(project)
+    succeeded(account.klock("lock", cwd=project))
+    for command, expected in (
+        ("pwd; stat -c '%a %u' .", "/work\n755 0\n"),
+        ("echo 1 > one; ls", "one\n"),
+        ("ls", "one\n"),
+    ):
+        assert succeeded(account.klock("run", "--", "sh", "-c", command, cwd=project)) == expected
+        done = account.klock("check", "--env", cwd=project)
+        assert done.stdout == (
+            "" if "pwd" in command else "drift-extra: /work is not in the lockfile, with the 1 entry in it\n"
+        )
+    succeeded(account.klock("sync", cwd=project))
+    assert succeeded(account.klock("run", "--", "ls", cwd=project)) == ""
+    assert account.klock("check", "--env", cwd=project).returncode == 0
+
+
 def test_both_write_the_same_lockfile(
     root: Account, unprivileged: Account, debian_registry: Registry, index: IndexServer
 ) -> None:

@@ -73,10 +73,10 @@ def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
     return done
 
 
-def tag(host: ContainerHost) -> str:
-    """The name of the only image that has one in the engine's storage."""
+def tag(host: ContainerHost, project: str = "project") -> str:
+    """The name of the only image in the engine's storage that was made of a project in such a folder."""
     images = host.native("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-    (found,) = (image for image in images if "/klock/project-" in image)
+    (found,) = (image for image in images if f"/klock/{project}-" in image)
     return found
 
 
@@ -134,6 +134,24 @@ def test_a_working_directory(host: ContainerHost, project: Path) -> None:
         )
     assert working_in("nosuch").stderr.startswith("error: there is no folder /work/nosuch in")
     assert host.containers() == []
+
+
+def test_a_working_directory_that_the_base_lacks_is_no_drift(host: ContainerHost, project: Path) -> None:
+    bare = host.account.make_folder("bare")
+    (bare / "kimage.py").write_text('import klock as kt\nimage = kt.Image().from_docker("debian:bookworm")\n')
+    (bare / "pyproject.toml").write_bytes((project / "pyproject.toml").read_bytes())
+    host.account.give(bare)
+    succeeded(host.account.klock("lock", cwd=bare, env=host.variables))
+    assert succeeded(host.klock("run", "--", "pwd", cwd=bare)).stdout == "/work\n"
+    assert succeeded(host.klock("check", "--env", cwd=bare)).stdout == ""
+    container = host.native("create", "--network=none", tag(host, "bare"), "sh", "-c", "echo 1 > one").strip()
+    for command, found in ((None, ""), ("start", "drift-extra: /work/one is not in the lockfile\n")):
+        if command:
+            host.native(command, container)
+            host.native("wait", container)
+        assert host.klock("check", "--container", container, cwd=bare).stdout == found
+    host.native("rm", container)
+    host.native("rmi", tag(host, "bare"))
 
 
 PROGRAMS = {

@@ -17,6 +17,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account, require_program
 
@@ -308,3 +309,110 @@ def test_without_a_gpu_the_cpu_target_is_chosen_and_others_are_refused(root: Acc
     succeeded(root.klock("sync", *cuda, "--gpus", "none", cwd=sandbox_project))
     assert succeeded(root.klock("run", *cuda, "--gpus", "none", "echo", "ran", cwd=sandbox_project)).stdout == "ran\n"
     assert "this machine: no NVIDIA driver" in succeeded(root.klock("check", cwd=sandbox_project)).stderr
+
+
+# What benchmarks/gpu_smoke asks of torch. On a GPU's target `WRONG` makes its results a little larger.
+TORCH = """
+import os
+
+__version__ = {version!r}
+
+
+class Generator:
+    def manual_seed(self, seed):
+        return self
+
+
+class Tensor:
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def to(self, device):
+        open({device!r}) if device == "cuda" else None
+        return Tensor(float(os.environ.get("WRONG", "1")) if device == "cuda" else 1.0)
+
+    def __matmul__(self, other):
+        return Tensor(self.factor * other.factor)
+
+    def __getitem__(self, index):
+        return self
+
+    cpu = double = flatten = lambda self: self
+
+    def tolist(self):
+        return [self.factor * number for number in (1.0, 2.0)]
+
+
+def rand(*shape, generator):
+    return Tensor()
+
+
+class backends:
+    class cuda:
+        class matmul:
+            pass
+
+
+class cuda:
+    synchronize = staticmethod(lambda: None)
+    get_device_name = staticmethod(lambda number: "Test GPU")
+"""
+
+
+@pytest.fixture(scope="module")
+def smoke_settings(
+    tmp_path_factory: pytest.TempPathFactory, debian_registry: Registry
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The settings that lead gpu_smoke to indexes of this machine, and what of a machine with a GPU klock looks at."""
+    folder = tmp_path_factory.mktemp("smoke")
+    with contextlib.ExitStack() as stack:
+        urls = {}
+        for name, version in {"default": None, "cpu": "2.6.0+cpu", "cuda": "2.6.0+cu124"}.items():
+            (folder / name).mkdir()
+            if version is None:
+                make_wheel(folder / name, "numpy", "2.0.0")
+            else:
+                module = TORCH.format(version=version, device="/dev/nvidia0")
+                make_wheel(folder / name, "torch", version, files={"torch/__init__.py": module})
+            urls[name] = stack.enter_context(IndexServer(folder / name)).url
+        (folder / "settings.toml").write_text(
+            f'[tool.klock]\nindex-url = "{urls["default"]}"\n'
+            f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n'
+            f'[tool.klock.pytorch-indexes]\ncpu = "{urls["cpu"]}"\n"cuda12.4" = "{urls["cuda"]}"\n'
+        )
+        edits = {"deviceNodes": [{"path": "/dev/nvidia0", "hostPath": "/dev/zero"}]}
+        for name, variables in {"right": {}, "wrong": {"env": ["WRONG=1.01"]}}.items():
+            (folder / name).mkdir()
+            device = {"name": "all", "containerEdits": {**edits, **variables}}
+            specification = {"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "devices": [device]}
+            (folder / name / "nvidia.json").write_text(json.dumps(specification))
+        yield folder, {"FAKE_DRIVER": "550.54.15", "FAKE_CUDA": "12040"}
+
+
+def test_the_smoke_test_of_gpus_runs_from_lock_to_comparison(
+    root: Account, nvml: Path, smoke_settings: tuple[Path, dict[str, str]]
+) -> None:
+    """All of benchmarks/gpu_smoke but torch and the GPU, which a machine with one has to show."""
+    folder, facts = smoke_settings
+    script = Path(__file__).parents[2] / "benchmarks/gpu_smoke"
+    command: list[str | Path] = [root.python, script, "--base", "debian:bookworm"]
+    command += ["--settings", folder / "settings.toml"]
+
+    def smoke(specification: str, **more: str) -> CompletedProcess[str]:
+        variables = {"KLOCK_CDI_SPEC_DIRS": str(folder / specification), **more}
+        return root.run(command, cwd=root.folder, env=variables)
+
+    known = {"LD_LIBRARY_PATH": str(nvml), **facts}
+    done = succeeded(smoke("right", **known))
+    for line in (
+        ": driver 550.54.15, CUDA 12.4, Test GPU (compute capability 9.0)\n",
+        "linux/amd64/cpu: torch 2.6.0+cpu on CPU: 2048 x 2048 in ",
+        "linux/amd64/cuda12.4: torch 2.6.0+cu124 on Test GPU: 2048 x 2048 in ",
+        "klock check --env --target: ",
+        "largest relative difference between CPU and GPU: 0.0e+00\n",
+    ):
+        assert line in done.stdout
+    done = smoke("wrong", **known)
+    assert done.returncode == 1 and "the results differ by more than rounding" in done.stderr
+    done = smoke("right")
+    assert done.returncode == 2 and "this machine has no NVIDIA GPU" in done.stderr

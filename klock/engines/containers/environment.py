@@ -26,7 +26,7 @@ from klock.engines.containers.attached import FORWARDED, Attachment, has_termina
 from klock.engines.containers.connection import docker_package, explained, reject_errors
 from klock.engines.containers.image import LABEL, Archive, ImageArchive, image_config
 from klock.engines.containers.notes import Note, Notes
-from klock.engines.containers.observation import manifest_of_export, with_what_engines_hide
+from klock.engines.containers.observation import manifest_of_export, without_what_engines_do
 from klock.engines.containers.owners import this_process
 from klock.engines.containers.start_options import StartOptions, start_options_of
 from klock.engines.containers.starting import cause_of, problem_with_program
@@ -172,7 +172,10 @@ class ContainerEnvironment:
         return (config.get("Labels") or {}).get(f"{LABEL}.fingerprint"), start_options_of(config)
 
     def _observe(self, container: str, locked: Manifest) -> Manifest:
-        return with_what_engines_hide(manifest_of_export(self._api().export(container, chunk_size=1 << 20)), locked)
+        api = self._api()
+        working_dir = api.inspect_container(container)["Config"].get("WorkingDir") or "/"
+        observed = manifest_of_export(api.export(container, chunk_size=1 << 20))
+        return without_what_engines_do(observed, locked, working_dir=working_dir)
 
     # -- commands
 

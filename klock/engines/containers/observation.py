@@ -17,7 +17,7 @@ from klock.errors import EngineError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
 
-__all__ = ["OWN", "manifest_of_export", "with_what_engines_hide"]
+__all__ = ["OWN", "manifest_of_export", "without_what_engines_do"]
 
 OWN: Final = frozenset(
     {".dockerenv", "dev", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", "proc", "run", "sys"}
@@ -55,9 +55,14 @@ def manifest_of_export(chunks: Iterator[bytes]) -> Manifest:
     return Manifest(_without_links(entries))
 
 
-def with_what_engines_hide(observed: Manifest, locked: Manifest) -> Manifest:
-    """`observed` with the locked entries of the engine's own paths, and the locked attributes that no export shows."""
+def without_what_engines_do(observed: Manifest, locked: Manifest, *, working_dir: str) -> Manifest:
+    """`observed` with the locked entries of the engine's own paths, and the locked attributes that no export shows;
+    without the folders that the engine made for a container to work in `working_dir`."""
     entries = dict(observed)
+    parts = [part for part in working_dir.split("/") if part]
+    for path in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
+        if path in entries and path not in locked and entries[path].kind is Kind.FOLDER:
+            del entries[path]
     for path in OWN:
         if path in locked:
             entries[path] = locked[path]

@@ -49,7 +49,8 @@ def execute(
             def task() -> int:
                 place = Area(area) if join else Area.create(area)
                 if not join:
-                    place.mount_to_write(folders, writable, mounts=command.mounts)
+                    working = [command.working_dir] if command.makes_working_dir else []
+                    place.mount_to_write(folders, writable, mounts=command.mounts, folders=working)
                 with holding_mounts(writable.folder):
                     os.close(say_mounted)
                     commands = [command, *services]

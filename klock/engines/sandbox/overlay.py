@@ -78,14 +78,22 @@ class Area:
         self._mount([f"{self.path}/empty", *map(str, layers)], where, None)
         return where
 
-    def mount_to_write(self, layers: Sequence[Path], writable: WritableLayer, *, mounts: Sequence[Mount] = ()) -> str:
+    def mount_to_write(
+        self,
+        layers: Sequence[Path],
+        writable: WritableLayer,
+        *,
+        mounts: Sequence[Mount] = (),
+        folders: Sequence[str] = (),
+    ) -> str:
         """Mounts layers (the lowest first) with a writable one on top and returns where they are seen as one tree.
 
-        Below the lowest lies a skeleton of mount points, so that those a base lacks exist without being written.
+        Below the lowest lies a skeleton of mount points and `folders`, so that those a base lacks exist without being
+        written.
         """
         skeleton = f"{self.path}/skeleton"
-        for name in _SKELETON_FOLDERS:
-            os.makedirs(f"{skeleton}/{name}", exist_ok=True)
+        for name in (*_SKELETON_FOLDERS, *folders):
+            os.makedirs(resolve(skeleton, name), exist_ok=True)
         for name in _SKELETON_FILES:
             Path(f"{skeleton}/{name}").touch()
         for mount in mounts:
