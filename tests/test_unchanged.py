@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -361,3 +365,100 @@ def test_files_of_steps_are_those_that_are_locked(project: Path) -> None:
     drafts = draft_steps(image.steps, root=project, base=BASE, environ={})
     entries = [entry.path for draft in drafts if isinstance(draft, FilesLock) for entry in draft.entries]
     assert entries == [".gitignore", "a", "a/b.py", "main.py", "symlink", "x.txt", ""]
+
+
+# -- an environment that is an image
+
+
+class Engine:
+    """Listens where an engine's service does, and gives one answer to each connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.answer = said({"Id": "sha256:1"})
+        self.asked: list[bytes] = []
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection:
+                self.asked.append(connection.recv(65536))
+                with suppress(OSError):
+                    connection.sendall(self.answer)
+
+
+def said(value: object, status: bytes = b"200 OK") -> bytes:
+    return b"HTTP/1.0 " + status + b"\r\nContent-Type: application/json\r\n\r\n" + json.dumps(value).encode()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, project: Path) -> Iterator[Engine]:
+    engine = Engine(tmp_path / "engine.sock")
+    with engine.socket:
+        yield engine
+
+
+def look_at_image(project: Path, engine: Engine, **more: object) -> None:
+    """As `look`, for an environment that is an image."""
+    found = look(project)
+    assert found is not None
+    Path(file_of(ARGUMENTS, store_folder())).unlink()
+    found.remember("nothing to do", image=(str(engine.path), "localhost/klock/p:latest"), **more)  # type: ignore[arg-type]
+
+
+def test_an_image_is_asked_for_each_time(project: Path, engine: Engine) -> None:
+    look_at_image(project, engine)
+    assert [answer(ARGUMENTS) for _ in range(2)] == ["nothing to do"] * 2
+    assert engine.asked == [b"GET /images/localhost/klock/p:latest/json HTTP/1.0\r\nHost: klock\r\n\r\n"] * 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        said({"Id": "sha256:2"}),
+        said({"message": "no such image"}, b"404 Not Found"),
+        said({"Id": "sha256:1"}, b"500 Internal Server Error"),
+        said({}),
+        said({"Id": 1}),
+        said(["sha256:1"]),
+        said({"Id": "sha256:1"})[:-1],
+        b"",
+        b"\xff\0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n\xff",
+    ],
+)
+def test_another_answer_of_the_engine_is_no_answer(other: bytes, project: Path, engine: Engine) -> None:
+    look_at_image(project, engine)
+    engine.answer = other
+    assert answer(ARGUMENTS) is None
+
+
+def test_an_engine_that_is_gone_is_no_answer(project: Path, engine: Engine) -> None:
+    look_at_image(project, engine)
+    engine.path.unlink()
+    assert answer(ARGUMENTS) is None
+
+
+def test_an_image_that_is_not_there_is_not_noted(project: Path, engine: Engine) -> None:
+    engine.answer = said({"message": "no such image"}, b"404 Not Found")
+    look_at_image(project, engine)
+    assert answer(ARGUMENTS) is None
+
+
+def test_the_settings_that_lead_to_an_engine_count(project: Path, engine: Engine, tmp_path: Path) -> None:
+    settings = tmp_path / "config.json"
+    look_at_image(project, engine, settings=[settings])
+    assert answer(ARGUMENTS) == "nothing to do"
+    settings.write_text('{"currentContext": "other"}')
+    assert answer(ARGUMENTS) is None
+    look_at_image(project, engine, settings=[settings])
+    assert answer(ARGUMENTS) == "nothing to do"
+    settings.unlink()
+    assert answer(ARGUMENTS) is None

@@ -85,8 +85,10 @@ def sync(
 def _look(session: Session, lock: Lockfile, locked: TargetLock) -> Looked | None:
     """What the next sync would look at, if it may find nothing to do. A step that is forced runs every time."""
     watched = seen()
-    if watched is None or session.engine.name != "sandbox" or any(getattr(s, "force", False) for s in locked.steps):
+    if watched is None or session.engine.name == "here" or any(getattr(s, "force", False) for s in locked.steps):
         return None
+    if session.engine.name != "sandbox" and session.named_engine is None:
+        return None  # that it was found by itself is said each time
     from klock.unchanged.remembering import looked
 
     return looked(watched, loaded=session.loaded, lock=lock, store=session.store)
@@ -94,17 +96,31 @@ def _look(session: Session, lock: Lockfile, locked: TargetLock) -> Looked | None
 
 def _remember_unchanged(looked_at: Looked, session: Session, lock: Lockfile, locked: TargetLock) -> None:
     """The next sync will find what is there now."""
-    from klock.engines.sandbox import SandboxEngine
     from klock.made import record_of
 
-    assert isinstance(session.engine, SandboxEngine)
-    environment = session.engine.environment(session.environment_name(locked))
+    name, said = session.environment_name(locked), _said(session, locked, "unchanged")
     made = [record_of(key, session.store) for key in _keys(lock, locked) if key is not None]
-    looked_at.remember(
-        _said(session, locked, "unchanged"),
-        environment=itertools.chain(environment.files_behind(), made),
-        is_so=environment.is_clean,
-    )
+    if session.engine.name == "sandbox":
+        from klock.engines.sandbox import SandboxEngine
+
+        assert isinstance(session.engine, SandboxEngine)
+        environment = session.engine.environment(name)
+        behind = itertools.chain(environment.files_behind(), made)
+        looked_at.remember(said, environment=behind, is_so=environment.is_clean)
+        return
+    from klock.engines.containers import ContainerEngine
+
+    assert isinstance(session.engine, ContainerEngine)
+    image = session.engine.environment(name)
+    socket, settings = session.engine.lasting_socket, session.engine.settings_files
+    if socket is not None and settings is not None:
+        looked_at.remember(
+            said,
+            environment=[image.note_file, *made],
+            settings=settings,
+            image=(socket, image.tag),
+            is_so=image.is_clean,
+        )
 
 
 def _refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:

@@ -2,6 +2,7 @@
 
     watching      while a command runs: which files it reads, and whether it does what no stat can vouch for
     remembering   when it found that all agree: a note of the stat of every file and folder behind that
+    asking        of an environment that is an image of podman or docker: whether it is still the one of that name
     note          at the next such command: if each stat is the same, the answer is the same
 
 `note` is read before anything else of klock is imported. Without a note, or with one that no longer holds, the command

@@ -5,9 +5,10 @@ One file for each folder and command line, `records/unchanged/<name>` in the sto
     klock-unchanged 1
     <digest of the process's circumstances>
     <the answer, one line for stderr>
-    <kind> <what stat says> <path>        any number of them
+    <kind> <what is so> NUL <what it is so of>        any number of them
 
-Kinds: `s` the path's stat, through symlinks; `l` its own; `e` that it exists; `-` that it does not.
+Kinds: `s` a path's stat, through symlinks; `l` its own; `e` that it exists; `-` that it does not; `i` the id of an
+image of podman's or docker's, where `<socket> NUL <name>` leads to it (`image_at`).
 """
 
 import os
@@ -16,7 +17,7 @@ import sys
 # Imported in every start of klock, so it imports nothing else. The module that hashlib takes blake2b from:
 from _blake2 import blake2b
 
-__all__ = ["FORMAT", "answer", "circumstances", "file_of", "line_of", "store_folder"]
+__all__ = ["FORMAT", "answer", "circumstances", "file_of", "image_at", "line_of", "store_folder"]
 
 FORMAT = b"klock-unchanged 1"
 
@@ -59,15 +60,29 @@ def answer(arguments: list[str]) -> str | None:
         if len(lines) < 4 or lines[-1] != b"" or lines[:2] != [FORMAT, circumstances(arguments)]:
             return None
         for line in lines[3:-1]:
-            if line_of(line[:1], line[line.rindex(b"\0") + 1 :]) != line:
+            if line_of(line[:1], line[line.index(b"\0") + 1 :]) != line:
                 return None
     except (OSError, ValueError):
         return None
     return os.fsdecode(lines[2])
 
 
+def image_at(socket: bytes, name: bytes) -> bytes:
+    """What a line of kind `i` is about: the image of a name, in the engine that listens on a socket."""
+    return socket + b"\0" + name
+
+
 def line_of(kind: bytes, path: bytes) -> bytes | None:
-    """What a note says of a path now, or None when that cannot be said: it is not there, or there against `-`."""
+    """What a note says of a path now, or None when that cannot be said: it is not there, or there against `-`.
+
+    Raises OSError or ValueError when an engine does not answer.
+    """
+    if kind == b"i":
+        from klock.unchanged.asking import image_id
+
+        socket, _, name = path.partition(b"\0")
+        found = image_id(socket, name)
+        return None if found is None else b"i " + found + b" \0" + path
     try:
         status = os.lstat(path) if kind in b"l-" else os.stat(path)
     except OSError:

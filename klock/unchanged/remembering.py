@@ -20,7 +20,7 @@ from klock.image.plain import is_plain
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FilesLock, Lockfile
 from klock.store import FOLDERS, Store
-from klock.unchanged.note import FORMAT, circumstances, file_of, line_of
+from klock.unchanged.note import FORMAT, circumstances, file_of, image_at, line_of
 from klock.unchanged.watching import Seen
 
 __all__ = ["Looked", "looked"]
@@ -43,15 +43,25 @@ class Looked:
     store: Store
 
     def remember(
-        self, answer: str, *, environment: Iterable[Path] = (), is_so: Callable[[], bool] = lambda: True
+        self,
+        answer: str,
+        *,
+        environment: Iterable[Path] = (),
+        settings: Iterable[Path] = (),
+        image: tuple[str, str] | None = None,
+        is_so: Callable[[], bool] = lambda: True,
     ) -> None:
         """Notes `answer` for the command line.
 
-        `environment`: files and folders of the store that have to stay as they are too. They are looked at before
-        `is_so` is asked whether the answer holds for them.
+        What has to stay as it is too: `environment`, files and folders of the store; `settings`, files that may be
+        absent; `image`, the socket of an engine and the name of an image there. They are looked at before `is_so` is
+        asked whether the answer holds for them.
         """
-        with suppress(OSError, KlockError, _CannotTell):
+        with suppress(OSError, ValueError, KlockError, _CannotTell):
             lines = {*self.lines, *(_line(b"s", path) for path in environment)}
+            lines |= {_line(b"s" if path.exists() else b"-", path) for path in settings}
+            if image is not None:
+                lines.add(_line(b"i", image_at(*map(os.fsencode, image))))
             if is_so():
                 _write(self.seen, answer, sorted(lines), self.store)
 
@@ -126,7 +136,7 @@ def _files_of_modules() -> Iterator[str]:
                 yield path
 
 
-def _line(kind: bytes, path: str | Path, *, before: int | None = None) -> bytes:
+def _line(kind: bytes, path: str | bytes | Path, *, before: int | None = None) -> bytes:
     """Raises _CannotTell for what is not there, or changed after `before`, as klock may have read it before that."""
     name = os.fsencode(path)
     line = line_of(kind, name)

@@ -22,7 +22,7 @@ import pytest
 from klock.engines.sandbox import linux
 from tests.integration.unprivileged import Account, require_program
 
-__all__ = ["ContainerHost", "docker_host", "podman_host"]
+__all__ = ["ContainerHost", "docker_host", "podman_host", "podman_service"]
 
 _PATIENCE = 30.0
 
@@ -77,6 +77,23 @@ def podman_host(account: Account) -> Iterator[ContainerHost]:
         yield host
     finally:
         subprocess.run(["umount", folder / "root/overlay"], check=False, capture_output=True)
+
+
+@contextmanager
+def podman_service(host: ContainerHost) -> Iterator[str]:
+    """A service of root's podman, as `systemctl start podman.socket` gives one; its URL, for CONTAINER_HOST."""
+    path = Path(host.variables["HOME"]) / "run/podman.sock"
+    environment = {**host.account.environment, **host.variables}
+    process = subprocess.Popen(["podman", "system", "service", "--time=0", f"unix://{path}"], env=environment)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while not path.exists():
+            assert process.poll() is None and time.monotonic() < deadline, "podman's service does not start"
+            time.sleep(0.02)
+        yield f"unix://{path}"
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE)
 
 
 @contextmanager

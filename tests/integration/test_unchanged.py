@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host, podman_service
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account
 
@@ -23,8 +26,11 @@ YOUNG = 2.2
 
 
 class Project:
-    def __init__(self, account: Account, registry: Registry, *, force: bool = False) -> None:
+    def __init__(
+        self, account: Account, registry: Registry, *, force: bool = False, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.account = account
+        self.variables = dict(variables or {})
         self.folder = account.make_folder("project")
         settings = f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n'
         (self.folder / "pyproject.toml").write_text(settings)
@@ -33,14 +39,15 @@ class Project:
         account.give(self.folder)
 
     def klock(self, *arguments: str, status: int = 0) -> str:
-        done = self.account.klock(*arguments, cwd=self.folder)
+        done = self.account.klock(*arguments, cwd=self.folder, env=self.variables)
         assert done.returncode == status, done.stderr
         return done.stdout + done.stderr
 
     def sync(self) -> tuple[str, bool]:
         """What `klock sync` says last, and whether it did without reading the image."""
         argv: list[str | Path] = [self.account.python, "-X", "importtime", "-m", "klock", "sync"]
-        done = self.account.run(argv, cwd=self.folder, env={"PYTHONPATH": str(self.account.source)})
+        variables = {**self.variables, "PYTHONPATH": str(self.account.source)}
+        done = self.account.run(argv, cwd=self.folder, env=variables)
         assert done.returncode == 0, done.stderr
         said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
         return said[-1].split(":")[0], "klock.commands" not in done.stderr
@@ -92,3 +99,33 @@ def test_a_forced_step_runs_each_time(account: Account, debian_registry: Registr
     time.sleep(YOUNG)
     for _ in range(3):
         assert "run_bash echo made" in project.klock("sync")
+
+
+@pytest.fixture(params=["docker", "podman"])
+def host(request: pytest.FixtureRequest, root: Account) -> Iterator[ContainerHost]:
+    """An engine whose service runs before klock and after it."""
+    if request.param == "docker":
+        with docker_host(root) as made:
+            yield made
+    else:
+        with podman_host(root) as made, podman_service(made) as url:
+            yield replace(made, variables={**made.variables, "CONTAINER_HOST": url})
+
+
+def test_an_image_is_asked_for_by_its_name(host: ContainerHost, debian_registry: Registry) -> None:
+    project = Project(host.account, debian_registry, variables={**host.variables, "KLOCK_ENGINE": host.engine})
+    project.klock("lock")
+    project.klock("sync")
+    time.sleep(YOUNG)
+    unchanged, synced = (f"environment {state} on {host.engine}" for state in ("unchanged", "synced"))
+    assert project.sync()[0] == unchanged
+    assert project.sync() == (unchanged, True)
+    tag = host.native("images", "--format", "{{.Repository}}:{{.Tag}}").strip()
+    with_another = host.native("create", "--network=none", tag, "true").strip()
+    host.native("commit", with_another, tag)
+    host.native("rm", with_another)
+    assert project.sync() == (synced, False)
+    project.sync()
+    assert project.sync() == (unchanged, True)
+    host.native("rmi", "--force", tag)
+    assert project.sync() == (synced, False)

@@ -28,7 +28,7 @@ from klock.errors import EngineError
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["Connection", "connect", "docker_package", "explained", "reject_errors"]
+__all__ = ["Connection", "connect", "docker_package", "explained", "reject_errors", "settings_files"]
 
 _DOCKER_SOCKET: Final = "/var/run/docker.sock"
 _PATIENCE: Final = 20.0
@@ -40,10 +40,16 @@ _CONTEXT_HINT: Final = "see what there are: docker context ls"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """A client, and the socket of the service that was started for it."""
+    """A client, where it is connected to, and the socket of the service that was started for it."""
 
     client: APIClient
+    url: str
     own_service: str | None = None
+
+    @property
+    def lasting_socket(self) -> str | None:
+        """The socket of a service that was there before klock, and will be there for the next one."""
+        return self.url.removeprefix("unix://") if self.url.startswith("unix://") and self.own_service is None else None
 
     @property
     def is_usable(self) -> bool:
@@ -62,7 +68,7 @@ def connect(name: str, environ: Mapping[str, str]) -> Connection:
     import requests
 
     try:
-        return Connection(client=_client(url), own_service=own)
+        return Connection(client=_client(url), url=url, own_service=own)
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise EngineError(f"{name} does not answer at {url}", hint=_HINTS[name]) from error
 
@@ -138,6 +144,17 @@ def _current_context() -> str:
     from docker.context.config import get_current_context_name
 
     return str(get_current_context_name())
+
+
+def settings_files(name: str, environ: Mapping[str, str]) -> list[Path] | None:
+    """The files, there or not, that decide where the engine is; None when they are more than these."""
+    if name == "podman" or environ.get("DOCKER_HOST"):
+        return []
+    if (environ.get("DOCKER_CONTEXT") or _current_context()) != "default":
+        return None
+    home = Path.home()
+    folder = environ.get("DOCKER_CONFIG")
+    return [Path(folder) / "config.json" if folder else home / ".docker/config.json", home / ".dockercfg"]
 
 
 def _context_url(name: str) -> str:

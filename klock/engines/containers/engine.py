@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest, digest_of_stream
 from klock.engines import environment_of, note_of
-from klock.engines.containers.connection import Connection, connect, docker_package, explained
+from klock.engines.containers.connection import Connection, connect, docker_package, explained, settings_files
 from klock.engines.containers.environment import ContainerEnvironment, Layers
 from klock.engines.containers.image import LABEL, Archive
 from klock.engines.containers.owners import may_be_alive
@@ -91,6 +91,18 @@ class ContainerEngine(SandboxEngine):
                 self._api().remove_image(self.environment(name).tag)
                 removed += 1
         return removed + self.remove_leftovers()
+
+    @property
+    def lasting_socket(self) -> str | None:
+        """The socket of the engine's service; None when it is reached otherwise, or klock had to start it."""
+        self._api()
+        assert self._connection is not None
+        return self._connection.lasting_socket
+
+    @property
+    def settings_files(self) -> list[Path] | None:
+        """The files, there or not, that decide where the engine is; None when they are more than these."""
+        return settings_files(self.name, os.environ)
 
     @property
     def is_used(self) -> bool:

@@ -104,6 +104,11 @@ class ContainerEnvironment:
         return {**{key: labels[f"{LABEL}.{key}"] for key in _RECORD}, "variables": variables}
 
     @property
+    def note_file(self) -> Path:
+        """What the store holds of it."""
+        return self._notes.file
+
+    @property
     def exists(self) -> bool:
         """Whether there is an image of this name, whoever made it."""
         return self._inspected(self.tag) is not None

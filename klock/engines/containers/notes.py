@@ -36,9 +36,13 @@ class Notes:
 
     folder: Path
 
+    @property
+    def file(self) -> Path:
+        return self.folder / "record.json"
+
     def read(self) -> Note | None:
         try:
-            note = json.loads((self.folder / "record.json").read_bytes())
+            note = json.loads(self.file.read_bytes())
             return Note(
                 base=note["base"], layers=tuple(note["layers"]), image=note["image"], previous=note.get("previous")
             )
@@ -49,4 +53,4 @@ class Notes:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.folder / f"record.{os.getpid()}"
         temporary.write_text(json.dumps(asdict(note)), encoding="utf-8")
-        temporary.replace(self.folder / "record.json")
+        temporary.replace(self.file)
