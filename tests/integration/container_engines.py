@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -77,6 +77,9 @@ def podman_host(account: Account) -> Iterator[ContainerHost]:
         yield host
     finally:
         subprocess.run(["umount", folder / "root/overlay"], check=False, capture_output=True)
+        # Without privileges podman leaves a process that keeps its namespaces, until the machine is shut down.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int((folder / "run/libpod/tmp/pause.pid").read_text()), signal.SIGTERM)
 
 
 @contextmanager
