@@ -235,3 +235,22 @@ def test_variables_come_back(variables: dict[str, str]) -> None:
             return
         found = [pair for step in steps if isinstance(step, SetEnvVars) for pair in step.variables]
         assert found == list(variables.items())
+
+
+def test_a_dockerignore_is_not_passed_over(tmp_path: Path) -> None:
+    """What it leaves out may be secrets."""
+    (tmp_path / "Dockerfile").write_text("FROM x\nCOPY a.txt /\nCOPY src /srv/\n")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "a.txt").touch()
+    assert len(read_dockerfile(tmp_path / "Dockerfile").steps) == 2
+    for name in (".dockerignore", "Dockerfile.dockerignore"):
+        (tmp_path / name).write_text(".env\n")
+        with pytest.raises(ImageError) as caught:
+            read_dockerfile(tmp_path / "Dockerfile")
+        assert caught.value.message.startswith(f"Dockerfile: klock does not read {name}, so COPY of a folder")
+        assert caught.value.message.endswith("at line 3")
+        assert ".klockignore" in (caught.value.hint or "")
+        (tmp_path / ".klockignore").write_text(".env\n")
+        assert len(read_dockerfile(tmp_path / "Dockerfile").steps) == 2
+        (tmp_path / ".klockignore").unlink()
+        (tmp_path / name).unlink()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from klock.errors import ImageError
 from klock.files.known import KnownDigests
 from klock.files.scan import scan, tree_digest
-from klock.lockfile.model import FileEntry
+from klock.lockfile.model import FIRST_LINE, FileEntry
 from klock.store import Store
 
 WHERE = "step 2 (kimage.py:7)"
@@ -291,3 +291,23 @@ def test_a_store_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, s
     (tmp_path / "file").touch()
     remember(Store(tmp_path / "file/store"), source)
     assert stat.S_ISREG((tmp_path / "file").stat().st_mode)
+
+
+def test_lockfiles_of_klocks_are_left_out(tmp_path: Path) -> None:
+    """Else an image that copies its own folder would be stale as soon as it is locked."""
+    for name in ("kimage.lock", "kimage.gpu.lock", "sub/train.lock", ".kimage.lock.0123456789ab"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(FIRST_LINE + 'lock-version = "1.0"\n')
+    (tmp_path / "uv.lock").write_text("version = 1\n")
+    (tmp_path / "short.lock").write_text("#")
+    (tmp_path / "folder.lock").mkdir()
+    (tmp_path / "link.lock").symlink_to("kimage.lock")
+    (tmp_path / "kimage.lock.txt").write_text(FIRST_LINE)
+    kept = ["folder.lock", "kimage.lock.txt", "link.lock", "short.lock", "sub", "uv.lock"]
+    assert paths(tmp_path) == kept
+    assert paths(tmp_path, filter_options="--include=kimage.lock") == sorted([*kept, "kimage.lock"])
+
+
+def paths(folder: Path, *, filter_options: str | None = None) -> list[str]:
+    found = scan(folder, root=folder, contents=True, filter_options=filter_options, where="here")
+    return [entry.path for entry in found]

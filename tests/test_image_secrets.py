@@ -22,6 +22,10 @@ ENVIRON = {
     "USER": "alice",
     "SHLVL": "1",
     "PLAIN": "main",
+    "DATABASE_URL": "postgres://u:p4ssw0rdx@h/db",
+    "KAGGLE_KEY": "0123456789abcdef0123456789abcdef",
+    "SORT_KEY": "name",
+    "PIN_PASSWORD": "12345",
     "SIGNATURE": "abcdef0123",
 }
 
@@ -46,6 +50,9 @@ BY_REFERENCE = {
     "64: an assignment": ("export API_KEY=hunter2; x", "export API_KEY=${REGISTRY_PASS}; x"),
     "64: a well-known token": (f"git clone x {GITHUB}", "git clone x ${MY_GITHUB}"),
     "64: a secret's value anywhere": ("login -p hunter2 -u bob", "login -p ${REGISTRY_PASS} -u bob"),
+    "a whole URL that a variable holds": ("psql postgres://u:p4ssw0rdx@h/db -c x", "psql ${DATABASE_URL} -c x"),
+    "a key by its value": ("kaggle -k 0123456789abcdef0123456789abcdef", "kaggle -k ${KAGGLE_KEY}"),
+    "a key that is assigned": ("KAGGLE_KEY=0123456789abcdef0123456789abcdef true", "KAGGLE_KEY=${KAGGLE_KEY} true"),
     "64: twice": ("hunter2 https://bob:hunter2@h", "${REGISTRY_PASS} https://${REGISTRY_USER}:${REGISTRY_PASS}@h"),
 }
 
@@ -70,6 +77,8 @@ UNCHANGED = {
     "a flag of a tokenizer": "TOKENIZERS_PARALLELISM=false MAX_TOKENS=512 PAD_TOKEN=<pad>",
     "an assignment from a variable": "export API_KEY=$OTHER_KEY",
     "sk is only a prefix": "sk-learn scikit",
+    "keys that are none of a lock": "SORT_KEY=name PARTITION_KEY=user_id PUBLIC_KEY=0123456789abcdef0123",
+    "a number that a password is too": "x 12345",
 }
 
 
@@ -85,6 +94,7 @@ LITERALS = {
     "a query parameter": "https://h/x?access_token=hunter2",
     "a header": "curl -H 'Authorization: Basic aGk6aGk='",
     "an assignment": 'export WANDB_API_KEY="0123abcd"',
+    "a key": "KAGGLE_KEY=0123456789abcdef0123456789abcdee true",
     "a token": f"login {GITHUB}",
     "an AWS key": "AKIAIOSFODNN7EXAMPLE",
     "a private key": "echo '-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----'",
@@ -112,6 +122,16 @@ VARIABLES = {
         "https://bob:hunter2@h",
         Redacted(text="https://${REGISTRY_USER}:${REGISTRY_PASS}@h", names=("REGISTRY_PASS", "REGISTRY_USER")),
     ),
+    "a short value of another variable": ("A", "12345", Redacted(text="${PIN_PASSWORD}", names=("PIN_PASSWORD",))),
+    "a value too short to be told": ("A", "x", Redacted(text="${TINY_PASS}", names=("TINY_PASS",))),
+    "a number of one digit": ("A", "1", Redacted(text="1")),
+    "a key": ("KAGGLE_KEY", ENVIRON["KAGGLE_KEY"], Redacted(text="${KAGGLE_KEY}", names=("KAGGLE_KEY",))),
+    "a key that is a word": ("SORT_KEY", "name", Redacted(text="name")),
+    "a whole URL": (
+        "DATABASE_URL",
+        ENVIRON["DATABASE_URL"],
+        Redacted(text="${DATABASE_URL}", names=("DATABASE_URL",)),
+    ),
     "a container's variable": ("HF_TOKEN", "$OTHER", Redacted(text="$OTHER")),
     "a secret's file": ("DB_PASSWORD", "/run/secrets/db", Redacted(text="/run/secrets/db")),
     "nothing": ("HF_TOKEN", "", Redacted(text="")),
@@ -123,7 +143,7 @@ VARIABLES = {
 @pytest.mark.parametrize("case", VARIABLES)
 def test_the_value_of_a_variable(case: str) -> None:
     name, value, expected = VARIABLES[case]
-    assert redact_variable(name, value, {**ENVIRON, "TINY_PASS": "x"}) == expected
+    assert redact_variable(name, value, {**ENVIRON, "TINY_PASS": "x", "ONE_PASS": "1"}) == expected
 
 
 @pytest.mark.parametrize("value", ["hunter3", "pa$$word"])

@@ -132,3 +132,12 @@ def test_each_warning_once_and_in_order() -> None:
 def test_whatever_uv_says_becomes_an_error_of_bounded_length(output: str) -> None:
     error = error_from_uv(output, requirements=REQUIREMENTS)
     assert len(error.message.splitlines()) <= 4 * (len(REQUIREMENTS) + 30)
+
+
+def test_offline_it_is_the_store_that_lacks_something() -> None:
+    error = error_from_uv(UNSATISFIABLE, requirements=REQUIREMENTS, offline=True)
+    assert isinstance(error, FetchError)
+    assert error.message.startswith(
+        "kimage.py:7: pip_install: six>=99: not all that it needs is in the store, and klock"
+    )
+    assert error.hint == "run it once without --offline"

@@ -56,14 +56,15 @@ def resolve_base(
             base, target=target, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress
         )
         progress.done(lock.manifest.digest)
-        if "HOME" in dict(lock.environment):
+        if dict(lock.environment).get("HOME"):
             return lock
         home = "/root"
         if not is_root(lock.user):
             fetch_base(lock, engine=engine, store=store, root=root, mirrors=mirrors, offline=offline, progress=progress)
             with engine.open(lock.id, []) as workspace:
                 home = home_of(lock.user, workspace.read("/etc/passwd") or b"")
-        return dataclasses.replace(lock, environment=(*lock.environment, ("HOME", home)))
+        others = (variable for variable in lock.environment if variable[0] != "HOME")
+        return dataclasses.replace(lock, environment=(*others, ("HOME", home)))
     except KlockError as error:
         raise _located(error, base, root) from error
 

@@ -37,7 +37,7 @@ def check(
 
     Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
     """
-    from klock.commands.judge import line_of, stale_findings
+    from klock.commands.judge import hint_for_credentials, line_of, stale_findings
     from klock.plan import counted
 
     session = open_session(image, engine=engine)
@@ -70,6 +70,8 @@ def check(
         if store_is_damaged(session, locked):
             words = "nothing was written to the environment, so the store was: klock cache clean, klock sync"
             click.echo(f"hint: {words}", err=True)
+    if findings and (hint := hint_for_credentials(session, lock)):
+        click.echo(f"hint: {hint}", err=True)
     if findings:
         click.echo(counted(len(findings), "finding"), err=True)
         return 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from klock.commands.session import Session
 from klock.drift import compare_files, compare_settings, compare_variables
+from klock.engines.working_dir import without_made_folders
 from klock.findings import Code, Finding
 from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
 
@@ -28,7 +29,8 @@ def drift_findings(session: Session, locked: TargetLock, container: str | None) 
     if (problem := _not_synced(environment, locked)) or (problem := _not_in_store(session, locked)):
         return [problem]
     expected, layers = _locked_files(session, locked)
-    findings = list(compare_files(expected, layers, environment.observe()))
+    observed = without_made_folders(environment.observe(), expected, locked.base.working_dir)
+    findings = list(compare_files(expected, layers, observed))
     if session.engine.name == "sandbox":
         variables = record.get("variables")
         findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
@@ -134,9 +136,11 @@ def _drift_here(session: Session, locked: TargetLock) -> list[Finding]:
     layers = [session.engine.folder.layer(digest) for digest in locked.layers]
     project = str(session.loaded.root.resolve()) + "/"
     variables = record.get("variables")
+    expected = environment.expected()
+    observed = without_made_folders(environment.observe(), expected, locked.base.working_dir)
     findings += [
         finding
-        for finding in compare_files(environment.expected(), layers, environment.observe())
+        for finding in compare_files(expected, layers, observed)
         if finding.step is not None or not f"{finding.path}/".startswith(project)
     ]
     findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})

@@ -7,10 +7,10 @@ from klock.draft import base_agrees, draft_image, draft_steps
 from klock.errors import StaleLockError
 from klock.findings import Code, Finding
 from klock.layers import NORMALISATION
-from klock.lockfile.model import Lockfile
+from klock.lockfile.model import EnvLock, Lockfile
 from klock.stale import compare_image, compare_steps
 
-__all__ = ["refuse_stale", "stale_findings"]
+__all__ = ["hint_for_credentials", "line_of", "refuse_stale", "stale_findings"]
 
 
 def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
@@ -39,10 +39,27 @@ def refuse_stale(session: Session, lock: Lockfile) -> None:
     """Raises StaleLockError with every finding when image and lockfile disagree."""
     findings = stale_findings(session, lock)
     if findings:
+        hint = "run `klock lock`; or use --frozen to go on with what was locked"
         raise StaleLockError(
             f"{session.lockfile.name} is stale:" + "".join(f"\n  {line_of(f)}" for f in findings[:20]),
-            hint="run `klock lock`; or use --frozen to go on with what was locked",
+            hint=hint_for_credentials(session, lock) or hint,
         )
+
+
+def hint_for_credentials(session: Session, lock: Lockfile) -> str | None:
+    """What to do first where the lockfile takes credentials from variables that are not set here: without them an image
+    may well look like another one, and locking that would lose them."""
+    names = {
+        name
+        for locked in lock.targets
+        for step in locked.steps
+        for holder in ([*step.variables] if isinstance(step, EnvLock) else [step])
+        for name in getattr(holder, "secrets", ())
+        if not session.environ.get(name)
+    }
+    if not names:
+        return None
+    return f"the lockfile takes a credential from {', '.join(sorted(names))}, not set here: export {min(names)}=..."
 
 
 def line_of(finding: Finding) -> str:

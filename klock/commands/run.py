@@ -99,6 +99,12 @@ def run(
     if (term := session.environ.get("TERM")) is not None:
         values.setdefault("TERM", term)
     values.update(_parse_variable(text) for text in variables)
+    parsed = (Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts))
+    # Folders before what is shown in them, whatever the order of the options: so do podman and docker.
+    shown = tuple(sorted(parsed, key=lambda mount: posixpath.normpath(mount.target).count("/")))
+    for number, mount in enumerate(shown):
+        if any(posixpath.normpath(mount.target) == posixpath.normpath(other.target) for other in shown[:number]):
+            raise KlockError(f"--mount: two things for {mount.target}", hint="choose another target for one of them")
     with session.engine.without_hooks(devices, base=locked.base.id, layers=locked.layers) as edits:
         for name, value in edits.environment.items():
             # A list of folders to look in, of which the image may have some of its own.
@@ -117,7 +123,7 @@ def run(
                 makes_working_dir=not workdir,
                 user=locked.base.user,
                 network=Network.HOST,
-                mounts=tuple(Mount(source=s, target=t, read_only=r) for s, t, r in map(_parse_mount, mounts)),
+                mounts=shown,
                 devices=edits,
             ),
             services=[replace(service, devices=edits) for service in services],
@@ -152,7 +158,8 @@ def _services(session: Session, locked: TargetLock) -> list[tuple[ServiceLock, s
 def _parse_variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise KlockError(f"--env {text!r} is not NAME=VALUE", hint=f'for a variable of your shell: -e {name}="${name}"')
+        hint = f'for a variable of your shell: -e {name}="${name}"' if name else "write -e NAME=VALUE"
+        raise KlockError(f"--env {text!r} is not NAME=VALUE", hint=hint)
     return name, value
 
 
@@ -161,6 +168,8 @@ def _parse_mount(text: str) -> tuple[Path, str, bool]:
     target, _, mode = rest.partition(":")
     if not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
         raise KlockError(f"--mount {text!r} is not SOURCE:TARGET or SOURCE:TARGET:ro", hint="TARGET must be absolute")
+    if not target.strip("/"):
+        raise KlockError(f"--mount {text!r} would hide the environment", hint="choose a folder in it: SOURCE:/mnt/data")
     path = Path(source).expanduser().absolute()
     if not path.exists():
         raise KlockError(f"--mount {text!r}: there is no {path}", hint=f"make it first: mkdir {path}")

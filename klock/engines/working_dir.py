@@ -1,10 +1,16 @@
-"""What every engine says of a working directory that somebody asked for and that is not there."""
+"""The folder that a command works in, for every engine: which folders are made for it, and what is said without it."""
 
 from __future__ import annotations
 
-from klock.errors import EngineError
+import posixpath
+from collections.abc import Iterator
 
-__all__ = ["missing_working_dir"]
+from klock.errors import EngineError
+from klock.layers.manifest import Kind, Manifest
+
+__all__ = ["folders_to", "missing_working_dir", "without_made_folders"]
+
+_MOST_SYMLINKS = 40
 
 
 def missing_working_dir(path: str) -> EngineError:
@@ -12,3 +18,34 @@ def missing_working_dir(path: str) -> EngineError:
         f"there is no folder {path} in the environment to work in",
         hint=f"make it in a step of the image, or show one there: --mount ./FOLDER:{path}",
     )
+
+
+def without_made_folders(observed: Manifest, locked: Manifest, working_dir: str) -> Manifest:
+    """`observed` without the folders that are made for a command to work in `working_dir`, where `locked` has none."""
+    made = {path for path in folders_to(working_dir, locked) if path not in locked and path in observed}
+    made = {path for path in made if observed[path].kind is Kind.FOLDER}
+    return Manifest(entry for path, entry in observed.items() if path not in made) if made else observed
+
+
+def folders_to(path: str, tree: Manifest) -> Iterator[str]:
+    """The paths in `tree` that one goes through to `path`, itself the last; symlinks are followed, never out of it."""
+    here: list[str] = []
+    waiting = posixpath.normpath(path).split("/")[::-1]
+    followed = 0
+    while waiting:
+        part = waiting.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            del here[-1:]
+            continue
+        found = tree.get("/".join([*here, part]))
+        if found is None or found.kind is not Kind.SYMLINK or followed == _MOST_SYMLINKS:
+            here.append(part)
+            yield "/".join(here)
+            continue
+        followed += 1
+        target = found.target or ""
+        if target.startswith("/"):
+            here = []
+        waiting += target.split("/")[::-1]

@@ -16,6 +16,7 @@ from typing import Final
 
 from klock.errors import ImageError
 from klock.files.globs import git_regex
+from klock.lockfile.model import FIRST_LINE
 
 __all__ = [
     "ALWAYS_LEFT_OUT",
@@ -34,11 +35,28 @@ ALWAYS_LEFT_OUT: Final = ("*.pyc", "__pycache__", ".venv", ".git")
 """Only an explicit include in `filter_options` brings these back: a whitelist like `*` and `!*/` in .gitignore must
 not."""
 
+_LOCKFILE: Final = re.compile(r".+\.lock(\.[0-9a-f]{12})?")
+"""A lockfile's name, or what it has while it is written."""
+
 _ALWAYS: Final = frozenset(name for name in ALWAYS_LEFT_OUT if "*" not in name)
 
 
-def is_always_left_out(name: str) -> bool:
-    return name in _ALWAYS or name.endswith(".pyc")
+def is_always_left_out(name: str, path: str) -> bool:
+    """By a file's name, or because the file at `path` is a lockfile of klock's: locking what has its own lockfile in it
+    would make it another, each time."""
+    if name in _ALWAYS or name.endswith(".pyc"):
+        return True
+    return ".lock" in name and _LOCKFILE.fullmatch(name) is not None and _begins_as_lockfile(path)
+
+
+def _begins_as_lockfile(path: str) -> bool:
+    first = FIRST_LINE.encode()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:
+            return file.read(len(first)) == first
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

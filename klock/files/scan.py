@@ -147,7 +147,9 @@ class _Walk:
         )
         if rule is not None:
             return not rule.include
-        return is_always_left_out(child.name) or rules.leaves_out(os.fsencode(child.path), is_folder=is_folder)
+        return is_always_left_out(child.name, child.path) or rules.leaves_out(
+            os.fsencode(child.path), is_folder=is_folder
+        )
 
     def _require_utf8(self, text: str, what: str) -> None:
         try:

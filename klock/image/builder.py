@@ -105,7 +105,10 @@ class Image:
         `oci:PATH[:TAG]` is an OCI image-layout folder, its path relative to the image file's folder.
         """
         if self._base is not None:
-            raise ImageError("Setting both a machine image and docker image is not yet supported.")
+            raise ImageError(
+                "Setting both a machine image and docker image is not yet supported.",
+                hint="the image has a base already; start another one: klock.Image().from_docker(...)",
+            )
         self._base = _base("from_docker", image_id, call_site())
         return self
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from klock.image.secret_names import is_secret_name, may_be_secret
+from klock.image.secret_names import is_secret, may_be_secret
 from klock.image.secrets import mask
 from klock.image.steps import (
     AptInstall,
@@ -77,7 +77,7 @@ def _lines(step: Step, install_cmd: str) -> list[str]:
 
 
 def _shown(name: str, value: str) -> str:
-    return "***" if is_secret_name(name) and may_be_secret(value) else value.replace("\n", "\\n")
+    return "***" if is_secret(name, value) and may_be_secret(value) else value.replace("\n", "\\n")
 
 
 def _forced(line: str, force: bool) -> str:

@@ -264,6 +264,8 @@ def _copy(instruction: _Instruction, read: ReadDockerfile) -> None:
     if len(found) > 1 and not dest.endswith("/"):
         raise instruction.error("COPY of several sources needs a destination that ends in '/'")
     for source in found:
+        if (instruction.file.parent / source).is_dir():
+            _refuse_dockerignore(instruction)
         read.steps.append(
             CopyFiles(
                 source=source.rstrip("/") or "/",
@@ -273,6 +275,18 @@ def _copy(instruction: _Instruction, read: ReadDockerfile) -> None:
                 force=force,
                 location=instruction.location,
             )
+        )
+
+
+def _refuse_dockerignore(instruction: _Instruction) -> None:
+    """Its rules are other than git's; what it names, secrets perhaps, must not be copied without a word."""
+    folder = instruction.file.parent
+    names = (f"{instruction.file.name}.dockerignore", ".dockerignore")
+    found = next((name for name in names if (folder / name).exists()), None)
+    if found is not None and not (folder / ".klockignore").exists():
+        raise instruction.error(
+            f"klock does not read {found}, so COPY of a folder would copy what that leaves out",
+            hint=f"write a .klockignore beside it, by git's rules: what {found} names; empty, if all may be copied",
         )
 
 

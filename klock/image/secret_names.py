@@ -12,6 +12,7 @@ __all__ = [
     "TOKEN",
     "USERINFO",
     "is_host_name",
+    "is_secret",
     "is_secret_name",
     "is_user_name",
     "may_be_secret",
@@ -39,6 +40,8 @@ _SECRET_ENDINGS: Final = tuple(
         "ENCRYPTION_KEY",
     ]
 )
+_OTHER_KEYS: Final = re.compile(r"(PUBLIC|PRIMARY|FOREIGN|SORT|PARTITION|CACHE|SSH_HOST)_?KEY")
+_RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_.-]{16,}")
 _USER_WORDS: Final = {"USER", "USERNAME", "LOGIN", "ACCOUNT"}
 _HOST_NAMES: Final = frozenset(
     [
@@ -99,6 +102,13 @@ def is_secret_name(name: str) -> bool:
     """`HF_TOKEN`, `REGISTRY_PASS`, `OPENAI_API_KEY`; not `TOKENIZERS_PARALLELISM`, `MAX_TOKENS`, `PUBLIC_KEY`."""
     words = name.upper().split("_")
     return any(set(words[-len(ending) :]) == ending for ending in _SECRET_ENDINGS)
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable holds a credential: by its name, or as a key whose value looks like one (`KAGGLE_KEY`)."""
+    return is_secret_name(name) or (
+        name.upper().endswith("KEY") and not _OTHER_KEYS.search(name.upper()) and _RANDOM.fullmatch(value) is not None
+    )
 
 
 def is_user_name(name: str) -> bool:

@@ -5,12 +5,14 @@ A credential is, in the order they are looked for
 2. a query parameter such as `token=` or `X-Amz-Signature=`, the value of an `Authorization:` header, a token of a
    well-known shape (`ghp_...`, `hf_...`, a PEM key), or what is assigned to a variable with a secret's name;
 3. the value of a variable of this process whose name is a secret's (`REGISTRY_PASS`), wherever it stands as a word of
-   6 characters or more (8 if it looks harmless: a number, `$NAME`).
+   6 characters or more (8 if it looks harmless: a number, `$NAME`), or as the whole value of a variable of the image,
+   then of any length (4 if it looks harmless).
 
 If a variable of this process has exactly that value, it is written as `${NAME}`, and NAME is listed beside the text:
 only listed names are references, so a `${NAME}` the user wrote stays what it was. A variable counts if its name is a
 secret's (or, for the user of a URL, a user's), or else if the value has 4 characters or more and the variable is none
-of the host's own, such as HOME. If no variable has it, that is an ImageError. (For an index, a netrc file can supply
+of the host's own, such as HOME. If no variable has it, one that holds the text around it too (a whole URL) is taken,
+and all of that is written as its reference; else that is an ImageError. (For an index, a netrc file can supply
 user and password as well; the URL has none then.)
 
 In the user and password of a URL a reference stands for the percent-encoded value (RFC 3986).
@@ -32,6 +34,7 @@ from klock.image.secret_names import (
     TOKEN,
     USERINFO,
     is_host_name,
+    is_secret,
     is_secret_name,
     is_user_name,
     may_be_secret,
@@ -97,11 +100,12 @@ def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
             if may_be_secret(match["value"]):
                 places.add_literal(match.span("value"))
     for match in ASSIGNMENT.finditer(text):
-        if is_secret_name(match["name"]) and may_be_secret(match["value"]) and "$" not in match["value"]:
+        named = is_secret(match["name"], match["value"])
+        if named and may_be_secret(match["value"]) and "$" not in match["value"]:
             places.add_literal(match.span("value"))
     for name, value in environ.items():
         shortest = _SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS
-        if is_secret_name(name) and len(value) >= shortest:
+        if is_secret(name, value) and len(value) >= shortest:
             for match in re.finditer(rf"(?<![A-Za-z0-9_]){re.escape(value)}(?![A-Za-z0-9_])", text):
                 places.add_literal(match.span())
     return places.redacted()
@@ -110,8 +114,10 @@ def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
 def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redacted:
     """`redact` for a variable's value: a literal one under a secret's name is a credential too. Raises ImageError."""
     what = f"the value of {name}"
-    if is_secret_name(name) and may_be_secret(value):
-        held_by = _variable_with(value, environ, user=False)
+    held_by = _variable_with(value, environ, user=False)
+    if held_by is not None and is_secret_name(held_by) and (may_be_secret(value) or len(value) >= _SHORTEST_UNNAMED):
+        return Redacted(text=f"${{{held_by}}}", names=(held_by,))
+    if is_secret(name, value) and may_be_secret(value):
         if held_by is not None:
             return Redacted(text=f"${{{held_by}}}", names=(held_by,))
         redacted = redact(value, environ, what=what)
@@ -173,6 +179,8 @@ class _Places:
         secret_name = self._variable_with(secret, user=False)
         if secret_name is None and (not secret or _WRITTEN_REFERENCE.fullmatch(secret)):
             return  # nothing, or a variable of the container
+        if secret_name is None and self._add_around(*match.span()):
+            return
         if secret_name is None:
             raise _literal_credential(self._what, "REGISTRY_PASS")
         self._add(end - len(secret), end, secret_name)
@@ -184,6 +192,8 @@ class _Places:
         if self._is_covered(*span):
             return
         name = _variable_with(self._text[slice(*span)], self._environ, user=False)
+        if name is None and self._add_around(*span):
+            return
         if name is None:
             raise _literal_credential(self._what, "HF_TOKEN")
         self._add(*span, name)
@@ -210,6 +220,17 @@ class _Places:
                     if user_name is not None:
                         self._add(*match.span("user"), user_name)
 
+    def _add_around(self, start: int, end: int) -> bool:
+        """Whether a variable holds more than the credential, such as a whole URL: then all of that is by reference."""
+        for name, value in sorted(self._environ.items(), key=lambda item: (len(item[1]), item[0])):
+            if len(value) < end - start or is_host_name(name) or not _NAME.fullmatch(name):
+                continue
+            place = self._text.find(value, max(0, end - len(value)), start + len(value))
+            if place >= 0 and not self._is_covered(place, place + len(value)):
+                self._add(place, place + len(value), name)
+                return True
+        return False
+
     def _variable_with(self, part: str, *, user: bool) -> str | None:
         """For a part of a userinfo, which should be percent-encoded but may have been put in as it is."""
         decoded = _variable_with(unquote(part), self._environ, user=user)
@@ -226,7 +247,10 @@ class _Places:
 
 def _variable_with(value: str, environ: Mapping[str, str], *, user: bool) -> str | None:
     """The variable that holds `value`: one whose name says so before any other, then by name."""
-    says_so = is_user_name if user else is_secret_name
+
+    def says_so(name: str) -> bool:
+        return is_user_name(name) if user else is_secret(name, value)
+
     if not value:
         return None
     candidates = [

@@ -58,7 +58,8 @@ def pack(root: bytes, manifest: Manifest, output: IO[bytes], *, keep_times: bool
                 output.write(_member(_folder_on_disk(root, above), comment=UNCHANGED).header())
         member = _member(_with_owner(entry, manifest))
         if keep_times:
-            member = replace(member, mtime=int(os.lstat(root + b"/" + _bytes_of(path)).st_mtime))
+            # A tar header has no times before 1970 that every reader knows.
+            member = replace(member, mtime=max(0, int(os.lstat(root + b"/" + _bytes_of(path)).st_mtime)))
         output.write(member.header())
         if entry.kind is Kind.FILE:
             _write_content(root, entry, output)

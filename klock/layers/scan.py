@@ -101,7 +101,10 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, str, os.stat_result]]:
             if is_left_out(path):
                 continue
             on_disk = folder + b"/" + name
-            status = os.lstat(on_disk)
+            try:
+                status = os.lstat(on_disk)
+            except FileNotFoundError:
+                continue  # overlayfs lists a whiteout where its folder has nothing below it to hide
             yield on_disk, path, status
             if stat.S_ISDIR(status.st_mode):
                 waiting.append((on_disk, path + "/"))

@@ -217,6 +217,8 @@ class _Unpacking:
                 os.unlink(folder)
             os.mkdir(folder)
             os.chmod(folder, 0o755)
+            if folder in self._hidden:
+                os.setxattr(folder, _OPAQUE_XATTR, b"y")
 
     def _make_way(self, path: bytes) -> None:
         """Makes the folders above `path` and removes what stands there."""

@@ -15,6 +15,7 @@ from klock.digests import canonical_json
 from klock.errors import KlockError, LockfileError
 from klock.lockfile.codec import decode, encode
 from klock.lockfile.model import (
+    FIRST_LINE,
     AptLock,
     BaseLock,
     DebianLock,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["LOCK_VERSION", "from_text", "to_text"]
 
 LOCK_VERSION: Final = "1.0"
-_HEADER: Final = "# Written by klock. To change it, change the image and run `klock lock`.\n"
 _END: Final = "# end of the lockfile\n"
 
 _BASES: Final[dict[str, type[BaseLock]]] = {"oci": OciLock, "debian": DebianLock}
@@ -82,7 +82,7 @@ def to_text(lockfile: Lockfile) -> str:
     if packages:
         packages.sort(key=lambda p: (p["name"], p["version"], canonical_json(p)))
         document["packages"] = _tables(packages)
-    return _HEADER + tomlkit.dumps(document).rstrip("\n") + "\n\n" + _END
+    return FIRST_LINE + tomlkit.dumps(document).rstrip("\n") + "\n\n" + _END
 
 
 def _merged(names: list[str], columns: list[list[dict[str, Any]]], *, ordered: bool = True) -> list[dict[str, Any]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from klock.digests import Digest, digest_of_json
 from klock.targets import Target
 
 __all__ = [
+    "FIRST_LINE",
     "AptLock",
     "BaseLock",
     "DebPackage",
@@ -45,6 +46,9 @@ __all__ = [
     "VcsArtifact",
     "WheelArtifact",
 ]
+
+FIRST_LINE: Final = "# Written by klock. To change it, change the image and run `klock lock`.\n"
+"""Of every lockfile, by which it can be told from those of other tools."""
 
 
 # -- base

@@ -31,7 +31,9 @@ def warnings_from_uv(output: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def error_from_uv(output: str, *, requirements: Iterable[tuple[str | None, str, str]]) -> KlockError:
+def error_from_uv(
+    output: str, *, requirements: Iterable[tuple[str | None, str, str]], offline: bool = False
+) -> KlockError:
     """The error for uv's `output` (already masked). `requirements` are normalised name, text and origin of each."""
     explanation = _explanation(output)
     one_line = " ".join(explanation.split())
@@ -55,6 +57,11 @@ def error_from_uv(output: str, *, requirements: Iterable[tuple[str | None, str, 
         )
     if "Couldn't parse" in one_line or "Failed to parse" in one_line or "invalid" in one_line.lower():
         return RequirementError(f"{subject}: {explanation}")
+    if offline:
+        return FetchError(
+            f"{subject}: not all that it needs is in the store, and klock is offline\n{explanation}",
+            hint="run it once without --offline",
+        )
     if missing := missing_projects(explanation):
         hint = f"check the spelling of {' and '.join(missing)}, and which index has it"
         return ResolutionError(f"cannot meet {subject}\n{explanation}", hint=hint)

@@ -103,7 +103,7 @@ class Resolver:
                         continue
                     texts = [(root.name, root.scoped.text, root.scoped.origin) for root in roots]
                     masked = [(name, self.credentials.mask(text), origin) for name, text, origin in texts]
-                    raise error_from_uv(self.credentials.mask(output), requirements=masked)
+                    raise error_from_uv(self.credentials.mask(output), requirements=masked, offline=self.offline)
                 selected = select_artifacts(
                     (case.folder / "pylock.toml").read_text("utf-8"),
                     markers=self.python.markers,

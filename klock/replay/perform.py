@@ -65,7 +65,7 @@ def try_service(lock: TargetLock, position: int, workspace: Workspace, context: 
         raise StepFailed(
             f"step {position + 1}{context.where(position)}: the service ended with status {completed.status} "
             f"within 0.5 s: {describe(step)}" + masked_tail(completed.output, secret_values(lock, context)),
-            hint="run the command in the foreground to see why: klock run -- bash",
+            hint="to see all it prints, drop the & at its end and run `klock lock -v`: it is a step like others then",
         )
 
 

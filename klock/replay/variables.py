@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from klock.image.secret_names import is_secret_name, may_be_secret
+from klock.image.secret_names import is_secret, may_be_secret
 from klock.image.secrets import reveal
 from klock.lockfile.model import EnvLock, TargetLock
 from klock.replay.context import Context
@@ -27,5 +27,5 @@ def revealed_variables(lock: TargetLock, before: int, environ: Mapping[str, str]
 def secret_values(lock: TargetLock, context: Context) -> list[str]:
     """What must not be kept or shown: credentials the lockfile names, and others that klock's own environment has."""
     named = [value for name in sorted(lock.secrets) if (value := context.environ.get(name))]
-    others = [v for name, v in sorted(context.environ.items()) if is_secret_name(name) and may_be_secret(v)]
+    others = [v for name, v in sorted(context.environ.items()) if is_secret(name, v) and may_be_secret(v)]
     return list(dict.fromkeys([*named, *(value for value in others if len(value) >= _SHORTEST_SECRET)]))

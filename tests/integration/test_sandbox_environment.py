@@ -54,7 +54,9 @@ def klock_run(environment: SandboxEnvironment, *argv: str, service: str = "") ->
     return [sys.executable, "-c", EXECUTE, str(environment._store.root), environment._name, service, *argv]
 
 
-def start(environment: SandboxEnvironment, *argv: str, service: str = "") -> subprocess.Popen[str]:
+def start(
+    environment: SandboxEnvironment, *argv: str, service: str = "", own_session: bool = False
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         klock_run(environment, *argv, service=service),
         stdin=subprocess.PIPE,
@@ -62,6 +64,7 @@ def start(environment: SandboxEnvironment, *argv: str, service: str = "") -> sub
         stderr=subprocess.PIPE,
         text=True,
         cwd="/",
+        start_new_session=own_session,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(klock.__file__).parents[1])},
     )
 
@@ -180,6 +183,25 @@ def test_signals_reach_the_command(environment: SandboxEnvironment, number: sign
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 42
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_of_a_group_comes_once(environment: SandboxEnvironment, number: signal.Signals) -> None:
+    """`timeout`, and who runs jobs, signal klock's whole group. Some programs take the second one for "at once"."""
+    script = f"""
+import signal, time
+found = []
+signal.signal({int(number)}, lambda *_: found.append(1))
+print("ready", flush=True)
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    time.sleep(0.1)
+print(len(found))
+"""
+    process = start(environment, "python3", "-c", script, own_session=True)
+    started(process)
+    os.killpg(process.pid, number)
+    assert process.communicate(timeout=60)[0] == "1\n"
 
 
 def test_a_command_that_does_not_catch_a_signal_ends_by_it(environment: SandboxEnvironment) -> None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerEngine"]
 
+_MOST_LAYERS: Final = 120
+"""docker takes up to 125, and podman makes images of more, but no containers of them."""
+
 _READ_BY_ENGINES: Final = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -138,7 +141,8 @@ class ContainerEngine(SandboxEngine):
         """The archives of a base and layers, the lowest first, until the end of the block."""
         self._trees.stack(base, layers)
         with scratch_folder(self._store) as folder:
-            if config.archives and all(archive.media_type in _READ_BY_ENGINES for archive in config.archives):
+            as_they_are = len(config.archives) + len(layers) <= _MOST_LAYERS
+            if as_they_are and config.archives and all(a.media_type in _READ_BY_ENGINES for a in config.archives):
                 found = [Archive(path=archive.path, diff_id=archive.diff_id) for archive in config.archives]
             else:
                 found = [self._archive(folder / "base.tar", functools.partial(self.write_base, base))]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Final
 
+from klock.engines.working_dir import folders_to
 from klock.errors import EngineError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
@@ -24,6 +25,7 @@ OWN: Final = frozenset(
 )
 """Paths that an engine makes or mounts in each container: what is there is no part of the environment."""
 
+_ABOVE_OWN: Final = frozenset(path.rpartition("/")[0] for path in OWN if "/" in path)
 _SHOWN_XATTRS: Final = ("security.capability",)
 _XATTR: Final = "SCHILY.xattr."
 _CHUNK: Final = 1 << 18
@@ -57,10 +59,9 @@ def manifest_of_export(chunks: Iterator[bytes]) -> Manifest:
 
 def without_what_engines_do(observed: Manifest, locked: Manifest, *, working_dir: str) -> Manifest:
     """`observed` with the locked entries of the engine's own paths, and the locked attributes that no export shows;
-    without the folders that the engine made for a container to work in `working_dir`."""
+    without the folders that the engine made for those paths, and to work in `working_dir`."""
     entries = dict(observed)
-    parts = [part for part in working_dir.split("/") if part]
-    for path in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
+    for path in (*_ABOVE_OWN, *folders_to(working_dir, locked)):
         if path in entries and path not in locked and entries[path].kind is Kind.FOLDER:
             del entries[path]
     for path in OWN:

@@ -17,7 +17,10 @@ _PROBLEMS: Final = (
         (127, "no such program"),
     ),
     (
-        re.compile(r'exec: ".*": (permission denied|is a directory)|open executable: Permission denied'),
+        re.compile(
+            r'exec: ".*": (stat .*: )?(permission denied|is a directory)|exec /.*: permission denied'
+            r"|open executable: Permission denied"
+        ),
         (126, "not an executable file"),
     ),
 )

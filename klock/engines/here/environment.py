@@ -15,7 +15,8 @@ from klock.digests import Digest
 from klock.engines.here.state import State, StateFolder
 from klock.engines.here.tree import Tree
 from klock.engines.protocol import Command, ImageConfig
-from klock.engines.sandbox.users import find_user
+from klock.engines.sandbox.users import find_user, give_streams
+from klock.engines.terminal import has_controlling_terminal
 from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
@@ -147,6 +148,7 @@ def _become(command: Command) -> None:
     user = find_user("/", command.user)
     _provide_working_dir(command)
     os.chdir(command.working_dir)
+    give_streams(user)
     if (user.uid, user.gid) != (os.geteuid(), os.getegid()):
         os.setgroups(user.groups)
         os.setresgid(user.gid, user.gid, user.gid)
@@ -185,11 +187,13 @@ def _end(service: subprocess.Popen[bytes]) -> None:
 
 
 def _started(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
-    """A service is started in a group of its own, so that all of it can be ended.
+    """A service is started in a group of its own, so that all of it can be ended, and a command so that it gets a signal
+    to klock's group once; unless a terminal is there, which has to find it in klock's group.
 
     Its script is read from a file that has no name, as the arguments of a process are everybody's to read.
     """
     user = find_user("/", command.user)
+    give_streams(user)
     _provide_working_dir(command)
     shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
     script = None if command.script is None else _script(command.script)
@@ -202,7 +206,7 @@ def _started(command: Command, *, stdin: int | None = None) -> subprocess.Popen[
             user=user.uid,
             group=user.gid,
             extra_groups=user.groups,
-            process_group=None if script is None else 0,
+            process_group=None if script is None and has_controlling_terminal() else 0,
             pass_fds=() if script is None else (script,),
         )
     finally:

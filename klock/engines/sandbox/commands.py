@@ -25,7 +25,7 @@ from klock.engines.sandbox.cable import enter_empty_network, enter_recorded_netw
 from klock.engines.sandbox.namespace import identity_map
 from klock.engines.sandbox.overlay import Area, WritableLayer, make_mount_point, resolve
 from klock.engines.sandbox.seccomp import system_call_filter
-from klock.engines.sandbox.users import User, find_user
+from klock.engines.sandbox.users import User, find_user, give_streams
 from klock.engines.working_dir import missing_working_dir
 from klock.errors import EngineError
 
@@ -94,9 +94,13 @@ class Started:
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return 128 - code
+        from klock.engines.here.surroundings import is_container
+
         raise EngineError(
             f"bubblewrap could not start the command (status {code}); its own message is in the command's output",
-            hint="in a container, klock needs one that may mount /proc: --security-opt systempaths=unconfined",
+            hint="in a container, klock needs one that may mount /proc: --security-opt systempaths=unconfined"
+            if is_container(os.environ)
+            else "bubblewrap's message says what it could not do",
         )
 
     def is_over(self, seconds: float) -> bool:
@@ -306,6 +310,7 @@ class Sandbox:
             # bubblewrap reads /proc/<child>/ns before it changes the root: it must be this namespace's /proc as well.
             linux.unshare(linux.CLONE_NEWNS)
             linux.mount(proc, "/proc", "", flags=linux.MS_BIND)
+            give_streams(user)
             os.setgroups([*user.groups, *gids])
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
@@ -387,8 +392,8 @@ class Sandbox:
             candidates = [name if name.startswith("/") else f"{command.working_dir}/{name}"]
         else:
             candidates = [f"{folder}/{name}" for folder in command.environment.get("PATH", "").split(":") if folder]
-        mounted = tuple(mount.target for mount in command.mounts)
-        if any(_is_program(resolve(self._root, path)) or path.startswith(mounted) for path in candidates):
+        mounted, user = tuple(mount.target for mount in command.mounts), self._users[command.user]
+        if any(_is_program(resolve(self._root, path), user) or path.startswith(mounted) for path in candidates):
             return None
         if any(os.path.exists(resolve(self._root, path)) for path in candidates):
             return _NOT_EXECUTABLE, b"not an executable file"
@@ -404,12 +409,19 @@ def _memory_file(name: str, content: bytes) -> int:
     return descriptor
 
 
-def _is_program(path: str) -> bool:
+def _is_program(path: str, user: User) -> bool:
+    """Whether it is a file that `user` may execute."""
     try:
         status = os.stat(path)
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
+    if user.uid == 0:
+        bits = 0o111
+    elif user.uid == status.st_uid:
+        bits = 0o100
+    else:
+        bits = 0o010 if status.st_gid in (user.gid, *user.groups) else 0o001
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & bits)
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -15,6 +15,7 @@ from klock.engines.sandbox.commands import Sandbox
 from klock.engines.sandbox.namespace import NamespaceProcess
 from klock.engines.sandbox.overlay import Area, WritableLayer
 from klock.engines.sandbox.scratch import find_holder, held, holding_mounts
+from klock.engines.terminal import has_controlling_terminal
 
 __all__ = ["Opened", "execute"]
 
@@ -45,8 +46,13 @@ def execute(
         with opened() as (writable, folders):
             stack.enter_context(held(writable.folder))
             join = find_holder(writable.folder)
+            # Who signals a whole group, as `timeout` and runners of jobs do, means each process once: in a group of its
+            # own the command gets what klock passes on, and nothing beside. A terminal has to find it in klock's group.
+            in_own_group = not has_controlling_terminal()
 
             def task() -> int:
+                if in_own_group:
+                    os.setpgid(0, 0)
                 place = Area(area) if join else Area.create(area)
                 if not join:
                     working = [command.working_dir] if command.makes_working_dir else []
