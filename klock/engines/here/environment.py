@@ -187,8 +187,8 @@ def _end(service: subprocess.Popen[bytes]) -> None:
 
 
 def _started(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
-    """A service is started in a group of its own, so that all of it can be ended. So is a command, for it to get what is
-    sent to klock's group once, unless there is a terminal, which has to find it in klock's group.
+    """A service is started in a group of its own, so that all of it can be ended. So is a command, for it to get once
+    what is sent to klock's group, unless there is a terminal, which has to find it in klock's group.
 
     Its script is read from a file that has no name, as the arguments of a process are everybody's to read.
     """
