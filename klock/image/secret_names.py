@@ -40,7 +40,8 @@ _SECRET_ENDINGS: Final = tuple(
         "ENCRYPTION_KEY",
     ]
 )
-_OTHER_KEYS: Final = re.compile(r"(PUBLIC|PRIMARY|FOREIGN|SORT|PARTITION|CACHE|SSH_HOST)_?KEY")
+# Fingerprints of public keys are what a Dockerfile verifies downloads with: `ENV GPG_KEY`, `NGINX_GPGKEY`.
+_OTHER_KEYS: Final = re.compile(r"(PUBLIC|PUB|GPG|PGP|PRIMARY|FOREIGN|SORT|PARTITION|CACHE|SSH_HOST)_?KEY")
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_.-]{16,}")
 _USER_WORDS: Final = {"USER", "USERNAME", "LOGIN", "ACCOUNT"}
 _HOST_NAMES: Final = frozenset(
