@@ -77,7 +77,8 @@ UNCHANGED = {
     "a flag of a tokenizer": "TOKENIZERS_PARALLELISM=false MAX_TOKENS=512 PAD_TOKEN=<pad>",
     "an assignment from a variable": "export API_KEY=$OTHER_KEY",
     "sk is only a prefix": "sk-learn scikit",
-    "keys that are none of a lock": "SORT_KEY=name PARTITION_KEY=user_id PUBLIC_KEY=0123456789abcdef0123 GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D",
+    "keys that are none of a lock": "SORT_KEY=name PARTITION_KEY=user_id PUBLIC_KEY=0123456789abcdef0123",
+    "a key's fingerprint": "GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D NGINX_GPGKEY=573BFD6B3D8FBC641079A6",
     "a number that a password is too": "x 12345",
 }
 
