@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from klock.errors import EngineError
+
 __all__ = ["FORWARDED", "Attachment", "has_terminal", "signals_noted", "signals_raised", "terminal_size"]
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -103,8 +105,10 @@ class Attachment:
         self._received = bytearray()
         self._output: deque[tuple[int, memoryview]] = deque()
         self._is_open = True
+        self._was_ended = False
 
     def run(self) -> None:
+        """Raises EngineError when the end comes in the middle of output."""
         self._connection.setblocking(False)
         with self._raw_terminal():
             if self._terminal:
@@ -112,6 +116,10 @@ class Attachment:
             # A command that has ended takes no more input, though there may be some without end.
             while self._is_open or self._output:
                 self._pass_what_is_ready()
+        if self._received and not self._was_ended:
+            # podman writes its own error there, without a frame around it.
+            words = bytes(self._received[:2000]).decode("utf-8", "replace").strip()
+            raise EngineError(f"the engine broke off the command's output: {words}", hint="run the command again")
 
     def _pass_what_is_ready(self) -> None:
         reading: list[int | socket.socket] = [self._signals]
@@ -153,6 +161,7 @@ class Attachment:
 
     def _end_command(self) -> None:
         """Kills it. Engines wait for its output to be taken, so what nobody takes here is dropped before."""
+        self._was_ended = True
         if self._output:
             self._output.clear()
             self._is_open = False
