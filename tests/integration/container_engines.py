@@ -22,7 +22,10 @@ import pytest
 from klock.engines.sandbox import linux
 from tests.integration.unprivileged import Account, require_program
 
-__all__ = ["ContainerHost", "docker_host", "podman_host", "podman_service"]
+__all__ = ["ALL_ENGINES", "ContainerHost", "docker_host", "engine_host", "podman_host", "podman_service"]
+
+ALL_ENGINES = ("sandbox", "sandbox, unprivileged", "podman", "podman, unprivileged", "docker")
+"""Parameters of a fixture that uses `engine_host`."""
 
 _PATIENCE = 30.0
 
@@ -48,6 +51,20 @@ class ContainerHost:
 
     def containers(self) -> list[str]:
         return self.native("ps", "--all", "--quiet").split()
+
+
+@contextmanager
+def engine_host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
+    """The engine that the fixture's parameter names, one of ALL_ENGINES."""
+    account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
+    if "podman" in request.param:
+        with podman_host(account) as made:
+            yield made
+    elif request.param == "docker":
+        with docker_host(account) as made:
+            yield made
+    else:
+        yield ContainerHost(engine="sandbox", account=account, variables={})
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account, require_program
@@ -103,17 +103,10 @@ int nvmlDeviceGetCudaComputeCapability(void *d, int *a, int *b) { *a = 9; *b = 0
 """
 
 
-@pytest.fixture(scope="module", params=["sandbox", "sandbox, unprivileged", "podman", "podman, unprivileged", "docker"])
+@pytest.fixture(scope="module", params=ALL_ENGINES)
 def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
-    account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
-    if "podman" in request.param:
-        with podman_host(account) as made:
-            yield made
-    elif request.param == "docker":
-        with docker_host(account) as made:
-            yield made
-    else:
-        yield ContainerHost(engine="sandbox", account=account, variables={})
+    with engine_host(request) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host
 from tests.integration.registry_server import write_layout
 from tests.integration.unprivileged import require_program
 
@@ -24,17 +24,10 @@ GROUP = "root:x:0:\napp:x:1000:\nmore:x:2000:app\n"
 IMAGE = 'import klock as kt\nimage = kt.Image().from_docker("oci:./layout:image").set_env_vars({"A": "b"})\n'
 
 
-@pytest.fixture(scope="module", params=["sandbox", "sandbox, unprivileged", "podman", "podman, unprivileged", "docker"])
+@pytest.fixture(scope="module", params=ALL_ENGINES)
 def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
-    account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
-    if "podman" in request.param:
-        with podman_host(account) as made:
-            yield made
-    elif request.param == "docker":
-        with docker_host(account) as made:
-            yield made
-    else:
-        yield ContainerHost(engine="sandbox", account=account, variables={})
+    with engine_host(request) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
