@@ -93,7 +93,9 @@ def run(
     values = revealed_variables(locked, len(locked.steps), session.environ)
     if session.engine.name == "here":
         # The container has variables of its own, as its pod's definition gives them.
-        values = {**session.environ, **values}
+        from klock.engines.here.surroundings import own_variables
+
+        values = {**own_variables(session.environ), **values}
     # Else every import of a module without a .pyc would be drift.
     values.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     if (term := session.environ.get("TERM")) is not None:

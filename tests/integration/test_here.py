@@ -517,6 +517,9 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
     done = succeeded(pod.klock("run", "--here", "sh", "-c", "echo $APP $POD; cat /proc/$$/comm", env={"POD": "p"}))
     assert done.stdout in {"/app p\nsh\n", "/root/app p\nsh\n"}
     assert pod.klock("run", "--here", "sh", "-c", "exit 7").returncode == 7
+    for given, expected in (({"LANG": "C"}, ""), ({"LANG": "C", "LC_CTYPE": "C"}, "C")):
+        shown = pod.klock("run", "--here", "sh", "-c", "echo $LC_CTYPE", env=given).stdout
+        assert shown == f"{expected}\n"
     done = pod.klock("run", "--here", "nothing-here")
     assert (done.returncode, done.stderr) == (127, "klock: no such program: nothing-here\n")
     done = pod.klock("run", "--here", "/etc/passwd")

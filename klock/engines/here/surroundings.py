@@ -1,4 +1,4 @@
-"""Whether this process runs in a container: before klock changes a root file system, that should be one's."""
+"""The container that this process runs in: whether it is one, and the variables it was given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["is_container"]
+__all__ = ["is_container", "own_variables"]
 
 _VARIABLES: Final = ("container", "KUBERNETES_SERVICE_HOST")
 """What systemd's container interface and Kubernetes set. Who knows better sets the first one by hand."""
@@ -25,3 +25,14 @@ def is_container(environ: Mapping[str, str], *, root: Path = Path("/")) -> bool:
         return False
     fields = [os.fsdecode(line).split(" ") for line in mounts.splitlines()]
     return any(kind in _OF_ENGINES for _, place, kind, *_ in fields if place == "/")
+
+
+def own_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` as the container gave it: where its locale is C, Python sets LC_CTYPE for itself (PEP 538)."""
+    given = dict(environ)
+    given.pop("LC_CTYPE", None)
+    for variable in Path("/proc/self/environ").read_bytes().split(b"\0"):
+        name, _, value = variable.partition(b"=")
+        if name == b"LC_CTYPE":
+            given["LC_CTYPE"] = os.fsdecode(value)
+    return given
