@@ -32,6 +32,11 @@ def drift_findings(session: Session, locked: TargetLock, container: str | None) 
     observed = without_made_folders(environment.observe(), expected, locked.base.working_dir)
     findings = list(compare_files(expected, layers, observed))
     if session.engine.name == "sandbox":
+        from klock.engines.sandbox.environment import SandboxEnvironment
+
+        assert isinstance(environment, SandboxEnvironment)
+        if environment.has_another_root:
+            findings.append(Finding(code=Code.MODIFIED, message="/ differs: mode or owner", path="/"))
         variables = record.get("variables")
         findings += compare_variables(locked.environment, variables if isinstance(variables, dict) else {})
     else:

@@ -88,11 +88,14 @@ def test_lock_sync_run_and_check(account: Account, debian_registry: Registry, in
     (project / "app/main.py").write_text(MAIN)
 
     # The environment is edited: drift, and sync mends it.
-    succeeded(account.klock("run", "--", "sh", "-c", "echo x >> /srv/app/main.py; rm /usr/bin/env", cwd=project))
+    succeeded(
+        account.klock("run", "--", "sh", "-c", "echo x >> /srv/app/main.py; rm /usr/bin/env; chmod 700 /", cwd=project)
+    )
     drifted = account.klock("check", "--env", cwd=project)
     assert drifted.returncode == 1
     assert "/srv/app/main.py" in drifted.stdout
     assert "/usr/bin/env" in drifted.stdout
+    assert "drift-modified: / differs: mode or owner\n" in drifted.stdout
     succeeded(account.klock("sync", cwd=project))
     assert account.klock("check", "--env", cwd=project).returncode == 0
 

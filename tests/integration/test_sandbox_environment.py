@@ -134,6 +134,8 @@ DRIFT = {
     "a folder made anew, empty": ("rm -r /etc/apt; mkdir /etc/apt", False),
     "another mode of a folder with nothing but logs in it": ("chmod 700 /var/log/apt; touch /var/log/apt/x", False),
     "a file made and removed": ("touch /opt/x; rm /opt/x", True),
+    "another mode of the root": ("chmod 700 /", False),
+    "another owner of the root": ("chown 1 /", False),
 }
 
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,8 @@ class SandboxEnvironment:
         state = self._state()
         if state is None:
             return True
+        if self.has_another_root:
+            return False
         upper = self._folder / state["folder"] / "upper"
         if not any(upper.iterdir()):
             return True
@@ -114,6 +117,12 @@ class SandboxEnvironment:
             return not holds_changes(os.fsencode(upper), os.fsencode(lower))
 
         return in_namespace(task)
+
+    @property
+    def has_another_root(self) -> bool:
+        """Whether the mode or owner of the root folder itself was changed, of which no manifest says anything."""
+        status = (self._folder / self._existing()["folder"] / "upper").lstat()
+        return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (0o755, os.geteuid(), os.getegid())
 
     def observe(self) -> Manifest:
         """The whole environment as it is now, every file read."""

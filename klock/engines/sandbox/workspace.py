@@ -97,6 +97,8 @@ class SandboxWorkspace:
             lower = Area.create(self._area).mount_to_read(self._stack)
             upper = os.fsencode(self._writable.upper)
             manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out).to_bytes()
+            # No layer says anything of the root itself, so it is the same over all of them.
+            os.chown(self._writable.upper, 0, 0)
             self._writable.upper.chmod(0o755)
             self._writable.upper.rename(made / "root")
             (made / "manifest").write_bytes(manifest)
