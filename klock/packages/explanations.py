@@ -58,9 +58,9 @@ def error_from_uv(
     if "Couldn't parse" in one_line or "Failed to parse" in one_line or "invalid" in one_line.lower():
         return RequirementError(f"{subject}: {explanation}")
     if offline:
-        return FetchError(
-            f"{subject}: not all that it needs is in the store, and klock is offline\n{explanation}",
-            hint="run it once without --offline",
+        return ResolutionError(
+            f"cannot meet {subject}\n{explanation}",
+            hint="klock is offline and knows only what the store has: run it once without --offline",
         )
     if missing := missing_projects(explanation):
         hint = f"check the spelling of {' and '.join(missing)}, and which index has it"
