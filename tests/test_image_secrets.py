@@ -126,6 +126,7 @@ VARIABLES = {
     "a short value of another variable": ("A", "12345", Redacted(text="${PIN_PASSWORD}", names=("PIN_PASSWORD",))),
     "a value too short to be told": ("A", "x", Redacted(text="${TINY_PASS}", names=("TINY_PASS",))),
     "a number of one digit": ("A", "1", Redacted(text="1")),
+    "a word that switches something on": ("FLAG", "true", Redacted(text="true")),
     "a key": ("KAGGLE_KEY", ENVIRON["KAGGLE_KEY"], Redacted(text="${KAGGLE_KEY}", names=("KAGGLE_KEY",))),
     "a key that is a word": ("SORT_KEY", "name", Redacted(text="name")),
     "a whole URL": (
@@ -144,7 +145,10 @@ VARIABLES = {
 @pytest.mark.parametrize("case", VARIABLES)
 def test_the_value_of_a_variable(case: str) -> None:
     name, value, expected = VARIABLES[case]
-    assert redact_variable(name, value, {**ENVIRON, "TINY_PASS": "x", "ONE_PASS": "1"}) == expected
+    assert (
+        redact_variable(name, value, {**ENVIRON, "TINY_PASS": "x", "ONE_PASS": "1", "USE_AUTH_TOKEN": "true"})
+        == expected
+    )
 
 
 @pytest.mark.parametrize("value", ["hunter3", "pa$$word"])

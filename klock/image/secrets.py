@@ -6,7 +6,7 @@ A credential is, in the order they are looked for
    well-known shape (`ghp_...`, `hf_...`, a PEM key), or what is assigned to a variable with a secret's name;
 3. the value of a variable of this process whose name is a secret's (`REGISTRY_PASS`), wherever it stands as a word of
    6 characters or more (8 if it looks harmless: a number, `$NAME`), or as the whole value of a variable of the image,
-   then of any length (4 if it looks harmless).
+   then of any length (a number of 5 digits or more).
 
 If a variable of this process has exactly that value, it is written as `${NAME}`, and NAME is listed beside the text:
 only listed names are references, so a `${NAME}` the user wrote stays what it was. A variable counts if its name is a
@@ -45,6 +45,7 @@ __all__ = ["PrivateUrl", "Redacted", "mask", "redact", "redact_variable", "revea
 _SHORTEST_ANYWHERE: Final = 6
 _SHORTEST_HARMLESS: Final = 8
 _SHORTEST_UNNAMED: Final = 4
+_SHORTEST_NUMBER: Final = 5
 _KEPT_IN_USERINFO: Final = "!$&'()*+,;="  # RFC 3986: unreserved characters and sub-delims need no encoding
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WRITTEN_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+\}")
@@ -115,7 +116,8 @@ def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redact
     """`redact` for a variable's value: a literal one under a secret's name is a credential too. Raises ImageError."""
     what = f"the value of {name}"
     held_by = _variable_with(value, environ, user=False)
-    if held_by is not None and is_secret_name(held_by) and (may_be_secret(value) or len(value) >= _SHORTEST_UNNAMED):
+    is_number = value.isdigit() and len(value) >= _SHORTEST_NUMBER
+    if held_by is not None and is_secret_name(held_by) and (may_be_secret(value) or is_number):
         return Redacted(text=f"${{{held_by}}}", names=(held_by,))
     if is_secret(name, value) and may_be_secret(value):
         if held_by is not None:
