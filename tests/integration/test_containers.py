@@ -336,14 +336,22 @@ def test_much_goes_in_while_much_comes_out(host: ContainerHost, project: Path, m
     assert hashlib.sha256(out).digest() == hashlib.sha256(much.read_bytes()).digest()
 
 
-@pytest.mark.parametrize(("command", "printed"), [(("head", "-c", "3"), 3), (("true",), 0)], ids=["head", "true"])
+@pytest.mark.parametrize("command", [("head", "-c", "3"), ("true",)], ids=lambda command: command[0])
 def test_a_command_that_does_not_read_to_the_end(
-    host: ContainerHost, project: Path, much: Path, command: tuple[str, ...], printed: int
+    host: ContainerHost,
+    project: Path,
+    much: Path,
+    command: tuple[str, ...],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with much.open("rb") as stdin:
-        process = start(host, project, *command, stdin=stdin)
-        out, _ = process.communicate(timeout=60)
-    assert (out, process.returncode) == (much.read_bytes()[:printed], 0)
+    for _ in range(3):
+        with much.open("rb") as stdin:
+            process = start(host, project, *command, stdin=stdin)
+            out, _ = process.communicate(timeout=60)
+        # podman 4.3 gives up on a reset by conmon, which has input that nobody read, and may lose the output before it.
+        if host.engine != "podman" or "Error: read unixpacket" not in capfd.readouterr().err:
+            break
+    assert (out, process.returncode) == (much.read_bytes()[:3] if command[0] == "head" else b"", 0)
     assert host.containers() == []
 
 
