@@ -42,5 +42,5 @@ def test_links_that_lead_in_a_circle_come_to_an_end() -> None:
 def test_only_folders_that_were_not_locked_count_as_made() -> None:
     locked = tree({"a": None, "l": "a"})
     observed = tree({"a": None, "l": "a", "a/w": None, "a/w/x": None, "other": None})
-    assert list(without_made_folders(observed, locked, "/l/w")) == ["a", "a/w/x", "l", "other"]
-    assert without_made_folders(tree({"a/w": "x"}), locked, "/a/w") == tree({"a/w": "x"})
+    assert list(without_made_folders(observed, locked, folders_to("/l/w", locked))) == ["a", "a/w/x", "l", "other"]
+    assert without_made_folders(tree({"a/w": "x"}), locked, folders_to("/a/w", locked)) == tree({"a/w": "x"})

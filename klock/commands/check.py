@@ -70,9 +70,9 @@ def check(
         if store_is_damaged(session, locked):
             words = "nothing was written to the environment, so the store was: klock cache clean, klock sync"
             click.echo(f"hint: {words}", err=True)
-    if findings and (hint := hint_for_credentials(session, lock)):
-        click.echo(f"hint: {hint}", err=True)
     if findings:
+        if hint := hint_for_credentials(session, lock):
+            click.echo(f"hint: {hint}", err=True)
         click.echo(counted(len(findings), "finding"), err=True)
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from klock.commands.session import Session
 from klock.drift import compare_files, compare_settings, compare_variables
-from klock.engines.working_dir import without_made_folders
+from klock.engines.working_dir import folders_to, without_made_folders
 from klock.findings import Code, Finding
 from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
 
@@ -29,7 +29,7 @@ def drift_findings(session: Session, locked: TargetLock, container: str | None) 
     if (problem := _not_synced(environment, locked)) or (problem := _not_in_store(session, locked)):
         return [problem]
     expected, layers = _locked_files(session, locked)
-    observed = without_made_folders(environment.observe(), expected, locked.base.working_dir)
+    observed = without_made_folders(environment.observe(), expected, folders_to(locked.base.working_dir, expected))
     findings = list(compare_files(expected, layers, observed))
     if session.engine.name == "sandbox":
         from klock.engines.sandbox.environment import SandboxEnvironment
@@ -142,7 +142,7 @@ def _drift_here(session: Session, locked: TargetLock) -> list[Finding]:
     project = str(session.loaded.root.resolve()) + "/"
     variables = record.get("variables")
     expected = environment.expected()
-    observed = without_made_folders(environment.observe(), expected, locked.base.working_dir)
+    observed = without_made_folders(environment.observe(), expected, folders_to(locked.base.working_dir, expected))
     findings += [
         finding
         for finding in compare_files(expected, layers, observed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from klock.errors import EngineError
 from klock.layers.manifest import Kind, Manifest
@@ -20,10 +20,10 @@ def missing_working_dir(path: str) -> EngineError:
     )
 
 
-def without_made_folders(observed: Manifest, locked: Manifest, working_dir: str) -> Manifest:
-    """`observed` without the folders that are made for a command to work in `working_dir`, where `locked` has none."""
-    made = {path for path in folders_to(working_dir, locked) if path not in locked and path in observed}
-    made = {path for path in made if observed[path].kind is Kind.FOLDER}
+def without_made_folders(observed: Manifest, locked: Manifest, paths: Iterable[str]) -> Manifest:
+    """`observed` without those of `paths` that are folders where `locked` has nothing: they are made for commands."""
+    found = {path: observed[path] for path in paths if path in observed and path not in locked}
+    made = {path for path, entry in found.items() if entry.kind is Kind.FOLDER}
     return Manifest(entry for path, entry in observed.items() if path not in made) if made else observed
 
 

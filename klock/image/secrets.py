@@ -117,11 +117,10 @@ def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redact
     what = f"the value of {name}"
     held_by = _variable_with(value, environ, user=False)
     is_number = value.isdigit() and len(value) >= _SHORTEST_NUMBER
-    if held_by is not None and is_secret_name(held_by) and (may_be_secret(value) or is_number):
+    is_named = is_secret(name, value) and may_be_secret(value)
+    if held_by is not None and (is_named or (is_secret_name(held_by) and (may_be_secret(value) or is_number))):
         return Redacted(text=f"${{{held_by}}}", names=(held_by,))
-    if is_secret(name, value) and may_be_secret(value):
-        if held_by is not None:
-            return Redacted(text=f"${{{held_by}}}", names=(held_by,))
+    if is_named:
         redacted = redact(value, environ, what=what)
         if redacted.names or not re.search(r"\w", _WRITTEN_REFERENCE.sub("", value)):
             return redacted

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Final
 
-from klock.engines.working_dir import folders_to
+from klock.engines.working_dir import folders_to, without_made_folders
 from klock.errors import EngineError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
@@ -60,10 +60,7 @@ def manifest_of_export(chunks: Iterator[bytes]) -> Manifest:
 def without_what_engines_do(observed: Manifest, locked: Manifest, *, working_dir: str) -> Manifest:
     """`observed` with the locked entries of the engine's own paths, and the locked attributes that no export shows;
     without the folders that the engine made for those paths, and to work in `working_dir`."""
-    entries = dict(observed)
-    for path in (*_ABOVE_OWN, *folders_to(working_dir, locked)):
-        if path in entries and path not in locked and entries[path].kind is Kind.FOLDER:
-            del entries[path]
+    entries = dict(without_made_folders(observed, locked, (*_ABOVE_OWN, *folders_to(working_dir, locked))))
     for path in OWN:
         if path in locked:
             entries[path] = locked[path]
