@@ -25,11 +25,11 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from klock.engines.protocol import SCRIPT, BaseLayer, Command, Network, Uplink  # noqa: E402
-from klock.engines.sandbox import SandboxEngine  # noqa: E402
 from klock.layers.normalisation import STEP_ENVIRONMENT  # noqa: E402
 from klock.recorder import Recorder, Report, recording, replaying  # noqa: E402
 from klock.store import Store  # noqa: E402
+from klock.workshop import SandboxWorkshop  # noqa: E402
+from klock.workshop.protocol import SCRIPT, BaseLayer, Command, Network, Uplink  # noqa: E402
 
 STEPS: Final = {
     "nothing": "true",
@@ -78,7 +78,7 @@ class Laboratory:
         with tar.open("rb") as file:
             self.base = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
         self.store = Store(folder / "store")
-        self.engine = SandboxEngine(self.store)
+        self.engine = SandboxWorkshop(self.store)
         self.engine.add_base(self.base, [BaseLayer(path=tar, media_type=_TAR, diff_id=self.base)])
 
     def measure(self, script: str, *, rounds: int) -> dict[str, list[Sample]]:

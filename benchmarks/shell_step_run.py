@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import digest_of_json
-from klock.engines.protocol import SCRIPT, BaseLayer, Command, Completed, Mount, Network, Uplink
-from klock.engines.sandbox import SandboxEngine
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.codec import decode, encode
 from klock.lockfile.model import LockedRequest
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.store import Store
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import SCRIPT, BaseLayer, Command, Completed, Mount, Network, Uplink
 
 __all__ = ["Request", "Result"]
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 def make(request: Request) -> Result:
     store = Store(Path(request.store))
-    engine = SandboxEngine(store)
+    engine = SandboxWorkshop(store)
     if not engine.has_base(request.base_digest):
         base = BaseLayer(path=Path(request.base), media_type=_TAR, diff_id=request.base_digest)
         engine.add_base(request.base_digest, [base])

@@ -32,11 +32,11 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.shell_commands import GROUPS, TOOLS, ShellStep  # noqa: E402
 from benchmarks.shell_step_run import Request, Result  # noqa: E402
-from klock.engines.sandbox.trees import Trees  # noqa: E402
 from klock.layers import NORMALISATION  # noqa: E402
 from klock.layers.differences import Difference, explain  # noqa: E402
 from klock.layers.manifest import Manifest  # noqa: E402
 from klock.store import Store  # noqa: E402
+from klock.workshop.trees import Trees  # noqa: E402
 from tests.integration.unprivileged import Account, root_account, unprivileged_account  # noqa: E402
 
 SUITE: Final = "bookworm"

@@ -6,7 +6,7 @@
     klock.bases      base images: registries, OCI layouts, the Debian archive
     klock.packages   Python packages: resolved, fetched and installed through uv
     klock.lockfile   the exact bytes of everything, as one committed text file
-    klock.replay     the plan, and doing it; klock.engines: where environments live
+    klock.replay     the plan, and doing it; klock.places: where environments live
     klock.layers     a step's effect in one canonical form; an observation is made of the same manifests
     klock.drift      comparing what is there with what is locked; a difference is a finding
 

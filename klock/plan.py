@@ -27,8 +27,8 @@ from klock.lockfile.model import (
 from klock.made import made_by
 
 if TYPE_CHECKING:
-    from klock.engines.protocol import Engine
     from klock.store import Store
+    from klock.workshop.protocol import Engine
 
 __all__ = [
     "Action",

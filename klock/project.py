@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from klock.engines import ENGINES
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
+from klock.places import ENGINES
 from klock.targets import Target
 
 __all__ = ["LoadedImage", "Settings", "find_root", "load_image", "load_settings", "lockfile_path"]

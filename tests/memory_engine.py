@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from klock.digests import Digest, digest_of_bytes
-from klock.engines.protocol import BaseLayer, Command, Completed, ImageConfig, Layer, PlacedFile, Uplink
 from klock.errors import EngineError, HashMismatch
 from klock.gpu.edits import ContainerEdits
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import matcher
+from klock.workshop.protocol import BaseLayer, Command, Completed, ImageConfig, Layer, PlacedFile, Uplink
 
 __all__ = ["MemoryEngine", "file_entry"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from klock.engines.sandbox import linux
+from klock.workshop import linux
 
 __all__ = ["BIG", "Upstream", "big_body"]
 

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from klock.engines.protocol import RESOLVER, Uplink
-from klock.engines.sandbox import linux
-from klock.engines.sandbox.cable import enter_recorded_network
-from klock.engines.sandbox.namespace import in_namespace
 from klock.lockfile.model import LockedRequest
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.authority import Authority
 from klock.store import Store
+from klock.workshop import linux
+from klock.workshop.cable import enter_recorded_network
+from klock.workshop.namespace import in_namespace
+from klock.workshop.protocol import RESOLVER, Uplink
 from tests.recorder_upstream import Upstream
 
 __all__ = ["NAMES", "Outcome", "World", "run_in_world"]

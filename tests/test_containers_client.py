@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from klock.engines import engine_with, note_of
-from klock.engines.containers import ContainerEngine
 from klock.errors import EngineError
+from klock.places import engine_with, note_of
+from klock.places.containers import ContainerEngine
 from klock.store import Store
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klock.engines.containers.starting import cause_of, problem_with_program
+from klock.places.containers.starting import cause_of, problem_with_program
 
 DOCKER = (
     "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "

@@ -8,8 +8,8 @@ import struct
 
 import pytest
 
-from klock.engines.containers.attached import Attachment
 from klock.errors import EngineError
+from klock.places.containers.attached import Attachment
 
 
 def frame(stream: int, content: bytes) -> bytes:

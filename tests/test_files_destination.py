@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.engines.protocol import PlacedFile
 from klock.errors import ImageError
 from klock.files import LocalFiles, read_local_files, tree_digest
 from klock.files.destination import destination, source_path
@@ -18,6 +17,7 @@ from klock.files.local import import_paths
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry
 from klock.store import Store
+from klock.workshop.protocol import PlacedFile
 
 WHERE = "step 2 (kimage.py:7)"
 

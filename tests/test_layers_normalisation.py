@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from klock.engines.sandbox.trust import VARIABLES
 from klock.layers import NORMALISATION, normalisation
 from klock.layers.normalisation import (
     EMPTIED,
@@ -18,6 +17,7 @@ from klock.layers.normalisation import (
     is_left_out,
     matcher,
 )
+from klock.workshop.trust import VARIABLES
 
 
 @pytest.mark.parametrize(

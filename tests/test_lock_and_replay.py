@@ -19,9 +19,9 @@ from klock.draft import host_sources
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
 from klock.keys import step_keys
-from klock.lock import Upgrade, lock_image, shell_steps
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile, ShellLock
+from klock.locking import Upgrade, lock_image, shell_steps
 from klock.plan import make_plan
 from klock.progress import Quiet
 from klock.replay import carry_out

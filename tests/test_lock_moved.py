@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from klock.lock.moved import moved
 from klock.lockfile.model import AptLock, DebPackage, LayerLock, OciLock
+from klock.locking.moved import moved
 from tests.test_lockfile import NUMPY, SMALL, A, C
 
 VIM = DebPackage(name="vim", version="9.0", architecture="amd64", path="pool/v.deb", size=1, sha256="a" * 64)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from klock.engines.protocol import Engine
 from klock.keys import step_keys
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
@@ -26,6 +25,7 @@ from klock.made import remember
 from klock.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe, make_plan
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop.protocol import Engine
 from tests.memory_engine import MemoryEngine, file_entry
 
 LAYERS = [Manifest([file_entry(name)]) for name in "abc"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import klock.replay.in_place
+import klock.places.here.converging
 from klock import lockfile
 from klock.commands.session import Session
 from klock.commands.sync import sync_environment
@@ -43,7 +43,7 @@ def stopped_by(error: BaseException) -> Callable[..., None]:
 
 
 def test_interrupted(session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(klock.replay.in_place, "converge", stopped_by(KeyboardInterrupt()))
+    monkeypatch.setattr(klock.places.here.converging, "converge", stopped_by(KeyboardInterrupt()))
     with pytest.raises(SystemExit) as ended:
         sync_environment(session, SMALL, SMALL.targets[0])
     assert ended.value.code == 130
@@ -51,7 +51,7 @@ def test_interrupted(session: Session, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_full_disk(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(klock.replay.in_place, "converge", stopped_by(OSError(28, "No space left", "/srv/x")))
+    monkeypatch.setattr(klock.places.here.converging, "converge", stopped_by(OSError(28, "No space left", "/srv/x")))
     with pytest.raises(KlockError, match=r"^/srv/x: No space left$") as error:
         sync_environment(session, SMALL, SMALL.targets[0])
     assert "between two steps" in (error.value.hint or "")

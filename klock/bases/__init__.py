@@ -12,13 +12,13 @@ from pathlib import Path
 
 from klock.bases.mirrors import Mirrors
 from klock.bases.passwd import home_of, is_root
-from klock.engines.protocol import Engine
 from klock.errors import KlockError
 from klock.image.steps import Base, DebianBase, RegistryBase
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
 from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop.protocol import Engine
 
 __all__ = ["fetch_base", "resolve_base"]
 

@@ -13,13 +13,13 @@ from klock.bases.oci import Config, Index, Manifest, parse_config, parse_manifes
 from klock.bases.reference import Reference
 from klock.bases.sources import ImageSource, StoredSource
 from klock.digests import Digest
-from klock.engines.protocol import BaseLayer, Engine
 from klock.errors import FetchError
 from klock.image.steps import LayoutBase, RegistryBase
 from klock.lockfile.model import OciBlob, OciLayer, OciLock
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop.protocol import BaseLayer, Engine
 
 __all__ = ["DEFAULT_PATH", "digest_of_name", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
 

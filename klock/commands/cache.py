@@ -10,7 +10,7 @@ import click
 from klock.store import Store
 
 if TYPE_CHECKING:
-    from klock.engines.containers import ContainerEngine
+    from klock.places.containers import ContainerEngine
 
 __all__ = ["cache"]
 
@@ -30,12 +30,12 @@ def folder() -> int:
 @cache.command()
 def prune() -> int:
     """Remove bases and layers that no environment is made of, and what podman and docker have left. Downloads stay."""
-    from klock.engines.sandbox import SandboxEngine
+    from klock.workshop import SandboxWorkshop
 
     store = Store()
     for engine in _container_engines(store):
         _say_removed(engine, engine.remove_leftovers)
-    _report(SandboxEngine(store).remove_all(keep=store.environment_names()))
+    _report(SandboxWorkshop(store).remove_all(keep=store.environment_names()))
     return 0
 
 
@@ -47,15 +47,15 @@ def clean(*, everything: bool) -> int:
     Downloads that upstream may no longer have, built wheels and kept layers stay without --all: a lockfile may need
     them. `klock vault push` saves them somewhere else.
     """
-    from klock.engines.sandbox import SandboxEngine
     from klock.plan import in_bytes
+    from klock.workshop import SandboxWorkshop
 
     store = Store()
     lasting = []
     for engine in _container_engines(store):
         if not _say_removed(engine, engine.remove_environments):
             lasting += engine.notes
-    _report(SandboxEngine(store).remove_all(keep=lasting) + store.remove_downloads(kept_too=everything))
+    _report(SandboxWorkshop(store).remove_all(keep=lasting) + store.remove_downloads(kept_too=everything))
     if kept := store.kept_bytes():
         click.echo(
             f"kept {in_bytes(kept)} that may not be had again; `klock cache clean --all` removes it too", err=True
@@ -65,7 +65,7 @@ def clean(*, everything: bool) -> int:
 
 def _container_engines(store: Store) -> list[ContainerEngine]:
     """The engines of containers on which the store knows of environments."""
-    from klock.engines.containers import ContainerEngine
+    from klock.places.containers import ContainerEngine
 
     return [engine for name in ("podman", "docker") if (engine := ContainerEngine(name, store)).is_used]
 

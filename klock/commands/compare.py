@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from klock.commands.session import Session
 from klock.drift import compare_files, compare_settings, compare_variables
-from klock.engines.working_dir import folders_to, without_made_folders
 from klock.findings import Code, Finding
 from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
+from klock.places.working_dir import folders_to, without_made_folders
 
 if TYPE_CHECKING:
-    from klock.engines.protocol import Environment
     from klock.layers.manifest import Manifest
+    from klock.workshop.protocol import Environment
 
 __all__ = ["drift_findings", "store_is_damaged"]
 
@@ -32,7 +32,7 @@ def drift_findings(session: Session, locked: TargetLock, container: str | None) 
     observed = without_made_folders(environment.observe(), expected, folders_to(locked.base.working_dir, expected))
     findings = list(compare_files(expected, layers, observed))
     if session.engine.name == "sandbox":
-        from klock.engines.sandbox.environment import SandboxEnvironment
+        from klock.places.sandbox.environment import SandboxEnvironment
 
         assert isinstance(environment, SandboxEnvironment)
         if environment.has_another_root:
@@ -49,7 +49,7 @@ def _not_synced(environment: Environment, locked: TargetLock) -> Finding | None:
     record = environment.record
     if record is not None and record.get("fingerprint") == locked.fingerprint:
         return None
-    from klock.engines.containers.environment import ContainerEnvironment
+    from klock.places.containers.environment import ContainerEnvironment
 
     if record is not None:
         message = "the environment was synced from another lockfile: run `klock sync`"
@@ -85,8 +85,8 @@ def _locked_files(session: Session, locked: TargetLock) -> tuple[Manifest, list[
 
 def _drift_of_image(environment: Environment, locked: TargetLock, *, is_known: bool) -> list[Finding]:
     """How the image's containers start, against the lockfile. `is_known`: that it is another image was said already."""
-    from klock.engines.containers.environment import ContainerEnvironment
-    from klock.engines.containers.start_options import expected_start_options
+    from klock.places.containers.environment import ContainerEnvironment
+    from klock.places.containers.start_options import expected_start_options
     from klock.replay import image_config
 
     assert isinstance(environment, ContainerEnvironment)
@@ -106,7 +106,7 @@ def _drift_of_container(
     session: Session, locked: TargetLock, environment: Environment, container: str
 ) -> list[Finding]:
     """A container that somebody started, against the lockfile. It may have more variables than are locked."""
-    from klock.engines.containers.environment import ContainerEnvironment
+    from klock.places.containers.environment import ContainerEnvironment
     from klock.replay import image_config
 
     assert isinstance(environment, ContainerEnvironment)
@@ -125,8 +125,8 @@ def _drift_of_container(
 
 def _drift_here(session: Session, locked: TargetLock) -> list[Finding]:
     """The container klock runs in, against the locked layers over what else the last sync left in it."""
-    from klock.engines.here import HereEngine
-    from klock.engines.here.state import FORCED
+    from klock.places.here import HereEngine
+    from klock.places.here.state import FORCED
 
     assert isinstance(session.engine, HereEngine)
     environment = session.engine.environment(session.environment_name(locked))

@@ -37,8 +37,8 @@ def lock(
     from packaging.utils import canonicalize_name
 
     from klock import lockfile
-    from klock.lock import Upgrade, lock_image
-    from klock.lock.moved import moved
+    from klock.locking import Upgrade, lock_image
+    from klock.locking.moved import moved
     from klock.plan import counted
 
     session = open_session(image, offline=offline, progress=progress)
@@ -73,7 +73,7 @@ def lock(
 
 
 def _say_what_lapses(target: TargetLock) -> None:
-    from klock.lock.shell_steps import lapsing
+    from klock.locking.shell_steps import lapsing
     from klock.plan import in_bytes
 
     count, size = lapsing(target)

@@ -62,9 +62,9 @@ def run(
 
     An environment that is not the locked one is synced first. Write `--` before a command that has options.
     """
-    from klock.engines.protocol import Command, Mount, Network
     from klock.replay.shell import service_command
     from klock.replay.variables import revealed_variables
+    from klock.workshop.protocol import Command, Mount, Network
 
     session = open_session(image, offline=offline, progress=progress, engine=engine)
     lock = session.read_lockfile()
@@ -73,7 +73,7 @@ def run(
     devices = _devices(session, locked, gpus)
     environment = session.engine.environment(session.environment_name(locked))
     if session.engine.name in ("podman", "docker"):
-        from klock.engines.containers.environment import ContainerEnvironment
+        from klock.places.containers.environment import ContainerEnvironment
 
         # Before a sync would take the name back: somebody may want to know what became of the environment.
         assert isinstance(environment, ContainerEnvironment)
@@ -93,7 +93,7 @@ def run(
     values = revealed_variables(locked, len(locked.steps), session.environ)
     if session.engine.name == "here":
         # The container has variables of its own, as its pod's definition gives them.
-        from klock.engines.here.surroundings import own_variables
+        from klock.places.here.surroundings import own_variables
 
         values = {**own_variables(session.environ), **values}
     # Else every import of a module without a .pyc would be drift.

@@ -18,10 +18,10 @@ from klock.store import Store
 from klock.targets import Target
 
 if TYPE_CHECKING:
-    from klock.engines.protocol import Engine
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.progress import Progress
     from klock.replay.context import Context
+    from klock.workshop.protocol import Engine
 
 __all__ = [
     "Session",
@@ -57,14 +57,14 @@ class Session:
     @functools.cached_property
     def engine(self) -> Engine:
         """Where the environment lives."""
-        from klock.engines import DEFAULT, make_engine
+        from klock.places import DEFAULT, make_engine
 
         return make_engine(self.engine_name or DEFAULT, self.store)
 
     @property
     def named_engine(self) -> str | None:
         """The engine that the command line names, or KLOCK_ENGINE, or the settings. Raises KlockError."""
-        from klock.engines import ENGINES
+        from klock.places import ENGINES
 
         named = self.engine_name or self.environ.get("KLOCK_ENGINE") or self.settings.engine
         if named is not None and named not in ENGINES:
@@ -73,7 +73,7 @@ class Session:
 
     def with_engine(self, locked: TargetLock) -> Session:
         """The session with the named engine, or else the one that holds this environment, which is said on stderr."""
-        from klock.engines import DEFAULT, engine_with
+        from klock.places import DEFAULT, engine_with
 
         name = self.named_engine
         if name is None:
@@ -206,7 +206,7 @@ def target_option(command: F) -> F:
 
 
 def engine_option(command: F) -> F:
-    from klock.engines import DEFAULT, ENGINES
+    from klock.places import DEFAULT, ENGINES
 
     text = f"Where the environment lives. Without it: $KLOCK_ENGINE, [tool.klock], the one that has it, or {DEFAULT}."
     here = "In the container that klock runs in: --engine here."

@@ -101,14 +101,14 @@ def _remember_unchanged(looked_at: Looked, session: Session, lock: Lockfile, loc
     name, said = session.environment_name(locked), _said(session, locked, "unchanged")
     made = [record_of(key, session.store) for key in _keys(lock, locked) if key is not None]
     if session.engine.name == "sandbox":
-        from klock.engines.sandbox import SandboxEngine
+        from klock.workshop import SandboxWorkshop
 
-        assert isinstance(session.engine, SandboxEngine)
+        assert isinstance(session.engine, SandboxWorkshop)
         environment = session.engine.environment(name)
         behind = itertools.chain(environment.files_behind(), made)
         looked_at.remember(said, environment=behind, is_so=environment.is_clean)
         return
-    from klock.engines.containers import ContainerEngine
+    from klock.places.containers import ContainerEngine
 
     assert isinstance(session.engine, ContainerEngine)
     image = session.engine.environment(name)
@@ -134,11 +134,11 @@ def _refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
 
 
 def _planned(session: Session, lock: Lockfile, locked: TargetLock) -> list[str]:
-    from klock.engines.here import HereEngine
+    from klock.places.here import HereEngine
 
     keys = _keys(lock, locked)
     if isinstance(session.engine, HereEngine):
-        from klock.replay.in_place import plan_in_place
+        from klock.places.here.converging import plan_in_place
 
         return plan_in_place(locked, keys=keys, engine=session.engine).lines(locked)
     return [str(action) for action in _plan(session, locked, keys).actions]
@@ -184,9 +184,9 @@ def _replace(session: Session, lock: Lockfile, locked: TargetLock) -> tuple[bool
 
 
 def _converge(session: Session, lock: Lockfile, locked: TargetLock, *, force: bool) -> tuple[bool, int]:
-    from klock.engines.here import HereEngine
+    from klock.places.here import HereEngine
+    from klock.places.here.converging import converge
     from klock.replay import environment_record
-    from klock.replay.in_place import converge
 
     assert isinstance(session.engine, HereEngine)
     half_way = (

@@ -9,13 +9,13 @@ from klock.bases.mirrors import Mirrors
 from klock.debian.apt_root import resolve_suite
 from klock.debian.bootstrap import bootstrap, check_host
 from klock.debian.fetch import fetch_debs
-from klock.engines.protocol import BaseLayer, Engine
 from klock.errors import FetchError, HashMismatch
 from klock.image.steps import DebianBase
 from klock.lockfile.model import DebianLock
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop.protocol import BaseLayer, Engine
 
 __all__ = ["fetch_debian", "resolve_debian"]
 

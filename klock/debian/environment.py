@@ -16,11 +16,11 @@ from klock.bases.mirrors import Mirrors
 from klock.debian.apt_root import explain
 from klock.debian.archive import parse_uris
 from klock.debian.flat_repository import INDEX_SCRIPT, lay_out
-from klock.engines.protocol import Command, Completed, Mount, Network, Workspace
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.store import Store
+from klock.workshop.protocol import Command, Completed, Mount, Network, Workspace
 
 __all__ = ["AptInEnvironment", "OnOutput"]
 

@@ -9,11 +9,11 @@ from typing import Final
 from klock.bases.mirrors import Mirrors
 from klock.debian.environment import AptInEnvironment, OnOutput
 from klock.debian.fetch import fetch_debs as fetch
-from klock.engines.protocol import Workspace
 from klock.errors import FetchError, HashMismatch, ResolutionError, StepFailed
 from klock.lockfile.model import AptLock, DebPackage
 from klock.progress import Progress, Quiet
 from klock.store import Store
+from klock.workshop.protocol import Workspace
 
 __all__ = ["fetch_debs", "install_apt", "resolve_apt"]
 

@@ -7,11 +7,11 @@ import json
 from klock.bases import fetch_base
 from klock.bases.reference import Reference
 from klock.digests import Digest
-from klock.engines.sandbox import SandboxEngine
 from klock.export.context import ContextFile
 from klock.export.page import Form, Page
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
 from klock.replay.context import Context
+from klock.workshop import SandboxWorkshop
 
 __all__ = ["write_base"]
 
@@ -46,7 +46,7 @@ def write_base(page: Page, base: BaseLock, context: Context) -> None:
 
 def _archive(base: BaseLock, context: Context) -> Digest:
     """The base's files as a tar archive in the store."""
-    writer = SandboxEngine(context.store)
+    writer = SandboxWorkshop(context.store)
     if not writer.has_base(base.id):
         fetch_base(
             base,

@@ -17,7 +17,7 @@ from klock.lockfile.model import FileEntry
 from klock.store import Store
 
 if TYPE_CHECKING:
-    from klock.engines.protocol import PlacedFile
+    from klock.workshop.protocol import PlacedFile
 
 __all__ = ["LocalFiles", "import_paths", "placed_files", "read_local_files"]
 
@@ -76,7 +76,7 @@ def read_local_files(
 
 def placed_files(entries: Iterable[FileEntry], source: Path) -> tuple[PlacedFile, ...]:
     """What `Workspace.place` needs; the bytes are still on the host, under `source`."""
-    from klock.engines.protocol import PlacedFile
+    from klock.workshop.protocol import PlacedFile
 
     return tuple(
         PlacedFile(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from klock.engines.protocol import Command, Mount, Network, Workspace
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import LockedPackage, WheelArtifact
 from klock.packages.build_system import BuildSystem
@@ -23,6 +22,7 @@ from klock.packages.uv import SOURCE_DATE_EPOCH, WORK, run_uv
 from klock.packages.wheel_install import install_wheels, roomy_folder
 from klock.packages.wheels import wheel_of
 from klock.store import Store
+from klock.workshop.protocol import Command, Mount, Network, Workspace
 
 __all__ = ["Archive", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest, digest_of_bytes
-from klock.engines.protocol import Command, Mount, Workspace
 from klock.errors import StepFailed
 from klock.lockfile.model import WheelArtifact
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import WORK
 from klock.store import Store
+from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = ["compile_modules"]
 

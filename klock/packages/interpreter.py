@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from klock.engines.protocol import Command, Mount, Workspace
 from klock.errors import KlockError, StepFailed
 from klock.lockfile.model import Distribution, Interpreter
+from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = [
     "InstalledDistribution",

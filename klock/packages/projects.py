@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from klock.engines.protocol import Workspace
 from klock.errors import ImageError, StepFailed
 from klock.lockfile.model import Interpreter, LocalProject, LockedPackage
 from klock.packages.artifacts import ArtifactLocker
@@ -20,6 +19,7 @@ from klock.packages.request import LocalProjectSource, ScopedRequirement
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import parse_metadata, read_wheel_metadata
 from klock.store import Store
+from klock.workshop.protocol import Workspace
 
 __all__ = ["ReadProject", "install_projects", "read_project"]
 

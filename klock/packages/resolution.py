@@ -12,7 +12,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from klock.engines.protocol import Workspace
 from klock.errors import HashMismatch
 from klock.lockfile.model import LocalProject, LockedPackage, VcsArtifact
 from klock.packages.artifacts import ArtifactLocker
@@ -30,6 +29,7 @@ from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import closure, read_wheel_metadata, required_names, wheel_of
 from klock.progress import Progress
 from klock.store import Store
+from klock.workshop.protocol import Workspace
 
 __all__ = ["Resolution", "resolve"]
 

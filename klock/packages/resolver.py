@@ -18,7 +18,6 @@ from typing import Final
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from klock.engines.protocol import Command, Network, Workspace
 from klock.errors import ResolutionError
 from klock.lockfile.model import LockedPackage
 from klock.packages.credentials import Credentials, without_credentials
@@ -34,6 +33,7 @@ from klock.packages.uv import WORK, run_uv
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import read_wheel_metadata, wheel_of
 from klock.store import Store
+from klock.workshop.protocol import Command, Network, Workspace
 
 __all__ = ["Answer", "Resolver"]
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from klock.digests import Digest
-from klock.engines.protocol import Workspace
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_system import BuildSystem, build_system_of_archive, read_build_system
@@ -21,6 +20,7 @@ from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
 from klock.store import Store
+from klock.workshop.protocol import Workspace
 
 __all__ = ["install"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.engines.protocol import Command, Mount, Network, Workspace
 from klock.errors import EngineError
 from klock.lockfile.model import Interpreter
 from klock.packages.interpreter import python_environment
+from klock.workshop.protocol import Command, Mount, Network, Workspace
 
 __all__ = ["SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv"]
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest
-from klock.engines.protocol import Command, Mount, Workspace
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import WheelArtifact
 from klock.packages.compiled import compile_modules
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import WORK, run_uv
 from klock.store import Store
+from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = ["install_wheels", "roomy_folder"]
 

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from klock.engines.protocol import Uplink
-from klock.engines.sandbox import linux
 from klock.errors import EngineError, KlockError
 from klock.recorder.authority import Authority
 from klock.recorder.exchange import Source
 from klock.recorder.report import Notes, Report
 from klock.store import Store
+from klock.workshop import linux
+from klock.workshop.protocol import Uplink
 
 __all__ = ["Deck", "MakeDeck", "Recorder", "run_recorder"]
 

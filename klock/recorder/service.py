@@ -16,13 +16,13 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
-from klock.engines.protocol import RESOLVER
 from klock.recorder.attempts import Attempt, read_attempt
 from klock.recorder.authority import Authority
 from klock.recorder.connections import Place, serve, server_context
 from klock.recorder.exchange import PATIENCE, Refused, Source
 from klock.recorder.names import Names
 from klock.recorder.report import Notes
+from klock.workshop.protocol import RESOLVER
 
 __all__ = ["Service"]
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from klock.engines.sandbox import linux
 from klock.recorder.downloads import Download, wait_for
 from klock.recorder.exchange import Answer, Body, Refused, Request
 from klock.recorder.headers import KEPT, fit_value, kept_headers
@@ -27,6 +26,7 @@ from klock.recorder.redaction import Redaction, TooManyTexts
 from klock.recorder.report import Notes, Report
 from klock.recorder.upstream import Incoming, Truncated, Unreachable, Upstream
 from klock.store import Store
+from klock.workshop import linux
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash

@@ -8,7 +8,6 @@ from dataclasses import replace
 from klock.bases import fetch_base
 from klock.digests import Digest
 from klock.drift import compare_files
-from klock.engines.protocol import BaseLayer, Environment, ImageConfig, Layer
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import AptLock, EnvLock, OciLock, PipLock, ServiceLock, ShellLock, TargetLock
 from klock.made import remember
@@ -26,6 +25,7 @@ from klock.plan import (
 from klock.replay.ahead import Ahead, fetching_ahead
 from klock.replay.context import Context
 from klock.replay.perform import perform, try_service
+from klock.workshop.protocol import BaseLayer, Environment, ImageConfig, Layer
 
 __all__ = ["carry_out", "environment_record", "image_config", "make_layers"]
 

@@ -41,7 +41,7 @@ class Ahead:
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                from klock.engines.sandbox.linux import die_with_parent
+                from klock.workshop.linux import die_with_parent
 
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)

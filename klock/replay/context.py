@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from klock.bases.mirrors import Mirrors
-from klock.engines.protocol import Engine
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop.protocol import Engine
 
 __all__ = ["Context"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from klock.engines.protocol import Workspace
 from klock.errors import StepFailed
 from klock.layers.normalisation import is_left_out, matcher
 from klock.lockfile.model import ShellLock, TargetLock
 from klock.plan import describe
 from klock.recorder.redaction import forms_of
 from klock.replay.context import Context
+from klock.workshop.protocol import Workspace
 
 __all__ = ["refuse_leaks"]
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klock.engines.protocol import PlacedFile, Workspace
 from klock.errors import HashMismatch, ImageError, LockfileError, StepFailed
 from klock.image.secrets import reveal
 from klock.lockfile.model import (
@@ -26,6 +25,7 @@ from klock.replay.masked import masked, masked_tail
 from klock.replay.recorded import replay_shell
 from klock.replay.shell import service_command
 from klock.replay.variables import revealed_variables, secret_values
+from klock.workshop.protocol import PlacedFile, Workspace
 
 if TYPE_CHECKING:
     from klock.packages import Credentials

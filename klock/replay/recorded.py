@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from typing import Final
 from urllib.parse import urlsplit
 
-from klock.engines.protocol import RESOLVER, Completed, Workspace
 from klock.errors import StepFailed
 from klock.image.secrets import reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
@@ -25,6 +24,7 @@ from klock.replay.leaks import refuse_leaks
 from klock.replay.masked import masked, masked_tail
 from klock.replay.shell import shell_command
 from klock.replay.variables import revealed_variables, secret_values
+from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
 __all__ = ["record_shell", "replay_shell"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from klock.engines.protocol import SCRIPT, Command, Network, Uplink
 from klock.lockfile.model import BaseLock, ServiceLock, ShellLock
+from klock.workshop.protocol import SCRIPT, Command, Network, Uplink
 
 __all__ = ["service_command", "shell_command"]
 

@@ -28,7 +28,7 @@ from tests.integration.unprivileged import (
 )
 
 if TYPE_CHECKING:
-    from klock.engines.sandbox import SandboxEngine
+    from klock.workshop import SandboxWorkshop
 
 _PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
 _EPOCH: Final = "1700000000"
@@ -103,10 +103,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def engine(store: Store) -> SandboxEngine:
-    from klock.engines.sandbox import SandboxEngine
+def engine(store: Store) -> SandboxWorkshop:
+    from klock.workshop import SandboxWorkshop
 
-    sandbox = SandboxEngine(store)
+    sandbox = SandboxWorkshop(store)
     sandbox.check()
     return sandbox
 

@@ -19,7 +19,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from klock.engines.sandbox import linux
+from klock.workshop import linux
 from tests.integration.unprivileged import Account, require_program
 
 __all__ = ["ALL_ENGINES", "ContainerHost", "docker_host", "engine_host", "podman_host", "podman_service"]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.engines.protocol import Uplink
+from klock.workshop.protocol import Uplink
 
 __all__ = ["ADDRESS", "StandIn", "stand_in"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from klock.digests import Digest, digest_of_bytes
-from klock.engines.protocol import BaseLayer, Command, Completed, Mount, Network, Workspace
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.scratch import remove_trees
 from klock.store import Store
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import BaseLayer, Command, Completed, Mount, Network, Workspace
+from klock.workshop.scratch import remove_trees
 
 __all__ = ["BASE", "TAR", "Archive", "base_layer", "command", "debian_engine", "member", "python", "shell"]
 
@@ -58,10 +58,10 @@ def base_layer(folder: Path, content: bytes, *, media_type: str = TAR, diff_id: 
 
 
 @pytest.fixture(scope="session")
-def debian_engine(debian_rootfs_tar: Path) -> Iterator[SandboxEngine]:
+def debian_engine(debian_rootfs_tar: Path) -> Iterator[SandboxWorkshop]:
     """An engine whose store holds a real Debian as the base `BASE`."""
     folder = Path(tempfile.mkdtemp(prefix="klock-sandbox-"))
-    engine = SandboxEngine(Store(folder / "store"))
+    engine = SandboxWorkshop(Store(folder / "store"))
     with open(debian_rootfs_tar, "rb") as file:
         digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     engine.add_base(BASE, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=digest)])

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from klock.debian import fetch_debs, install_apt, resolve_apt
-from klock.engines.protocol import BaseLayer, Command, Layer, Workspace
-from klock.engines.sandbox import SandboxEngine
 from klock.errors import FetchError, HashMismatch, ImageError, ResolutionError, StepFailed
 from klock.layers.manifest import Kind
 from klock.lockfile.model import AptLock, DebPackage, LayerLock
 from klock.progress import Quiet
 from klock.store import Store
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import BaseLayer, Command, Layer, Workspace
 
 pytestmark = pytest.mark.integration
 
@@ -28,10 +28,10 @@ NO_LAYER = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
 
 
 @pytest.fixture(scope="module")
-def prepared(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxEngine, Store, str]:
+def prepared(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxWorkshop, Store, str]:
     """An engine that has an ordinary Debian base without package lists."""
     store = Store(tmp_path_factory.mktemp("apt") / "store")
-    engine = SandboxEngine(store)
+    engine = SandboxWorkshop(store)
     with open(debian_rootfs_tar, "rb") as file:
         diff_id = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     engine.add_base(diff_id, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=diff_id)])
@@ -39,7 +39,7 @@ def prepared(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def resolve(
-    prepared: tuple[SandboxEngine, Store, str],
+    prepared: tuple[SandboxWorkshop, Store, str],
     *packages: str,
     previous: tuple[DebPackage, ...] = (),
     offline: bool = False,
@@ -67,7 +67,7 @@ def install(workspace: Workspace, store: Store, packages: tuple[str, ...], debs:
 
 
 @pytest.fixture(scope="module")
-def jq(prepared: tuple[SandboxEngine, Store, str]) -> tuple[DebPackage, ...]:
+def jq(prepared: tuple[SandboxWorkshop, Store, str]) -> tuple[DebPackage, ...]:
     debs = resolve(prepared, "jq")
     fetch_debs(debs, store=prepared[1])
     return debs
@@ -78,12 +78,12 @@ def test_only_what_is_missing_is_locked(jq: tuple[DebPackage, ...]) -> None:
     assert all(len(deb.sha256) == 64 for deb in jq)
 
 
-def test_what_is_installed_already_needs_no_package(prepared: tuple[SandboxEngine, Store, str]) -> None:
+def test_what_is_installed_already_needs_no_package(prepared: tuple[SandboxWorkshop, Store, str]) -> None:
     assert resolve(prepared, "python3") == ()
 
 
 def test_a_repeated_installation_makes_the_same_layer(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     engine, store, base = prepared
     layers = []
@@ -98,7 +98,7 @@ def test_a_repeated_installation_makes_the_same_layer(
 
 
 def test_no_list_cache_or_log_is_left_and_nothing_of_klock(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     engine, store, base = prepared
     with engine.open(base, []) as workspace:
@@ -114,7 +114,7 @@ def test_no_list_cache_or_log_is_left_and_nothing_of_klock(
 
 
 def test_only_what_was_asked_for_is_marked_as_asked_for(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     engine, store, base = prepared
     with engine.open(base, []) as workspace:
@@ -126,7 +126,7 @@ def test_only_what_was_asked_for_is_marked_as_asked_for(
     assert {b"libjq1", b"libonig5"} <= set(auto)
 
 
-def test_no_service_is_started_and_system_users_repeat(prepared: tuple[SandboxEngine, Store, str]) -> None:
+def test_no_service_is_started_and_system_users_repeat(prepared: tuple[SandboxWorkshop, Store, str]) -> None:
     """nginx and dbus make users, folders with owners, and would start daemons; python3-yaml compiles its modules."""
     engine, store, base = prepared
     wanted = ("nginx-light", "dbus", "cron", "python3-yaml")
@@ -144,25 +144,25 @@ def test_no_service_is_started_and_system_users_repeat(prepared: tuple[SandboxEn
 
 
 def test_the_locked_versions_stay_without_asking_the_network(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     assert resolve(prepared, "jq", previous=jq, offline=True) == jq
 
 
 def test_a_package_added_later_leaves_the_others_where_they_are(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     assert set(resolve(prepared, "jq", "less", previous=jq)) > set(jq)
 
 
 def test_a_package_removed_takes_what_only_it_needed_along(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     assert [deb.name for deb in resolve(prepared, "libonig5", previous=jq)] == ["libonig5"]
 
 
 def test_a_locked_package_that_upstream_dropped_moves(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...]
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...]
 ) -> None:
     engine, store, base = prepared
     gone = dataclasses.replace(jq[0], version="0.1-1", path="pool/main/j/jq/jq_0.1-1_amd64.deb", sha256="0" * 64)
@@ -186,25 +186,25 @@ def test_a_locked_package_that_upstream_dropped_moves(
     assert warnings[0].startswith("the archive no longer has jq 0.1-1 ")
 
 
-def test_an_unknown_package_is_named_with_its_step(prepared: tuple[SandboxEngine, Store, str]) -> None:
+def test_an_unknown_package_is_named_with_its_step(prepared: tuple[SandboxWorkshop, Store, str]) -> None:
     with pytest.raises(ResolutionError) as error:
         resolve(prepared, "jq", "no-such-package", where="step 1 (kimage.py:3)")
     assert error.value.message == "step 1 (kimage.py:3): apt_install: there is no package 'no-such-package'"
 
 
-def test_an_unknown_version_is_named(prepared: tuple[SandboxEngine, Store, str]) -> None:
+def test_an_unknown_version_is_named(prepared: tuple[SandboxWorkshop, Store, str]) -> None:
     with pytest.raises(ResolutionError) as error:
         resolve(prepared, "jq=99")
     assert error.value.message == "apt_install: there is no version '99' of the package 'jq'"
 
 
-def test_offline_without_a_lock_is_refused(prepared: tuple[SandboxEngine, Store, str]) -> None:
+def test_offline_without_a_lock_is_refused(prepared: tuple[SandboxWorkshop, Store, str]) -> None:
     with pytest.raises(FetchError) as error:
         resolve(prepared, "jq", offline=True)
     assert error.value.message == "packages cannot be resolved offline: jq"
 
 
-def test_an_image_without_apt_is_refused(prepared: tuple[SandboxEngine, Store, str], tmp_path: Path) -> None:
+def test_an_image_without_apt_is_refused(prepared: tuple[SandboxWorkshop, Store, str], tmp_path: Path) -> None:
     import tarfile
 
     engine, store, _ = prepared
@@ -219,7 +219,7 @@ def test_an_image_without_apt_is_refused(prepared: tuple[SandboxEngine, Store, s
 
 
 def test_a_damaged_package_is_not_installed(
-    prepared: tuple[SandboxEngine, Store, str], jq: tuple[DebPackage, ...], store: Store
+    prepared: tuple[SandboxWorkshop, Store, str], jq: tuple[DebPackage, ...], store: Store
 ) -> None:
     engine, full, base = prepared
     for deb in jq:

@@ -15,13 +15,13 @@ import pytest
 
 from klock.bases import fetch_base, resolve_base
 from klock.bases.mirrors import Mirrors
-from klock.engines.protocol import Command, Network
-from klock.engines.sandbox import SandboxEngine
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.image.steps import DebianBase
 from klock.lockfile.model import DebianLock
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import Command, Network
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
@@ -36,7 +36,7 @@ def resolve(suite: str, *packages: str, store: Store, mirrors: Mirrors | None = 
         target=HERE,
         root=Path("/"),
         store=store,
-        engine=SandboxEngine(store),
+        engine=SandboxWorkshop(store),
         mirrors=mirrors,
     )
     assert isinstance(lock, DebianLock)
@@ -44,7 +44,7 @@ def resolve(suite: str, *packages: str, store: Store, mirrors: Mirrors | None = 
 
 
 def fetch(lock: DebianLock, *, store: Store, mirrors: Mirrors | None = None, offline: bool = False) -> None:
-    fetch_base(lock, engine=SandboxEngine(store), store=store, root=Path("/"), mirrors=mirrors, offline=offline)
+    fetch_base(lock, engine=SandboxWorkshop(store), store=store, root=Path("/"), mirrors=mirrors, offline=offline)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_lock_names_every_package_with_its_hash(locked: tuple[DebianLock, St
 
 def test_the_tree_has_nothing_of_the_host(locked: tuple[DebianLock, Store]) -> None:
     lock, store = locked
-    manifest = SandboxEngine(store).base_manifest(lock.id)
+    manifest = SandboxWorkshop(store).base_manifest(lock.id)
 
     assert manifest.digest == lock.tree
     for path in ("etc/hostname", "etc/resolv.conf"):
@@ -85,14 +85,14 @@ def test_the_tree_has_nothing_of_the_host(locked: tuple[DebianLock, Store]) -> N
 
 def test_programs_run_in_it(locked: tuple[DebianLock, Store]) -> None:
     lock, store = locked
-    with SandboxEngine(store).open(lock.id, []) as workspace:
+    with SandboxWorkshop(store).open(lock.id, []) as workspace:
         done = workspace.run(Command(argv=("jq", "-n", "1+1"), environment=dict(lock.environment)))
     assert (done.status, done.output) == (0, b"2\n")
 
 
 def test_its_own_apt_works(locked: tuple[DebianLock, Store]) -> None:
     lock, store = locked
-    with SandboxEngine(store).open(lock.id, []) as workspace:
+    with SandboxWorkshop(store).open(lock.id, []) as workspace:
         update = Command(argv=("apt-get", "update"), environment=dict(lock.environment), network=Network.HOST)
         done = workspace.run(update)
     assert done.status == 0, done.output.decode()
@@ -109,7 +109,7 @@ def test_a_tree_that_is_not_the_locked_one_is_refused(locked: tuple[DebianLock, 
     assert error.value.message == (
         f"the locked packages of Debian bookworm make another tree here: locked {other.tree}, made {lock.tree}"
     )
-    assert not SandboxEngine(store).has_base(other.id)
+    assert not SandboxWorkshop(store).has_base(other.id)
 
 
 def test_somebody_without_privileges_makes_the_same_tree_offline(
@@ -126,14 +126,14 @@ def test_somebody_without_privileges_makes_the_same_tree_offline(
         "os.umask(0o077)\n"
         "from pathlib import Path\n"
         "from klock.bases import fetch_base\n"
-        "from klock.engines.sandbox import SandboxEngine\n"
+        "from klock.workshop import SandboxWorkshop\n"
         "from klock.lockfile.model import DebianLock, DebPackage\n"
         "from klock.store import Store\n"
         "value = json.load(sys.stdin)\n"
         "debs = tuple(DebPackage(**deb) for deb in value.pop('debs'))\n"
         "lock = DebianLock(suite=value['suite'], packages=(), debs=debs, tree=value['tree'])\n"
         "store = Store()\n"
-        "engine = SandboxEngine(store)\n"
+        "engine = SandboxWorkshop(store)\n"
         "fetch_base(lock, engine=engine, store=store, root=Path('/'), offline=True)\n"
         "print(engine.base_manifest(lock.id).digest)\n"
     )

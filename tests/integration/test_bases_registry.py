@@ -12,12 +12,12 @@ import pytest
 
 from klock.bases import fetch_base, resolve_base
 from klock.bases.mirrors import Mirrors
-from klock.engines.sandbox import SandboxEngine
 from klock.errors import FetchError, HashMismatch
 from klock.image.steps import LayoutBase, RegistryBase
 from klock.lockfile.model import OciLock
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop import SandboxWorkshop
 from tests.integration.registry_server import Registry, registry, write_layout
 
 pytestmark = pytest.mark.integration
@@ -54,7 +54,7 @@ def resolve(reference: str, server: Registry, store: Store, *, target: Target = 
         target=target,
         root=Path("/"),
         store=store,
-        engine=SandboxEngine(store),
+        engine=SandboxWorkshop(store),
         mirrors=Mirrors.from_settings(registries={"docker.io": server.url}),
         offline=offline,
     )
@@ -64,7 +64,7 @@ def resolve(reference: str, server: Registry, store: Store, *, target: Target = 
 
 def fetch(lock: OciLock, server: Registry, store: Store, *, root: Path = Path("/"), offline: bool = False) -> None:
     mirrors = Mirrors.from_settings(registries={"docker.io": server.url})
-    fetch_base(lock, engine=SandboxEngine(store), store=store, root=root, mirrors=mirrors, offline=offline)
+    fetch_base(lock, engine=SandboxWorkshop(store), store=store, root=root, mirrors=mirrors, offline=offline)
 
 
 def test_a_tag_becomes_digests_and_what_the_config_says(server: Registry, store: Store) -> None:
@@ -103,7 +103,7 @@ def test_the_home_of_another_user_comes_from_the_images_passwd(server: Registry,
 
 
 def test_fetching_asks_by_digest_only_and_the_engine_has_the_files(
-    server: Registry, store: Store, engine: SandboxEngine
+    server: Registry, store: Store, engine: SandboxWorkshop
 ) -> None:
     lock = resolve("python:3.12-slim", server, store)
     server.forget_requests()
@@ -157,7 +157,7 @@ def test_a_tag_that_moved_does_not_move_the_lock(server: Registry, store: Store,
 
     fetch(lock, server, store)
 
-    with SandboxEngine(store).open(lock.id, []) as workspace:
+    with SandboxWorkshop(store).open(lock.id, []) as workspace:
         assert workspace.read("/version") == b"1"
     assert resolve(f"{server.host}/team/moving", server, store).id != lock.id
 
@@ -202,7 +202,7 @@ def test_a_damaged_blob_in_the_registry_is_refused(server: Registry, store: Stor
         fetch(lock, server, store)
 
     assert error.value.message.startswith(f"{lock.reference} (layer {lock.layers[0].digest}): hash mismatch: locked ")
-    assert not SandboxEngine(store).has_base(lock.id)
+    assert not SandboxWorkshop(store).has_base(lock.id)
     assert store.find_blob(lock.layers[0].digest) is None
 
 
@@ -230,7 +230,7 @@ def test_a_private_registry_wants_the_credentials_of_the_docker_config(
 
 
 def test_an_image_in_a_layout_folder_is_found_relative_to_the_image_file(
-    tmp_path: Path, store: Store, engine: SandboxEngine
+    tmp_path: Path, store: Store, engine: SandboxWorkshop
 ) -> None:
     tar = small_tar(tmp_path / "s.tar", {"etc/motd": b"from a folder\n"})
     write_layout(tmp_path / "bases/tool", {"linux/amd64": [tar], "linux/arm64": [tar]}, tag="v1")
@@ -246,9 +246,9 @@ def test_an_image_in_a_layout_folder_is_found_relative_to_the_image_file(
 
 
 def test_a_real_base_image_runs_python(
-    server: Registry, store: Store, engine: SandboxEngine, debian_oci_layout: Path
+    server: Registry, store: Store, engine: SandboxWorkshop, debian_oci_layout: Path
 ) -> None:
-    from klock.engines.protocol import Command
+    from klock.workshop.protocol import Command
 
     server.push_layout(debian_oci_layout, "library/debian", "bookworm")
     lock = resolve("debian:bookworm", server, store)

@@ -511,7 +511,7 @@ def start(
 
 ROOT_DIR = """
 import os
-from klock.engines.containers.connection import connect
+from klock.places.containers.connection import connect
 from klock.errors import EngineError
 try:
     print(connect("docker", os.environ).client.info()["DockerRootDir"])

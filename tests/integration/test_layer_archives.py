@@ -15,17 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from klock.engines.protocol import Layer
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.namespace import in_namespace
-from klock.engines.sandbox.scratch import remove_trees, scratch_folder
-from klock.engines.sandbox.trees import Trees
 from klock.errors import FetchError, HashMismatch, StoreError
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.layers.normalisation import MTIME
 from klock.layers.pack import UNCHANGED
 from klock.store import Store
+from klock.workshop import SandboxWorkshop
+from klock.workshop.namespace import in_namespace
+from klock.workshop.protocol import Layer
+from klock.workshop.scratch import remove_trees, scratch_folder
+from klock.workshop.trees import Trees
 from tests.integration.sandbox_fixtures import BASE, TAR, Archive, base_layer, debian_engine, member, python, shell
 from tests.integration.unprivileged import Account
 
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[SandboxEngine]:
+def other(tmp_path: Path) -> Iterator[SandboxWorkshop]:
     """Another machine's engine, with an empty store."""
-    yield SandboxEngine(Store(tmp_path / "other"))
+    yield SandboxWorkshop(Store(tmp_path / "other"))
     remove_trees([tmp_path / "other"])
 
 
@@ -56,20 +56,20 @@ os.setxattr('/opt/zeros', 'security.capability', bytes.fromhex('0100000200040000
 """
 
 
-def make_layer(engine: SandboxEngine) -> Layer:
+def make_layer(engine: SandboxWorkshop) -> Layer:
     with engine.open(BASE, []) as workspace:
         shell(workspace, SCRIPT)
         python(workspace, ATTRIBUTES)
         return workspace.snapshot()
 
 
-def archive_of(engine: SandboxEngine, layer: str, folder: Path) -> Path:
+def archive_of(engine: SandboxWorkshop, layer: str, folder: Path) -> Path:
     path = folder / f"{layer[-8:]}.tar"
     engine.write_layer(layer, path)
     return path
 
 
-def on_disk(engine: SandboxEngine, layer: str) -> list[tuple[object, ...]]:
+def on_disk(engine: SandboxWorkshop, layer: str) -> list[tuple[object, ...]]:
     """Everything about each path of a layer's tree, the folders it only passes through included."""
     root = Trees(engine._store).layer(layer) / "root"
 
@@ -94,7 +94,7 @@ def on_disk(engine: SandboxEngine, layer: str) -> list[tuple[object, ...]]:
     return in_namespace(task)
 
 
-def test_a_real_layer_there_and_back(debian_engine: SandboxEngine, other: SandboxEngine, tmp_path: Path) -> None:
+def test_a_real_layer_there_and_back(debian_engine: SandboxWorkshop, other: SandboxWorkshop, tmp_path: Path) -> None:
     layer = make_layer(debian_engine)
     archive = archive_of(debian_engine, layer.digest, tmp_path)
 
@@ -108,13 +108,13 @@ def test_a_real_layer_there_and_back(debian_engine: SandboxEngine, other: Sandbo
 
 
 def test_a_layer_taken_in_lies_over_the_base_as_the_original(
-    debian_engine: SandboxEngine, other: SandboxEngine, tmp_path: Path, debian_rootfs_tar: Path
+    debian_engine: SandboxWorkshop, other: SandboxWorkshop, tmp_path: Path, debian_rootfs_tar: Path
 ) -> None:
     layer = make_layer(debian_engine)
     other.add_layer(archive_of(debian_engine, layer.digest, tmp_path), layer.digest)
     other.add_base(BASE, [base_layer(tmp_path, debian_rootfs_tar.read_bytes())])
 
-    def seen(engine: SandboxEngine) -> bytes:
+    def seen(engine: SandboxWorkshop) -> bytes:
         environment = engine.environment("of-this-test")
         environment.replace([layer.digest], base=BASE, record={})
         return environment.observe().to_bytes()
@@ -123,7 +123,7 @@ def test_a_layer_taken_in_lies_over_the_base_as_the_original(
 
 
 def test_root_and_somebody_without_privileges_write_the_same_bytes(
-    debian_engine: SandboxEngine, unprivileged: Account, tmp_path: Path
+    debian_engine: SandboxWorkshop, unprivileged: Account, tmp_path: Path
 ) -> None:
     layer = make_layer(debian_engine)
     archive = archive_of(debian_engine, layer.digest, tmp_path)
@@ -131,9 +131,9 @@ def test_root_and_somebody_without_privileges_write_the_same_bytes(
     (given_to / "layer.tar").write_bytes(archive.read_bytes())
     script = f"""
 from pathlib import Path
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop import SandboxWorkshop
 from klock.store import Store
-engine = SandboxEngine(Store(Path("store").absolute()))
+engine = SandboxWorkshop(Store(Path("store").absolute()))
 engine.add_layer(Path("layer.tar"), {layer.digest!r})
 engine.write_layer({layer.digest!r}, Path("again.tar"))
 print(engine.layer_manifest({layer.digest!r}).digest)
@@ -142,7 +142,7 @@ print(engine.layer_manifest({layer.digest!r}).digest)
     assert (given_to / "again.tar").read_bytes() == archive.read_bytes()
 
 
-def test_a_layer_that_changes_nothing(debian_engine: SandboxEngine, other: SandboxEngine, tmp_path: Path) -> None:
+def test_a_layer_that_changes_nothing(debian_engine: SandboxWorkshop, other: SandboxWorkshop, tmp_path: Path) -> None:
     with debian_engine.open(BASE, []) as workspace:
         layer = workspace.snapshot()
     archive = archive_of(debian_engine, layer.digest, tmp_path)
@@ -151,7 +151,7 @@ def test_a_layer_that_changes_nothing(debian_engine: SandboxEngine, other: Sandb
     assert other.layer_manifest(layer.digest) == Manifest()
 
 
-def test_a_layer_that_was_changed_in_the_store_is_not_written(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_a_layer_that_was_changed_in_the_store_is_not_written(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo of this test > /opt/changed")
         layer = workspace.snapshot()
@@ -219,7 +219,7 @@ HOSTILE: Mapping[str, tuple[bytes, type[Exception], str]] = {
 
 
 @pytest.fixture(scope="module")
-def small(debian_engine: SandboxEngine) -> Layer:
+def small(debian_engine: SandboxWorkshop) -> Layer:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo x > /opt/x")
         return workspace.snapshot()
@@ -227,7 +227,7 @@ def small(debian_engine: SandboxEngine) -> Layer:
 
 @pytest.mark.parametrize(("content", "error", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_an_archive_that_is_not_the_layer_leaves_nothing(
-    *, other: SandboxEngine, small: Layer, tmp_path: Path, content: bytes, error: type[Exception], message: str
+    *, other: SandboxWorkshop, small: Layer, tmp_path: Path, content: bytes, error: type[Exception], message: str
 ) -> None:
     archive = tmp_path / "layer.tar"
     archive.write_bytes(content)
@@ -240,7 +240,7 @@ def test_an_archive_that_is_not_the_layer_leaves_nothing(
 
 
 def test_what_differs_and_does_not_count_is_put_right(
-    other: SandboxEngine, small: Layer, debian_engine: SandboxEngine, tmp_path: Path
+    other: SandboxWorkshop, small: Layer, debian_engine: SandboxWorkshop, tmp_path: Path
 ) -> None:
     """Times, owners by name, and the order of members have no part in a layer."""
     opt = member("opt", tarfile.DIRTYPE, **UNCHANGED_FOLDER, mtime=7)
@@ -323,7 +323,7 @@ def make_tree(root: Path, lower: Path, nodes: Sequence[Node]) -> None:
 @given(nodes=st.lists(NODES, max_size=12))
 def test_any_layer_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, nodes: list[Node]) -> None:
     folder = tmp_path_factory.mktemp("layer")
-    here, there = SandboxEngine(Store(folder / "here")), SandboxEngine(Store(folder / "there"))
+    here, there = SandboxWorkshop(Store(folder / "here")), SandboxWorkshop(Store(folder / "there"))
     try:
         with scratch_folder(here._store) as scratch:
             (scratch / "made" / "root").mkdir(parents=True)
@@ -349,7 +349,7 @@ def test_any_layer_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_archive_is_an_oci_layer(
-    debian_engine: SandboxEngine, other: SandboxEngine, small: Layer, tmp_path: Path
+    debian_engine: SandboxWorkshop, other: SandboxWorkshop, small: Layer, tmp_path: Path
 ) -> None:
     """Unpacked as a layer of any image it shows the same."""
     archive = archive_of(debian_engine, small.digest, tmp_path)

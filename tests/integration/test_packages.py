@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 
 from klock.digests import digest_of_bytes
-from klock.engines.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
-from klock.engines.sandbox import SandboxEngine
 from klock.errors import (
     EngineError,
     FetchError,
@@ -39,6 +37,8 @@ from klock.packages import (
     resolve,
 )
 from klock.store import Store
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
 
 pytestmark = pytest.mark.integration
@@ -82,7 +82,7 @@ PYPROJECT = '[build-system]\nrequires = ["tool"]\nbuild-backend = "backend"\nbac
 class Lab:
     """An engine with a Debian base, an index, and the Python of the base."""
 
-    engine: SandboxEngine
+    engine: SandboxWorkshop
     store: Store
     base: str
     python: TargetPython
@@ -128,9 +128,9 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def base(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxEngine, Store, str]:
+def base(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxWorkshop, Store, str]:
     store = Store(tmp_path_factory.mktemp("packages") / "store")
-    engine = SandboxEngine(store)
+    engine = SandboxWorkshop(store)
     with open(debian_rootfs_tar, "rb") as file:
         diff_id = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     engine.add_base(diff_id, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=diff_id)])
@@ -138,7 +138,7 @@ def base(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 
 @pytest.fixture(scope="module")
-def python(base: tuple[SandboxEngine, Store, str]) -> TargetPython:
+def python(base: tuple[SandboxWorkshop, Store, str]) -> TargetPython:
     engine, _, diff_id = base
     with engine.open(diff_id, []) as workspace:
         found = probe_interpreter(workspace, variables=VARIABLES)
@@ -147,7 +147,7 @@ def python(base: tuple[SandboxEngine, Store, str]) -> TargetPython:
 
 
 @pytest.fixture
-def lab(base: tuple[SandboxEngine, Store, str], python: TargetPython, tmp_path: Path) -> Iterator[Lab]:
+def lab(base: tuple[SandboxWorkshop, Store, str], python: TargetPython, tmp_path: Path) -> Iterator[Lab]:
     engine, store, diff_id = base
     files = tmp_path / "files"
     files.mkdir()

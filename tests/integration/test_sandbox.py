@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from klock.digests import digest_of_bytes
-from klock.engines.protocol import Completed, Mount, Network, PlacedFile, Workspace
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.overlay import resolve
 from klock.errors import EngineError, HashMismatch, ImageError, StoreError
 from klock.layers.manifest import Kind
+from klock.workshop import SandboxWorkshop
+from klock.workshop.overlay import resolve
+from klock.workshop.protocol import Completed, Mount, Network, PlacedFile, Workspace
 from tests.integration.sandbox_fixtures import BASE, Archive, base_layer, command, debian_engine, member, shell
 
 __all__ = ["debian_engine"]
@@ -43,7 +43,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize(("script", "expected"), SEEN.values(), ids=SEEN)
-def test_a_command_sees(debian_engine: SandboxEngine, script: str, expected: str | re.Pattern[str]) -> None:
+def test_a_command_sees(debian_engine: SandboxWorkshop, script: str, expected: str | re.Pattern[str]) -> None:
     with debian_engine.open(BASE, []) as workspace:
         done = workspace.run(command("sh", "-c", script)).output.decode()
     if isinstance(expected, str):
@@ -70,7 +70,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("script", FORBIDDEN.values(), ids=FORBIDDEN)
-def test_a_command_may_not_touch(debian_engine: SandboxEngine, script: str) -> None:
+def test_a_command_may_not_touch(debian_engine: SandboxWorkshop, script: str) -> None:
     with debian_engine.open(BASE, []) as workspace:
         assert workspace.run(command("sh", "-c", script)).status != 0
 
@@ -84,19 +84,19 @@ STATUSES = {
 
 
 @pytest.mark.parametrize(("script", "status"), STATUSES.values(), ids=STATUSES)
-def test_the_exit_status_is(debian_engine: SandboxEngine, script: str, status: int) -> None:
+def test_the_exit_status_is(debian_engine: SandboxWorkshop, script: str, status: int) -> None:
     with debian_engine.open(BASE, []) as workspace:
         assert workspace.run(command("sh", "-c", script)).status == status
 
 
-def test_a_program_that_is_not_there(debian_engine: SandboxEngine) -> None:
+def test_a_program_that_is_not_there(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         assert workspace.run(command("nosuch")) == Completed(status=127, output=b"klock: no such program: nosuch\n")
         # It is found as the environment's own symlinks lead: /bin -> usr/bin.
         assert workspace.run(command("/bin/true")).status == 0
 
 
-def test_output_is_passed_on_as_it_comes_and_its_end_is_kept(debian_engine: SandboxEngine) -> None:
+def test_output_is_passed_on_as_it_comes_and_its_end_is_kept(debian_engine: SandboxWorkshop) -> None:
     chunks: list[bytes] = []
     with debian_engine.open(BASE, []) as workspace:
         script = "echo start; echo error >&2; head -c 100000 /dev/zero; echo end"
@@ -106,7 +106,7 @@ def test_output_is_passed_on_as_it_comes_and_its_end_is_kept(debian_engine: Sand
     assert done.output == everything[-(64 << 10) :]
 
 
-def test_processes_left_behind_end_with_the_command(debian_engine: SandboxEngine) -> None:
+def test_processes_left_behind_end_with_the_command(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "setsid sh -c 'while :; do date +%N > /opt/alive; sleep 0.01; done' & sleep 0.2")
         first = workspace.read("/opt/alive")
@@ -127,7 +127,7 @@ def test_processes_left_behind_end_with_the_command(debian_engine: SandboxEngine
         ("daemon:games", "1 60 60"),
     ],
 )
-def test_the_user(debian_engine: SandboxEngine, user: str, expected: str) -> None:
+def test_the_user(debian_engine: SandboxWorkshop, user: str, expected: str) -> None:
     script = "echo $(id -u) $(id -g) $(id -G); echo x > /tmp/x; stat -c %u:%g /tmp/x / ; grep CapEff /proc/self/status"
     uid, gid, _ = expected.split()
     with debian_engine.open(BASE, []) as workspace:
@@ -139,7 +139,7 @@ def test_the_user(debian_engine: SandboxEngine, user: str, expected: str) -> Non
     assert lines[3].split()[1] == ("00000000800405fb" if uid == "0" else "0000000000000000")
 
 
-def test_a_user_that_the_environment_does_not_have(debian_engine: SandboxEngine) -> None:
+def test_a_user_that_the_environment_does_not_have(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         with pytest.raises(ImageError, match=r"^the environment has no user 'joe' in its /etc/passwd$"):
             workspace.run(command("true", user="joe"))
@@ -148,13 +148,13 @@ def test_a_user_that_the_environment_does_not_have(debian_engine: SandboxEngine)
     assert done.output.decode() == "uid=1000(joe) gid=1000(joe) groups=1000(joe),60(games)\n/home/joe\n"
 
 
-def test_the_working_folder_is_made_when_it_is_missing(debian_engine: SandboxEngine) -> None:
+def test_the_working_folder_is_made_when_it_is_missing(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         assert workspace.run(command("pwd", working_dir="/work/deep")).output == b"/work/deep\n"
         assert list(workspace.snapshot().manifest) == ["work", "work/deep"]
 
 
-def test_variables_reach_the_command_and_not_the_list_of_processes(debian_engine: SandboxEngine) -> None:
+def test_variables_reach_the_command_and_not_the_list_of_processes(debian_engine: SandboxWorkshop) -> None:
     values = {"EMPTY": "", "LINES": "a\nb", "TOKEN": "secret-token", "LD_LIBRARY_PATH": "/nowhere"}
     with debian_engine.open(BASE, []) as workspace:
         shown = "import os; print(*(repr(os.environ[name]) for name in ('EMPTY', 'LINES', 'TOKEN')))"
@@ -164,10 +164,10 @@ def test_variables_reach_the_command_and_not_the_list_of_processes(debian_engine
     assert "secret-token" not in done.split("\n", 1)[1]
 
 
-def test_the_host_s_network_brings_its_certificates(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_the_host_s_network_brings_its_certificates(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     bundle.write_text("certificates\n")
-    engine = SandboxEngine(debian_engine._store, ca_bundle=bundle)
+    engine = SandboxWorkshop(debian_engine._store, ca_bundle=bundle)
     script = "echo $PIP_CERT $SSL_CERT_FILE; cat $PIP_CERT"
     with engine.open(BASE, []) as workspace:
         online = command("sh", "-c", script, network=Network.HOST, environment={"SSL_CERT_FILE": "/mine"})
@@ -178,7 +178,7 @@ def test_the_host_s_network_brings_its_certificates(debian_engine: SandboxEngine
         assert list(workspace.snapshot().manifest) == []
 
 
-def test_mounts_are_seen_and_leave_no_trace(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_mounts_are_seen_and_leave_no_trace(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     folder = tmp_path / "folder, with: odd name"
     folder.mkdir()
     (folder / "x").write_text("1")
@@ -203,7 +203,7 @@ def test_mounts_are_seen_and_leave_no_trace(debian_engine: SandboxEngine, tmp_pa
 
 
 @pytest.mark.parametrize("target", ["../run/systemd/resolve/stub-resolv.conf", "/mnt/missing/resolv.conf"])
-def test_a_base_whose_resolver_is_a_symlink(debian_engine: SandboxEngine, target: str) -> None:
+def test_a_base_whose_resolver_is_a_symlink(debian_engine: SandboxWorkshop, target: str) -> None:
     with debian_engine.open(BASE, []) as workspace:
         workspace.place([PlacedFile(path="resolv.conf", mode=0o777, target=target)], "/etc")
         link = workspace.snapshot()
@@ -213,7 +213,7 @@ def test_a_base_whose_resolver_is_a_symlink(debian_engine: SandboxEngine, target
         assert list(workspace.snapshot().manifest) == []
 
 
-def test_a_base_with_nothing_in_it(engine: SandboxEngine, tmp_path: Path) -> None:
+def test_a_base_with_nothing_in_it(engine: SandboxWorkshop, tmp_path: Path) -> None:
     engine.add_base(BASE, [base_layer(tmp_path, Archive([(member("x"), b"1")]).to_bytes())])
     with engine.open(BASE, []) as workspace:
         assert workspace.run(command("sh")).status == 127
@@ -232,7 +232,7 @@ def test_a_base_with_nothing_in_it(engine: SandboxEngine, tmp_path: Path) -> Non
         pytest.param("nosuch-server", 127, id="not there"),
     ],
 )
-def test_a_service(debian_engine: SandboxEngine, script: str, expected: int | None) -> None:
+def test_a_service(debian_engine: SandboxWorkshop, script: str, expected: int | None) -> None:
     with debian_engine.open(BASE, []) as workspace:
         ended = workspace.run_service(command("sh", "-c", script), seconds=0.3)
     assert (ended and ended.status) == expected
@@ -246,7 +246,7 @@ def placed(path: str, source: Path, content: bytes, mode: int = 0o644) -> Placed
     return PlacedFile(path=path, mode=mode, source=source, digest=digest_of_bytes(content))
 
 
-def test_placing_a_tree(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_placing_a_tree(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     files = [
         placed("run me.sh", tmp_path / "a", b"#!", mode=0o755),
         PlacedFile(path="sub", mode=0o750),
@@ -276,7 +276,7 @@ def test_placing_a_tree(debian_engine: SandboxEngine, tmp_path: Path) -> None:
 
 
 def test_placing_follows_the_environment_s_symlinks_but_not_out_of_it(
-    debian_engine: SandboxEngine, tmp_path: Path
+    debian_engine: SandboxWorkshop, tmp_path: Path
 ) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, f"ln -s /opt /data; ln -s ../../../../../../..{tmp_path} /host; ln -s {tmp_path} /host2")
@@ -295,7 +295,7 @@ def test_placing_follows_the_environment_s_symlinks_but_not_out_of_it(
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_placed_file_replaces_a_file_or_symlink(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_a_placed_file_replaces_a_file_or_symlink(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo old > /opt/file; ln -s /etc/passwd /opt/link")
         workspace.place([placed("file", tmp_path / "a", b"1"), placed("link", tmp_path / "b", b"2")], "/opt")
@@ -318,14 +318,14 @@ WRONG_PLACES = {
 
 @pytest.mark.parametrize(("path", "destination", "message"), WRONG_PLACES.values(), ids=WRONG_PLACES)
 def test_refuses_to_place(
-    debian_engine: SandboxEngine, tmp_path: Path, path: str, destination: str, message: str
+    debian_engine: SandboxWorkshop, tmp_path: Path, path: str, destination: str, message: str
 ) -> None:
     with debian_engine.open(BASE, []) as workspace, pytest.raises(ImageError) as caught:
         workspace.place([placed(path, tmp_path / "a", b"1")], destination)
     assert caught.value.message == message
 
 
-def test_a_source_that_changed_is_not_placed(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_a_source_that_changed_is_not_placed(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     file = placed("x", tmp_path / "a", b"locked")
     (tmp_path / "a").write_bytes(b"edited")
     with debian_engine.open(BASE, []) as workspace, pytest.raises(HashMismatch) as caught:
@@ -335,7 +335,7 @@ def test_a_source_that_changed_is_not_placed(debian_engine: SandboxEngine, tmp_p
     )
 
 
-def test_reading(debian_engine: SandboxEngine) -> None:
+def test_reading(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(
             workspace,
@@ -346,7 +346,7 @@ def test_reading(debian_engine: SandboxEngine) -> None:
         assert workspace.read("/opt") is None
 
 
-def test_a_workspace_leaves_nothing(debian_engine: SandboxEngine) -> None:
+def test_a_workspace_leaves_nothing(debian_engine: SandboxWorkshop) -> None:
     temporary = debian_engine._store.root / "tmp"
 
     def fail(workspace: Workspace) -> None:
@@ -359,7 +359,7 @@ def test_a_workspace_leaves_nothing(debian_engine: SandboxEngine) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_a_base_or_layer_that_is_not_here(debian_engine: SandboxEngine) -> None:
+def test_a_base_or_layer_that_is_not_here(debian_engine: SandboxWorkshop) -> None:
     other = digest_of_bytes(b"other")
     with pytest.raises(StoreError, match=f"^the base {other} is not in the store$"), debian_engine.open(other, []):
         pass
@@ -372,7 +372,7 @@ def test_a_base_or_layer_that_is_not_here(debian_engine: SandboxEngine) -> None:
 # -- what a machine can lack
 
 
-def test_a_machine_without_bubblewrap(engine: SandboxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_bubblewrap(engine: SandboxWorkshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(EngineError) as caught:
         engine.check()

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from klock.engines.protocol import Command, Completed, Network, Workspace
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.trust import VARIABLES
 from klock.errors import EngineError
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import Command, Completed, Network, Workspace
+from klock.workshop.trust import VARIABLES
 from tests.integration import recorder_stand_in
 from tests.integration.recorder_stand_in import ADDRESS, StandIn, stand_in
 from tests.integration.sandbox_fixtures import BASE, TAR, command, debian_engine, shell
@@ -45,7 +45,7 @@ def python(recorder: StandIn, script: str, **options: object) -> Command:
     return connected(recorder, "python3", "-Bc", NAMES + textwrap.dedent(script), **options)
 
 
-def run(engine: SandboxEngine, script: str) -> tuple[str, list[str]]:
+def run(engine: SandboxWorkshop, script: str) -> tuple[str, list[str]]:
     """The output of a Python program with an uplink, and what the other end noted."""
     with engine.open(BASE, []) as workspace, stand_in() as recorder:
         done = workspace.run(python(recorder, script))
@@ -55,14 +55,14 @@ def run(engine: SandboxEngine, script: str) -> tuple[str, list[str]]:
 # -- what a command sees
 
 
-def test_a_name_leads_to_the_recorder(debian_engine: SandboxEngine) -> None:
+def test_a_name_leads_to_the_recorder(debian_engine: SandboxWorkshop) -> None:
     script = "print(u.urlopen('http://example.org/x?y').read(), socket.gethostbyname('example.org'))"
     output, notes = run(debian_engine, script)
     assert output == f"b'served\\n' {ADDRESS}\n"
     assert notes == ["GET http://example.org/x?y", "name example.org", f"tcp {ADDRESS}:80"]
 
 
-def test_what_the_network_looks_like(debian_engine: SandboxEngine) -> None:
+def test_what_the_network_looks_like(debian_engine: SandboxWorkshop) -> None:
     script = "cat /etc/resolv.conf; cat /etc/hosts; cd /sys/class/net 2>&1; tail -n +3 /proc/net/dev | cut -d: -f1"
     with debian_engine.open(BASE, []) as workspace, stand_in() as recorder:
         done = workspace.run(connected(recorder, "sh", "-c", script)).output.decode()
@@ -72,7 +72,7 @@ def test_what_the_network_looks_like(debian_engine: SandboxEngine) -> None:
     assert [line.strip() for line in lines[-2:]] == ["lo", "eth0"]
 
 
-def test_only_ports_that_were_asked_for_are_served(debian_engine: SandboxEngine) -> None:
+def test_only_ports_that_were_asked_for_are_served(debian_engine: SandboxWorkshop) -> None:
     script = f"""
         for port in (8080, 80):
             try:
@@ -130,20 +130,20 @@ SEEN = {
 
 
 @pytest.mark.parametrize(("arguments", "notes", "outcome"), SEEN.values(), ids=SEEN)
-def test_is_seen(debian_engine: SandboxEngine, arguments: str, notes: list[str], outcome: str) -> None:
+def test_is_seen(debian_engine: SandboxWorkshop, arguments: str, notes: list[str], outcome: str) -> None:
     for name in ("INET6", "INET", "STREAM", "DGRAM"):
         arguments = re.sub(rf"\b{name}\b", f"socket.{'AF' if 'INET' in name else 'SOCK'}_{name}", arguments)
     output, noted = run(debian_engine, f"{TRY}attempt({arguments})")
     assert (output, noted) == (f"{outcome}\n", notes)
 
 
-def test_what_is_sent_in_the_last_moment_is_seen(debian_engine: SandboxEngine) -> None:
+def test_what_is_sent_in_the_last_moment_is_seen(debian_engine: SandboxWorkshop) -> None:
     script = "s = socket.socket(2, 2)\nfor port in range(1, 51): s.sendto(b'x', ('203.0.113.5', port))\nos._exit(0)"
     _, noted = run(debian_engine, script)
     assert noted == sorted(f"udp 203.0.113.5:{port}" for port in range(1, 51))
 
 
-def test_the_host_s_own_addresses_are_not_the_host(debian_engine: SandboxEngine) -> None:
+def test_the_host_s_own_addresses_are_not_the_host(debian_engine: SandboxWorkshop) -> None:
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -211,14 +211,14 @@ def netlink(kind, flags, body):
 
 
 @pytest.mark.parametrize(("statement", "error"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_is_impossible(debian_engine: SandboxEngine, statement: str, error: str) -> None:
+def test_is_impossible(debian_engine: SandboxWorkshop, statement: str, error: str) -> None:
     script = f"{HELPERS}try:\n  {statement}\n  print('done')\nexcept OSError as e: print(errno.errorcode[e.errno])"
     output, noted = run(debian_engine, script)
     assert output == f"{error}\n"
     assert noted == []
 
 
-def test_a_command_without_an_uplink_is_held_back_as_well(debian_engine: SandboxEngine) -> None:
+def test_a_command_without_an_uplink_is_held_back_as_well(debian_engine: SandboxWorkshop) -> None:
     script = NAMES + HELPERS
     script += """
 def outcome(run):
@@ -254,7 +254,7 @@ def x32(number, first, second, third):
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="calls of another kind exist on x86_64 alone")
-def test_system_calls_of_another_kind(debian_engine: SandboxEngine) -> None:
+def test_system_calls_of_another_kind(debian_engine: SandboxWorkshop) -> None:
     script = f"{X86}print(x32(41, 40, 1, 0), x32(41, 2, 1, 0), flush=True)\nprint(i386(359, 40, 1), i386(102, 1, 0))"
     output, noted = run(debian_engine, script)
     # ENOSYS for all of x32. i386: EAFNOSUPPORT for the new call, ENOSYS for socketcall; a kernel without it kills.
@@ -262,7 +262,7 @@ def test_system_calls_of_another_kind(debian_engine: SandboxEngine) -> None:
     assert noted == []
 
 
-def test_the_host_s_abstract_sockets(debian_engine: SandboxEngine) -> None:
+def test_the_host_s_abstract_sockets(debian_engine: SandboxWorkshop) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"\0klock-{os.getpid()}")
         server.listen()
@@ -286,14 +286,14 @@ print("served")
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
-def test_its_own_servers_work_and_are_nobody_else_s_business(debian_engine: SandboxEngine, user: str) -> None:
+def test_its_own_servers_work_and_are_nobody_else_s_business(debian_engine: SandboxWorkshop, user: str) -> None:
     with debian_engine.open(BASE, []) as workspace, stand_in() as recorder:
         done = workspace.run(python(recorder, OWN_SERVERS, user=user))
         assert (done.output.decode(), recorder.notes()) == ("served\n", [])
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
-def test_without_a_network_they_work_as_well(debian_engine: SandboxEngine, user: str) -> None:
+def test_without_a_network_they_work_as_well(debian_engine: SandboxWorkshop, user: str) -> None:
     script = NAMES + OWN_SERVERS.replace('(socket.AF_INET, "0.0.0.0", "198.18.0.2"),', "")
     with debian_engine.open(BASE, []) as workspace:
         assert workspace.run(command("python3", "-Bc", script, user=user)).output == b"served\n"
@@ -302,21 +302,21 @@ def test_without_a_network_they_work_as_well(debian_engine: SandboxEngine, user:
 # -- beginnings and ends
 
 
-def test_a_recorder_that_ends_too_early(debian_engine: SandboxEngine) -> None:
+def test_a_recorder_that_ends_too_early(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace, stand_in(deaf=True) as recorder:
         with pytest.raises(EngineError, match=r"^the recorder ended before the command could start$"):
             workspace.run(connected(recorder, "touch", "/opt/started"))
         assert workspace.read("/opt/started") is None
 
 
-def test_a_recorder_that_was_gone_before(debian_engine: SandboxEngine) -> None:
+def test_a_recorder_that_was_gone_before(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace, stand_in() as recorder:
         recorder.kill()
         with pytest.raises(EngineError, match=r"^the recorder ended before the command could start$"):
             workspace.run(connected(recorder, "true"))
 
 
-def test_a_command_reaches_nothing_once_the_recorder_is_dead(debian_engine: SandboxEngine) -> None:
+def test_a_command_reaches_nothing_once_the_recorder_is_dead(debian_engine: SandboxWorkshop) -> None:
     script = f"""
         s = socket.create_connection(("{ADDRESS}", 80))
         print("connected", flush=True)
@@ -347,12 +347,12 @@ def _once(recorder: StandIn) -> None:
 SESSION = """
 import hashlib, os, sys
 from pathlib import Path
-from klock.engines.protocol import BaseLayer, Command
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop.protocol import BaseLayer, Command
+from klock.workshop import SandboxWorkshop
 from klock.store import Store
 from recorder_stand_in import stand_in
 
-engine = SandboxEngine(Store())
+engine = SandboxWorkshop(Store())
 base = "sha256:" + "1" * 64
 with open(sys.argv[1], "rb") as file:
     digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
@@ -387,7 +387,7 @@ def session(account: Account, rootfs: Path, script: str) -> tuple[list[str | Pat
 
 @pytest.mark.parametrize("nested", [False, True], ids=["on the host", "in an empty network"])
 def test_as_every_account(
-    account: Account, debian_engine: SandboxEngine, debian_rootfs_tar: Path, nested: bool
+    account: Account, debian_engine: SandboxWorkshop, debian_rootfs_tar: Path, nested: bool
 ) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "printf x > /opt/made")
@@ -518,21 +518,21 @@ TRUSTING = {
 
 
 @pytest.mark.parametrize("argv", TRUSTING.values(), ids=TRUSTING)
-def test_trusts_the_recorder(debian_engine: SandboxEngine, trusted: StandIn, argv: Sequence[str]) -> None:
+def test_trusts_the_recorder(debian_engine: SandboxWorkshop, trusted: StandIn, argv: Sequence[str]) -> None:
     with debian_engine.open(BASE, []) as workspace:
         done = workspace.run(connected(trusted, *argv))
     assert b"served" in done.output, done.output.decode()
     assert any(note.startswith("GET https://example.org/") for note in trusted.notes())
 
 
-def test_the_variables_are_the_engine_s(debian_engine: SandboxEngine, trusted: StandIn) -> None:
+def test_the_variables_are_the_engine_s(debian_engine: SandboxWorkshop, trusted: StandIn) -> None:
     script = "import os; print(sorted(k for k, v in os.environ.items() if v == '/run/klock/ca.pem'))"
     mine = {"SSL_CERT_FILE": "/mine.pem", "PIP_CERT": "/mine.pem"}
     with debian_engine.open(BASE, []) as workspace:
         assert workspace.run(python(trusted, script, environment=mine)).output.decode() == f"{sorted(VARIABLES)}\n"
 
 
-def test_what_the_image_tells_apt_and_wget_stays_in_force(debian_engine: SandboxEngine, trusted: StandIn) -> None:
+def test_what_the_image_tells_apt_and_wget_stays_in_force(debian_engine: SandboxWorkshop, trusted: StandIn) -> None:
     variables = {"APT_CONFIG": "/etc/mine.conf", "WGETRC": "/etc/mine.wgetrc"}
     script = "apt-config dump | grep -e Retries -e CAInfo -e Check-Date; cat $WGETRC"
     with debian_engine.open(BASE, []) as workspace:
@@ -556,7 +556,7 @@ def with_bundle(workspace: Workspace, recorder: StandIn, script: str) -> Complet
     return done
 
 
-def test_the_tree_looks_as_ever_but_for_the_bundle(debian_engine: SandboxEngine, trusted: StandIn) -> None:
+def test_the_tree_looks_as_ever_but_for_the_bundle(debian_engine: SandboxWorkshop, trusted: StandIn) -> None:
     script = f"stat -c '%n %a %u %g %Y %F' / /etc /etc/ssl /etc/ssl/certs {BUNDLE}; ls -A / /etc/ssl /etc/ssl/certs"
     with debian_engine.open(BASE, []) as workspace:
         assert with_bundle(workspace, trusted, script) == workspace.run(command("sh", "-c", script))
@@ -580,7 +580,7 @@ UNTRACED = {
 
 @pytest.mark.parametrize(("script", "changed"), UNTRACED.values(), ids=UNTRACED)
 def test_leaves_no_trace_of_the_certificate(
-    debian_engine: SandboxEngine, trusted: StandIn, script: str, changed: list[str]
+    debian_engine: SandboxWorkshop, trusted: StandIn, script: str, changed: list[str]
 ) -> None:
     body = trusted.uplink.certificate.split(b"\n")[2]
     with debian_engine.open(BASE, []) as workspace:
@@ -589,7 +589,7 @@ def test_leaves_no_trace_of_the_certificate(
         assert list(workspace.snapshot().manifest) == changed
 
 
-def test_a_bundle_that_a_step_changes_has_its_changes_alone(debian_engine: SandboxEngine, trusted: StandIn) -> None:
+def test_a_bundle_that_a_step_changes_has_its_changes_alone(debian_engine: SandboxWorkshop, trusted: StandIn) -> None:
     with debian_engine.open(BASE, []) as workspace:
         before = workspace.read(BUNDLE)
         with_bundle(workspace, trusted, f"echo mine >> {BUNDLE}; chown 1:1 {BUNDLE}; grep -c mine {BUNDLE}")
@@ -600,14 +600,14 @@ def test_a_bundle_that_a_step_changes_has_its_changes_alone(debian_engine: Sandb
     assert (entry.uid, entry.gid, entry.mode) == (1, 1, 0o644)
 
 
-def test_a_copy_of_the_bundle_is_found(debian_engine: SandboxEngine, trusted: StandIn) -> None:
+def test_a_copy_of_the_bundle_is_found(debian_engine: SandboxWorkshop, trusted: StandIn) -> None:
     body = trusted.uplink.certificate.split(b"\n")[2]
     with debian_engine.open(BASE, []) as workspace:
         with_bundle(workspace, trusted, f"cp {BUNDLE} /opt/copy; cp $SSL_CERT_FILE /opt/other")
         assert workspace.find([b"no such value", body]) == ["/opt/copy", "/opt/other"]
 
 
-def test_a_tree_without_bundles_stays_without(debian_engine: SandboxEngine, trusted: StandIn) -> None:
+def test_a_tree_without_bundles_stays_without(debian_engine: SandboxWorkshop, trusted: StandIn) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "rm -r /etc/ssl")
         workspace.snapshot()

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import klock
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.environment import SandboxEnvironment
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
+from klock.places.sandbox.environment import SandboxEnvironment
+from klock.workshop import SandboxWorkshop
 from tests.integration.sandbox_fixtures import BASE, command, debian_engine, shell
 
 __all__ = ["debian_engine"]
@@ -28,22 +28,22 @@ pytestmark = pytest.mark.integration
 EXECUTE = """
 import sys
 from pathlib import Path
-from klock.engines.protocol import Command, Network
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop.protocol import Command, Network
+from klock.workshop import SandboxWorkshop
 from klock.store import Store
 
 variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "TERM": "dumb", "PYTHONDONTWRITEBYTECODE": "1"}
 def command(*argv):
     return Command(argv=argv, environment=variables, network=Network.NONE)
 root, name, service, *argv = sys.argv[1:]
-environment = SandboxEngine(Store(Path(root))).environment(name)
+environment = SandboxWorkshop(Store(Path(root))).environment(name)
 services = [command("sh", "-c", service)] if service else []
 sys.exit(environment.execute(command(*argv), services=services))
 """
 
 
 @pytest.fixture
-def environment(debian_engine: SandboxEngine, request: pytest.FixtureRequest) -> SandboxEnvironment:
+def environment(debian_engine: SandboxWorkshop, request: pytest.FixtureRequest) -> SandboxEnvironment:
     """A fresh environment of the base alone."""
     environment = debian_engine.environment(f"test-{os.getpid()}-{abs(hash(request.node.name))}")
     environment.replace([], base=BASE, record={"made": "for a test"})
@@ -75,13 +75,13 @@ def run(environment: SandboxEnvironment, script: str, *, service: str = "", stdi
     return process.returncode, out, err
 
 
-def changes(engine: SandboxEngine, environment: SandboxEnvironment) -> list[str]:
+def changes(engine: SandboxWorkshop, environment: SandboxEnvironment) -> list[str]:
     """The paths in which the environment differs from its base."""
     base = set(engine.base_manifest(BASE).items())
     return sorted({path for path, _ in set(environment.observe().items()) ^ base})
 
 
-def test_an_environment_that_does_not_exist(debian_engine: SandboxEngine) -> None:
+def test_an_environment_that_does_not_exist(debian_engine: SandboxWorkshop) -> None:
     missing = debian_engine.environment("missing")
     assert missing.record is None
     for use in (missing.observe, lambda: missing.execute(command("true"))):
@@ -105,7 +105,7 @@ def test_a_program_that_is_not_there(environment: SandboxEnvironment) -> None:
 
 
 def test_changes_stay_until_the_environment_is_replaced(
-    debian_engine: SandboxEngine, environment: SandboxEnvironment
+    debian_engine: SandboxWorkshop, environment: SandboxEnvironment
 ) -> None:
     assert environment.record == {"made": "for a test"}
     assert changes(debian_engine, environment) == []
@@ -146,7 +146,7 @@ def test_whether_an_environment_is_clean(environment: SandboxEnvironment, script
     assert environment.is_clean() is clean
 
 
-def test_an_environment_shows_its_layers(debian_engine: SandboxEngine, environment: SandboxEnvironment) -> None:
+def test_an_environment_shows_its_layers(debian_engine: SandboxWorkshop, environment: SandboxEnvironment) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo 1 > /opt/one; rm /etc/issue; ln /opt/one /opt/uno")
         one = workspace.snapshot()
@@ -225,7 +225,9 @@ def processes_with(mark: str) -> list[str]:
     return found
 
 
-def test_nothing_survives_a_klock_that_is_killed(debian_engine: SandboxEngine, environment: SandboxEnvironment) -> None:
+def test_nothing_survives_a_klock_that_is_killed(
+    debian_engine: SandboxWorkshop, environment: SandboxEnvironment
+) -> None:
     mark = f"{os.getpid()}000.5"
     process = start(environment, "sh", "-c", f"trap '' TERM HUP INT; echo ready; setsid sleep {mark} & sleep {mark}")
     started(process)
@@ -257,7 +259,7 @@ def test_a_second_command_sees_what_the_first_does(environment: SandboxEnvironme
 
 
 def test_a_command_that_runs_keeps_the_environment_it_was_started_in(
-    debian_engine: SandboxEngine, environment: SandboxEnvironment
+    debian_engine: SandboxWorkshop, environment: SandboxEnvironment
 ) -> None:
     process = start(environment, "sh", "-c", "echo old > /opt/x; echo ready; read line; cat /opt/x; ls /opt")
     started(process)
@@ -273,10 +275,10 @@ def test_a_command_that_runs_keeps_the_environment_it_was_started_in(
 REPLACE = """
 import sys
 from pathlib import Path
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop import SandboxWorkshop
 from klock.store import Store
 
-environment = SandboxEngine(Store(Path(sys.argv[1]))).environment(sys.argv[2])
+environment = SandboxWorkshop(Store(Path(sys.argv[1]))).environment(sys.argv[2])
 print("ready", flush=True)
 for number in range(100000):
     environment.replace([], base=sys.argv[3], record={"n": number})
@@ -370,7 +372,7 @@ def test_a_shell_with_job_control_gives_the_terminal_back(environment: SandboxEn
 
 
 def test_observing_hashes_content_and_not_only_what_a_file_looks_like(
-    debian_engine: SandboxEngine, environment: SandboxEnvironment
+    debian_engine: SandboxWorkshop, environment: SandboxEnvironment
 ) -> None:
     run(
         environment,
@@ -379,7 +381,7 @@ def test_observing_hashes_content_and_not_only_what_a_file_looks_like(
     assert changes(debian_engine, environment) == ["etc/issue"]
 
 
-def test_pruning_removes_what_killed_processes_left(debian_engine: SandboxEngine, tmp_path: Path) -> None:
+def test_pruning_removes_what_killed_processes_left(debian_engine: SandboxWorkshop, tmp_path: Path) -> None:
     temporary = debian_engine._store.temporary_path().parent
     held, abandoned, fresh, old = (temporary / name for name in ("scratch-1", "scratch-2", "fresh", "old"))
     for folder in (held, abandoned, old):
@@ -396,7 +398,7 @@ def test_pruning_removes_what_killed_processes_left(debian_engine: SandboxEngine
     fresh.unlink()
 
 
-def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxEngine) -> None:
+def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo kept > /opt/x")
         kept = workspace.snapshot()

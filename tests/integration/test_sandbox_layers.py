@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from klock.engines.protocol import Layer
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.namespace import in_namespace
-from klock.engines.sandbox.overlay import Area
-from klock.engines.sandbox.trees import Trees
 from klock.errors import StoreError
 from klock.layers.manifest import Kind
 from klock.layers.normalisation import MTIME
 from klock.layers.scan import manifest_of_tree
+from klock.workshop import SandboxWorkshop
+from klock.workshop.namespace import in_namespace
+from klock.workshop.overlay import Area
+from klock.workshop.protocol import Layer
+from klock.workshop.trees import Trees
 from tests.integration.sandbox_fixtures import BASE, debian_engine, python, shell
 from tests.integration.unprivileged import Account
 
@@ -25,7 +25,7 @@ __all__ = ["debian_engine"]
 pytestmark = pytest.mark.integration
 
 
-def layer_of(engine: SandboxEngine, *scripts: str, over: tuple[str, ...] = ()) -> Layer:
+def layer_of(engine: SandboxWorkshop, *scripts: str, over: tuple[str, ...] = ()) -> Layer:
     with engine.open(BASE, over) as workspace:
         for script in scripts:
             shell(workspace, script)
@@ -91,7 +91,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("script", "expected"), CHANGES.values(), ids=CHANGES)
-def test_a_layer_holds_what_changed(debian_engine: SandboxEngine, script: str, expected: list[str]) -> None:
+def test_a_layer_holds_what_changed(debian_engine: SandboxWorkshop, script: str, expected: list[str]) -> None:
     layer = layer_of(debian_engine, script)
     assert lines(layer) == expected
     assert layer.digest == layer.manifest.digest
@@ -100,7 +100,7 @@ def test_a_layer_holds_what_changed(debian_engine: SandboxEngine, script: str, e
     assert seen(debian_engine, layer) == debian_engine.base_manifest(BASE).apply(layer.manifest).to_bytes()
 
 
-def seen(engine: SandboxEngine, *layers: Layer) -> bytes:
+def seen(engine: SandboxWorkshop, *layers: Layer) -> bytes:
     stack = Trees(engine._store).stack(BASE, [layer.digest for layer in layers])
     area = engine._area()
     return in_namespace(lambda: manifest_of_tree(os.fsencode(Area.create(area).mount_to_read(stack))).to_bytes())
@@ -133,7 +133,7 @@ SAME = {
 
 
 @pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
-def test_one_change_has_one_digest(debian_engine: SandboxEngine, one: list[str], other: list[str]) -> None:
+def test_one_change_has_one_digest(debian_engine: SandboxWorkshop, one: list[str], other: list[str]) -> None:
     assert layer_of(debian_engine, *one).digest == layer_of(debian_engine, *other).digest
 
 
@@ -166,7 +166,7 @@ LEFT_OUT_OF_A_STEP = {
 
 @pytest.mark.parametrize(("script", "patterns", "expected"), LEFT_OUT_OF_A_STEP.values(), ids=LEFT_OUT_OF_A_STEP)
 def test_a_step_can_leave_paths_out(
-    debian_engine: SandboxEngine, script: str, patterns: list[str], expected: list[str]
+    debian_engine: SandboxWorkshop, script: str, patterns: list[str], expected: list[str]
 ) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, script)
@@ -186,7 +186,7 @@ BYTECODE = {
 
 
 @pytest.mark.parametrize("script", BYTECODE.values(), ids=BYTECODE)
-def test_bytecode_does_not_hold_the_time_of_the_step(debian_engine: SandboxEngine, script: str) -> None:
+def test_bytecode_does_not_hold_the_time_of_the_step(debian_engine: SandboxWorkshop, script: str) -> None:
     one, other = (layer_of(debian_engine, script.format(time=time)) for time in (1700000001, 1800000001))
     assert one.digest == other.digest
     # It is valid for the source as the layer has it: Python does not write it again.
@@ -194,7 +194,7 @@ def test_bytecode_does_not_hold_the_time_of_the_step(debian_engine: SandboxEngin
     assert lines(over) == []
 
 
-def test_bytecode_follows_a_source_that_stays_the_one_of_the_tree_below(debian_engine: SandboxEngine) -> None:
+def test_bytecode_follows_a_source_that_stays_the_one_of_the_tree_below(debian_engine: SandboxWorkshop) -> None:
     """A source installed again as it was is no change, so its bytecode must hold the time of the one below."""
     script = "cd /opt; echo 'x = 1' > m.py; touch -d @{time} m.py; python3 -c 'import m'"
     first = layer_of(debian_engine, script.format(time=1700000001))
@@ -202,7 +202,7 @@ def test_bytecode_follows_a_source_that_stays_the_one_of_the_tree_below(debian_e
     assert lines(again) == []
 
 
-def test_layers_over_layers_show_what_their_manifests_say(debian_engine: SandboxEngine) -> None:
+def test_layers_over_layers_show_what_their_manifests_say(debian_engine: SandboxWorkshop) -> None:
     scripts = [
         "mkdir -p /opt/a/b; echo 1 > /opt/a/b/x; echo 2 > /opt/a/y; ln /opt/a/y /opt/a/z",
         "rm -r /opt/a/b; echo 3 > /opt/a/y",
@@ -225,7 +225,7 @@ def test_layers_over_layers_show_what_their_manifests_say(debian_engine: Sandbox
     ]
 
 
-def test_steps_that_make_one_layer(debian_engine: SandboxEngine) -> None:
+def test_steps_that_make_one_layer(debian_engine: SandboxWorkshop) -> None:
     """Among them those that change nothing: overlayfs itself takes no folder twice."""
     scripts = ["true", "echo 1 > /opt/x", "rm /opt/x; true", "echo 1 > /opt/x", "true"]
     layers: list[str] = []
@@ -238,7 +238,7 @@ def test_steps_that_make_one_layer(debian_engine: SandboxEngine) -> None:
         assert workspace.read("/opt/x") is None
 
 
-def test_a_manifest_that_was_changed_in_the_store(debian_engine: SandboxEngine) -> None:
+def test_a_manifest_that_was_changed_in_the_store(debian_engine: SandboxWorkshop) -> None:
     layer = layer_of(debian_engine, "echo 1 > /opt/of-this-test")
     manifest = Trees(debian_engine._store).layer(layer.digest) / "manifest"
     manifest.write_text(manifest.read_text().replace("0644", "0755"))
@@ -248,7 +248,7 @@ def test_a_manifest_that_was_changed_in_the_store(debian_engine: SandboxEngine) 
     assert debian_engine.layer_manifest(layer.digest) == layer.manifest
 
 
-def test_a_workspace_goes_on_over_its_snapshot(debian_engine: SandboxEngine) -> None:
+def test_a_workspace_goes_on_over_its_snapshot(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo 1 > /opt/x")
         first = workspace.snapshot()
@@ -259,7 +259,7 @@ def test_a_workspace_goes_on_over_its_snapshot(debian_engine: SandboxEngine) -> 
     assert lines(second) == ["opt/x whiteout"]
 
 
-def test_every_path_of_a_layer_has_the_same_time_and_no_note_of_overlayfs(debian_engine: SandboxEngine) -> None:
+def test_every_path_of_a_layer_has_the_same_time_and_no_note_of_overlayfs(debian_engine: SandboxWorkshop) -> None:
     layer = layer_of(
         debian_engine, "mkdir /opt/d; echo x > /opt/d/x; ln -s x /opt/d/l; rm -r /etc/dpkg; mkdir /etc/dpkg"
     )
@@ -277,7 +277,7 @@ def test_every_path_of_a_layer_has_the_same_time_and_no_note_of_overlayfs(debian
     assert {(time, tuple(names)) for _, time, names in found} == {(MTIME, ())}
 
 
-def test_file_capabilities_and_attributes_are_part_of_a_layer(debian_engine: SandboxEngine) -> None:
+def test_file_capabilities_and_attributes_are_part_of_a_layer(debian_engine: SandboxWorkshop) -> None:
     capability = bytes.fromhex("0100000200200000000000000000000000000000")
     with debian_engine.open(BASE, []) as workspace:
         python(
@@ -296,12 +296,12 @@ def test_file_capabilities_and_attributes_are_part_of_a_layer(debian_engine: San
 REPEAT = """
 import sys
 from pathlib import Path
-from klock.engines.protocol import BaseLayer, Command, Network
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop.protocol import BaseLayer, Command, Network
+from klock.workshop import SandboxWorkshop
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.store import Store
 
-engine = SandboxEngine(Store(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+engine = SandboxWorkshop(Store(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
 base = "sha256:" + "0" * 64
 tar = BaseLayer(path=Path({tar!r}), media_type="application/vnd.oci.image.layer.v1.tar", diff_id="")
 manifest = engine.add_base(base, [tar])

@@ -13,11 +13,11 @@ from tests.integration.unprivileged import Account
 pytestmark = pytest.mark.integration
 
 CHECK = """
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop import SandboxWorkshop
 from klock.errors import KlockError
 from klock.store import Store
 try:
-    SandboxEngine(Store()).check()
+    SandboxWorkshop(Store()).check()
     print("fine")
 except KlockError as error:
     print(type(error).__name__, error.message, error.hint, sep="\\n")
@@ -26,13 +26,13 @@ except KlockError as error:
 ADD = """
 import os, sys
 from pathlib import Path
-from klock.engines.protocol import BaseLayer
-from klock.engines.sandbox import SandboxEngine
+from klock.workshop.protocol import BaseLayer
+from klock.workshop import SandboxWorkshop
 from klock.errors import KlockError
 from klock.store import Store
 
 store = Store()
-engine = SandboxEngine(store)
+engine = SandboxWorkshop(store)
 layer = BaseLayer(path=Path(sys.argv[1]), media_type="application/vnd.oci.image.layer.v1.tar", diff_id="")
 try:
     print(list(engine.add_base("sha256:" + "0" * 64, [layer])))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.searching import paths_with
+from klock.workshop import SandboxWorkshop
+from klock.workshop.searching import paths_with
 from tests.integration.sandbox_fixtures import BASE, debian_engine, python, shell
 
 __all__ = ["debian_engine"]
@@ -36,13 +36,13 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize(("script", "found"), WRITTEN.values(), ids=WRITTEN)
-def test_finds_in(debian_engine: SandboxEngine, script: str, found: list[str]) -> None:
+def test_finds_in(debian_engine: SandboxWorkshop, script: str, found: list[str]) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, script)
         assert workspace.find([b"hidden-value", b"other-value"]) == found
 
 
-def test_finds_in_attributes(debian_engine: SandboxEngine) -> None:
+def test_finds_in_attributes(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         python(
             workspace,
@@ -54,14 +54,14 @@ def test_finds_in_attributes(debian_engine: SandboxEngine) -> None:
         assert workspace.find([b"hidden-value"]) == ["/opt", "/opt/a", "/opt/b"]
 
 
-def test_what_an_earlier_step_wrote_is_not_searched_again(debian_engine: SandboxEngine) -> None:
+def test_what_an_earlier_step_wrote_is_not_searched_again(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo hidden-value > /opt/x")
         workspace.snapshot()
         assert workspace.find([b"hidden-value"]) == []
 
 
-def test_no_values_are_nowhere(debian_engine: SandboxEngine) -> None:
+def test_no_values_are_nowhere(debian_engine: SandboxWorkshop) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo x > /opt/x")
         assert workspace.find([]) == []

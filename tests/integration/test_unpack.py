@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klock.digests import digest_of_bytes
-from klock.engines.protocol import BaseLayer
-from klock.engines.sandbox import SandboxEngine
-from klock.engines.sandbox.namespace import in_namespace
 from klock.errors import FetchError, HashMismatch
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.unpack import unpack
 from klock.store import Store
+from klock.workshop import SandboxWorkshop
+from klock.workshop.namespace import in_namespace
+from klock.workshop.protocol import BaseLayer
 from tests.integration.sandbox_fixtures import BASE, TAR, Archive, base_layer, member
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,7 @@ def symlink(path: str, target: str) -> Entry:
     return Entry(path=path, kind=Kind.SYMLINK, mode=0o777, target=target)
 
 
-def add(engine: SandboxEngine, folder: Path, *layers: Archive) -> Manifest:
+def add(engine: SandboxWorkshop, folder: Path, *layers: Archive) -> Manifest:
     return engine.add_base(BASE, [base_layer(folder, layer.to_bytes()) for layer in layers])
 
 
@@ -114,7 +114,7 @@ ORDINARY = {
 
 @pytest.mark.parametrize(("members", "expected"), ORDINARY.values(), ids=ORDINARY)
 def test_unpacks(
-    engine: SandboxEngine, tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], expected: list[Entry]
+    engine: SandboxWorkshop, tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], expected: list[Entry]
 ) -> None:
     assert add(engine, tmp_path, Archive(members)).to_bytes().decode() == Manifest(expected).to_bytes().decode()
     assert engine.base_manifest(BASE) == Manifest(expected)
@@ -154,12 +154,12 @@ OVER = {
 
 @pytest.mark.parametrize(("members", "expected"), OVER.values(), ids=OVER)
 def test_a_second_layer(
-    engine: SandboxEngine, tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], expected: list[Entry]
+    engine: SandboxWorkshop, tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]], expected: list[Entry]
 ) -> None:
     assert add(engine, tmp_path, Archive(LOWER), Archive(members)) == Manifest(expected)
 
 
-def test_a_sparse_file_of_gnu_tar(engine: SandboxEngine, tmp_path: Path) -> None:
+def test_a_sparse_file_of_gnu_tar(engine: SandboxWorkshop, tmp_path: Path) -> None:
     import subprocess
 
     sparse = tmp_path / "sparse"
@@ -175,13 +175,13 @@ def test_a_sparse_file_of_gnu_tar(engine: SandboxEngine, tmp_path: Path) -> None
     assert manifest == Manifest([file("sparse", sparse.read_bytes())])
 
 
-def test_a_gzip_layer_is_checked_against_its_uncompressed_digest(engine: SandboxEngine, tmp_path: Path) -> None:
+def test_a_gzip_layer_is_checked_against_its_uncompressed_digest(engine: SandboxWorkshop, tmp_path: Path) -> None:
     plain = Archive([(member("a"), b"1")]).to_bytes()
     layer = base_layer(tmp_path, gzip.compress(plain), media_type=TAR + "+gzip", diff_id=digest_of_bytes(plain))
     assert list(engine.add_base(BASE, [layer])) == ["a"]
 
 
-def test_two_bases_share_an_archive(engine: SandboxEngine, tmp_path: Path) -> None:
+def test_two_bases_share_an_archive(engine: SandboxWorkshop, tmp_path: Path) -> None:
     shared = base_layer(tmp_path, Archive(LOWER).to_bytes())
     engine.add_base(BASE, [shared])
     shared.path.unlink()
@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "message"), REFUSED.values(), ids=REFUSED)
-def test_refuses(engine: SandboxEngine, tmp_path: Path, content: bytes, message: str) -> None:
+def test_refuses(engine: SandboxWorkshop, tmp_path: Path, content: bytes, message: str) -> None:
     layer = base_layer(tmp_path, content)
     with pytest.raises(FetchError) as caught:
         engine.add_base(BASE, [layer])
@@ -263,7 +263,7 @@ PLAIN = Archive([(member("a"), b"1" * 100_000)]).to_bytes()
         pytest.param("text/html", PLAIN, "klock knows no layer of media type 'text/html'", id="media type"),
     ],
 )
-def test_refuses_other_bytes(engine: SandboxEngine, tmp_path: Path, kind: str, content: bytes, message: str) -> None:
+def test_refuses_other_bytes(engine: SandboxWorkshop, tmp_path: Path, kind: str, content: bytes, message: str) -> None:
     layer = base_layer(tmp_path, content, media_type=kind, diff_id=digest_of_bytes(b"what was locked"))
     with pytest.raises(FetchError) as caught:
         engine.add_base(BASE, [layer])
@@ -273,7 +273,7 @@ def test_refuses_other_bytes(engine: SandboxEngine, tmp_path: Path, kind: str, c
 
 
 def test_zstd_needs_a_library_and_says_so(
-    engine: SandboxEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: SandboxWorkshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     layer = base_layer(tmp_path, PLAIN, media_type=TAR + "+zstd")

@@ -1,0 +1,52 @@
+"""Locking: an image in, a lockfile out.
+
+The image is drafted (`klock.draft`), then completed in order: the base is resolved; each step whose key is in the
+previous lockfile takes over its layer; any other step runs and its layer is recorded. All pip steps are resolved
+together, before the first of them runs and in the environment it will find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from klock.draft import draft_image
+from klock.errors import ImageError
+from klock.image.builder import Image
+from klock.layers import NORMALISATION
+from klock.lockfile.model import Lockfile
+from klock.locking.target import TargetLocker, Upgrade
+from klock.replay.context import Context
+from klock.targets import Target
+
+__all__ = ["Upgrade", "lock_image"]
+
+
+def lock_image(
+    image: Image,
+    targets: Sequence[Target],
+    *,
+    previous: Lockfile | None,
+    context: Context,
+    upgrade: Upgrade | None = None,
+) -> Lockfile:
+    """Locks `image` for each target. What `previous` has and the image still asks for is kept, unless upgraded.
+
+    Raises KlockError; the previous lockfile is the caller's to keep then.
+    """
+    if image.base is None:
+        raise ImageError("the image has no base", hint="start from klock.images or call from_docker(...)")
+    if previous is not None and previous.normalisation != NORMALISATION:
+        previous = None
+    locked = tuple(
+        TargetLocker(
+            image=image,
+            image_lock=draft_image(image, context.environ),
+            target=target,
+            previous=previous.for_target(target) if previous else None,
+            previous_image=previous.image if previous else None,
+            context=context,
+            upgrade=upgrade or Upgrade(),
+        ).run()
+        for target in targets
+    )
+    return Lockfile(image=draft_image(image, context.environ), normalisation=NORMALISATION, targets=locked)

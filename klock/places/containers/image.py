@@ -1,0 +1,89 @@
+"""An environment as an image: the archive that `docker load` and `podman load` read.
+
+The format is that of `docker save` (moby, image/spec/spec.md): a tar of the config, the layers' archives, and a list of
+both. Equal environments give an equal config, whose digest is the image's id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from klock.digests import Digest, digest_of_bytes, hex_of
+from klock.layers import tar
+from klock.places.containers.start_options import COMMAND
+from klock.workshop.protocol import ImageConfig
+
+__all__ = ["LABEL", "Archive", "ImageArchive", "image_config"]
+
+LABEL: Final = "org.klock"
+"""What klock's labels begin with; the rest is said in docs/engines.md."""
+
+_EPOCH: Final = "1970-01-01T00:00:00Z"
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """A layer's archive on disk, perhaps compressed. `diff_id` is the digest of the plain one."""
+
+    path: Path
+    diff_id: Digest
+
+
+def image_config(config: ImageConfig, labels: Mapping[str, str], diff_ids: Sequence[Digest]) -> bytes:
+    """The image's config (image-spec, config.md), always the same bytes for the same arguments."""
+    environment = [f"{name}={value}" for name, value in config.environment.items()]
+    document = {
+        "architecture": config.architecture,
+        "os": "linux",
+        "created": _EPOCH,
+        "config": {
+            "Env": environment,
+            "Cmd": list(COMMAND),
+            "WorkingDir": config.working_dir,
+            "User": config.user,
+            "Labels": dict(labels),
+        },
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        "history": [{"created": _EPOCH, "created_by": "klock"} for _ in diff_ids],
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageArchive:
+    """What is loaded: `tag` is the image's name and tag."""
+
+    config: bytes
+    layers: Sequence[Archive]
+    tag: str
+
+    @property
+    def id(self) -> Digest:
+        return digest_of_bytes(self.config)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The archive's bytes, in pieces."""
+        names = [f"{number}-{hex_of(layer.diff_id)}.tar" for number, layer in enumerate(self.layers)]
+        config = f"{hex_of(self.id)}.json"
+        listed = [{"Config": config, "RepoTags": [self.tag], "Layers": names}]
+        yield from _file(config, self.config)
+        for name, layer in zip(names, self.layers, strict=True):
+            size = layer.path.stat().st_size
+            yield tar.Member(name=name.encode(), kind=tar.FILE, mode=0o644, size=size).header()
+            with open(layer.path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+            yield tar.padding(size)
+        yield from _file("manifest.json", json.dumps(listed).encode())
+        yield tar.END
+
+
+def _file(name: str, content: bytes) -> Iterator[bytes]:
+    yield tar.Member(name=name.encode(), kind=tar.FILE, mode=0o644, size=len(content)).header()
+    yield content
+    yield tar.padding(len(content))

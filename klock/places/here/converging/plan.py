@@ -1,0 +1,125 @@
+"""What has to be done in a running container, as data: what `klock sync --here --dry-run` prints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from klock.digests import Digest
+from klock.layers.manifest import Kind
+from klock.lockfile.model import EnvLock, ServiceLock, StepLock, TargetLock
+from klock.places.here import HereEngine
+from klock.places.here.state import Done, State
+from klock.places.here.tree import Tree, is_untouched, on_disk
+from klock.plan import describe
+
+__all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_steps", "make_plan", "plan_in_place"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlacePlan:
+    """`kept` is how many done steps stay, `back` are those to take back (the last one first), `run` the positions of
+    the steps to do. `stuck` are lines that say why the container cannot become the locked one."""
+
+    kept: int
+    back: tuple[Done, ...]
+    run: tuple[int, ...]
+    stuck: tuple[str, ...]
+    is_recorded: bool
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.is_recorded and not self.back and not self.run and not self.stuck
+
+    def lines(self, lock: TargetLock) -> list[str]:
+        """One for each thing to do, for `--dry-run`."""
+        lines = [f"cannot: {line}" for line in self.stuck]
+        lines += [f"take back {done.text}" for done in self.back]
+        lines += [f"step {n + 1} {describe(lock.steps[n])}: run" for n in self.run]
+        return lines or ["nothing to do"]
+
+
+def plan_in_place(lock: TargetLock, *, keys: Sequence[Digest | None], engine: HereEngine) -> InPlacePlan:
+    """What `converge` would do. Changes nothing."""
+    state = engine.folder.read()
+    if (nothing := as_synced(lock, keys, engine, state)) is not None:
+        return nothing
+    tree = engine.folder.read_tree(state.tree) if state else None
+    return make_plan(lock, keys, engine, state, engine.scan(tree) if tree else None)
+
+
+def layer_steps(lock: TargetLock, keys: Sequence[Digest | None]) -> list[tuple[int, Digest, StepLock]]:
+    return [(n, key, step) for n, (step, key) in enumerate(zip(lock.steps, keys, strict=True)) if key is not None]
+
+
+def make_plan(
+    lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, state: State | None, now: Tree | None
+) -> InPlacePlan:
+    wanted = layer_steps(lock, keys)
+    if state is None or now is None:
+        return InPlacePlan(kept=0, back=(), run=tuple(n for n, _, _ in wanted), stuck=(), is_recorded=False)
+    stuck: list[str] = []
+    if state.base != lock.base.id:
+        stuck.append("the container was synced over another base image: start one from the locked base")
+    kept = 0
+    for done, (_, key, step) in zip(state.steps, wanted, strict=False):
+        if done.key != key or done.layer != layer_of(step):
+            break
+        kept += 1
+    drifted = drift_of_steps(state, engine, now)
+    first = min((number for number in drifted if number < kept), default=None)
+    if first is not None:
+        if all(done.undo for done in state.steps[first:]):
+            kept = first
+        else:
+            for number in sorted(number for number in drifted if number < kept):
+                done, paths = state.steps[number], drifted[number]
+                more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+                named = ", ".join(f"/{path}" for path in paths[:3])
+                stuck.append(f"{done.text}: was changed since: {named}{more}")
+    back = tuple(reversed(state.steps[kept:]))
+    stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
+    return InPlacePlan(
+        kept=kept,
+        back=back,
+        run=tuple(n for n, _, _ in wanted[kept:]),
+        stuck=tuple(stuck),
+        is_recorded=_is_recorded(lock, state),
+    )
+
+
+def as_synced(
+    lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, state: State | None
+) -> InPlacePlan | None:
+    """The plan that changes nothing, if only what the steps made has to be looked at to know it; else None."""
+    if state is None or state.made is None or state.base != lock.base.id or not _is_recorded(lock, state):
+        return None
+    if [(done.key, done.layer) for done in state.steps] != [(k, layer_of(s)) for _, k, s in layer_steps(lock, keys)]:
+        return None
+    whiteouts = [p for d in state.steps for p, e in engine.folder.layer(d.layer).items() if e.kind is Kind.WHITEOUT]
+    made = engine.folder.read_tree(state.made)
+    if any(path not in made and os.path.lexists(on_disk(path)) for path in whiteouts) or not is_untouched(made):
+        return None
+    return InPlacePlan(kept=len(state.steps), back=(), run=(), stuck=(), is_recorded=True)
+
+
+def _is_recorded(lock: TargetLock, state: State) -> bool:
+    if state.record is None or state.doing is not None or state.forced:
+        return False
+    return (state.record.get("fingerprint"), state.record.get("variables")) == (lock.fingerprint, lock.environment)
+
+
+def layer_of(step: StepLock) -> Digest:
+    assert not isinstance(step, EnvLock | ServiceLock)
+    return step.layer.digest
+
+
+def drift_of_steps(state: State, engine: HereEngine, now: Tree) -> dict[int, list[str]]:
+    """The paths that are not as the steps left them, by the number of the step that made them last."""
+    expected, owner = engine.folder.made_by(state.steps)
+    found: dict[int, list[str]] = {}
+    for path, number in owner.items():
+        if now.entry(path) != expected.get(path):
+            found.setdefault(number, []).append(path)
+    return found

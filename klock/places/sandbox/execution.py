@@ -1,0 +1,131 @@
+"""Runs commands in a synced environment, on this process's terminal, with its services beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from klock.places.terminal import has_controlling_terminal
+from klock.workshop.commands import Sandbox
+from klock.workshop.namespace import NamespaceProcess
+from klock.workshop.overlay import Area, WritableLayer
+from klock.workshop.protocol import Command
+from klock.workshop.scratch import find_holder, held, holding_mounts
+
+__all__ = ["Opened", "execute"]
+
+Opened: TypeAlias = AbstractContextManager[tuple[WritableLayer, Sequence[Path]]]
+"""An environment's writable layer, and the folders below it, the lowest first. Nobody replaces it until the end."""
+
+_FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_SENT_BY_KERNEL: Final = 0x80  # SI_KERNEL: from the terminal, which sends to the whole foreground itself
+
+
+def execute(
+    command: Command,
+    services: Sequence[Command],
+    *,
+    opened: Callable[[], Opened],
+    area: str,
+    log: Path,
+    ca_bundle: Path | None,
+) -> int:
+    """Runs a command to its end and returns its status; `log` takes what services print.
+
+    A second command joins the mounts of the first: overlayfs does not allow one writable layer in two mounts.
+    """
+    mounted, say_mounted = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_terminal_kept())
+        stack.enter_context(_signals_blocked())
+        with opened() as (writable, folders):
+            stack.enter_context(held(writable.folder))
+            join = find_holder(writable.folder)
+            # Who signals a whole group, as `timeout` and runners of jobs do, means each process once: in a group of its
+            # own the command gets what klock passes on, and nothing beside. A terminal has to find it in klock's group.
+            in_own_group = not has_controlling_terminal()
+
+            def task() -> int:
+                if in_own_group:
+                    os.setpgid(0, 0)
+                place = Area(area) if join else Area.create(area)
+                if not join:
+                    working = [command.working_dir] if command.makes_working_dir else []
+                    place.mount_to_write(folders, writable, mounts=command.mounts, folders=working)
+                with holding_mounts(writable.folder):
+                    os.close(say_mounted)
+                    commands = [command, *services]
+                    joined = join is not None
+                    sandbox = Sandbox(place, writable, commands, ca_bundle=ca_bundle, is_step=False, joined=joined)
+                    try:
+                        return _supervise(sandbox, command, services, log)
+                    finally:
+                        sandbox.close()
+
+            process = stack.enter_context(NamespaceProcess(task, join=join))
+            os.close(say_mounted)
+            os.read(mounted, 1)  # the end of the pipe: mounted, or failed
+            os.close(mounted)
+        _wait_and_forward(process.pid, lambda: process.pid)
+        return process.result()
+
+
+def _supervise(sandbox: Sandbox, command: Command, services: Sequence[Command], log: Path) -> int:
+    """In the namespace process: starts everything, forwards signals to the command and returns its status."""
+    started = sandbox.start(command, stdio=(0, 1, 2), own_session=False, held=bool(services))
+    if isinstance(started, int):
+        return started
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    running = [sandbox.start(service, stdio=(nothing, written, written), own_session=True) for service in services]
+    started.release()
+    others = [service.pid for service in running if not isinstance(service, int)]
+    _wait_and_forward(started.pid, started.command_pid, others)
+    return started.wait()
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Signals wait for `_wait_and_forward`, in this process and in namespace processes; commands unblock them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, signal.SIGCHLD))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _wait_and_forward(child: int, receiver: Callable[[], int | None], others: Sequence[int] = ()) -> None:
+    """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`.
+
+    `others` are reaped meanwhile: a process namespace does not end before all of its processes are.
+    """
+    waiting = set(others)
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        waiting -= {other for other in waiting if os.waitpid(other, os.WNOHANG)[0]}
+        received = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
+        if received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
+            continue
+        target = receiver()
+        if target is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(target, received.si_signo)
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Brings this process back into the terminal's foreground when a shell in the environment took it and went."""
+    try:
+        in_foreground = os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        in_foreground = False
+    yield
+    if in_foreground:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+        with contextlib.suppress(OSError):
+            os.tcsetpgrp(0, os.getpgrp())
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

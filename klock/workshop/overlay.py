@@ -1,0 +1,176 @@
+"""Mounts a stack of layers as one tree, inside a namespace process (the kernel's filesystems/overlayfs.rst).
+
+All mounts are below one folder of the store, the *area*: every namespace process mounts a tmpfs of its own there, which
+others do not see and which goes with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from klock.errors import EngineError
+from klock.workshop import linux
+
+if TYPE_CHECKING:
+    from klock.workshop.protocol import Mount
+
+__all__ = ["Area", "WritableLayer", "resolve"]
+
+_SKELETON_FOLDERS: Final = ("dev", "proc", "sys", "run", "tmp", "etc")
+_SKELETON_FILES: Final = ("etc/resolv.conf", "etc/hosts")
+_MOST_SYMLINKS: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritableLayer:
+    """A folder on the store's disk: `upper` takes the changes, `work` is overlayfs' own, `tmp` is seen as /tmp."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path) -> WritableLayer:
+        for name, mode in (("upper", 0o755), ("work", 0o700), ("tmp", 0o1777)):
+            path = folder / name
+            path.mkdir()
+            path.chmod(mode)
+        return cls(folder=folder)
+
+    @property
+    def upper(self) -> Path:
+        return self.folder / "upper"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def tmp(self) -> Path:
+        return self.folder / "tmp"
+
+
+class Area:
+    """The private folder of a namespace process, with the mounts made there."""
+
+    def __init__(self, path: str) -> None:
+        """The area at `path` as it is; see `create`."""
+        self.path = path
+        self.merged = f"{path}/merged"
+        self.shared_memory = f"{path}/shm"
+        self.trusting = f"{path}/trusting"
+
+    @classmethod
+    def create(cls, path: str) -> Area:
+        area = cls(path)
+        linux.mount("tmpfs", path, "tmpfs", flags=linux.MS_NOSUID | linux.MS_NODEV, options="mode=0700")
+        for name in ("merged", "lower", "layers", "skeleton", "empty", "trusting", "shm"):
+            os.mkdir(f"{path}/{name}", 0o755)
+        os.chmod(area.shared_memory, 0o1777)
+        return area
+
+    def mount_to_read(self, layers: Sequence[Path]) -> str:
+        """Mounts layers (the lowest first) and returns where they are seen as one tree."""
+        where = f"{self.path}/lower"
+        self._mount([f"{self.path}/empty", *map(str, layers)], where, None)
+        return where
+
+    def mount_to_write(
+        self,
+        layers: Sequence[Path],
+        writable: WritableLayer,
+        *,
+        mounts: Sequence[Mount] = (),
+        folders: Sequence[str] = (),
+    ) -> str:
+        """Mounts layers (the lowest first) with a writable one on top and returns where they are seen as one tree.
+
+        Below the lowest lies a skeleton of mount points and `folders`, so that those a base lacks exist without being
+        written.
+        """
+        skeleton = f"{self.path}/skeleton"
+        for name in (*_SKELETON_FOLDERS, *folders):
+            os.makedirs(resolve(skeleton, name), exist_ok=True)
+        for name in _SKELETON_FILES:
+            Path(f"{skeleton}/{name}").touch()
+        for mount in mounts:
+            make_mount_point(resolve(skeleton, mount.target), is_folder=mount.source.is_dir())
+        self._mount([skeleton, *map(str, layers)], self.merged, writable)
+        return self.merged
+
+    def show_root(self) -> None:
+        """Shows the root of this process as the tree to write, with what is mounted in it."""
+        linux.mount("/", self.merged, None, flags=linux.MS_BIND | linux.MS_REC)
+
+    def _mount(self, lowest_first: Sequence[str], where: str, writable: WritableLayer | None) -> None:
+        # overlayfs takes no folder twice (ELOOP), and two steps may make one layer, as images repeat an empty archive.
+        # The topmost of equals decides all that those below it would.
+        lowest_first = list(dict.fromkeys(reversed(lowest_first)))[::-1]
+        # Options must fit into a page: short relative names instead of long paths, which may hold commas and colons.
+        folder = f"{self.path}/layers/{os.path.basename(where)}"
+        os.mkdir(folder)
+        os.chdir(folder)
+        for number, layer in enumerate(reversed(lowest_first)):
+            os.symlink(layer, str(number))
+        options = "userxattr,lowerdir=" + ":".join(str(number) for number in range(len(lowest_first)))
+        if writable:
+            os.symlink(writable.upper, "u")
+            os.symlink(writable.work, "w")
+            options += ",upperdir=u,workdir=w"
+        try:
+            linux.mount("overlay", where, "overlay", options=options, flags=0 if writable else linux.MS_RDONLY)
+        except OSError as error:
+            raise _explained(error, len(lowest_first)) from error
+        finally:
+            os.chdir("/")
+
+
+def _explained(error: OSError, layers: int) -> Exception:
+    if error.errno == errno.ENODEV:
+        return EngineError("this kernel has no overlayfs", hint="as root: modprobe overlay")
+    if error.errno == errno.EPERM:
+        return EngineError(
+            "this kernel does not let users mount overlayfs",
+            hint="klock needs Linux 5.11 or newer, or to run as root there",
+        )
+    if error.errno == errno.EINVAL:
+        return EngineError(
+            f"overlayfs cannot stack {layers} layers in the store: too many, or its disk cannot hold a writable layer",
+            hint="set KLOCK_CACHE_DIR to a folder on ext4, xfs or btrfs (not NFS, not inside another container's root)",
+        )
+    return error
+
+
+def resolve(root: str, path: str) -> str:
+    """Where `path` leads in the tree at `root`: symlinks are followed, never out of it, and missing parts are kept."""
+    waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    parts: list[str] = []
+    followed = 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            del parts[-1:]
+            continue
+        here = "/".join([root, *parts, part])
+        try:
+            target = os.readlink(here)
+        except OSError:
+            parts.append(part)
+            continue
+        followed += 1
+        if followed > _MOST_SYMLINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if target.startswith("/"):
+            parts = []
+        waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+    return "/".join([root, *parts])
+
+
+def make_mount_point(path: str, *, is_folder: bool) -> None:
+    """Makes an empty folder or file at a resolved path, with the folders above it."""
+    os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+    if not is_folder:
+        Path(path).touch()

@@ -1,0 +1,148 @@
+"""Folders for half-made things, and their removal: files may belong to ids that only a namespace process may touch.
+
+Such a folder is held by a lock on a file inside. One that nobody holds was left by a klock that was killed, and goes
+with the next one's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from klock.store import Store
+from klock.workshop.namespace import in_namespace
+
+__all__ = [
+    "among_all_files",
+    "bytes_of",
+    "find_holder",
+    "held",
+    "holding_mounts",
+    "is_held",
+    "remove_abandoned",
+    "remove_stale",
+    "remove_trees",
+    "scratch_folder",
+]
+
+T = TypeVar("T")
+
+_PREFIX: Final = "scratch-"
+_HOLD: Final = "in-use"
+_DAY: Final = 86400
+_HOLDER: Final = "mounted-by-"
+
+
+@contextlib.contextmanager
+def scratch_folder(store: Store) -> Iterator[Path]:
+    """A fresh folder on the store's disk, for this user alone. What is left of it at the end is removed."""
+    remove_abandoned(store)
+    unnamed = store.temporary_path()
+    unnamed.mkdir(mode=0o700)
+    with held(unnamed):
+        folder = unnamed.with_name(_PREFIX + os.urandom(8).hex())
+        unnamed.rename(folder)
+        try:
+            yield folder
+        finally:
+            remove_trees([folder])
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Marks a folder as in use as long as the block runs or a child of this process does."""
+    with open(folder / _HOLD, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    try:
+        with open(folder / _HOLD, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def holding_mounts(folder: Path) -> Iterator[None]:
+    """Notes, while the block runs, that this process has the writable layer in `folder` mounted."""
+    note = folder / f"{_HOLDER}{os.getpid()}"
+    note.write_text(str(os.stat("/proc/self/ns/mnt").st_ino), "ascii")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def find_holder(folder: Path) -> int | None:
+    """A process that has the writable layer in `folder` mounted.
+
+    Known by its mount namespace, whose number no other has: its process id may be another process's by now.
+    """
+    for note in folder.glob(_HOLDER + "*"):
+        pid = note.name.removeprefix(_HOLDER)
+        try:
+            if os.stat(f"/proc/{pid}/ns/mnt").st_ino == int(note.read_text("ascii")):
+                return int(pid)
+        except (OSError, ValueError):
+            note.unlink(missing_ok=True)
+    return None
+
+
+def remove_abandoned(store: Store) -> None:
+    """Removes the scratch folders of processes that are gone."""
+    found = (store.root / "tmp").glob(_PREFIX + "*")
+    remove_trees([folder for folder in found if not is_held(folder)])
+
+
+def remove_stale(store: Store) -> None:
+    """Removes everything half made whose maker is surely gone: what nobody holds, and what nobody touched for a day."""
+    remove_abandoned(store)
+    found = [path for path in (store.root / "tmp").glob("*") if not path.name.startswith(_PREFIX)]
+    yesterday = time.time() - _DAY
+    remove_trees([path for path in found if path.lstat().st_mtime < yesterday])
+
+
+def among_all_files(task: Callable[[], T]) -> T:
+    """Calls `task` where the store's files can be read and removed whoever they belong to. Root can so everywhere, also
+    in a container where nobody may make a namespace."""
+    return task() if os.geteuid() == 0 else in_namespace(task)
+
+
+def remove_trees(folders: Sequence[Path]) -> None:
+    """Removes folders whoever their files belong to. One that is gone already is no error."""
+    present = [folder for folder in folders if os.path.lexists(folder)]
+    if present:
+        among_all_files(lambda: _remove(present))
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(folder):
+                shutil.rmtree(folder)
+            else:
+                os.unlink(folder)
+
+
+def bytes_of(folder: Path) -> int:
+    """The bytes a folder takes on its disk; must run where its files may be read."""
+    total = 0
+    seen: set[int] = set()
+    for above, folders, files in os.walk(os.fsencode(folder)):
+        for name in (*folders, *files):
+            status = os.lstat(above + b"/" + name)
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total

@@ -1,0 +1,195 @@
+"""A workspace: a base and layers with a writable layer on top, in which one step of an image is made or replayed.
+
+Only folders on disk outlive a call. Every call enters a namespace of its own and mounts anew (about 20 ms).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from klock.digests import Digest
+from klock.layers.canonical import canonicalise
+from klock.layers.manifest import Manifest
+from klock.workshop.commands import Sandbox
+from klock.workshop.namespace import NamespaceProcess, in_namespace
+from klock.workshop.overlay import Area, WritableLayer
+from klock.workshop.placing import place
+from klock.workshop.protocol import Command, Completed, Layer, Network, PlacedFile, Uplink
+from klock.workshop.searching import paths_with
+from klock.workshop.trees import Trees
+from klock.workshop.trust import TrustingLayer
+
+__all__ = ["KEPT_OUTPUT", "SandboxWorkspace", "run_in_sandbox"]
+
+T = TypeVar("T")
+
+KEPT_OUTPUT: Final = 64 << 10
+"""How many bytes of a command's output are kept, the last ones."""
+
+_CHUNK: Final = 1 << 16
+_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+
+
+class SandboxWorkspace:
+    def __init__(
+        self, *, trees: Trees, area: Path, folder: Path, base: str, layers: Sequence[Digest], ca_bundle: Path | None
+    ) -> None:
+        self._trees = trees
+        self._area = str(area)
+        self._folder = folder
+        self._stack = trees.stack(base, layers)
+        self._ca_bundle = ca_bundle
+        self._snapshots = 0
+        self._writable = self._fresh_layer()
+
+    def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
+        """Runs a command to its end; see `klock.workshop.protocol.Workspace`."""
+        status, output = self._run(command, None, on_output)
+        assert status is not None
+        return Completed(status=status, output=output)
+
+    def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
+        """Starts a command and stops it after `seconds`; None when it was alive until then."""
+        status, output = self._run(command, seconds, None)
+        return None if status is None else Completed(status=status, output=output)
+
+    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+        """Writes files below `destination`; see `klock.workshop.protocol.Workspace`."""
+        in_namespace(lambda: place(self._mounted().merged, files, destination))
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of the file at an absolute path; None when there is no file."""
+
+        def task() -> bytes | None:
+            os.chroot(self._mounted().merged)
+            try:
+                # Not to wait for a FIFO's other end.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in _NO_FILE:
+                    return None
+                raise
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            with open(descriptor, "rb") as file:
+                return file.read()
+
+        return in_namespace(task)
+
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        """The absolute paths of what was written so far and holds one of `values`: in a file's content, a symlink's
+        text, a name or an extended attribute."""
+        upper = os.fspath(self._writable.upper)
+        return in_namespace(lambda: paths_with(values, upper))
+
+    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+        """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
+        made = self._writable.folder / "layer"
+        made.mkdir(mode=0o700)
+
+        def task() -> bytes:
+            lower = Area.create(self._area).mount_to_read(self._stack)
+            upper = os.fsencode(self._writable.upper)
+            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out).to_bytes()
+            # No layer says anything of the root itself, so it is the same over all of them.
+            os.chown(self._writable.upper, 0, 0)
+            self._writable.upper.chmod(0o755)
+            self._writable.upper.rename(made / "root")
+            (made / "manifest").write_bytes(manifest)
+            return manifest
+
+        manifest = Manifest.from_bytes(in_namespace(task))
+        layer = Layer(digest=manifest.digest, manifest=manifest)
+        self._trees.keep(made, self._trees.layer(layer.digest))
+        self._stack.append(self._trees.layer(layer.digest) / "root")
+        self._writable = self._fresh_layer()
+        return layer
+
+    def _fresh_layer(self) -> WritableLayer:
+        self._snapshots += 1
+        folder = self._folder / str(self._snapshots)
+        folder.mkdir(mode=0o700)
+        return WritableLayer.create(folder)
+
+    def _mounted(self) -> Area:
+        area = Area.create(self._area)
+        area.mount_to_write(self._stack, self._writable)
+        return area
+
+    @contextmanager
+    def _trusted(self, area: Area, network: Network | Uplink) -> Iterator[list[Path]]:
+        """The layers to mount below the writable one, for an uplink with one that trusts the recorder."""
+        if not isinstance(network, Uplink):
+            yield self._stack
+            return
+        trusting = TrustingLayer(area.trusting, area.mount_to_read(self._stack), network.certificate)
+        try:
+            yield [*self._stack, *([] if trusting.is_empty else [Path(area.trusting)])]
+        finally:
+            trusting.forget(self._writable.upper)
+
+    def _run(
+        self, command: Command, seconds: float | None, on_output: Callable[[bytes], None] | None
+    ) -> tuple[int | None, bytes]:
+        @contextmanager
+        def mounted() -> Iterator[Area]:
+            area = Area.create(self._area)
+            with self._trusted(area, command.network) as layers:
+                area.mount_to_write(layers, self._writable, mounts=command.mounts)
+                yield area
+
+        return run_in_sandbox(mounted, self._writable, command, seconds, on_output, ca_bundle=self._ca_bundle)
+
+
+def run_in_sandbox(
+    mounted: Callable[[], AbstractContextManager[Area]],
+    writable: WritableLayer,
+    command: Command,
+    seconds: float | None,
+    on_output: Callable[[bytes], None] | None,
+    *,
+    ca_bundle: Path | None,
+) -> tuple[int | None, bytes]:
+    """Runs a step's command in the area that `mounted` makes in a namespace of its own: its status and last output.
+
+    With `seconds` it is ended then, and the status is None if it was still alive.
+    """
+    output, output_end = os.pipe()
+
+    def task() -> int | None:
+        with mounted() as area:
+            sandbox = Sandbox(area, writable, [command], ca_bundle=ca_bundle, is_step=True)
+            try:
+                nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)
+                if isinstance(started, int):
+                    return started
+                if seconds is not None and not started.is_over(seconds):
+                    started.kill()
+                    return None
+                return started.wait()
+            finally:
+                sandbox.close()
+
+    try:
+        with NamespaceProcess(task) as process:
+            os.close(output_end)
+            kept = _read_to_end(output, on_output)
+            return process.result(), kept
+    finally:
+        os.close(output)
+
+
+def _read_to_end(descriptor: int, on_output: Callable[[bytes], None] | None) -> bytes:
+    kept = b""
+    while chunk := os.read(descriptor, _CHUNK):
+        kept = (kept + chunk)[-KEPT_OUTPUT:]
+        if on_output:
+            on_output(chunk)
+    return kept
