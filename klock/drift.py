@@ -9,7 +9,7 @@ from typing import Final
 
 from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.plan import counted
+from klock.words import counted
 
 __all__ = ["compare_files", "compare_settings", "compare_variables", "distributions_in"]
 

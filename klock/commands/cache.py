@@ -47,7 +47,7 @@ def clean(*, everything: bool) -> int:
     Downloads that upstream may no longer have, built wheels and kept layers stay without --all: a lockfile may need
     them. `klock vault push` saves them somewhere else.
     """
-    from klock.plan import in_bytes
+    from klock.words import in_bytes
     from klock.workshop import SandboxWorkshop
 
     store = Store()
@@ -73,7 +73,7 @@ def _container_engines(store: Store) -> list[ContainerEngine]:
 def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> bool:
     """Whether it was done. An engine that does not answer is no reason to leave the store as it is."""
     from klock.errors import EngineError
-    from klock.plan import counted
+    from klock.words import counted
 
     try:
         if removed := remove():
@@ -85,6 +85,6 @@ def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> bool:
 
 
 def _report(freed: int) -> None:
-    from klock.plan import in_bytes
+    from klock.words import in_bytes
 
     click.echo(f"freed {in_bytes(freed)}", err=True)

@@ -38,7 +38,7 @@ def check(
     Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
     """
     from klock.commands.judge import hint_for_credentials, line_of, stale_findings
-    from klock.plan import counted
+    from klock.words import counted
 
     session = open_session(image, engine=engine)
     lock = session.read_lockfile()

@@ -58,7 +58,7 @@ def dockerfile(
     """
     from klock.digests import digest_of_bytes
     from klock.export import Form, export_dockerfile, write_context
-    from klock.plan import counted
+    from klock.words import counted
 
     session = open_session(image, offline=offline, progress=progress, engine="sandbox")
     lock = session.read_lockfile()

@@ -9,6 +9,7 @@ from klock.findings import Code, Finding
 from klock.layers import NORMALISATION
 from klock.lockfile.model import EnvLock, Lockfile
 from klock.stale import compare_image, compare_steps
+from klock.words import listed
 
 __all__ = ["hint_for_credentials", "line_of", "refuse_stale", "stale_findings"]
 
@@ -36,12 +37,12 @@ def stale_findings(session: Session, lock: Lockfile) -> list[Finding]:
 
 
 def refuse_stale(session: Session, lock: Lockfile) -> None:
-    """Raises StaleLockError with every finding when image and lockfile disagree."""
+    """Raises StaleLockError with the findings when image and lockfile disagree."""
     findings = stale_findings(session, lock)
     if findings:
         hint = "run `klock lock`; or use --frozen to go on with what was locked"
         raise StaleLockError(
-            f"{session.lockfile.name} is stale:" + "".join(f"\n  {line_of(f)}" for f in findings[:20]),
+            f"{session.lockfile.name} is stale:" + listed(map(line_of, findings)),
             hint=hint_for_credentials(session, lock) or hint,
         )
 

@@ -39,7 +39,7 @@ def lock(
     from klock import lockfile
     from klock.locking import Upgrade, lock_image
     from klock.locking.moved import moved
-    from klock.plan import counted
+    from klock.words import counted
 
     session = open_session(image, offline=offline, progress=progress)
     previous = lockfile.read(session.lockfile)
@@ -74,7 +74,7 @@ def lock(
 
 def _say_what_lapses(target: TargetLock) -> None:
     from klock.locking.shell_steps import lapsing
-    from klock.plan import in_bytes
+    from klock.words import in_bytes
 
     count, size = lapsing(target)
     if count:

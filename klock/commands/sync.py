@@ -21,9 +21,10 @@ from klock.commands.session import (
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import KlockError
 from klock.lockfile.model import Lockfile, TargetLock
-from klock.plan import Plan, counted, make_plan
+from klock.plan import Plan, make_plan
 from klock.progress import Progress
 from klock.unchanged.watching import seen
+from klock.words import counted
 
 if TYPE_CHECKING:
     from klock.unchanged.remembering import Looked

@@ -13,6 +13,7 @@ from klock.errors import FetchError, HashMismatch, ResolutionError, StepFailed
 from klock.lockfile.model import AptLock, DebPackage
 from klock.progress import Progress, Quiet
 from klock.store import Store
+from klock.words import first_of
 from klock.workshop.protocol import Workspace
 
 __all__ = ["fetch_debs", "install_apt", "resolve_apt"]
@@ -102,7 +103,7 @@ def install_apt(
     installed = _installed(workspace.read(_STATUS) or b"")
     missing = [deb for deb in step.debs if (deb.name, deb.version, deb.architecture) not in installed]
     if missing:
-        names = ", ".join(f"{deb.name} {deb.version}" for deb in missing[:5])
+        names = first_of(f"{deb.name} {deb.version}" for deb in missing)
         raise StepFailed(f"{prefix}apt did not install what is locked: {names}", hint="lock again")
 
 

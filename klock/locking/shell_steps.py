@@ -11,11 +11,12 @@ from klock.digests import hex_of
 from klock.errors import StepFailed
 from klock.layers.differences import explain
 from klock.lockfile.model import KeptLayer, LayerLock, ShellLock, TargetLock
-from klock.plan import counted, describe, in_bytes
+from klock.plan import describe
 from klock.recorder import Report
 from klock.recorder.lasting import is_lasting
 from klock.replay.context import Context
 from klock.replay.recorded import record_shell, replay_shell
+from klock.words import counted, in_bytes, listed
 from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["lapsing", "lock_shell_step", "summary"]
@@ -24,7 +25,6 @@ APART: Final = 1.0
 """Seconds from the beginning of a step's first run to that of the second, at least."""
 
 _ROUNDS: Final = 4
-_MOST_SHOWN: Final = 20
 _STATUS: Final = "/var/lib/dpkg/status"
 
 
@@ -115,9 +115,7 @@ def _differences(lock: TargetLock, below: Sequence[str], first: Layer, second: L
         context.engine.open(lock.base.id, [*below, second.digest]) as other,
     ):
         found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
-    lines = [f"\n  /{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found]
-    more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
-    return "".join(lines[:_MOST_SHOWN]) + more
+    return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
 
 
 def _debian_packages(workspace: Workspace) -> Mapping[str, str]:

@@ -35,12 +35,13 @@ from klock.locking.pip_steps import pip_positions, pip_requests
 from klock.locking.shell_steps import lock_shell_step, summary
 from klock.made import made_by, remember
 from klock.packages.interpreter import TargetPython, probe_interpreter
-from klock.plan import counted, describe
+from klock.plan import describe
 from klock.replay import make_layers
 from klock.replay.context import Context
 from klock.replay.perform import netrc_of, perform, try_service
 from klock.replay.variables import revealed_variables
 from klock.targets import Target
+from klock.words import counted
 from klock.workshop.protocol import Workspace
 
 __all__ = ["TargetLocker", "Upgrade"]
