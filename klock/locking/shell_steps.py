@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import hex_of
 from klock.errors import StepFailed
 from klock.layers.differences import explain
@@ -25,7 +26,6 @@ APART: Final = 1.0
 """Seconds from the beginning of a step's first run to that of the second, at least."""
 
 _ROUNDS: Final = 4
-_STATUS: Final = "/var/lib/dpkg/status"
 
 
 def lock_shell_step(lock: TargetLock, position: int, context: Context) -> ShellLock:
@@ -119,16 +119,9 @@ def _differences(lock: TargetLock, below: Sequence[str], first: Layer, second: L
 
 
 def _debian_packages(workspace: Workspace) -> Mapping[str, str]:
-    """Installed Debian packages and their versions (deb822 paragraphs of dpkg's status file)."""
-    packages: dict[str, str] = {}
-    for paragraph in (workspace.read(_STATUS) or b"").decode("utf-8", "replace").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if fields.get("Status", "").endswith(" installed") and "Package" in fields:
-            name = fields["Package"]
-            if fields.get("Multi-Arch") == "same":
-                name += f":{fields.get('Architecture')}"
-            packages[name] = fields.get("Version", "")
-    return packages
+    """The version of each installed Debian package, by its qualified name."""
+    status = workspace.read(STATUS_FILE) or b""
+    return {package.qualified_name: package.version for package in installed_packages(status)}
 
 
 def _added(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

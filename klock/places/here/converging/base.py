@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import Digest, digest_of_stream
 from klock.errors import EngineError
 from klock.lockfile.model import AptLock, DebianLock, PipLock, ShellLock, TargetLock
@@ -47,12 +48,7 @@ def _digest(path: Path) -> Digest:
 
 def _debian_packages() -> dict[str, str]:
     try:
-        text = Path("/var/lib/dpkg/status").read_text("utf-8", "replace")
+        status = Path(STATUS_FILE).read_bytes()
     except FileNotFoundError:
         return {}
-    found = {}
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields.get("Status", "").endswith(" installed"):
-            found[fields["Package"]] = fields["Version"]
-    return found
+    return {package.name: package.version for package in installed_packages(status)}
