@@ -243,26 +243,29 @@ class TargetLocker:
 
     def _resolve_packages(self, drafts: Sequence[StepLock]) -> dict[int, PipLock]:
         from klock.packages.indexes import DEFAULT_INDEX
+        from klock.packages.question import Question, World
         from klock.packages.resolution import resolve
 
         context = self.context
         drafted = replace(self._so_far(), steps=tuple(drafts))
-        requests = pip_requests(self._pip_steps(), drafted, context)
+        question = Question(
+            requests=tuple(pip_requests(self._pip_steps(), drafted, context)),
+            previous=self.previous.packages if self.previous else (),
+            upgrade=self.upgrade.everything,
+            upgrade_packages=self.upgrade.packages,
+            default_index=context.index_url or DEFAULT_INDEX,
+        )
         with self._workspace() as workspace:
             python = self._probe(workspace)
-            resolution = resolve(
-                requests,
+            world = World(
                 workspace=workspace,
                 python=python,
                 store=context.store,
                 netrc=netrc_of(context.environ),
-                previous=self.previous.packages if self.previous else (),
-                upgrade=self.upgrade.everything,
-                upgrade_packages=self.upgrade.packages,
-                default_index=context.index_url or DEFAULT_INDEX,
                 offline=context.offline,
                 progress=context.progress,
             )
+            resolution = resolve(question, world)
         for warning in resolution.warnings:
             context.progress.warn(warning)
         self.interpreter, self.packages = python.interpreter, resolution.packages
