@@ -14,7 +14,7 @@ from klock.layers.differences import explain
 from klock.lockfile.model import KeptLayer, LayerLock, ShellLock, TargetLock
 from klock.plan import describe
 from klock.recorder import Report
-from klock.recorder.lasting import is_lasting
+from klock.recorder.permanent_urls import is_permanent
 from klock.replay.context import Context
 from klock.replay.recorded import record_shell, replay_shell
 from klock.words import counted, in_bytes, listed
@@ -39,7 +39,7 @@ def lock_shell_step(lock: TargetLock, position: int, context: Context) -> ShellL
     started = time.time()
     step, layer = _record(lock, position, context)
     for request in step.requests:
-        if request.sha256 is not None and not is_lasting(request):
+        if request.sha256 is not None and not is_permanent(request):
             context.store.keep_blob(f"sha256:{request.sha256}")
     if draft.keep_layer:
         return replace(step, kept=_keep(layer, context))
@@ -131,7 +131,7 @@ def _added(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 def lapsing(lock: TargetLock) -> tuple[int, int]:
     """How many of the locked answers upstream will not give again once it moves on, and their bytes."""
     requests = [request for step in lock.steps if isinstance(step, ShellLock) for request in step.requests]
-    sizes = {r.sha256: r.size for r in requests if r.sha256 is not None and not is_lasting(r)}
+    sizes = {r.sha256: r.size for r in requests if r.sha256 is not None and not is_permanent(r)}
     return len(sizes), sum(sizes.values())
 
 

@@ -21,22 +21,22 @@ from klock.lockfile.model import (
     TargetLock,
     WheelArtifact,
 )
-from klock.recorder.lasting import is_lasting
+from klock.recorder.permanent_urls import is_permanent
 
 __all__ = ["Input", "inputs_of", "inputs_of_all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """Bytes that replay needs. `size` in bytes; `name` is for messages. `lasting`: upstream will have them later too.
+    """Bytes that replay needs. `size` in bytes; `name` is for messages. `permanent`: upstream will have them later too.
 
-    What is not lasting was made here once, or is served only until upstream moves on.
+    What is not permanent was made here once, or is served only until upstream moves on.
     """
 
     digest: Digest
     size: int
     name: str
-    lasting: bool = True
+    permanent: bool = True
 
 
 def inputs_of_all(targets: Iterable[TargetLock]) -> tuple[Input, ...]:
@@ -45,7 +45,7 @@ def inputs_of_all(targets: Iterable[TargetLock]) -> tuple[Input, ...]:
     for target in targets:
         for item in inputs_of(target):
             known = found.get(item.digest)
-            if known is None or (known.lasting and not item.lasting):
+            if known is None or (known.permanent and not item.permanent):
                 found[item.digest] = item
     return tuple(found.values())
 
@@ -75,7 +75,7 @@ def _of_base(base: BaseLock) -> Iterator[Input]:
 
 def _of_deb(deb: DebPackage) -> Input:
     """The archive drops a version when a newer one takes its place."""
-    return Input(digest=f"sha256:{deb.sha256}", size=deb.size, name=f"{deb.name} {deb.version}", lasting=False)
+    return Input(digest=f"sha256:{deb.sha256}", size=deb.size, name=f"{deb.name} {deb.version}", permanent=False)
 
 
 def _of_package(package: LockedPackage) -> Iterator[Input]:
@@ -86,7 +86,7 @@ def _of_package(package: LockedPackage) -> Iterator[Input]:
             yield Input(digest=f"sha256:{artifact.sha256}", size=artifact.size, name=artifact.name)
         return
     wheel = artifact.wheel
-    yield Input(digest=f"sha256:{wheel.sha256}", size=wheel.size, name=f"{wheel.name} (built)", lasting=False)
+    yield Input(digest=f"sha256:{wheel.sha256}", size=wheel.size, name=f"{wheel.name} (built)", permanent=False)
     # A commit has no bytes of its own, only the wheel it made.
     if isinstance(artifact, SdistArtifact) and not artifact.url.startswith("file:"):
         yield Input(digest=f"sha256:{artifact.sha256}", size=artifact.size, name=artifact.name)
@@ -96,7 +96,7 @@ def _of_shell_step(step: ShellLock) -> Iterator[Input]:
     """A step whose layer is kept never runs: it needs none of the answers it got."""
     if step.kept is not None:
         name = f"the kept layer of {step.command.strip().partition(chr(10))[0][:60]!r}"
-        yield Input(digest=f"sha256:{step.kept.sha256}", size=step.kept.size, name=name, lasting=False)
+        yield Input(digest=f"sha256:{step.kept.sha256}", size=step.kept.size, name=name, permanent=False)
         return
     for request in step.requests:
         if request.sha256 is not None:
@@ -104,5 +104,5 @@ def _of_shell_step(step: ShellLock) -> Iterator[Input]:
                 digest=f"sha256:{request.sha256}",
                 size=request.size,
                 name=f"{request.method} {request.url}",
-                lasting=is_lasting(request),
+                permanent=is_permanent(request),
             )

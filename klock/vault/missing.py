@@ -209,14 +209,15 @@ def _can_be_asked_again(request: LockedRequest) -> bool:
 
 def _ask(upstream: Upstream, url: str) -> Iterator[bytes]:
     from klock.recorder.exchange import Refused, Request
-    from klock.recorder.upstream import Truncated, Unreachable
+    from klock.recorder.incoming import Truncated
+    from klock.recorder.upstream import Unreachable
 
     try:
         incoming = upstream.fetch(Request(method="GET", url=url, headers=(("User-Agent", "klock"),)))
         try:
             if incoming.status != 200:
                 raise FetchError(f"{url} answered with status {incoming.status}")
-            yield from incoming.body()
+            yield from incoming.chunks()
         finally:
             incoming.close()
     except (Refused, Truncated, Unreachable) as error:

@@ -100,7 +100,7 @@ def pull(
                 "is in the store",
             )
     for item in () if dry_run else inputs:
-        if not item.lasting:
+        if not item.permanent:
             store.keep_blob(item.digest)
     return Transferred(inputs=inputs, new=new)
 

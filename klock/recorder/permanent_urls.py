@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 from klock.lockfile.model import LockedRequest
 from klock.recorder.private_urls import MASK
 
-__all__ = ["LASTING", "LastingUrl", "is_lasting"]
+__all__ = ["PERMANENT_URLS", "PermanentUrl", "is_permanent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LastingUrl:
+class PermanentUrl:
     """URLs whose `host/path`, percent-decoded, is matched as a whole by a regular expression."""
 
     pattern: re.Pattern[str]
@@ -35,26 +35,26 @@ _MOMENT: Final = r"\d{8}T\d{6}Z"
 _HASH: Final = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
 
 
-def _lasting(pattern: str, reason: str) -> LastingUrl:
-    return LastingUrl(pattern=re.compile(rf"[^/]+/{pattern}"), reason=reason)
+def _urls(pattern: str, reason: str) -> PermanentUrl:
+    return PermanentUrl(pattern=re.compile(rf"[^/]+/{pattern}"), reason=reason)
 
 
-LASTING: Final = (
-    _lasting(rf"(?:.+/)?{_MOMENT}/.+", "an archive of packages as it was at one time"),
-    _lasting(
+PERMANENT_URLS: Final = (
+    _urls(rf"(?:.+/)?{_MOMENT}/.+", "an archive of packages as it was at one time"),
+    _urls(
         r"packages/(?:[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+|(?:source|py\d|py\d\.py\d|cp\d+|\d\.\d)/.+)",
         "a file of a Python distribution on PyPI, never replaced",
     ),
-    _lasting(rf"(?:.+/)?(?=[^/]*(?:{_VERSION}|-\d)){_ARCHIVE}(?:\.metadata)?", "a file whose name holds a version"),
-    _lasting(rf"(?:.+/)?[vV]?\d+\.\d[^/]*/(?:.+/)?{_ARCHIVE}", "a file in a folder that is a version"),
-    _lasting(r"(?:.+/)?archive/refs/tags/[^/]*\d[^/]*\.(?:zip|tar\.gz)", "the archive of a tag"),
-    _lasting(r".+/releases/download/[^/]*\d[^/]*/.+", "a file of a release"),
-    _lasting(r".+/(?P<name>[^/]+)/(?P<version>\d[^/]*)/(?P=name)-(?P=version)[^/]*", "a Maven artifact of one version"),
-    _lasting(r"(?:@[^/]+/)?[^/]+/-/(?:.+/)?(?=[^/]*-\d)[^/]*\.tgz", "an npm package of one version"),
-    _lasting(r".+/@v/v\d[^/]*\.(?:info|mod|zip)", "a Go module of one version"),
-    _lasting(r"(?:.+/)?objects/[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?", "a git object by its hash"),
-    _lasting(r"v2/.+/(?:blobs|manifests)/sha256:[0-9a-f]{64}", "a part of an image by its digest"),
-    _lasting(rf"(?:.*[^0-9a-z])?{_HASH}(?:[^0-9a-z].*)?", "a path that holds a commit or a hash"),
+    _urls(rf"(?:.+/)?(?=[^/]*(?:{_VERSION}|-\d)){_ARCHIVE}(?:\.metadata)?", "a file whose name holds a version"),
+    _urls(rf"(?:.+/)?[vV]?\d+\.\d[^/]*/(?:.+/)?{_ARCHIVE}", "a file in a folder that is a version"),
+    _urls(r"(?:.+/)?archive/refs/tags/[^/]*\d[^/]*\.(?:zip|tar\.gz)", "the archive of a tag"),
+    _urls(r".+/releases/download/[^/]*\d[^/]*/.+", "a file of a release"),
+    _urls(r".+/(?P<name>[^/]+)/(?P<version>\d[^/]*)/(?P=name)-(?P=version)[^/]*", "a Maven artifact of one version"),
+    _urls(r"(?:@[^/]+/)?[^/]+/-/(?:.+/)?(?=[^/]*-\d)[^/]*\.tgz", "an npm package of one version"),
+    _urls(r".+/@v/v\d[^/]*\.(?:info|mod|zip)", "a Go module of one version"),
+    _urls(r"(?:.+/)?objects/[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?", "a git object by its hash"),
+    _urls(r"v2/.+/(?:blobs|manifests)/sha256:[0-9a-f]{64}", "a part of an image by its digest"),
+    _urls(rf"(?:.*[^0-9a-z])?{_HASH}(?:[^0-9a-z].*)?", "a path that holds a commit or a hash"),
 )
 """In the order of how often they are met."""
 
@@ -65,7 +65,7 @@ _SUPERSEDED: Final = re.compile(rf"\A(?!.*/{_MOMENT}/).*(?:/by-hash/.*|\.[ud]?de
 """Of the Debian archive only what a snapshot holds stays: mirrors remove a package when there is a newer one."""
 
 
-def is_lasting(request: LockedRequest) -> bool:
+def is_permanent(request: LockedRequest) -> bool:
     """Whether upstream will still serve these bytes under this URL when it has moved on."""
     if request.method not in ("GET", "HEAD") or request.status != 200 or request.private:
         return False
@@ -76,4 +76,4 @@ def is_lasting(request: LockedRequest) -> bool:
     path = unquote(parts.path)
     if _MOVING.search(path) or _SUPERSEDED.fullmatch(path):
         return False
-    return any(rule.pattern.fullmatch(parts.netloc + path) for rule in LASTING)
+    return any(rule.pattern.fullmatch(parts.netloc + path) for rule in PERMANENT_URLS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.recorder.attempts import Attempt, read_attempt
+from klock.recorder.packets import ConnectionAttempt, read_attempt
 
 IPV4, IPV6 = 0x0800, 0x86DD
 SYN, ACK = 0x02, 0x10
@@ -39,8 +39,8 @@ def udp(port: int) -> bytes:
     return struct.pack("!HHHH", 40000, port, 8, 0)
 
 
-def tcp_attempt(address: str, port: int) -> Attempt:
-    return Attempt(protocol="tcp", address=address, port=port)
+def tcp_attempt(address: str, port: int) -> ConnectionAttempt:
+    return ConnectionAttempt(protocol="tcp", address=address, port=port)
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,23 @@ def tcp_attempt(address: str, port: int) -> Attempt:
     [
         (ipv4(6, tcp(9418)), IPV4, tcp_attempt("203.0.113.9", 9418)),
         (ipv4(6, tcp(22), options=b"\1" * 8), IPV4, tcp_attempt("203.0.113.9", 22)),
-        (ipv4(17, udp(53), to="8.8.8.8"), IPV4, Attempt(protocol="udp", address="8.8.8.8", port=53)),
-        (ipv4(17, udp(443), offset=0x2000), IPV4, Attempt(protocol="udp", address="203.0.113.9", port=443)),
-        (ipv4(1, b"\x08\0\0\0\0\0\0\0"), IPV4, Attempt(protocol="icmp", address="203.0.113.9", port=None)),
+        (ipv4(17, udp(53), to="8.8.8.8"), IPV4, ConnectionAttempt(protocol="udp", address="8.8.8.8", port=53)),
+        (ipv4(17, udp(443), offset=0x2000), IPV4, ConnectionAttempt(protocol="udp", address="203.0.113.9", port=443)),
+        (ipv4(1, b"\x08\0\0\0\0\0\0\0"), IPV4, ConnectionAttempt(protocol="icmp", address="203.0.113.9", port=None)),
         (ipv6(6, tcp(443)), IPV6, tcp_attempt("2001:db8::9", 443)),
-        (ipv6(17, udp(5353), to="ff02::fb"), IPV6, Attempt(protocol="udp", address="ff02::fb", port=5353)),
-        (ipv6(58, b"\x80\0\0\0\0\0\0\0"), IPV6, Attempt(protocol="icmp", address="2001:db8::9", port=None)),
+        (ipv6(17, udp(5353), to="ff02::fb"), IPV6, ConnectionAttempt(protocol="udp", address="ff02::fb", port=5353)),
+        (ipv6(58, b"\x80\0\0\0\0\0\0\0"), IPV6, ConnectionAttempt(protocol="icmp", address="2001:db8::9", port=None)),
         (ipv6(0, b"\x06\0" + b"\0" * 6 + tcp(80)), IPV6, tcp_attempt("2001:db8::9", 80)),
         (ipv6(43, b"\x3c\1" + b"\0" * 14 + b"\x06\0" + b"\0" * 6 + tcp(80)), IPV6, tcp_attempt("2001:db8::9", 80)),
-        (ipv6(44, b"\x11\0\0\1\0\0\0\7" + udp(99)), IPV6, Attempt(protocol="udp", address="2001:db8::9", port=99)),
+        (
+            ipv6(44, b"\x11\0\0\1\0\0\0\7" + udp(99)),
+            IPV6,
+            ConnectionAttempt(protocol="udp", address="2001:db8::9", port=99),
+        ),
         (ipv6(51, b"\x06\1" + b"\0" * 10 + tcp(80)), IPV6, tcp_attempt("2001:db8::9", 80)),
     ],
 )
-def test_what_begins_something(packet: bytes, ethertype: int, attempt: Attempt) -> None:
+def test_what_begins_something(packet: bytes, ethertype: int, attempt: ConnectionAttempt) -> None:
     assert read_attempt(packet, ethertype) == attempt
 
 

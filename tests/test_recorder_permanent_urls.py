@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.lockfile.model import LockedRequest
-from klock.recorder.lasting import LASTING, is_lasting
+from klock.recorder.permanent_urls import PERMANENT_URLS, is_permanent
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SHA256 = "0123456789abcdef" * 4
@@ -19,7 +19,7 @@ def get(url: str) -> LockedRequest:
     return LockedRequest(method="GET", url=url, status=200, size=1, sha256=SHA256)
 
 
-LASTING_URLS = [
+PERMANENT_URLS_URLS = [
     "http://snapshot.debian.org/archive/debian/20250520T000000Z/dists/bookworm/InRelease",
     "http://snapshot.debian.org/archive/debian/20250520T000000Z/pool/main/j/jq/jq_1.6-2.1_amd64.deb",
     f"https://files.pythonhosted.org/packages/ab/cd/{'e' * 60}/six-1.16.0-py2.py3-none-any.whl",
@@ -78,14 +78,14 @@ MOVING_URLS = [
 ]
 
 
-@pytest.mark.parametrize("url", LASTING_URLS)
+@pytest.mark.parametrize("url", PERMANENT_URLS_URLS)
 def test_a_url_with_a_version_or_a_hash_lasts(url: str) -> None:
-    assert is_lasting(get(url))
+    assert is_permanent(get(url))
 
 
 @pytest.mark.parametrize("url", MOVING_URLS)
 def test_other_urls_do_not(url: str) -> None:
-    assert not is_lasting(get(url))
+    assert not is_permanent(get(url))
 
 
 @pytest.mark.parametrize(
@@ -102,31 +102,31 @@ def test_other_urls_do_not(url: str) -> None:
     ids=str,
 )
 def test_only_the_plain_answer_to_a_plain_request_lasts(change: dict[str, object]) -> None:
-    request = get(LASTING_URLS[0])
-    assert is_lasting(request)
-    assert not is_lasting(dataclasses.replace(request, **change))  # type: ignore[arg-type]
+    request = get(PERMANENT_URLS_URLS[0])
+    assert is_permanent(request)
+    assert not is_permanent(dataclasses.replace(request, **change))  # type: ignore[arg-type]
 
 
 def test_the_size_of_a_lasting_file_lasts_and_so_does_one_behind_a_login() -> None:
-    request = get(LASTING_URLS[0])
-    assert is_lasting(dataclasses.replace(request, method="HEAD", sha256=None))
-    assert is_lasting(dataclasses.replace(request, authorized=True, accept="*/*"))
+    request = get(PERMANENT_URLS_URLS[0])
+    assert is_permanent(dataclasses.replace(request, method="HEAD", sha256=None))
+    assert is_permanent(dataclasses.replace(request, authorized=True, accept="*/*"))
 
 
 def test_every_rule_is_needed() -> None:
     from urllib.parse import unquote, urlsplit
 
-    paths = [urlsplit(url).netloc + unquote(urlsplit(url).path) for url in LASTING_URLS]
-    for rule in LASTING:
+    paths = [urlsplit(url).netloc + unquote(urlsplit(url).path) for url in PERMANENT_URLS_URLS]
+    for rule in PERMANENT_URLS:
         assert any(rule.pattern.fullmatch(path) for path in paths), rule.reason
         assert rule.reason
 
 
 @pytest.mark.parametrize("piece", ["a/", "-1", "1.", "/pool/", "0", "v1.2/", "/-/", "a-1/", "@v/", "1/1-1", "by-hash/"])
 def test_hostile_urls_end(piece: str) -> None:
-    assert not is_lasting(get("https://h/" + piece * (16_000 // len(piece)) + "\n"))
+    assert not is_permanent(get("https://h/" + piece * (16_000 // len(piece)) + "\n"))
 
 
 @given(st.text(max_size=60))
 def test_any_url_is_judged(url: str) -> None:
-    is_lasting(get(f"https://h/{url}"))
+    is_permanent(get(f"https://h/{url}"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["Attempt", "Protocol", "read_attempt"]
+__all__ = ["ConnectionAttempt", "Protocol", "read_attempt"]
 
 Protocol: TypeAlias = Literal["tcp", "udp", "icmp"]
 
@@ -26,7 +26,7 @@ _MOST_EXTENSIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class ConnectionAttempt:
     """Where a packet was sent to. `address` in its usual spelling; `port` is None for ICMP, of both versions."""
 
     protocol: Protocol
@@ -34,7 +34,7 @@ class Attempt:
     port: int | None
 
 
-def read_attempt(packet: bytes, ethertype: int) -> Attempt | None:
+def read_attempt(packet: bytes, ethertype: int) -> ConnectionAttempt | None:
     """What a packet begins: a TCP connection, a UDP datagram, an echo request; None for any other or a malformed one.
 
     Of a datagram in fragments only the first one says which port is meant.
@@ -46,7 +46,7 @@ def read_attempt(packet: bytes, ethertype: int) -> Attempt | None:
     return None
 
 
-def _read_ipv4(packet: bytes) -> Attempt | None:
+def _read_ipv4(packet: bytes) -> ConnectionAttempt | None:
     if len(packet) < 20 or packet[0] >> 4 != 4:
         return None
     header_size = (packet[0] & 0x0F) * 4
@@ -59,7 +59,7 @@ def _read_ipv4(packet: bytes) -> Attempt | None:
     return _read_transport(packet[9], packet[header_size:], address)
 
 
-def _read_ipv6(packet: bytes) -> Attempt | None:
+def _read_ipv6(packet: bytes) -> ConnectionAttempt | None:
     if len(packet) < 40 or packet[0] >> 4 != 6:
         return None
     address = str(IPv6Address(packet[24:40]))
@@ -83,18 +83,18 @@ def _read_ipv6(packet: bytes) -> Attempt | None:
     return _read_transport(protocol, packet[position:], address)
 
 
-def _read_echo(message: bytes, request: int, address: str) -> Attempt | None:
-    return Attempt(protocol="icmp", address=address, port=None) if message[:1] == bytes([request]) else None
+def _read_echo(message: bytes, request: int, address: str) -> ConnectionAttempt | None:
+    return ConnectionAttempt(protocol="icmp", address=address, port=None) if message[:1] == bytes([request]) else None
 
 
-def _read_transport(protocol: int, segment: bytes, address: str) -> Attempt | None:
+def _read_transport(protocol: int, segment: bytes, address: str) -> ConnectionAttempt | None:
     if len(segment) < 4:
         return None
     port: int = struct.unpack_from("!H", segment, 2)[0]
     if protocol == _UDP:
-        return Attempt(protocol="udp", address=address, port=port)
+        return ConnectionAttempt(protocol="udp", address=address, port=port)
     if protocol == _TCP:
         # Where the packet is cut off before the flags, the kernel's filter has seen to it that it is the first one.
         begins = len(segment) < 14 or segment[13] & (_SYN | _ACK) == _SYN
-        return Attempt(protocol="tcp", address=address, port=port) if begins else None
+        return ConnectionAttempt(protocol="tcp", address=address, port=port) if begins else None
     return None
