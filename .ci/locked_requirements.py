@@ -37,8 +37,8 @@ def misfit(lock: dict[str, Any]) -> str | None:
     ):
         return None
     return (
-        f"it is for {locked} on {' and '.join(platforms)} with {python['libc']} or newer, "
-        f"{sys.executable} is {here} on {platform.platform()}"
+        f"kimage.lock is for {locked} on {' and '.join(platforms)} with {python['libc']} or newer, "
+        f"and {sys.executable} is {here} on {platform.platform()}"
     )
 
 
@@ -70,7 +70,7 @@ def _numbers(version: str) -> list[int]:
 def main(path: str) -> int:
     lock = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     if reason := misfit(lock):
-        print(f"note: the versions of kimage.lock are not installed: {reason}", file=sys.stderr)
+        print(f"note: {reason}; what pyproject.toml allows is installed instead, without hashes", file=sys.stderr)
         return DOES_NOT_FIT
     print("\n".join(requirements(lock)))
     return 0
