@@ -191,7 +191,7 @@ def test_two_bases_share_an_archive(engine: SandboxWorkshop, tmp_path: Path) -> 
     assert list(engine.add_base(other, [shared, top])) == ["f"]
     assert engine.has_base(BASE)
     assert engine.has_base(other)
-    assert engine.remove_all(keep=[other]) > 0
+    assert engine.remove_unused(keep=[other]) > 0
     assert not engine.has_base(BASE)
     assert list(engine.base_manifest(other)) == ["f"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,9 +16,8 @@ from klock.lockfile.model import (
     ServiceLock,
     ShellLock,
     StepLock,
-    TargetLock,
 )
-from klock.places.here import HereEngine
+from klock.places.here.contents import Here
 from klock.places.here.converging.base import compare_base
 from klock.places.here.converging.keeping import begin, is_current
 from klock.places.here.converging.owning import anchors_of, builds_something, kept_archive, own_paths
@@ -32,9 +30,10 @@ from klock.places.here.state import FORCED, Doing, Done, State
 from klock.places.here.tree import Tree
 from klock.places.here.undo import difference_in, difference_of, lost, take_back
 from klock.places.here.workspace import HereWorkspace
-from klock.plan import counted, describe
-from klock.replay.context import Context
+from klock.replay.goal import Goal
 from klock.replay.perform import fetch_for, perform
+from klock.replay.plan import counted, describe
+from klock.steps.context import Context
 from klock.workshop.protocol import Layer
 
 __all__ = ["converge"]
@@ -42,44 +41,33 @@ __all__ = ["converge"]
 _MOST_SHOWN: Final = 20
 
 
-def converge(
-    lock: TargetLock,
-    *,
-    keys: Sequence[Digest | None],
-    engine: HereEngine,
-    record: dict[str, object],
-    context: Context,
-    force: bool = False,
-) -> InPlacePlan:
-    """Makes the container's root be what `lock` says, and keeps `record` as that of its environment.
+def converge(goal: Goal, *, here: Here, context: Context, force: bool = False) -> InPlacePlan:
+    """Makes the container's root be what `goal` says, and keeps its record.
 
     With `force` what cannot be taken back stays, the locked steps are done over it, and layers that come out other than
     locked are told and kept. Raises EngineError when the container cannot become the locked one, StepFailed when a step
     does not make its locked layer.
     """
-    engine.check()
-    with engine.folder.lock():
-        return _Converging(lock, keys, engine, replace(context, over_locked_base=False), force).converge(record)
+    with here.folder.lock():
+        return _Converging(goal, here, replace(context, over_locked_base=False), force).converge(goal.record)
 
 
 class _Converging:
-    def __init__(
-        self, lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, context: Context, force: bool
-    ) -> None:
-        self.lock, self.keys, self.engine, self.context, self.force = lock, keys, engine, context, force
-        self.folder = engine.folder
-        self.wanted = layer_steps(lock, keys)
+    def __init__(self, goal: Goal, here: Here, context: Context, force: bool) -> None:
+        self.lock, self.keys, self.here, self.context, self.force = goal.lock, goal.keys, here, context, force
+        self.folder = here.folder
+        self.wanted = layer_steps(goal.lock, goal.keys)
 
     def converge(self, record: dict[str, object]) -> InPlacePlan:
         state = self.folder.read()
-        if (nothing := as_synced(self.lock, self.keys, self.engine, state)) is not None:
+        if (nothing := as_synced(self.lock, self.keys, self.here, state)) is not None:
             return nothing
-        tree = self.engine.scan(self.folder.read_tree(state.tree) if state else None)
+        tree = self.here.root.scan(self.folder.read_tree(state.tree) if state else None)
         if state is None:
             compare_base(self.lock)
         elif state.doing is not None:
             state, tree = self._finish(state, state.doing, tree)
-        plan = make_plan(self.lock, self.keys, self.engine, state, tree if state else None)
+        plan = make_plan(self.lock, self.keys, self.here, state, tree if state else None)
         if plan.changes_nothing:
             return plan
         if plan.stuck and not self.force:
@@ -87,7 +75,7 @@ class _Converging:
                 "this container cannot become the locked one:\n" + "\n".join(f"  {line}" for line in plan.stuck),
                 hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
             )
-        refuse_what_cannot_run(self.lock, plan, now=tree, engine=self.engine, context=self.context)
+        refuse_what_cannot_run(self.lock, plan, now=tree, here=self.here, context=self.context)
         if state is None:
             first = self.folder.write_tree(tree)
             state = State(base=self.lock.base.id, first=first, tree=first)
@@ -100,7 +88,7 @@ class _Converging:
             state = self._take_back(state, done)
         for position in plan.run:
             state = self._do(state, position)
-        tree = self.engine.scan(self.folder.read_tree(state.tree))
+        tree = self.here.root.scan(self.folder.read_tree(state.tree))
         if not self._is_locked(state, tree):
             record = {**record, "fingerprint": FORCED}
         paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
@@ -123,7 +111,7 @@ class _Converging:
             not state.forced
             and state.base == self.lock.base.id
             and [done.layer for done in state.steps] == layers
-            and not drift_of_steps(state, self.engine, tree)
+            and not drift_of_steps(state, self.here, tree)
         )
 
     # -- what was cut short
@@ -145,7 +133,7 @@ class _Converging:
         self._restore(before, now, doing)
         state = replace(state, doing=None)
         self.folder.write(state)
-        return state, self.engine.scan(before)
+        return state, self.here.root.scan(before)
 
     def _restore(self, before: Tree, now: Tree, doing: Doing) -> None:
         assert doing.undo is not None
@@ -171,7 +159,7 @@ class _Converging:
             state = replace(state, record=None)
             self.folder.write(state)
             take_back(before, added, self.folder.undo_folder(done.undo) / "kept")
-            now = self.engine.scan(self.folder.read_tree(state.tree))
+            now = self.here.root.scan(self.folder.read_tree(state.tree))
             left = {*state.left, *added} & {path for path, seen in now.items() if seen.entry.kind is Kind.FOLDER}
             state = replace(
                 state, steps=state.steps[:-1], tree=self.folder.write_tree(now), left=tuple(sorted(left - set(before)))
@@ -191,7 +179,7 @@ class _Converging:
             self.lock,
             position,
             before=self.folder.read_tree(state.tree),
-            engine=self.engine,
+            here=self.here,
             store=self.context.store,
         )
         if own is not None:
@@ -203,7 +191,7 @@ class _Converging:
         assert doing is not None
         if isinstance(step, PipLock) and builds_something(self.lock, step, self.context.store):
             own = None
-        with self.engine.open_root(before, own) as workspace:
+        with self.here.root.open(before, own) as workspace:
             try:
                 self._perform(position, workspace)
                 layer = read_as(
@@ -230,7 +218,7 @@ class _Converging:
     def _perform(self, position: int, workspace: HereWorkspace) -> None:
         step = self.lock.steps[position]
         if isinstance(step, ShellLock) and (archive := kept_archive(step, self.context.store)) is not None:
-            self.engine.apply(archive, step.layer.digest)
+            self.here.root.apply(archive, step.layer.digest)
         else:
             perform(self.lock, position, workspace, self.context)
 
@@ -241,7 +229,7 @@ class _Converging:
                 "mend the cause and run `klock sync --here` again, or start a new container"
             )
             return
-        self._restore(before, self.engine.scan(before), doing)
+        self._restore(before, self.here.root.scan(before), doing)
         self.folder.write(replace(state, doing=None))
 
     def _done(self, state: State, step: StepLock, layer: Layer, *, before: Tree, now: Tree) -> State:
@@ -270,7 +258,7 @@ class _Converging:
         return state
 
     def _another_layer(self, step: StepLock, where: str, layer: Layer) -> None:
-        locked = self.engine.layer_manifest(layer_of(step))
+        locked = self.here.workshop.layer_manifest(layer_of(step))
         if locked is not None:
             lines = [finding.message for finding in compare_files(locked, [], layer.manifest)]
         else:
@@ -292,7 +280,7 @@ class _Converging:
         """Writes down what the step is going to do, and what the root holds before it."""
         step, before = self.lock.steps[position], self.folder.read_tree(state.tree)
         if own is None or not is_current(before, own):
-            before = self.engine.scan(before)
+            before = self.here.root.scan(before)
             state = replace(state, tree=self.folder.write_tree(before))
         text = f"step {position + 1} {describe(step)}"
         if own is not None and isinstance(step, FilesLock | PipLock):
