@@ -15,14 +15,14 @@ import pytest
 from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes, hex_of
 from klock.lockfile.model import LayerLock, LockedPackage, PipLock, TargetLock, WheelArtifact
-from klock.plan import AddBase, Plan, ReuseLayer, RunStep
 from klock.progress import Quiet
 from klock.replay import _later_fetches
 from klock.replay.ahead import fetching_ahead
-from klock.replay.context import Context
+from klock.replay.plan import AddBase, Plan, ReuseLayer, RunStep
+from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
-from tests.memory_engine import MemoryEngine
+from tests.memory_workshop import MemoryWorkshop
 from tests.test_stale import BASE
 
 WHEEL = b"wheel " * 1000
@@ -59,7 +59,7 @@ def context(tmp_path: Path) -> Context:
         root=tmp_path,
         mirrors=Mirrors(),
         store=Store(tmp_path / "store"),
-        engine=MemoryEngine(),
+        workshop=MemoryWorkshop(),
         progress=Quiet(),
         environ={},
     )

@@ -13,7 +13,7 @@ from klock.errors import KlockError
 from klock.findings import Code
 from klock.image.builder import Image
 from klock.lockfile.model import DebianLock, EnvLock, LayerLock, PipLock, ServiceLock, StepLock
-from klock.stale import compare_steps
+from klock.locking.stale import compare_steps
 
 BASE = DebianLock(
     suite="bookworm",

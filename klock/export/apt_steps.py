@@ -13,7 +13,7 @@ from klock.export.context import ContextFile
 from klock.export.file_steps import sums_script
 from klock.export.page import PLACE, Page
 from klock.lockfile.model import AptLock
-from klock.replay.context import Context
+from klock.steps.context import Context
 
 __all__ = ["write_apt_step"]
 

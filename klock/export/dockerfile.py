@@ -28,9 +28,9 @@ from klock.lockfile.model import (
     ShellLock,
     TargetLock,
 )
-from klock.plan import describe
-from klock.replay.context import Context
-from klock.replay.variables import secret_values
+from klock.replay.plan import describe
+from klock.steps.context import Context
+from klock.steps.variables import secret_values
 
 __all__ = ["LABEL", "Exported", "export_dockerfile"]
 

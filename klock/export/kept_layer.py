@@ -12,7 +12,7 @@ from typing import Final
 from klock.export.context import ContextFile
 from klock.export.page import PLACE, Form, Page, checked, continued
 from klock.lockfile.model import ShellLock
-from klock.replay.context import Context
+from klock.steps.context import Context
 
 __all__ = ["write_kept_layer"]
 

@@ -21,8 +21,8 @@ from klock.image.secret_names import USERINFO
 from klock.lockfile.model import EnvLock, LocalProject, LockedPackage, PipLock, TargetLock, WheelArtifact
 from klock.packages.fetch import fetch_artifacts
 from klock.packages.wheels import wheel_of
-from klock.replay.context import Context
 from klock.replay.perform import index_credentials
+from klock.steps.context import Context
 
 __all__ = ["PIP", "write_pip_step"]
 

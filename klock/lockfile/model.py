@@ -428,6 +428,18 @@ class TargetLock:
         return variables
 
     @property
+    def public_environment(self) -> dict[str, str]:
+        """The environment's variables without those that hold a secret."""
+        variables = dict(self.base.environment)
+        for step in self.steps:
+            for variable in step.variables if isinstance(step, EnvLock) else ():
+                if variable.secrets:
+                    variables.pop(variable.name, None)
+                else:
+                    variables[variable.name] = variable.value
+        return variables
+
+    @property
     def secrets(self) -> frozenset[str]:
         """Names whose values replay takes from the process environment."""
         names: set[str] = set()

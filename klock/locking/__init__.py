@@ -14,11 +14,12 @@ from klock.errors import ImageError
 from klock.image.builder import Image
 from klock.layers import NORMALISATION
 from klock.lockfile.model import Lockfile
+from klock.locking.shell_steps import lapsing
 from klock.locking.target import TargetLocker, Upgrade
-from klock.replay.context import Context
+from klock.steps.context import Context
 from klock.targets import Target
 
-__all__ = ["Upgrade", "lock_image"]
+__all__ = ["Upgrade", "lapsing", "lock_image"]
 
 
 def lock_image(

@@ -13,8 +13,8 @@ from klock.image.steps import PipInstall, Step
 from klock.lockfile.model import FilesLock, StepLock, TargetLock
 from klock.packages.pytorch import with_index
 from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequirement
-from klock.replay.context import Context
-from klock.replay.variables import revealed_variables
+from klock.steps.context import Context
+from klock.steps.variables import revealed_variables
 
 __all__ = ["pip_positions", "pip_requests"]
 

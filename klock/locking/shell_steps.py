@@ -12,11 +12,11 @@ from klock.digests import hex_of
 from klock.errors import StepFailed
 from klock.layers.differences import explain
 from klock.lockfile.model import KeptLayer, LayerLock, ShellLock, TargetLock
-from klock.plan import describe
 from klock.recorder import Report
 from klock.recorder.permanent_urls import is_permanent
-from klock.replay.context import Context
+from klock.replay.plan import describe
 from klock.replay.recorded import record_shell, replay_shell
+from klock.steps.context import Context
 from klock.words import counted, in_bytes, listed
 from klock.workshop.protocol import Layer, Workspace
 
@@ -55,7 +55,7 @@ def _record(lock: TargetLock, position: int, context: Context) -> tuple[ShellLoc
     assert isinstance(step, ShellLock)
     ports: set[int] = set()
     for _ in range(_ROUNDS):
-        with context.engine.open(lock.base.id, lock.layers[:-1]) as workspace:
+        with context.workshop.open(lock.base.id, lock.layers[:-1]) as workspace:
             before = _debian_packages(workspace)
             report = record_shell(lock, position, workspace, context, ports=sorted(ports))
             if report.ports:
@@ -83,7 +83,7 @@ def _completed(step: ShellLock, report: Report, layer: Layer, *, installed: Sequ
 def _keep(layer: Layer, context: Context) -> KeptLayer:
     """The layer as an artifact of the store."""
     with context.store.temporary_file() as archive:
-        context.engine.write_layer(layer.digest, archive)
+        context.workshop.write_layer(layer.digest, archive)
         with open(archive, "rb") as file:
             digest, size = context.store.add_blob(iter(lambda: file.read(1 << 20), b""), source="the kept layer")
     context.store.keep_blob(digest)
@@ -96,7 +96,7 @@ def _repeat(lock: TargetLock, position: int, first: Layer, context: Context) -> 
     assert isinstance(step, ShellLock)
     below = lock.layers[:-1]
     context.progress.begin("once more, with the recorded answers")
-    with context.engine.open(lock.base.id, below) as workspace:
+    with context.workshop.open(lock.base.id, below) as workspace:
         replay_shell(lock, position, workspace, context)
         second = workspace.snapshot(leave_out=step.leave_out)
     if second.digest != first.digest:
@@ -111,8 +111,8 @@ def _repeat(lock: TargetLock, position: int, first: Layer, context: Context) -> 
 
 def _differences(lock: TargetLock, below: Sequence[str], first: Layer, second: Layer, context: Context) -> str:
     with (
-        context.engine.open(lock.base.id, [*below, first.digest]) as one,
-        context.engine.open(lock.base.id, [*below, second.digest]) as other,
+        context.workshop.open(lock.base.id, [*below, first.digest]) as one,
+        context.workshop.open(lock.base.id, [*below, second.digest]) as other,
     ):
         found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
     return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)

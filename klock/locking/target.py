@@ -35,11 +35,11 @@ from klock.locking.pip_steps import pip_positions, pip_requests
 from klock.locking.shell_steps import lock_shell_step, summary
 from klock.made import made_by, remember
 from klock.packages.interpreter import TargetPython, probe_interpreter
-from klock.plan import describe
 from klock.replay import make_layers
-from klock.replay.context import Context
 from klock.replay.perform import netrc_of, perform, try_service
-from klock.replay.variables import revealed_variables
+from klock.replay.plan import describe
+from klock.steps.context import Context
+from klock.steps.variables import revealed_variables
 from klock.targets import Target
 from klock.words import counted
 from klock.workshop.protocol import Workspace
@@ -147,7 +147,7 @@ class TargetLocker:
             root=self.context.root,
             mirrors=self.context.mirrors,
             store=self.context.store,
-            engine=self.context.engine,
+            workshop=self.context.workshop,
             offline=self.context.offline,
             progress=self.context.progress,
         )
@@ -262,6 +262,7 @@ class TargetLocker:
                 python=python,
                 store=context.store,
                 netrc=netrc_of(context.environ),
+                ca_bundle=context.mirrors.ca_bundle,
                 offline=context.offline,
                 progress=context.progress,
             )
@@ -322,7 +323,7 @@ class TargetLocker:
         """A workspace over all steps so far; what is missing of them is made first."""
         lock = self._so_far()
         make_layers(lock, self.context)
-        return self.context.engine.open(lock.base.id, lock.layers)
+        return self.context.workshop.open(lock.base.id, lock.layers)
 
     def _run(
         self, step: PipLock | AptLock | FilesLock | ShellLock, key: Digest
@@ -336,7 +337,7 @@ class TargetLocker:
             remember(self._key(locked), locked.layer.digest, self.context.store)
             return locked
         for digest in made_by(key, self.context.store)[-1:] if not step.force else ():
-            if (manifest := self.context.engine.layer_manifest(digest)) is not None:
+            if (manifest := self.context.workshop.layer_manifest(digest)) is not None:
                 return replace(step, layer=LayerLock(digest=digest, files=len(manifest), size=manifest.size))
         with self._workspace() as workspace:
             perform(lock, position, workspace, self.context)

@@ -10,6 +10,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -170,7 +171,7 @@ def _download(
 
 def _chunks(url: str, credentials: Credentials) -> Iterator[bytes]:
     headers = {"Accept-Encoding": "identity", **credentials.headers(url)}
-    answer = request(url, headers=headers, preload_content=False)
+    answer = request(url, headers=headers, ca_bundle=credentials.ca_bundle, preload_content=False)
     try:
         if answer.status != 200:
             raise FetchError(f"{url} answers with status {answer.status}", hint=_hint_for(answer.status))
@@ -187,8 +188,13 @@ def _hint_for(status: int) -> str | None:
     return None
 
 
-def request(url: str, *, headers: Mapping[str, str], preload_content: bool = True) -> urllib3.BaseHTTPResponse:
-    """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it."""
+def request(
+    url: str, *, headers: Mapping[str, str], ca_bundle: Path | None = None, preload_content: bool = True
+) -> urllib3.BaseHTTPResponse:
+    """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it.
+
+    `ca_bundle`: a PEM file with the certificates to trust, by default the host's.
+    """
     from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(url)
@@ -196,16 +202,20 @@ def request(url: str, *, headers: Mapping[str, str], preload_content: bool = Tru
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy and proxy_bypass(parts.netloc.rpartition("@")[2]):
         proxy = None
-    return _pool(proxy).request("GET", url, headers={"User-Agent": "klock", **headers}, preload_content=preload_content)
+    headers = {"User-Agent": "klock", **headers}
+    return _pool(proxy, ca_bundle).request("GET", url, headers=headers, preload_content=preload_content)
 
 
 @functools.lru_cache(maxsize=4)
-def _pool(proxy: str | None) -> urllib3.PoolManager:
+def _pool(proxy: str | None, ca_bundle: Path | None) -> urllib3.PoolManager:
     import urllib3
 
     again = (429, 500, 502, 503, 504)
     retries = urllib3.Retry(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
     timeout = urllib3.Timeout(connect=15, read=60)
+    trusted = None if ca_bundle is None else str(ca_bundle)
     if proxy is None:
-        return urllib3.PoolManager(num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout)
-    return urllib3.ProxyManager(proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout)
+        return urllib3.PoolManager(num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ca_certs=trusted)
+    return urllib3.ProxyManager(
+        proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ca_certs=trusted
+    )

@@ -53,7 +53,7 @@ class IndexPages:
                 "Accept": "application/vnd.pypi.simple.v1+html, text/html;q=0.9",
                 **self._credentials.headers(url),
             }
-            answer = request(url, headers=headers)
+            answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)
         except urllib3.exceptions.HTTPError as error:
             reason = self._credentials.mask(str(getattr(error, "reason", None) or error))
             raise FetchError(

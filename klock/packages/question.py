@@ -52,13 +52,14 @@ class Question:
         renewed = {canonicalize_name(name) for name in self.upgrade_packages}
         return [package for package in self.previous if not package.build_only and package.name not in renewed]
 
-    def collect_credentials(self, netrc: Path | None) -> Credentials:
-        """Those in the steps' variables and lines; for any other index `netrc` is asked."""
+    def collect_credentials(self, netrc: Path | None, ca_bundle: Path | None = None) -> Credentials:
+        """Those in the steps' variables and lines; for any other index `netrc` is asked. `ca_bundle` is trusted."""
         lines = [requirement for request in self.requests for requirement in request.requirements]
         return Credentials.collect(
             environments=[request.environment for request in self.requests],
             urls=[url for line in lines for url in (*line.options.urls, *line.text.split())],
             netrc=netrc,
+            ca_bundle=ca_bundle,
         )
 
 
@@ -67,12 +68,14 @@ class World:
     """An environment as it is just before its first pip step, its Python, and what klock has at hand there.
 
     `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. With `offline` no network is
-    used: the store must have everything, and the choice is among `Question.previous`.
+    used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has the certificates
+    that indexes are trusted by, if not the host's.
     """
 
     workspace: Workspace
     python: TargetPython
     store: Store
     netrc: Path | None = None
+    ca_bundle: Path | None = None
     offline: bool = False
     progress: Progress = field(default_factory=Quiet)

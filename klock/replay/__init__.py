@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from klock.bases import fetch_base
 from klock.digests import Digest
 from klock.drift import compare_files
 from klock.errors import FetchError, StepFailed
-from klock.lockfile.model import AptLock, EnvLock, OciLock, PipLock, ServiceLock, ShellLock, TargetLock
+from klock.lockfile.model import AptLock, EnvLock, PipLock, ServiceLock, ShellLock, TargetLock
 from klock.made import remember
-from klock.plan import (
+from klock.replay.ahead import Ahead, fetching_ahead
+from klock.replay.goal import Goal
+from klock.replay.perform import perform, try_service
+from klock.replay.plan import (
+    Action,
     AddBase,
     Plan,
     ReplaceEnvironment,
-    ReuseLayer,
     RunStep,
     StartService,
     TakeLayer,
     describe,
 )
-from klock.replay.ahead import Ahead, fetching_ahead
-from klock.replay.context import Context
-from klock.replay.perform import perform, try_service
+from klock.steps.context import Context
 from klock.words import counted, listed
-from klock.workshop.protocol import BaseLayer, Environment, ImageConfig, Layer
+from klock.workshop.protocol import Layer
 
-__all__ = ["carry_out", "environment_record", "image_config", "make_layers"]
+__all__ = ["carry_out", "make_layers"]
 
 
-def carry_out(
-    plan: Plan,
-    lock: TargetLock,
-    *,
-    keys: Sequence[Digest | None],
-    environment: Environment,
-    lock_digest: str,
-    context: Context,
-) -> None:
-    """Does what the plan for `keys` says. When a step fails nothing of the environment was touched."""
-    with fetching_ahead(lock, _later_fetches(plan, lock), context) as ahead:
-        _carry_out(plan, lock, ahead, keys=keys, environment=environment, lock_digest=lock_digest, context=context)
+def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[], None]) -> None:
+    """Does what the plan says; `replace` makes the environment be the locked base and layers.
+
+    When a step fails nothing of the environment was touched.
+    """
+    with fetching_ahead(goal.lock, _later_fetches(plan, goal.lock), context) as ahead:
+        for action in plan.actions:
+            if isinstance(action, ReplaceEnvironment):
+                replace()
+            else:
+                _carry_out(action, goal, ahead, context)
 
 
 def _later_fetches(plan: Plan, lock: TargetLock) -> list[int]:
@@ -54,91 +54,33 @@ def _later_fetches(plan: Plan, lock: TargetLock) -> list[int]:
     ]
 
 
-def _carry_out(
-    plan: Plan,
-    lock: TargetLock,
-    ahead: Ahead,
-    *,
-    keys: Sequence[Digest | None],
-    environment: Environment,
-    lock_digest: str,
-    context: Context,
-) -> None:
-    for action in plan.actions:
-        match action:
-            case AddBase():
-                _ensure_base(lock, context)
-            case RunStep():
-                if action.size:
-                    ahead.wait()
-                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                layer = _run_step(lock, action.position, context, key=keys[action.position])
-                context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
-            case TakeLayer():
-                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                _take_layer(lock, action.position, context)
-                context.progress.done("the kept layer")
-            case StartService():
-                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                with context.engine.open(lock.base.id, lock.layers) as workspace:
-                    try_service(lock, action.position, workspace, context)
-                context.progress.done("it starts")
-            case ReplaceEnvironment():
-                environment.replace(
-                    lock.layers,
-                    base=lock.base.id,
-                    record=environment_record(lock, lock_digest),
-                    config=image_config(lock, _archives(lock, context)),
-                )
-            case ReuseLayer():
-                pass
-
-
-def environment_record(lock: TargetLock, lock_digest: str) -> dict[str, object]:
-    """What an environment keeps of the lockfile (with the digest `lock_digest`) that it was synced from."""
-    return {
-        "fingerprint": lock.fingerprint,
-        "lockfile": lock_digest,
-        "target": str(lock.target),
-        "variables": lock.environment,
-    }
-
-
-def image_config(lock: TargetLock, archives: Sequence[BaseLayer] = ()) -> ImageConfig:
-    """How containers of the environment start, without secrets."""
-    environment = dict(lock.base.environment)
-    for step in lock.steps:
-        for variable in step.variables if isinstance(step, EnvLock) else ():
-            if variable.secrets:
-                environment.pop(variable.name, None)
-            else:
-                environment[variable.name] = variable.value
-    return ImageConfig(
-        architecture=lock.target.architecture,
-        environment=environment,
-        working_dir=lock.base.working_dir,
-        user=lock.base.user,
-        archives=tuple(archives),
-    )
-
-
-def _archives(lock: TargetLock, context: Context) -> list[BaseLayer]:
-    """Those of the base, when the store has them all."""
-    if not isinstance(lock.base, OciLock):
-        return []
-    archives = []
-    for layer in lock.base.layers:
-        if (blob := context.store.find_blob(layer.digest)) is None:
-            return []
-        archives.append(BaseLayer(path=blob, media_type=layer.media_type, diff_id=layer.diff_id))
-    return archives
+def _carry_out(action: Action, goal: Goal, ahead: Ahead, context: Context) -> None:
+    lock = goal.lock
+    match action:
+        case AddBase():
+            _ensure_base(lock, context)
+        case RunStep():
+            if action.size:
+                ahead.wait()
+            context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
+            layer = _run_step(lock, action.position, context, key=goal.keys[action.position])
+            context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
+        case TakeLayer():
+            context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
+            _take_layer(lock, action.position, context)
+            context.progress.done("the kept layer")
+        case StartService():
+            context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
+            with context.workshop.open(lock.base.id, lock.layers) as workspace:
+                try_service(lock, action.position, workspace, context)
+            context.progress.done("it starts")
 
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:
-    """Makes the base be in the engine's store, fetched by digest."""
+    """Makes the base be in the workshop's store, fetched by digest."""
     fetch_base(
         lock.base,
-        engine=context.engine,
+        workshop=context.workshop,
         store=context.store,
         mirrors=context.mirrors,
         root=context.root,
@@ -148,11 +90,11 @@ def _ensure_base(lock: TargetLock, context: Context) -> None:
 
 
 def make_layers(lock: TargetLock, context: Context) -> None:
-    """Makes the base and every step's locked layer be in the engine's store, running what is missing."""
-    if not context.engine.has_base(lock.base.id):
+    """Makes the base and every step's locked layer be in the workshop's store, running what is missing."""
+    if not context.workshop.has_base(lock.base.id):
         _ensure_base(lock, context)
     for position, step in enumerate(lock.steps):
-        if isinstance(step, EnvLock | ServiceLock) or context.engine.has_layer(step.layer.digest):
+        if isinstance(step, EnvLock | ServiceLock) or context.workshop.has_layer(step.layer.digest):
             continue
         context.progress.begin(f"step {position + 1} {describe(step)}{context.where(position)}")
         if isinstance(step, ShellLock) and step.kept is not None:
@@ -164,7 +106,7 @@ def make_layers(lock: TargetLock, context: Context) -> None:
 
 
 def _take_layer(lock: TargetLock, position: int, context: Context) -> None:
-    """Brings the layer that the step at `position` keeps into the engine's store. Raises FetchError when it is lost."""
+    """Brings the layer that the step at `position` keeps into the store. Raises FetchError when it is lost."""
     step = lock.steps[position]
     assert isinstance(step, ShellLock) and step.kept is not None
     archive = context.store.find_blob(f"sha256:{step.kept.sha256}")
@@ -174,7 +116,7 @@ def _take_layer(lock: TargetLock, position: int, context: Context) -> None:
             f"{describe(step)}",
             hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
         )
-    context.engine.add_layer(archive, step.layer.digest)
+    context.workshop.add_layer(archive, step.layer.digest)
 
 
 def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest | None = None) -> Layer:
@@ -185,7 +127,7 @@ def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest 
     step = lock.steps[position]
     assert not isinstance(step, EnvLock | ServiceLock)
     leave_out = step.leave_out if isinstance(step, ShellLock) else ()
-    with context.engine.open(lock.base.id, replace(lock, steps=lock.steps[:position]).layers) as workspace:
+    with context.workshop.open(lock.base.id, replace(lock, steps=lock.steps[:position]).layers) as workspace:
         perform(lock, position, workspace, context)
         layer = workspace.snapshot(leave_out=leave_out)
     if key is not None:
@@ -201,7 +143,7 @@ def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest 
 
 def _difference(locked: str, made: Layer, context: Context) -> str:
     """The first paths at which two layers differ, each on a line of its own."""
-    manifest = context.engine.layer_manifest(locked)
+    manifest = context.workshop.layer_manifest(locked)
     if manifest is None:
         folders: dict[str, int] = {}
         for path in made.manifest:

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from klock.lockfile.model import TargetLock
 from klock.progress import Quiet
-from klock.replay.context import Context
 from klock.replay.perform import fetch_for
+from klock.steps.context import Context
 
 __all__ = ["Ahead", "fetching_ahead"]
 

@@ -8,9 +8,9 @@ from typing import Final
 from klock.errors import StepFailed
 from klock.layers.normalisation import is_left_out, matcher
 from klock.lockfile.model import ShellLock, TargetLock
-from klock.plan import describe
 from klock.recorder.redaction import forms_of
-from klock.replay.context import Context
+from klock.replay.plan import describe
+from klock.steps.context import Context
 from klock.words import first_of
 from klock.workshop.protocol import Workspace
 

@@ -18,13 +18,13 @@ from klock.lockfile.model import (
     ShellLock,
     TargetLock,
 )
-from klock.plan import describe
-from klock.replay.context import Context
 from klock.replay.leaks import refuse_leaks
 from klock.replay.masked import masked, masked_tail
+from klock.replay.plan import describe
 from klock.replay.recorded import replay_shell
 from klock.replay.shell import service_command
-from klock.replay.variables import revealed_variables, secret_values
+from klock.steps.context import Context
+from klock.steps.variables import revealed_variables, secret_values
 from klock.workshop.protocol import PlacedFile, Workspace
 
 if TYPE_CHECKING:
@@ -157,7 +157,9 @@ def index_credentials(lock: TargetLock, positions: Iterable[int], context: Conte
         environments.append(revealed_variables(lock, position, context.environ))
         for line in (*step.requirements, *_lines_of_files(step, context)):
             urls += [word for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
-    return Credentials.collect(environments=environments, urls=urls, netrc=netrc_of(context.environ))
+    return Credentials.collect(
+        environments=environments, urls=urls, netrc=netrc_of(context.environ), ca_bundle=context.mirrors.ca_bundle
+    )
 
 
 def _lines_of_files(step: PipLock, context: Context) -> list[str]:

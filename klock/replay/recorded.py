@@ -16,14 +16,14 @@ from klock.errors import StepFailed
 from klock.image.secrets import reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock, TargetLock
-from klock.plan import describe
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.names import Names
-from klock.replay.context import Context
 from klock.replay.leaks import refuse_leaks
 from klock.replay.masked import masked, masked_tail
+from klock.replay.plan import describe
 from klock.replay.shell import shell_command
-from klock.replay.variables import revealed_variables, secret_values
+from klock.steps.context import Context
+from klock.steps.variables import revealed_variables, secret_values
 from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
@@ -50,6 +50,7 @@ def record_shell(
         ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
         secrets=secret_values(lock, context),
         private_urls=step.private_urls,
+        ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
     return _run(lock, position, workspace, context, recorder)
@@ -65,6 +66,7 @@ def replay_shell(lock: TargetLock, position: int, workspace: Workspace, context:
         secrets=secret_values(lock, context),
         private_urls=step.private_urls,
         offline=context.offline,
+        ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
     return _run(lock, position, workspace, context, recorder)

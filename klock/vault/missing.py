@@ -23,7 +23,7 @@ from klock.lockfile.model import (
     VcsArtifact,
     WheelArtifact,
 )
-from klock.replay.context import Context
+from klock.steps.context import Context
 from klock.targets import Target
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _build_wheels(lock: TargetLock, missing: Set[Digest], context: Context) -> N
             context.progress.begin(f"step {position + 1}{context.where(position)}: build again")
             before = replace(lock, steps=lock.steps[:position])
             make_layers(before, context)
-            with context.engine.open(lock.base.id, before.layers) as workspace:
+            with context.workshop.open(lock.base.id, before.layers) as workspace:
                 perform(lock, position, workspace, context)
             context.progress.done("as locked")
 
@@ -143,9 +143,9 @@ def _write_kept_layers(lock: TargetLock, missing: Set[Digest], context: Context)
     for step in lock.steps:
         if not isinstance(step, ShellLock) or step.kept is None or f"sha256:{step.kept.sha256}" not in missing:
             continue
-        if context.engine.has_layer(step.layer.digest):
+        if context.workshop.has_layer(step.layer.digest):
             with context.store.temporary_file() as archive:
-                context.engine.write_layer(step.layer.digest, archive)
+                context.workshop.write_layer(step.layer.digest, archive)
                 with open(archive, "rb") as file:
                     chunks = iter(functools.partial(file.read, _CHUNK), b"")
                     context.store.add_blob(chunks, digest=f"sha256:{step.kept.sha256}", source="the kept layer")

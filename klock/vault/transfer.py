@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import TargetLock
 from klock.progress import Progress
-from klock.replay.context import Context
+from klock.steps.context import Context
 from klock.store import Store
 from klock.vault.folder import VaultFolder
 from klock.vault.inputs import Input, inputs_of, inputs_of_all

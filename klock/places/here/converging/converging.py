@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from klock.digests import Digest
@@ -16,9 +15,8 @@ from klock.lockfile.model import (
     ServiceLock,
     ShellLock,
     StepLock,
-    TargetLock,
 )
-from klock.places.here import HereEngine
+from klock.places.here.contents import Here
 from klock.places.here.converging.base import compare_base
 from klock.places.here.converging.keeping import begin, is_current
 from klock.places.here.converging.owning import anchors_of, builds_something, kept_archive, own_paths
@@ -31,53 +29,43 @@ from klock.places.here.state import FORCED, Doing, Done, State
 from klock.places.here.tree import Tree
 from klock.places.here.undo import difference_in, difference_of, lost, take_back
 from klock.places.here.workspace import HereWorkspace
-from klock.plan import describe
-from klock.replay.context import Context
+from klock.replay.goal import Goal
 from klock.replay.perform import fetch_for, perform
+from klock.replay.plan import describe
+from klock.steps.context import Context
 from klock.words import counted, listed
 from klock.workshop.protocol import Layer
 
 __all__ = ["converge"]
 
 
-def converge(
-    lock: TargetLock,
-    *,
-    keys: Sequence[Digest | None],
-    engine: HereEngine,
-    record: dict[str, object],
-    context: Context,
-    force: bool = False,
-) -> InPlacePlan:
-    """Makes the container's root be what `lock` says, and keeps `record` as that of its environment.
+def converge(goal: Goal, *, here: Here, context: Context, force: bool = False) -> InPlacePlan:
+    """Makes the container's root be what `goal` says, and keeps its record.
 
     With `force` what cannot be taken back stays, the locked steps are done over it, and layers that come out other than
     locked are told and kept. Raises EngineError when the container cannot become the locked one, StepFailed when a step
     does not make its locked layer.
     """
-    engine.check()
-    with engine.folder.lock():
-        return _Converging(lock, keys, engine, replace(context, over_locked_base=False), force).converge(record)
+    with here.folder.lock():
+        return _Converging(goal, here, replace(context, over_locked_base=False), force).converge(goal.record)
 
 
 class _Converging:
-    def __init__(
-        self, lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, context: Context, force: bool
-    ) -> None:
-        self.lock, self.keys, self.engine, self.context, self.force = lock, keys, engine, context, force
-        self.folder = engine.folder
-        self.wanted = layer_steps(lock, keys)
+    def __init__(self, goal: Goal, here: Here, context: Context, force: bool) -> None:
+        self.lock, self.keys, self.here, self.context, self.force = goal.lock, goal.keys, here, context, force
+        self.folder = here.folder
+        self.wanted = layer_steps(goal.lock, goal.keys)
 
     def converge(self, record: dict[str, object]) -> InPlacePlan:
         state = self.folder.read()
-        if (nothing := as_synced(self.lock, self.keys, self.engine, state)) is not None:
+        if (nothing := as_synced(self.lock, self.keys, self.here, state)) is not None:
             return nothing
-        tree = self.engine.scan(self.folder.read_tree(state.tree) if state else None)
+        tree = self.here.root.scan(self.folder.read_tree(state.tree) if state else None)
         if state is None:
             compare_base(self.lock)
         elif state.doing is not None:
             state, tree = self._finish(state, state.doing, tree)
-        plan = make_plan(self.lock, self.keys, self.engine, state, tree if state else None)
+        plan = make_plan(self.lock, self.keys, self.here, state, tree if state else None)
         if plan.changes_nothing:
             return plan
         if plan.stuck and not self.force:
@@ -85,7 +73,7 @@ class _Converging:
                 "this container cannot become the locked one:" + listed(plan.stuck),
                 hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
             )
-        refuse_what_cannot_run(self.lock, plan, now=tree, engine=self.engine, context=self.context)
+        refuse_what_cannot_run(self.lock, plan, now=tree, here=self.here, context=self.context)
         if state is None:
             first = self.folder.write_tree(tree)
             state = State(base=self.lock.base.id, first=first, tree=first)
@@ -98,7 +86,7 @@ class _Converging:
             state = self._take_back(state, done)
         for position in plan.run:
             state = self._do(state, position)
-        tree = self.engine.scan(self.folder.read_tree(state.tree))
+        tree = self.here.root.scan(self.folder.read_tree(state.tree))
         if not self._is_locked(state, tree):
             record = {**record, "fingerprint": FORCED}
         paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
@@ -121,7 +109,7 @@ class _Converging:
             not state.forced
             and state.base == self.lock.base.id
             and [done.layer for done in state.steps] == layers
-            and not drift_of_steps(state, self.engine, tree)
+            and not drift_of_steps(state, self.here, tree)
         )
 
     # -- what was cut short
@@ -143,7 +131,7 @@ class _Converging:
         self._restore(before, now, doing)
         state = replace(state, doing=None)
         self.folder.write(state)
-        return state, self.engine.scan(before)
+        return state, self.here.root.scan(before)
 
     def _restore(self, before: Tree, now: Tree, doing: Doing) -> None:
         assert doing.undo is not None
@@ -169,7 +157,7 @@ class _Converging:
             state = replace(state, record=None)
             self.folder.write(state)
             take_back(before, added, self.folder.undo_folder(done.undo) / "kept")
-            now = self.engine.scan(self.folder.read_tree(state.tree))
+            now = self.here.root.scan(self.folder.read_tree(state.tree))
             left = {*state.left, *added} & {path for path, seen in now.items() if seen.entry.kind is Kind.FOLDER}
             state = replace(
                 state, steps=state.steps[:-1], tree=self.folder.write_tree(now), left=tuple(sorted(left - set(before)))
@@ -189,7 +177,7 @@ class _Converging:
             self.lock,
             position,
             before=self.folder.read_tree(state.tree),
-            engine=self.engine,
+            here=self.here,
             store=self.context.store,
         )
         if own is not None:
@@ -201,7 +189,7 @@ class _Converging:
         assert doing is not None
         if isinstance(step, PipLock) and builds_something(self.lock, step, self.context.store):
             own = None
-        with self.engine.open_root(before, own) as workspace:
+        with self.here.root.open(before, own) as workspace:
             try:
                 self._perform(position, workspace)
                 layer = read_as(
@@ -228,7 +216,7 @@ class _Converging:
     def _perform(self, position: int, workspace: HereWorkspace) -> None:
         step = self.lock.steps[position]
         if isinstance(step, ShellLock) and (archive := kept_archive(step, self.context.store)) is not None:
-            self.engine.apply(archive, step.layer.digest)
+            self.here.root.apply(archive, step.layer.digest)
         else:
             perform(self.lock, position, workspace, self.context)
 
@@ -239,7 +227,7 @@ class _Converging:
                 "mend the cause and run `klock sync --here` again, or start a new container"
             )
             return
-        self._restore(before, self.engine.scan(before), doing)
+        self._restore(before, self.here.root.scan(before), doing)
         self.folder.write(replace(state, doing=None))
 
     def _done(self, state: State, step: StepLock, layer: Layer, *, before: Tree, now: Tree) -> State:
@@ -268,7 +256,7 @@ class _Converging:
         return state
 
     def _another_layer(self, step: StepLock, where: str, layer: Layer) -> None:
-        locked = self.engine.layer_manifest(layer_of(step))
+        locked = self.here.workshop.layer_manifest(layer_of(step))
         if locked is not None:
             differs = "it differs at" + listed(f.message for f in compare_files(locked, [], layer.manifest))
         else:
@@ -287,7 +275,7 @@ class _Converging:
         """Writes down what the step is going to do, and what the root holds before it."""
         step, before = self.lock.steps[position], self.folder.read_tree(state.tree)
         if own is None or not is_current(before, own):
-            before = self.engine.scan(before)
+            before = self.here.root.scan(before)
             state = replace(state, tree=self.folder.write_tree(before))
         text = f"step {position + 1} {describe(step)}"
         if own is not None and isinstance(step, FilesLock | PipLock):

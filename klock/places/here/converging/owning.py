@@ -13,7 +13,7 @@ from klock.drift import distributions_in
 from klock.errors import EngineError, KlockError
 from klock.layers.rewriting.bytecode import source_of
 from klock.lockfile.model import FilesLock, PipLock, ShellLock, TargetLock, WheelArtifact
-from klock.places.here import HereEngine
+from klock.places.here.contents import Here
 from klock.places.here.own import OwnPaths
 from klock.places.here.tree import Tree
 from klock.places.here.workspace import HereWorkspace
@@ -28,16 +28,16 @@ _CACHE: Final = ".klock-uv-cache"
 _SCRIPTS: Final = ("console_scripts", "gui_scripts")
 
 
-def own_paths(lock: TargetLock, position: int, *, before: Tree, engine: HereEngine, store: Store) -> OwnPaths | None:
+def own_paths(lock: TargetLock, position: int, *, before: Tree, here: Here, store: Store) -> OwnPaths | None:
     """None for a step whose command may write anything. The wheels that a pip step does not build are in the store, and
     so is the layer that a step keeps."""
     step = lock.steps[position]
     if isinstance(step, ShellLock) and (archive := kept_archive(step, store)) is not None:
-        return OwnPaths(resolved(f"/{path}" for path in engine.paths_in(archive)))
+        return OwnPaths(resolved(f"/{path}" for path in here.root.paths_in(archive)))
     if isinstance(step, FilesLock):
         return _of_files(step)
     if isinstance(step, PipLock):
-        with engine.open_root(before) as workspace:
+        with here.root.open(before) as workspace:
             paths = _python_paths(lock, workspace)
         return _of_packages(lock, step, before, paths, store)
     return None

@@ -6,22 +6,20 @@ from pathlib import Path
 
 from klock.errors import FetchError
 from klock.lockfile.model import AptLock, PipLock, ShellLock, StepLock, TargetLock, WheelArtifact
-from klock.places.here import HereEngine
+from klock.places.here.contents import Here
 from klock.places.here.converging.owning import kept_archive, own_paths
 from klock.places.here.converging.plan import InPlacePlan
 from klock.places.here.mounts import refuse_mounted
 from klock.places.here.tree import Tree
 from klock.places.here.workspace import not_isolated
-from klock.plan import describe
-from klock.replay.context import Context
 from klock.replay.perform import fetch_for
+from klock.replay.plan import describe
+from klock.steps.context import Context
 
 __all__ = ["named", "refuse_what_cannot_run"]
 
 
-def refuse_what_cannot_run(
-    lock: TargetLock, plan: InPlacePlan, *, now: Tree, engine: HereEngine, context: Context
-) -> None:
+def refuse_what_cannot_run(lock: TargetLock, plan: InPlacePlan, *, now: Tree, here: Here, context: Context) -> None:
     """Raises KlockError before anything is touched. Packages are fetched first: they say what their steps write."""
     for position in plan.run:
         step = lock.steps[position]
@@ -31,17 +29,17 @@ def refuse_what_cannot_run(
                     f"{named(lock, position, context)} keeps its layer, and that is not on this machine",
                     hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
                 )
-        elif _needs_isolation(lock, step) and (why := engine.why_plain) is not None:
+        elif _needs_isolation(lock, step) and (why := here.root.why_plain) is not None:
             raise not_isolated(named(lock, position, context), why)
     for done in plan.back:
         if done.undo is not None:
-            before, added = engine.folder.read_undo(done.undo)
+            before, added = here.folder.read_undo(done.undo)
             refuse_mounted([*before, *added], f"{done.text} cannot be taken back")
     for position in plan.run:
         if _can_be_foreseen(lock, position, plan):
             if isinstance(lock.steps[position], PipLock):
                 fetch_for(lock, position, context)
-            own = own_paths(lock, position, before=now, engine=engine, store=context.store)
+            own = own_paths(lock, position, before=now, here=here, store=context.store)
             refuse_mounted([] if own is None else own.exact, named(lock, position, context))
 
 

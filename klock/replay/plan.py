@@ -25,11 +25,12 @@ from klock.lockfile.model import (
     VcsArtifact,
 )
 from klock.made import made_by
+from klock.replay.goal import Goal
 from klock.words import in_bytes
 
 if TYPE_CHECKING:
     from klock.store import Store
-    from klock.workshop.protocol import Engine
+    from klock.workshop.protocol import Workshop
 
 __all__ = [
     "Action",
@@ -39,6 +40,8 @@ __all__ = [
     "ReuseLayer",
     "RunStep",
     "StartService",
+    "Stuck",
+    "TakeBack",
     "TakeLayer",
     "describe",
     "make_plan",
@@ -73,12 +76,33 @@ class RunStep:
 
     position: int
     text: str
-    reason: str
-    size: int
+    reason: str = ""
+    size: int = 0
 
     def __str__(self) -> str:
         fetch = f"fetch {in_bytes(self.size)}, " if self.size else ""
-        return f"step {self.position + 1} {self.text}: {fetch}run ({self.reason})"
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"step {self.position + 1} {self.text}: {fetch}run{reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeBack:
+    """Take back a step that was done in a running system and is not the locked one; `text` names it."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"take back {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """Why a running system cannot become the locked one, unless that is forced."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +135,7 @@ class ReplaceEnvironment:
         return f"environment: replace ({self.reason})"
 
 
-Action: TypeAlias = AddBase | ReuseLayer | RunStep | TakeLayer | StartService | ReplaceEnvironment
+Action: TypeAlias = AddBase | ReuseLayer | RunStep | TakeLayer | StartService | ReplaceEnvironment | TakeBack | Stuck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,20 +153,19 @@ class Plan:
 
 
 def make_plan(
-    lock: TargetLock,
+    goal: Goal,
     *,
-    keys: Sequence[Digest | None],
-    engine: Engine,
+    workshop: Workshop,
     store: Store,
     record: Mapping[str, object] | None,
     clean: bool = True,
 ) -> Plan:
     """The plan that turns the environment that `record` describes into the locked one.
 
-    `keys` are those of its steps (`klock.keys.step_keys`). `clean` is False when the environment is known to have
-    drifted, so that it is replaced even if its record agrees.
+    `clean` is False when the environment is known to have drifted, so that it is replaced even if its record agrees.
     """
-    steps = list(_plan_steps(lock, keys, engine, store))
+    lock = goal.lock
+    steps = list(_plan_steps(lock, goal.keys, workshop, store))
     replace: list[Action] = []
     if record is None:
         replace.append(ReplaceEnvironment(reason="there is none yet"))
@@ -158,25 +181,25 @@ def make_plan(
         if isinstance(step, ServiceLock) and replace
     ]
     base: list[Action] = []
-    if not engine.has_base(lock.base.id):
+    if not workshop.has_base(lock.base.id):
         base.append(AddBase(name=base_name(lock), size=_missing_base_bytes(lock, store)))
         replace = replace or [ReplaceEnvironment(reason="its base was removed from the store")]
     return Plan(actions=(*base, *steps, *services, *replace))
 
 
-def _plan_steps(lock: TargetLock, keys: Sequence[Digest | None], engine: Engine, store: Store) -> Iterator[Action]:
+def _plan_steps(lock: TargetLock, keys: Sequence[Digest | None], workshop: Workshop, store: Store) -> Iterator[Action]:
     for position, (step, key) in enumerate(zip(lock.steps, keys, strict=True)):
         if isinstance(step, EnvLock | ServiceLock):
             continue
         text = describe(step)
         if isinstance(step, ShellLock) and step.kept is not None:
-            if engine.has_layer(step.layer.digest):
+            if workshop.has_layer(step.layer.digest):
                 yield ReuseLayer(position=position, text=text)
             else:
                 yield TakeLayer(position=position, text=text)
         elif step.force:
             yield RunStep(position=position, text=text, reason="forced", size=_missing_bytes(step, lock, store))
-        elif not engine.has_layer(step.layer.digest):
+        elif not workshop.has_layer(step.layer.digest):
             size = _missing_bytes(step, lock, store)
             yield RunStep(position=position, text=text, reason="its layer is not in the store", size=size)
         elif key is None or step.layer.digest not in made_by(key, store):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from klock.places.here.surroundings import is_container
+from klock.workshop.container import is_container
 
 MACHINE = "proc /proc proc rw 0 0\n/dev/vda / ext4 rw,relatime 0 0\noverlay /var/lib/x overlay rw 0 0\n"
 CONTAINER = "overlay / overlay rw,lowerdir=/a:/b,upperdir=/c 0 0\nproc /proc proc rw 0 0\n"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from klock.image.secret_names import is_secret, may_be_secret
 from klock.image.secrets import reveal
 from klock.lockfile.model import EnvLock, TargetLock
-from klock.replay.context import Context
+from klock.steps.context import Context
 
 __all__ = ["revealed_variables", "secret_values"]
 

@@ -17,7 +17,7 @@ from klock.lockfile.model import (
     ShellLock,
     StepLock,
 )
-from klock.plan import describe
+from klock.replay.plan import describe
 
 __all__ = ["compare_image", "compare_steps"]
 

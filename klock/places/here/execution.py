@@ -1,28 +1,23 @@
-"""The environment `here`: the container that klock itself runs in."""
+"""Commands in the container that klock itself runs in."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from klock.digests import Digest
 from klock.errors import EngineError
-from klock.layers.manifest import Manifest
-from klock.layers.normalisation import matcher
-from klock.places.here.state import State, StateFolder
-from klock.places.here.tree import Tree
+from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.terminal import has_controlling_terminal
-from klock.places.working_dir import missing_working_dir
-from klock.workshop.protocol import Command, ImageConfig
+from klock.workshop.protocol import Command
 from klock.workshop.users import find_user, give_streams
+from klock.workshop.working_dir import missing_working_dir
 
-__all__ = ["HereEnvironment"]
+__all__ = ["execute"]
 
 _PATIENCE: Final = 5.0
 """Seconds a service has to end."""
@@ -33,85 +28,24 @@ _FORWARDED: Final = (
 )
 
 
-class HereEnvironment:
-    def __init__(self, folder: StateFolder, scanning: Callable[[Tree | None], Tree]) -> None:
-        self._folder = folder
-        self._scan = scanning
+def execute(command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS) -> int:
+    """Becomes the command: it takes this process's place, as the entrypoint of a container should.
 
-    @property
-    def record(self) -> Mapping[str, object] | None:
-        state = self._folder.read()
-        return None if state is None else state.record
-
-    def replace(
-        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
-    ) -> None:
-        """A container cannot be exchanged from inside: `klock.places.here.converging` changes it step by step."""
-        raise EngineError("a running container is changed step by step", hint="run klock sync --here")
-
-    @property
-    def layers(self) -> list[Digest]:
-        """Of the steps that were done in it."""
-        return [done.layer for done in self._existing().steps]
-
-    def is_clean(self) -> bool:
-        """Whether its files are as its layers say, and the others as the last sync left them."""
-        return self._folder.read() is None or self.observe() == self.expected()
-
-    def expected(self) -> Manifest:
-        """The base as the first sync found it, what steps made as their layers say, others' files as the last sync
-        left them.
-
-        A sync may have been forced over drift in what steps made, and changes nothing in a base that drifted: what it
-        left there is no measure.
-        """
-        state = self._existing()
-        left = self._folder.read_tree(state.tree).manifest
-        base = left if state.first is None else self._folder.read_tree(state.first).manifest
-        layers = [self._folder.layer(done.layer) for done in state.steps]
-        steps = {path for layer in layers for path in layer}
-        # What a step leaves out is in no layer, but it may have changed it.
-        is_left_out = matcher([pattern for done in state.steps for pattern in done.leave_out])
-
-        def is_others(path: str) -> bool:
-            return path not in steps and (path not in base or is_left_out(path))
-
-        locked = functools.reduce(Manifest.apply, layers, base)
-        return Manifest(
-            [
-                *(entry for path, entry in locked.items() if not is_others(path)),
-                *(entry for path, entry in left.items() if is_others(path)),
-            ]
-        )
-
-    def observe(self) -> Manifest:
-        """The files as they are. Those whose size, times and inode are as the last sync left them are not read."""
-        return self._scan(self._folder.read_tree(self._existing().tree)).manifest
-
-    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
-        """Becomes the command: it takes this process's place, as the entrypoint of a container should.
-
-        With services klock stays, starts them, forwards signals to the command and returns its status.
-        """
-        if command.mounts:
-            raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
-        _provide_working_dir(command)
-        if not services:
-            _become(command)
-        with _Forwarding() as forwarding, contextlib.ExitStack() as running:
-            for service in services:
-                running.callback(_end, _started(service, stdin=subprocess.DEVNULL))
-            try:
-                child = _started(command)
-            except OSError as error:
-                return _is_no_program(command, error)
-            return forwarding.wait(child)
-
-    def _existing(self) -> State:
-        state = self._folder.read()
-        if state is None:
-            raise EngineError("this container was not synced yet", hint="run klock sync --here")
-        return state
+    With services, or other streams, klock stays, starts them, forwards signals to the command and returns its status.
+    """
+    if command.mounts:
+        raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
+    _provide_working_dir(command)
+    if not services and streams == OWN_STREAMS:
+        _become(command)
+    with _Forwarding() as forwarding, contextlib.ExitStack() as running:
+        for service in services:
+            running.callback(_end, _started(service, (subprocess.DEVNULL, 1, 2)))
+        try:
+            child = _started(command, streams)
+        except OSError as error:
+            return _is_no_program(command, error)
+        return forwarding.wait(child)
 
 
 class _Forwarding:
@@ -186,7 +120,7 @@ def _end(service: subprocess.Popen[bytes]) -> None:
             service.wait(_PATIENCE)
 
 
-def _started(command: Command, *, stdin: int | None = None) -> subprocess.Popen[bytes]:
+def _started(command: Command, streams: Streams) -> subprocess.Popen[bytes]:
     """A service is started in a group of its own, so that all of it can be ended. So is a command, for it to get once
     what is sent to klock's group, unless there is a terminal, which has to find it in klock's group.
 
@@ -202,7 +136,9 @@ def _started(command: Command, *, stdin: int | None = None) -> subprocess.Popen[
             command.argv if script is None else (shell, f"/proc/self/fd/{script}"),
             env=dict(command.environment),
             cwd=command.working_dir,
-            stdin=stdin,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
             user=user.uid,
             group=user.gid,
             extra_groups=user.groups,

@@ -19,29 +19,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klock.errors import EngineError, StoreError
+from klock.places.protocol import OWN_STREAMS, Streams
+from klock.places.records import folder_of
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
-from klock.workshop.scratch import is_held, remove_trees
-from klock.workshop.trees import Trees
+from klock.workshop.scratch import among_all_files, bytes_of, is_held, remove_trees
 
 # What does the work is imported when there is some: to find that there is none takes little.
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.layers.manifest import Manifest
-    from klock.workshop.protocol import Command, ImageConfig
+    from klock.workshop import SandboxWorkshop
+    from klock.workshop.protocol import Command
 
 __all__ = ["SandboxEnvironment"]
 
 
 class SandboxEnvironment:
-    def __init__(self, name: str, *, store: Store, trees: Trees, area: Path, ca_bundle: Path | None) -> None:
+    def __init__(self, name: str, *, store: Store, workshop: SandboxWorkshop) -> None:
         self._name = name
         self._store = store
-        self._trees = trees
-        self._area = str(area)
-        self._folder = store.environment_path(name)
-        self._ca_bundle = ca_bundle
+        self._trees = workshop.trees
+        self._area = workshop.area()
+        self._ca_bundle = workshop.ca_bundle
+        self._folder = folder_of(store, "sandbox", name)
 
     @property
     def record(self) -> Mapping[str, object] | None:
@@ -49,15 +51,8 @@ class SandboxEnvironment:
         return None if state is None else state["record"]
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """The digests of the base and layers it is made of."""
-        state = self._state()
-        return () if state is None else (state["base"], *state["layers"])
-
-    @property
     def is_in_use(self) -> bool:
         """Whether a command runs in it."""
-
         return any(is_held(folder) for folder in self._writable_folders())
 
     def files_behind(self) -> Iterator[Path]:
@@ -70,14 +65,8 @@ class SandboxEnvironment:
         yield from (folder.parent for folder in self._trees.stack(state["base"], state["layers"]))
         yield from _all_below(self._folder / state["folder"] / "upper")
 
-    def replace(
-        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig | None = None
-    ) -> None:
-        """Makes the environment exactly base and layers; commands that still run in it keep the old one.
-
-        It has no use for `config`: whoever runs a command says how.
-        """
-
+    def replace(self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object]) -> None:
+        """Makes the environment exactly base and layers; commands that still run in it keep the old one."""
         self._trees.stack(base, layers)
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -138,13 +127,27 @@ class SandboxEnvironment:
 
         return Manifest.from_bytes(in_namespace(task))
 
-    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
-        """Runs a command on this process's terminal; see `klock.workshop.protocol.Environment`."""
+    def remove(self) -> int:
+        """Removes it all; returns the bytes freed."""
+        freed = among_all_files(lambda: bytes_of(self._folder)) if self._folder.exists() else 0
+        remove_trees([self._folder])
+        return freed
+
+    def execute(self, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS) -> int:
+        """Runs a command in it; see `klock.places.protocol.Place`."""
         from klock.places.sandbox.execution import execute
 
         self._existing()
         log = self._folder / "services.log"
-        return execute(command, services, opened=self._open, area=self._area, log=log, ca_bundle=self._ca_bundle)
+        return execute(
+            command,
+            services,
+            opened=self._open,
+            area=self._area,
+            log=log,
+            ca_bundle=self._ca_bundle,
+            streams=streams,
+        )
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[WritableLayer, Sequence[Path]]]:

@@ -1,4 +1,4 @@
-"""What locking and replaying need around them, in one value: where the image is, the store, the engine, the way out."""
+"""What locking and replaying need around them, in one value: the image's folder, store, workshop, ways out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from klock.bases.mirrors import Mirrors
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import Engine
+from klock.workshop.protocol import Workshop
 
 __all__ = ["Context"]
 
@@ -26,7 +26,7 @@ class Context:
     mirrors: Mirrors
     index_url: str | None = None
     store: Store
-    engine: Engine
+    workshop: Workshop
     progress: Progress
     environ: Mapping[str, str]
     offline: bool = False

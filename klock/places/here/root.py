@@ -1,9 +1,4 @@
-"""The engine `here`: klock runs inside the container, whose own root file system is the environment.
-
-There are no layers to exchange, and often no right to make namespaces. So steps are done in the root itself
-(`klock.places.here.converging`), what each changed is compared with the locked layer, and pip and file steps can be
-taken back.
-"""
+"""The root file system of the container that klock runs in, as something to work in."""
 
 from __future__ import annotations
 
@@ -19,41 +14,25 @@ from klock.digests import Digest
 from klock.errors import EngineError, FetchError
 from klock.layers.manifest import Kind, Manifest
 from klock.layers.pack import paths_in, unpack_layer
-from klock.places.here.environment import HereEnvironment
 from klock.places.here.materials import put, remove
 from klock.places.here.own import OwnPaths
-from klock.places.here.state import FOLDER, StateFolder
-from klock.places.here.surroundings import is_container
+from klock.places.here.state import FOLDER
 from klock.places.here.tree import Tree, on_disk, scan
 from klock.places.here.workspace import HereWorkspace
 from klock.store import Store
-from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import Command
 from klock.workshop.scratch import scratch_folder
 
-__all__ = ["HereEngine"]
+__all__ = ["Root"]
 
 
-class HereEngine(SandboxWorkshop):
-    """Bases and layers are those of the store, if there are any: this engine needs none of them."""
+class Root:
+    """The container's root file system: looked at, worked in, and changed file by file."""
 
-    name = "here"
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.folder = StateFolder()
-
-    def check(self) -> None:
-        """Raises EngineError when klock may not change this container's root."""
-        if os.geteuid() != 0:
-            raise EngineError("only root can change the container it runs in", hint="run klock as root (USER root)")
-        if not is_container(os.environ):
-            raise EngineError(
-                "--here changes the root file system that klock runs in, and this does not look like a container",
-                hint="run it in one; if it is one, say so with the variable `container`: container=yes klock ...",
-            )
-        if not os.access("/", os.W_OK):
-            raise EngineError("the container's root file system cannot be written", hint="start it without --read-only")
+    def __init__(self, store: Store, *, ca_bundle: Path | None = None) -> None:
+        """`ca_bundle`: certificates that commands with the host's network trust."""
+        self._store = store
+        self._ca_bundle = ca_bundle
 
     @cached_property
     def why_plain(self) -> str | None:
@@ -81,7 +60,7 @@ class HereEngine(SandboxWorkshop):
         return scan(known, without=self.without)
 
     @contextmanager
-    def open_root(self, before: Tree, own: OwnPaths | None = None) -> Iterator[HereWorkspace]:
+    def open(self, before: Tree, own: OwnPaths | None = None) -> Iterator[HereWorkspace]:
         """A workspace on the container's root, which looks as `before` says or was changed by a step cut short.
 
         `own` are the paths that can be changed in it, where they are known.
@@ -114,15 +93,11 @@ class HereEngine(SandboxWorkshop):
                 else:
                     put(manifest[path], source=root / os.fsdecode(on_disk(path)[1:]))
 
-    def environment(self, name: str) -> HereEnvironment:  # type: ignore[override]
-        """The only one there is, whatever the name."""
-        return HereEnvironment(self.folder, self.scan)
-
 
 def _unpacked(archive: Path, layer: Digest, root: Path) -> Manifest:
     """Unpacks in a process whose root is `root`, so that no member can lead out of it."""
     from klock.places.here.forked import in_fork
-    from klock.workshop.sandbox import preload
+    from klock.workshop.preload import preload
 
     def task() -> bytes:
         with open(archive, "rb") as file:

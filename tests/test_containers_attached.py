@@ -10,6 +10,7 @@ import pytest
 
 from klock.errors import EngineError
 from klock.places.containers.attached import Attachment
+from klock.places.protocol import OWN_STREAMS
 
 
 def frame(stream: int, content: bytes) -> bytes:
@@ -25,7 +26,12 @@ def attach(sent: bytes) -> None:
             engines.sendall(sent)
             engines.shutdown(socket.SHUT_WR)
             Attachment(
-                ours, signals=signals, terminal=False, kill=lambda number: None, resize=lambda rows, columns: None
+                ours,
+                streams=OWN_STREAMS,
+                signals=signals,
+                terminal=False,
+                kill=lambda number: None,
+                resize=lambda rows, columns: None,
             ).run()
     finally:
         os.close(signals)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.places.working_dir import folders_to, without_made_folders
+from klock.workshop.working_dir import folders_to, without_made_folders
 
 
 def tree(paths: Mapping[str, str | None]) -> Manifest:

@@ -1,9 +1,9 @@
-"""An engine without files: trees are manifests in memory. It implements the same interface as the real engines, so
-locking and replaying can be tested on thousands of images; what real commands do is tested with the real engines.
+"""A workshop and a place without files: trees are manifests in memory. They implement the same interfaces as the real
+ones, so locking and replaying can be tested on thousands of images. What real commands do is tested with the real ones.
 
 Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run), `today` (one
-that differs when the engine's `day` does) and `false`, joined by `&&`. Nothing it does reaches a network: the recorder
-at a command's uplink gets sockets, and no connection.
+that differs when the workshop's `day` does) and `false`, joined by `&&`. Nothing it does reaches a network: the
+recorder at a command's uplink gets sockets, and no connection.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ from klock.errors import EngineError, HashMismatch
 from klock.gpu.edits import ContainerEdits
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import matcher
-from klock.workshop.protocol import BaseLayer, Command, Completed, ImageConfig, Layer, PlacedFile, Uplink
+from klock.observation import Observation
+from klock.places.layered import apply_layers, locked_files
+from klock.places.protocol import OWN_STREAMS, Applied, Evidence, Streams
+from klock.replay.goal import Goal
+from klock.replay.plan import Plan, make_plan
+from klock.steps.context import Context
+from klock.store import Store
+from klock.workshop.protocol import BaseLayer, Command, Completed, Layer, PlacedFile, Uplink
 
-__all__ = ["MemoryEngine", "file_entry"]
+__all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry"]
 
 
 def file_entry(path: str, content: bytes = b"", mode: int = 0o644) -> Entry:
@@ -30,13 +37,11 @@ def file_entry(path: str, content: bytes = b"", mode: int = 0o644) -> Entry:
 
 
 @dataclass
-class MemoryEngine:
-    """`bases`, `layers` and `environments` are what is in its store; `ran` lists the commands that were run."""
+class MemoryWorkshop:
+    """`bases` and `layers` are what is in its store; `ran` lists the commands that were run."""
 
-    name: str = "memory"
     bases: dict[str, Manifest] = field(default_factory=dict)
     layers: dict[Digest, Manifest] = field(default_factory=dict)
-    environments: dict[str, MemoryEnvironment] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     day: int = 1
 
@@ -72,25 +77,25 @@ class MemoryEngine:
         below = self.bases[base]
         for layer in layers:
             below = below.apply(self.layers[layer])
-        yield MemoryWorkspace(engine=self, below=below)
+        yield MemoryWorkspace(workshop=self, below=below)
 
     @contextlib.contextmanager
     def without_hooks(self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]) -> Iterator[ContainerEdits]:
         assert not edits.hooks, "nothing runs here"
         yield edits
 
-    def environment(self, name: str) -> MemoryEnvironment:
-        return self.environments.setdefault(name, MemoryEnvironment(engine=self))
+    def write_base(self, base: str, archive: Path) -> None:
+        archive.write_bytes(self.bases[base].to_bytes())
 
-    def remove_all(self, *, keep: Sequence[str] = ()) -> int:
-        self.bases.clear()
-        self.layers.clear()
+    def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+        self.bases = {base: manifest for base, manifest in self.bases.items() if base in keep}
+        self.layers = {layer: manifest for layer, manifest in self.layers.items() if layer in keep}
         return 0
 
 
 @dataclass
 class MemoryWorkspace:
-    engine: MemoryEngine
+    workshop: MemoryWorkshop
     below: Manifest
     entries: dict[str, Entry] = field(default_factory=dict)
     runs: int = 0
@@ -99,7 +104,7 @@ class MemoryWorkspace:
         if isinstance(command.network, Uplink):
             _connect(command.network)
         text = (command.script or command.argv[-1]).rstrip("\n")
-        self.engine.ran.append(text)
+        self.workshop.ran.append(text)
         output = b""
         for part in text.split("&&"):
             words = part.split()
@@ -109,9 +114,9 @@ class MemoryWorkspace:
                 case ["remove", path]:
                     self._put(Entry(path=path.lstrip("/"), kind=Kind.WHITEOUT))
                 case ["count"]:
-                    self._put(file_entry("count", str(len(self.engine.ran)).encode()))
+                    self._put(file_entry("count", str(len(self.workshop.ran)).encode()))
                 case ["today"]:
-                    self._put(file_entry("today", str(self.engine.day).encode()))
+                    self._put(file_entry("today", str(self.workshop.day).encode()))
                 case ["echo", *content]:
                     output += " ".join(content).encode() + b"\n"
                 case ["sleep", _]:
@@ -150,7 +155,7 @@ class MemoryWorkspace:
     def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
         is_unwanted = matcher(leave_out)
         manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
-        self.engine.layers[manifest.digest] = manifest
+        self.workshop.layers[manifest.digest] = manifest
         return Layer(digest=manifest.digest, manifest=manifest)
 
     def _put(self, entry: Entry) -> None:
@@ -174,29 +179,62 @@ def _connect(uplink: Uplink) -> None:
 
 
 @dataclass
-class MemoryEnvironment:
-    engine: MemoryEngine
-    manifest: Manifest = field(default_factory=Manifest)
-    made: Mapping[str, object] | None = None
+class MemoryPlace:
+    """`files` and `records` are what its environments hold, by name; `clean` is what it says of all of them."""
+
+    workshop: MemoryWorkshop
+    store: Store
+    files: dict[str, Manifest] = field(default_factory=dict)
+    records: dict[str, Mapping[str, object]] = field(default_factory=dict)
     clean: bool = True
 
-    @property
-    def record(self) -> Mapping[str, object] | None:
-        return self.made
+    name: str = "memory"
+    where: str = " in memory"
+    has_containers: bool = False
+    gives_devices: bool = True
+    converges: bool = False
 
-    def is_clean(self) -> bool:
+    def check(self) -> None: ...
+
+    def plan(self, goal: Goal) -> Plan:
+        record = self.records.get(goal.name)
+        return make_plan(goal, workshop=self.workshop, store=self.store, record=record, clean=self.clean)
+
+    def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
+        def replace() -> None:
+            self.files[goal.name], _ = locked_files(goal.lock, self.workshop)
+            self.records[goal.name] = goal.record
+            self.clean = True
+
+        return apply_layers(self, goal, context, replace=replace)
+
+    def synced(self, name: str) -> Digest | None:
+        record = self.records.get(name)
+        return None if record is None else str(record["fingerprint"])
+
+    def is_clean(self, name: str) -> bool:
         return self.clean
 
-    def replace(
-        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig | None = None
-    ) -> None:
-        manifest = self.engine.bases[base]
-        for layer in layers:
-            manifest = manifest.apply(self.engine.layers[layer])
-        self.manifest, self.made, self.clean = manifest, record, True
+    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+        locked, layers = locked_files(goal.lock, self.workshop)
+        return Observation(locked=locked, layers=tuple(layers), files=self.files[goal.name])
 
-    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
+    def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
+        return {}
+
+    def execute(
+        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+    ) -> int:
         return 0
 
-    def observe(self) -> Manifest:
-        return self.manifest
+    def remove(self, name: str) -> int | None:
+        return None if self.files.pop(name, None) is None else 0
+
+    def remove_leftovers(self) -> int:
+        return 0
+
+    def environments(self) -> list[str]:
+        return sorted(self.files)
+
+    def evidence(self, name: str) -> Evidence | None:
+        return None
