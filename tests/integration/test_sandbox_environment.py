@@ -30,6 +30,7 @@ pytestmark = pytest.mark.integration
 EXECUTE = """
 import sys
 from pathlib import Path
+from klock.places.sandbox import SandboxPlace
 from klock.workshop.protocol import Command, Network
 from klock.workshop import SandboxWorkshop
 from klock.store import Store
@@ -38,7 +39,8 @@ variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "TERM": "
 def command(*argv):
     return Command(argv=argv, environment=variables, network=Network.NONE)
 root, name, service, *argv = sys.argv[1:]
-environment = SandboxWorkshop(Store(Path(root))).environment(name)
+store = Store(Path(root))
+environment = SandboxPlace(SandboxWorkshop(store), store).environment(name)
 services = [command("sh", "-c", service)] if service else []
 sys.exit(environment.execute(command(*argv), services=services))
 """
@@ -281,10 +283,12 @@ def test_a_command_that_runs_keeps_the_environment_it_was_started_in(
 REPLACE = """
 import sys
 from pathlib import Path
+from klock.places.sandbox import SandboxPlace
 from klock.workshop import SandboxWorkshop
 from klock.store import Store
 
-environment = SandboxWorkshop(Store(Path(sys.argv[1]))).environment(sys.argv[2])
+store = Store(Path(sys.argv[1]))
+environment = SandboxPlace(SandboxWorkshop(store), store).environment(sys.argv[2])
 print("ready", flush=True)
 for number in range(100000):
     environment.replace([], base=sys.argv[3], record={"n": number})
