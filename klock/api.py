@@ -83,7 +83,7 @@ class Synced:
     def __str__(self) -> str:
         if not self.is_locked:
             return "this container was forced: it is not what is locked"
-        from klock.replay.plan import counted
+        from klock.words import counted
 
         state = "synced" if self.changed else "unchanged"
         ran = f", {self.ran} of {counted(self.steps, 'step')} ran" if self.ran else ""

@@ -12,7 +12,8 @@ from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
 from klock.observation import Observation
-from klock.replay.plan import counted
+from klock.project_names import normalised_name
+from klock.words import counted
 
 __all__ = ["compare", "compare_files", "compare_settings", "compare_variables", "distributions_in", "with_steps"]
 
@@ -147,7 +148,7 @@ def distributions_in(manifest: Manifest) -> dict[tuple[str, str], set[str]]:
         if ("dist-info" in path or "egg-info" in path) and (match := _METADATA.search(path)):
             if not path.endswith(("METADATA", "PKG-INFO", ".egg-info")):
                 continue
-            name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+            name = normalised_name(match["name"])
             folder = path[: match.start("name")].rstrip("/")
             found.setdefault((folder, name), set()).add(match["version"])
     return found

@@ -44,7 +44,7 @@ def clean(*, everything: bool) -> int:
     them. `klock vault push` saves them somewhere else.
     """
     from klock.places.pruning import clean as remove
-    from klock.replay.plan import in_bytes
+    from klock.words import in_bytes
 
     store = Store()
     _report(remove(store, kept_too=everything))
@@ -56,7 +56,7 @@ def clean(*, everything: bool) -> int:
 
 
 def _report(removed: Removed) -> None:
-    from klock.replay.plan import counted, in_bytes
+    from klock.words import counted, in_bytes
 
     for place, count in removed.environments.items():
         click.echo(f"{place}: removed {counted(count, 'environment')}", err=True)

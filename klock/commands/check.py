@@ -51,7 +51,7 @@ def check(
     for hint in checked.hints:
         click.echo(f"hint: {hint}", err=True)
     if not checked.agrees:
-        from klock.replay.plan import counted
+        from klock.words import counted
 
         click.echo(counted(len(checked.findings), "finding"), err=True)
         return 1

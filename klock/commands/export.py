@@ -58,7 +58,7 @@ def dockerfile(
     """
     from klock.digests import digest_of_bytes
     from klock.export import Form, export_dockerfile, write_context
-    from klock.replay.plan import counted
+    from klock.words import counted
 
     project = open_project(image, offline=offline, progress=progress)
     session = project.session

@@ -53,7 +53,7 @@ def lock(
 
 def _say(target: TargetLock, locked: Locked) -> None:
     from klock.locking import lapsing
-    from klock.replay.plan import counted, in_bytes
+    from klock.words import counted, in_bytes
 
     state = "written" if locked.written else "unchanged"
     layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"

@@ -95,8 +95,8 @@ def check(folder: Path, image: str | None, *, target: str | None, progress: Prog
 
     Exit status: 0 when all is there, 1 with findings, 2 when that cannot be told.
     """
-    from klock.replay.plan import counted, in_bytes
     from klock.vault import find_faults, inputs_of_all
+    from klock.words import counted, in_bytes
 
     session = open_project(image, progress=progress).session
     targets = _targets(session, target)
@@ -126,7 +126,7 @@ def _existing(folder: Path) -> VaultFolder:
 
 
 def _report(done: Transferred, *, dry_run: bool) -> int:
-    from klock.replay.plan import in_bytes
+    from klock.words import in_bytes
 
     for item in done.new if dry_run else ():
         click.echo(f"{item.name} ({in_bytes(item.size)})")

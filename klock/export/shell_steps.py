@@ -15,6 +15,7 @@ from typing import Final
 from klock.export.page import Form, Page, continued
 from klock.image.secret_names import USERINFO
 from klock.lockfile.model import LockedVariable, ServiceLock, ShellLock
+from klock.words import counted
 
 __all__ = ["START", "start_script", "write_service", "write_shell_step"]
 
@@ -39,9 +40,7 @@ def write_shell_step(page: Page, step: ShellLock, *, variables: Mapping[str, Loc
     page.become(page.user)
     if step.requests:
         count = len(step.requests)
-        page.comment(
-            f"NOT PINNED HERE: {count} {'answer' if count == 1 else 'answers'} from the network that klock has locked"
-        )
+        page.comment(f"NOT PINNED HERE: {counted(count, 'answer')} from the network that klock has locked")
     names = sorted({*step.secrets, *(name for variable in variables.values() for name in variable.secrets)})
     if page.form is Form.KUBETORCH:
         page.run(_command(step.command, step.secrets, build=False))

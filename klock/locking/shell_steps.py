@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import hex_of
 from klock.errors import StepFailed
 from klock.layers.differences import explain
 from klock.lockfile.model import KeptLayer, LayerLock, ShellLock, TargetLock
 from klock.recorder import Report
 from klock.recorder.lasting import is_lasting
-from klock.replay.plan import counted, describe, in_bytes
+from klock.replay.plan import describe
 from klock.replay.recorded import record_shell, replay_shell
 from klock.steps.context import Context
+from klock.words import counted, in_bytes, listed
 from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["lapsing", "lock_shell_step", "summary"]
@@ -24,8 +26,6 @@ APART: Final = 1.0
 """Seconds from the beginning of a step's first run to that of the second, at least."""
 
 _ROUNDS: Final = 4
-_MOST_SHOWN: Final = 20
-_STATUS: Final = "/var/lib/dpkg/status"
 
 
 def lock_shell_step(lock: TargetLock, position: int, context: Context) -> ShellLock:
@@ -115,22 +115,13 @@ def _differences(lock: TargetLock, below: Sequence[str], first: Layer, second: L
         context.workshop.open(lock.base.id, [*below, second.digest]) as other,
     ):
         found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
-    lines = [f"\n  /{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found]
-    more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
-    return "".join(lines[:_MOST_SHOWN]) + more
+    return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
 
 
 def _debian_packages(workspace: Workspace) -> Mapping[str, str]:
-    """Installed Debian packages and their versions (deb822 paragraphs of dpkg's status file)."""
-    packages: dict[str, str] = {}
-    for paragraph in (workspace.read(_STATUS) or b"").decode("utf-8", "replace").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if fields.get("Status", "").endswith(" installed") and "Package" in fields:
-            name = fields["Package"]
-            if fields.get("Multi-Arch") == "same":
-                name += f":{fields.get('Architecture')}"
-            packages[name] = fields.get("Version", "")
-    return packages
+    """The version of each installed Debian package, by its qualified name."""
+    status = workspace.read(STATUS_FILE) or b""
+    return {package.qualified_name: package.version for package in installed_packages(status)}
 
 
 def _added(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

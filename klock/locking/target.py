@@ -37,10 +37,11 @@ from klock.made import made_by, remember
 from klock.packages.interpreter import TargetPython, probe_interpreter
 from klock.replay import make_layers
 from klock.replay.perform import netrc_of, perform, try_service
-from klock.replay.plan import counted, describe
+from klock.replay.plan import describe
 from klock.steps.context import Context
 from klock.steps.variables import revealed_variables
 from klock.targets import Target
+from klock.words import counted
 from klock.workshop.protocol import Workspace
 
 __all__ = ["TargetLocker", "Upgrade"]
@@ -242,26 +243,30 @@ class TargetLocker:
 
     def _resolve_packages(self, drafts: Sequence[StepLock]) -> dict[int, PipLock]:
         from klock.packages.indexes import DEFAULT_INDEX
+        from klock.packages.question import Question, World
         from klock.packages.resolution import resolve
 
         context = self.context
         drafted = replace(self._so_far(), steps=tuple(drafts))
-        requests = pip_requests(self._pip_steps(), drafted, context)
+        question = Question(
+            requests=tuple(pip_requests(self._pip_steps(), drafted, context)),
+            previous=self.previous.packages if self.previous else (),
+            upgrade=self.upgrade.everything,
+            upgrade_packages=self.upgrade.packages,
+            default_index=context.index_url or DEFAULT_INDEX,
+        )
         with self._workspace() as workspace:
             python = self._probe(workspace)
-            resolution = resolve(
-                requests,
+            world = World(
                 workspace=workspace,
                 python=python,
                 store=context.store,
                 netrc=netrc_of(context.environ),
-                previous=self.previous.packages if self.previous else (),
-                upgrade=self.upgrade.everything,
-                upgrade_packages=self.upgrade.packages,
-                default_index=context.index_url or DEFAULT_INDEX,
+                ca_bundle=context.mirrors.ca_bundle,
                 offline=context.offline,
                 progress=context.progress,
             )
+            resolution = resolve(question, world)
         for warning in resolution.warnings:
             context.progress.warn(warning)
         self.interpreter, self.packages = python.interpreter, resolution.packages

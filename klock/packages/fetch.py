@@ -21,6 +21,7 @@ from klock.packages.credentials import Credentials
 from klock.packages.wheels import wheel_of
 from klock.progress import Progress
 from klock.store import Store
+from klock.words import counted, first_of
 
 if TYPE_CHECKING:
     import urllib3
@@ -76,9 +77,9 @@ def fetch_artifacts(
     if not missing:
         return
     if offline:
-        names = ", ".join(artifact.name for artifact in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        are = "is" if len(missing) == 1 else "are"
         raise FetchError(
-            f"{len(missing)} locked file{'s are' if len(missing) > 1 else ' is'} not in the store: {names}",
+            f"{counted(len(missing), 'locked file')} {are} not in the store: {first_of(a.name for a in missing)}",
             hint="run once without --offline",
         )
     guard = threading.Lock()
@@ -89,8 +90,7 @@ def fetch_artifacts(
                 progress.advance(count)
 
     if progress is not None:
-        files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
-        progress.begin(f"fetching {files}", total=sum(artifact.size for artifact in missing))
+        progress.begin(f"fetching {counted(len(missing), 'file')}", total=sum(artifact.size for artifact in missing))
     known = credentials or Credentials()
     with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-fetch") as pool:
         jobs = [pool.submit(_fetch, artifact, store, known, report) for artifact in missing]

@@ -7,12 +7,12 @@ source with the locked build requirements, and must come out with the locked has
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
-from klock.packages.build_system import BuildSystem, build_system_of_archive, read_build_system
+from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.builds import Archive, Repository, Source, build_room
 from klock.packages.credentials import Credentials
 from klock.packages.projects import install_projects
@@ -69,43 +69,32 @@ def install(
     )
 
 
+@dataclass(slots=True, kw_only=True)
 class _Maker:
-    """Installs packages, making the wheels that the store has not."""
+    """Installs packages, making the wheels that the store has not. `over` becomes None with the first build."""
 
-    def __init__(
-        self,
-        *,
-        known: Mapping[str, LockedPackage],
-        interpreter: Interpreter,
-        workspace: Workspace,
-        store: Store,
-        variables: Mapping[str, str],
-        credentials: Credentials,
-        offline: bool,
-        over: Sequence[Digest] | None,
-    ) -> None:
-        self._over = over
-        self._known = known
-        self._python = interpreter.path
-        self._workspace = workspace
-        self._store = store
-        self._variables = variables
-        self._credentials = credentials
-        self._offline = offline
+    known: Mapping[str, LockedPackage]
+    interpreter: Interpreter
+    workspace: Workspace
+    store: Store
+    variables: Mapping[str, str]
+    credentials: Credentials
+    offline: bool
+    over: Sequence[Digest] | None
 
     def has(self, package: LockedPackage) -> bool:
-        return self._store.find_blob(f"sha256:{wheel_of(package).sha256}") is not None
+        return self.store.find_blob(f"sha256:{wheel_of(package).sha256}") is not None
 
     def install(self, packages: Iterable[LockedPackage]) -> None:
         packages = list(packages)
         self.make(packages)
         install_wheels(
             [(package.name, package.version, wheel_of(package)) for package in packages],
-            python=self._python,
-            workspace=self._workspace,
-            store=self._store,
-            variables=self._variables,
-            over=self._over,
+            python=self.interpreter.path,
+            workspace=self.workspace,
+            store=self.store,
+            variables=self.variables,
+            over=self.over,
         )
 
     def make(self, packages: Iterable[LockedPackage]) -> None:
@@ -120,29 +109,28 @@ class _Maker:
                 self._take_up(artifact)
 
     def _take_up(self, wheel: WheelArtifact) -> None:
-        content = self._workspace.read(wheel.url.removeprefix("file://"))
+        content = self.workspace.read(wheel.url.removeprefix("file://"))
         if content is None:
             raise FetchError(f"{wheel.name}: there is no file {wheel.url} in the environment")
-        self._store.add_bytes(content, digest=f"sha256:{wheel.sha256}", source=wheel.url)
+        self.store.add_bytes(content, digest=f"sha256:{wheel.sha256}", source=wheel.url)
 
     def _build(self, package: LockedPackage, artifact: SdistArtifact | VcsArtifact) -> None:
         source, system = self._source(artifact)
-        requires = [self._known[pin] for pin in artifact.build]
-        self._over = None  # a build may change anything
+        requires = [self.known[pin] for pin in artifact.build]
+        self.over = None  # a build may change anything
         self.make(requires)
         room = build_room(
-            workspace=self._workspace,
-            store=self._store,
-            python=self._python,
-            variables=self._variables,
+            workspace=self.workspace,
+            store=self.store,
+            python=self.interpreter.path,
+            variables=self.variables,
             source=source,
             system=system,
             isolated=bool(artifact.build),
         )
         with room as build:
             if isinstance(source, Repository):
-                build.clone(self._credentials)
-                build.system = _system_of_clone(build.work, source)
+                build = replace(build, system=build.clone(self.credentials))
             build.install(requires)
             wheel = build.build()
         if wheel.sha256 != artifact.wheel.sha256:
@@ -151,24 +139,19 @@ class _Maker:
                 f"not as the locked sha256:{artifact.wheel.sha256}",
                 hint="its build does not repeat itself: keep the built wheel, or lock a version that has a wheel",
             )
-        self._store.keep_blob(f"sha256:{wheel.sha256}")
+        self.store.keep_blob(f"sha256:{wheel.sha256}")
 
     def _source(self, artifact: SdistArtifact | VcsArtifact) -> tuple[Source, BuildSystem]:
         if isinstance(artifact, VcsArtifact):
-            if self._offline:
+            if self.offline:
                 raise FetchError(f"the wheel of {artifact.url} is not in the store", hint="run once without --offline")
             return Repository(
                 url=artifact.url, commit=artifact.commit, subdirectory=artifact.subdirectory
             ), BuildSystem()
-        blob = self._store.find_blob(f"sha256:{artifact.sha256}")
+        blob = self.store.find_blob(f"sha256:{artifact.sha256}")
         if blob is None:
             raise FetchError(f"{artifact.name} is not in the store", hint="run once without --offline to fetch it")
         return Archive(path=blob, name=artifact.name), build_system_of_archive(blob, artifact.name)
-
-
-def _system_of_clone(work: Path, source: Repository) -> BuildSystem:
-    pyproject = work / "build" / (source.subdirectory or "") / "pyproject.toml"
-    return read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)
 
 
 def _needs_environment(package: LockedPackage) -> bool:

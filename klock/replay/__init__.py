@@ -22,10 +22,10 @@ from klock.replay.plan import (
     RunStep,
     StartService,
     TakeLayer,
-    counted,
     describe,
 )
 from klock.steps.context import Context
+from klock.words import counted, listed
 from klock.workshop.protocol import Layer
 
 __all__ = ["carry_out", "make_layers"]
@@ -134,7 +134,7 @@ def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest 
         remember(key, layer.digest, context.store)
     if layer.digest != step.layer.digest:
         raise StepFailed(
-            f"step {position + 1}{context.where(position)} made another layer than the locked one: {describe(step)}\n"
+            f"step {position + 1}{context.where(position)} made another layer than the locked one: {describe(step)}"
             + _difference(step.layer.digest, layer, context),
             hint="its inputs changed upstream, or it does not repeat; `klock lock` locks what it makes now",
         )
@@ -142,15 +142,15 @@ def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest 
 
 
 def _difference(locked: str, made: Layer, context: Context) -> str:
-    """The paths at which two layers differ, at most 20."""
+    """The first paths at which two layers differ, each on a line of its own."""
     manifest = context.workshop.layer_manifest(locked)
     if manifest is None:
         folders: dict[str, int] = {}
         for path in made.manifest:
             folder = "/" + "/".join(path.split("/")[:2])
             folders[folder] = folders.get(folder, 0) + 1
-        shown = "".join(f"\n  {folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items())[:20])
-        return f"  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
-    lines = [f.message for f in compare_files(manifest, [], made.manifest)]
-    more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-    return "\n".join(f"  {line}" for line in lines[:20]) + more
+        shown = listed(f"{folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items()))
+        return (
+            f"\n  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
+        )
+    return listed(f.message for f in compare_files(manifest, [], made.manifest))

@@ -11,12 +11,12 @@ from klock.lockfile.model import ShellLock, TargetLock
 from klock.recorder.redaction import forms_of
 from klock.replay.plan import describe
 from klock.steps.context import Context
+from klock.words import first_of
 from klock.workshop.protocol import Workspace
 
 __all__ = ["refuse_leaks"]
 
 _SHORTEST: Final = 6
-_MOST_SHOWN: Final = 5
 
 
 def refuse_leaks(
@@ -48,17 +48,12 @@ def refuse_leaks(
         return
     if paths := find(sorted(secrets)):
         raise StepFailed(
-            f"step {position + 1}{context.where(position)} wrote a credential into {_some(paths)}: {describe(step)}",
+            f"step {position + 1}{context.where(position)} wrote a credential into {first_of(paths)}: {describe(step)}",
             hint="remove the file in the same step, or keep the credential out of it",
         )
     raise StepFailed(
         f"step {position + 1}{context.where(position)} wrote what belongs to klock's recorder (its certificate, a name "
-        f"or a path of it) into {_some(find(traces))}: {describe(step)}",
+        f"or a path of it) into {first_of(find(traces))}: {describe(step)}",
         hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
         "worth nothing",
     )
-
-
-def _some(paths: Sequence[str]) -> str:
-    shown = ", ".join(paths[:_MOST_SHOWN])
-    return shown + (f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else "")

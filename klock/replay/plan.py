@@ -26,6 +26,7 @@ from klock.lockfile.model import (
 )
 from klock.made import made_by
 from klock.replay.goal import Goal
+from klock.words import in_bytes
 
 if TYPE_CHECKING:
     from klock.store import Store
@@ -42,9 +43,7 @@ __all__ = [
     "Stuck",
     "TakeBack",
     "TakeLayer",
-    "counted",
     "describe",
-    "in_bytes",
     "make_plan",
 ]
 
@@ -232,12 +231,6 @@ def describe(step: StepLock) -> str:
             return "run_bash " + (first[:57] + "..." if len(first) > 60 or more else first)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 entry`, `2 entries`, `1 step`, `0 steps`."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
-
-
 def _some(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} (and {len(names) - 2} more)"
 
@@ -264,13 +257,3 @@ def _missing_bytes(step: StepLock, lock: TargetLock, store: Store) -> int:
 
 def _missing(store: Store, blobs: Iterator[tuple[Digest, int]]) -> int:
     return sum(size for digest, size in blobs if store.find_blob(digest) is None)
-
-
-def in_bytes(size: int) -> str:
-    """`0 B`, `12.3 MB`: decimal units, as registries and uv show them."""
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError("unreachable")

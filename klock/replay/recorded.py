@@ -20,15 +20,15 @@ from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.names import Names
 from klock.replay.leaks import refuse_leaks
 from klock.replay.masked import masked, masked_tail
-from klock.replay.plan import counted, describe
+from klock.replay.plan import describe
 from klock.replay.shell import shell_command
 from klock.steps.context import Context
 from klock.steps.variables import revealed_variables, secret_values
+from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
 __all__ = ["record_shell", "replay_shell"]
 
-_MOST_SHOWN: Final = 20
 _PORT: Final = re.compile(r"://[^\s/?#'\"]{0,255}:(\d{1,5})(?![\d@])")
 
 
@@ -112,9 +112,7 @@ def _judge(lock: TargetLock, position: int, context: Context, completed: Complet
     step = _shell_step(lock, position)
     where = f"step {position + 1}{context.where(position)}"
     secrets = [*secret_values(lock, context), *report.private]
-    refused = "".join(f"\n  {line}" for line in report.refused[:_MOST_SHOWN])
-    if len(report.refused) > _MOST_SHOWN:
-        refused += f"\n  and {len(report.refused) - _MOST_SHOWN} more"
+    refused = listed(report.refused)
     tail = masked_tail(completed.output, secrets)
     if completed.status != 0:
         because = f"\nrefused:{refused}" if refused else ""

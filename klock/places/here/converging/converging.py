@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from klock.digests import Digest
 from klock.drift import compare_files
@@ -32,13 +31,12 @@ from klock.places.here.undo import difference_in, difference_of, lost, take_back
 from klock.places.here.workspace import HereWorkspace
 from klock.replay.goal import Goal
 from klock.replay.perform import fetch_for, perform
-from klock.replay.plan import counted, describe
+from klock.replay.plan import describe
 from klock.steps.context import Context
+from klock.words import counted, listed
 from klock.workshop.protocol import Layer
 
 __all__ = ["converge"]
-
-_MOST_SHOWN: Final = 20
 
 
 def converge(goal: Goal, *, here: Here, context: Context, force: bool = False) -> InPlacePlan:
@@ -72,7 +70,7 @@ class _Converging:
             return plan
         if plan.stuck and not self.force:
             raise EngineError(
-                "this container cannot become the locked one:\n" + "\n".join(f"  {line}" for line in plan.stuck),
+                "this container cannot become the locked one:" + listed(plan.stuck),
                 hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
             )
         refuse_what_cannot_run(self.lock, plan, now=tree, here=self.here, context=self.context)
@@ -260,13 +258,10 @@ class _Converging:
     def _another_layer(self, step: StepLock, where: str, layer: Layer) -> None:
         locked = self.here.workshop.layer_manifest(layer_of(step))
         if locked is not None:
-            lines = [finding.message for finding in compare_files(locked, [], layer.manifest)]
+            differs = "it differs at" + listed(f.message for f in compare_files(locked, [], layer.manifest))
         else:
-            lines = [f"  /{path}" for path in layer.manifest]
-        shown = "\n".join(f"  {line.strip()}" for line in lines[:_MOST_SHOWN])
-        more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
-        said = "it differs at" if locked is not None else "it changed"
-        message = f"{where} made another layer than the locked one: {describe(step)}; {said}\n{shown}{more}"
+            differs = "it changed" + listed(f"/{path}" for path in layer.manifest)
+        message = f"{where} made another layer than the locked one: {describe(step)}; {differs}"
         if not self.force:
             raise StepFailed(
                 message,

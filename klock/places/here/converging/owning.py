@@ -17,6 +17,7 @@ from klock.places.here.contents import Here
 from klock.places.here.own import OwnPaths
 from klock.places.here.tree import Tree
 from klock.places.here.workspace import HereWorkspace
+from klock.project_names import normalised_name
 from klock.store import Store
 from klock.workshop.protocol import Command
 
@@ -134,7 +135,7 @@ def _recorded_files(tree: Tree, folder: str, name: str, version: str) -> list[st
         if not path.startswith(f"{folder}/") or not path.endswith(".dist-info/RECORD"):
             continue
         found = path.removeprefix(f"{folder}/").partition("/")[0].removesuffix(".dist-info").rpartition("-")
-        if found[2] == version and found[0].replace("_", "-").replace(".", "-").lower() == name:
+        if found[2] == version and normalised_name(found[0]) == name:
             with open(f"/{path}", encoding="utf-8", newline="") as file:
                 return [
                     os.path.normpath(f"/{folder}/{row[0]}" if row[0][0] != "/" else row[0])

@@ -14,6 +14,7 @@ from klock.places.here.state import Done, State
 from klock.places.here.tree import Tree, is_untouched, on_disk
 from klock.replay.goal import Goal
 from klock.replay.plan import Plan, RunStep, Stuck, TakeBack, describe
+from klock.words import first_of
 
 __all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_steps", "make_plan", "plan_in_place"]
 
@@ -78,10 +79,8 @@ def make_plan(
             kept = first
         else:
             for number in sorted(number for number in drifted if number < kept):
-                done, paths = state.steps[number], drifted[number]
-                more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-                named = ", ".join(f"/{path}" for path in paths[:3])
-                stuck.append(f"{done.text}: was changed since: {named}{more}")
+                changed = first_of(f"/{path}" for path in drifted[number])
+                stuck.append(f"{state.steps[number].text}: was changed since: {changed}")
     back = tuple(reversed(state.steps[kept:]))
     stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
     return InPlacePlan(
