@@ -10,7 +10,7 @@ from typing import Final
 
 from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.lockfile.model import EnvLock, ServiceLock, TargetLock
+from klock.lockfile.model import TargetLock, layer_of
 from klock.observation import Observation
 from klock.project_names import normalised_name
 from klock.words import counted
@@ -39,7 +39,7 @@ def compare(observation: Observation) -> list[Finding]:
 
 def with_steps(findings: Iterable[Finding], lock: TargetLock, locations: Sequence[str | None]) -> list[Finding]:
     """`findings` of `compare`, whose `step` counts layers, made to count steps, with the builder calls."""
-    positions = [n for n, step in enumerate(lock.steps) if not isinstance(step, EnvLock | ServiceLock)]
+    positions = [n for n, step in enumerate(lock.steps) if layer_of(step) is not None]
     return [
         finding
         if finding.step is None

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from klock.errors import KlockError
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
-from klock.image.secrets import reveal
-from klock.lockfile.model import ServiceLock, TargetLock
+from klock.lockfile.model import TargetLock
 from klock.places.protocol import OWN_STREAMS, Place, Streams
-from klock.replay.shell import service_command
-from klock.steps.variables import revealed_variables
+from klock.steps import kind_of
+from klock.steps.at import revealed_variables
 from klock.workshop.protocol import Command, Mount, Network
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def execute(
 
 
 def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:
-    variables = {**place.variables(environ), **revealed_variables(lock, len(lock.steps), environ)}
+    variables = {**place.variables(environ), **revealed_variables(lock, environ)}
     # Else every import of a module without a .pyc would be drift.
     variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     if (term := environ.get("TERM")) is not None:
@@ -74,9 +73,8 @@ def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> di
 
 def _services(lock: TargetLock, variables: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Command]:
     for step in lock.steps:
-        if isinstance(step, ServiceLock):
-            text = reveal(step.command, step.secrets, environ)
-            yield service_command(step, text, base=lock.base, variables=dict(variables))
+        if kind_of(step).is_service:
+            yield kind_of(step).service(step, base=lock.base, variables=dict(variables), environ=environ)
 
 
 def parse_mount(text: str) -> Mount:

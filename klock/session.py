@@ -110,7 +110,7 @@ class Session:
     @functools.cached_property
     def context(self) -> Context:
         from klock.bases.mirrors import Mirrors
-        from klock.draft import host_sources
+        from klock.locking.draft import host_sources
         from klock.steps.context import Context
 
         return Context(
@@ -157,9 +157,9 @@ class Session:
     def goal(self, lock: Lockfile, locked: TargetLock) -> Goal:
         """What the environment of `locked`, a part of `lock`, is to be."""
         from klock.digests import digest_of_bytes
-        from klock.keys import step_keys
         from klock.layers import NORMALISATION
         from klock.replay.goal import Goal
+        from klock.steps.keys import step_keys
 
         return Goal(
             name=self._environment_name(locked),

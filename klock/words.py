@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["counted", "first_of", "in_bytes", "listed"]
+__all__ = ["counted", "first_of", "in_bytes", "listed", "some"]
 
 
 def counted(number: int, noun: str) -> str:
@@ -27,6 +27,11 @@ def first_of(names: Iterable[str], *, most: int = 5) -> str:
     """`a, b, c`, or `a, b and 7 more`: the first `most` of them, within a sentence."""
     all_names = list(names)
     return ", ".join(all_names[:most]) + _and_more(len(all_names) - most, " ")
+
+
+def some(names: Sequence[str]) -> str:
+    """`a, b, c`, or `a, b (and 7 more)`: enough of them to know which list it is."""
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} (and {len(names) - 2} more)"
 
 
 def listed(lines: Iterable[str], *, most: int = 20) -> str:

@@ -15,16 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klock.bases.mirrors import Mirrors
-from klock.draft import host_sources
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
-from klock.keys import step_keys
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile, ShellLock
-from klock.locking import Upgrade, lock_image, shell_steps
+from klock.locking import lock_image
+from klock.locking.draft import host_sources
 from klock.progress import Quiet
 from klock.replay.goal import Goal
 from klock.steps.context import Context
+from klock.steps.keys import step_keys
+from klock.steps.locking import Upgrade
+from klock.steps.shell import locking as shell_locking
 from klock.store import Store
 from klock.targets import Target
 from tests.memory_workshop import MemoryPlace, MemoryWorkshop, MemoryWorkspace
@@ -94,7 +96,7 @@ TWICE = 2
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory workshop's steps do not write the time."""
-    monkeypatch.setattr(shell_steps, "APART", 0.0)
+    monkeypatch.setattr(shell_locking, "APART", 0.0)
 
 
 def base(root: Path) -> Image:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from klock.keys import step_keys
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
     DebianLock,
@@ -21,10 +20,12 @@ from klock.lockfile.model import (
     ShellLock,
     TargetLock,
 )
-from klock.made import remember
 from klock.places.protocol import Place
 from klock.replay.goal import Goal
-from klock.replay.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe, make_plan
+from klock.replay.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, make_plan
+from klock.steps import describe
+from klock.steps.keys import step_keys
+from klock.steps.results import remember_layer
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import Workshop
@@ -70,7 +71,7 @@ def full_workshop(store: Store) -> MemoryWorkshop:
     """With all layers of the lock, made by its steps."""
     for key, step in zip(goal().keys, LOCK.steps, strict=True):
         if key is not None and isinstance(step, ShellLock):
-            remember(key, step.layer.digest, store)
+            remember_layer(key, step.layer.digest, store)
     workshop = MemoryWorkshop(layers={layer.digest: layer for layer in LAYERS})
     workshop.add_base(LOCK.base.id, [])
     return workshop

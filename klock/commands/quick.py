@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from klock.lockfile.model import is_forced
 from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def look_before_sync(session: Session, lock: Lockfile, goal: Goal, place: Place)
     from klock.places import DEFAULT
 
     watched = seen()
-    if watched is None or place.converges or any(getattr(step, "force", False) for step in goal.lock.steps):
+    if watched is None or place.converges or any(map(is_forced, goal.lock.steps)):
         return None
     if place.name != DEFAULT and session.named_place is None:
         return None  # that it was found by itself is said each time
@@ -34,12 +35,12 @@ def look_before_sync(session: Session, lock: Lockfile, goal: Goal, place: Place)
 
 def remember_sync(looked_at: Looked, answer: str, session: Session, goal: Goal, place: Place) -> None:
     """The next sync will find what is there now, and say `answer`."""
-    from klock.made import record_of
+    from klock.steps.results import record_file_of
 
     evidence = place.evidence(goal.name)
     if evidence is None:
         return
-    made = [record_of(key, session.store) for key in goal.keys if key is not None]
+    made = [record_file_of(key, session.store) for key in goal.keys if key is not None]
     looked_at.remember(
         answer,
         environment=itertools.chain(evidence.files, made),

@@ -7,9 +7,9 @@ import json
 from klock.bases import fetch_base
 from klock.bases.reference import Reference
 from klock.digests import Digest
-from klock.export.context import ContextFile
-from klock.export.page import Form, Page
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
+from klock.pages.build_context import ContextFile
+from klock.pages.page import Form, Page
 from klock.steps.context import Context
 
 __all__ = ["write_base"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from klock.draft import base_agrees, draft_image, draft_steps
 from klock.errors import StaleLockError
 from klock.findings import Code, Finding
 from klock.image.loading import LoadedImage
 from klock.layers import NORMALISATION
-from klock.lockfile.model import EnvLock, Lockfile
+from klock.lockfile.model import Lockfile
+from klock.locking.draft import base_agrees, draft_image, draft_steps
 from klock.locking.stale import compare_image, compare_steps
 from klock.store import Store
 from klock.targets import Target
@@ -66,14 +66,7 @@ def refuse_stale(
 def hint_for_credentials(lock: Lockfile, environ: Mapping[str, str]) -> str | None:
     """What to do first where the lockfile takes credentials from variables that are not set here: without them an image
     may well look like another one, and locking that would lose them."""
-    names = {
-        name
-        for locked in lock.targets
-        for step in locked.steps
-        for holder in ([*step.variables] if isinstance(step, EnvLock) else [step])
-        for name in getattr(holder, "secrets", ())
-        if not environ.get(name)
-    }
+    names = {name for locked in lock.targets for name in locked.secrets if not environ.get(name)}
     if not names:
         return None
     return f"the lockfile takes a credential from {', '.join(sorted(names))}, not set here: export {min(names)}=..."

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from klock.packages.credentials import Credentials
-    from klock.packages.fetch import fetch_packages, packages_of
+    from klock.packages.fetch import fetch_packages
     from klock.packages.interpreter import TargetPython, installed_distributions, probe_interpreter
     from klock.packages.question import Question, World
     from klock.packages.request import LocalProjectSource, PipRequest, RequirementOptions, ScopedRequirement
     from klock.packages.resolution import Resolution, resolve
-    from klock.packages.step_install import install
 
 __all__ = [
     "Credentials",
@@ -30,9 +29,7 @@ __all__ = [
     "TargetPython",
     "World",
     "fetch_packages",
-    "install",
     "installed_distributions",
-    "packages_of",
     "probe_interpreter",
     "resolve",
 ]
@@ -48,9 +45,7 @@ _MODULES: Final = {
     "TargetPython": "interpreter",
     "World": "question",
     "fetch_packages": "fetch",
-    "install": "step_install",
     "installed_distributions": "interpreter",
-    "packages_of": "fetch",
     "probe_interpreter": "interpreter",
     "resolve": "resolution",
 }

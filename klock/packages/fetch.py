@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from klock.digests import Digest
 from klock.errors import FetchError
-from klock.lockfile.model import LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
+from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.credentials import Credentials
 from klock.packages.wheels import wheel_of
 from klock.progress import Progress
@@ -26,20 +26,13 @@ from klock.words import counted, first_of
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed", "packages_of", "request"]
+__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed", "request"]
 
 _PARALLEL: Final = 8
 _ATTEMPTS: Final = 4
 _CHUNK: Final = 1 << 18
 
 _OnBytes = Callable[[int], None]
-
-
-def packages_of(step: PipLock, packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
-    """What a pip step installs, and what its local projects are built with."""
-    by_pin = {package.pin: package for package in packages}
-    pins = [*step.packages, *(pin for project in step.projects for pin in project.build)]
-    return tuple(by_pin[pin] for pin in dict.fromkeys(pins))
 
 
 def fetch_packages(

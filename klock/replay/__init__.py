@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 from klock.bases import fetch_base
 from klock.digests import Digest
 from klock.drift import compare_files
-from klock.errors import FetchError, StepFailed
-from klock.lockfile.model import AptLock, EnvLock, PipLock, ServiceLock, ShellLock, TargetLock
-from klock.made import remember
+from klock.errors import FetchError
+from klock.lockfile.model import TargetLock, layer_of
 from klock.replay.ahead import Ahead, fetching_ahead
 from klock.replay.goal import Goal
-from klock.replay.perform import perform, try_service
 from klock.replay.plan import (
     Action,
     AddBase,
@@ -22,9 +20,11 @@ from klock.replay.plan import (
     RunStep,
     StartService,
     TakeLayer,
-    describe,
 )
+from klock.steps import kind_of
+from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.steps.results import remember_layer
 from klock.words import counted, listed
 from klock.workshop.protocol import Layer
 
@@ -36,7 +36,7 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
 
     When a step fails nothing of the environment was touched.
     """
-    with fetching_ahead(goal.lock, _later_fetches(plan, goal.lock), context) as ahead:
+    with fetching_ahead(_later_fetches(plan, goal, context), context) as ahead:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
                 replace()
@@ -44,35 +44,34 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
                 _carry_out(action, goal, ahead, context)
 
 
-def _later_fetches(plan: Plan, lock: TargetLock) -> list[int]:
-    """The positions of the steps that have something to fetch, while something before them is done."""
+def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]]:
+    """The steps that have something to fetch, while something before them is done."""
     working = [action for action in plan.actions if isinstance(action, AddBase | RunStep | TakeLayer)]
-    return [
-        action.position
-        for action in working[1:]
-        if isinstance(action, RunStep) and action.size and isinstance(lock.steps[action.position], AptLock | PipLock)
-    ]
+    fetching = [context.at(goal.lock, a.position) for a in working[1:] if isinstance(a, RunStep) and a.size]
+    return [at for at in fetching if kind_of(at.step).fetches]
 
 
 def _carry_out(action: Action, goal: Goal, ahead: Ahead, context: Context) -> None:
-    lock = goal.lock
     match action:
         case AddBase():
-            _ensure_base(lock, context)
+            _ensure_base(goal.lock, context)
         case RunStep():
             if action.size:
                 ahead.wait()
-            context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-            layer = _run_step(lock, action.position, context, key=goal.keys[action.position])
+            at = context.at(goal.lock, action.position)
+            context.progress.begin(at.heading)
+            layer = _run_step(at, context, key=goal.keys[action.position])
             context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
         case TakeLayer():
-            context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-            _take_layer(lock, action.position, context)
+            at = context.at(goal.lock, action.position)
+            context.progress.begin(at.heading)
+            _take_layer(at, context)
             context.progress.done("the kept layer")
         case StartService():
-            context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-            with context.workshop.open(lock.base.id, lock.layers) as workspace:
-                try_service(lock, action.position, workspace, context)
+            at = context.at(goal.lock, action.position)
+            context.progress.begin(at.heading)
+            with context.workshop.open(goal.lock.base.id, goal.lock.layers) as workspace:
+                kind_of(at.step).try_out(at, workspace, context)
             context.progress.done("it starts")
 
 
@@ -93,49 +92,47 @@ def make_layers(lock: TargetLock, context: Context) -> None:
     """Makes the base and every step's locked layer be in the workshop's store, running what is missing."""
     if not context.workshop.has_base(lock.base.id):
         _ensure_base(lock, context)
-    for position, step in enumerate(lock.steps):
-        if isinstance(step, EnvLock | ServiceLock) or context.workshop.has_layer(step.layer.digest):
+    for at in context.each(lock):
+        layer = layer_of(at.step)
+        if layer is None or context.workshop.has_layer(layer.digest):
             continue
-        context.progress.begin(f"step {position + 1} {describe(step)}{context.where(position)}")
-        if isinstance(step, ShellLock) and step.kept is not None:
-            _take_layer(lock, position, context)
+        context.progress.begin(at.heading)
+        if kind_of(at.step).kept_layer(at.step) is not None:
+            _take_layer(at, context)
             context.progress.done("the kept layer")
         else:
-            _run_step(lock, position, context)
+            _run_step(at, context)
             context.progress.done("as locked")
 
 
-def _take_layer(lock: TargetLock, position: int, context: Context) -> None:
-    """Brings the layer that the step at `position` keeps into the store. Raises FetchError when it is lost."""
-    step = lock.steps[position]
-    assert isinstance(step, ShellLock) and step.kept is not None
-    archive = context.store.find_blob(f"sha256:{step.kept.sha256}")
+def _take_layer(at: StepAt[Any], context: Context) -> None:
+    """Brings the layer that a step keeps into the store. Raises FetchError when it is lost."""
+    kept, layer = kind_of(at.step).kept_layer(at.step), layer_of(at.step)
+    assert kept is not None and layer is not None
+    archive = context.store.find_blob(f"sha256:{kept.sha256}")
     if archive is None:
         raise FetchError(
-            f"step {position + 1}{context.where(position)} keeps its layer, and that is not on this machine: "
-            f"{describe(step)}",
+            f"{at.name} keeps its layer, and that is not on this machine: {at.text}",
             hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
         )
-    context.workshop.add_layer(archive, step.layer.digest)
+    context.workshop.add_layer(archive, layer.digest)
 
 
-def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest | None = None) -> Layer:
+def _run_step(at: StepAt[Any], context: Context, *, key: Digest | None = None) -> Layer:
     """Runs one step over its locked predecessors and returns its layer, which is remembered for `key`.
 
     Raises StepFailed when it is not the locked one.
     """
-    step = lock.steps[position]
-    assert not isinstance(step, EnvLock | ServiceLock)
-    leave_out = step.leave_out if isinstance(step, ShellLock) else ()
-    with context.workshop.open(lock.base.id, replace(lock, steps=lock.steps[:position]).layers) as workspace:
-        perform(lock, position, workspace, context)
-        layer = workspace.snapshot(leave_out=leave_out)
+    kind, locked = kind_of(at.step), layer_of(at.step)
+    assert locked is not None
+    with context.workshop.open(at.lock.base.id, at.below) as workspace:
+        kind.perform(at, workspace, context)
+        layer = workspace.snapshot(leave_out=kind.leave_out(at.step))
     if key is not None:
-        remember(key, layer.digest, context.store)
-    if layer.digest != step.layer.digest:
-        raise StepFailed(
-            f"step {position + 1}{context.where(position)} made another layer than the locked one: {describe(step)}"
-            + _difference(step.layer.digest, layer, context),
+        remember_layer(key, layer.digest, context.store)
+    if layer.digest != locked.digest:
+        raise at.failed(
+            f" made another layer than the locked one: {at.text}{_difference(locked.digest, layer, context)}",
             hint="its inputs changed upstream, or it does not repeat; `klock lock` locks what it makes now",
         )
     return layer

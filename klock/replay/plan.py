@@ -6,26 +6,16 @@ decided later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from klock.digests import Digest
-from klock.lockfile.model import (
-    AptLock,
-    DebianLock,
-    EnvLock,
-    FilesLock,
-    OciLock,
-    PipLock,
-    ServiceLock,
-    ShellLock,
-    StepLock,
-    TargetLock,
-    VcsArtifact,
-)
-from klock.made import made_by
+from klock.lockfile.model import DebianLock, OciLock, StepLock, TargetLock, is_forced, layer_of
 from klock.replay.goal import Goal
+from klock.steps import describe, kind_of
+from klock.steps.at import StepAt
+from klock.steps.results import layers_made_by
 from klock.words import in_bytes
 
 if TYPE_CHECKING:
@@ -43,7 +33,6 @@ __all__ = [
     "Stuck",
     "TakeBack",
     "TakeLayer",
-    "describe",
     "make_plan",
 ]
 
@@ -165,7 +154,7 @@ def make_plan(
     `clean` is False when the environment is known to have drifted, so that it is replaced even if its record agrees.
     """
     lock = goal.lock
-    steps = list(_plan_steps(lock, goal.keys, workshop, store))
+    steps = list(_plan_steps(goal, workshop, store))
     replace: list[Action] = []
     if record is None:
         replace.append(ReplaceEnvironment(reason="there is none yet"))
@@ -178,7 +167,7 @@ def make_plan(
     services = [
         StartService(position=n, text=describe(step))
         for n, step in enumerate(lock.steps)
-        if isinstance(step, ServiceLock) and replace
+        if kind_of(step).is_service and replace
     ]
     base: list[Action] = []
     if not workshop.has_base(lock.base.id):
@@ -187,52 +176,34 @@ def make_plan(
     return Plan(actions=(*base, *steps, *services, *replace))
 
 
-def _plan_steps(lock: TargetLock, keys: Sequence[Digest | None], workshop: Workshop, store: Store) -> Iterator[Action]:
-    for position, (step, key) in enumerate(zip(lock.steps, keys, strict=True)):
-        if isinstance(step, EnvLock | ServiceLock):
+def _plan_steps(goal: Goal, workshop: Workshop, store: Store) -> Iterator[Action]:
+    for position, (step, key) in enumerate(zip(goal.lock.steps, goal.keys, strict=True)):
+        kind, layer = kind_of(step), layer_of(step)
+        if layer is None:
             continue
-        text = describe(step)
-        if isinstance(step, ShellLock) and step.kept is not None:
-            if workshop.has_layer(step.layer.digest):
-                yield ReuseLayer(position=position, text=text)
-            else:
+        text = kind.describe(step)
+        reason = None
+        if kind.kept_layer(step) is not None:
+            if not workshop.has_layer(layer.digest):
                 yield TakeLayer(position=position, text=text)
-        elif step.force:
-            yield RunStep(position=position, text=text, reason="forced", size=_missing_bytes(step, lock, store))
-        elif not workshop.has_layer(step.layer.digest):
-            size = _missing_bytes(step, lock, store)
-            yield RunStep(position=position, text=text, reason="its layer is not in the store", size=size)
-        elif key is None or step.layer.digest not in made_by(key, store):
-            size = _missing_bytes(step, lock, store)
-            yield RunStep(position=position, text=text, reason="it has not made the locked layer here", size=size)
-        else:
+                continue
+        elif is_forced(step):
+            reason = "forced"
+        elif not workshop.has_layer(layer.digest):
+            reason = "its layer is not in the store"
+        elif key is None or layer.digest not in layers_made_by(key, store):
+            reason = "it has not made the locked layer here"
+        if reason is None:
             yield ReuseLayer(position=position, text=text)
+        else:
+            at: StepAt[StepLock] = StepAt(lock=goal.lock, position=position)
+            size = _missing(store, ((item.digest, item.size) for item in kind.inputs(at)))
+            yield RunStep(position=position, text=text, reason=reason, size=size)
 
 
 def base_name(lock: TargetLock) -> str:
     base = lock.base
     return base.reference if isinstance(base, OciLock) else f"debian {base.suite}"
-
-
-def describe(step: StepLock) -> str:
-    """The step in a few words on one line: `pip_install numpy>=1.24 (and 2 more)`."""
-    match step:
-        case EnvLock():
-            return "set_env_vars " + _some([v.name for v in step.variables])
-        case PipLock():
-            return "pip_install " + _some(step.requirements)
-        case AptLock():
-            return "apt_install " + _some(step.packages)
-        case FilesLock():
-            verb = f"sync_package {step.package}" if step.package else f"rsync {step.source}"
-            return f"{verb} -> {step.destination}"
-        case ShellLock() | ServiceLock():
-            first, _, more = step.command.strip().partition("\n")
-            return "run_bash " + (first[:57] + "..." if len(first) > 60 or more else first)
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} (and {len(names) - 2} more)"
 
 
 def _missing_base_bytes(lock: TargetLock, store: Store) -> int:
@@ -241,18 +212,6 @@ def _missing_base_bytes(lock: TargetLock, store: Store) -> int:
         return _missing(store, ((f"sha256:{deb.sha256}", deb.size) for deb in base.debs))
     blobs = [(base.config.digest, base.config.size), *((layer.digest, layer.size) for layer in base.layers)]
     return _missing(store, iter(blobs))
-
-
-def _missing_bytes(step: StepLock, lock: TargetLock, store: Store) -> int:
-    if isinstance(step, AptLock):
-        return _missing(store, ((f"sha256:{deb.sha256}", deb.size) for deb in step.debs))
-    if isinstance(step, ShellLock):
-        return _missing(store, ((f"sha256:{r.sha256}", r.size) for r in step.requests if r.sha256 is not None))
-    if isinstance(step, PipLock):
-        packages = lock.packages_by_pin
-        artifacts = [packages[pin].artifact for pin in step.packages]
-        return _missing(store, ((f"sha256:{a.sha256}", a.size) for a in artifacts if not isinstance(a, VcsArtifact)))
-    return 0
 
 
 def _missing(store: Store, blobs: Iterator[tuple[Digest, int]]) -> int:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from klock.bases.mirrors import Mirrors
+from klock.image.secret_names import is_secret, may_be_secret
+from klock.lockfile.model import TargetLock
 from klock.progress import Progress
+from klock.steps.at import StepAt
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import Workshop
 
 __all__ = ["Context"]
+
+_SHORTEST_SECRET: Final = 6
+"""Shorter values would be found in files and output by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,17 @@ class Context:
         configured = self.pytorch_indexes
         return index_for(target, self.targets, configured=configured, default_index=self.index_url)
 
-    def where(self, position: int) -> str:
-        """` (kimage.py:7)` for the step at `position` (from 0), or nothing when the builder call is not known."""
+    def at(self, lock: TargetLock, position: int) -> StepAt[Any]:
+        """The step of `lock` at `position` (from 0), with what is known of where it comes from."""
         location = self.locations[position] if position < len(self.locations) else None
-        return f" ({location})" if location else ""
+        return StepAt(lock=lock, position=position, location=location, source=self.sources.get(position))
+
+    def each(self, lock: TargetLock) -> Iterator[StepAt[Any]]:
+        """All steps of `lock`, in order."""
+        return (self.at(lock, position) for position in range(len(lock.steps)))
+
+    def secret_values(self, lock: TargetLock) -> list[str]:
+        """What must not be kept or shown: the credentials that `lock` names, and others of klock's own environment."""
+        named = [value for name in sorted(lock.secrets) if (value := self.environ.get(name))]
+        others = [v for name, v in sorted(self.environ.items()) if is_secret(name, v) and may_be_secret(v)]
+        return list(dict.fromkeys([*named, *(value for value in others if len(value) >= _SHORTEST_SECRET)]))

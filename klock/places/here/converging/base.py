@@ -7,7 +7,8 @@ from pathlib import Path
 from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import Digest, digest_of_stream
 from klock.errors import EngineError
-from klock.lockfile.model import AptLock, DebianLock, PipLock, ShellLock, TargetLock
+from klock.lockfile.model import DebianLock, TargetLock
+from klock.steps import kind_of
 from klock.words import listed
 
 __all__ = ["compare_base"]
@@ -24,10 +25,9 @@ def compare_base(lock: TargetLock) -> None:
         installed = _debian_packages()
         wrong = [deb for deb in lock.base.debs if installed.get(deb.name) != deb.version]
         found += [f"{d.name} is {installed.get(d.name, 'missing')}, locked is {d.version}" for d in wrong]
-    first_pip = next((n for n, step in enumerate(lock.steps) if isinstance(step, PipLock)), None)
-    with_base = first_pip is not None and not any(
-        isinstance(step, AptLock | ShellLock) for step in lock.steps[:first_pip]
-    )
+    kinds = [kind_of(step) for step in lock.steps]
+    first_pip = next((n for n, kind in enumerate(kinds) if kind.asks_python), None)
+    with_base = first_pip is not None and not any(kind.runs_commands for kind in kinds[:first_pip])
     if lock.interpreter is not None and with_base:
         path = Path(lock.interpreter.path)
         if not path.is_file():

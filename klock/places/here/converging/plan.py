@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.layers.manifest import Kind
-from klock.lockfile.model import EnvLock, ServiceLock, StepLock, TargetLock
+from klock.lockfile.model import StepLock, TargetLock
+from klock.lockfile.model import layer_of as layer_lock_of
 from klock.places.here.contents import Here
 from klock.places.here.state import Done, State
 from klock.places.here.tree import Tree, is_untouched, on_disk
 from klock.replay.goal import Goal
-from klock.replay.plan import Plan, RunStep, Stuck, TakeBack, describe
+from klock.replay.plan import Plan, RunStep, Stuck, TakeBack
+from klock.steps import describe
 from klock.words import first_of
 
 __all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_steps", "make_plan", "plan_in_place"]
@@ -112,8 +114,9 @@ def _is_recorded(lock: TargetLock, state: State) -> bool:
 
 
 def layer_of(step: StepLock) -> Digest:
-    assert not isinstance(step, EnvLock | ServiceLock)
-    return step.layer.digest
+    layer = layer_lock_of(step)
+    assert layer is not None
+    return layer.digest
 
 
 def drift_of_steps(state: State, here: Here, now: Tree) -> dict[int, list[str]]:

@@ -17,14 +17,15 @@ from typing import Final
 
 from klock.digests import hex_of
 from klock.errors import HashMismatch
-from klock.export.context import ContextFile
-from klock.export.page import PLACE, Form, Page, checked
 from klock.layers import tar
 from klock.layers.normalisation import MTIME
 from klock.lockfile.model import FileEntry, FilesLock
+from klock.pages.build_context import ContextFile
+from klock.pages.page import PLACE, Form, Page, checked
+from klock.pages.sums import sums_script
 from klock.store import Store
 
-__all__ = ["sums_script", "write_file_step"]
+__all__ = ["write_file_step"]
 
 _IN_ONE_LINE: Final = 200
 _CHUNK: Final = 1 << 20
@@ -80,22 +81,6 @@ def _checks(page: Page, step: FilesLock) -> Iterator[str]:
         paths = [path for path, entry in named if entry.target is None and entry.mode == mode]
         for start in range(0, len(paths), _IN_ONE_LINE):
             yield f"chmod {mode:04o} {shlex.join(paths[start : start + _IN_ONE_LINE])}"
-
-
-def sums_script(files: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Lines for sh that fail, naming the file, unless each path has its SHA-256 (in hex)."""
-    lines = [_sum(path, digits) for path, digits in files]
-    if not lines:
-        return
-    yield "sha256sum -c - > /tmp/klock-sums <<'KLOCK' || { grep -v ': OK$' /tmp/klock-sums; exit 1; }"
-    yield from lines
-    yield "KLOCK"
-    yield "rm -f /tmp/klock-sums"
-
-
-def _sum(path: str, digits: str) -> str:
-    """As coreutils write it: a backslash in the name is escaped, and said to be by one before the line."""
-    return f"\\{digits}  {path.replace(chr(92), chr(92) * 2)}" if "\\" in path else f"{digits}  {path}"
 
 
 def _as_archive(page: Page, step: FilesLock, *, folder: str, source: Path, store: Store) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.errors import KlockError
-from klock.export.context import ContextFile
+from klock.pages.build_context import ContextFile
 
 __all__ = ["PLACE", "Form", "Page", "checked", "continued"]
 
@@ -34,6 +34,11 @@ class Form(Enum):
 
     DOCKER = "docker"
     KUBETORCH = "kubetorch"
+
+    @property
+    def keeps_no_secret(self) -> bool:
+        """Whether what a variable holds would be in the image, so that a credential must not be."""
+        return self is Form.DOCKER
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from klock.errors import RequirementError
 from klock.image.requirement_files import read_requirements
 from klock.image.requirements import PathRequirement
 from klock.image.steps import PipInstall, Step
-from klock.lockfile.model import FilesLock, StepLock, TargetLock
+from klock.lockfile.model import StepLock, TargetLock
 from klock.packages.pytorch import with_index
 from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequirement
+from klock.steps import kind_of
 from klock.steps.context import Context
-from klock.steps.variables import revealed_variables
 
 __all__ = ["pip_positions", "pip_requests"]
 
@@ -57,7 +57,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 requirements=tuple(requirements),
                 constraints=tuple(ScopedRequirement.of(parsed) for parsed in inputs.constraints),
                 projects=tuple(projects),
-                environment=revealed_variables(drafted, position, context.environ),
+                environment=context.at(drafted, position).variables(context.environ),
                 force=step.force,
             )
         )
@@ -67,10 +67,10 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
 def _host_folder(path: str, before: Sequence[StepLock], sources: Mapping[int, Path], where: str) -> Path:
     """The host folder whose files an earlier copy step places at `path` in the environment."""
     for position in range(len(before) - 1, -1, -1):
-        step = before[position]
-        if not isinstance(step, FilesLock) or position not in sources:
+        place = kind_of(before[position]).copies_to(before[position])
+        if place is None or position not in sources:
             continue
-        inside = posixpath.relpath(path, step.destination)
+        inside = posixpath.relpath(path, place)
         folder = sources[position] / inside
         if not inside.startswith("..") and folder.is_dir():
             return folder

@@ -9,10 +9,10 @@ from typing import Final
 from klock.debian.fetch import digest_of
 from klock.debian.flat_repository import file_name
 from klock.debian.install import fetch_debs
-from klock.export.context import ContextFile
-from klock.export.file_steps import sums_script
-from klock.export.page import PLACE, Page
 from klock.lockfile.model import AptLock
+from klock.pages.build_context import ContextFile
+from klock.pages.page import PLACE, Page
+from klock.pages.sums import sums_script
 from klock.steps.context import Context
 
 __all__ = ["write_apt_step"]

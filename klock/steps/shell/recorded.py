@@ -15,15 +15,14 @@ from urllib.parse import urlsplit
 from klock.errors import StepFailed
 from klock.image.secrets import reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
-from klock.lockfile.model import ShellLock, TargetLock
+from klock.lockfile.model import ShellLock
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.names import Names
-from klock.replay.leaks import refuse_leaks
 from klock.replay.masked import masked, masked_tail
-from klock.replay.plan import describe
-from klock.replay.shell import shell_command
+from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.variables import revealed_variables, secret_values
+from klock.steps.leaks import refuse_leaks
+from klock.steps.shell.command import shell_command
 from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
@@ -32,71 +31,62 @@ __all__ = ["record_shell", "replay_shell"]
 _PORT: Final = re.compile(r"://[^\s/?#'\"]{0,255}:(\d{1,5})(?![\d@])")
 
 
-def record_shell(
-    lock: TargetLock, position: int, workspace: Workspace, context: Context, *, ports: Sequence[int] = ()
-) -> Report:
-    """Runs the shell step at `position` and returns what it fetched. `ports` are open to it besides those it names.
+def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, *, ports: Sequence[int] = ()) -> Report:
+    """Runs the shell step and returns what it fetched. `ports` are open to it besides those it names.
 
     A report with `ports` says where the step also wanted to go, and nothing else of it counts: run the step again, in a
     new workspace. Offline there is nothing to record, and a request fails the step. Raises StepFailed.
     """
-    step = _shell_step(lock, position)
+    step = at.step
     if context.offline:
-        return replay_shell(lock, position, workspace, context)
-    texts = (step.command, *revealed_variables(lock, position, context.environ).values())
+        return replay_shell(at, workspace, context)
+    texts = (step.command, *at.variables(context.environ).values())
     named = {int(port) for text in texts for port in _PORT.findall(text)}
     recorder = recording(
         store=context.store,
         ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
-        secrets=secret_values(lock, context),
+        secrets=context.secret_values(at.lock),
         private_urls=step.private_urls,
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    return _run(lock, position, workspace, context, recorder)
+    return _run(at, workspace, context, recorder)
 
 
-def replay_shell(lock: TargetLock, position: int, workspace: Workspace, context: Context) -> Report:
-    """Runs the shell step at `position`, which gets the locked answers and no others. Raises StepFailed."""
-    step = _shell_step(lock, position)
+def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Report:
+    """Runs the shell step, which gets the locked answers and no others. Raises StepFailed."""
+    step = at.step
     recorder = replaying(
         step.requests,
         unknown_hosts=step.unknown_hosts,
         store=context.store,
-        secrets=secret_values(lock, context),
+        secrets=context.secret_values(at.lock),
         private_urls=step.private_urls,
         offline=context.offline,
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    return _run(lock, position, workspace, context, recorder)
-
-
-def _shell_step(lock: TargetLock, position: int) -> ShellLock:
-    step = lock.steps[position]
-    assert isinstance(step, ShellLock)
-    return step
+    return _run(at, workspace, context, recorder)
 
 
 def _run(
-    lock: TargetLock,
-    position: int,
+    at: StepAt[ShellLock],
     workspace: Workspace,
     context: Context,
     starting: AbstractContextManager[Recorder],
 ) -> Report:
-    step = _shell_step(lock, position)
-    variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **revealed_variables(lock, position, context.environ)}
+    step = at.step
+    variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **at.variables(context.environ)}
     text = reveal(step.command, step.secrets, context.environ)
-    secrets = secret_values(lock, context)
+    secrets = context.secret_values(at.lock)
     with masked(context.progress.output, secrets) as on_output, starting as recorder:
-        command = shell_command(step, text, base=lock.base, variables=variables, network=recorder.uplink)
+        command = shell_command(text, base=at.lock.base, variables=variables, network=recorder.uplink)
         completed = workspace.run(command, on_output=on_output)
         report = recorder.finish()
     if not report.ports:
-        _judge(lock, position, context, completed, report)
+        _judge(at, context, completed, report)
         traces = [*recorder.traces, *_addresses(report)]
-        refuse_leaks(lock, position, workspace, context, met=report.private, traces=traces)
+        refuse_leaks(at, workspace, context, met=report.private, traces=traces)
     return report
 
 
@@ -107,24 +97,22 @@ def _addresses(report: Report) -> list[bytes]:
     return [RESOLVER.encode(), *(names.address_of(host).encode() for host in sorted(hosts))]
 
 
-def _judge(lock: TargetLock, position: int, context: Context, completed: Completed, report: Report) -> None:
+def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report: Report) -> None:
     """Raises StepFailed when the command failed, or anything it wanted from the network was refused."""
-    step = _shell_step(lock, position)
-    where = f"step {position + 1}{context.where(position)}"
-    secrets = [*secret_values(lock, context), *report.private]
+    secrets = [*context.secret_values(at.lock), *report.private]
     refused = listed(report.refused)
     tail = masked_tail(completed.output, secrets)
     if completed.status != 0:
         because = f"\nrefused:{refused}" if refused else ""
         raise StepFailed(
-            f"{where} failed with status {completed.status}: {describe(step)}{tail}{because}",
+            f"{at.name} failed with status {completed.status}: {at.text}{tail}{because}",
             hint="mend the command, then run klock again: the steps before it are kept",
         )
     if refused:
-        count = counted(len(report.refused), "request")
+        were = "was" if len(report.refused) == 1 else "were"
+        count = f"{counted(len(report.refused), 'request')} of it {were} refused"
         raise StepFailed(
-            f"{where} ended with status 0, but {count} of it {'was' if len(report.refused) == 1 else 'were'} refused: "
-            f"{describe(step)}{refused}{tail}",
+            f"{at.name} ended with status 0, but {count}: {at.text}{refused}{tail}",
             hint="a step gets from the network what was locked, by HTTP and HTTPS, and nothing else; if its inputs "
             "should change, run `klock lock`",
         )

@@ -15,14 +15,15 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import KlockError
-from klock.export.context import ContextFile
-from klock.export.page import PLACE, Form, Page, continued
 from klock.image.secret_names import USERINFO
-from klock.lockfile.model import EnvLock, LocalProject, LockedPackage, PipLock, TargetLock, WheelArtifact
+from klock.lockfile.model import LocalProject, LockedPackage, PipLock, WheelArtifact
 from klock.packages.fetch import fetch_artifacts
 from klock.packages.wheels import wheel_of
-from klock.replay.perform import index_credentials
-from klock.steps.context import Context
+from klock.pages.build_context import ContextFile
+from klock.pages.exporting import Exporting
+from klock.pages.page import PLACE, Form, continued
+from klock.steps.at import StepAt
+from klock.steps.pip.credentials import index_credentials
 
 __all__ = ["PIP", "write_pip_step"]
 
@@ -45,31 +46,27 @@ _LIST: Final = "/tmp/klock-requirements.txt"
 _BUILD: Final = "/tmp/klock-build"
 
 
-def write_pip_step(page: Page, lock: TargetLock, position: int, *, folder: str, bundle: bool, context: Context) -> None:
-    """Adds the step at `position`; its files are below `folder` of the context. `bundle`: every wheel is shipped.
-
-    Raises FetchError for a wheel that cannot be had, KlockError for one that has to be built first.
-    """
-    step = lock.steps[position]
-    assert isinstance(step, PipLock)
+def write_pip_step(at: StepAt[PipLock], exporting: Exporting) -> None:
+    """Adds the step. Raises FetchError for a wheel that cannot be had, KlockError for one that must be built first."""
+    page, lock, step = exporting.page, at.lock, at.step
     if lock.interpreter is None or not (step.packages or step.projects):
         return
     packages = lock.packages_by_pin
     wanted = [packages[pin] for pin in step.packages]
     builders = [packages[pin] for project in step.projects for pin in project.build]
-    private = _private_origins(lock, position)
-    all_shipped = bundle or bool(step.files and step.secrets)
+    private = _private_origins(at)
+    all_shipped = exporting.bundle or bool(step.files and step.secrets)
     shipped = [
         package for package in dict.fromkeys([*wanted, *builders]) if all_shipped or _must_ship(package, private)
     ]
     page.become("")
-    _ship(page, lock, position, shipped, folder=folder, context=context)
-    installer = _Installer(page, lock, position, folder=folder, shipped=shipped, context=context)
+    _ship(at, shipped, exporting)
+    installer = _Installer(at, exporting, shipped)
     commands = installer.install(wanted, ["--force-reinstall"] if step.force else [])
     for project in step.projects:
         commands += installer.install_project(project, [packages[pin] for pin in project.build])
     commands.append(f"rm -f {_LIST}")
-    if page.form is Form.DOCKER and any(file.path.startswith(f"{folder}/") for file in page.files):
+    if page.form is Form.DOCKER and any(file.path.startswith(f"{at.folder}/") for file in page.files):
         commands.append(f"rm -r {PLACE}")
     page.run(continued([commands[0], *(f" && {command}" for command in commands[1:])]))
 
@@ -77,31 +74,23 @@ def write_pip_step(page: Page, lock: TargetLock, position: int, *, folder: str, 
 class _Installer:
     """Shell commands that install packages for the interpreter of a lock."""
 
-    def __init__(
-        self,
-        page: Page,
-        lock: TargetLock,
-        position: int,
-        *,
-        folder: str,
-        shipped: Sequence[LockedPackage],
-        context: Context,
-    ) -> None:
-        assert lock.interpreter is not None
-        self._wheels = f"{PLACE}/{folder}/wheels"
+    def __init__(self, at: StepAt[PipLock], exporting: Exporting, shipped: Sequence[LockedPackage]) -> None:
+        page, context, interpreter = exporting.page, exporting.context, at.lock.interpreter
+        assert interpreter is not None
+        self._wheels = f"{PLACE}/{at.folder}/wheels"
         self._shipped = frozenset(package.pin for package in shipped)
-        python = shlex.quote(lock.interpreter.path)
+        python = shlex.quote(interpreter.path)
         if page.form is Form.KUBETORCH:
             pip = f"${{KT_PIP_INSTALL_CMD:-{python} -m pip install}}"
-        elif _has_pip(lock, position):
+        elif _has_pip(at):
             pip = f"{python} -m pip install"
         else:
             fetch_artifacts([PIP], store=context.store, offline=context.offline, progress=context.progress)
             blob = f"sha256:{PIP.sha256}"
-            file = ContextFile(path=f"{folder}/{PIP.name}", source=context.store.find_blob(blob), digest=blob)
+            file = ContextFile(path=f"{at.folder}/{PIP.name}", source=context.store.find_blob(blob), digest=blob)
             page.copy_file(file, f"{PLACE}/{file.path}")
             pip = f"{python} {PLACE}/{file.path}/pip install"
-        unset = "".join(f" -u {name}" for name in sorted(_variables(lock, position) & set(_STEERING)))
+        unset = "".join(f" -u {name}" for name in sorted(at.before.environment.keys() & set(_STEERING)))
         self._pip = f"env{unset} PIP_BREAK_SYSTEM_PACKAGES=1 {pip}"
 
     def install(self, packages: Sequence[LockedPackage], options: Sequence[str] = ()) -> list[str]:
@@ -142,15 +131,11 @@ class _Installer:
         ]
 
 
-def _variables(lock: TargetLock, position: int) -> set[str]:
-    names = {name for name, _ in lock.base.environment}
-    return names | {v.name for step in lock.steps[:position] if isinstance(step, EnvLock) for v in step.variables}
-
-
-def _has_pip(lock: TargetLock, position: int) -> bool:
-    assert lock.interpreter is not None
-    installed = {pin.partition("==")[0] for s in lock.steps[:position] if isinstance(s, PipLock) for pin in s.packages}
-    return "pip" in installed or any(found.name == "pip" for found in lock.interpreter.distributions)
+def _has_pip(at: StepAt[PipLock]) -> bool:
+    assert at.lock.interpreter is not None
+    earlier = [step for step in at.before.steps if isinstance(step, PipLock)]
+    installed = {pin.partition("==")[0] for step in earlier for pin in step.packages}
+    return "pip" in installed or any(found.name == "pip" for found in at.lock.interpreter.distributions)
 
 
 def _is_simple(index: str) -> bool:
@@ -158,14 +143,10 @@ def _is_simple(index: str) -> bool:
     return urlsplit(index).scheme in ("http", "https") and not index.endswith((".html", ".htm"))
 
 
-def _private_origins(lock: TargetLock, position: int) -> frozenset[str]:
+def _private_origins(at: StepAt[PipLock]) -> frozenset[str]:
     """Of the indexes that the step or its variables name: those that credentials are given for."""
-    step = lock.steps[position]
-    assert isinstance(step, PipLock)
-    texts = list(step.requirements) if step.secrets else []
-    for earlier in lock.steps[:position]:
-        if isinstance(earlier, EnvLock):
-            texts += [variable.value for variable in earlier.variables if variable.secrets]
+    texts = list(at.step.requirements) if at.step.secrets else []
+    texts += [variable.value for variable in at.before.variables if variable.secrets]
     return frozenset(_origin(text[match.start() :]) for text in texts for match in USERINFO.finditer(text))
 
 
@@ -196,11 +177,10 @@ def _is_open(url: str) -> bool:
         return True
 
 
-def _ship(
-    page: Page, lock: TargetLock, position: int, packages: Sequence[LockedPackage], *, folder: str, context: Context
-) -> None:
+def _ship(at: StepAt[PipLock], packages: Sequence[LockedPackage], exporting: Exporting) -> None:
     if not packages:
         return
+    page, context, folder = exporting.page, exporting.context, at.folder
     for package in packages:
         built = not isinstance(package.artifact, WheelArtifact)
         if built and context.store.find_blob(f"sha256:{wheel_of(package).sha256}") is None:
@@ -211,7 +191,7 @@ def _ship(
     fetch_artifacts(
         [wheel_of(package) for package in packages],
         store=context.store,
-        credentials=index_credentials(lock, [position], context),
+        credentials=index_credentials([at], context),
         offline=context.offline,
         progress=context.progress,
     )

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from klock.export.context import ContextFile
-from klock.export.page import PLACE, Form, Page, checked, continued
 from klock.lockfile.model import ShellLock
+from klock.pages.build_context import ContextFile
+from klock.pages.page import PLACE, Form, Page, checked, continued
 from klock.steps.context import Context
 
 __all__ = ["write_kept_layer"]

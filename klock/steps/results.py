@@ -12,23 +12,23 @@ from typing import Final
 from klock.digests import Digest
 from klock.store import Store
 
-__all__ = ["made_by", "record_of", "remember"]
+__all__ = ["layers_made_by", "record_file_of", "remember_layer"]
 
 _KIND: Final = "made"
 _MOST: Final = 20
 
 
-def made_by(key: Digest, store: Store) -> tuple[Digest, ...]:
+def layers_made_by(key: Digest, store: Store) -> tuple[Digest, ...]:
     """The layers that the step with this key made, the latest last: more than one if it does not repeat."""
     record = store.read_record(_KIND, key)
     return tuple(digest for digest in record if isinstance(digest, str)) if isinstance(record, list) else ()
 
 
-def record_of(key: Digest, store: Store) -> Path:
-    """The file that `made_by` reads."""
+def record_file_of(key: Digest, store: Store) -> Path:
+    """The file that `layers_made_by` reads."""
     return store.record_path(_KIND, key)
 
 
-def remember(key: Digest, layer: Digest, store: Store) -> None:
-    before = [digest for digest in made_by(key, store) if digest != layer]
+def remember_layer(key: Digest, layer: Digest, store: Store) -> None:
+    before = [digest for digest in layers_made_by(key, store) if digest != layer]
     store.write_record(_KIND, key, [*before, layer][-_MOST:])

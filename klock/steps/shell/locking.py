@@ -11,16 +11,17 @@ from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import hex_of
 from klock.errors import StepFailed
 from klock.layers.differences import explain
-from klock.lockfile.model import KeptLayer, LayerLock, ShellLock, TargetLock
+from klock.lockfile.model import KeptLayer, ShellLock
 from klock.recorder import Report
 from klock.recorder.lasting import is_lasting
-from klock.replay.plan import describe
-from klock.replay.recorded import record_shell, replay_shell
+from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.words import counted, in_bytes, listed
+from klock.steps.kind import layer_lock_of
+from klock.steps.shell.recorded import record_shell, replay_shell
+from klock.words import listed
 from klock.workshop.protocol import Layer, Workspace
 
-__all__ = ["lapsing", "lock_shell_step", "summary"]
+__all__ = ["lock_shell_step"]
 
 APART: Final = 1.0
 """Seconds from the beginning of a step's first run to that of the second, at least."""
@@ -28,36 +29,34 @@ APART: Final = 1.0
 _ROUNDS: Final = 4
 
 
-def lock_shell_step(lock: TargetLock, position: int, context: Context) -> ShellLock:
-    """The last step of `lock`, a draft, completed: with its requests and its layer, which is in the store then.
+def lock_shell_step(at: StepAt[ShellLock], context: Context) -> ShellLock:
+    """A draft, completed: with its requests and its layer, which is in the store then.
 
     Raises StepFailed when it fails, when something it wants from the network cannot be locked, and when a second run
     with the same answers makes another layer.
     """
-    draft = lock.steps[position]
-    assert isinstance(draft, ShellLock)
     started = time.time()
-    step, layer = _record(lock, position, context)
+    step, layer = _record(at, context)
     for request in step.requests:
         if request.sha256 is not None and not is_lasting(request):
             context.store.keep_blob(f"sha256:{request.sha256}")
-    if draft.keep_layer:
+    if at.step.keep_layer:
         return replace(step, kept=_keep(layer, context))
     # A command that writes the time would write the same one again within a second.
     time.sleep(max(0.0, APART - (time.time() - started)))
-    _repeat(replace(lock, steps=(*lock.steps[:position], step)), position, layer, context)
+    made = replace(at.lock, steps=(*at.before.steps, step))
+    _repeat(context.at(made, at.position), layer, context)
     return step
 
 
-def _record(lock: TargetLock, position: int, context: Context) -> tuple[ShellLock, Layer]:
+def _record(at: StepAt[ShellLock], context: Context) -> tuple[ShellLock, Layer]:
     """Runs the step, again when it turned out that it needs other ports than those of HTTP."""
-    step = lock.steps[position]
-    assert isinstance(step, ShellLock)
+    step = at.step
     ports: set[int] = set()
     for _ in range(_ROUNDS):
-        with context.workshop.open(lock.base.id, lock.layers[:-1]) as workspace:
+        with context.workshop.open(at.lock.base.id, at.below) as workspace:
             before = _debian_packages(workspace)
-            report = record_shell(lock, position, workspace, context, ports=sorted(ports))
+            report = record_shell(at, workspace, context, ports=sorted(ports))
             if report.ports:
                 ports.update(report.ports)
                 continue
@@ -65,7 +64,7 @@ def _record(lock: TargetLock, position: int, context: Context) -> tuple[ShellLoc
             layer = workspace.snapshot(leave_out=step.leave_out)
         return _completed(step, report, layer, installed=_added(before, installed)), layer
     raise StepFailed(
-        f"step {position + 1}{context.where(position)} tries another port each time it runs: {describe(step)}",
+        f"{at.name} tries another port each time it runs: {at.text}",
         hint=f"it tried {', '.join(map(str, sorted(ports)))}; klock lets HTTP and HTTPS through, on ports it knows",
     )
 
@@ -73,7 +72,7 @@ def _record(lock: TargetLock, position: int, context: Context) -> tuple[ShellLoc
 def _completed(step: ShellLock, report: Report, layer: Layer, *, installed: Sequence[str]) -> ShellLock:
     return replace(
         step,
-        layer=LayerLock(digest=layer.digest, files=len(layer.manifest), size=layer.manifest.size),
+        layer=layer_lock_of(layer.manifest),
         installed=tuple(installed),
         unknown_hosts=report.unknown_hosts,
         requests=report.requests,
@@ -90,29 +89,26 @@ def _keep(layer: Layer, context: Context) -> KeptLayer:
     return KeptLayer(sha256=hex_of(digest), size=size)
 
 
-def _repeat(lock: TargetLock, position: int, first: Layer, context: Context) -> None:
-    """Replays the step at `position` once. Raises StepFailed with the paths when it makes another layer."""
-    step = lock.steps[position]
-    assert isinstance(step, ShellLock)
-    below = lock.layers[:-1]
+def _repeat(at: StepAt[ShellLock], first: Layer, context: Context) -> None:
+    """Replays the step once. Raises StepFailed with the paths when it makes another layer."""
+    step = at.step
     context.progress.begin("once more, with the recorded answers")
-    with context.workshop.open(lock.base.id, below) as workspace:
-        replay_shell(lock, position, workspace, context)
+    with context.workshop.open(at.lock.base.id, at.below) as workspace:
+        replay_shell(at, workspace, context)
         second = workspace.snapshot(leave_out=step.leave_out)
     if second.digest != first.digest:
         raise StepFailed(
-            f"step {position + 1}{context.where(position)} makes something else each time it runs: {describe(step)}"
-            + _differences(lock, below, first, second, context),
+            f"{at.name} makes something else each time it runs: {at.text}" + _differences(at, first, second, context),
             hint="make the command repeat itself; or name these paths in run_bash(..., leave_out=[...]), and the layer "
             "goes without them; or lock what it made just now with run_bash(..., keep_layer=True)",
         )
     context.progress.done("the same")
 
 
-def _differences(lock: TargetLock, below: Sequence[str], first: Layer, second: Layer, context: Context) -> str:
+def _differences(at: StepAt[ShellLock], first: Layer, second: Layer, context: Context) -> str:
     with (
-        context.workshop.open(lock.base.id, [*below, first.digest]) as one,
-        context.workshop.open(lock.base.id, [*below, second.digest]) as other,
+        context.workshop.open(at.lock.base.id, [*at.below, first.digest]) as one,
+        context.workshop.open(at.lock.base.id, [*at.below, second.digest]) as other,
     ):
         found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
     return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
@@ -126,19 +122,3 @@ def _debian_packages(workspace: Workspace) -> Mapping[str, str]:
 
 def _added(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     return [f"{name} {version}" for name, version in sorted(after.items()) if before.get(name) != version]
-
-
-def lapsing(lock: TargetLock) -> tuple[int, int]:
-    """How many of the locked answers upstream will not give again once it moves on, and their bytes."""
-    requests = [request for step in lock.steps if isinstance(step, ShellLock) for request in step.requests]
-    sizes = {r.sha256: r.size for r in requests if r.sha256 is not None and not is_lasting(r)}
-    return len(sizes), sum(sizes.values())
-
-
-def summary(step: ShellLock) -> str:
-    """What a locked shell step is, in a few words: `12 entries, 5 requests, 3.4 MB`."""
-    words = counted(step.layer.files, "entry")
-    if step.requests:
-        size = sum(request.size for request in step.requests if request.sha256 is not None)
-        words += f", {counted(len(step.requests), 'request')}, {in_bytes(size)}"
-    return words
