@@ -37,11 +37,11 @@ from klock.lockfile.model import (
     WheelArtifact,
 )
 from klock.progress import Quiet
-from klock.replay.context import Context
+from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
 from klock.vault import VaultFolder, find_faults, inputs_of, inputs_of_all, pull, push
-from tests.memory_engine import MemoryEngine, file_entry
+from tests.memory_workshop import MemoryWorkshop, file_entry
 from tests.recorder_world import World, run_in_world
 from tests.strategies import lockfiles
 
@@ -136,7 +136,7 @@ EVERYTHING = TargetLock(
 
 
 def test_the_inputs_of_every_kind_of_step() -> None:
-    found = {item.name: (item.digest, item.size, item.lasting) for item in inputs_of(EVERYTHING)}
+    found = {item.name: (item.digest, item.size, item.permanent) for item in inputs_of(EVERYTHING)}
     expected = {
         "python:3.12 (manifest)": ("manifest", True),
         "python:3.12 (config)": ("config", True),
@@ -152,17 +152,17 @@ def test_the_inputs_of_every_kind_of_step() -> None:
         "the kept layer of 'date > /x'": ("in.tar", False),
     }
     assert found == {
-        name: (digest_of_bytes(text.encode()), len(text), lasting) for name, (text, lasting) in expected.items()
+        name: (digest_of_bytes(text.encode()), len(text), permanent) for name, (text, permanent) in expected.items()
     }
 
 
 def test_a_debian_base_is_its_packages() -> None:
     base = DebianLock(suite="bookworm", packages=(), debs=(deb("jq"),), tree=LAYER.digest)
     target = dataclasses.replace(EVERYTHING, base=base, steps=(), packages=())
-    assert [(item.name, item.lasting) for item in inputs_of(target)] == [("jq 1.6", False)]
+    assert [(item.name, item.permanent) for item in inputs_of(target)] == [("jq 1.6", False)]
 
 
-def test_what_one_step_may_lose_is_not_lasting_for_all() -> None:
+def test_what_one_step_may_lose_is_not_permanent_for_all() -> None:
     """The same bytes may be a step's answer too, which upstream promises nothing for."""
     answer = shell("curl", requests=(request("numpy", "https://files.org/latest"),))
     (item,) = inputs_of_all(
@@ -171,7 +171,7 @@ def test_what_one_step_may_lose_is_not_lasting_for_all() -> None:
             dataclasses.replace(EVERYTHING, base=NOTHING, steps=(answer,), packages=()),
         ]
     )
-    assert not item.lasting
+    assert not item.permanent
 
 
 NOTHING = DebianLock(suite="bookworm", packages=(), debs=(), tree=LAYER.digest)
@@ -193,7 +193,7 @@ class Place:
 
     store: Store
     vault: VaultFolder
-    engine: MemoryEngine = dataclasses.field(default_factory=MemoryEngine)
+    workshop: MemoryWorkshop = dataclasses.field(default_factory=MemoryWorkshop)
 
     @property
     def context(self) -> Context:
@@ -201,7 +201,7 @@ class Place:
             root=Path("/"),
             mirrors=Mirrors(),
             store=self.store,
-            engine=self.engine,
+            workshop=self.workshop,
             progress=Quiet(),
             environ={},
             offline=True,
@@ -286,11 +286,11 @@ def test_a_pull_brings_what_the_lockfile_needs_and_nothing_else(empty: Place) ->
 
 def test_what_upstream_may_drop_stays_after_a_clean(empty: Place) -> None:
     empty.pull()
-    not_lasting = [item for item in inputs_of(EVERYTHING) if not item.lasting]
-    kept = sum(item.size for item in not_lasting)
+    not_permanent = [item for item in inputs_of(EVERYTHING) if not item.permanent]
+    kept = sum(item.size for item in not_permanent)
     assert empty.store.kept_bytes() == kept
     assert empty.store.remove_downloads() == TOTAL - kept
-    assert empty.pull() == f"12 blobs, {TOTAL} B, {12 - len(not_lasting)} new"
+    assert empty.pull() == f"12 blobs, {TOTAL} B, {12 - len(not_permanent)} new"
 
 
 def test_a_vault_may_be_read_only(empty: Place) -> None:
@@ -393,8 +393,8 @@ def test_a_pull_that_verifies_mends_the_store(empty: Place) -> None:
 
 def test_a_kept_layer_whose_archive_is_lost_is_written_again(full: Place) -> None:
     manifest = Manifest([file_entry("x", b"now")])
-    archive = manifest.to_bytes()  # what the engine in memory writes
-    full.engine.layers[manifest.digest] = manifest
+    archive = manifest.to_bytes()  # what the workshop in memory writes
+    full.workshop.layers[manifest.digest] = manifest
     step = shell(
         "date > /x",
         layer=LayerLock(digest=manifest.digest, files=1, size=3),

@@ -1,6 +1,6 @@
 """The network of shell steps: every HTTP request recorded, locked by hash, and answered the same at each replay.
 
-    step --cable--> service --> connections --> tape ------> upstream     (recording)
+    step --cable--> service --> connections --> capture ---> upstream     (recording)
                                             \\-> playback --> store        (replaying)
 
 A step reaches nothing but the recorder. Recording, it is a proxy that no program needs to know of: names lead to it,
@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.lockfile.model import LockedRequest
-from klock.recorder.process import Deck, Recorder, run_recorder
+from klock.recorder.process import Recorder, ReportingSource, run_recorder
 from klock.recorder.report import Report
 from klock.store import Store
 
@@ -43,19 +43,18 @@ def recording(
     may lead to this machine; others may not.
     """
 
-    def make_deck(folder: Path) -> Deck:
+    def make_source(folder: Path) -> ReportingSource:
+        from klock.recorder.capture import Capture
         from klock.recorder.redaction import Redaction
         from klock.recorder.report import Notes
-        from klock.recorder.tape import Tape
         from klock.recorder.upstream import Upstream
 
         redaction = Redaction(secrets=secrets, private_urls=private_urls)
         notes = Notes(redaction)
         upstream = Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts)
-        tape = Tape(store=store, folder=folder, upstream=upstream, redaction=redaction, notes=notes)
-        return Deck(source=tape, notes=notes)
+        return Capture(store=store, folder=folder, upstream=upstream, redaction=redaction, notes=notes)
 
-    with run_recorder(make_deck, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
         yield recorder
 
 
@@ -76,7 +75,7 @@ def replaying(
     Bytes that the store lacks are fetched, unless `offline`. The other arguments are those of `recording`.
     """
 
-    def make_deck(folder: Path) -> Deck:
+    def make_source(folder: Path) -> ReportingSource:
         from klock.recorder.playback import Playback
         from klock.recorder.redaction import Redaction
         from klock.recorder.report import Notes
@@ -84,7 +83,7 @@ def replaying(
 
         redaction = Redaction(secrets=secrets, private_urls=private_urls)
         notes = Notes(redaction)
-        playback = Playback(
+        return Playback(
             requests,
             unknown_hosts=unknown_hosts,
             store=store,
@@ -92,8 +91,7 @@ def replaying(
             notes=notes,
             upstream=None if offline else Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts),
         )
-        return Deck(source=playback, notes=notes)
 
     ports = sorted({port for request in requests if (port := urlsplit(request.url).port)})
-    with run_recorder(make_deck, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
         yield recorder

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from klock.errors import HashMismatch, KlockError
 from klock.lockfile.model import LockedRequest
 from klock.recorder.exchange import Answer, Body, Refused, Request
+from klock.recorder.incoming import Truncated
 from klock.recorder.locking import Question, host_in_lock, sort_key
 from klock.recorder.private_urls import MASK
 from klock.recorder.redaction import Redaction
 from klock.recorder.report import Notes, Report
-from klock.recorder.upstream import Truncated, Unreachable, Upstream
+from klock.recorder.upstream import Unreachable, Upstream
 from klock.store import Store
 
 __all__ = ["Playback"]
@@ -41,7 +42,7 @@ class Playback:
     ) -> None:
         self._store = store
         self._redaction = redaction
-        self._notes = notes
+        self.notes = notes
         self._upstream = upstream
         self._unknown = frozenset(unknown_hosts)
         self._hosts = frozenset(urlsplit(request.url).hostname for request in requests)
@@ -81,7 +82,7 @@ class Playback:
         )
 
     def report(self) -> Report:
-        return self._notes.report(sorted(self._asked, key=sort_key))
+        return self.notes.report(sorted(self._asked, key=sort_key))
 
     def _find(self, question: Question) -> LockedRequest:
         candidates = self._locked.get(question.subject, [])
@@ -129,7 +130,7 @@ class Playback:
         try:
             if incoming.status != locked.status:
                 raise Refused(f"the store lacks its answer, and upstream answers {incoming.status} now; {_VAULT}")
-            self._store.add_blob(incoming.body(), digest=digest, size=locked.size, source=locked.url)
+            self._store.add_blob(incoming.chunks(), digest=digest, size=locked.size, source=locked.url)
         except HashMismatch as error:
             raise Refused(f"the store lacks its answer, and upstream serves other bytes now; {_VAULT}") from error
         except Truncated as error:

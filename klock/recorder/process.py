@@ -17,7 +17,6 @@ import socket
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -29,7 +28,7 @@ from klock.store import Store
 from klock.workshop import linux
 from klock.workshop.protocol import Uplink
 
-__all__ = ["Deck", "MakeDeck", "Recorder", "run_recorder"]
+__all__ = ["MakeSource", "Recorder", "ReportingSource", "run_recorder"]
 
 _CHUNK: Final = 1 << 16
 _MOST_DESCRIPTORS: Final = 253  # SCM_MAX_FD, net/scm.h
@@ -38,22 +37,16 @@ _SERVING: Final = b"\n"
 _FINISH: Final = b"f"
 
 
-class Tape(Source, Protocol):
-    """A source that says in the end what was asked of it."""
+class ReportingSource(Source, Protocol):
+    """A source that says in the end what was asked of it. `notes` are those that it and whoever serves it take."""
+
+    notes: Notes
 
     def report(self) -> Report: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deck:
-    """What a recorder's process works with."""
-
-    source: Tape
-    notes: Notes
-
-
-MakeDeck: TypeAlias = Callable[[Path], Deck]
-"""Makes a deck in the recorder's process, given a folder for its files. Imports what takes long to import."""
+MakeSource: TypeAlias = Callable[[Path], ReportingSource]
+"""Makes a source in the recorder's process, given a folder for its files. Imports what takes long to import."""
 
 
 class Recorder:
@@ -104,7 +97,7 @@ class Recorder:
 
 
 @contextmanager
-def run_recorder(make_deck: MakeDeck, *, ports: Sequence[int], store: Store) -> Iterator[Recorder]:
+def run_recorder(make_source: MakeSource, *, ports: Sequence[int], store: Store) -> Iterator[Recorder]:
     """Forks a recorder that serves HTTP on `ports`. Only one thread may be alive in this process."""
     ports = tuple(dict.fromkeys(ports))
     if len(ports) > _MOST_DESCRIPTORS - _BESIDES_PORTS:
@@ -118,7 +111,7 @@ def run_recorder(make_deck: MakeDeck, *, ports: Sequence[int], store: Store) -> 
         klock = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(make_deck, folder, authority, channel=far_channel, control=far_control, parent=klock)
+            _become(make_source, folder, authority, channel=far_channel, control=far_control, parent=klock)
         far_channel.close()
         far_control.close()
         uplink = Uplink(channel=channel, ports=ports, certificate=authority.certificate)
@@ -135,7 +128,7 @@ def run_recorder(make_deck: MakeDeck, *, ports: Sequence[int], store: Store) -> 
 
 
 def _become(
-    make_deck: MakeDeck,
+    make_source: MakeSource,
     folder: Path,
     authority: Authority,
     *,
@@ -151,7 +144,7 @@ def _become(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _drop_descriptors({channel.fileno(), control.fileno()})
-        outcome = _serve(make_deck(folder), authority, channel, control)
+        outcome = _serve(make_source(folder), authority, channel, control)
     except BaseException as error:
         if not isinstance(error, KlockError):
             error = EngineError(f"the recorder failed: {''.join(traceback.format_exception(error))}")
@@ -175,7 +168,7 @@ def _drop_descriptors(kept: set[int]) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve(deck: Deck, authority: Authority, channel: socket.socket, control: socket.socket) -> Report:
+def _serve(source: ReportingSource, authority: Authority, channel: socket.socket, control: socket.socket) -> Report:
     from klock.recorder.service import Service
 
     sockets = _receive(channel)
@@ -186,17 +179,17 @@ def _serve(deck: Deck, authority: Authority, channel: socket.socket, control: so
             packets=packets,
             listeners=listeners,
             authority=authority,
-            source=deck.source,
-            notes=deck.notes,
+            source=source,
+            notes=source.notes,
         )
         channel.sendall(_SERVING)
     channel.close()
     control.recv(1)
     if sockets is not None:
         service.finish()
-    report = deck.source.report()
-    if deck.notes.failures:
-        raise EngineError("the recorder of the step's network failed: " + "; ".join(deck.notes.failures))
+    report = source.report()
+    if source.notes.failures:
+        raise EngineError("the recorder of the step's network failed: " + "; ".join(source.notes.failures))
     return report
 
 

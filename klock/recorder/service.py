@@ -16,11 +16,11 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
-from klock.recorder.attempts import Attempt, read_attempt
 from klock.recorder.authority import Authority
 from klock.recorder.connections import Place, serve, server_context
 from klock.recorder.exchange import PATIENCE, Refused, Source
 from klock.recorder.names import Names
+from klock.recorder.packets import ConnectionAttempt, read_attempt
 from klock.recorder.report import Notes
 from klock.workshop.protocol import RESOLVER
 
@@ -141,7 +141,7 @@ class Service:
                 self._judge(attempt)
         return bool(packets)
 
-    def _judge(self, attempt: Attempt) -> None:
+    def _judge(self, attempt: ConnectionAttempt) -> None:
         is_served = attempt.protocol == "tcp" and attempt.port in self._ports and ":" not in attempt.address
         is_query = (attempt.protocol, attempt.address, attempt.port) == ("udp", RESOLVER, _DNS)
         if is_served or is_query:

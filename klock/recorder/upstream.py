@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -15,16 +13,14 @@ from urllib.parse import urlsplit
 from klock.connections import Pools, proxy_of, reason_of
 from klock.recorder.addresses import ForbiddenAddress, is_literal, look_up
 from klock.recorder.exchange import Refused, Request
+from klock.recorder.incoming import ATTEMPTS, PAUSE, Incoming, connection_errors
 from klock.recorder.report import Notes
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 
-__all__ = ["Incoming", "Truncated", "Unreachable", "Upstream"]
+__all__ = ["Unreachable", "Upstream"]
 
-CHUNK: Final = 1 << 18
-_ATTEMPTS: Final = 4
-_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 _ADDRESSES_LAST: Final = 60.0
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -46,82 +42,6 @@ _REPLACED: Final = frozenset(
 
 class Unreachable(Exception):
     """Upstream gave no answer; the text says why."""
-
-
-class Truncated(Exception):
-    """The body of an answer broke off, or changed on the way; the text says why."""
-
-
-@dataclass(kw_only=True)
-class Incoming:
-    """An answer that is coming in. `size` is announced, or None. Close it, read or not."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    size: int | None
-    _response: BaseHTTPResponse = field(repr=False)
-    _resume: Callable[[int, str | None], BaseHTTPResponse | None] = field(repr=False)
-    _count: Callable[[int], None] = field(repr=False)
-
-    def header(self, name: str) -> str:
-        return next((value for own, value in self.headers if own.lower() == name), "")
-
-    def chunks(self, digest: Callable[[], bytes]) -> Iterator[bytes]:
-        """The body. A connection that breaks is taken up again where it broke; raises Truncated when that fails.
-
-        `digest` gives the SHA-256 of all chunks taken so far: a server that knows no ranges sends them once more.
-        """
-        received = 0
-        for attempt in range(_ATTEMPTS):
-            skip = received if self._response.status != 206 else 0
-            again = hashlib.sha256()
-            expected = digest() if skip else b""
-            try:
-                for chunk in self._response.stream(CHUNK, decode_content=False):
-                    self._count(len(chunk))
-                    if skip:
-                        old, chunk = chunk[:skip], chunk[skip:]
-                        again.update(old)
-                        skip -= len(old)
-                        if not skip and again.digest() != expected:
-                            raise Truncated("it broke off, and was another one when it was asked for again")
-                    if chunk:
-                        received += len(chunk)
-                        yield chunk
-                if skip:
-                    raise Truncated("it broke off, and was shorter when it was asked for again")
-                return
-            except _errors() as error:
-                self._response.close()
-                reason = reason_of(error)
-                resumed = None
-                while resumed is None and attempt < _ATTEMPTS - 1:
-                    time.sleep(_PAUSE * 2**attempt)
-                    attempt += 1
-                    resumed = self._resume(received, self._validator)
-                if resumed is None:
-                    raise Truncated(f"its body broke off ({reason})") from error
-                self._response = resumed
-
-    def body(self) -> Iterator[bytes]:
-        """The body, for those who need no hash of it on the way; otherwise as `chunks`."""
-        so_far = hashlib.sha256()
-        for chunk in self.chunks(so_far.digest):
-            so_far.update(chunk)
-            yield chunk
-
-    @property
-    def _validator(self) -> str | None:
-        """What If-Range may hold: an entity tag that is strong (RFC 9110, 13.1.5)."""
-        tag = self.header("etag")
-        return tag if tag.startswith('"') else None
-
-    def close(self) -> None:
-        """Gives the connection back when the body was read to its end, and closes it otherwise."""
-        if self._response.closed or self._response.length_remaining == 0:
-            self._response.release_conn()
-        else:
-            self._response.close()
 
 
 class Upstream:
@@ -165,9 +85,9 @@ class Upstream:
             status=response.status,
             headers=tuple(response.headers.items()),
             size=_announced(response),
-            _response=response,
-            _resume=lambda received, validator: self._ask_for_rest(request, received, validator),
-            _count=self._notes.count_bytes,
+            response=response,
+            resume=lambda received, validator: self._ask_for_rest(request, received, validator),
+            count=self._notes.count_bytes,
         )
 
     def close(self) -> None:
@@ -176,12 +96,12 @@ class Upstream:
     def _ask(self, request: Request) -> BaseHTTPResponse:
         from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
-            pause = _PAUSE * 2**attempt
+        for attempt in range(ATTEMPTS):
+            last = attempt == ATTEMPTS - 1
+            pause = PAUSE * 2**attempt
             try:
                 response = self._open(request, {})
-            except _errors() as error:
+            except connection_errors() as error:
                 if forbidden := _forbidden(error):
                     raise Refused(forbidden) from error
                 # What was sent, and is no plain question, may have been carried out.
@@ -209,7 +129,7 @@ class Upstream:
         extra = {"Range": f"bytes={received}-", "If-Range": validator} if received and validator else {}
         try:
             response = self._open(request, extra)
-        except _errors():
+        except connection_errors():
             return None
         begins = response.headers.get("Content-Range", "").startswith(f"bytes {received}-")
         if response.status == 200 or (response.status == 206 and extra and begins):
@@ -305,12 +225,3 @@ def _forbidden(error: BaseException) -> str | None:
             return f"{cause}, where no step is let through"
         cause = cause.__cause__ or getattr(cause, "reason", None)
     return None
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from http.client import HTTPException
-
-    from urllib3.exceptions import HTTPError
-
-    # ValueError: numbers of an answer that are none, as a negative size of a chunk.
-    return (HTTPError, HTTPException, OSError, ValueError)
