@@ -111,13 +111,23 @@ def test_a_signature_on_the_image_page_is_that_of_the_code(name: str, written: s
     assert written == ", ".join(shown)
 
 
-@pytest.mark.parametrize("name", PAGES)
+DOCUMENTS = [*PAGES, "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/RESULTS.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_between_the_documents_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
         there = page.parent / target if target else page
         assert there.exists(), f"{name} links to {target}, which is not there"
         assert not anchor or anchor in _anchors(there), f"{name} links to {target}#{anchor}, which is not there"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_file_of_this_repository_that_a_document_names_is_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/.-])(?:klock|tests|benchmarks|docs|demo|fixtures)/[\w/-]+\.(?:py|md)\b", text)
+    assert not [path for path in named if not (ROOT / path).is_file()]
 
 
 def _anchors(page: Path) -> set[str]:
