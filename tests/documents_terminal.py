@@ -53,7 +53,7 @@ def transcript(page: Page, folder: Path, variables: Mapping[str, str]) -> Iterat
             env={**variables, "TERM": "xterm", "SHELL": "/bin/sh"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
     sent = done.stdout.decode("utf-8", "replace").split(_MARK)[1:]

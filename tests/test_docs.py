@@ -18,7 +18,7 @@ import klock as kt
 from klock.commands import klock
 from klock.findings import Code
 from klock.project import Settings
-from tests.documents import PAGES, ROOT, Block, Command, read_page, same_output
+from tests.documents import PAGES, ROOT, Block, Command, Page, read_page, same_output
 from tests.documents_terminal import differences
 
 NEED_NO_SANDBOX = ("docs/commands.md",)
@@ -205,6 +205,19 @@ def test_commands_of_a_console_block_may_have_several_lines() -> None:
         Command(text="two \\\n  more", output=("printed",), place="page.md:12"),
         Command(text="cat <<END\na\nEND", output=("a",), place="page.md:15"),
     ]
+
+
+def test_a_page_is_typed_into_one_shell_and_its_screen_is_compared(tmp_path: Path) -> None:
+    blocks = (
+        Block(language="text", text="it's here\n", place="page.md:1", file="folder/file"),
+        Block(language="console", text="$ cd folder\n$ cat file\nit's here\n", place="page.md:5"),
+        Block(language="console", text="$ exit 1\n", place="page.md:11", not_run="ends the shell"),
+        Block(language="console", text="$ cat file\nit is gone\n", place="page.md:20"),
+        Block(language="console", text="$ printf 'half\\r\\033[2Kdone\\n'\ndone\n", place="page.md:30"),
+        Block(language="console", text="$ printf 'half\\n\\r\\033[1A\\033[2Kdone\\n'\ndone\n", place="page.md:40"),
+    )
+    page = Page(name="page.md", blocks=blocks, begins_with=None)
+    assert differences(page, tmp_path, {"PATH": os.environ["PATH"]}) == "page.md:21: $ cat file\n    it's here"
 
 
 def test_a_console_block_begins_with_a_command() -> None:
