@@ -126,12 +126,12 @@ class Project:
         """
         from packaging.utils import canonicalize_name
 
-        from klock import lockfile
         from klock.errors import KlockError
+        from klock.lockfile import read, write
         from klock.locking import Upgrade, lock_image
 
         session = self.session
-        previous = lockfile.read(session.lockfile)
+        previous = read(session.lockfile)
         names = frozenset(canonicalize_name(name) for name in upgrade_packages)
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
         for name in sorted(names - known):
@@ -145,7 +145,7 @@ class Project:
         )
         written = False
         if not dry_run and locked != previous:
-            written = lockfile.write(locked, session.lockfile)
+            written = write(locked, session.lockfile)
         return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
 
     # -- plan and sync

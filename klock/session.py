@@ -53,9 +53,9 @@ class Session:
 
     def read_lockfile(self) -> Lockfile:
         """Raises LockfileError when there is none or it cannot be read."""
-        from klock import lockfile
+        from klock.lockfile import read
 
-        lock = lockfile.read(self.lockfile)
+        lock = read(self.lockfile)
         if lock is None:
             raise LockfileError(f"there is no {self.lockfile.name} in {self.lockfile.parent}", hint="run `klock lock`")
         return lock

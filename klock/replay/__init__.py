@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from klock.bases import fetch_base
@@ -26,9 +27,9 @@ from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.results import remember_layer
 from klock.words import counted, listed
-from klock.workshop.protocol import Layer
+from klock.workshop.protocol import Layer, Workspace
 
-__all__ = ["carry_out", "make_layers"]
+__all__ = ["carry_out", "make_layers", "opened_over"]
 
 
 def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[], None]) -> None:
@@ -103,6 +104,14 @@ def make_layers(lock: TargetLock, context: Context) -> None:
         else:
             _run_step(at, context)
             context.progress.done("as locked")
+
+
+@contextmanager
+def opened_over(lock: TargetLock, context: Context) -> Iterator[Workspace]:
+    """A workspace over all steps of `lock`; what is missing of them is made first."""
+    make_layers(lock, context)
+    with context.workshop.open(lock.base.id, lock.layers) as workspace:
+        yield workspace
 
 
 def _take_layer(at: StepAt[Any], context: Context) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-import klock
 from klock.digests import Digest
 from klock.errors import EngineError, FetchError
 from klock.layers.manifest import Kind, Manifest
@@ -48,7 +47,7 @@ class Root:
     @property
     def without(self) -> tuple[Path, ...]:
         """What of the root is klock's and no part of the environment: its notes, its store, its own installation."""
-        package = Path(klock.__file__).resolve().parent
+        package = Path(__file__).resolve().parents[2]
         own = [FOLDER.parent, self._store.root.resolve()]
         if sys.prefix != sys.base_prefix:
             own.append(Path(sys.prefix).resolve())
