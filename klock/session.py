@@ -159,12 +159,12 @@ class Session:
         from klock.digests import digest_of_bytes
         from klock.layers import NORMALISATION
         from klock.replay.goal import Goal
-        from klock.steps.keys import step_keys
+        from klock.steps.cache_keys import cache_keys
 
         return Goal(
             name=self._environment_name(locked),
             lock=locked,
-            keys=tuple(step_keys(locked, image=lock.image, normalisation=NORMALISATION)),
+            cache_keys=tuple(cache_keys(locked, image=lock.image, normalisation=NORMALISATION)),
             lock_digest=digest_of_bytes(self.lockfile.read_bytes()),
             project=self.loaded.root,
         )

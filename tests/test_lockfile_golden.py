@@ -14,7 +14,7 @@ import pytest
 
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile
-from klock.steps.keys import step_keys
+from klock.steps.cache_keys import cache_keys
 
 FOLDER: Final = Path(__file__).parent.parent / "fixtures/lockfile"
 KEYS: Final[dict[str, dict[str, dict[str, Any]]]] = json.loads((FOLDER / "keys.json").read_bytes())
@@ -43,8 +43,8 @@ def test_it_means_the_same_work(name: str, lockfile: Lockfile) -> None:
     found = {
         str(target.target): {
             "fingerprint": target.fingerprint,
-            "keys": step_keys(target, image=image, normalisation=rules),
-            "before_they_ran": step_keys(target, image=image, normalisation=rules, drafted=True),
+            "keys": cache_keys(target, image=image, normalisation=rules),
+            "before_they_ran": cache_keys(target, image=image, normalisation=rules, drafted=True),
         }
         for target in lockfile.targets
     }

@@ -14,8 +14,8 @@ from klock.lockfile.model import BaseLock, DebianLock, ImageLock, StepLock, Targ
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
 from klock.replay import make_layers, opened_over
 from klock.steps import kind_of
+from klock.steps.cache_keys import cache_key, cache_keys
 from klock.steps.context import Context
-from klock.steps.keys import step_key, step_keys
 from klock.steps.kind import layer_lock_of
 from klock.steps.locking import Locking, Upgrade
 from klock.steps.results import layers_made_by, remember_layer
@@ -100,9 +100,9 @@ class TargetLocker:
         )
 
     def _previous_steps(self, *, drafted: bool = False) -> Iterator[tuple[Digest, StepLock]]:
-        """The previous lockfile's steps that make layers, with their keys (see `step_keys`)."""
+        """The previous lockfile's steps that make layers, with their keys (see `cache_keys`)."""
         if self.previous is not None and self.previous_image is not None:
-            keys = step_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION, drafted=drafted)
+            keys = cache_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION, drafted=drafted)
             yield from ((k, step) for k, step in zip(keys, self.previous.steps, strict=True) if k is not None)
 
     def _reusable_steps(self) -> dict[Digest, StepLock]:
@@ -144,7 +144,7 @@ class TargetLocker:
             self.context.progress.done(kind.result(step))
 
     def _key(self, step: StepLock, locking: Locking) -> Digest:
-        return step_key(locking.at(step), image=self.image_lock, normalisation=NORMALISATION)
+        return cache_key(locking.at(step), image=self.image_lock, normalisation=NORMALISATION)
 
     def _make(self, step: StepLock, key: Digest, locking: Locking) -> StepLock:
         """The step with the layer that it makes, which is remembered."""
