@@ -1,16 +1,18 @@
 """klock: lock and replay Python environments in CPU and GPU containers.
 
-    Image -> lock -> Lockfile -> plan -> replay -> observation -> drift
+    Image --lock--> Lockfile --plan--> Plan --replay--> environment --observe--> Observation --compare--> findings
 
     klock.image      what the user wants: `Image`, its steps, requirements, variables, secrets by reference
-    klock.bases      base images: registries, OCI layouts, the Debian archive
-    klock.packages   Python packages: resolved, fetched and installed through uv
+    klock.steps      all that is known of a kind of step: pip, apt, files, shell, variables, service
     klock.lockfile   the exact bytes of everything, as one committed text file
-    klock.replay     the plan, and doing it; klock.places: where environments live
-    klock.layers     a step's effect in one canonical form; an observation is made of the same manifests
+    klock.locking    an image in, a lockfile out
+    klock.workshop   makes bases and layers; the only room that starts foreign programs
+    klock.replay     the plan, as data, and carrying it out
+    klock.places     where environments live: sandbox, podman, docker, here
     klock.drift      comparing what is there with what is locked; a difference is a finding
+    klock.api        the verbs as functions; klock.commands only parses and prints
 
-Imports run one way along that line. In `kimage.py`:
+docs/architecture.md has the picture and the other rooms. In `kimage.py`:
 
     import klock as kt
 
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from klock import images
-    from klock.api import Checked, Locked, Project, Synced, check, lock, plan, run, sync
+    from klock.api import Project, check, lock, plan, run, sync
     from klock.errors import KlockError
     from klock.findings import Finding
     from klock.image.builder import Image
+    from klock.outcomes import Checked, Locked, Synced
 
 __all__ = [
     "Checked",
@@ -50,12 +53,12 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_API = ("Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync")
 _WHERE = {
     "Finding": "klock.findings",
     "Image": "klock.image.builder",
     "KlockError": "klock.errors",
-    **dict.fromkeys(_API, "klock.api"),
+    **dict.fromkeys(("Checked", "Locked", "Synced"), "klock.outcomes"),
+    **dict.fromkeys(("Project", "check", "lock", "plan", "run", "sync"), "klock.api"),
 }
 
 

@@ -16,90 +16,24 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
+from klock.outcomes import Checked, Locked, Synced, as_is
 from klock.session import Options, Session, open_session
 
 # What does the work is imported when there is some: a verb that finds nothing to do takes little.
 if TYPE_CHECKING:
-    from klock.digests import Digest
-    from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
-    from klock.targets import Target
 
 __all__ = ["Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync"]
 
 ImageSource: TypeAlias = "Image | str | os.PathLike[str] | None"
 """An image, or the file that defines it, `FILE[:NAME]`; None is the project's own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
-    """`lockfile` is what is locked now, at `path`; `previous` what was there before. `written`: the file changed."""
-
-    lockfile: Lockfile
-    path: Path
-    previous: Lockfile | None
-    written: bool
-
-    @property
-    def would_change(self) -> bool:
-        """Whether the file's text is another one than before, written or not."""
-        from klock.lockfile.document import to_text
-
-        return self.previous is None or to_text(self.previous) != to_text(self.lockfile)
-
-    @property
-    def moved(self) -> list[str]:
-        """What has another version than before, a line each: `update numpy 2.0 -> 2.1`."""
-        from klock.locking.moved import moved
-
-        return [] if self.previous is None else list(moved(self.previous, self.lockfile))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Synced:
-    """The environment of `target` at `place`, with the fingerprint of what is locked.
-
-    `changed`: it is another one than before. `ran` is the number of steps that ran, of `steps`. `is_locked` is False
-    only for a running container that was forced and is not what is locked.
-    """
-
-    place: str
-    where: str
-    target: Target
-    fingerprint: Digest
-    steps: int
-    changed: bool = False
-    ran: int = 0
-    is_locked: bool = True
-
-    def __str__(self) -> str:
-        if not self.is_locked:
-            return "this container was forced: it is not what is locked"
-        from klock.words import counted
-
-        state = "synced" if self.changed else "unchanged"
-        ran = f", {self.ran} of {counted(self.steps, 'step')} ran" if self.ran else ""
-        return f"environment {state}{self.where}: {self.target}{ran}, {self.fingerprint}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """`findings` are all ways in which image, lockfile and environment disagree; `hints` say what to do first."""
-
-    findings: tuple[Finding, ...]
-    hints: tuple[str, ...] = ()
-
-    @property
-    def agrees(self) -> bool:
-        return not self.findings
 
 
 class Project:
@@ -126,12 +60,12 @@ class Project:
         """
         from packaging.utils import canonicalize_name
 
-        from klock import lockfile
         from klock.errors import KlockError
+        from klock.lockfile import read, write
         from klock.locking import Upgrade, lock_image
 
         session = self.session
-        previous = lockfile.read(session.lockfile)
+        previous = read(session.lockfile)
         names = frozenset(canonicalize_name(name) for name in upgrade_packages)
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
         for name in sorted(names - known):
@@ -145,7 +79,7 @@ class Project:
         )
         written = False
         if not dry_run and locked != previous:
-            written = lockfile.write(locked, session.lockfile)
+            written = write(locked, session.lockfile)
         return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
 
     # -- plan and sync
@@ -293,17 +227,6 @@ class Project:
         if check:
             done.check_returncode()
         return done
-
-
-def as_is(goal: Goal, place: Place) -> Synced:
-    """What a sync says that finds nothing to do."""
-    return Synced(
-        place=place.name,
-        where=place.where,
-        target=goal.lock.target,
-        fingerprint=goal.lock.fingerprint,
-        steps=len(goal.lock.layers),
-    )
 
 
 def refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:

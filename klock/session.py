@@ -53,9 +53,9 @@ class Session:
 
     def read_lockfile(self) -> Lockfile:
         """Raises LockfileError when there is none or it cannot be read."""
-        from klock import lockfile
+        from klock.lockfile import read
 
-        lock = lockfile.read(self.lockfile)
+        lock = read(self.lockfile)
         if lock is None:
             raise LockfileError(f"there is no {self.lockfile.name} in {self.lockfile.parent}", hint="run `klock lock`")
         return lock
@@ -159,12 +159,12 @@ class Session:
         from klock.digests import digest_of_bytes
         from klock.layers import NORMALISATION
         from klock.replay.goal import Goal
-        from klock.steps.keys import step_keys
+        from klock.steps.cache_keys import cache_keys
 
         return Goal(
             name=self._environment_name(locked),
             lock=locked,
-            keys=tuple(step_keys(locked, image=lock.image, normalisation=NORMALISATION)),
+            cache_keys=tuple(cache_keys(locked, image=lock.image, normalisation=NORMALISATION)),
             lock_digest=digest_of_bytes(self.lockfile.read_bytes()),
             project=self.loaded.root,
         )

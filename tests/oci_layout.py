@@ -13,7 +13,8 @@ __all__ = ["write_layout"]
 
 
 def write_layout(folder: Path, *, files: dict[str, bytes] | None = None, env: tuple[str, ...] = ()) -> Path:
-    """Writes a layout of one image with one gzip layer holding `files`, for linux/amd64. Returns `folder`."""
+    """Writes a layout of one image with one gzip layer holding `files`, for linux/amd64; those in `bin/` can be
+    executed. Returns `folder`."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -51,5 +52,6 @@ def _tar(files: dict[str, bytes]) -> bytes:
         for name, content in sorted(files.items()):
             member = tarfile.TarInfo(name)
             member.size = len(content)
+            member.mode = 0o755 if name.startswith("bin/") else 0o644
             archive.addfile(member, io.BytesIO(content))
     return stream.getvalue()

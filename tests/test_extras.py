@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -34,6 +35,12 @@ def test_the_hint_is_true_of_an_index_and_of_a_clone() -> None:
         "or in a clone of klock: uv pip install -e '.[gpu]'"
     )
     assert PROJECT["name"] == "klock-env"
+
+
+def test_no_message_tells_people_to_install_the_other_project_of_that_name() -> None:
+    wrong = re.compile(r"pip install (-\S+ )*['\"]?klock\b(?!-env)")
+    found = {path.name for path in (ROOT / "klock").rglob("*.py") if wrong.search(path.read_text("utf-8"))}
+    assert found == set()
 
 
 def read_yaml(folder: Path, _: pytest.MonkeyPatch) -> None:

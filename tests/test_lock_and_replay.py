@@ -23,8 +23,8 @@ from klock.locking import lock_image
 from klock.locking.draft import host_sources
 from klock.progress import Quiet
 from klock.replay.goal import Goal
+from klock.steps.cache_keys import cache_keys
 from klock.steps.context import Context
-from klock.steps.keys import step_keys
 from klock.steps.locking import Upgrade
 from klock.steps.shell import locking as shell_locking
 from klock.store import Store
@@ -65,8 +65,8 @@ class Machine:
 
     def goal(self, lock: Lockfile) -> Goal:
         target = lock.targets[0]
-        keys = step_keys(target, image=lock.image, normalisation=lock.normalisation)
-        return Goal(name="test", lock=target, keys=tuple(keys), lock_digest="sha256:x", project=self.root)
+        keys = cache_keys(target, image=lock.image, normalisation=lock.normalisation)
+        return Goal(name="test", lock=target, cache_keys=tuple(keys), lock_digest="sha256:x", project=self.root)
 
     def sync(self, image: Image, lock: Lockfile) -> None:
         self.workshop.ran.clear()

@@ -24,7 +24,7 @@ from klock.places.protocol import Place
 from klock.replay.goal import Goal
 from klock.replay.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, make_plan
 from klock.steps import describe
-from klock.steps.keys import step_keys
+from klock.steps.cache_keys import cache_keys
 from klock.steps.results import remember_layer
 from klock.store import Store
 from klock.targets import Target
@@ -63,13 +63,13 @@ def store(tmp_path: Path) -> Store:
 
 
 def goal(lock: TargetLock = LOCK) -> Goal:
-    keys = step_keys(lock, image=ImageLock(name=""), normalisation=1)
-    return Goal(name="test", lock=lock, keys=tuple(keys), lock_digest="sha256:x", project=Path("/"))
+    keys = cache_keys(lock, image=ImageLock(name=""), normalisation=1)
+    return Goal(name="test", lock=lock, cache_keys=tuple(keys), lock_digest="sha256:x", project=Path("/"))
 
 
 def full_workshop(store: Store) -> MemoryWorkshop:
     """With all layers of the lock, made by its steps."""
-    for key, step in zip(goal().keys, LOCK.steps, strict=True):
+    for key, step in zip(goal().cache_keys, LOCK.steps, strict=True):
         if key is not None and isinstance(step, ShellLock):
             remember_layer(key, step.layer.digest, store)
     workshop = MemoryWorkshop(layers={layer.digest: layer for layer in LAYERS})

@@ -40,7 +40,7 @@ def apply(context: Context, monkeypatch: pytest.MonkeyPatch, error: BaseExceptio
     monkeypatch.setattr(here, "converge", converge)
     monkeypatch.setattr(HerePlace, "check", lambda _: None)
     target = SMALL.targets[0]
-    goal = Goal(name="test", lock=target, keys=(), lock_digest="sha256:x", project=context.root)
+    goal = Goal(name="test", lock=target, cache_keys=(), lock_digest="sha256:x", project=context.root)
     HerePlace(context.workshop, context.store).apply(goal, context)
 
 

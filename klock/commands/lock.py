@@ -10,8 +10,8 @@ from klock.commands.options import image_argument, offline_option, open_project,
 from klock.progress import Progress
 
 if TYPE_CHECKING:
-    from klock.api import Locked
     from klock.lockfile.model import TargetLock
+    from klock.outcomes import Locked
 
 __all__ = ["lock"]
 

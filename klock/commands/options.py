@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -78,4 +78,5 @@ def progress_options(command: F) -> F:
             return command(*args, progress=progress, **options)
 
     decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print.")(with_progress)
-    return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)  # type: ignore[return-value]
+    decorated = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)
+    return cast(F, decorated)

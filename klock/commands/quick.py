@@ -40,7 +40,7 @@ def remember_sync(looked_at: Looked, answer: str, session: Session, goal: Goal, 
     evidence = place.evidence(goal.name)
     if evidence is None:
         return
-    made = [record_file_of(key, session.store) for key in goal.keys if key is not None]
+    made = [record_file_of(key, session.store) for key in goal.cache_keys if key is not None]
     looked_at.remember(
         answer,
         environment=itertools.chain(evidence.files, made),

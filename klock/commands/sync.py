@@ -46,7 +46,8 @@ def sync(
     Only steps that have not made their locked layer on this machine run. What was changed in the environment since the
     last sync is put back. A stale lockfile is refused.
     """
-    from klock.api import as_is, refuse_if_unable
+    from klock.api import refuse_if_unable
+    from klock.outcomes import as_is
 
     project = open_project(image, offline=offline, progress=progress, engine=engine)
     goal, place = project.goal_and_place(target, frozen=frozen)

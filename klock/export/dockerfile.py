@@ -13,10 +13,10 @@ from klock.image.builder import Image
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import TargetLock
 from klock.pages.build_context import HEADER, ContextFile
-from klock.pages.exporting import Exporting
 from klock.pages.page import Form, Page
 from klock.steps import kind_of
 from klock.steps.context import Context
+from klock.steps.exporting import Exporting
 from klock.steps.service.export import START, start_script
 
 __all__ = ["LABEL", "Exported", "export_dockerfile"]

@@ -24,6 +24,7 @@ from klock.layers import tar
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, text_of
+from klock.layers.streaming import members_of
 from klock.layers.unpack import unpack
 
 __all__ = ["UNCHANGED", "pack", "paths_in", "unpack_layer"]
@@ -171,12 +172,11 @@ def _members(archive: IO[bytes], source: str) -> Iterator[tuple[str, bool]]:
     """The path of each member, and whether it is a folder that the archive marks as unchanged."""
     try:
         with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as members:
-            for member in members:
+            for member in members_of(members):
                 path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
                 if not path:
                     raise FetchError(f"{source}: refused: it has a member for the root", hint="do not trust it")
                 yield path, member.isdir() and member.pax_headers.get("comment") == UNCHANGED
-                members.members = []  # type: ignore[attr-defined]  # tarfile would remember every one
     except (tarfile.TarError, ValueError) as error:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
 

@@ -26,6 +26,7 @@ from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
 from klock.extras import missing_extra_hint
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
+from klock.layers.streaming import members_of
 
 __all__ = ["unpack"]
 
@@ -183,7 +184,7 @@ class _Unpacking:
             tarfile.LNKTYPE: self._link,
             tarfile.FIFOTYPE: self._fifo,
         }
-        for member in tar:
+        for member in members_of(tar):
             path = self._inside(member.name)
             folder, _, name = path.rpartition(b"/")
             if name.startswith(_WHITEOUT):
@@ -193,7 +194,6 @@ class _Unpacking:
             elif member.type in makers:
                 makers[member.type](member, path)
             # Devices are left out: the engine gives an environment its own /dev.
-            tar.members = []  # type: ignore[attr-defined]  # tarfile would remember every one
         for path, mtime in reversed(self._folders.items()):
             if _is_folder(path):
                 os.utime(path, (mtime, mtime))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,15 +12,14 @@ from klock.image.install_command import with_install_options
 from klock.layers import NORMALISATION
 from klock.lockfile.model import BaseLock, DebianLock, ImageLock, StepLock, TargetLock, is_forced, layer_of, with_layer
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
-from klock.replay import make_layers
+from klock.replay import make_layers, opened_over
 from klock.steps import kind_of
+from klock.steps.cache_keys import cache_key, cache_keys
 from klock.steps.context import Context
-from klock.steps.keys import step_key, step_keys
 from klock.steps.kind import layer_lock_of
 from klock.steps.locking import Locking, Upgrade
 from klock.steps.results import layers_made_by, remember_layer
 from klock.targets import Target
-from klock.workshop.protocol import Workspace
 
 __all__ = ["TargetLocker"]
 
@@ -59,7 +57,7 @@ class TargetLocker:
             context=self.context,
             lock=TargetLock(target=self.target, base=base, interpreter=None, steps=(), packages=()),
             drafts=tuple(drafts),
-            open_over=_open_over,
+            open_over=opened_over,
         )
         reusable = self._reusable_steps()
         for draft in drafts:
@@ -102,9 +100,9 @@ class TargetLocker:
         )
 
     def _previous_steps(self, *, drafted: bool = False) -> Iterator[tuple[Digest, StepLock]]:
-        """The previous lockfile's steps that make layers, with their keys (see `step_keys`)."""
+        """The previous lockfile's steps that make layers, with their keys (see `cache_keys`)."""
         if self.previous is not None and self.previous_image is not None:
-            keys = step_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION, drafted=drafted)
+            keys = cache_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION, drafted=drafted)
             yield from ((k, step) for k, step in zip(keys, self.previous.steps, strict=True) if k is not None)
 
     def _reusable_steps(self) -> dict[Digest, StepLock]:
@@ -146,7 +144,7 @@ class TargetLocker:
             self.context.progress.done(kind.result(step))
 
     def _key(self, step: StepLock, locking: Locking) -> Digest:
-        return step_key(locking.at(step), image=self.image_lock, normalisation=NORMALISATION)
+        return cache_key(locking.at(step), image=self.image_lock, normalisation=NORMALISATION)
 
     def _make(self, step: StepLock, key: Digest, locking: Locking) -> StepLock:
         """The step with the layer that it makes, which is remembered."""
@@ -169,11 +167,3 @@ class TargetLocker:
                 with locking.workspace() as workspace:
                     kind_of(at.step).try_out(at, workspace, self.context)
                 self.context.progress.done("it starts")
-
-
-@contextmanager
-def _open_over(lock: TargetLock, context: Context) -> Iterator[Workspace]:
-    """A workspace over all steps of `lock`; what is missing of them is made first."""
-    make_layers(lock, context)
-    with context.workshop.open(lock.base.id, lock.layers) as workspace:
-        yield workspace

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from klock.bases import fetch_base
@@ -10,7 +11,6 @@ from klock.digests import Digest
 from klock.drift import compare_files
 from klock.errors import FetchError
 from klock.lockfile.model import TargetLock, layer_of
-from klock.replay.ahead import Ahead, fetching_ahead
 from klock.replay.goal import Goal
 from klock.replay.plan import (
     Action,
@@ -21,14 +21,15 @@ from klock.replay.plan import (
     StartService,
     TakeLayer,
 )
+from klock.replay.prefetch import Prefetch, prefetching
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.results import remember_layer
 from klock.words import counted, listed
-from klock.workshop.protocol import Layer
+from klock.workshop.protocol import Layer, Workspace
 
-__all__ = ["carry_out", "make_layers"]
+__all__ = ["carry_out", "make_layers", "opened_over"]
 
 
 def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[], None]) -> None:
@@ -36,12 +37,12 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
 
     When a step fails nothing of the environment was touched.
     """
-    with fetching_ahead(_later_fetches(plan, goal, context), context) as ahead:
+    with prefetching(_later_fetches(plan, goal, context), context) as prefetch:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
                 replace()
             else:
-                _carry_out(action, goal, ahead, context)
+                _carry_out(action, goal, prefetch, context)
 
 
 def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]]:
@@ -51,16 +52,16 @@ def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]
     return [at for at in fetching if kind_of(at.step).fetches]
 
 
-def _carry_out(action: Action, goal: Goal, ahead: Ahead, context: Context) -> None:
+def _carry_out(action: Action, goal: Goal, prefetch: Prefetch, context: Context) -> None:
     match action:
         case AddBase():
             _ensure_base(goal.lock, context)
         case RunStep():
             if action.size:
-                ahead.wait()
+                prefetch.wait()
             at = context.at(goal.lock, action.position)
             context.progress.begin(at.heading)
-            layer = _run_step(at, context, key=goal.keys[action.position])
+            layer = _run_step(at, context, key=goal.cache_keys[action.position])
             context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
         case TakeLayer():
             at = context.at(goal.lock, action.position)
@@ -103,6 +104,14 @@ def make_layers(lock: TargetLock, context: Context) -> None:
         else:
             _run_step(at, context)
             context.progress.done("as locked")
+
+
+@contextmanager
+def opened_over(lock: TargetLock, context: Context) -> Iterator[Workspace]:
+    """A workspace over all steps of `lock`; what is missing of them is made first."""
+    make_layers(lock, context)
+    with context.workshop.open(lock.base.id, lock.layers) as workspace:
+        yield workspace
 
 
 def _take_layer(at: StepAt[Any], context: Context) -> None:

@@ -13,12 +13,12 @@ __all__ = ["Goal"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """`name` is the environment's, `keys` are those of the steps of `lock` (`klock.steps.keys`), `lock_digest` is the
+    """`name` is the environment's, `cache_keys` are those of the steps of `lock`, `lock_digest` is the
     lockfile's. `project` is the folder of the image file."""
 
     name: str
     lock: TargetLock
-    keys: tuple[Digest | None, ...]
+    cache_keys: tuple[Digest | None, ...]
     lock_digest: Digest
     project: Path
 

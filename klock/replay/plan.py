@@ -177,7 +177,7 @@ def make_plan(
 
 
 def _plan_steps(goal: Goal, workshop: Workshop, store: Store) -> Iterator[Action]:
-    for position, (step, key) in enumerate(zip(goal.lock.steps, goal.keys, strict=True)):
+    for position, (step, key) in enumerate(zip(goal.lock.steps, goal.cache_keys, strict=True)):
         kind, layer = kind_of(step), layer_of(step)
         if layer is None:
             continue

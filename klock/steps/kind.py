@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from klock.digests import Digest
 from klock.lockfile.model import BaseLock, KeptLayer, LayerLock, StepLock, layer_of, with_layer
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from klock.findings import Finding
     from klock.image.steps import Step
     from klock.layers.manifest import Manifest
-    from klock.pages.exporting import Exporting
     from klock.steps.at import StepAt
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Command, Workspace
 
-__all__ = ["UNKNOWN_LAYER", "Input", "Kind", "RunningSystem", "Writes", "layer_lock_of"]
+__all__ = ["UNKNOWN_LAYER", "Input", "Kind", "OpenBelow", "RunningSystem", "Writes", "layer_lock_of"]
 
 S = TypeVar("S", bound="Step")
 L = TypeVar("L", bound=StepLock)
@@ -75,6 +75,9 @@ class RunningSystem(Protocol):
     def manifest(self) -> Manifest: ...
 
     def open(self) -> AbstractContextManager[Workspace]: ...
+
+
+OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"
 
 
 class Kind(Generic[S, L]):
@@ -188,8 +191,13 @@ class Kind(Generic[S, L]):
     def fetch(self, at: StepAt[L], context: Context) -> None:
         """Brings its inputs into the store, as far as they can be fetched ahead. Raises FetchError, HashMismatch."""
 
-    def bring_in(self, at: StepAt[L], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
-        """Tasks that have the store hold those of its inputs that are `wanted`. Each may raise KlockError by itself."""
+    def bring_in(
+        self, at: StepAt[L], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
+    ) -> Iterator[Callable[[], None]]:
+        """Tasks that have the store hold those of its inputs that are `wanted`. Each may raise KlockError by itself.
+
+        `open_below` makes what is missing of the layers below, and opens a workspace over them.
+        """
         return iter(())
 
     # -- what runs beside commands

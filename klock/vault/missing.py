@@ -13,6 +13,7 @@ from typing import Final
 from klock.digests import Digest
 from klock.errors import KlockError
 from klock.lockfile.model import DebianLock, TargetLock, layer_of
+from klock.replay import opened_over
 from klock.steps import kind_of
 from klock.steps.context import Context
 
@@ -39,7 +40,8 @@ def bring_in(lock: TargetLock, wanted: Collection[Digest], context: Context) -> 
         return reasons
     attempt(lambda: _fetch_base(lock, missing, context))
     for at in context.each(lock):
-        for task in kind_of(at.step).bring_in(at, missing, context):
+        open_below = functools.partial(opened_over, at.before, context)
+        for task in kind_of(at.step).bring_in(at, missing, context, open_below=open_below):
             attempt(task)
     return reasons
 

@@ -92,7 +92,8 @@ class NamespaceProcess(Generic[T]):
             raise EngineError(f"a process of the sandbox ended without a result (status {status})", hint="try again")
         succeeded, value = pickle.loads(pickled)
         if succeeded:
-            return value  # type: ignore[no-any-return]
+            result: T = value
+            return result
         raise _explained(value)
 
     def close(self) -> None:

@@ -11,12 +11,16 @@ import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from klock.errors import EngineError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
+from klock.layers.streaming import members_of
 from klock.workshop.working_dir import folders_to, without_made_folders
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["OWN", "manifest_of_export", "without_what_engines_do"]
 
@@ -46,12 +50,11 @@ def manifest_of_export(chunks: Iterator[bytes]) -> Manifest:
         with tarfile.open(
             fileobj=io.BufferedReader(_Chunks(chunks), _CHUNK), mode="r|", encoding="utf-8", errors="surrogateescape"
         ) as archive:
-            for member in archive:
+            for member in members_of(archive):
                 path = _path(member.name)
                 kind = _KINDS.get(member.type)
                 if path and kind is not None and not is_left_out(path) and path not in OWN:
                     entries[path] = _entry(archive, member, path, kind)
-                archive.members = []  # type: ignore[attr-defined]  # tarfile would remember every one
     except tarfile.TarError as error:
         raise EngineError(f"the engine's export of the container is broken: {error}", hint="try again") from error
     return Manifest(_without_links(entries))
@@ -116,13 +119,14 @@ class _Chunks(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return 0
             self._rest = chunk
-        length = min(len(buffer), len(self._rest))
-        buffer[:length] = self._rest[:length]
+        view = memoryview(buffer)
+        length = min(len(view), len(self._rest))
+        view[:length] = self._rest[:length]
         self._rest = self._rest[length:]
         return length

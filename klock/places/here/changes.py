@@ -15,14 +15,14 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, matcher
 from klock.layers.rewriting.bytecode import source_of
 from klock.layers.scan import digests_of_files
-from klock.places.here.own import OwnPaths
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Seen, Tree, on_disk, see
 
 __all__ = ["canonical_changes"]
 
 
 def canonical_changes(
-    before: Tree, now: Tree, *, leave_out: Sequence[str] = (), own: OwnPaths | None = None
+    before: Tree, now: Tree, *, leave_out: Sequence[str] = (), own: StepPaths | None = None
 ) -> tuple[Manifest, Tree]:
     """Brings what changed since `before` into canonical form on disk; the layer's manifest, and the tree as it is then.
 
@@ -38,7 +38,7 @@ def canonical_changes(
 
 
 class _Changes:
-    def __init__(self, before: Tree, now: Tree, leave_out: Sequence[str], own: OwnPaths | None) -> None:
+    def __init__(self, before: Tree, now: Tree, leave_out: Sequence[str], own: StepPaths | None) -> None:
         self.before = before
         self.seen = dict(now)
         self._is_named = matcher(leave_out)

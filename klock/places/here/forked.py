@@ -35,4 +35,5 @@ def in_fork(task: Callable[[], T]) -> T:
     succeeded, value = pickle.loads(content)
     if not succeeded:
         raise value
-    return value  # type: ignore[no-any-return]
+    result: T = value
+    return result

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-import klock
 from klock.digests import Digest
 from klock.errors import EngineError, FetchError
 from klock.layers.manifest import Kind, Manifest
 from klock.layers.pack import paths_in, unpack_layer
 from klock.places.here.materials import put, remove
-from klock.places.here.own import OwnPaths
 from klock.places.here.state import FOLDER
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
 from klock.places.here.workspace import HereWorkspace
 from klock.store import Store
@@ -48,7 +47,7 @@ class Root:
     @property
     def without(self) -> tuple[Path, ...]:
         """What of the root is klock's and no part of the environment: its notes, its store, its own installation."""
-        package = Path(klock.__file__).resolve().parent
+        package = Path(__file__).resolve().parents[2]
         own = [FOLDER.parent, self._store.root.resolve()]
         if sys.prefix != sys.base_prefix:
             own.append(Path(sys.prefix).resolve())
@@ -60,7 +59,7 @@ class Root:
         return scan(known, without=self.without)
 
     @contextmanager
-    def open(self, before: Tree, own: OwnPaths | None = None) -> Iterator[HereWorkspace]:
+    def open(self, before: Tree, own: StepPaths | None = None) -> Iterator[HereWorkspace]:
         """A workspace on the container's root, which looks as `before` says or was changed by a step cut short.
 
         `own` are the paths that can be changed in it, where they are known.

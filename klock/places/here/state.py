@@ -26,7 +26,7 @@ from typing import Any, Final
 from klock.digests import Digest, hex_of
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
-from klock.places.here.own import OwnPaths
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
 
 __all__ = ["FOLDER", "FORCED", "Doing", "Done", "State", "StateFolder"]
@@ -153,11 +153,11 @@ class StateFolder:
     def undo_folder(self, name: str) -> Path:
         return self.root / "undo" / name
 
-    def write_own(self, name: str, own: OwnPaths) -> None:
+    def write_own(self, name: str, own: StepPaths) -> None:
         self._write(self.undo_folder(name) / "own", own.to_bytes())
 
-    def read_own(self, name: str) -> OwnPaths:
-        return OwnPaths.from_bytes(self._read(self.undo_folder(name) / "own"))
+    def read_own(self, name: str) -> StepPaths:
+        return StepPaths.from_bytes(self._read(self.undo_folder(name) / "own"))
 
     def write_undo(self, name: str, before: Tree, added: list[str]) -> None:
         self._write(self.undo_folder(name) / "before", before.to_bytes())

@@ -12,7 +12,7 @@ from klock.layers.rewriting.bytecode import source_of
 from klock.layers.scan import text_of
 from klock.places.here.materials import kept_file, put, remove
 from klock.places.here.mounts import refuse_mounted
-from klock.places.here.own import OwnPaths
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, see
 
 __all__ = ["difference_in", "difference_of", "lost", "take_back"]
@@ -24,7 +24,7 @@ def _difference(before: Tree, now: Tree) -> tuple[Tree, list[str]]:
     return was, [path for path in now if path not in before]
 
 
-def difference_of(own: OwnPaths, before: Tree, now: Tree) -> tuple[Tree, list[str]]:
+def difference_of(own: StepPaths, before: Tree, now: Tree) -> tuple[Tree, list[str]]:
     """What of what changed a step did: programs went on beside it, and after it was cut short."""
     was, added = _difference(before, now)
     ours = {path: seen for path, seen in was.items() if path in own.exact or (path not in now and own.has(path))}

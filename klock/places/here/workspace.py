@@ -18,7 +18,7 @@ from typing import Final
 
 from klock.errors import EngineError
 from klock.places.here.changes import canonical_changes
-from klock.places.here.own import OwnPaths
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
 from klock.workshop import trust
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point
@@ -56,7 +56,7 @@ class HereWorkspace:
         scratch: Path,
         why_plain: str | None,
         ca_bundle: Path | None,
-        own: OwnPaths | None = None,
+        own: StepPaths | None = None,
     ) -> None:
         """`why_plain` is None where commands can run isolated. `scratch` is an empty folder."""
         self._before = before

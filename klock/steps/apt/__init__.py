@@ -11,15 +11,15 @@ from klock.findings import Finding
 from klock.image.steps import AptInstall
 from klock.lockfile.model import AptLock, DebPackage
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
 from klock.steps.staleness import changed, changed_force
 from klock.words import some
 
 # What does the work is imported when there is some: to find that there is none takes little.
 if TYPE_CHECKING:
-    from klock.pages.exporting import Exporting
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Workspace
 
@@ -86,7 +86,9 @@ class AptKind(Kind[AptInstall, AptLock]):
     def fetch(self, at: StepAt[AptLock], context: Context) -> None:
         _fetch(at.step.debs, context)
 
-    def bring_in(self, at: StepAt[AptLock], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+    def bring_in(
+        self, at: StepAt[AptLock], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
+    ) -> Iterator[Callable[[], None]]:
         yield lambda: _fetch([deb for deb in at.step.debs if f"sha256:{deb.sha256}" in wanted], context)
 
     def perform(self, at: StepAt[AptLock], workspace: Workspace, context: Context) -> None:

@@ -18,9 +18,9 @@ from klock.steps.staleness import changed, changed_files, changed_force
 
 # What does the work is imported when there is some: to find that there is none takes little.
 if TYPE_CHECKING:
-    from klock.pages.exporting import Exporting
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
     from klock.steps.kind import RunningSystem
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Workspace

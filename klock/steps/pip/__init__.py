@@ -14,16 +14,16 @@ from klock.image.secrets import redact
 from klock.image.steps import PipInstall
 from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Writes
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
 from klock.steps.staleness import changed_files, changed_force, stale
 from klock.words import some
 
 # What does the work is imported when there is some: to find that there is none takes little.
 if TYPE_CHECKING:
     from klock.image.requirement_files import RequirementInputs
-    from klock.pages.exporting import Exporting
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
     from klock.steps.kind import RunningSystem
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Workspace
@@ -112,11 +112,13 @@ class PipKind(Kind[PipInstall, PipLock]):
             progress=context.progress,
         )
 
-    def bring_in(self, at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+    def bring_in(
+        self, at: StepAt[PipLock], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
+    ) -> Iterator[Callable[[], None]]:
         from klock.steps.pip.bringing import build_wheels, fetch_wanted
 
         yield lambda: fetch_wanted(at, wanted, context)
-        yield lambda: build_wheels(at, wanted, context)
+        yield lambda: build_wheels(at, wanted, context, open_below)
 
     def perform(self, at: StepAt[PipLock], workspace: Workspace, context: Context) -> None:
         from klock.steps.leaks import refuse_leaks

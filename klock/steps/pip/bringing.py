@@ -9,6 +9,7 @@ from klock.lockfile.model import PipLock, VcsArtifact, WheelArtifact
 from klock.packages.fetch import fetch_artifacts
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.steps.kind import OpenBelow
 from klock.steps.pip.credentials import index_credentials
 from klock.targets import Target
 
@@ -33,9 +34,8 @@ def fetch_wanted(at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> 
         fetch_artifacts(missing, store=context.store, credentials=credentials, progress=context.progress)
 
 
-def build_wheels(at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> None:
+def build_wheels(at: StepAt[PipLock], wanted: Set[Digest], context: Context, open_below: OpenBelow) -> None:
     """Runs the step if wheels that it builds are missing: it builds them again, and compares the hash."""
-    from klock.replay import make_layers
     from klock.steps import kind_of
 
     if at.lock.target.platform != Target.of_this_machine().platform:
@@ -45,7 +45,6 @@ def build_wheels(at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> 
     built = {f"sha256:{a.wheel.sha256}" for a in artifacts if not isinstance(a, WheelArtifact)}
     if any(context.store.find_blob(digest) is None for digest in built & wanted):
         context.progress.begin(f"{at.name}: build again")
-        make_layers(at.before, context)
-        with context.workshop.open(at.lock.base.id, at.below) as workspace:
+        with open_below() as workspace:
             kind_of(at.step).perform(at, workspace, context)
         context.progress.done("as locked")

@@ -20,9 +20,9 @@ from klock.lockfile.model import LocalProject, LockedPackage, PipLock, WheelArti
 from klock.packages.fetch import fetch_artifacts
 from klock.packages.wheels import wheel_of
 from klock.pages.build_context import ContextFile
-from klock.pages.exporting import Exporting
 from klock.pages.page import PLACE, Form, continued
 from klock.steps.at import StepAt
+from klock.steps.exporting import Exporting
 from klock.steps.pip.credentials import index_credentials
 
 __all__ = ["PIP", "write_pip_step"]

@@ -12,15 +12,15 @@ from klock.image.secrets import redact
 from klock.image.steps import RunBash
 from klock.lockfile.model import KeptLayer, ShellLock
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
 from klock.steps.staleness import changed, changed_force
 from klock.words import counted, in_bytes
 
 # What does the work is imported when there is some: to find that there is none takes little.
 if TYPE_CHECKING:
-    from klock.pages.exporting import Exporting
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
     from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND", "described_command"]
@@ -128,7 +128,9 @@ class ShellKind(Kind[RunBash, ShellLock]):
                     permanent=is_permanent(request),
                 )
 
-    def bring_in(self, at: StepAt[ShellLock], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+    def bring_in(
+        self, at: StepAt[ShellLock], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
+    ) -> Iterator[Callable[[], None]]:
         from klock.steps.shell.answers import fetch_answers
 
         yield lambda: fetch_answers(at.step.requests, wanted, context)

@@ -9,9 +9,9 @@ from klock.image.environment import expand_value
 from klock.image.secrets import redact_variable
 from klock.image.steps import SetEnvVars
 from klock.lockfile.model import EnvLock, LockedVariable
-from klock.pages.exporting import Exporting
 from klock.steps.at import StepAt
 from klock.steps.drafting import Drafting
+from klock.steps.exporting import Exporting
 from klock.steps.kind import Kind
 from klock.steps.staleness import changed, stale
 from klock.words import some

@@ -9,7 +9,7 @@ What is going on is written down before the root is touched. After a kill the ne
 back, before anything else.
 """
 
-from klock.places.here.converging.converging import converge
+from klock.places.here.converging.converge import converge
 from klock.places.here.converging.plan import InPlacePlan, plan_in_place
 
 __all__ = ["InPlacePlan", "converge", "plan_in_place"]

@@ -13,7 +13,7 @@ from typing import Any
 from klock.layers.manifest import Manifest
 from klock.layers.rewriting.bytecode import source_of
 from klock.places.here.contents import Here
-from klock.places.here.own import OwnPaths
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
 from klock.places.here.workspace import HereWorkspace
 from klock.steps import kind_of
@@ -22,7 +22,7 @@ from klock.steps.context import Context
 from klock.steps.kind import Writes
 from klock.store import Store
 
-__all__ = ["anchors_of", "kept_archive", "own_paths", "resolved"]
+__all__ = ["anchors_of", "kept_archive", "paths_of_step", "resolved"]
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class _System:
         return self.here.root.open(self.before)
 
 
-def own_paths(at: StepAt[Any], *, before: Tree, here: Here, context: Context) -> tuple[OwnPaths | None, bool]:
+def paths_of_step(at: StepAt[Any], *, before: Tree, here: Here, context: Context) -> tuple[StepPaths | None, bool]:
     """The paths that are a step's own, and whether it writes no others. None for a step that may write anything.
 
     What the step installs is in the store, and so is the layer that it keeps.
     """
     if (archive := kept_archive(at, context.store)) is not None:
-        return OwnPaths(resolved(f"/{path}" for path in here.root.paths_in(archive))), True
+        return StepPaths(resolved(f"/{path}" for path in here.root.paths_in(archive))), True
     writes = kind_of(at.step).writes(at, _System(here, before), context)
     return (None, False) if writes is None else (_own(writes, before), writes.is_all)
 
 
-def _own(writes: Writes, before: Tree) -> OwnPaths:
+def _own(writes: Writes, before: Tree) -> StepPaths:
     written = resolved(writes.paths)
     bytecode: list[str] = []
     if writes.replaces_bytecode:
         bytecode = [path for path in before if (source := source_of(path)) is not None and source in written]
     roots = [os.path.realpath(root).strip("/") for root in writes.roots]
-    return OwnPaths([*written, *bytecode], whole=resolved(writes.whole), roots=roots)
+    return StepPaths([*written, *bytecode], whole=resolved(writes.whole), roots=roots)
 
 
 def kept_archive(at: StepAt[Any], store: Store) -> Path | None:
@@ -66,7 +66,7 @@ def kept_archive(at: StepAt[Any], store: Store) -> Path | None:
     return None if kept is None else store.find_blob(f"sha256:{kept.sha256}")
 
 
-def anchors_of(at: StepAt[Any], own: OwnPaths | None) -> list[str]:
+def anchors_of(at: StepAt[Any], own: StepPaths | None) -> list[str]:
     """The paths below which a step may find what it makes: engines make a mount's folders, and programs theirs.
 
     The image's working directory is one: the first command that needs it makes it, but in a container it is there.

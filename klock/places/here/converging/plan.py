@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from klock.digests import Digest
@@ -49,21 +48,22 @@ class InPlacePlan:
 
 def plan_in_place(goal: Goal, here: Here) -> InPlacePlan:
     """What `converge` would do. Changes nothing."""
-    lock, keys, state = goal.lock, goal.keys, here.folder.read()
-    if (nothing := as_synced(lock, keys, here, state)) is not None:
+    state = here.folder.read()
+    if (nothing := as_synced(goal, here, state)) is not None:
         return nothing
     tree = here.folder.read_tree(state.tree) if state else None
-    return make_plan(lock, keys, here, state, here.root.scan(tree) if tree else None)
+    return make_plan(goal, here, state, here.root.scan(tree) if tree else None)
 
 
-def layer_steps(lock: TargetLock, keys: Sequence[Digest | None]) -> list[tuple[int, Digest, StepLock]]:
-    return [(n, key, step) for n, (step, key) in enumerate(zip(lock.steps, keys, strict=True)) if key is not None]
+def layer_steps(goal: Goal) -> list[tuple[int, Digest, StepLock]]:
+    """The steps that make layers, each with its position and its key."""
+    pairs = enumerate(zip(goal.lock.steps, goal.cache_keys, strict=True))
+    return [(position, key, step) for position, (step, key) in pairs if key is not None]
 
 
-def make_plan(
-    lock: TargetLock, keys: Sequence[Digest | None], here: Here, state: State | None, now: Tree | None
-) -> InPlacePlan:
-    wanted = layer_steps(lock, keys)
+def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None) -> InPlacePlan:
+    """What brings the root, which is `now` and was left as `state` says, to `goal`."""
+    lock, wanted = goal.lock, layer_steps(goal)
     if state is None or now is None:
         return InPlacePlan(kept=0, back=(), run=tuple(n for n, _, _ in wanted), stuck=(), is_recorded=False)
     stuck: list[str] = []
@@ -94,11 +94,12 @@ def make_plan(
     )
 
 
-def as_synced(lock: TargetLock, keys: Sequence[Digest | None], here: Here, state: State | None) -> InPlacePlan | None:
+def as_synced(goal: Goal, here: Here, state: State | None) -> InPlacePlan | None:
     """The plan that changes nothing, if only what the steps made has to be looked at to know it; else None."""
+    lock = goal.lock
     if state is None or state.made is None or state.base != lock.base.id or not _is_recorded(lock, state):
         return None
-    if [(done.key, done.layer) for done in state.steps] != [(k, layer_of(s)) for _, k, s in layer_steps(lock, keys)]:
+    if [(done.key, done.layer) for done in state.steps] != [(k, layer_of(s)) for _, k, s in layer_steps(goal)]:
         return None
     whiteouts = [p for d in state.steps for p, e in here.folder.layer(d.layer).items() if e.kind is Kind.WHITEOUT]
     made = here.folder.read_tree(state.made)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.layers.manifest import Entry, Manifest
-from klock.places.here.own import OwnPaths
+from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
 from klock.workshop.protocol import Layer
 
@@ -29,7 +29,7 @@ class Surroundings:
 
     before: Tree
     now: Tree
-    own: OwnPaths | None
+    own: StepPaths | None
     anchors: Sequence[str]
     left: Sequence[str]
 

@@ -8,7 +8,7 @@ from typing import Any
 from klock.errors import FetchError
 from klock.lockfile.model import TargetLock
 from klock.places.here.contents import Here
-from klock.places.here.converging.owning import kept_archive, own_paths
+from klock.places.here.converging.owning import kept_archive, paths_of_step
 from klock.places.here.converging.plan import InPlacePlan
 from klock.places.here.mounts import refuse_mounted
 from klock.places.here.tree import Tree
@@ -39,7 +39,7 @@ def refuse_what_cannot_run(lock: TargetLock, plan: InPlacePlan, *, now: Tree, he
         if _can_be_foreseen(at, plan):
             if kind_of(at.step).can_be_taken_back:
                 kind_of(at.step).fetch(at, context)
-            own, _ = own_paths(at, before=now, here=here, context=context)
+            own, _ = paths_of_step(at, before=now, here=here, context=context)
             refuse_mounted([] if own is None else own.exact, at.title)
 
 

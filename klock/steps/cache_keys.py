@@ -13,10 +13,10 @@ from klock.lockfile.model import ImageLock, StepLock, TargetLock
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 
-__all__ = ["step_key", "step_keys"]
+__all__ = ["cache_key", "cache_keys"]
 
 
-def step_keys(
+def cache_keys(
     target: TargetLock, *, image: ImageLock, normalisation: int, drafted: bool = False
 ) -> list[Digest | None]:
     """The key of each step of `target`; None for steps that make no layer.
@@ -33,11 +33,11 @@ def step_keys(
         if drafted:
             lock = replace(target, steps=(*target.steps[:position], kind.before_it_ran(step)))
         at: StepAt[StepLock] = StepAt(lock=lock, position=position)
-        keys.append(step_key(at, image=image, normalisation=normalisation))
+        keys.append(cache_key(at, image=image, normalisation=normalisation))
     return keys
 
 
-def step_key(at: StepAt[StepLock], *, image: ImageLock, normalisation: int) -> Digest:
+def cache_key(at: StepAt[StepLock], *, image: ImageLock, normalisation: int) -> Digest:
     """The key of one step over what lies below it. The step's own layer takes no part."""
     base = at.lock.base
     below = [f"normalisation {normalisation}", base.id, base.user, *at.below]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from klock.lockfile.model import LockedVariable, ServiceLock
 from klock.pages.page import Page
-
-if TYPE_CHECKING:
-    from klock.steps.context import Context
+from klock.steps.context import Context
 
 __all__ = ["Exporting"]
 

@@ -17,20 +17,20 @@ from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 
-__all__ = ["Ahead", "fetching_ahead"]
+__all__ = ["Prefetch", "prefetching"]
 
 
 @contextmanager
-def fetching_ahead(steps: Sequence[StepAt[Any]], context: Context) -> Iterator[Ahead]:
+def prefetching(steps: Sequence[StepAt[Any]], context: Context) -> Iterator[Prefetch]:
     """Begins to fetch what `steps` install, in their order; at the end of the block nothing runs."""
-    ahead = Ahead(steps, context)
+    prefetch = Prefetch(steps, context)
     try:
-        yield ahead
+        yield prefetch
     finally:
-        ahead.stop()
+        prefetch.stop()
 
 
-class Ahead:
+class Prefetch:
     """A process, and not threads: engines fork, and a fork must find one thread."""
 
     def __init__(self, steps: Sequence[StepAt[Any]], context: Context) -> None:

@@ -17,9 +17,9 @@ from klock.digests import digest_of_bytes, hex_of
 from klock.lockfile.model import LayerLock, LockedPackage, PipLock, TargetLock, WheelArtifact
 from klock.progress import Quiet
 from klock.replay import _later_fetches
-from klock.replay.ahead import fetching_ahead
 from klock.replay.goal import Goal
 from klock.replay.plan import Action, AddBase, Plan, ReuseLayer, RunStep
+from klock.replay.prefetch import prefetching
 from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
@@ -78,10 +78,10 @@ def answer(server: socket.socket, body: bytes) -> None:
 def test_what_it_fetches_is_in_the_store(index: socket.socket, context: Context) -> None:
     lock = locked(index)
     threads = set(threading.enumerate())
-    with fetching_ahead([context.at(lock, 0)], context) as ahead:
+    with prefetching([context.at(lock, 0)], context) as prefetch:
         assert set(threading.enumerate()) <= threads  # engines fork: this is a process, not threads
         answer(index, WHEEL)
-        ahead.wait()
+        prefetch.wait()
         assert context.store.find_blob(digest_of_bytes(WHEEL)) is not None
 
 
@@ -89,16 +89,16 @@ def test_what_it_cannot_fetch_is_left_to_the_step(
     index: socket.socket, context: Context, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lock = locked(index)
-    with fetching_ahead([context.at(lock, 0)], context) as ahead:
+    with prefetching([context.at(lock, 0)], context) as prefetch:
         answer(index, b"other " * 1000)
-        ahead.wait()
+        prefetch.wait()
     assert context.store.find_blob(digest_of_bytes(WHEEL)) is None
     assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_of_it_is_left_when_it_is_not_wanted_any_more(index: socket.socket, context: Context) -> None:
-    with pytest.raises(RuntimeError), fetching_ahead([context.at(locked(index), 0)], context) as ahead:
-        process = ahead._pid
+    with pytest.raises(RuntimeError), prefetching([context.at(locked(index), 0)], context) as prefetch:
+        process = prefetch._pid
         answer(index, WHEEL[:100])
         while not list((context.store.root / "tmp").glob("*")):
             time.sleep(0.01)
@@ -110,8 +110,8 @@ def test_nothing_of_it_is_left_when_it_is_not_wanted_any_more(index: socket.sock
 
 def test_offline_it_asks_nobody(index: socket.socket, context: Context) -> None:
     index.settimeout(0.2)
-    with fetching_ahead([context.at(locked(index), 0)], dataclasses.replace(context, offline=True)) as ahead:
-        ahead.wait()
+    with prefetching([context.at(locked(index), 0)], dataclasses.replace(context, offline=True)) as prefetch:
+        prefetch.wait()
         with pytest.raises(TimeoutError):
             index.accept()
 
@@ -124,7 +124,7 @@ def test_only_what_can_be_fetched_meanwhile_is_fetched_ahead(index: socket.socke
         return RunStep(position=position, text="", reason="", size=size)
 
     def ahead(*actions: Action) -> list[int]:
-        goal = Goal(name="x", lock=lock, keys=(None,) * 3, lock_digest="sha256:x", project=context.root)
+        goal = Goal(name="x", lock=lock, cache_keys=(None,) * 3, lock_digest="sha256:x", project=context.root)
         return [at.position for at in _later_fetches(Plan(actions=actions), goal, context)]
 
     base, reuse = AddBase(name="", size=1), ReuseLayer(position=0, text="")

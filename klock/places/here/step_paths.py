@@ -10,13 +10,13 @@ from typing import Final
 from klock.errors import StoreError
 from klock.layers.rewriting.bytecode import source_of
 
-__all__ = ["OwnPaths"]
+__all__ = ["StepPaths"]
 
 _PARTIAL: Final = ".partial"
 _TEMPORARY: Final = ".tmp"
 
 
-class OwnPaths:
+class StepPaths:
     """What a pip or file step writes, as paths of a manifest that lead through no symlink.
 
     `exact` are the paths it writes or removes, `whole` the folders in which everything is its own. Below `roots` its
@@ -57,7 +57,7 @@ class OwnPaths:
         return json.dumps({"exact": sorted(self.exact), "whole": sorted(self.whole), "roots": self.roots}).encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> OwnPaths:
+    def from_bytes(cls, content: bytes) -> StepPaths:
         """Reads what `to_bytes` wrote. Raises StoreError."""
         try:
             return cls(**json.loads(content))

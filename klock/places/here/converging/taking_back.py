@@ -1,0 +1,68 @@
+"""Steps taken back in the container's root: whole ones, and those that a kill cut short."""
+
+from __future__ import annotations
+
+from klock.digests import Digest
+from klock.errors import EngineError
+from klock.layers.manifest import Kind
+from klock.places.here.contents import Here
+from klock.places.here.converging.journal import Journal
+from klock.places.here.state import Doing, Done
+from klock.places.here.tree import Tree
+from klock.places.here.undo import difference_of, lost, take_back
+from klock.progress import Progress
+
+__all__ = ["restore", "settle_cut_short", "take_back_step"]
+
+
+def take_back_step(done: Done, journal: Journal, here: Here, progress: Progress) -> None:
+    """Takes back the last step; one that cannot be taken back is left, with a warning."""
+    if done.undo is None:
+        progress.warn(f"{done.text}: what it did stays, as it cannot be taken back")
+        journal.leave(done)
+        return
+    progress.begin(f"take back {done.text}")
+    before, added = journal.folder.read_undo(done.undo)
+    journal.begin_taking_back()
+    take_back(before, added, journal.folder.undo_folder(done.undo) / "kept")
+    now = here.root.scan(journal.tree)
+    folders = {path for path, seen in now.items() if seen.entry.kind is Kind.FOLDER}
+    journal.took_back(now, left=({*journal.state.left, *added} & folders) - set(before))
+    progress.done("done")
+
+
+def settle_cut_short(
+    doing: Doing, following: Digest | None, journal: Journal, here: Here, *, now: Tree, force: bool
+) -> Tree:
+    """Takes back a step that a kill cut short; returns the root as it is then.
+
+    One that cannot be taken back is done again if it is the next one, whose key is `following`. Raises EngineError when
+    it is another one, unless that is forced.
+    """
+    before = journal.tree
+    if doing.undo is not None:
+        restore(doing, journal, before=before, now=now)
+        journal.abandon()
+        return here.root.scan(before)
+    if following == doing.key:
+        return before
+    if not force:
+        raise EngineError(
+            f"this container is in the middle of a step that is not the next one of the lockfile: {doing.text}",
+            hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
+        )
+    journal.abandon_in_place(now)
+    return now
+
+
+def restore(doing: Doing, journal: Journal, *, before: Tree, now: Tree) -> None:
+    """Brings back what a step that was begun has changed so far. Raises EngineError when that was not kept."""
+    assert doing.undo is not None
+    kept = journal.folder.undo_folder(doing.undo) / "kept"
+    was, added = difference_of(journal.folder.read_own(doing.undo), before, now)
+    if missing := lost(was, kept):
+        raise EngineError(
+            f"{doing.text} was cut short, and what it replaced was not kept: /{missing[0]}",
+            hint="start a new container",
+        )
+    take_back(was, added, kept)
