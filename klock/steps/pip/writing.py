@@ -11,6 +11,7 @@ from klock.drift import distributions_in
 from klock.errors import EngineError, KlockError
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import LockedPackage, PipLock, TargetLock
+from klock.packages.wheel_install import CACHE
 from klock.packages.wheel_paths import paths_in_record, paths_of_wheel
 from klock.packages.wheels import wheel_of
 from klock.project_names import normalised_name
@@ -22,7 +23,6 @@ from klock.workshop.protocol import Command, Workspace
 __all__ = ["writes_of_packages"]
 
 _PATHS: Final = "import json, sysconfig; print(json.dumps(sysconfig.get_paths()))"
-_CACHE: Final = "/.klock-uv-cache"
 
 
 def writes_of_packages(at: StepAt[PipLock], system: RunningSystem, store: Store) -> Writes:
@@ -42,7 +42,7 @@ def writes_of_packages(at: StepAt[PipLock], system: RunningSystem, store: Store)
     of_wheels = [_paths_of_wheel(packages[pin], paths, store) for pin in step.packages]
     for of_wheel in of_wheels:
         written += of_wheel or ()
-    whole = [_CACHE, *{folder for path in written if (folder := os.path.dirname(path)).endswith(".dist-info")}]  # noqa: PTH120
+    whole = [CACHE, *{folder for path in written if (folder := os.path.dirname(path)).endswith(".dist-info")}]  # noqa: PTH120
     data = paths["data"]
     roots = [paths["purelib"], paths["platlib"], paths["scripts"], paths["include"]]
     roots += [f"{data}/share", f"{data}/etc", f"{data}/include"]
