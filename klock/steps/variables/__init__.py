@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from klock.findings import Finding
-from klock.image.environment import expand_value
+from klock.image.expansion import expand_value
 from klock.image.secrets import redact_variable
 from klock.image.steps import SetEnvVars
 from klock.lockfile.model import EnvLock, LockedVariable
