@@ -130,7 +130,7 @@ class Transport:
             raise _unreachable(url, error) from error
         if url.startswith("https:") and (response.url or "").startswith("http:"):
             response.close()
-            raise FetchError(f"{_place(url)} redirects from https to http, which is not followed")
+            raise FetchError(f"{_place(url)} redirects from https to http; klock does not follow that")
         return response
 
 
@@ -150,5 +150,5 @@ def _unreachable(url: str, error: Exception) -> FetchError:
     host = urlsplit(url).netloc.rpartition("@")[2]
     return FetchError(
         f"cannot reach {host}: {reason_of(error)}",
-        hint="check the network, the name, and proxy settings; a private CA goes into the setting ca-bundle",
+        hint="check the host's name, the network and the proxy settings; if the host has a private CA, set ca-bundle",
     )

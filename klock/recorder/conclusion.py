@@ -23,8 +23,8 @@ _Asked: TypeAlias = Sequence[tuple[Question, Exchange]]
 
 _CHUNK: Final = 1 << 20
 _ONLY_A_NAME: Final = (
-    "its address was looked up, and no request came that could be locked (programs that do not trust the certificates "
-    "in SSL_CERT_FILE give up so)"
+    "the step looked up its address, but sent no request that klock can lock (perhaps the program does not trust the "
+    "certificates in SSL_CERT_FILE)"
 )
 _LATE: Final = "it holds a secret that was not known for one before it was used elsewhere"
 

@@ -110,7 +110,7 @@ class _Conversation:
                         place = self._begin_tls(place)
                         scheme = "https"
                 elif early[:1] == _TLS_HANDSHAKE:
-                    raise _NotHttp("TLS was begun before the tunnel stood")
+                    raise _NotHttp("the program began TLS before the proxy answered CONNECT")
                 next_place, early = self._speak_http(place, scheme, early)
         except (_NotHttp, h11.RemoteProtocolError) as error:
             self._notes.refuse(f"{place}: not HTTP/1.1, and only HTTP is let through ({_said(error)})")
@@ -198,7 +198,7 @@ class _Conversation:
             if not more or (not method and not space):
                 return words
             if _METHOD.fullmatch(method) is None:
-                raise _NotHttp("these are not the first words of a request")
+                raise _NotHttp("no HTTP request begins like this")
             if method == _HTTP_2:
                 raise _NotHttp("the program insists on HTTP/2")
             if space:
@@ -269,7 +269,7 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
         scheme = absolute["scheme"].lower()
         host, target = absolute["authority"], absolute["rest"]
     if not target.startswith("/"):
-        reason = "" if absolute is not None and target[:1] in ("", "?") else "its target is no path"
+        reason = "" if absolute is not None and target[:1] in ("", "?") else "its target is not a path"
         target = f"/{target}"
     match = _AUTHORITY.fullmatch(host)
     if match is None or (match["port"] and not _is_port(match["port"])):
@@ -278,7 +278,7 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
         host = match["host"].rstrip(".").lower()
         port = int(match["port"] or _DEFAULT_PORTS[scheme]) if absolute is not None else place.port
     if is_literal(host):
-        reason = "an address, where only names are let through"
+        reason = "an address, but steps may connect only to host names"
     where = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
     return f"{scheme}://{where}{target.partition('#')[0]}", reason
 

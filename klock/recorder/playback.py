@@ -24,7 +24,7 @@ from klock.store import Store
 
 __all__ = ["Playback"]
 
-_VAULT: Final = "take it from a vault that has it with `klock vault pull`"
+_VAULT: Final = "get it from a vault with `klock vault pull DIR`"
 
 
 class Playback:
@@ -102,7 +102,7 @@ class Playback:
         for locked in fitting:
             if locked.turn == turn:
                 return locked
-        raise Refused(f"asked for more often than the {len(fitting)} times that are in the lockfile")
+        raise Refused(f"requested more often than the {len(fitting)} times in the lockfile")
 
     # -- bytes
 

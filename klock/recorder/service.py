@@ -94,7 +94,7 @@ class Service:
             if thread.is_alive():
                 self._notes.refuse(f"{place}: {_TOO_SLOW}")
         if lost := self._lost_packets():
-            self._notes.refuse(f"{lost} packets more than klock could look at: only HTTP is let through")
+            self._notes.refuse(f"{lost} packets that klock could not read: only HTTP is let through")
 
     def _lost_packets(self) -> int:
         """How many packets found the socket's buffer full."""
@@ -186,7 +186,7 @@ class Service:
             name = self._names.name_of(address)
             if name is None:
                 what = "this machine" if ip_address(address).is_loopback else "an address"
-                self._notes.refuse(f"tcp {address}:{port}: {what}, where only names are let through")
+                self._notes.refuse(f"tcp {address}:{port}: {what}, but steps may connect only to host names")
                 client.close()
                 continue
             place = Place(name=name, port=port)

@@ -68,7 +68,7 @@ class Upstream:
         try:
             return bool(self._look_up(name, 443))
         except ForbiddenAddress as error:
-            raise Refused(f"{error}, where no step is let through") from error
+            raise Refused(f"{error}, which steps may not reach") from error
         except socket.gaierror as error:
             if any(proxy_of(f"{scheme}://{name}/") for scheme in ("http", "https")):
                 return True  # the proxy knows names that this machine does not
@@ -111,7 +111,7 @@ class Upstream:
             else:
                 if response.status == _SWITCHING_PROTOCOLS:
                     response.close()
-                    raise Unreachable("upstream goes on in another protocol than HTTP/1.1")
+                    raise Unreachable("upstream switched to a protocol other than HTTP/1.1")
                 if last or response.status not in _BUSY or not request.is_safe:
                     return response
                 wait = response.headers.get("Retry-After", "")
@@ -143,7 +143,7 @@ class Upstream:
         parts = urlsplit(request.url)
         host = parts.hostname or ""
         if is_literal(host) or host == "localhost" or host.endswith(".localhost"):
-            raise Refused("an address, where only names are let through")
+            raise Refused("an address, but steps may connect only to host names")
         manager = self._pools.for_url(request.url)
         if isinstance(manager, ProxyManager):
             self._check_proxied(host, parts.port or 443)
@@ -177,7 +177,7 @@ class Upstream:
         try:
             self._look_up(name, port)
         except ForbiddenAddress as error:
-            raise Refused(f"{error}, where no step is let through") from error
+            raise Refused(f"{error}, which steps may not reach") from error
         except (OSError, UnicodeError):
             pass
         self._left_to_proxy.add(name)
@@ -222,6 +222,6 @@ def _forbidden(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ForbiddenAddress):
-            return f"{cause}, where no step is let through"
+            return f"{cause}, which steps may not reach"
         cause = cause.__cause__ or getattr(cause, "reason", None)
     return None

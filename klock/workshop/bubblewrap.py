@@ -39,7 +39,7 @@ def find_bubblewrap() -> str:
     if program is None:
         raise EngineError(
             "bubblewrap (bwrap) is not installed",
-            hint="install it with: apt-get install bubblewrap; to change the container that klock runs in: --here",
+            hint="run `apt-get install bubblewrap`, or use --here to change the container that klock runs in",
         )
     return program
 

@@ -179,7 +179,10 @@ def _mounted(root: str, before: Mapping[str, str], copies: _Copies) -> list[Devi
         if number in before or path.startswith("/run/"):
             continue
         if not os.path.isfile(point):
-            raise EngineError(f"a device's hook mounted a folder, at {path}", hint="klock can take over files only")
+            raise EngineError(
+                f"a device's hook mounted a folder, at {path}",
+                hint="choose other devices with --gpus: klock supports only hooks that mount files",
+            )
         made.append(copies.mount(point, path))
     return made
 

@@ -203,7 +203,7 @@ def _run_newidmap(kind: str, pid: int, own: int, ranges: list[tuple[int, int]]) 
     if program is None:
         raise EngineError(
             f"new{kind}map is not installed; without root klock needs it to give files their owners",
-            hint="install it with: apt-get install uidmap",
+            hint="run `apt-get install uidmap`",
         )
     extents = ["0", str(own), "1"]
     inside = 1

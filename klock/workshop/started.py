@@ -56,7 +56,7 @@ class Started:
             f"bubblewrap could not start the command (status {code}); its own message is in the command's output",
             hint="in a container, klock needs one that may mount /proc: --security-opt systempaths=unconfined"
             if is_container(os.environ)
-            else "bubblewrap's message says what it could not do",
+            else "read bubblewrap's message in the command's output",
         )
 
     def is_over(self, seconds: float) -> bool:

@@ -123,7 +123,9 @@ class Attachment:
         if self._received and not self._was_ended:
             # podman writes its own error there, without a frame around it.
             words = bytes(self._received[:2000]).decode("utf-8", "replace").strip()
-            raise EngineError(f"the engine broke off the command's output: {words}", hint="run the command again")
+            raise EngineError(
+                f"the engine closed the connection during the command's output: {words}", hint="run the command again"
+            )
 
     def _pass_what_is_ready(self) -> None:
         reading: list[int | socket.socket] = [self._signals]

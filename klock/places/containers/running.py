@@ -68,7 +68,7 @@ class _Run:
     def with_services(self, services: Sequence[Command]) -> int:
         command = self._command
         if isinstance(command.network, Uplink):
-            raise EngineError(f"{self._engine} runs no recorded commands", hint="steps run in the workshop")
+            raise EngineError(f"{self._engine} cannot record a command's network")
         image = self._image.as_synced()["Id"]
         argv = list(command.argv)
         files = {SCRIPT: command.script} if command.script is not None else {}
@@ -107,8 +107,8 @@ class _Run:
                 text.encode()
             except UnicodeEncodeError:
                 raise EngineError(
-                    f"{self._engine} takes nothing that is not UTF-8: {text!r}",
-                    hint="the sandbox does: --engine sandbox",
+                    f"{self._engine} accepts only UTF-8 in commands and variables, not {text!r}",
+                    hint="use the sandbox: --engine sandbox",
                 ) from None
 
     @contextmanager
@@ -180,7 +180,7 @@ class _Run:
             self._refuse_other_than_utf8(path)
             if ":" in path:
                 raise EngineError(
-                    f"{self._engine} cannot mount {path}: a colon ends a path there", hint="give it another name"
+                    f"{self._engine} cannot mount {path}: it does not support colons in paths", hint="rename the path"
                 )
         binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
         edits = command.devices

@@ -168,7 +168,7 @@ class SandboxEnvironment:
     def _existing(self) -> dict[str, Any]:
         state = self._state()
         if state is None:
-            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
+            raise EngineError(f"there is no environment {self._name!r} yet", hint="run `klock sync`")
         return state
 
     def _writable_folders(self) -> list[Path]:

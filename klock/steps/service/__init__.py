@@ -64,8 +64,7 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
             raise at.failed(
                 f": the service ended with status {completed.status} within 0.5 s: {at.text}"
                 + masked_tail(completed.output, context.secret_values(at.lock)),
-                hint="to see all it prints, drop the & at its end and run `klock lock -v`: it is a step like others "
-                "then",
+                hint="to see everything it prints, remove the & at its end and run `klock lock -v`",
             )
 
     def export(self, at: StepAt[ServiceLock], exporting: Exporting) -> None:

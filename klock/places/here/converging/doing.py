@@ -120,8 +120,8 @@ def _give_up(journal: Journal, here: Here, context: Context, *, before: Tree) ->
     assert doing is not None
     if doing.undo is None:
         context.progress.warn(
-            f"{doing.text} did not end well: what it did is still in the container; "
-            "mend the cause and run `klock sync --here` again, or start a new container"
+            f"{doing.text} failed, and its changes are still in the container: "
+            "fix the cause and run `klock sync --here` again, or start a new container"
         )
         return
     restore(doing, journal, before=before, now=here.root.scan(before))

@@ -82,7 +82,7 @@ def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None) -> 
         else:
             for number in sorted(number for number in drifted if number < kept):
                 changed = first_of(f"/{path}" for path in drifted[number])
-                stuck.append(f"{state.steps[number].text}: was changed since: {changed}")
+                stuck.append(f"{state.steps[number].text}: changed since the last sync: {changed}")
     back = tuple(reversed(state.steps[kept:]))
     stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
     return InPlacePlan(
