@@ -240,7 +240,7 @@ def test_a_machine_without_a_specification_is_looked_at(tmp_path: Path) -> None:
     assert edits.environment["LD_LIBRARY_PATH"] == "/usr/local/nvidia/lib64"
     with pytest.raises(EngineError, match="klock finds 2 on this machine"):
         edits_of_host(3, dev=dev, cache=cache)
-    with pytest.raises(EngineError, match="this machine has 0"):
+    with pytest.raises(EngineError, match="klock finds 0 on this machine"):
         edits_of_host(None, dev=tmp_path, cache="")
 
 

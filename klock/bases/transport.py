@@ -23,7 +23,7 @@ __all__ = ["Response", "Transport"]
 _CHUNK: Final = 1 << 18
 _ATTEMPTS: Final = 5
 _CONNECTING: Final = 2
-"""How often a connection is tried again: a name that is wrong stays wrong, and nobody likes to wait for that."""
+"""How often a connection is tried again. Few times: a wrong name stays wrong, and the user waits."""
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_ANSWER: Final = 16 << 20
 _USER_AGENT: Final = "klock"

@@ -59,7 +59,7 @@ def pack(root: bytes, manifest: Manifest, output: IO[bytes], *, keep_times: bool
                 output.write(_member(_folder_on_disk(root, above), comment=UNCHANGED).header())
         member = _member(_with_owner(entry, manifest))
         if keep_times:
-            # A tar header has no times before 1970 that every reader knows.
+            # Not every reader of tar knows times before 1970.
             member = replace(member, mtime=max(0, int(os.lstat(root + b"/" + _bytes_of(path)).st_mtime)))
         output.write(member.header())
         if entry.kind is Kind.FILE:
@@ -234,7 +234,7 @@ def _walk() -> Iterator[tuple[bytes, str, os.stat_result]]:
 
 
 def _refuse_notes(path: bytes, source: str) -> None:
-    """A folder that hides what is below it would do so unseen by a manifest."""
+    """An opaque folder hides what is below it, and a manifest would not show that."""
     if any(name.startswith(OVERLAY_XATTR) for name in os.listxattr(path, follow_symlinks=False)):
         raise FetchError(
             f"{source}: refused: {text_of(path)} hides everything below it, which klock's layers never do",

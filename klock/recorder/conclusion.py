@@ -1,4 +1,4 @@
-"""When a step has ended: what of all that it asked is locked, what stands in the way, and what the store keeps."""
+"""The end of a step: which of its requests are locked, which are refused, and what the store keeps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def conclude(
 
 
 def _search_again(asked: _Asked, redaction: Redaction) -> None:
-    """Gives up what holds a secret that was met only later, as a token that was fetched and then used."""
+    """Drops answers with a secret that was recognised only later, such as a token that was fetched and then used."""
     for question, exchange in asked:
         if exchange.problem is None and exchange.locked is not None:
             texts = (question.url, question.accept, question.git_protocol, *exchange.locked.headers)

@@ -74,7 +74,7 @@ def server_context(authority: Authority) -> ssl.SSLContext:
 
 
 def serve(client: socket.socket, place: Place, *, context: ssl.SSLContext, source: Source, notes: Notes) -> None:
-    """Serves a connection to its end, and closes it. Raises nothing that a client can cause."""
+    """Serves a connection to its end, and closes it. No client can make it raise."""
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     conversation = _Conversation(client, context=context, source=source, notes=notes)
     try:
@@ -84,7 +84,7 @@ def serve(client: socket.socket, place: Place, *, context: ssl.SSLContext, sourc
 
 
 class _NotHttp(Exception):
-    """What a client said is no HTTP; the text says what is wrong with it."""
+    """A client sent something other than HTTP; the text says what is wrong with it."""
 
 
 class _Conversation:
@@ -125,13 +125,13 @@ class _Conversation:
             elif not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 self._notes.refuse(f"{place}: TLS failed ({_said(error)})")
         except (OSError, BrokenBody):
-            # The client is gone, or must see that it has not got everything.
+            # The client is gone, or must notice that the answer is incomplete.
             self._abort = True
 
     def close(self) -> None:
         try:
             if self._abort:
-                # With a reset: an end of file would look as if the answer were whole.
+                # With a reset: after an end of file the answer would look complete.
                 self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             elif isinstance(self._wire, ssl.SSLSocket):
                 self._wire.settimeout(1.0)
@@ -288,7 +288,7 @@ def _is_port(digits: str | None) -> bool:
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, without what the client said."""
+    """The text of an exception, without what the client sent."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).lower().replace("_", " ")
     return str(error).partition(":")[0]

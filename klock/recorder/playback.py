@@ -1,6 +1,6 @@
 """Answers from the lockfile and the store, and nothing else: a request that is not locked is refused.
 
-Bytes that the store lacks are fetched from upstream, where that can be, and compared before one of them is served.
+Bytes that the store lacks are fetched from upstream, if upstream has them, and verified before any is served.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests to the real servers: what the client asked, as a whole, with patience, and to no address of this machine."""
+"""Requests to the real servers: whole bodies, with retries, and never to an address of this machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Upstream:
         self._pools = Pools(ca_bundle=ca_bundle, direct=direct, proxied=proxied, block=True)
 
     def has_name(self, name: str) -> bool:
-        """Whether a name leads to a host that may be asked. Raises Refused when it leads where no step may go."""
+        """Whether a name has an address. Raises Refused when the address is forbidden."""
         import socket
 
         try:
@@ -104,7 +104,7 @@ class Upstream:
             except connection_errors() as error:
                 if forbidden := _forbidden(error):
                     raise Refused(forbidden) from error
-                # What was sent, and is no plain question, may have been carried out.
+                # The server may have carried out a request that is not a GET or HEAD.
                 unsent = isinstance(error, NewConnectionError | ConnectTimeoutError)
                 if last or isinstance(error, SSLError) or not (request.is_safe or unsent):
                     raise Unreachable(f"upstream cannot be reached: {reason_of(error)}") from error
@@ -152,7 +152,7 @@ class Upstream:
         # A plain request is sent to a proxy with its whole URL.
         proxy = manager if isinstance(manager, ProxyManager) and parts.scheme == "http" else None
         target = request.url if proxy else request.url[request.url.index("/", len(parts.scheme) + 3) :]
-        # Beside a percent sign that begins no escape urllib3 takes no other one for an escape, and encodes them all.
+        # If one percent sign begins no escape, urllib3 encodes all percent signs, also those of real escapes.
         target = _LONE_PERCENT.sub("%25", target)
         headers = _sent_headers(request)
         headers.update(extra)
@@ -171,7 +171,7 @@ class Upstream:
         )
 
     def _check_proxied(self, name: str, port: int) -> None:
-        """Raises Refused when a name leads where no step may go, as far as this machine knows the name."""
+        """Raises Refused when this machine knows the name and its address is forbidden."""
         if name in self._left_to_proxy:
             return
         try:
@@ -218,7 +218,7 @@ def _announced(response: BaseHTTPResponse) -> int | None:
 
 
 def _forbidden(error: BaseException) -> str | None:
-    """Where a connection was not let through, if that is what a chain of exceptions is about."""
+    """The forbidden address in a chain of exceptions, as text; None when there is none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ForbiddenAddress):

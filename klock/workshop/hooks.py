@@ -155,7 +155,7 @@ def _made(
             path = "/" + os.path.relpath(os.path.join(folder, name), upper)
             inside = root + path
             if inside in mounts or inside in nodes:
-                continue  # a place to mount at, not something that a hook wrote
+                continue  # a mount point, not something that a hook wrote
             try:
                 status = os.lstat(inside)
             except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Runs a function where it may do what only root may: in a child process with its own user and mount namespaces.
+"""Runs a function with root's rights, in a child process with its own user and mount namespaces.
 
 The child is uid 0 over the ids that klock may use: as root all of them, unchanged; as another user oneself (as 0) and
 the range in /etc/subuid. It has no rights outside of them, so klock behaves the same with and without root. Its mounts

@@ -66,7 +66,7 @@ class Trees:
         return [folder / "root" for folder in folders]
 
     def keep(self, made: Path, final: Path) -> None:
-        """Renames a whole folder to its name. One that is there already is as good and stays."""
+        """Renames a finished folder to its name. If that name exists already, its content is the same, and it stays."""
         # Others must not reach the setuid programs of an image through the store.
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         linux.sync_file_system(str(made))

@@ -85,7 +85,7 @@ class _Run:
             self._working_dir_checked(image),
             self._client.container(
                 self._image.name,
-                # The very image that was looked at; no entrypoint is written like this, which podman does not overlook.
+                # The image by its id, as it was checked. No entrypoint is `[""]`: podman ignores an empty list.
                 image=image,
                 entrypoint=[""],
                 command=argv,
@@ -216,7 +216,7 @@ def _raw_socket(attached: Any) -> socket.socket:
 
 
 def _close(connection: socket.socket) -> None:
-    """Closes it for good, as the client keeps it: engines do not remove a container while it may take its output."""
+    """Closes it although the client keeps a reference: engines keep a container while a reader is connected."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()

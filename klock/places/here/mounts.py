@@ -1,4 +1,4 @@
-"""What is mounted over the container's root: it is the pod's, and klock must not write into it."""
+"""What is mounted over the container's root. Mounts belong to the pod, and klock must not write into them."""
 
 from __future__ import annotations
 

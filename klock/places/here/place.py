@@ -38,7 +38,7 @@ _HALF_WAY = "the container may be in the middle of a step; run `klock sync --her
 
 
 class HerePlace:
-    """`klock.places.protocol.Place`. It holds one environment, whatever its name, and needs no layers of the store."""
+    """`klock.places.protocol.Place`. It has one environment, whatever its name, and needs no layers in the store."""
 
     name = "here"
     where = " in this container"
@@ -66,7 +66,7 @@ class HerePlace:
         return plan_in_place(goal, self._here).as_plan(goal.lock)
 
     def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
-        """Raises Interrupted when a Ctrl-C leaves the container between two steps."""
+        """Raises Interrupted when a Ctrl-C stops it in the middle of a step."""
         self.check()
         try:
             plan = converge(goal, here=self._here, context=context, force=force)

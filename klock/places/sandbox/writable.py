@@ -26,7 +26,7 @@ from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.scratch import among_all_files, bytes_of, is_held, remove_trees
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.layers.manifest import Manifest

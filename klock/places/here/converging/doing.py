@@ -41,7 +41,7 @@ def do_step(at: StepAt[Any], key: Digest, journal: Journal, here: Here, context:
         kind.fetch(at, context)
     paths, is_all = paths_of_step(at, before=journal.tree, here=here, context=context)
     if paths is not None:
-        # Looked at again: an earlier step may have made a symlink to what is mounted.
+        # Checked again: an earlier step may have made a symlink into a mount.
         refuse_mounted(paths.exact, at.title)
     if journal.state.doing is None:
         _begin(at, key, paths, journal, here)

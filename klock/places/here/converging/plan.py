@@ -121,7 +121,7 @@ def layer_of(step: StepLock) -> Digest:
 
 
 def drift_of_steps(state: State, here: Here, now: Tree) -> dict[int, list[str]]:
-    """The paths that are not as the steps left them, by the number of the step that made them last."""
+    """The paths that changed since the steps, by the number of the step that made them last."""
     expected, owner = here.folder.made_by(state.steps)
     found: dict[int, list[str]] = {}
     for path, number in owner.items():
