@@ -14,7 +14,6 @@ and every error is a `klock.KlockError`.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, Unpack
@@ -24,6 +23,8 @@ from klock.session import Options, Session, open_session
 
 # What does the work is imported when there is some: a verb that finds nothing to do takes little.
 if TYPE_CHECKING:
+    import subprocess
+
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
@@ -62,7 +63,8 @@ class Project:
 
         from klock.errors import KlockError
         from klock.lockfile import read, write
-        from klock.locking import Upgrade, lock_image
+        from klock.locking import lock_image
+        from klock.steps.locking import Upgrade
 
         session = self.session
         previous = read(session.lockfile)
@@ -186,6 +188,7 @@ class Project:
         frozen: bool = False,
         capture_output: bool = False,
         check: bool = False,
+        takes_over: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs a command in the environment, with its variables, working directory and services, to its end.
 
@@ -194,9 +197,14 @@ class Project:
 
         The command has this process's stdin, stdout and stderr; with `capture_output` an empty stdin, and what it
         prints is in the result, as from `subprocess.run`. With `check` a status other than 0 raises CalledProcessError.
+
+        `takes_over` is for a process that only ends afterwards: where it can, the command takes its place (exec(3)), as
+        the entrypoint of a container should. Nothing returns then.
         """
+        import subprocess
+
         from klock.errors import KlockError
-        from klock.running import Wishes, captured, devices_for, execute, parse_mount
+        from klock.running import Wishes, captured, devices_for, execute, parse_mounts
 
         session = self.session
         lockfile = session.read_lockfile()
@@ -204,7 +212,7 @@ class Project:
         place = session.place_of(goal)
         wishes = Wishes(
             variables=dict(variables or {}),
-            mounts=tuple(map(parse_mount, mounts)),
+            mounts=parse_mounts(mounts),
             working_dir=working_dir,
             devices=devices_for(goal.lock, gpus, place),
         )
@@ -223,7 +231,8 @@ class Project:
                 status = execute(command, goal, place, session, wishes=wishes, streams=streams)
             done = subprocess.CompletedProcess(list(command), status, *outputs)
         else:
-            done = subprocess.CompletedProcess(list(command), execute(command, goal, place, session, wishes=wishes))
+            status = execute(command, goal, place, session, wishes=wishes, takes_over=takes_over)
+            done = subprocess.CompletedProcess(list(command), status)
         if check:
             done.check_returncode()
         return done
