@@ -88,7 +88,7 @@ class Project:
 
     def plan(self, *, target: str | None = None, gpus: str | None = None, frozen: bool = False) -> Plan:
         """What `sync` would do. Changes nothing; raises as `sync` does."""
-        goal, place = self.goal_and_place(target, frozen=frozen)
+        goal, place = self.goal_and_place(self.session.read_lockfile(), target, frozen=frozen)
         refuse_if_unable(goal.lock, gpus)
         return place.plan(goal)
 
@@ -102,7 +102,7 @@ class Project:
         when the image is no longer what was locked, unless `frozen`; StepFailed when a step does not make its locked
         layer; EngineError when this machine cannot do it.
         """
-        goal, place = self.goal_and_place(target, frozen=frozen)
+        goal, place = self.goal_and_place(self.session.read_lockfile(), target, frozen=frozen)
         refuse_if_unable(goal.lock, gpus)
         return self.apply(goal, place, force=force)
 
@@ -111,10 +111,9 @@ class Project:
         applied = place.apply(goal, self.session.context, force=force)
         return replace(as_is(goal, place), changed=applied.changed, ran=applied.ran, is_locked=applied.is_locked)
 
-    def goal_and_place(self, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
+    def goal_and_place(self, lockfile: Lockfile, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
         """What the environment is to be, and where it lives. Raises StaleLockError unless `frozen`."""
         session = self.session
-        lockfile = session.read_lockfile()
         if not frozen:
             self.refuse_stale(lockfile)
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
@@ -171,7 +170,7 @@ class Project:
                 hints.append("nothing was written to the environment, so the store was: klock cache clean, klock sync")
         if findings and (hint := hint_for_credentials(lockfile, session.environ)):
             hints.append(hint)
-        return Checked(findings=tuple(findings), hints=tuple(hints))
+        return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints))
 
     # -- run
 
