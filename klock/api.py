@@ -68,16 +68,17 @@ class Project:
 
         session = self.session
         previous = read(session.lockfile)
-        names = frozenset(canonicalize_name(name) for name in upgrade_packages)
+        names = {canonicalize_name(name): name for name in upgrade_packages}
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
-        for name in sorted(names - known):
-            raise KlockError(f"--upgrade-package {name}: there is no such package in the lockfile")
+        for name, as_written in names.items():
+            if name not in known:
+                raise KlockError(f"--upgrade-package {as_written}: there is no such package in the lockfile")
         locked = lock_image(
             session.loaded.image,
             session.targets,
             previous=previous,
             context=session.context,
-            upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=names),
+            upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
         )
         written = False
         if not dry_run and locked != previous:
