@@ -71,8 +71,9 @@ class Synced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """`findings` are all ways in which image, lockfile and environment disagree; `hints` say what to do first."""
+    """`findings` are all ways in which image, `lockfile` and environment disagree; `hints` say what to do first."""
 
+    lockfile: Lockfile
     findings: tuple[Finding, ...]
     hints: tuple[str, ...] = ()
 

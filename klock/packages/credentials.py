@@ -32,7 +32,7 @@ def without_credentials(url: str) -> str:
 class Credentials:
     """User name and password for each origin (scheme, host, port).
 
-    `ca_bundle`: a PEM file with the certificates that are trusted when they are used, by default the host's.
+    `ca_bundle`: a PEM file with certificates that are trusted besides the host's when they are used.
     """
 
     def __init__(self, *, netrc: Path | None = None, ca_bundle: Path | None = None) -> None:

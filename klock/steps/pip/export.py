@@ -85,7 +85,13 @@ class _Installer:
         elif _has_pip(at):
             pip = f"{python} -m pip install"
         else:
-            fetch_artifacts([PIP], store=context.store, offline=context.offline, progress=context.progress)
+            fetch_artifacts(
+                [PIP],
+                store=context.store,
+                credentials=index_credentials([at], context),
+                offline=context.offline,
+                progress=context.progress,
+            )
             blob = f"sha256:{PIP.sha256}"
             file = ContextFile(path=f"{at.folder}/{PIP.name}", source=context.store.find_blob(blob), digest=blob)
             page.copy_file(file, f"{PLACE}/{file.path}")

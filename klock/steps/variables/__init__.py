@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from klock.findings import Finding
 from klock.image.expansion import expand_value
@@ -10,11 +11,14 @@ from klock.image.secrets import redact_variable
 from klock.image.steps import SetEnvVars
 from klock.lockfile.model import EnvLock, LockedVariable
 from klock.steps.at import StepAt
-from klock.steps.drafting import Drafting
-from klock.steps.exporting import Exporting
 from klock.steps.kind import Kind
 from klock.steps.staleness import changed, stale
 from klock.words import some
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
 
 __all__ = ["KIND"]
 
