@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Account", "require_program", "root_account", "test_cache", "unprivileged_account"]
+__all__ = ["PASSED_ON", "Account", "require_program", "root_account", "test_cache", "unprivileged_account"]
 
-_PASSED_ON = (
+PASSED_ON = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
@@ -101,7 +101,7 @@ class Account:
 
     @property
     def environment(self) -> dict[str, str]:
-        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         path = f"{self.python.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return passed_on | {
             "PATH": path,
