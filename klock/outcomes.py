@@ -30,7 +30,7 @@ class Locked:
     @property
     def would_change(self) -> bool:
         """Whether the file's text is another one than before, written or not."""
-        from klock.lockfile.document import to_text
+        from klock.lockfile.writing import to_text
 
         return self.previous is None or to_text(self.previous) != to_text(self.lockfile)
 

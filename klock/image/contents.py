@@ -86,7 +86,7 @@ def _forced(line: str, force: bool) -> str:
 
 def _for_shell(requirement: str) -> str:
     from klock.errors import RequirementError
-    from klock.image.requirements import words_of
+    from klock.image.requirement_lines import words_of
 
     try:
         return shlex.join(words_of(requirement))

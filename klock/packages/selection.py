@@ -8,11 +8,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from klock.errors import ResolutionError
 from klock.packages.credentials import without_credentials
+
+if TYPE_CHECKING:
+    from packaging.markers import Environment
 
 __all__ = ["SelectedFile", "SelectedFolder", "SelectedPackage", "SelectedRepository", "select_artifacts"]
 
@@ -83,7 +86,7 @@ def select_artifacts(
     try:
         selected = list(
             lock.select(
-                environment=dict(markers),  # type: ignore[arg-type]  # the probe gives every marker PEP 508 names
+                environment=cast("Environment", dict(markers)),  # the probe gives every marker that PEP 508 names
                 tags=wanted,
                 prefer_sdist_predicate=lambda name: ":all:" in from_source or name in from_source,
             )
