@@ -18,7 +18,6 @@ from klock.files.destination import source_path
 from klock.files.local import read_local_files
 from klock.image.builder import Image
 from klock.image.environment import expand_value
-from klock.image.secrets import redact, redact_variable
 from klock.image.steps import (
     AptInstall,
     Base,
@@ -47,6 +46,7 @@ from klock.lockfile.model import (
     ShellLock,
     StepLock,
 )
+from klock.secrets.references import redact, redact_index, redact_variable, refuse_literals
 from klock.store import Store
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _draft(
             return _draft_variables(step, variables, secrets, environ)
         case PipInstall():
             inputs = _read_inputs(step, root, environ)
-            redacted = [redact(line, environ, what="a requirement") for line in step.requirements]
+            redacted = [redact_index(line, environ, what="a requirement") for line in step.requirements]
             return PipLock(
                 requirements=tuple(r.text for r in redacted),
                 packages=(),
@@ -147,6 +147,8 @@ def _draft(
             return AptLock(packages=step.packages, debs=(), layer=UNKNOWN_LAYER, force=step.force)
         case RunBash():
             command = redact(step.command, environ, what="the command of run_bash")
+            for pattern in step.private_urls:
+                refuse_literals(pattern, what="private_urls of run_bash")
             if step.is_service:
                 return ServiceLock(command=command.text, secrets=command.names)
             return ShellLock(

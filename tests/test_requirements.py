@@ -25,8 +25,8 @@ from klock.image.requirements import (
     parse_line,
     words_of,
 )
-from klock.image.secrets import PrivateUrl
 from klock.image.steps import Location, PipInstall
+from klock.secrets.userinfo import PrivateUrl
 
 HASH = "sha256:" + "ab" * 32
 

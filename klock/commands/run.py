@@ -151,7 +151,7 @@ def _devices(session: Session, locked: TargetLock, gpus: str | None) -> Containe
 
 
 def _services(session: Session, locked: TargetLock) -> list[tuple[ServiceLock, str]]:
-    from klock.image.secrets import reveal
+    from klock.secrets.references import reveal
 
     environ = session.environ
     return [(s, reveal(s.command, s.secrets, environ)) for s in locked.steps if isinstance(s, ServiceLock)]

@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 from klock.errors import KlockError
 from klock.export.context import ContextFile
 from klock.export.page import PLACE, Form, Page, continued
-from klock.image.secret_names import USERINFO
 from klock.lockfile.model import EnvLock, LocalProject, LockedPackage, PipLock, TargetLock, WheelArtifact
 from klock.packages.fetch import fetch_artifacts
 from klock.packages.wheels import wheel_of
 from klock.replay.context import Context
 from klock.replay.perform import index_credentials
+from klock.secrets.userinfo import USERINFO
 
 __all__ = ["PIP", "write_pip_step"]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from klock.export.page import Form, Page, continued
-from klock.image.secret_names import USERINFO
 from klock.lockfile.model import LockedVariable, ServiceLock, ShellLock
+from klock.secrets.userinfo import USERINFO
 
 __all__ = ["START", "start_script", "write_service", "write_shell_step"]
 

@@ -15,7 +15,8 @@ from enum import Enum
 from typing import Final, TypeVar
 
 from klock.errors import RequirementError
-from klock.image.secrets import PrivateUrl, mask
+from klock.secrets.masking import mask
+from klock.secrets.userinfo import PrivateUrl
 
 __all__ = ["PipOptions", "ScannedLine", "scan", "shell_words"]
 

@@ -25,7 +25,8 @@ from packaging.utils import (
 
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions, scan, shell_words
-from klock.image.secrets import PrivateUrl, mask
+from klock.secrets.masking import mask
+from klock.secrets.userinfo import PrivateUrl
 
 __all__ = [
     "FileReference",

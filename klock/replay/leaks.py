@@ -9,13 +9,13 @@ from klock.errors import StepFailed
 from klock.layers.normalisation import is_left_out, matcher
 from klock.lockfile.model import ShellLock, TargetLock
 from klock.plan import describe
-from klock.recorder.redaction import forms_of
 from klock.replay.context import Context
+from klock.secrets.forms import forms_of
+from klock.secrets.values import SHORTEST_SEARCHED
 from klock.workshop.protocol import Workspace
 
 __all__ = ["refuse_leaks"]
 
-_SHORTEST: Final = 6
 _MOST_SHOWN: Final = 5
 
 
@@ -33,7 +33,8 @@ def refuse_leaks(
     `met` are credentials that the recorder saw on their way; those the lockfile names are searched for in any case.
     """
     values = [value for name in sorted(lock.secrets) if (value := context.environ.get(name))]
-    secrets = {form for value in (*values, *met) if len(value) >= _SHORTEST for form in forms_of(value, in_base64=True)}
+    searched = [value for value in (*values, *met) if len(value) >= SHORTEST_SEARCHED]
+    secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
     if not secrets and not traces:
         return
     step = lock.steps[position]

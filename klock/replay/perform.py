@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from klock.errors import HashMismatch, ImageError, LockfileError, StepFailed
-from klock.image.secrets import reveal
 from klock.lockfile.model import (
     AptLock,
     EnvLock,
@@ -21,10 +20,11 @@ from klock.lockfile.model import (
 from klock.plan import describe
 from klock.replay.context import Context
 from klock.replay.leaks import refuse_leaks
-from klock.replay.masked import masked, masked_tail
 from klock.replay.recorded import replay_shell
 from klock.replay.shell import service_command
 from klock.replay.variables import revealed_variables, secret_values
+from klock.secrets.masking import masked, masked_tail
+from klock.secrets.references import reveal
 from klock.workshop.protocol import PlacedFile, Workspace
 
 if TYPE_CHECKING:

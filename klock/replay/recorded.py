@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import StepFailed
-from klock.image.secrets import reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock, TargetLock
 from klock.plan import counted, describe
@@ -21,9 +20,10 @@ from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.names import Names
 from klock.replay.context import Context
 from klock.replay.leaks import refuse_leaks
-from klock.replay.masked import masked, masked_tail
 from klock.replay.shell import shell_command
 from klock.replay.variables import revealed_variables, secret_values
+from klock.secrets.masking import masked, masked_tail
+from klock.secrets.references import reveal
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
 __all__ = ["record_shell", "replay_shell"]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from klock.image.secret_names import is_secret, may_be_secret
-from klock.image.secrets import reveal
 from klock.lockfile.model import EnvLock, TargetLock
 from klock.replay.context import Context
+from klock.secrets.references import reveal
+from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
 
 __all__ = ["revealed_variables", "secret_values"]
-
-_SHORTEST_SECRET = 6
-"""Shorter values would be found in files and output by chance."""
 
 
 def revealed_variables(lock: TargetLock, before: int, environ: Mapping[str, str]) -> dict[str, str]:
@@ -28,4 +25,4 @@ def secret_values(lock: TargetLock, context: Context) -> list[str]:
     """What must not be kept or shown: credentials the lockfile names, and others that klock's own environment has."""
     named = [value for name in sorted(lock.secrets) if (value := context.environ.get(name))]
     others = [v for name, v in sorted(context.environ.items()) if is_secret(name, v) and may_be_secret(v)]
-    return list(dict.fromkeys([*named, *(value for value in others if len(value) >= _SHORTEST_SECRET)]))
+    return list(dict.fromkeys([*named, *(value for value in others if len(value) >= SHORTEST_SEARCHED)]))

@@ -24,6 +24,7 @@ from klock.lockfile.model import (
     WheelArtifact,
 )
 from klock.replay.context import Context
+from klock.secrets.spans import MASK
 from klock.targets import Target
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["bring_in"]
 
-_REDACTED: Final = "***"
 _CHUNK: Final = 1 << 20
 
 
@@ -203,7 +203,7 @@ def _can_be_asked_again(request: LockedRequest) -> bool:
         and not request.authorized
         and request.accept is None
         and request.git_protocol is None
-        and _REDACTED not in request.url
+        and MASK not in request.url
     )
 
 
