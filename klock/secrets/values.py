@@ -67,7 +67,7 @@ def is_secret(name: str, value: str) -> bool:
             and _FINGERPRINT.fullmatch(value) is None
             and NO_CREDENTIALS.fullmatch("_".join(words_of(name))) is None
         )
-    if entry.may_be_path and _PATH.fullmatch(value):
+    if (entry.may_be_path or not entry.sure) and _PATH.fullmatch(value):
         return False
     return entry.sure or looks_random(value)
 
