@@ -57,7 +57,7 @@ def main() -> None:
     try:
         laboratory = Laboratory(folder)
         rows = [_row(name, laboratory.measure(script, rounds=arguments.runs)) for name, script in STEPS.items()]
-        laboratory.engine.remove_all()
+        laboratory.engine.remove_unused()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     today = datetime.datetime.now(datetime.UTC).date()

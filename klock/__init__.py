@@ -26,14 +26,37 @@ if TYPE_CHECKING:
     from typing import Any
 
     from klock import images
+    from klock.api import Checked, Locked, Project, Synced, check, lock, plan, run, sync
     from klock.errors import KlockError
+    from klock.findings import Finding
     from klock.image.builder import Image
 
-__all__ = ["Image", "KlockError", "__version__", "images"]
+__all__ = [
+    "Checked",
+    "Finding",
+    "Image",
+    "KlockError",
+    "Locked",
+    "Project",
+    "Synced",
+    "__version__",
+    "check",
+    "images",
+    "lock",
+    "plan",
+    "run",
+    "sync",
+]
 
 __version__ = "0.1.0"
 
-_WHERE = {"Image": "klock.image.builder", "KlockError": "klock.errors"}
+_API = ("Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync")
+_WHERE = {
+    "Finding": "klock.findings",
+    "Image": "klock.image.builder",
+    "KlockError": "klock.errors",
+    **dict.fromkeys(_API, "klock.api"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,19 +21,19 @@ _BUNDLES: Final = (
 )
 
 
-def host_bundle() -> Path | None:
+def host_bundle(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The PEM file of what this machine trusts: that of SSL_CERT_FILE, or else of the system."""
-    configured = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    configured = environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     candidates = [configured, *_BUNDLES] if configured else _BUNDLES
     return next((path for path in map(Path, candidates) if path.is_file()), None)
 
 
-def joined_bundle(ca_bundle: Path, store: Store) -> Path:
+def joined_bundle(ca_bundle: Path, store: Store, environ: Mapping[str, str] = os.environ) -> Path:
     """One PEM file with the host's certificates and those of `ca_bundle`, for programs that read a single file.
 
     It is a blob of the store, so that equal ones are one. Raises KlockError when `ca_bundle` cannot be read.
     """
-    host = host_bundle()
+    host = host_bundle(environ)
     try:
         ours = ca_bundle.read_bytes()
     except OSError as error:

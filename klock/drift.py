@@ -4,18 +4,52 @@ findings out."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.plan import counted
+from klock.lockfile.model import TargetLock, layer_of
+from klock.observation import Observation
+from klock.project_names import normalised_name
+from klock.words import counted
 
-__all__ = ["compare_files", "compare_settings", "compare_variables", "distributions_in"]
+__all__ = ["compare", "compare_files", "compare_settings", "compare_variables", "distributions_in", "with_steps"]
 
 _METADATA: Final = re.compile(
     r"(?:^|/)(?P<name>[^/]+?)-(?P<version>[^/-]+)\.(?:dist|egg)-info(?:/(?:METADATA|PKG-INFO))?$"
 )
+
+
+def compare(observation: Observation) -> list[Finding]:
+    """Every way in which an environment is not what is locked. `step` counts the layers of `observation`, from 1."""
+    if observation.problem is not None:
+        return [Finding(code=Code.NOT_SYNCED, message=observation.problem)]
+    findings = [
+        *observation.findings,
+        *compare_files(observation.locked, observation.layers, observation.files),
+        *compare_variables(observation.locked_variables, observation.variables),
+        *compare_settings(observation.locked_settings, observation.settings),
+    ]
+    if not findings and observation.unexplained is not None:
+        findings.append(observation.unexplained)
+    return findings
+
+
+def with_steps(findings: Iterable[Finding], lock: TargetLock, locations: Sequence[str | None]) -> list[Finding]:
+    """`findings` of `compare`, whose `step` counts layers, made to count steps, with the builder calls."""
+    positions = [n for n, step in enumerate(lock.steps) if layer_of(step) is not None]
+    return [
+        finding
+        if finding.step is None
+        else replace(
+            finding,
+            step=(position := positions[finding.step - 1]) + 1,
+            location=locations[position] if position < len(locations) else None,
+        )
+        for finding in findings
+    ]
 
 
 def compare_files(expected: Manifest, layers: Sequence[Manifest], observed: Manifest) -> Iterator[Finding]:
@@ -114,7 +148,7 @@ def distributions_in(manifest: Manifest) -> dict[tuple[str, str], set[str]]:
         if ("dist-info" in path or "egg-info" in path) and (match := _METADATA.search(path)):
             if not path.endswith(("METADATA", "PKG-INFO", ".egg-info")):
                 continue
-            name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+            name = normalised_name(match["name"])
             folder = path[: match.start("name")].rstrip("/")
             found.setdefault((folder, name), set()).add(match["version"])
     return found

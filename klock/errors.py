@@ -11,6 +11,7 @@ __all__ = [
     "FetchError",
     "HashMismatch",
     "ImageError",
+    "Interrupted",
     "KlockError",
     "LockfileError",
     "RequirementError",
@@ -68,3 +69,11 @@ class EngineError(KlockError):
 
 class StoreError(KlockError):
     """The local store cannot be read or written."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A Ctrl-C that leaves more behind than nothing; `message` says in what state."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

@@ -48,6 +48,12 @@ class Finding:
     expected: str | None = None
     found: str | None = None
 
+    def __str__(self) -> str:
+        """A line for people: where, then what."""
+        step = f"step {self.step}" if self.step else ""
+        where = f"{step} ({self.location})" if step and self.location else step or self.location or ""
+        return f"{where}: {self.message}" if where else self.message
+
     def to_json(self) -> dict[str, object]:
         """The finding without its empty fields, for `--format json`."""
         fields = {

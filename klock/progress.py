@@ -25,6 +25,9 @@ class Progress(Protocol):
     def warn(self, message: str) -> None:
         """Something the user should know that stops nothing."""
 
+    def note(self, message: str) -> None:
+        """A choice that klock made for the user, such as the target."""
+
 
 class Quiet:
     """Reports nothing."""
@@ -38,3 +41,5 @@ class Quiet:
     def done(self, result: str) -> None: ...
 
     def warn(self, message: str) -> None: ...
+
+    def note(self, message: str) -> None: ...

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
-from klock.places import ENGINES
+from klock.places import PLACES
 from klock.targets import Target
 
 __all__ = ["LoadedImage", "Settings", "find_root", "load_image", "load_settings", "lockfile_path"]
@@ -185,8 +185,8 @@ class _Reader:
 
     def _engine(self) -> str | None:
         engine = self._optional_text("engine")
-        if engine is not None and engine not in ENGINES:
-            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(ENGINES)}")
+        if engine is not None and engine not in PLACES:
+            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(PLACES)}")
         return engine
 
     def _mirrors(self) -> dict[str, str]:

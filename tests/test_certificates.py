@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from klock.certificates import host_bundle, joined_bundle
-from klock.commands.session import open_session
 from klock.errors import KlockError
+from klock.session import open_session
 from klock.store import Store
 
 HOST = "-----BEGIN CERTIFICATE-----\nhost\n-----END CERTIFICATE-----"
@@ -54,5 +54,9 @@ def test_everything_klock_starts_trusts_the_projects_bundle(tmp_path: Path) -> N
     (project / "ours.pem").write_text(OURS)
     (project / "pyproject.toml").write_text('[tool.klock]\nca-bundle = "ours.pem"\n')
     (project / "kimage.py").write_text("import klock as kt\nimage = kt.images.Debian()\n")
-    open_session(str(project / "kimage.py"))
-    assert Path(os.environ["SSL_CERT_FILE"]).read_text() == f"{HOST}\n{OURS}"
+    before = dict(os.environ)
+    session = open_session(str(project / "kimage.py"))
+    for bundle in (session.workshop.ca_bundle, session.context.mirrors.ca_bundle):
+        assert bundle is not None
+        assert bundle.read_text() == f"{HOST}\n{OURS}"
+    assert dict(os.environ) == before

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from klock.drift import compare_files, compare_variables, distributions_in
 from klock.findings import Code
 from klock.layers.manifest import Entry, Kind, Manifest
-from tests.memory_engine import file_entry
+from tests.memory_workshop import file_entry
 
 SITE = "usr/lib/python3/dist-packages"
 A, B = file_entry("a", b"1"), file_entry("a", b"22")

@@ -10,7 +10,7 @@ import pytest
 from klock.digests import digest_of_bytes
 from klock.errors import HashMismatch, KlockError
 from klock.export import ContextFile, write_context
-from klock.export.context import HEADER
+from klock.pages.build_context import HEADER
 
 TEXT = f"{HEADER} from here\nFROM scratch\n"
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from klock.errors import KlockError
 from klock.export import ContextFile
-from klock.export.file_steps import sums_script
-from klock.export.page import Form, Page
-from klock.export.shell_steps import start_script, write_shell_step
 from klock.lockfile.model import LayerLock, ServiceLock, ShellLock
+from klock.pages.page import Form, Page
+from klock.pages.sums import sums_script
+from klock.steps.service.export import start_script
+from klock.steps.shell.export import write_shell_step
 
 LAYER = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]) | st.sampled_from("'\"\\$`#!<>&|;\n\t"))

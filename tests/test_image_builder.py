@@ -248,10 +248,3 @@ def test_the_public_names() -> None:
     assert set(kt.__all__) <= set(dir(kt))
     with pytest.raises(AttributeError, match="module 'klock' has no attribute 'Compute'"):
         _ = kt.Compute
-
-
-def test_the_version_is_the_projects() -> None:
-    import tomllib
-
-    pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
-    assert kt.__version__ == pyproject["project"]["version"]

@@ -1,4 +1,4 @@
-"""Locking and replaying, on an engine in memory: what runs, what is kept, and that equal input makes equal bytes."""
+"""Locking and replaying, in memory: what runs, what is kept, and that equal input makes equal bytes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klock.bases.mirrors import Mirrors
-from klock.draft import host_sources
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
-from klock.keys import step_keys
 from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile, ShellLock
-from klock.locking import Upgrade, lock_image, shell_steps
-from klock.plan import make_plan
+from klock.locking import lock_image
+from klock.locking.draft import host_sources
 from klock.progress import Quiet
-from klock.replay import carry_out
-from klock.replay.context import Context
+from klock.replay.goal import Goal
+from klock.steps.context import Context
+from klock.steps.keys import step_keys
+from klock.steps.locking import Upgrade
+from klock.steps.shell import locking as shell_locking
 from klock.store import Store
 from klock.targets import Target
-from tests.memory_engine import MemoryEngine, MemoryWorkspace
+from tests.memory_workshop import MemoryPlace, MemoryWorkshop, MemoryWorkspace
 from tests.oci_layout import write_layout
 
 AMD64 = Target()
@@ -40,15 +41,18 @@ class Machine:
 
     root: Path
     store: Store
-    engine: MemoryEngine = dataclasses.field(default_factory=MemoryEngine)
+    workshop: MemoryWorkshop = dataclasses.field(default_factory=MemoryWorkshop)
     environ: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.place = MemoryPlace(self.workshop, self.store)
 
     def context(self, image: Image) -> Context:
         return Context(
             root=self.root,
             mirrors=Mirrors(),
             store=self.store,
-            engine=self.engine,
+            workshop=self.workshop,
             progress=Quiet(),
             environ=self.environ,
             locations=tuple(str(step.location) for step in image.steps),
@@ -56,23 +60,17 @@ class Machine:
         )
 
     def lock(self, image: Image, previous: Lockfile | None = None, upgrade: Upgrade | None = None) -> Lockfile:
-        self.engine.ran.clear()
+        self.workshop.ran.clear()
         return lock_image(image, [AMD64], previous=previous, context=self.context(image), upgrade=upgrade)
 
-    def sync(self, image: Image, lock: Lockfile) -> None:
-        self.engine.ran.clear()
+    def goal(self, lock: Lockfile) -> Goal:
         target = lock.targets[0]
-        environment = self.engine.environment("test")
         keys = step_keys(target, image=lock.image, normalisation=lock.normalisation)
-        plan = make_plan(
-            target,
-            keys=keys,
-            engine=self.engine,
-            store=self.store,
-            record=environment.record,
-            clean=environment.is_clean(),
-        )
-        carry_out(plan, target, keys=keys, environment=environment, lock_digest="sha256:x", context=self.context(image))
+        return Goal(name="test", lock=target, keys=tuple(keys), lock_digest="sha256:x", project=self.root)
+
+    def sync(self, image: Image, lock: Lockfile) -> None:
+        self.workshop.ran.clear()
+        self.place.apply(self.goal(lock), self.context(image))
 
 
 @contextmanager
@@ -97,8 +95,8 @@ TWICE = 2
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory engine's steps do not write the time."""
-    monkeypatch.setattr(shell_steps, "APART", 0.0)
+    """The memory workshop's steps do not write the time."""
+    monkeypatch.setattr(shell_locking, "APART", 0.0)
 
 
 def base(root: Path) -> Image:
@@ -110,15 +108,15 @@ def test_the_lock_names_the_base_by_digest_and_each_layer(here: Machine) -> None
     text = to_text(lock)
     assert from_text(text) == lock
     assert [type(step).__name__ for step in lock.targets[0].steps] == ["ShellLock", "FilesLock"]
-    assert set(here.engine.layers) == set(lock.targets[0].layers)
+    assert set(here.workshop.layers) == set(lock.targets[0].layers)
 
 
 def test_syncing_where_it_was_locked_runs_nothing(here: Machine) -> None:
     image = base(here.root).run_bash("write /a 1")
     lock = here.lock(image)
     here.sync(image, lock)
-    assert here.engine.ran == []
-    assert "a" in here.engine.environment("test").observe()
+    assert here.workshop.ran == []
+    assert "a" in here.place.files["test"]
 
 
 def test_syncing_on_an_empty_machine_replays_to_the_same_layers(here: Machine) -> None:
@@ -127,8 +125,8 @@ def test_syncing_on_an_empty_machine_replays_to_the_same_layers(here: Machine) -
     with machine() as other:
         moved = dataclasses.replace(other, root=here.root)
         moved.sync(image, lock)
-        assert moved.engine.ran == ["write /a 1", "write /b 2"]
-        assert set(moved.engine.layers) == set(lock.targets[0].layers)
+        assert moved.workshop.ran == ["write /a 1", "write /b 2"]
+        assert set(moved.workshop.layers) == set(lock.targets[0].layers)
 
 
 def test_a_merged_lock_is_not_trusted_and_locking_mends_it(here: Machine) -> None:
@@ -142,21 +140,21 @@ def test_a_merged_lock_is_not_trusted_and_locking_mends_it(here: Machine) -> Non
     merged = dataclasses.replace(lock, targets=(dataclasses.replace(target, steps=steps),))
     with pytest.raises(StepFailed, match=r"step 2 \(.*\) made another layer than the locked one"):
         here.sync(image, merged)
-    assert here.engine.environment("test").record is None
+    assert here.place.synced("test") is None
     mended = here.lock(image, merged)
     assert mended == lock
     here.sync(image, mended)
-    assert here.engine.ran == []
+    assert here.workshop.ran == []
 
 
 def test_a_step_that_does_not_repeat_is_kept_for_every_lock_that_its_layer_is_here_for(here: Machine) -> None:
     image = base(here.root).run_bash("today")
     old = here.lock(image)
-    here.engine.day += 1
+    here.workshop.day += 1
     new = here.lock(image, old, Upgrade(everything=True))
     for lock in (old, new, old):
         here.sync(image, lock)
-        assert here.engine.ran == []
+        assert here.workshop.ran == []
         assert here.lock(image, lock) == lock
 
 
@@ -164,13 +162,13 @@ def test_relocking_an_unchanged_image_runs_nothing_case_41(here: Machine) -> Non
     image = base(here.root).run_bash("write /a 1")
     lock = here.lock(image)
     assert here.lock(image, lock) == lock
-    assert here.engine.ran == []
+    assert here.workshop.ran == []
 
 
 def test_an_appended_step_alone_runs_case_42(here: Machine) -> None:
     lock = here.lock(base(here.root).run_bash("write /a 1"))
     here.lock(base(here.root).run_bash("write /a 1").run_bash("write /b 2"), lock)
-    assert here.engine.ran == TWICE * ["write /b 2"]
+    assert here.workshop.ran == TWICE * ["write /b 2"]
 
 
 def test_a_changed_step_runs_with_all_that_builds_on_it_case_42(here: Machine) -> None:
@@ -179,13 +177,13 @@ def test_a_changed_step_runs_with_all_that_builds_on_it_case_42(here: Machine) -
 
     lock = here.lock(image("1"))
     here.lock(image("2"), lock)
-    assert here.engine.ran == [*TWICE * ["write /a 2"], *TWICE * ["write /b 2"]]
+    assert here.workshop.ran == [*TWICE * ["write /a 2"], *TWICE * ["write /b 2"]]
 
 
 def test_a_changed_step_with_the_same_result_stops_there(here: Machine) -> None:
     lock = here.lock(base(here.root).run_bash("write /a 1").run_bash("write /b 2"))
     here.lock(base(here.root).run_bash("echo hello && write /a 1").run_bash("write /b 2"), lock)
-    assert here.engine.ran == TWICE * ["echo hello && write /a 1"]
+    assert here.workshop.ran == TWICE * ["echo hello && write /a 1"]
 
 
 def test_a_changed_variable_reruns_the_shell_steps_after_it(here: Machine) -> None:
@@ -194,7 +192,7 @@ def test_a_changed_variable_reruns_the_shell_steps_after_it(here: Machine) -> No
 
     lock = here.lock(image("1"))
     here.lock(image("2"), lock)
-    assert here.engine.ran == TWICE * ["write /b 2"]
+    assert here.workshop.ran == TWICE * ["write /b 2"]
 
 
 def test_a_forced_step_runs_at_every_sync_and_later_ones_only_if_it_differs_case_40(here: Machine) -> None:
@@ -202,21 +200,17 @@ def test_a_forced_step_runs_at_every_sync_and_later_ones_only_if_it_differs_case
     lock = here.lock(image)
     here.sync(image, lock)
     here.sync(image, lock)
-    assert here.engine.ran == ["write /a 1"]
+    assert here.workshop.ran == ["write /a 1"]
 
 
 def test_a_step_that_does_not_repeat_fails_the_sync_and_names_its_path(here: Machine) -> None:
     image = base(here.root).run_bash("today", force=True)
     lock = here.lock(image)
-    here.engine.day += 1
+    here.workshop.day += 1
     with pytest.raises(StepFailed, match=r"step 1 \(.*\) made another layer") as caught:
-        target = lock.targets[0]
-        environment = here.engine.environment("test")
-        keys = step_keys(target, image=lock.image, normalisation=lock.normalisation)
-        plan = make_plan(target, keys=keys, engine=here.engine, store=here.store, record=None)
-        carry_out(plan, target, keys=keys, environment=environment, lock_digest="x", context=here.context(image))
+        here.sync(image, lock)
     assert "/today differs: content" in caught.value.message
-    assert here.engine.environment("test").record is None
+    assert here.place.synced("test") is None
 
 
 def test_a_step_that_does_not_repeat_is_not_locked(here: Machine) -> None:
@@ -230,19 +224,19 @@ def test_a_step_that_does_not_repeat_is_not_locked(here: Machine) -> None:
 def test_what_does_not_repeat_can_be_left_out(here: Machine) -> None:
     image = base(here.root).run_bash("count && write /a 1", leave_out="/cou*")
     lock = here.lock(image)
-    here.engine.layers.clear()
+    here.workshop.layers.clear()
     here.sync(image, lock)
-    observed = here.engine.environment("test").observe()
+    observed = here.place.files["test"]
     assert "a" in observed and "count" not in observed
 
 
 def test_a_layer_that_does_not_repeat_can_be_kept(here: Machine) -> None:
     image = base(here.root).run_bash("count", keep_layer=True).run_bash("write /b 2")
     lock = here.lock(image)
-    assert here.engine.ran == ["count", *TWICE * ["write /b 2"]]
-    here.engine.layers.clear()
+    assert here.workshop.ran == ["count", *TWICE * ["write /b 2"]]
+    here.workshop.layers.clear()
     here.sync(image, lock)
-    assert here.engine.ran == ["write /b 2"]
+    assert here.workshop.ran == ["write /b 2"]
     assert here.lock(image, lock) == lock
 
 
@@ -258,10 +252,10 @@ def test_a_failing_step_stops_and_is_not_kept_case_35(here: Machine) -> None:
     image = base(here.root).run_bash("write /a 1").run_bash("false").run_bash("write /b 2")
     with pytest.raises(StepFailed, match=r"step 2 \(.*test_lock_and_replay\.py:\d+\) failed with status 1"):
         here.lock(image)
-    assert here.engine.ran == [*TWICE * ["write /a 1"], "false"]
+    assert here.workshop.ran == [*TWICE * ["write /a 1"], "false"]
     with pytest.raises(StepFailed):
         here.lock(image)
-    assert "false" in here.engine.ran
+    assert "false" in here.workshop.ran
 
 
 def test_the_output_of_a_failing_step_is_shown_without_secrets(here: Machine) -> None:
@@ -278,7 +272,7 @@ def test_a_step_that_writes_a_credential_into_a_file_is_refused_case_64(here: Ma
     image = base(here.root).set_env_vars({"MY_TOKEN": "s3cr3t-value"}).run_bash("write /leak s3cr3t-value")
     with pytest.raises(StepFailed, match=r"step 2 \(.*\) wrote a credential into /leak"):
         here.lock(image)
-    assert here.engine.layers == {}
+    assert here.workshop.layers == {}
 
 
 def test_a_service_that_dies_at_once_fails_case_38(here: Machine) -> None:
@@ -297,7 +291,7 @@ def test_a_removed_env_step_leaves_no_variable_case_32(here: Machine) -> None:
     without = base(here.root)
     lock = here.lock(without)
     here.sync(without, lock)
-    record = here.engine.environment("test").record
+    record = here.place.records["test"]
     assert record is not None
     assert "GONE" not in str(record["variables"])
 
@@ -331,7 +325,7 @@ def test_upgrade_runs_shell_steps_again(here: Machine) -> None:
     image = base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app")
     lock = here.lock(image)
     here.lock(image, lock, Upgrade(everything=True))
-    assert here.engine.ran == TWICE * ["write /a 1"]
+    assert here.workshop.ran == TWICE * ["write /a 1"]
 
 
 def test_a_base_that_moved_is_kept_until_it_is_upgraded(here: Machine) -> None:
@@ -343,7 +337,7 @@ def test_a_base_that_moved_is_kept_until_it_is_upgraded(here: Machine) -> None:
     assert here.lock(image, lock, Upgrade(packages=frozenset({"numpy"}))).targets[0].base == lock.targets[0].base
     upgraded = here.lock(image, lock, Upgrade(base=True))
     assert upgraded.targets[0].base != lock.targets[0].base
-    assert here.engine.ran == TWICE * ["write /a 1"]
+    assert here.workshop.ran == TWICE * ["write /a 1"]
 
 
 def test_another_base_is_looked_up(here: Machine) -> None:
@@ -381,7 +375,7 @@ def test_locks_of_two_branches_that_touch_different_steps_merge(here: Machine) -
     merged = from_text(done.stdout)
     assert merged == here.lock(image("2", "2"))
     assert here.lock(image("2", "2"), merged) == merged
-    assert here.engine.ran == []
+    assert here.workshop.ran == []
 
 
 def test_docker_secret_is_outside_every_digest_case_65(here: Machine) -> None:
@@ -423,8 +417,8 @@ def test_any_image_locks_to_equal_bytes_on_two_machines_and_replays_to_equal_lay
         other.root = one.root
         assert to_text(other.lock(image(one.root))) == to_text(first)
         assert to_text(one.lock(image(one.root), first)) == to_text(first)
-        other.engine.remove_all()
+        other.workshop.remove_unused()
         other.sync(image(one.root), first)
         one.sync(image(one.root), first)
-        assert other.engine.environment("test").observe() == one.engine.environment("test").observe()
+        assert other.place.files == one.place.files
         assert not any(isinstance(s, ShellLock) and s.secrets for s in first.targets[0].steps)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from klock.keys import step_keys
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
     DebianLock,
@@ -21,12 +20,16 @@ from klock.lockfile.model import (
     ShellLock,
     TargetLock,
 )
-from klock.made import remember
-from klock.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, describe, make_plan
+from klock.places.protocol import Place
+from klock.replay.goal import Goal
+from klock.replay.plan import AddBase, ReplaceEnvironment, ReuseLayer, RunStep, StartService, make_plan
+from klock.steps import describe
+from klock.steps.keys import step_keys
+from klock.steps.results import remember_layer
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import Engine
-from tests.memory_engine import MemoryEngine, file_entry
+from klock.workshop.protocol import Workshop
+from tests.memory_workshop import MemoryPlace, MemoryWorkshop, file_entry
 
 LAYERS = [Manifest([file_entry(name)]) for name in "abc"]
 
@@ -59,31 +62,34 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def keys(lock: TargetLock) -> list[str | None]:
-    return step_keys(lock, image=ImageLock(name=""), normalisation=1)
+def goal(lock: TargetLock = LOCK) -> Goal:
+    keys = step_keys(lock, image=ImageLock(name=""), normalisation=1)
+    return Goal(name="test", lock=lock, keys=tuple(keys), lock_digest="sha256:x", project=Path("/"))
 
 
-def full_engine(store: Store) -> MemoryEngine:
+def full_workshop(store: Store) -> MemoryWorkshop:
     """With all layers of the lock, made by its steps."""
-    for key, step in zip(keys(LOCK), LOCK.steps, strict=True):
+    for key, step in zip(goal().keys, LOCK.steps, strict=True):
         if key is not None and isinstance(step, ShellLock):
-            remember(key, step.layer.digest, store)
-    engine = MemoryEngine(layers={layer.digest: layer for layer in LAYERS})
-    engine.add_base(LOCK.base.id, [])
-    return engine
+            remember_layer(key, step.layer.digest, store)
+    workshop = MemoryWorkshop(layers={layer.digest: layer for layer in LAYERS})
+    workshop.add_base(LOCK.base.id, [])
+    return workshop
 
 
 def record_of(lock: TargetLock) -> dict[str, object]:
     return {"fingerprint": lock.fingerprint, "variables": lock.environment}
 
 
-def test_memory_engine_is_an_engine() -> None:
-    engine: Engine = MemoryEngine()
-    assert engine.name == "memory"
+def test_what_the_tests_use_in_memory_has_the_interfaces_of_the_real_ones(store: Store) -> None:
+    workshop: Workshop = MemoryWorkshop()
+    place: Place = MemoryPlace(MemoryWorkshop(), store)
+    assert not workshop.has_base(LOCK.base.id)
+    assert place.environments() == []
 
 
 def test_on_an_empty_machine_everything_is_done(store: Store) -> None:
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=MemoryEngine(), store=store, record=None)
+    plan = make_plan(goal(), workshop=MemoryWorkshop(), store=store, record=None)
     assert [str(action) for action in plan.actions] == [
         "base debian bookworm: fetch 2.5 MB, unpack",
         "step 1 run_bash one: run (its layer is not in the store)",
@@ -95,7 +101,7 @@ def test_on_an_empty_machine_everything_is_done(store: Store) -> None:
 
 
 def test_with_all_layers_here_nothing_runs(store: Store) -> None:
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=None)
+    plan = make_plan(goal(), workshop=full_workshop(store), store=store, record=None)
     assert [type(action) for action in plan.actions] == [ReuseLayer, ReuseLayer, StartService, ReplaceEnvironment]
     assert plan.runs == 0
 
@@ -112,7 +118,7 @@ def test_a_layer_that_another_step_made_is_not_trusted(store: Store) -> None:
             service,
         ),
     )
-    plan = make_plan(swapped, keys=keys(swapped), engine=full_engine(store), store=store, record=None)
+    plan = make_plan(goal(swapped), workshop=full_workshop(store), store=store, record=None)
     assert [(a.position, a.reason) for a in plan.actions if isinstance(a, RunStep)] == [
         (0, "it has not made the locked layer here"),
         (2, "it has not made the locked layer here"),
@@ -120,35 +126,35 @@ def test_a_layer_that_another_step_made_is_not_trusted(store: Store) -> None:
 
 
 def test_a_synced_environment_needs_nothing_case_41(store: Store) -> None:
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record_of(LOCK))
+    plan = make_plan(goal(), workshop=full_workshop(store), store=store, record=record_of(LOCK))
     assert plan.changes_nothing
     assert plan.runs == 0
 
 
 def test_an_appended_step_is_the_only_one_to_run_case_42(store: Store) -> None:
     new = dataclasses.replace(LOCK, steps=(*LOCK.steps, shell("three", Manifest([file_entry("new")]))))
-    plan = make_plan(new, keys=keys(new), engine=full_engine(store), store=store, record=record_of(LOCK))
+    plan = make_plan(goal(new), workshop=full_workshop(store), store=store, record=record_of(LOCK))
     assert [a.position for a in plan.actions if isinstance(a, RunStep)] == [4]
     assert ReplaceEnvironment(reason="the lockfile changed") in plan.actions
 
 
 def test_a_drifted_environment_is_replaced(store: Store) -> None:
     record = record_of(LOCK)
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record, clean=False)
+    plan = make_plan(goal(), workshop=full_workshop(store), store=store, record=record, clean=False)
     assert ReplaceEnvironment(reason="it drifted") in plan.actions
     assert plan.runs == 0
 
 
 def test_a_forced_step_runs_at_every_sync_case_40(store: Store) -> None:
     forced = dataclasses.replace(LOCK, steps=(shell("one", LAYERS[0], force=True), *LOCK.steps[1:]))
-    plan = make_plan(forced, keys=keys(forced), engine=full_engine(store), store=store, record=record_of(forced))
+    plan = make_plan(goal(forced), workshop=full_workshop(store), store=store, record=record_of(forced))
     assert [(a.position, a.reason) for a in plan.actions if isinstance(a, RunStep)] == [(0, "forced")]
 
 
 def test_a_base_that_was_pruned_is_fetched_again(store: Store) -> None:
-    engine = full_engine(store)
-    engine.bases.clear()
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=engine, store=store, record=record_of(LOCK))
+    workshop = full_workshop(store)
+    workshop.bases.clear()
+    plan = make_plan(goal(), workshop=workshop, store=store, record=record_of(LOCK))
     assert isinstance(plan.actions[0], AddBase)
     assert not plan.changes_nothing
 
@@ -158,7 +164,7 @@ def test_blobs_in_the_store_are_not_counted_again(store: Store) -> None:
     assert isinstance(LOCK.base, DebianLock)
     deb = dataclasses.replace(LOCK.base.debs[0], sha256=digest.removeprefix("sha256:"), size=10)
     lock = dataclasses.replace(LOCK, base=dataclasses.replace(LOCK.base, debs=(deb,)))
-    (first, *_) = make_plan(lock, keys=keys(lock), engine=MemoryEngine(), store=store, record=None).actions
+    (first, *_) = make_plan(goal(lock), workshop=MemoryWorkshop(), store=store, record=None).actions
     assert str(first) == "base debian bookworm: fetch 0 B, unpack"
 
 
@@ -171,5 +177,5 @@ def test_steps_are_described_on_one_line() -> None:
 
 def test_an_environment_whose_record_was_edited_is_replaced(store: Store) -> None:
     record = record_of(LOCK) | {"variables": {"A": "other"}}
-    plan = make_plan(LOCK, keys=keys(LOCK), engine=full_engine(store), store=store, record=record)
+    plan = make_plan(goal(), workshop=full_workshop(store), store=store, record=record)
     assert ReplaceEnvironment(reason="its record was changed") in plan.actions

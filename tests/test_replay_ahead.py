@@ -15,14 +15,15 @@ import pytest
 from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes, hex_of
 from klock.lockfile.model import LayerLock, LockedPackage, PipLock, TargetLock, WheelArtifact
-from klock.plan import AddBase, Plan, ReuseLayer, RunStep
 from klock.progress import Quiet
 from klock.replay import _later_fetches
 from klock.replay.ahead import fetching_ahead
-from klock.replay.context import Context
+from klock.replay.goal import Goal
+from klock.replay.plan import Action, AddBase, Plan, ReuseLayer, RunStep
+from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
-from tests.memory_engine import MemoryEngine
+from tests.memory_workshop import MemoryWorkshop
 from tests.test_stale import BASE
 
 WHEEL = b"wheel " * 1000
@@ -59,7 +60,7 @@ def context(tmp_path: Path) -> Context:
         root=tmp_path,
         mirrors=Mirrors(),
         store=Store(tmp_path / "store"),
-        engine=MemoryEngine(),
+        workshop=MemoryWorkshop(),
         progress=Quiet(),
         environ={},
     )
@@ -77,7 +78,7 @@ def answer(server: socket.socket, body: bytes) -> None:
 def test_what_it_fetches_is_in_the_store(index: socket.socket, context: Context) -> None:
     lock = locked(index)
     threads = set(threading.enumerate())
-    with fetching_ahead(lock, [0], context) as ahead:
+    with fetching_ahead([context.at(lock, 0)], context) as ahead:
         assert set(threading.enumerate()) <= threads  # engines fork: this is a process, not threads
         answer(index, WHEEL)
         ahead.wait()
@@ -88,7 +89,7 @@ def test_what_it_cannot_fetch_is_left_to_the_step(
     index: socket.socket, context: Context, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lock = locked(index)
-    with fetching_ahead(lock, [0], context) as ahead:
+    with fetching_ahead([context.at(lock, 0)], context) as ahead:
         answer(index, b"other " * 1000)
         ahead.wait()
     assert context.store.find_blob(digest_of_bytes(WHEEL)) is None
@@ -96,7 +97,7 @@ def test_what_it_cannot_fetch_is_left_to_the_step(
 
 
 def test_nothing_of_it_is_left_when_it_is_not_wanted_any_more(index: socket.socket, context: Context) -> None:
-    with pytest.raises(RuntimeError), fetching_ahead(locked(index), [0], context) as ahead:
+    with pytest.raises(RuntimeError), fetching_ahead([context.at(locked(index), 0)], context) as ahead:
         process = ahead._pid
         answer(index, WHEEL[:100])
         while not list((context.store.root / "tmp").glob("*")):
@@ -109,20 +110,24 @@ def test_nothing_of_it_is_left_when_it_is_not_wanted_any_more(index: socket.sock
 
 def test_offline_it_asks_nobody(index: socket.socket, context: Context) -> None:
     index.settimeout(0.2)
-    with fetching_ahead(locked(index), [0], dataclasses.replace(context, offline=True)) as ahead:
+    with fetching_ahead([context.at(locked(index), 0)], dataclasses.replace(context, offline=True)) as ahead:
         ahead.wait()
         with pytest.raises(TimeoutError):
             index.accept()
 
 
-def test_only_what_can_be_fetched_meanwhile_is_fetched_ahead(index: socket.socket) -> None:
+def test_only_what_can_be_fetched_meanwhile_is_fetched_ahead(index: socket.socket, context: Context) -> None:
     lock = locked(index)
     lock = dataclasses.replace(lock, steps=lock.steps * 3)
 
     def run(position: int, size: int = 1) -> RunStep:
         return RunStep(position=position, text="", reason="", size=size)
 
+    def ahead(*actions: Action) -> list[int]:
+        goal = Goal(name="x", lock=lock, keys=(None,) * 3, lock_digest="sha256:x", project=context.root)
+        return [at.position for at in _later_fetches(Plan(actions=actions), goal, context)]
+
     base, reuse = AddBase(name="", size=1), ReuseLayer(position=0, text="")
-    assert _later_fetches(Plan(actions=(base, run(0), run(1, 0), run(2))), lock) == [0, 2]
-    assert _later_fetches(Plan(actions=(reuse, run(1), run(2))), lock) == [2]
-    assert _later_fetches(Plan(actions=(reuse, run(1))), lock) == []
+    assert ahead(base, run(0), run(1, 0), run(2)) == [0, 2]
+    assert ahead(reuse, run(1), run(2)) == [2]
+    assert ahead(reuse, run(1)) == []

@@ -143,7 +143,7 @@ COMMANDS = [
     "    session = requests.Session()\n"
     "    connect(\n        password=password1,\n    )\n"
     "END",
-    "cat > config.yaml <<END\nauth: true\ntoken: ${TOKEN}\npassword: required\nsession: 30m\nsecretName: my-secret1\nEND",
+    "cat > x.yaml <<END\nauth: true\ntoken: ${TOKEN}\npassword: required\nsession: 30m\nsecretName: my-secret1\nEND",
     'cat > app.json <<END\n{"type": "password", "name": "token1", "session": {"timeout": 30}, "author": "me1"}\nEND',
     'cat > schema.json <<END\n{"password": "string", "token": "optional"}\nEND',
     "openssl rand -hex 32 > /etc/app/key && openssl enc -aes-256-cbc -pass env:PASSPHRASE1 -in x -out y",

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from klock.draft import as_draft, draft_steps
 from klock.errors import KlockError
 from klock.findings import Code
 from klock.image.builder import Image
 from klock.lockfile.model import DebianLock, EnvLock, LayerLock, PipLock, ServiceLock, StepLock
-from klock.stale import compare_steps
+from klock.locking.draft import as_draft, draft_steps
+from klock.locking.stale import compare_steps
 
 BASE = DebianLock(
     suite="bookworm",

@@ -1,57 +1,66 @@
-"""What `klock sync --here` says when it is stopped: the container is not as it was."""
+"""What a sync in place says when it is stopped: the container is not as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import klock.places.here.converging
-from klock import lockfile
-from klock.commands.session import Session
-from klock.commands.sync import sync_environment
-from klock.errors import KlockError
+import klock.places.here.place as here
+from klock.bases.mirrors import Mirrors
+from klock.commands import klock, main
+from klock.errors import Interrupted, KlockError
+from klock.places.here import HerePlace
 from klock.progress import Quiet
-from klock.project import LoadedImage, Settings
+from klock.replay.goal import Goal
+from klock.steps.context import Context
 from klock.store import Store
+from tests.memory_workshop import MemoryWorkshop
 from tests.test_lockfile import SMALL
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
-    from klock.image.builder import Image
-
-    file = tmp_path / "kimage.lock"
-    lockfile.write(SMALL, file)
-    return Session(
-        loaded=LoadedImage(image=Image(), file=tmp_path / "kimage.py", name="image", root=tmp_path),
-        settings=Settings(),
-        lockfile=file,
+def context(tmp_path: Path) -> Context:
+    return Context(
+        root=tmp_path,
+        mirrors=Mirrors(),
         store=Store(tmp_path / "store"),
+        workshop=MemoryWorkshop(),
         progress=Quiet(),
         environ={},
-        engine_name="here",
     )
 
 
-def stopped_by(error: BaseException) -> Callable[..., None]:
+def apply(context: Context, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """A sync whose work is stopped by `error`."""
+
     def converge(*_: object, **__: object) -> None:
         raise error
 
-    return converge
+    monkeypatch.setattr(here, "converge", converge)
+    monkeypatch.setattr(HerePlace, "check", lambda _: None)
+    target = SMALL.targets[0]
+    goal = Goal(name="test", lock=target, keys=(), lock_digest="sha256:x", project=context.root)
+    HerePlace(context.workshop, context.store).apply(goal, context)
 
 
-def test_interrupted(session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(klock.places.here.converging, "converge", stopped_by(KeyboardInterrupt()))
+def test_interrupted(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted, match="this container may be between two steps"):
+        apply(context, monkeypatch, KeyboardInterrupt())
+
+
+def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted("this is half done")
+
+    monkeypatch.setattr(klock, "main", stopped)
     with pytest.raises(SystemExit) as ended:
-        sync_environment(session, SMALL, SMALL.targets[0])
+        main(["sync"])
     assert ended.value.code == 130
-    assert "interrupted: this container may be between two steps" in capsys.readouterr().err
+    assert capsys.readouterr().err == "interrupted: this is half done\n"
 
 
-def test_a_full_disk(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(klock.places.here.converging, "converge", stopped_by(OSError(28, "No space left", "/srv/x")))
+def test_a_full_disk(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KlockError, match=r"^/srv/x: No space left$") as error:
-        sync_environment(session, SMALL, SMALL.targets[0])
+        apply(context, monkeypatch, OSError(28, "No space left", "/srv/x"))
     assert "between two steps" in (error.value.hint or "")

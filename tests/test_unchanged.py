@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from klock.draft import draft_image, draft_steps
 from klock.image.builder import Image
 from klock.layers import NORMALISATION
 from klock.lockfile.model import FilesLock, Lockfile, TargetLock
+from klock.locking.draft import draft_image, draft_steps
 from klock.project import load_image, load_settings
 from klock.store import Store
 from klock.targets import Target

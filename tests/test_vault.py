@@ -37,11 +37,11 @@ from klock.lockfile.model import (
     WheelArtifact,
 )
 from klock.progress import Quiet
-from klock.replay.context import Context
+from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
 from klock.vault import VaultFolder, find_faults, inputs_of, inputs_of_all, pull, push
-from tests.memory_engine import MemoryEngine, file_entry
+from tests.memory_workshop import MemoryWorkshop, file_entry
 from tests.recorder_world import World, run_in_world
 from tests.strategies import lockfiles
 
@@ -193,7 +193,7 @@ class Place:
 
     store: Store
     vault: VaultFolder
-    engine: MemoryEngine = dataclasses.field(default_factory=MemoryEngine)
+    workshop: MemoryWorkshop = dataclasses.field(default_factory=MemoryWorkshop)
 
     @property
     def context(self) -> Context:
@@ -201,7 +201,7 @@ class Place:
             root=Path("/"),
             mirrors=Mirrors(),
             store=self.store,
-            engine=self.engine,
+            workshop=self.workshop,
             progress=Quiet(),
             environ={},
             offline=True,
@@ -393,8 +393,8 @@ def test_a_pull_that_verifies_mends_the_store(empty: Place) -> None:
 
 def test_a_kept_layer_whose_archive_is_lost_is_written_again(full: Place) -> None:
     manifest = Manifest([file_entry("x", b"now")])
-    archive = manifest.to_bytes()  # what the engine in memory writes
-    full.engine.layers[manifest.digest] = manifest
+    archive = manifest.to_bytes()  # what the workshop in memory writes
+    full.workshop.layers[manifest.digest] = manifest
     step = shell(
         "date > /x",
         layer=LayerLock(digest=manifest.digest, files=1, size=3),

@@ -1,7 +1,7 @@
 """Base images: a name is resolved to digests when locking, and digests are fetched when replaying.
 
 RegistryBase --registry--.
-LayoutBase   --layout----+--> OciLock     --> the layers' blobs in the store --> the engine's unpacked base
+LayoutBase   --layout----+--> OciLock     --> the layers' blobs in the store --> the workshop's unpacked base
 DebianBase   --klock.debian-> DebianLock  --> .debs in the store -> a tree made of them only --> the same
 """
 
@@ -18,7 +18,7 @@ from klock.lockfile.model import BaseLock, DebianLock, OciLock
 from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import Engine
+from klock.workshop.protocol import Workshop
 
 __all__ = ["fetch_base", "resolve_base"]
 
@@ -29,15 +29,15 @@ def resolve_base(
     target: Target,
     root: Path,
     store: Store,
-    engine: Engine,
+    workshop: Workshop,
     mirrors: Mirrors | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> BaseLock:
     """Looks a base up now. Whoever has a lock already and does not want it to move does not call this.
 
-    `root` is the folder of the image's file, which layout paths are relative to. The engine is needed where a base can
-    only be described once its files are there: a Debian tree, and the home folder of a user other than root.
+    `root` is the folder of the image's file, which layout paths are relative to. The workshop is needed where a base
+    can only be described once its files are there: a Debian tree, and the home folder of a user other than root.
     Raises FetchError, ImageError, ResolutionError or EngineError, with the builder call's place in the message.
     """
     mirrors, progress = mirrors or Mirrors(), progress or Quiet()
@@ -46,7 +46,7 @@ def resolve_base(
             from klock.debian.base import resolve_debian
 
             return resolve_debian(
-                base, target=target, store=store, engine=engine, mirrors=mirrors, offline=offline, progress=progress
+                base, target=target, store=store, workshop=workshop, mirrors=mirrors, offline=offline, progress=progress
             )
         from klock.bases.images import resolve_image
 
@@ -60,8 +60,10 @@ def resolve_base(
             return lock
         home = "/root"
         if not is_root(lock.user):
-            fetch_base(lock, engine=engine, store=store, root=root, mirrors=mirrors, offline=offline, progress=progress)
-            with engine.open(lock.id, []) as workspace:
+            fetch_base(
+                lock, workshop=workshop, store=store, root=root, mirrors=mirrors, offline=offline, progress=progress
+            )
+            with workshop.open(lock.id, []) as workspace:
                 home = home_of(lock.user, workspace.read("/etc/passwd") or b"")
         others = (variable for variable in lock.environment if variable[0] != "HOME")
         return dataclasses.replace(lock, environment=(*others, ("HOME", home)))
@@ -72,14 +74,14 @@ def resolve_base(
 def fetch_base(
     lock: BaseLock,
     *,
-    engine: Engine,
+    workshop: Workshop,
     store: Store,
     root: Path,
     mirrors: Mirrors | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Makes `engine.has_base(lock.id)` true, with what is missing fetched by digest and verified.
+    """Makes `workshop.has_base(lock.id)` true, with what is missing fetched by digest and verified.
 
     Raises FetchError when upstream has it no longer, HashMismatch when what there is is not what was locked.
     """
@@ -89,12 +91,12 @@ def fetch_base(
             from klock.bases.images import fetch_image
 
             fetch_image(
-                lock, engine=engine, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress
+                lock, workshop=workshop, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress
             )
         case DebianLock():
             from klock.debian.base import fetch_debian
 
-            fetch_debian(lock, engine=engine, mirrors=mirrors, store=store, offline=offline, progress=progress)
+            fetch_debian(lock, workshop=workshop, mirrors=mirrors, store=store, offline=offline, progress=progress)
 
 
 def _located(error: KlockError, base: Base, root: Path) -> KlockError:

@@ -14,6 +14,7 @@ from klock.digests import Digest
 from klock.errors import FetchError
 from klock.progress import Progress
 from klock.store import Store
+from klock.words import first_of
 
 __all__ = ["Wanted", "download"]
 
@@ -41,9 +42,8 @@ def download(wanted: Sequence[Wanted], *, task: str, store: Store, offline: bool
     if not missing:
         return
     if offline:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise FetchError(
-            f"{task}: {missing[0].name}{more} not in the store, and klock is offline",
+            f"{task}: {first_of((w.name for w in missing), most=1)} not in the store, and klock is offline",
             hint="run it once without --offline",
         )
     # Largest first: the last one to end is then a small one.

@@ -19,7 +19,7 @@ from klock.lockfile.model import OciBlob, OciLayer, OciLock
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import BaseLayer, Engine
+from klock.workshop.protocol import BaseLayer, Workshop
 
 __all__ = ["DEFAULT_PATH", "digest_of_name", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
 
@@ -89,13 +89,13 @@ def digest_of_name(base: RegistryBase | LayoutBase, *, root: Path, mirrors: Mirr
 
 
 def fetch_image(
-    lock: OciLock, *, engine: Engine, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
+    lock: OciLock, *, workshop: Workshop, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
 ) -> None:
-    """Makes the engine have the image's files, fetched by digest and never by tag.
+    """Makes the workshop have the image's files, fetched by digest and never by tag.
 
     A layer is verified twice: its compressed bytes as they arrive, the archive in it (diff_id) as it is unpacked.
     """
-    if engine.has_base(lock.id):
+    if workshop.has_base(lock.id):
         return
     fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
     layers = [
@@ -103,7 +103,7 @@ def fetch_image(
         for layer in lock.layers
     ]
     progress.begin(f"unpack {lock.reference}")
-    manifest = engine.add_base(lock.id, layers)
+    manifest = workshop.add_base(lock.id, layers)
     progress.done(f"{len(manifest)} entries")
 
 

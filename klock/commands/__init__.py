@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 import click
 
-from klock.errors import KlockError
+from klock.errors import Interrupted, KlockError
 
 __all__ = ["main"]
 
@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: the lockfile and the environment are as they were", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        state = error.message if isinstance(error, Interrupted) else "the lockfile and the environment are as they were"
+        click.echo(f"interrupted: {state}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from klock.store import Store
 
 if TYPE_CHECKING:
-    from klock.places.containers import ContainerEngine
+    from klock.places.pruning import Removed
 
 __all__ = ["cache"]
 
@@ -30,12 +29,9 @@ def folder() -> int:
 @cache.command()
 def prune() -> int:
     """Remove bases and layers that no environment is made of, and what podman and docker have left. Downloads stay."""
-    from klock.workshop import SandboxWorkshop
+    from klock.places.pruning import prune as remove
 
-    store = Store()
-    for engine in _container_engines(store):
-        _say_removed(engine, engine.remove_leftovers)
-    _report(SandboxWorkshop(store).remove_all(keep=store.environment_names()))
+    _report(remove(Store()))
     return 0
 
 
@@ -47,15 +43,11 @@ def clean(*, everything: bool) -> int:
     Downloads that upstream may no longer have, built wheels and kept layers stay without --all: a lockfile may need
     them. `klock vault push` saves them somewhere else.
     """
-    from klock.plan import in_bytes
-    from klock.workshop import SandboxWorkshop
+    from klock.places.pruning import clean as remove
+    from klock.words import in_bytes
 
     store = Store()
-    lasting = []
-    for engine in _container_engines(store):
-        if not _say_removed(engine, engine.remove_environments):
-            lasting += engine.notes
-    _report(SandboxWorkshop(store).remove_all(keep=lasting) + store.remove_downloads(kept_too=everything))
+    _report(remove(store, kept_too=everything))
     if kept := store.kept_bytes():
         click.echo(
             f"kept {in_bytes(kept)} that may not be had again; `klock cache clean --all` removes it too", err=True
@@ -63,28 +55,13 @@ def clean(*, everything: bool) -> int:
     return 0
 
 
-def _container_engines(store: Store) -> list[ContainerEngine]:
-    """The engines of containers on which the store knows of environments."""
-    from klock.places.containers import ContainerEngine
+def _report(removed: Removed) -> None:
+    from klock.words import counted, in_bytes
 
-    return [engine for name in ("podman", "docker") if (engine := ContainerEngine(name, store)).is_used]
-
-
-def _say_removed(engine: ContainerEngine, remove: Callable[[], int]) -> bool:
-    """Whether it was done. An engine that does not answer is no reason to leave the store as it is."""
-    from klock.errors import EngineError
-    from klock.plan import counted
-
-    try:
-        if removed := remove():
-            click.echo(f"{engine.name}: removed {counted(removed, 'leftover')}", err=True)
-    except EngineError as error:
-        click.echo(f"warning: {error.message}; what klock left there stays, and is noted", err=True)
-        return False
-    return True
-
-
-def _report(freed: int) -> None:
-    from klock.plan import in_bytes
-
-    click.echo(f"freed {in_bytes(freed)}", err=True)
+    for place, count in removed.environments.items():
+        click.echo(f"{place}: removed {counted(count, 'environment')}", err=True)
+    for place, count in removed.leftovers.items():
+        click.echo(f"{place}: removed {counted(count, 'leftover')}", err=True)
+    for problem in removed.problems:
+        click.echo(f"warning: {problem}; what klock left there stays, and is noted", err=True)
+    click.echo(f"freed {in_bytes(removed.bytes)}", err=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.session import engine_option, image_argument, open_session, target_option
-from klock.errors import KlockError
+from klock.commands.options import engine_option, image_argument, open_project, target_option
+from klock.commands.quick import remember_check
 from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
@@ -37,51 +37,28 @@ def check(
 
     Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
     """
-    from klock.commands.judge import hint_for_credentials, line_of, stale_findings
-    from klock.plan import counted
-
-    session = open_session(image, engine=engine)
-    lock = session.read_lockfile()
-    findings = stale_findings(session, lock)
-    watched = seen()
+    project = open_project(image, engine=engine)
     with_environment = with_environment or container is not None
-    drifted = False  # in its files
-    if with_environment:
-        locked = session.locked_target(lock, target)
-        session = session.with_engine(locked)
-        if container is not None and session.engine.name not in ("podman", "docker"):
-            raise KlockError(
-                "--container names a container of podman or docker", hint="say which: --engine podman --container NAME"
-            )
-        from klock.commands.compare import drift_findings
-
-        drift = drift_findings(session, locked, container)
-        drifted = any(finding.code.is_about_files for finding in drift)
-        findings += drift
-    _say_driver(lock)
+    checked = project.check(environment=with_environment, container=container, target=target)
+    watched = seen()
+    lockfile = project.session.read_lockfile()
+    _say_driver(lockfile)
     if form == "json":
-        click.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+        click.echo(json.dumps([finding.to_json() for finding in checked.findings], indent=2))
     else:
-        for finding in findings:
-            click.echo(f"{finding.code.value}: {line_of(finding)}")
-    if drifted and container is None:
-        from klock.commands.compare import store_is_damaged
+        for finding in checked.findings:
+            click.echo(f"{finding.code.value}: {finding}")
+    for hint in checked.hints:
+        click.echo(f"hint: {hint}", err=True)
+    if not checked.agrees:
+        from klock.words import counted
 
-        if store_is_damaged(session, locked):
-            words = "nothing was written to the environment, so the store was: klock cache clean, klock sync"
-            click.echo(f"hint: {words}", err=True)
-    if findings:
-        if hint := hint_for_credentials(session, lock):
-            click.echo(f"hint: {hint}", err=True)
-        click.echo(counted(len(findings), "finding"), err=True)
+        click.echo(counted(len(checked.findings), "finding"), err=True)
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)
-    if watched is not None and not with_environment and form == "text":
-        from klock.unchanged.remembering import looked
-
-        if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=session.store):
-            looked_at.remember(agree)
+    if not with_environment and form == "text":
+        remember_check(watched, agree, project.session, lockfile)
     return 0
 
 

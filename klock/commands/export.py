@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from klock.commands.session import image_argument, offline_option, open_session, progress_options, target_option
+from klock.commands.options import image_argument, offline_option, open_project, progress_options, target_option
 from klock.errors import KlockError
 from klock.progress import Progress
 
@@ -58,14 +58,13 @@ def dockerfile(
     """
     from klock.digests import digest_of_bytes
     from klock.export import Form, export_dockerfile, write_context
-    from klock.plan import counted
+    from klock.words import counted
 
-    session = open_session(image, offline=offline, progress=progress, engine="sandbox")
+    project = open_project(image, offline=offline, progress=progress)
+    session = project.session
     lock = session.read_lockfile()
     if not frozen:
-        from klock.commands.judge import refuse_stale
-
-        refuse_stale(session, lock)
+        project.refuse_stale(lock)
     exported = export_dockerfile(
         session.locked_target(lock, target),
         image=session.loaded.image,

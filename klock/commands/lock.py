@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from klock.commands.session import image_argument, offline_option, open_session, progress_options
-from klock.errors import KlockError
-from klock.lockfile.model import Lockfile, TargetLock
+from klock.commands.options import image_argument, offline_option, open_project, progress_options
 from klock.progress import Progress
+
+if TYPE_CHECKING:
+    from klock.api import Locked
+    from klock.lockfile.model import TargetLock
 
 __all__ = ["lock"]
 
@@ -34,62 +38,30 @@ def lock(
 
     What is locked already and still satisfies the image is kept; the --upgrade options let it move.
     """
-    from packaging.utils import canonicalize_name
-
-    from klock import lockfile
-    from klock.locking import Upgrade, lock_image
-    from klock.locking.moved import moved
-    from klock.plan import counted
-
-    session = open_session(image, offline=offline, progress=progress)
-    previous = lockfile.read(session.lockfile)
-    moving = Upgrade(
-        everything=upgrade, base=upgrade_base, packages=frozenset(canonicalize_name(n) for n in upgrade_packages)
+    locked = open_project(image, offline=offline, progress=progress).lock(
+        upgrade=upgrade, upgrade_packages=upgrade_packages, upgrade_base=upgrade_base, dry_run=dry_run
     )
-    _check_names(upgrade_packages, previous)
-    locked = lock_image(
-        session.loaded.image,
-        session.targets,
-        previous=previous,
-        context=session.context,
-        upgrade=moving,
-    )
-    for line in moved(previous, locked) if previous else ():
+    for line in locked.moved:
         click.echo(line, err=True)
     if dry_run:
-        from klock.lockfile.document import to_text
-
-        changed = previous is None or to_text(previous) != to_text(locked)
-        click.echo(f"{session.lockfile.name} would {'change' if changed else 'not change'}", err=True)
+        click.echo(f"{locked.path.name} would {'change' if locked.would_change else 'not change'}", err=True)
         return 0
-    changed = locked != previous and lockfile.write(locked, session.lockfile)
-    for target in locked.targets:
-        layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
-        state = "written" if changed else "unchanged"
-        click.echo(f"{session.lockfile.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
-        if changed:
-            _say_what_lapses(target)
+    for target in locked.lockfile.targets:
+        _say(target, locked)
     return 0
 
 
-def _say_what_lapses(target: TargetLock) -> None:
-    from klock.locking.shell_steps import lapsing
-    from klock.plan import in_bytes
+def _say(target: TargetLock, locked: Locked) -> None:
+    from klock.locking import lapsing
+    from klock.words import counted, in_bytes
 
-    count, size = lapsing(target)
+    state = "written" if locked.written else "unchanged"
+    layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
+    click.echo(f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
+    count, size = lapsing(target) if locked.written else (0, 0)
     if count:
         click.echo(
             f"answers that upstream may not give again: {count} ({in_bytes(size)}), kept in the store here; "
             "`klock vault push DIR` saves them for others",
             err=True,
         )
-
-
-def _check_names(names: tuple[str, ...], previous: Lockfile | None) -> None:
-    """Raises KlockError for a name that is not locked: most likely it is misspelled."""
-    from packaging.utils import canonicalize_name
-
-    locked = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
-    for name in names:
-        if canonicalize_name(name) not in locked:
-            raise KlockError(f"--upgrade-package {name}: there is no such package in the lockfile")

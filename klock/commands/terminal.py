@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from klock.progress import Progress
+from klock.progress import Progress, Quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["progress_on_stderr"]
+__all__ = ["Notes", "progress_on_stderr"]
 
 
 @contextlib.contextmanager
@@ -27,9 +27,7 @@ def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
     However the block ends, the terminal is left as it was.
     """
     if quiet:
-        from klock.progress import Quiet
-
-        yield Quiet()
+        yield Notes()
     elif sys.stderr.isatty() and not verbose:
         live = _Live()
         try:
@@ -38,6 +36,14 @@ def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
             live.stop()
     else:
         yield _Lines(verbose=verbose)
+
+
+class Notes(Quiet):
+    """Says what klock chose, and nothing of its work."""
+
+    def note(self, message: str) -> None:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
 
 
 class _Lines:
@@ -64,6 +70,9 @@ class _Lines:
 
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
+
+    def note(self, message: str) -> None:
+        self._say(message)
 
     def _say(self, text: str) -> None:
         sys.stderr.write("  " * self._depth + text + "\n")
@@ -103,6 +112,11 @@ class _Live:
     def warn(self, message: str) -> None:
         self.stop()
         self._say(f"warning: {message}")
+        self._show()
+
+    def note(self, message: str) -> None:
+        self.stop()
+        self._say(message)
         self._show()
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from klock.commands.session import Session, image_argument, offline_option, open_session, progress_options
+from klock.commands.options import image_argument, offline_option, open_project, progress_options
 from klock.errors import StoreError
 from klock.progress import Progress
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from klock.lockfile.model import TargetLock
+    from klock.session import Session
     from klock.vault import Transferred, VaultFolder
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -63,7 +64,7 @@ def push(
     from klock.vault import VaultFolder
     from klock.vault import push as transfer
 
-    session = open_session(image, offline=offline, progress=progress)
+    session = open_project(image, offline=offline, progress=progress).session
     done = transfer(
         _targets(session, target), VaultFolder(folder.absolute()), session.context, verify=verify, dry_run=dry_run
     )
@@ -80,7 +81,7 @@ def pull(
     """Copy what the lockfile needs from DIR into the store, verified. Opens no connection."""
     from klock.vault import pull as transfer
 
-    session = open_session(image, progress=progress)
+    session = open_project(image, progress=progress).session
     done = transfer(
         _targets(session, target), _existing(folder), session.store, progress=progress, verify=verify, dry_run=dry_run
     )
@@ -94,10 +95,10 @@ def check(folder: Path, image: str | None, *, target: str | None, progress: Prog
 
     Exit status: 0 when all is there, 1 with findings, 2 when that cannot be told.
     """
-    from klock.plan import counted, in_bytes
     from klock.vault import find_faults, inputs_of_all
+    from klock.words import counted, in_bytes
 
-    session = open_session(image, progress=progress)
+    session = open_project(image, progress=progress).session
     targets = _targets(session, target)
     faults = find_faults(targets, _existing(folder), progress=progress)
     for fault in faults:
@@ -125,7 +126,7 @@ def _existing(folder: Path) -> VaultFolder:
 
 
 def _report(done: Transferred, *, dry_run: bool) -> int:
-    from klock.plan import in_bytes
+    from klock.words import in_bytes
 
     for item in done.new if dry_run else ():
         click.echo(f"{item.name} ({in_bytes(item.size)})")

@@ -18,6 +18,7 @@ from typing import Final
 from klock.debian.archive import parse_uris, sources_list
 from klock.errors import EngineError, FetchError, KlockError, ResolutionError
 from klock.lockfile.model import DebPackage
+from klock.words import listed
 
 __all__ = ["explain", "resolve_suite"]
 
@@ -148,6 +149,6 @@ def _apt(arguments: Sequence[str], environment: Mapping[str, str], suite: str) -
         )
     complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err"))]
     raise FetchError(
-        f"cannot read the Debian archive for {suite}:\n  " + "\n  ".join(complaints[:5]),
+        f"cannot read the Debian archive for {suite}:" + listed(complaints, most=5),
         hint="check the network, or set debian-mirror",
     )

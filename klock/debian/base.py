@@ -15,7 +15,7 @@ from klock.lockfile.model import DebianLock
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import BaseLayer, Engine
+from klock.workshop.protocol import BaseLayer, Workshop
 
 __all__ = ["fetch_debian", "resolve_debian"]
 
@@ -33,12 +33,12 @@ def resolve_debian(
     *,
     target: Target,
     store: Store,
-    engine: Engine,
+    workshop: Workshop,
     mirrors: Mirrors,
     offline: bool,
     progress: Progress,
 ) -> DebianLock:
-    """The newest packages of the suite, and the digest of the tree they make, which the engine has afterwards.
+    """The newest packages of the suite, and the digest of the tree they make, which the workshop has afterwards.
 
     Raises ResolutionError, FetchError, EngineError.
     """
@@ -60,25 +60,25 @@ def resolve_debian(
         suite=base.suite, packages=base.packages, debs=debs, tree=_UNKNOWN, environment=_ENVIRONMENT
     )
     recorded = store.read_record(_TREES, unverified.id)
-    if isinstance(recorded, str) and engine.has_base((lock := dataclasses.replace(unverified, tree=recorded)).id):
+    if isinstance(recorded, str) and workshop.has_base((lock := dataclasses.replace(unverified, tree=recorded)).id):
         return lock
-    return _make(unverified, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    return _make(unverified, workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
 
 
 def fetch_debian(
-    lock: DebianLock, *, engine: Engine, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+    lock: DebianLock, *, workshop: Workshop, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
 ) -> None:
-    """Makes the engine have the tree. Raises HashMismatch when the locked packages make another one here."""
-    if not engine.has_base(lock.id):
-        _make(lock, engine=engine, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    """Makes the workshop have the tree. Raises HashMismatch when the locked packages make another one here."""
+    if not workshop.has_base(lock.id):
+        _make(lock, workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
 
 
 def _make(
-    lock: DebianLock, *, engine: Engine, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+    lock: DebianLock, *, workshop: Workshop, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
 ) -> DebianLock:
     """Makes the tree of the locked packages; the lock with the tree's digest, which must be the locked one if known.
 
-    A base's id tells its tree, which is known only when the engine has unpacked it: so the tree is added under an id
+    A base's id tells its tree, which is known only when the workshop has unpacked it: so the tree is added under an id
     without it first, and under its own once it is the right one.
     """
     fetch_debs(
@@ -88,7 +88,7 @@ def _make(
     progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
     with bootstrap(lock.suite, lock.debs, store=store) as (archive, digest):
         layers = [BaseLayer(path=archive, media_type=_TAR, diff_id=digest)]
-        manifest = engine.add_base(unverified.id, layers)
+        manifest = workshop.add_base(unverified.id, layers)
         made = dataclasses.replace(lock, tree=manifest.digest)
         if lock.tree not in (_UNKNOWN, made.tree):
             raise HashMismatch(
@@ -97,7 +97,7 @@ def _make(
                 hint="mmdebstrap or dpkg is of another version than where it was locked: lock again with "
                 "--upgrade-base",
             )
-        engine.add_base(made.id, layers)
+        workshop.add_base(made.id, layers)
     store.write_record(_TREES, unverified.id, made.tree)
     progress.done(f"{len(manifest)} entries")
     return made

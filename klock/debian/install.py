@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from klock.bases.mirrors import Mirrors
+from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.debian.environment import AptInEnvironment, OnOutput
 from klock.debian.fetch import fetch_debs as fetch
 from klock.errors import FetchError, HashMismatch, ResolutionError, StepFailed
-from klock.lockfile.model import AptLock, DebPackage
+from klock.lockfile.model import DebPackage
 from klock.progress import Progress, Quiet
 from klock.store import Store
+from klock.words import first_of
 from klock.workshop.protocol import Workspace
 
 __all__ = ["fetch_debs", "install_apt", "resolve_apt"]
-
-_STATUS: Final = "/var/lib/dpkg/status"
-_FIELD: Final = re.compile(r"^(Package|Version|Architecture|Status): (.*)$", re.MULTILINE)
 
 
 def resolve_apt(
@@ -84,25 +81,27 @@ def fetch_debs(
 
 def install_apt(
     workspace: Workspace,
-    step: AptLock,
+    packages: Sequence[str],
+    debs: Sequence[DebPackage],
     *,
     store: Store,
     environment: Mapping[str, str],
     on_output: OnOutput | None = None,
     where: str = "",
 ) -> None:
-    """Installs a locked step's .debs, all in the store, with no network: those and no other versions.
+    """Installs locked .debs, all in the store, with no network: those and no other versions.
 
-    Only the packages asked for are marked as such; the others go when nothing needs them (apt-mark(8)). No list, no
-    cache, no started service is left. Raises StepFailed.
+    Only `packages`, what was asked for, are marked as such; the others go when nothing needs them (apt-mark(8)). No
+    list, no cache, no started service is left. Raises StepFailed.
     """
     prefix = f"{where}: " if where else ""
     apt = AptInEnvironment(workspace=workspace, environment=environment, store=store, mirrors=Mirrors(), where=prefix)
-    apt.install(step.packages, step.debs, on_output=on_output)
-    installed = _installed(workspace.read(_STATUS) or b"")
-    missing = [deb for deb in step.debs if (deb.name, deb.version, deb.architecture) not in installed]
+    apt.install(packages, debs, on_output=on_output)
+    status = workspace.read(STATUS_FILE) or b""
+    installed = {(package.name, package.version, package.architecture) for package in installed_packages(status)}
+    missing = [deb for deb in debs if (deb.name, deb.version, deb.architecture) not in installed]
     if missing:
-        names = ", ".join(f"{deb.name} {deb.version}" for deb in missing[:5])
+        names = first_of(f"{deb.name} {deb.version}" for deb in missing)
         raise StepFailed(f"{prefix}apt did not install what is locked: {names}", hint="lock again")
 
 
@@ -126,13 +125,3 @@ def _still_there(
         except FetchError as error:
             progress.warn(error.message)
     return tuple(deb for deb in previous if store.find_blob(f"sha256:{deb.sha256}"))
-
-
-def _installed(status: bytes) -> set[tuple[str, str, str]]:
-    """Name, version and architecture of each package that dpkg says is installed (deb822 stanzas)."""
-    found = set()
-    for stanza in status.decode("utf-8", "replace").split("\n\n"):
-        fields = dict(_FIELD.findall(stanza))
-        if fields.get("Status", "").endswith(" installed"):
-            found.add((fields.get("Package", ""), fields.get("Version", ""), fields.get("Architecture", "")))
-    return found

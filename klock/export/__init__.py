@@ -8,8 +8,8 @@ pin, and the file says so. What is built from it is not the locked image to the 
 
 from __future__ import annotations
 
-from klock.export.context import ContextFile, write_context
 from klock.export.dockerfile import Exported, export_dockerfile
-from klock.export.page import Form
+from klock.pages.build_context import ContextFile, write_context
+from klock.pages.page import Form
 
 __all__ = ["ContextFile", "Exported", "Form", "export_dockerfile", "write_context"]

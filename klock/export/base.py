@@ -7,11 +7,10 @@ import json
 from klock.bases import fetch_base
 from klock.bases.reference import Reference
 from klock.digests import Digest
-from klock.export.context import ContextFile
-from klock.export.page import Form, Page
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
-from klock.replay.context import Context
-from klock.workshop import SandboxWorkshop
+from klock.pages.build_context import ContextFile
+from klock.pages.page import Form, Page
+from klock.steps.context import Context
 
 __all__ = ["write_base"]
 
@@ -46,11 +45,10 @@ def write_base(page: Page, base: BaseLock, context: Context) -> None:
 
 def _archive(base: BaseLock, context: Context) -> Digest:
     """The base's files as a tar archive in the store."""
-    writer = SandboxWorkshop(context.store)
-    if not writer.has_base(base.id):
+    if not context.workshop.has_base(base.id):
         fetch_base(
             base,
-            engine=writer,
+            workshop=context.workshop,
             store=context.store,
             mirrors=context.mirrors,
             root=context.root,
@@ -58,7 +56,7 @@ def _archive(base: BaseLock, context: Context) -> Digest:
             progress=context.progress,
         )
     with context.store.temporary_file() as path:
-        writer.write_base(base.id, path)
+        context.workshop.write_base(base.id, path)
         with open(path, "rb") as file:
             digest, _ = context.store.add_blob(iter(lambda: file.read(1 << 20), b""), source="the base")
     return digest

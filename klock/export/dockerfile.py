@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.errors import KlockError
-from klock.export.apt_steps import write_apt_step
 from klock.export.base import write_base
-from klock.export.context import HEADER, ContextFile
-from klock.export.file_steps import write_file_step
-from klock.export.kept_layer import write_kept_layer
-from klock.export.page import Form, Page
-from klock.export.pip_steps import write_pip_step
-from klock.export.shell_steps import START, start_script, write_service, write_shell_step
 from klock.image.builder import Image
 from klock.layers.normalisation import STEP_ENVIRONMENT
-from klock.lockfile.model import (
-    AptLock,
-    EnvLock,
-    FilesLock,
-    LockedVariable,
-    PipLock,
-    ServiceLock,
-    ShellLock,
-    TargetLock,
-)
-from klock.plan import describe
-from klock.replay.context import Context
-from klock.replay.variables import secret_values
+from klock.lockfile.model import TargetLock
+from klock.pages.build_context import HEADER, ContextFile
+from klock.pages.exporting import Exporting
+from klock.pages.page import Form, Page
+from klock.secrets.forms import forms_of
+from klock.secrets.references import refuse_literals
+from klock.secrets.values import SHORTEST_SEARCHED
+from klock.steps import kind_of
+from klock.steps.context import Context
+from klock.steps.service.export import START, start_script
 
 __all__ = ["LABEL", "Exported", "export_dockerfile"]
 
@@ -67,60 +58,22 @@ def export_dockerfile(
     elif image.python_path:
         page.add(f"ENV KT_PYTHON_PATH {image.python_path}")
     page.begin_verifying()
-    secret: dict[str, LockedVariable] = {}
-    for position, step in enumerate(lock.steps):
-        page.where = f"step {position + 1}{context.where(position)}"
+    begin = len(page.text)
+    exporting = Exporting(page=page, context=context, bundle=bundle)
+    for at in context.each(lock):
+        page.where = at.name
         page.blank()
-        page.comment(f"{page.where}: {describe(step)}")
-        folder = f"step-{position + 1:02d}"
-        match step:
-            case EnvLock():
-                _write_variables(page, lock, step, secret)
-            case PipLock():
-                write_pip_step(page, lock, position, folder=folder, bundle=bundle, context=context)
-            case AptLock():
-                write_apt_step(page, step, folder=folder, context=context)
-            case FilesLock():
-                source = context.sources.get(position)
-                if source is None:
-                    raise page.error("the image is needed to find its files", hint="export without --frozen")
-                write_file_step(page, step, folder=folder, source=source, store=context.store)
-            case ShellLock() if step.kept is not None:
-                write_kept_layer(page, step, folder=folder, context=context)
-            case ShellLock():
-                write_shell_step(page, step, variables=secret)
-            case ServiceLock():
-                _write_service(page, step)
+        page.comment(at.title)
+        kind_of(at.step).export(at, exporting)
     page.where = ""
-    _write_end(page, lock, image, lock_digest)
-    _refuse_leaks(page, lock, context)
+    _write_end(exporting, lock, image, lock_digest)
+    # What a base image says of itself is no matter of this image.
+    _refuse_leaks(page.text[begin:], page, context.secret_values(lock))
     return Exported(text=page.text, files=tuple(page.files))
 
 
-def _write_variables(page: Page, lock: TargetLock, step: EnvLock, secret: dict[str, LockedVariable]) -> None:
-    """A variable with a credential is not kept in an image: whoever runs it gives it, and steps get it for themselves.
-
-    kubetorch's pods put in what their own variables hold, so there it stands as a reference.
-    """
-    for variable in step.variables:
-        secret.pop(variable.name, None)
-        if variable.secrets and page.form is Form.DOCKER:
-            secret[variable.name] = variable
-            names = " and ".join(variable.secrets)
-            page.comment(f"{variable.name} holds {names}: give it to the container, it is not kept in the image")
-        else:
-            page.env(variable.name, variable.value, defined=lock.environment.keys() - set(variable.secrets))
-
-
-def _write_service(page: Page, step: ServiceLock) -> None:
-    if page.form is Form.KUBETORCH:
-        write_service(page, step)
-    else:
-        page.comment("a service: started by the container's entrypoint, see below")
-
-
-def _write_end(page: Page, lock: TargetLock, image: Image, lock_digest: Digest) -> None:
-    services = [step for step in lock.steps if isinstance(step, ServiceLock)]
+def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest: Digest) -> None:
+    page, services = exporting.page, exporting.services
     if page.form is Form.KUBETORCH:
         page.blank()
         page.end_verifying()
@@ -165,11 +118,15 @@ def _exec_form(text: str | None) -> list[str] | None:
     return words if words and shlex.join(words) == text else None
 
 
-def _refuse_leaks(page: Page, lock: TargetLock, context: Context) -> None:
-    """Raises KlockError when a credential that klock knows is in what was written."""
-    texts = [page.text.encode(), *(file.content for file in page.files if file.content is not None)]
-    for value in secret_values(lock, context):
-        if any(value.encode() in text for text in texts):
+def _refuse_leaks(written: str, page: Page, secrets: Iterable[str]) -> None:
+    """Raises KlockError when a credential is in what was written: a literal one, or one that klock knows."""
+    files = {file.path: file.content for file in page.files if file.content is not None}
+    refuse_literals(written, what="the Dockerfile")
+    for path, content in files.items():
+        refuse_literals(content.decode("utf-8", "replace"), what=path)
+    for value in secrets:
+        forms = set(forms_of(value, within_base64=len(value) >= SHORTEST_SEARCHED))
+        if any(form in text for form in forms for text in (written.encode(), *files.values())):
             raise KlockError(
                 "a credential of this process's environment would be in the Dockerfile; nothing was written",
                 hint="take it from a variable in the image, as in os.environ['HF_TOKEN'], and run `klock lock`",

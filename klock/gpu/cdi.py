@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from klock.errors import EngineError
+from klock.extras import missing_extra_hint
 from klock.gpu.edits import ContainerEdits, DeviceMount, DeviceNode, Hook
 
 __all__ = ["FOLDERS", "HOOK_NAMES", "Specifications", "is_qualified", "read_specifications"]
@@ -152,7 +153,7 @@ def _parsed(file: Path) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise EngineError(f"reading {file} needs PyYAML", hint="pip install 'klock[gpu]'") from error
+        raise EngineError(f"reading {file} needs PyYAML", hint=missing_extra_hint("gpu")) from error
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a date such as 2024-99-99

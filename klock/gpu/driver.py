@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError
+from klock.extras import missing_extra_hint
 
 __all__ = ["Driver", "Gpu", "find_driver"]
 
@@ -48,7 +49,7 @@ def find_driver() -> Driver | None:
         if not _DEVICE.exists():
             return None
         raise EngineError(
-            "asking this machine's NVIDIA driver needs nvidia-ml-py", hint="pip install 'klock[gpu]'"
+            "asking this machine's NVIDIA driver needs nvidia-ml-py", hint=missing_extra_hint("gpu")
         ) from error
     try:
         pynvml.nvmlInit()

@@ -14,7 +14,7 @@ from typing import Final
 
 from klock.errors import EngineError
 from klock.gpu.driver import Driver
-from klock.lockfile.model import EnvLock, TargetLock
+from klock.lockfile.model import TargetLock
 
 __all__ = ["Need", "cuda_of", "needs_of", "refuse_machine", "unmet"]
 
@@ -73,10 +73,7 @@ def _needs_of(lock: TargetLock) -> Iterator[Need]:
         elif found := _LOCAL.search(package.version):
             yield Need(source=package.pin, cuda=(int(found[1]), int(found[2])))
     variables = dict(lock.base.environment)
-    disabled = variables.get("NVIDIA_DISABLE_REQUIRE", "")
-    for step in lock.steps:
-        if isinstance(step, EnvLock):
-            disabled = next((v.value for v in step.variables if v.name == "NVIDIA_DISABLE_REQUIRE"), disabled)
+    disabled = lock.environment.get("NVIDIA_DISABLE_REQUIRE", "")
     if disabled.lower() in ("1", "true", "yes", "on"):
         return
     for name in sorted(variables):

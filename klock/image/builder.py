@@ -29,6 +29,7 @@ from klock.image.steps import (
     Step,
     SyncPackage,
 )
+from klock.words import counted
 
 __all__ = ["Image"]
 
@@ -67,7 +68,7 @@ class Image:
         return image
 
     def __repr__(self) -> str:
-        steps = f"{len(self._steps)} step{'' if len(self._steps) == 1 else 's'}"
+        steps = counted(len(self._steps), "step")
         return f"Image(name={self.name!r}, image_id={self.image_id!r}, {steps})"
 
     @property

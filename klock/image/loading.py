@@ -57,6 +57,17 @@ class LoadedImage:
         """How messages call the image: `kimage.py`, or `kimage.py:gpu`."""
         return self.file.name if self.name == "image" else f"{self.file.name}:{self.name}"
 
+    @property
+    def locations(self) -> tuple[str | None, ...]:
+        """The builder calls of the steps, as messages show them: `kimage.py:7`."""
+        return tuple(step.location.below(self.root) if step.location else None for step in self.image.steps)
+
+    @property
+    def base_location(self) -> str | None:
+        """The builder call of the base."""
+        base = self.image.base
+        return base.location.below(self.root) if base and base.location else None
+
 
 def load(reference: ImageReference) -> LoadedImage:
     """Raises ImageError when the file is missing, fails, or has no such image."""

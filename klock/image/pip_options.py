@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, TypeVar
 
+from packaging.utils import canonicalize_name
+
 from klock.errors import RequirementError
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
@@ -271,7 +273,7 @@ def _names(values: Iterable[str]) -> tuple[str, ...]:
         elif name == ":all:":
             names = [":all:"]
         elif name and ":all:" not in names:
-            names.append(re.sub(r"[-_.]+", "-", name).lower())
+            names.append(canonicalize_name(name))
     return tuple(dict.fromkeys(names))
 
 

@@ -24,6 +24,7 @@ from typing import IO, Final, NoReturn
 
 from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
+from klock.extras import missing_extra_hint
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
 
 __all__ = ["unpack"]
@@ -138,7 +139,7 @@ def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[
         except ImportError:
             raise FetchError(
                 f"{source}: is compressed with zstd, which this klock cannot read",
-                hint="install it with: pip install klock[zstd]",
+                hint=missing_extra_hint("zstd"),
             ) from None
         with zstandard.ZstdDecompressor().stream_reader(archive, read_across_frames=True) as stream:
             try:

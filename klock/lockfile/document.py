@@ -37,6 +37,7 @@ from klock.lockfile.model import (
 )
 from klock.lockfile.names import check_names
 from klock.lockfile.requests import check_requests
+from klock.project_names import normalised_name
 from klock.targets import Target
 
 if TYPE_CHECKING:
@@ -401,7 +402,7 @@ def _check_consistency(lockfile: Lockfile) -> None:
 def _is_wheel_of(file_name: str, package: LockedPackage) -> bool:
     """Whether a wheel's file name (binary distribution format) has the package's name and version."""
     parts = file_name.split("-")
-    if len(parts) < 5 or re.sub(r"[-_.]+", "-", parts[0]).lower() != package.name:
+    if len(parts) < 5 or normalised_name(parts[0]) != package.name:
         return False
     if parts[1] == package.version:
         return True

@@ -8,7 +8,7 @@ fingerprint) is not stored, so that two branches that touch different steps merg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from klock.digests import Digest, digest_of_json
@@ -45,6 +45,10 @@ __all__ = [
     "TargetLock",
     "VcsArtifact",
     "WheelArtifact",
+    "is_forced",
+    "layer_of",
+    "secrets_of",
+    "with_layer",
 ]
 
 FIRST_LINE: Final = "# Written by klock. To change it, change the image and run `klock lock`.\n"
@@ -391,6 +395,30 @@ class ServiceLock:
 StepLock: TypeAlias = EnvLock | PipLock | AptLock | FilesLock | ShellLock | ServiceLock
 
 
+def layer_of(step: StepLock) -> LayerLock | None:
+    """The layer that a step makes; None for a step that makes none."""
+    return None if isinstance(step, EnvLock | ServiceLock) else step.layer
+
+
+def with_layer(step: StepLock, layer: LayerLock) -> StepLock:
+    """The step with another layer. Raises TypeError for a step that makes none."""
+    if isinstance(step, EnvLock | ServiceLock):
+        raise TypeError(f"{type(step).__name__} makes no layer")
+    return replace(step, layer=layer)
+
+
+def is_forced(step: StepLock) -> bool:
+    """Whether a step runs at every sync."""
+    return not isinstance(step, EnvLock | ServiceLock) and step.force
+
+
+def secrets_of(step: StepLock) -> frozenset[str]:
+    """Names whose values the step takes from the process environment at replay."""
+    if isinstance(step, EnvLock):
+        return frozenset(name for variable in step.variables for name in variable.secrets)
+    return frozenset(getattr(step, "secrets", ()))
+
+
 # -- the whole
 
 
@@ -416,27 +444,33 @@ class TargetLock:
     @property
     def layers(self) -> tuple[Digest, ...]:
         """The digests of the steps' layers, in order."""
-        return tuple(step.layer.digest for step in self.steps if not isinstance(step, EnvLock | ServiceLock))
+        return tuple(layer.digest for step in self.steps if (layer := layer_of(step)) is not None)
+
+    @property
+    def variables(self) -> tuple[LockedVariable, ...]:
+        """What the steps set, in order; the last of a name holds."""
+        return tuple(v for step in self.steps if isinstance(step, EnvLock) for v in step.variables)
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment's variables, secrets still as references."""
+        return {**dict(self.base.environment), **{v.name: v.value for v in self.variables}}
+
+    @property
+    def public_environment(self) -> dict[str, str]:
+        """The environment's variables without those that hold a secret."""
         variables = dict(self.base.environment)
-        for step in self.steps:
-            if isinstance(step, EnvLock):
-                variables.update((v.name, v.value) for v in step.variables)
+        for variable in self.variables:
+            if variable.secrets:
+                variables.pop(variable.name, None)
+            else:
+                variables[variable.name] = variable.value
         return variables
 
     @property
     def secrets(self) -> frozenset[str]:
         """Names whose values replay takes from the process environment."""
-        names: set[str] = set()
-        for step in self.steps:
-            if isinstance(step, EnvLock):
-                names.update(name for variable in step.variables for name in variable.secrets)
-            elif isinstance(step, PipLock | ShellLock | ServiceLock):
-                names.update(step.secrets)
-        return frozenset(names)
+        return frozenset(name for step in self.steps for name in secrets_of(step))
 
     @property
     def packages_by_pin(self) -> Mapping[str, LockedPackage]:

@@ -1,7 +1,7 @@
 """Locking: an image in, a lockfile out.
 
-The image is drafted (`klock.draft`), then completed in order: the base is resolved; each step whose key is in the
-previous lockfile takes over its layer; any other step runs and its layer is recorded. All pip steps are resolved
+The image is drafted (`klock.locking.draft`), then completed in order: the base is resolved; each step whose key is in
+the previous lockfile takes over its layer; any other step runs and its layer is recorded. All pip steps are resolved
 together, before the first of them runs and in the environment it will find.
 """
 
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from klock.draft import draft_image
 from klock.errors import ImageError
 from klock.image.builder import Image
 from klock.layers import NORMALISATION
-from klock.lockfile.model import Lockfile
-from klock.locking.target import TargetLocker, Upgrade
-from klock.replay.context import Context
+from klock.lockfile.model import Lockfile, TargetLock
+from klock.locking.draft import draft_image
+from klock.locking.target import TargetLocker
+from klock.steps import kind_of
+from klock.steps.context import Context
+from klock.steps.locking import Upgrade
 from klock.targets import Target
 
-__all__ = ["Upgrade", "lock_image"]
+__all__ = ["Upgrade", "lapsing", "lock_image"]
 
 
 def lock_image(
@@ -50,3 +52,9 @@ def lock_image(
         for target in targets
     )
     return Lockfile(image=draft_image(image, context.environ), normalisation=NORMALISATION, targets=locked)
+
+
+def lapsing(lock: TargetLock) -> tuple[int, int]:
+    """How many of the locked answers upstream will not give again once it moves on, and their bytes."""
+    sizes = {digest: size for step in lock.steps for digest, size in kind_of(step).lapsing(step).items()}
+    return len(sizes), sum(sizes.values())

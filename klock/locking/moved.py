@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from klock.lockfile.model import AptLock, DebianLock, DebPackage, Lockfile, OciLock, TargetLock
+from klock.lockfile.model import DebianLock, Lockfile, OciLock, TargetLock
+from klock.steps import kind_of
 
 __all__ = ["moved"]
 
@@ -38,6 +39,8 @@ def _versions(target: TargetLock) -> dict[str, str]:
     base = target.base
     if isinstance(base, OciLock):
         found[base.reference] = (base.index_digest or base.manifest.digest)[:19]
-    debs: list[DebPackage] = [*base.debs] if isinstance(base, DebianLock) else []
-    debs += [deb for step in target.steps if isinstance(step, AptLock) for deb in step.debs]
-    return found | {f"{deb.name} (Debian)": deb.version for deb in debs}
+    if isinstance(base, DebianLock):
+        found |= {f"{deb.name} (Debian)": deb.version for deb in base.debs}
+    for step in target.steps:
+        found |= kind_of(step).versions(step)
+    return found

@@ -1,7 +1,7 @@
 """Python packages: pip steps resolved together through uv, locked with all hashes, installed from those bytes alone.
 
 probe_interpreter -> TargetPython   the environment's own Python: markers, wheel tags, what is installed
-resolve           -> Resolution     all pip steps of an image together; every artifact in the store
+resolve           -> Resolution     a Question (all pip steps of an image) answered in a World (an environment)
 fetch_packages                      locked artifacts into the store
 install                             a step's artifacts into an environment, without network
 """
@@ -12,25 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from klock.packages.credentials import Credentials
-    from klock.packages.fetch import fetch_packages, packages_of
+    from klock.packages.fetch import fetch_packages
     from klock.packages.interpreter import TargetPython, installed_distributions, probe_interpreter
+    from klock.packages.question import Question, World
     from klock.packages.request import LocalProjectSource, PipRequest, RequirementOptions, ScopedRequirement
-    from klock.packages.resolution import Resolution, collect_credentials, resolve
-    from klock.packages.step_install import install
+    from klock.packages.resolution import Resolution, resolve
 
 __all__ = [
     "Credentials",
     "LocalProjectSource",
     "PipRequest",
+    "Question",
     "RequirementOptions",
     "Resolution",
     "ScopedRequirement",
     "TargetPython",
-    "collect_credentials",
+    "World",
     "fetch_packages",
-    "install",
     "installed_distributions",
-    "packages_of",
     "probe_interpreter",
     "resolve",
 ]
@@ -40,14 +39,13 @@ _MODULES: Final = {
     "LocalProjectSource": "request",
     "PipRequest": "request",
     "RequirementOptions": "request",
+    "Question": "question",
     "Resolution": "resolution",
     "ScopedRequirement": "request",
     "TargetPython": "interpreter",
-    "collect_credentials": "resolution",
+    "World": "question",
     "fetch_packages": "fetch",
-    "install": "step_install",
     "installed_distributions": "interpreter",
-    "packages_of": "fetch",
     "probe_interpreter": "interpreter",
     "resolve": "resolution",
 }

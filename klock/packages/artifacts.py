@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,9 +14,10 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
-from klock.packages.build_system import BuildSystem, build_system_of_archive, read_build_system
+from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.builds import Archive, BuildRoom, Repository, Source, build_room
 from klock.packages.fetch import fetch_packages, fetch_unhashed
+from klock.packages.question import World
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.resolver import Resolver
 from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
@@ -47,8 +49,12 @@ class ArtifactLocker:
     depth: int = 0
 
     @property
+    def _world(self) -> World:
+        return self.resolver.world
+
+    @property
     def _store(self) -> Store:
-        return self.resolver.store
+        return self.resolver.world.store
 
     def lock(self, package: SelectedPackage, index: str | None) -> LockedPackage:
         """Raises FetchError, HashMismatch, or StepFailed when a build fails."""
@@ -69,7 +75,7 @@ class ArtifactLocker:
                 raise FetchError(f"{source.name} is not the file name of a wheel")
             return LockedPackage(name=package.name, version=version, index=index, artifact=wheel)
         plain = LockedPackage(name=package.name, version=version or "0", index=index, artifact=wheel)
-        fetch_packages([plain], store=self._store, credentials=self.resolver.credentials, offline=self.resolver.offline)
+        fetch_packages([plain], store=self._store, credentials=self.resolver.credentials, offline=self._world.offline)
         blob = self._store.blob_path(f"sha256:{sha256}")
         archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
         system = build_system_of_archive(blob, source.name, package.subdirectory)
@@ -114,29 +120,26 @@ class ArtifactLocker:
         system: BuildSystem,
         *,
         kind: str,
-        look: Callable[[BuildRoom], None] | None = None,
-    ) -> tuple[str, ...]:
-        """The pins that building a local project needs; `look` may ask its backend more."""
+        ask_metadata: bool,
+    ) -> tuple[tuple[str, ...], bytes | None]:
+        """The pins that building a local project needs, and its METADATA if the backend is to be asked for it."""
         requires = self._resolve(name, system.requires)
         with self._room(source, system, isolated=True) as room:
             room.install(requires)
             if extra := room.extra_requirements(kind):
                 requires = self._resolve(name, (*system.requires, *extra))
                 room.install(requires)
-            if look is not None:
-                look(room)
+            metadata = room.metadata() if ask_metadata else None
         for package in requires:
             self.build_packages.setdefault(package.pin, package)
-        return tuple(sorted(package.pin for package in requires))
+        return tuple(sorted(package.pin for package in requires)), metadata
 
     # -- steps of the above
 
     def _lock_repository(self, package: SelectedPackage, source: SelectedRepository) -> LockedPackage:
         repository = Repository(url=source.url, commit=source.commit, subdirectory=source.subdirectory)
         with self._room(repository, BuildSystem(), isolated=False) as room:
-            room.clone(self.resolver.credentials)
-            pyproject = room.work / "build" / (source.subdirectory or "") / "pyproject.toml"
-            system = read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)
+            system = room.clone(self.resolver.credentials)
         key = [source.url, source.commit, source.subdirectory or ""]
         built = self.build(package.name, repository, system, key=key)
         artifact = VcsArtifact(
@@ -152,9 +155,9 @@ class ArtifactLocker:
 
     def _before(self, package: SelectedPackage) -> LockedPackage | None:
         """Offline, the last lock's package: nothing else can be had."""
-        if not self.resolver.offline:
+        if not self._world.offline:
             return None
-        for old in self.resolver.previous:
+        for old in self.resolver.question.previous:
             if old.name == package.name and old.version == package.version:
                 return dataclasses.replace(old, replaces=None, dependencies=(), build_only=False)
         return None
@@ -162,13 +165,13 @@ class ArtifactLocker:
     def _facts(self, file: SelectedFile) -> tuple[int, str]:
         """Size and SHA-256, from the index, the last lock, the environment or the file itself, in that order."""
         if file.url.startswith("file:"):
-            content = self.resolver.workspace.read(unquote(urlsplit(file.url).path))
+            content = self._world.workspace.read(unquote(urlsplit(file.url).path))
             if content is None:
                 raise FetchError(f"{file.name}: there is no file {file.url} in the environment")
             return len(content), self._agreed(file, self._store.add_bytes(content, source=file.url))
         if file.size is not None and file.sha256 is not None:
             return file.size, file.sha256
-        for old in self.resolver.previous:
+        for old in self.resolver.question.previous:
             artifact = old.artifact
             if isinstance(artifact, VcsArtifact) or artifact.url != file.url:
                 continue
@@ -196,23 +199,23 @@ class ArtifactLocker:
         )
         inner = dataclasses.replace(self, resolver=resolver, depth=self.depth + 1)
         packages = tuple(inner.lock(package, answer.index[package.name]) for package in answer.packages)
-        fetch_packages(packages, store=self._store, credentials=resolver.credentials, offline=resolver.offline)
+        fetch_packages(packages, store=self._store, credentials=resolver.credentials, offline=self._world.offline)
         return tuple(dataclasses.replace(package, build_only=True) for package in packages)
 
     def _build_preferences(self, name: str) -> dict[str, str]:
         """The versions the last lock built it with, unless everything is to be new."""
-        if not self.resolver.preferences:
+        if self.resolver.question.upgrade:
             return {}
-        for old in self.resolver.previous:
+        for old in self.resolver.question.previous:
             if old.name == name and isinstance(old.artifact, SdistArtifact | VcsArtifact):
                 return dict(pin.split("==", 1) for pin in old.artifact.build)
-        return {old.name: old.version for old in self.resolver.previous if old.build_only}
+        return {old.name: old.version for old in self.resolver.question.previous if old.build_only}
 
-    def _room(self, source: Source, system: BuildSystem, *, isolated: bool) -> build_room:
+    def _room(self, source: Source, system: BuildSystem, *, isolated: bool) -> AbstractContextManager[BuildRoom]:
         return build_room(
-            workspace=self.resolver.workspace,
+            workspace=self._world.workspace,
             store=self._store,
-            python=self.resolver.python.interpreter.path,
+            python=self._world.python.interpreter.path,
             variables=self.request.environment,
             source=source,
             system=system,
@@ -223,7 +226,7 @@ class ArtifactLocker:
         """What a build depends on. One against the environment depends on all of that, and is never remembered."""
         if key is None or not isolated:
             return None
-        interpreter = self.resolver.python.interpreter
+        interpreter = self._world.python.interpreter
         pins = sorted(package.pin for package in requires)
         return digest_of_json([1, list(key), interpreter.path, interpreter.sha256, interpreter.libc, pins])
 

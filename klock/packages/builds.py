@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import LockedPackage, WheelArtifact
-from klock.packages.build_system import BuildSystem
+from klock.packages.build_system import BuildSystem, read_build_system
 from klock.packages.credentials import Credentials
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import SOURCE_DATE_EPOCH, WORK, run_uv
@@ -61,7 +62,7 @@ class Folder:
 Source = Archive | Repository | Folder
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRoom:
     """A place inside an environment to build one project in; its build requirements apart from it if `isolated`."""
 
@@ -176,11 +177,13 @@ class BuildRoom:
             return f"{_SOURCE}/project", (Mount(source=source.host, target=f"{_SOURCE}/project"),), True, None
         return source.path, (), source.copy, None
 
-    def clone(self, credentials: Credentials, netrc: Path | None = None) -> None:
-        """Brings a repository's commit, with its submodules, to where it is built. Raises FetchError."""
+    def clone(self, credentials: Credentials) -> BuildSystem:
+        """Brings a repository's commit, with its submodules, to where it is built. Returns its build system.
+
+        Raises FetchError.
+        """
         source = self.source
-        if not isinstance(source, Repository):
-            return
+        assert isinstance(source, Repository)
         script = (
             'command -v git >/dev/null || { echo "git is not in the environment"; exit 1; }; rm -rf -- "$2" && '
             'git clone --quiet "$KLOCK_URL" "$2" && cd "$2" && git checkout --quiet --detach "$1" && '
@@ -204,29 +207,28 @@ class BuildRoom:
                 f"commit {source.commit} of {source.url} cannot be had: {words}",
                 hint="git must be in the environment: install it in an earlier step",
             )
+        pyproject = self.work / "build" / (source.subdirectory or "") / "pyproject.toml"
+        return read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)
 
 
-class build_room:  # noqa: N801  # a context manager, used like a function
+@contextmanager
+def build_room(
+    *,
+    workspace: Workspace,
+    store: Store,
+    python: str,
+    variables: Mapping[str, str],
+    source: Source,
+    system: BuildSystem,
+    isolated: bool = True,
+) -> Iterator[BuildRoom]:
     """A BuildRoom whose folder is removed at the end of the `with` block."""
-
-    def __init__(
-        self,
-        *,
-        workspace: Workspace,
-        store: Store,
-        python: str,
-        variables: Mapping[str, str],
-        source: Source,
-        system: BuildSystem,
-        isolated: bool = True,
-    ) -> None:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="klock-build-", dir=roomy_folder(store), ignore_cleanup_errors=True
-        )
-        work = Path(self._folder.name)
-        for name in ("out", "tmp", "home"):
-            (work / name).mkdir()
-        self._room = BuildRoom(
+    folder = tempfile.TemporaryDirectory(prefix="klock-build-", dir=roomy_folder(store), ignore_cleanup_errors=True)
+    with folder as name:
+        work = Path(name)
+        for part in ("out", "tmp", "home"):
+            (work / part).mkdir()
+        yield BuildRoom(
             workspace=workspace,
             store=store,
             python=python,
@@ -236,12 +238,6 @@ class build_room:  # noqa: N801  # a context manager, used like a function
             isolated=isolated,
             work=work,
         )
-
-    def __enter__(self) -> BuildRoom:
-        return self._room
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
 
 
 def _title(source: Source) -> str:

@@ -32,11 +32,16 @@ _STALE = 3
 # -- list
 
 
+def normalised_name(name: str) -> str:
+    """As `klock.project_names` has it, which cannot be imported here."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def write_sources(names: set[str], out: str) -> None:
     from importlib import metadata
 
     for distribution in metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
+        name = normalised_name(distribution.metadata["Name"] or "")
         if name in names:
             names.discard(name)  # the first on sys.path is the installed one, another is the base's, out of sight
             found = {

@@ -30,18 +30,27 @@ def without_credentials(url: str) -> str:
 
 
 class Credentials:
-    """User name and password for each origin (scheme, host, port)."""
+    """User name and password for each origin (scheme, host, port).
 
-    def __init__(self, *, netrc: Path | None = None) -> None:
+    `ca_bundle`: a PEM file with the certificates that are trusted when they are used, by default the host's.
+    """
+
+    def __init__(self, *, netrc: Path | None = None, ca_bundle: Path | None = None) -> None:
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
         self._netrc = netrc
+        self.ca_bundle = ca_bundle
 
     @classmethod
     def collect(
-        cls, *, environments: Iterable[Mapping[str, str]] = (), urls: Iterable[str] = (), netrc: Path | None = None
+        cls,
+        *,
+        environments: Iterable[Mapping[str, str]] = (),
+        urls: Iterable[str] = (),
+        netrc: Path | None = None,
+        ca_bundle: Path | None = None,
     ) -> Credentials:
         """Those in any URL of `environments` (what steers uv and pip) and `urls`; netrc answers for the rest."""
-        found = cls(netrc=netrc)
+        found = cls(netrc=netrc, ca_bundle=ca_bundle)
         for environment in environments:
             names: dict[str, str] = {}
             for name, value in environment.items():

@@ -10,34 +10,29 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.digests import Digest
 from klock.errors import FetchError
-from klock.lockfile.model import LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
+from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.credentials import Credentials
 from klock.packages.wheels import wheel_of
 from klock.progress import Progress
 from klock.store import Store
+from klock.words import counted, first_of
 
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed", "packages_of", "request"]
+__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed", "request"]
 
 _PARALLEL: Final = 8
 _ATTEMPTS: Final = 4
 _CHUNK: Final = 1 << 18
 
 _OnBytes = Callable[[int], None]
-
-
-def packages_of(step: PipLock, packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
-    """What a pip step installs, and what its local projects are built with."""
-    by_pin = {package.pin: package for package in packages}
-    pins = [*step.packages, *(pin for project in step.projects for pin in project.build)]
-    return tuple(by_pin[pin] for pin in dict.fromkeys(pins))
 
 
 def fetch_packages(
@@ -75,9 +70,9 @@ def fetch_artifacts(
     if not missing:
         return
     if offline:
-        names = ", ".join(artifact.name for artifact in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        are = "is" if len(missing) == 1 else "are"
         raise FetchError(
-            f"{len(missing)} locked file{'s are' if len(missing) > 1 else ' is'} not in the store: {names}",
+            f"{counted(len(missing), 'locked file')} {are} not in the store: {first_of(a.name for a in missing)}",
             hint="run once without --offline",
         )
     guard = threading.Lock()
@@ -88,8 +83,7 @@ def fetch_artifacts(
                 progress.advance(count)
 
     if progress is not None:
-        files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
-        progress.begin(f"fetching {files}", total=sum(artifact.size for artifact in missing))
+        progress.begin(f"fetching {counted(len(missing), 'file')}", total=sum(artifact.size for artifact in missing))
     known = credentials or Credentials()
     with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-fetch") as pool:
         jobs = [pool.submit(_fetch, artifact, store, known, report) for artifact in missing]
@@ -170,7 +164,7 @@ def _download(
 
 def _chunks(url: str, credentials: Credentials) -> Iterator[bytes]:
     headers = {"Accept-Encoding": "identity", **credentials.headers(url)}
-    answer = request(url, headers=headers, preload_content=False)
+    answer = request(url, headers=headers, ca_bundle=credentials.ca_bundle, preload_content=False)
     try:
         if answer.status != 200:
             raise FetchError(f"{url} answers with status {answer.status}", hint=_hint_for(answer.status))
@@ -187,8 +181,13 @@ def _hint_for(status: int) -> str | None:
     return None
 
 
-def request(url: str, *, headers: Mapping[str, str], preload_content: bool = True) -> urllib3.BaseHTTPResponse:
-    """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it."""
+def request(
+    url: str, *, headers: Mapping[str, str], ca_bundle: Path | None = None, preload_content: bool = True
+) -> urllib3.BaseHTTPResponse:
+    """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it.
+
+    `ca_bundle`: a PEM file with the certificates to trust, by default the host's.
+    """
     from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(url)
@@ -196,16 +195,20 @@ def request(url: str, *, headers: Mapping[str, str], preload_content: bool = Tru
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy and proxy_bypass(parts.netloc.rpartition("@")[2]):
         proxy = None
-    return _pool(proxy).request("GET", url, headers={"User-Agent": "klock", **headers}, preload_content=preload_content)
+    headers = {"User-Agent": "klock", **headers}
+    return _pool(proxy, ca_bundle).request("GET", url, headers=headers, preload_content=preload_content)
 
 
 @functools.lru_cache(maxsize=4)
-def _pool(proxy: str | None) -> urllib3.PoolManager:
+def _pool(proxy: str | None, ca_bundle: Path | None) -> urllib3.PoolManager:
     import urllib3
 
     again = (429, 500, 502, 503, 504)
     retries = urllib3.Retry(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
     timeout = urllib3.Timeout(connect=15, read=60)
+    trusted = None if ca_bundle is None else str(ca_bundle)
     if proxy is None:
-        return urllib3.PoolManager(num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout)
-    return urllib3.ProxyManager(proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout)
+        return urllib3.PoolManager(num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ca_certs=trusted)
+    return urllib3.ProxyManager(
+        proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ca_certs=trusted
+    )

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
 
+from packaging.utils import canonicalize_name
+
 from klock.errors import FetchError
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index
@@ -51,7 +53,7 @@ class IndexPages:
                 "Accept": "application/vnd.pypi.simple.v1+html, text/html;q=0.9",
                 **self._credentials.headers(url),
             }
-            answer = request(url, headers=headers)
+            answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)
         except urllib3.exceptions.HTTPError as error:
             reason = self._credentials.mask(str(getattr(error, "reason", None) or error))
             raise FetchError(
@@ -85,10 +87,10 @@ def _links(page: str) -> list[str]:
 
 def _projects_of(file_names: list[str]) -> set[str]:
     """Normalised project names of wheel and sdist file names."""
-    found = set()
+    found: set[str] = set()
     for name in file_names:
         if name.endswith(".whl"):
-            found.add(re.sub(r"[-_.]+", "-", name.split("-", 1)[0]).lower())
+            found.add(canonicalize_name(name.split("-", 1)[0]))
         elif match := re.fullmatch(r"(.+)-[^-]+\.(tar\.gz|zip|tar\.bz2|tgz)", name):
-            found.add(re.sub(r"[-_.]+", "-", match[1]).lower())
+            found.add(canonicalize_name(match[1]))
     return found

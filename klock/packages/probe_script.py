@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
 import sysconfig
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ def libc() -> str:
     return "musl {}.{}".format(musl.major, musl.minor) if musl else ""  # noqa: UP032
 
 
-def distributions() -> list[dict[str, Any]]:
+def distributions(canonicalize_name: Callable[[str], str]) -> list[dict[str, Any]]:
     """The first distribution of each name on sys.path is the one imports see."""
     found: dict[str, dict[str, Any]] = {}
     for distribution in metadata.distributions():
         name, version = distribution.metadata["Name"], distribution.version
         if not name or not version:
             continue
-        name = re.sub(r"[-_.]+", "-", name).lower()
+        name = canonicalize_name(name)
         if name not in found:
             extras = distribution.metadata.get_all("Provides-Extra") or []
             requires = distribution.requires or []
@@ -50,6 +50,7 @@ def main() -> None:
     sys.path.insert(0, "/run/klock/lib")
     from packaging.markers import default_environment
     from packaging.tags import sys_tags
+    from packaging.utils import canonicalize_name
 
     with open(os.path.realpath(sys.executable), "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
@@ -67,7 +68,7 @@ def main() -> None:
         "tags": tags,
         "paths": {name: sysconfig.get_path(name) for name in ("purelib", "platlib", "scripts", "data", "stdlib")},
         "externally_managed": sys.prefix == sys.base_prefix and Path(stdlib, "EXTERNALLY-MANAGED").is_file(),
-        "distributions": distributions(),
+        "distributions": distributions(canonicalize_name),
     }
     with open(sys.argv[1], "w", encoding="utf-8") as file:
         json.dump(result, file)

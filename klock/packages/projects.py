@@ -6,7 +6,7 @@ the host. At replay they are built in the environment, offline, and installed wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from klock.errors import ImageError, StepFailed
 from klock.lockfile.model import Interpreter, LocalProject, LockedPackage
 from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_system, read_static_metadata
-from klock.packages.builds import BuildRoom, Folder, build_room
+from klock.packages.builds import Folder, build_room
 from klock.packages.request import LocalProjectSource, ScopedRequirement
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import parse_metadata, read_wheel_metadata
@@ -43,17 +43,10 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
     system = read_build_system(content, where=where)
     if static is not None:
         _check_extras(static, source)
-    answers: list[bytes] = []
-    look: Callable[[BuildRoom], None] | None = None
-    if static is None:
-
-        def look(room: BuildRoom) -> None:
-            answers.append(room.metadata())
-
     kind = "editable" if source.editable else "wheel"
     folder = Folder(path=source.path, host=source.source)
-    build = locker.resolve_for(source.path, folder, system, kind=kind, look=look)
-    metadata = static or _from_metadata(answers[0], source)
+    build, answer = locker.resolve_for(source.path, folder, system, kind=kind, ask_metadata=static is None)
+    metadata = static or _from_metadata(answer or b"", source)
     texts = [*metadata.dependencies, *(text for extra in source.extras for text in metadata.extras.get(extra, ()))]
     _check_extras(metadata, source)
     project = LocalProject(

@@ -111,5 +111,6 @@ def uv_program() -> Path:
         return Path(uv.find_uv_bin()).resolve()
     except FileNotFoundError as error:
         raise EngineError(
-            "klock's installation has no uv program", hint="install klock again: pip install klock"
+            "klock's installation has no uv program",
+            hint="install it again in klock's environment: pip install --force-reinstall uv",
         ) from error

@@ -1,9 +1,10 @@
-"""Engines: where environments live. Each is imported when it is used.
+"""Places: where environments live. Each is imported when it is used.
 
-- `sandbox`: the embedded one, which needs no daemon. It also makes the layers of every other engine, so that there is
-  one place where steps run, and one set of bytes.
-- `podman`, `docker`: images and containers of those layers, through the Docker-compatible API.
-- `here`: the container that klock itself runs in, whose root becomes the environment (`klock.places.here.converging`).
+- `sandbox`: in the store itself. It needs no daemon.
+- `podman`, `docker`: images and containers of the layers, through the Docker-compatible API.
+- `here`: the container that klock itself runs in, whose root becomes the environment.
+
+The workshop makes the layers of all of them, so that there is one room where steps run, and one set of bytes.
 """
 
 from __future__ import annotations
@@ -11,55 +12,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import KlockError
+from klock.places.records import has_record
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from klock.places.protocol import Place
     from klock.store import Store
-    from klock.workshop.protocol import Engine
+    from klock.workshop import SandboxWorkshop
 
-__all__ = ["DEFAULT", "ENGINES", "engine_with", "environment_of", "make_engine", "note_of"]
+__all__ = ["DEFAULT", "PLACES", "make_place", "place_with", "places_in_use"]
 
-ENGINES: Final = ("sandbox", "podman", "docker", "here")
+PLACES: Final = ("sandbox", "podman", "docker", "here")
 DEFAULT: Final = "sandbox"
 """What is taken when nobody names another and no other holds the environment: it runs wherever layers can be made."""
 
 
-def note_of(engine: str, environment: str) -> str:
-    """What the store calls its note of an environment on podman or docker.
-
-    Names of environments end with a hyphen and digits (`Session.environment_name`), so none is taken for a note.
-    """
-    return f"{environment}.{engine}"
-
-
-def environment_of(note: str) -> str:
-    """The environment's name in what `note_of` gave."""
-    return note.rpartition(".")[0]
-
-
-def engine_with(environment: str, store: Store) -> str:
-    """The engine that holds the environment of this name, or else the default one.
+def place_with(environment: str, store: Store) -> str:
+    """The place that holds the environment of this name, or else the default one.
 
     `here` is never found: it changes the root it runs in, so somebody has to name it.
     """
-    if store.environment_path(environment).exists():
-        return "sandbox"
-    noted = (name for name in ("podman", "docker") if store.environment_path(note_of(name, environment)).exists())
-    return next(noted, DEFAULT)
+    return next((name for name in PLACES if has_record(store, name, environment)), DEFAULT)
 
 
-def make_engine(name: str, store: Store) -> Engine:
-    """The engine of this name; whether it can run here, its `check` says. Raises KlockError for another name."""
+def make_place(name: str, workshop: SandboxWorkshop, store: Store, *, ca_bundle: Path | None = None) -> Place:
+    """The place of this name; whether it can run here, its `check` says. Raises KlockError for another name.
+
+    `ca_bundle`: certificates that commands with the host's network trust.
+    """
     match name:
         case "sandbox":
-            from klock.workshop import SandboxWorkshop
+            from klock.places.sandbox import SandboxPlace
 
-            return SandboxWorkshop(store)
+            return SandboxPlace(workshop, store)
         case "podman" | "docker":
-            from klock.places.containers import ContainerEngine
+            from klock.places.containers import ContainerPlace
 
-            return ContainerEngine(name, store)
+            return ContainerPlace(name, workshop, store, ca_bundle=ca_bundle)
         case "here":
-            from klock.places.here import HereEngine
+            from klock.places.here import HerePlace
 
-            return HereEngine(store)
-    raise KlockError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(ENGINES)}")
+            return HerePlace(workshop, store, ca_bundle=ca_bundle)
+    raise KlockError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(PLACES)}")
+
+
+def places_in_use(workshop: SandboxWorkshop, store: Store) -> list[Place]:
+    """The places in which the store knows of environments."""
+    from klock.places.records import names_in
+
+    return [make_place(name, workshop, store) for name in PLACES if names_in(store, name)]

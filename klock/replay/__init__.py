@@ -2,143 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Any
 
 from klock.bases import fetch_base
 from klock.digests import Digest
 from klock.drift import compare_files
-from klock.errors import FetchError, StepFailed
-from klock.lockfile.model import AptLock, EnvLock, OciLock, PipLock, ServiceLock, ShellLock, TargetLock
-from klock.made import remember
-from klock.plan import (
+from klock.errors import FetchError
+from klock.lockfile.model import TargetLock, layer_of
+from klock.replay.ahead import Ahead, fetching_ahead
+from klock.replay.goal import Goal
+from klock.replay.plan import (
+    Action,
     AddBase,
     Plan,
     ReplaceEnvironment,
-    ReuseLayer,
     RunStep,
     StartService,
     TakeLayer,
-    counted,
-    describe,
 )
-from klock.replay.ahead import Ahead, fetching_ahead
-from klock.replay.context import Context
-from klock.replay.perform import perform, try_service
-from klock.workshop.protocol import BaseLayer, Environment, ImageConfig, Layer
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.steps.results import remember_layer
+from klock.words import counted, listed
+from klock.workshop.protocol import Layer
 
-__all__ = ["carry_out", "environment_record", "image_config", "make_layers"]
-
-
-def carry_out(
-    plan: Plan,
-    lock: TargetLock,
-    *,
-    keys: Sequence[Digest | None],
-    environment: Environment,
-    lock_digest: str,
-    context: Context,
-) -> None:
-    """Does what the plan for `keys` says. When a step fails nothing of the environment was touched."""
-    with fetching_ahead(lock, _later_fetches(plan, lock), context) as ahead:
-        _carry_out(plan, lock, ahead, keys=keys, environment=environment, lock_digest=lock_digest, context=context)
+__all__ = ["carry_out", "make_layers"]
 
 
-def _later_fetches(plan: Plan, lock: TargetLock) -> list[int]:
-    """The positions of the steps that have something to fetch, while something before them is done."""
-    working = [action for action in plan.actions if isinstance(action, AddBase | RunStep | TakeLayer)]
-    return [
-        action.position
-        for action in working[1:]
-        if isinstance(action, RunStep) and action.size and isinstance(lock.steps[action.position], AptLock | PipLock)
-    ]
+def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[], None]) -> None:
+    """Does what the plan says; `replace` makes the environment be the locked base and layers.
 
-
-def _carry_out(
-    plan: Plan,
-    lock: TargetLock,
-    ahead: Ahead,
-    *,
-    keys: Sequence[Digest | None],
-    environment: Environment,
-    lock_digest: str,
-    context: Context,
-) -> None:
-    for action in plan.actions:
-        match action:
-            case AddBase():
-                _ensure_base(lock, context)
-            case RunStep():
-                if action.size:
-                    ahead.wait()
-                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                layer = _run_step(lock, action.position, context, key=keys[action.position])
-                context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
-            case TakeLayer():
-                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                _take_layer(lock, action.position, context)
-                context.progress.done("the kept layer")
-            case StartService():
-                context.progress.begin(f"step {action.position + 1} {action.text}{context.where(action.position)}")
-                with context.engine.open(lock.base.id, lock.layers) as workspace:
-                    try_service(lock, action.position, workspace, context)
-                context.progress.done("it starts")
-            case ReplaceEnvironment():
-                environment.replace(
-                    lock.layers,
-                    base=lock.base.id,
-                    record=environment_record(lock, lock_digest),
-                    config=image_config(lock, _archives(lock, context)),
-                )
-            case ReuseLayer():
-                pass
-
-
-def environment_record(lock: TargetLock, lock_digest: str) -> dict[str, object]:
-    """What an environment keeps of the lockfile (with the digest `lock_digest`) that it was synced from."""
-    return {
-        "fingerprint": lock.fingerprint,
-        "lockfile": lock_digest,
-        "target": str(lock.target),
-        "variables": lock.environment,
-    }
-
-
-def image_config(lock: TargetLock, archives: Sequence[BaseLayer] = ()) -> ImageConfig:
-    """How containers of the environment start, without secrets."""
-    environment = dict(lock.base.environment)
-    for step in lock.steps:
-        for variable in step.variables if isinstance(step, EnvLock) else ():
-            if variable.secrets:
-                environment.pop(variable.name, None)
+    When a step fails nothing of the environment was touched.
+    """
+    with fetching_ahead(_later_fetches(plan, goal, context), context) as ahead:
+        for action in plan.actions:
+            if isinstance(action, ReplaceEnvironment):
+                replace()
             else:
-                environment[variable.name] = variable.value
-    return ImageConfig(
-        architecture=lock.target.architecture,
-        environment=environment,
-        working_dir=lock.base.working_dir,
-        user=lock.base.user,
-        archives=tuple(archives),
-    )
+                _carry_out(action, goal, ahead, context)
 
 
-def _archives(lock: TargetLock, context: Context) -> list[BaseLayer]:
-    """Those of the base, when the store has them all."""
-    if not isinstance(lock.base, OciLock):
-        return []
-    archives = []
-    for layer in lock.base.layers:
-        if (blob := context.store.find_blob(layer.digest)) is None:
-            return []
-        archives.append(BaseLayer(path=blob, media_type=layer.media_type, diff_id=layer.diff_id))
-    return archives
+def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]]:
+    """The steps that have something to fetch, while something before them is done."""
+    working = [action for action in plan.actions if isinstance(action, AddBase | RunStep | TakeLayer)]
+    fetching = [context.at(goal.lock, a.position) for a in working[1:] if isinstance(a, RunStep) and a.size]
+    return [at for at in fetching if kind_of(at.step).fetches]
+
+
+def _carry_out(action: Action, goal: Goal, ahead: Ahead, context: Context) -> None:
+    match action:
+        case AddBase():
+            _ensure_base(goal.lock, context)
+        case RunStep():
+            if action.size:
+                ahead.wait()
+            at = context.at(goal.lock, action.position)
+            context.progress.begin(at.heading)
+            layer = _run_step(at, context, key=goal.keys[action.position])
+            context.progress.done(f"{counted(len(layer.manifest), 'entry')}, as locked")
+        case TakeLayer():
+            at = context.at(goal.lock, action.position)
+            context.progress.begin(at.heading)
+            _take_layer(at, context)
+            context.progress.done("the kept layer")
+        case StartService():
+            at = context.at(goal.lock, action.position)
+            context.progress.begin(at.heading)
+            with context.workshop.open(goal.lock.base.id, goal.lock.layers) as workspace:
+                kind_of(at.step).try_out(at, workspace, context)
+            context.progress.done("it starts")
 
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:
-    """Makes the base be in the engine's store, fetched by digest."""
+    """Makes the base be in the workshop's store, fetched by digest."""
     fetch_base(
         lock.base,
-        engine=context.engine,
+        workshop=context.workshop,
         store=context.store,
         mirrors=context.mirrors,
         root=context.root,
@@ -148,67 +89,65 @@ def _ensure_base(lock: TargetLock, context: Context) -> None:
 
 
 def make_layers(lock: TargetLock, context: Context) -> None:
-    """Makes the base and every step's locked layer be in the engine's store, running what is missing."""
-    if not context.engine.has_base(lock.base.id):
+    """Makes the base and every step's locked layer be in the workshop's store, running what is missing."""
+    if not context.workshop.has_base(lock.base.id):
         _ensure_base(lock, context)
-    for position, step in enumerate(lock.steps):
-        if isinstance(step, EnvLock | ServiceLock) or context.engine.has_layer(step.layer.digest):
+    for at in context.each(lock):
+        layer = layer_of(at.step)
+        if layer is None or context.workshop.has_layer(layer.digest):
             continue
-        context.progress.begin(f"step {position + 1} {describe(step)}{context.where(position)}")
-        if isinstance(step, ShellLock) and step.kept is not None:
-            _take_layer(lock, position, context)
+        context.progress.begin(at.heading)
+        if kind_of(at.step).kept_layer(at.step) is not None:
+            _take_layer(at, context)
             context.progress.done("the kept layer")
         else:
-            _run_step(lock, position, context)
+            _run_step(at, context)
             context.progress.done("as locked")
 
 
-def _take_layer(lock: TargetLock, position: int, context: Context) -> None:
-    """Brings the layer that the step at `position` keeps into the engine's store. Raises FetchError when it is lost."""
-    step = lock.steps[position]
-    assert isinstance(step, ShellLock) and step.kept is not None
-    archive = context.store.find_blob(f"sha256:{step.kept.sha256}")
+def _take_layer(at: StepAt[Any], context: Context) -> None:
+    """Brings the layer that a step keeps into the store. Raises FetchError when it is lost."""
+    kept, layer = kind_of(at.step).kept_layer(at.step), layer_of(at.step)
+    assert kept is not None and layer is not None
+    archive = context.store.find_blob(f"sha256:{kept.sha256}")
     if archive is None:
         raise FetchError(
-            f"step {position + 1}{context.where(position)} keeps its layer, and that is not on this machine: "
-            f"{describe(step)}",
+            f"{at.name} keeps its layer, and that is not on this machine: {at.text}",
             hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
         )
-    context.engine.add_layer(archive, step.layer.digest)
+    context.workshop.add_layer(archive, layer.digest)
 
 
-def _run_step(lock: TargetLock, position: int, context: Context, *, key: Digest | None = None) -> Layer:
+def _run_step(at: StepAt[Any], context: Context, *, key: Digest | None = None) -> Layer:
     """Runs one step over its locked predecessors and returns its layer, which is remembered for `key`.
 
     Raises StepFailed when it is not the locked one.
     """
-    step = lock.steps[position]
-    assert not isinstance(step, EnvLock | ServiceLock)
-    leave_out = step.leave_out if isinstance(step, ShellLock) else ()
-    with context.engine.open(lock.base.id, replace(lock, steps=lock.steps[:position]).layers) as workspace:
-        perform(lock, position, workspace, context)
-        layer = workspace.snapshot(leave_out=leave_out)
+    kind, locked = kind_of(at.step), layer_of(at.step)
+    assert locked is not None
+    with context.workshop.open(at.lock.base.id, at.below) as workspace:
+        kind.perform(at, workspace, context)
+        layer = workspace.snapshot(leave_out=kind.leave_out(at.step))
     if key is not None:
-        remember(key, layer.digest, context.store)
-    if layer.digest != step.layer.digest:
-        raise StepFailed(
-            f"step {position + 1}{context.where(position)} made another layer than the locked one: {describe(step)}\n"
-            + _difference(step.layer.digest, layer, context),
+        remember_layer(key, layer.digest, context.store)
+    if layer.digest != locked.digest:
+        raise at.failed(
+            f" made another layer than the locked one: {at.text}{_difference(locked.digest, layer, context)}",
             hint="its inputs changed upstream, or it does not repeat; `klock lock` locks what it makes now",
         )
     return layer
 
 
 def _difference(locked: str, made: Layer, context: Context) -> str:
-    """The paths at which two layers differ, at most 20."""
-    manifest = context.engine.layer_manifest(locked)
+    """The first paths at which two layers differ, each on a line of its own."""
+    manifest = context.workshop.layer_manifest(locked)
     if manifest is None:
         folders: dict[str, int] = {}
         for path in made.manifest:
             folder = "/" + "/".join(path.split("/")[:2])
             folders[folder] = folders.get(folder, 0) + 1
-        shown = "".join(f"\n  {folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items())[:20])
-        return f"  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
-    lines = [f.message for f in compare_files(manifest, [], made.manifest)]
-    more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-    return "\n".join(f"  {line}" for line in lines[:20]) + more
+        shown = listed(f"{folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items()))
+        return (
+            f"\n  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
+        )
+    return listed(f.message for f in compare_files(manifest, [], made.manifest))

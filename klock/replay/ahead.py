@@ -10,19 +10,20 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
-from klock.lockfile.model import TargetLock
 from klock.progress import Quiet
-from klock.replay.context import Context
-from klock.replay.perform import fetch_for
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.context import Context
 
 __all__ = ["Ahead", "fetching_ahead"]
 
 
 @contextmanager
-def fetching_ahead(lock: TargetLock, positions: Sequence[int], context: Context) -> Iterator[Ahead]:
-    """Begins to fetch what the steps at `positions` install, in their order; at the end of the block nothing runs."""
-    ahead = Ahead(lock, positions, context)
+def fetching_ahead(steps: Sequence[StepAt[Any]], context: Context) -> Iterator[Ahead]:
+    """Begins to fetch what `steps` install, in their order; at the end of the block nothing runs."""
+    ahead = Ahead(steps, context)
     try:
         yield ahead
     finally:
@@ -32,10 +33,10 @@ def fetching_ahead(lock: TargetLock, positions: Sequence[int], context: Context)
 class Ahead:
     """A process, and not threads: engines fork, and a fork must find one thread."""
 
-    def __init__(self, lock: TargetLock, positions: Sequence[int], context: Context) -> None:
+    def __init__(self, steps: Sequence[StepAt[Any]], context: Context) -> None:
         self._pid = 0
         self._store = context.store
-        if context.offline or not positions:
+        if context.offline or not steps:
             return
         parent = os.getpid()
         self._pid = os.fork()
@@ -46,8 +47,8 @@ class Ahead:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 die_with_parent(parent)
-                for position in positions:
-                    fetch_for(lock, position, replace(context, progress=Quiet()))
+                for at in steps:
+                    kind_of(at.step).fetch(at, replace(context, progress=Quiet()))
             finally:
                 os._exit(0)  # whatever happened: nothing of the parent's is to be run, said or cleaned up here
 

@@ -33,7 +33,7 @@ from klock.secrets.finding import Literal, literals_in
 from klock.secrets.userinfo import USERINFO, in_userinfo, is_ssh_user
 from klock.secrets.values import is_host_name, is_secret, is_user_name, looks_random, may_be_secret
 
-__all__ = ["Redacted", "redact", "redact_index", "redact_variable", "refuse_literals", "reveal"]
+__all__ = ["Redacted", "redact", "redact_index", "redact_variable", "refuse_literals", "refuse_variable", "reveal"]
 
 _SHORTEST_ANYWHERE: Final = 6
 _SHORTEST_HARMLESS: Final = 8
@@ -105,6 +105,11 @@ def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redact
 def refuse_literals(text: str, *, what: str) -> None:
     """Raises ImageError, as `redact` does, for a credential that is written out in a text which takes no references."""
     redact(text, {}, what=what)
+
+
+def refuse_variable(name: str, value: str) -> None:
+    """Raises ImageError, as `redact_variable` does, for a credential that is written out in a variable's value."""
+    redact_variable(name, value, {})
 
 
 def reveal(text: str, names: Iterable[str], environ: Mapping[str, str]) -> str:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import KlockError
-from klock.files.destination import source_path
 from klock.files.known import RACY_NANOSECONDS
 from klock.image.loading import LoadedImage
 from klock.image.local_packages import package_root
 from klock.image.plain import is_plain
-from klock.image.steps import CopyFiles, SyncPackage
-from klock.lockfile.model import FilesLock, Lockfile
+from klock.lockfile.model import Lockfile
+from klock.steps import kind_of, kind_of_image_step
 from klock.store import FOLDERS, Store
 from klock.unchanged.note import FORMAT, circumstances, file_of, image_at, line_of
 from klock.unchanged.watching import Seen
@@ -104,22 +103,20 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
     starts = {Path.cwd(), loaded.root}
     steps = lock.targets[0].steps
     for position, step in enumerate(loaded.image.steps):
-        if isinstance(step, SyncPackage):
-            if "/" not in step.package:
-                raise _CannotTell  # found among the installed packages, by name
-            source = Path(step.path)
-            yield b"s", package_root(loaded.root) / Path(step.package).expanduser()
-        elif isinstance(step, CopyFiles):
-            source = source_path(step).absolute()
-        else:
+        kind = kind_of_image_step(step)
+        source = kind.source(step)
+        if source is None:
             continue
+        source = source.absolute()
+        if (named := kind.named_path(step)) is None:
+            raise _CannotTell  # found among the installed packages, by name
+        yield b"s", package_root(loaded.root) / named.expanduser()
         starts |= {source, source.resolve()}
         yield b"s", source
-        locked = steps[position] if position < len(steps) else None
-        if not isinstance(locked, FilesLock):
+        if position >= len(steps) or kind_of(steps[position]) is not kind:
             raise _CannotTell  # --frozen: the image is another one
-        for entry in locked.entries:
-            yield b"l", source / entry.path
+        for path in kind.copied_paths(steps[position]):
+            yield b"l", source / path
     for folder in {folder for start in starts for folder in (start, *start.parents)}:
         for mark in _MARKS:
             place = folder / mark

@@ -6,37 +6,23 @@ The project's own files (a step's copied files, local Python projects) are no in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.lockfile.model import (
-    AptLock,
     BaseLock,
     DebianLock,
-    DebPackage,
     LockedPackage,
     OciLock,
     SdistArtifact,
-    ShellLock,
+    StepLock,
     TargetLock,
     WheelArtifact,
 )
-from klock.recorder.lasting import is_lasting
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.kind import Input
 
 __all__ = ["Input", "inputs_of", "inputs_of_all"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """Bytes that replay needs. `size` in bytes; `name` is for messages. `lasting`: upstream will have them later too.
-
-    What is not lasting was made here once, or is served only until upstream moves on.
-    """
-
-    digest: Digest
-    size: int
-    name: str
-    lasting: bool = True
 
 
 def inputs_of_all(targets: Iterable[TargetLock]) -> tuple[Input, ...]:
@@ -55,11 +41,9 @@ def inputs_of(target: TargetLock) -> Iterator[Input]:
     yield from _of_base(target.base)
     for package in target.packages:
         yield from _of_package(package)
-    for step in target.steps:
-        if isinstance(step, AptLock):
-            yield from map(_of_deb, step.debs)
-        elif isinstance(step, ShellLock):
-            yield from _of_shell_step(step)
+    for position, step in enumerate(target.steps):
+        at: StepAt[StepLock] = StepAt(lock=target, position=position)
+        yield from kind_of(step).inputs(at)
 
 
 def _of_base(base: BaseLock) -> Iterator[Input]:
@@ -70,12 +54,10 @@ def _of_base(base: BaseLock) -> Iterator[Input]:
             for layer in base.layers:
                 yield Input(digest=layer.digest, size=layer.size, name=f"{base.reference} (layer)")
         case DebianLock():
-            yield from map(_of_deb, base.debs)
-
-
-def _of_deb(deb: DebPackage) -> Input:
-    """The archive drops a version when a newer one takes its place."""
-    return Input(digest=f"sha256:{deb.sha256}", size=deb.size, name=f"{deb.name} {deb.version}", lasting=False)
+            # The archive drops a version when a newer one takes its place.
+            for deb in base.debs:
+                name = f"{deb.name} {deb.version}"
+                yield Input(digest=f"sha256:{deb.sha256}", size=deb.size, name=name, lasting=False)
 
 
 def _of_package(package: LockedPackage) -> Iterator[Input]:
@@ -90,19 +72,3 @@ def _of_package(package: LockedPackage) -> Iterator[Input]:
     # A commit has no bytes of its own, only the wheel it made.
     if isinstance(artifact, SdistArtifact) and not artifact.url.startswith("file:"):
         yield Input(digest=f"sha256:{artifact.sha256}", size=artifact.size, name=artifact.name)
-
-
-def _of_shell_step(step: ShellLock) -> Iterator[Input]:
-    """A step whose layer is kept never runs: it needs none of the answers it got."""
-    if step.kept is not None:
-        name = f"the kept layer of {step.command.strip().partition(chr(10))[0][:60]!r}"
-        yield Input(digest=f"sha256:{step.kept.sha256}", size=step.kept.size, name=name, lasting=False)
-        return
-    for request in step.requests:
-        if request.sha256 is not None:
-            yield Input(
-                digest=f"sha256:{request.sha256}",
-                size=request.size,
-                name=f"{request.method} {request.url}",
-                lasting=is_lasting(request),
-            )

@@ -6,29 +6,15 @@ Nothing here fails because upstream has moved on. What cannot be had is missing 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from klock.digests import Digest
-from klock.errors import FetchError, KlockError
-from klock.lockfile.model import (
-    AptLock,
-    DebianLock,
-    LockedRequest,
-    OciLock,
-    PipLock,
-    ShellLock,
-    TargetLock,
-    VcsArtifact,
-    WheelArtifact,
-)
-from klock.replay.context import Context
-from klock.secrets.spans import MASK
-from klock.targets import Target
-
-if TYPE_CHECKING:
-    from klock.recorder.upstream import Upstream
+from klock.errors import KlockError
+from klock.lockfile.model import DebianLock, TargetLock, layer_of
+from klock.steps import kind_of
+from klock.steps.context import Context
 
 __all__ = ["bring_in"]
 
@@ -52,10 +38,9 @@ def bring_in(lock: TargetLock, wanted: Collection[Digest], context: Context) -> 
     if context.offline:
         return reasons
     attempt(lambda: _fetch_base(lock, missing, context))
-    attempt(lambda: _fetch_debs(lock, missing, context))
-    attempt(lambda: _fetch_packages(lock, missing, context))
-    attempt(lambda: _fetch_answers(lock, missing, context))
-    attempt(lambda: _build_wheels(lock, missing, context))
+    for at in context.each(lock):
+        for task in kind_of(at.step).bring_in(at, missing, context):
+            attempt(task)
     return reasons
 
 
@@ -63,7 +48,8 @@ def _fetch_base(lock: TargetLock, missing: Set[Digest], context: Context) -> Non
     from klock.bases.images import fetch_documents, fetch_layers
 
     base = lock.base
-    if not isinstance(base, OciLock):
+    if isinstance(base, DebianLock):
+        _fetch_debs(base, missing, context)
         return
     if missing & {base.manifest.digest, base.config.digest}:
         fetch_documents(
@@ -84,140 +70,28 @@ def _fetch_base(lock: TargetLock, missing: Set[Digest], context: Context) -> Non
     )
 
 
-def _fetch_debs(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
+def _write_kept_layers(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
+    """A kept layer whose archive is gone may still be unpacked in the store."""
+    for step in lock.steps:
+        kept, layer = kind_of(step).kept_layer(step), layer_of(step)
+        if kept is None or layer is None or f"sha256:{kept.sha256}" not in missing:
+            continue
+        if context.workshop.has_layer(layer.digest):
+            with context.store.temporary_file() as archive:
+                context.workshop.write_layer(layer.digest, archive)
+                with open(archive, "rb") as file:
+                    chunks = iter(functools.partial(file.read, _CHUNK), b"")
+                    context.store.add_blob(chunks, digest=f"sha256:{kept.sha256}", source="the kept layer")
+
+
+def _fetch_debs(base: DebianLock, missing: Set[Digest], context: Context) -> None:
     from klock.debian.fetch import digest_of, fetch_debs
 
-    debs = [deb for step in lock.steps if isinstance(step, AptLock) for deb in step.debs]
-    if isinstance(lock.base, DebianLock):
-        debs += lock.base.debs
     fetch_debs(
-        [deb for deb in debs if digest_of(deb) in missing],
+        [deb for deb in base.debs if digest_of(deb) in missing],
         task="fetch Debian packages",
         store=context.store,
         mirrors=context.mirrors,
         offline=False,
         progress=context.progress,
     )
-
-
-def _fetch_packages(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
-    from klock.packages.fetch import fetch_artifacts
-    from klock.replay.perform import index_credentials
-
-    artifacts = [package.artifact for package in lock.packages]
-    wanted = [a for a in artifacts if not isinstance(a, VcsArtifact) and f"sha256:{a.sha256}" in missing]
-    if wanted:
-        positions = [position for position, step in enumerate(lock.steps) if isinstance(step, PipLock)]
-        fetch_artifacts(
-            wanted,
-            store=context.store,
-            credentials=index_credentials(lock, positions, context),
-            progress=context.progress,
-        )
-
-
-def _build_wheels(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
-    """Runs the pip steps whose built wheels are missing: they build them again, and compare the hash."""
-    from klock.replay import make_layers
-    from klock.replay.perform import perform
-
-    if lock.target.platform != Target.of_this_machine().platform:
-        return
-    packages = lock.packages_by_pin
-    for position, step in enumerate(lock.steps):
-        if not isinstance(step, PipLock):
-            continue
-        artifacts = [packages[pin].artifact for pin in step.packages]
-        built = {f"sha256:{a.wheel.sha256}" for a in artifacts if not isinstance(a, WheelArtifact)}
-        if any(context.store.find_blob(digest) is None for digest in built & missing):
-            context.progress.begin(f"step {position + 1}{context.where(position)}: build again")
-            before = replace(lock, steps=lock.steps[:position])
-            make_layers(before, context)
-            with context.engine.open(lock.base.id, before.layers) as workspace:
-                perform(lock, position, workspace, context)
-            context.progress.done("as locked")
-
-
-def _write_kept_layers(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
-    """A kept layer whose archive is gone may still be unpacked in the store."""
-    for step in lock.steps:
-        if not isinstance(step, ShellLock) or step.kept is None or f"sha256:{step.kept.sha256}" not in missing:
-            continue
-        if context.engine.has_layer(step.layer.digest):
-            with context.store.temporary_file() as archive:
-                context.engine.write_layer(step.layer.digest, archive)
-                with open(archive, "rb") as file:
-                    chunks = iter(functools.partial(file.read, _CHUNK), b"")
-                    context.store.add_blob(chunks, digest=f"sha256:{step.kept.sha256}", source="the kept layer")
-
-
-def _fetch_answers(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
-    """Asks for the answers of shell steps again. Those that changed upstream, or need credentials, stay missing.
-
-    A lockfile may name any URL. As the steps themselves, this reaches no server of this machine or of its link.
-    """
-    from klock.bases.downloads import Wanted, download
-    from klock.recorder.redaction import Redaction
-    from klock.recorder.report import Notes
-    from klock.recorder.upstream import Upstream
-
-    requests = [request for step in lock.steps if isinstance(step, ShellLock) for request in step.requests]
-    wanted = {r.sha256: r for r in requests if f"sha256:{r.sha256}" in missing and _can_be_asked_again(r)}
-    if not wanted:
-        return
-    upstream = Upstream(
-        notes=Notes(Redaction(secrets=(), private_urls=())),
-        ca_bundle=context.mirrors.ca_bundle,
-        local_hosts=context.local_hosts,
-    )
-    changed: list[str] = []
-    try:
-        for sha256, request in wanted.items():
-            item = Wanted(
-                digest=f"sha256:{sha256}",
-                size=request.size,
-                name=request.url,
-                open=functools.partial(_ask, upstream, request.url),
-            )
-            try:
-                download(
-                    [item],
-                    task=f"fetch {request.url}",
-                    store=context.store,
-                    offline=False,
-                    progress=context.progress,
-                )
-            except FetchError as error:
-                changed.append(error.message)
-    finally:
-        upstream.close()
-    if changed:
-        raise FetchError(changed[0])
-
-
-def _can_be_asked_again(request: LockedRequest) -> bool:
-    return (
-        request.method == "GET"
-        and request.status == 200
-        and not request.private
-        and not request.authorized
-        and request.accept is None
-        and request.git_protocol is None
-        and MASK not in request.url
-    )
-
-
-def _ask(upstream: Upstream, url: str) -> Iterator[bytes]:
-    from klock.recorder.exchange import Refused, Request
-    from klock.recorder.upstream import Truncated, Unreachable
-
-    try:
-        incoming = upstream.fetch(Request(method="GET", url=url, headers=(("User-Agent", "klock"),)))
-        try:
-            if incoming.status != 200:
-                raise FetchError(f"{url} answered with status {incoming.status}")
-            yield from incoming.body()
-        finally:
-            incoming.close()
-    except (Refused, Truncated, Unreachable) as error:
-        raise FetchError(f"{url}: {error}") from error

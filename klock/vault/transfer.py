@@ -7,7 +7,7 @@ fork.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -15,20 +15,19 @@ from typing import Final, TypeVar
 
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import TargetLock
-from klock.plan import counted, in_bytes
 from klock.progress import Progress
-from klock.replay.context import Context
+from klock.steps.context import Context
 from klock.store import Store
 from klock.vault.folder import VaultFolder
 from klock.vault.inputs import Input, inputs_of, inputs_of_all
 from klock.vault.missing import bring_in
+from klock.words import counted, in_bytes, listed
 
 __all__ = ["Fault", "Transferred", "find_faults", "pull", "push"]
 
 T = TypeVar("T")
 
 _AT_ONCE: Final = 8
-_MOST_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,8 @@ def push(
         if not left:
             return transferred
     raise FetchError(
-        f"{counted(len(left), 'blob')} that the lockfile needs cannot be had:{_listed(left)}" + _because(reasons),
+        f"{counted(len(left), 'blob')} that the lockfile needs cannot be had:{listed(map(_named, left))}"
+        + _because(reasons),
         hint="push from a machine that has them, such as where the lockfile was made, or run `klock lock`; what there "
         "was is in the vault",
     )
@@ -95,7 +95,7 @@ def pull(
         if failed := [fault for fault in faults if fault]:
             raise FetchError(
                 f"{counted(len(failed), 'blob')} cannot be taken from {vault.root}:"
-                + _listed(fault.item for fault in failed),
+                + listed(_named(fault.item) for fault in failed),
                 hint="push from a machine that has them; `klock sync` fetches what upstream still has; what there was "
                 "is in the store",
             )
@@ -189,12 +189,6 @@ def _each(task: Callable[[Input], T], items: Sequence[Input], name: str, progres
 
 def _named(item: Input) -> str:
     return f"{item.name} ({item.digest}, {in_bytes(item.size)})"
-
-
-def _listed(items: Iterable[Input]) -> str:
-    lines = [f"\n  {_named(item)}" for item in items]
-    more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
-    return "".join(lines[:_MOST_SHOWN]) + more
 
 
 def _because(reasons: Sequence[str]) -> str:

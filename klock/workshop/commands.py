@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError
-from klock.places.working_dir import missing_working_dir
 from klock.workshop import linux, trust
 from klock.workshop.cable import enter_empty_network, enter_recorded_network
 from klock.workshop.namespace import identity_map
@@ -28,6 +27,7 @@ from klock.workshop.overlay import Area, WritableLayer, make_mount_point, resolv
 from klock.workshop.protocol import RESOLVER, SCRIPT, Command, Mount, Network, Uplink
 from klock.workshop.seccomp import system_call_filter
 from klock.workshop.users import User, find_user, give_streams
+from klock.workshop.working_dir import missing_working_dir
 
 __all__ = ["Sandbox", "Started", "find_bubblewrap"]
 
@@ -94,7 +94,7 @@ class Started:
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
             return 128 - code
-        from klock.places.here.surroundings import is_container
+        from klock.workshop.container import is_container
 
         raise EngineError(
             f"bubblewrap could not start the command (status {code}); its own message is in the command's output",

@@ -1,4 +1,7 @@
-"""What replay needs of a place where environments live, and nothing more: open, run, place files, observe, snapshot."""
+"""What the rest of klock may ask of the workshop: bases, layers, and workspaces in which foreign programs run.
+
+Nothing else starts a program of an image or of a package. Values here are what passes between the two sides.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,12 @@ __all__ = [
     "BaseLayer",
     "Command",
     "Completed",
-    "Engine",
-    "Environment",
-    "ImageConfig",
     "Layer",
     "Mount",
     "Network",
     "PlacedFile",
     "Uplink",
+    "Workshop",
     "Workspace",
 ]
 
@@ -49,9 +50,9 @@ class Network(Enum):
 class Uplink:
     """A network whose only other end is klock's recorder: every connection of the command ends there or fails.
 
-    The engine gives the command a network of its own with one cable, and keeps the cable's other end in a network that
-    takes packets for any address. There it binds the sockets below and sends them over `channel`, a Unix stream socket,
-    in one message: the JSON object `{"ports": [80, 443, ...]}` with the descriptors, in this order (SCM_RIGHTS),
+    The workshop gives the command a network of its own with one cable, and keeps the cable's other end in a network
+    that takes packets for any address. There it binds the sockets below and sends them over `channel`, a Unix stream
+    socket, in one message: the JSON object `{"ports": [80, 443, ...]}` with descriptors (SCM_RIGHTS), in this order:
 
     1. a UDP socket at RESOLVER, port 53, which is the command's only name server;
     2. a packet socket (packet(7), SOCK_DGRAM) that sees what arrives over the cable and begins something: TCP segments
@@ -140,21 +141,6 @@ class BaseLayer:
     diff_id: Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageConfig:
-    """How a container of an environment starts when nobody says otherwise (OCI image-spec, config.md).
-
-    `architecture` is the OCI platform's. `environment` has no secrets in it. `archives` are those of the base, the
-    lowest first, where the store still has them: an engine that has the base image shares them.
-    """
-
-    architecture: str
-    environment: Mapping[str, str]
-    working_dir: str = "/"
-    user: str = ""
-    archives: tuple[BaseLayer, ...] = ()
-
-
 class Workspace(Protocol):
     """A base and some layers with a writable layer on top. Closed without a snapshot it leaves nothing behind."""
 
@@ -184,39 +170,13 @@ class Workspace(Protocol):
         """
 
 
-class Environment(Protocol):
-    """A synced environment of a project: layers that are the lockfile's, and whatever was done to it since."""
-
-    @property
-    def record(self) -> Mapping[str, object] | None:
-        """What `replace` was given, or None when there is no environment."""
-
-    def replace(
-        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
-    ) -> None:
-        """Makes the environment exactly base and layers. What was changed in it since the last sync is gone."""
-
-    def is_clean(self) -> bool:
-        """Whether nothing was written to it since `replace`. Cheap; what was done to the store only `observe` sees."""
-
-    def execute(self, command: Command, *, services: Sequence[Command] = ()) -> int:
-        """Runs a command on this process's stdin, stdout, stderr and terminal, forwards signals, returns its status.
-
-        Services run as long as it does. Changes it makes outside of /tmp, /run and mounts stay in the environment, or
-        go with the container that was made for it: each engine says which.
-        """
-
-    def observe(self) -> Manifest:
-        """The whole environment as it is, every file read and hashed, the parts that are never locked left out."""
-
-
-class Engine(Protocol):
-    """Where environments live. Layers and bases are kept in the engine's store under their digests."""
-
-    name: str
+class Workshop(Protocol):
+    """Makes bases and layers, and keeps them in its store under their digests."""
 
     def check(self) -> None:
-        """Raises EngineError, with the way out, when this machine cannot run the engine. Cheap."""
+        """Raises EngineError, with the way out, when this machine cannot run the workshop. Cheap."""
+
+    # -- bases and layers
 
     def has_base(self, base: str) -> bool:
         """Whether the base of this id is here, unpacked."""
@@ -231,6 +191,9 @@ class Engine(Protocol):
     def base_manifest(self, base: str) -> Manifest:
         """The manifest `add_base` returned."""
 
+    def write_base(self, base: str, archive: Path) -> None:
+        """Writes a base that is here as one tar archive; equal bases give equal files, modes, owners and times."""
+
     def has_layer(self, layer: Digest) -> bool: ...
 
     def layer_manifest(self, layer: Digest) -> Manifest | None: ...
@@ -241,8 +204,13 @@ class Engine(Protocol):
     def add_layer(self, archive: Path, layer: Digest) -> None:
         """Takes in what `write_layer` wrote. Raises HashMismatch when it is not the layer with this digest."""
 
+    def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+        """Removes all bases and layers but those in `keep` (base ids, layer digests); returns the bytes freed."""
+
+    # -- workspaces
+
     def open(self, base: str, layers: Sequence[Digest]) -> AbstractContextManager[Workspace]:
-        """A workspace over a base and layers that are all here."""
+        """A workspace over a base and layers that are all here. Raises StoreError when one is not."""
 
     def without_hooks(
         self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]
@@ -251,9 +219,3 @@ class Engine(Protocol):
 
         So the environment itself is left as it is. Raises EngineError when a hook fails, or cannot be run.
         """
-
-    def environment(self, name: str) -> Environment:
-        """The environment of this name, whether it exists yet or not."""
-
-    def remove_all(self, *, keep: Sequence[str] = ()) -> int:
-        """Removes bases, layers and environments not named; returns the bytes freed (for `klock cache prune`)."""

@@ -1,4 +1,4 @@
-"""The embedded engine: no daemon and no root, only overlayfs in a user namespace and bubblewrap."""
+"""The workshop on this machine's kernel: no daemon and no root, only overlayfs in a user namespace and bubblewrap."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from klock.digests import Digest, hex_of, is_digest
-from klock.errors import EngineError
-from klock.places.sandbox.environment import SandboxEnvironment
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
+from klock.workshop.preload import preload
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
 
@@ -23,23 +22,20 @@ if TYPE_CHECKING:
     from klock.layers.manifest import Manifest
     from klock.workshop.protocol import BaseLayer, Workspace
 
-__all__ = ["SandboxWorkshop", "preload"]
+__all__ = ["SandboxWorkshop"]
 
 
 class SandboxWorkshop:
-    """`klock.workshop.protocol.Engine` on this machine's kernel.
+    """`klock.workshop.protocol.Workshop`. `trees` are its unpacked bases and layers.
 
     Several klock processes may use one store at once; what they keep appears by one rename each.
     """
 
-    name = "sandbox"
-
     def __init__(self, store: Store, *, ca_bundle: Path | None = None) -> None:
-        """`ca_bundle`: certificates that commands with the host's network trust; by default those of SSL_CERT_FILE."""
+        """`ca_bundle`: certificates that commands with the host's network trust."""
         self._store = store
-        self._trees = Trees(store)
-        configured = os.environ.get("SSL_CERT_FILE")
-        self._ca_bundle = ca_bundle or (Path(configured) if configured and Path(configured).is_file() else None)
+        self.trees = Trees(store)
+        self.ca_bundle = ca_bundle
 
     def check(self) -> None:
         """Raises EngineError when bubblewrap, user namespaces, a range of ids or a usable overlayfs is missing."""
@@ -52,12 +48,12 @@ class SandboxWorkshop:
     def _probe(self, folder: Path) -> None:
         writable = WritableLayer.create(folder)
         (folder / "lower").mkdir()
-        Area.create(self._area()).mount_to_write([folder / "lower"], writable)
+        Area.create(self.area()).mount_to_write([folder / "lower"], writable)
 
     # -- bases and layers
 
     def has_base(self, base: str) -> bool:
-        return self._trees.has_base(base)
+        return self.trees.has_base(base)
 
     def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
         """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
@@ -68,35 +64,35 @@ class SandboxWorkshop:
         return self.base_manifest(base)
 
     def base_manifest(self, base: str) -> Manifest:
-        return self._trees.base_manifest(base)
+        return self.trees.base_manifest(base)
 
     def write_base(self, base: str, archive: Path) -> None:
         """Writes a base that is here as one tar archive; equal bases give equal files, modes, owners and times."""
         from klock.layers.pack import pack
 
         manifest = self.base_manifest(base)
-        diffs = [self._trees.diff(diff_id) / "root" for diff_id in self._trees.diffs_of(base)]
+        diffs = [self.trees.diff(diff_id) / "root" for diff_id in self.trees.diffs_of(base)]
         with open(archive, "wb") as output:
 
             def task() -> None:
-                lower = Area.create(self._area()).mount_to_read(diffs)
+                lower = Area.create(self.area()).mount_to_read(diffs)
                 pack(os.fsencode(lower), manifest, output, keep_times=True)
                 output.flush()
 
             in_namespace(task)
 
     def has_layer(self, layer: Digest) -> bool:
-        return self._trees.layer(layer).exists()
+        return self.trees.layer(layer).exists()
 
     def layer_manifest(self, layer: Digest) -> Manifest | None:
-        return self._trees.layer_manifest(layer) if self.has_layer(layer) else None
+        return self.trees.layer_manifest(layer) if self.has_layer(layer) else None
 
     def write_layer(self, layer: Digest, archive: Path) -> None:
-        """Writes a layer that is here as a tar archive; see `klock.workshop.protocol.Engine`."""
+        """Writes a layer that is here as a tar archive; see `klock.workshop.protocol.Workshop`."""
         from klock.layers.pack import pack
 
-        manifest = self._trees.layer_manifest(layer)
-        root = os.fsencode(self._trees.layer(layer) / "root")
+        manifest = self.trees.layer_manifest(layer)
+        root = os.fsencode(self.trees.layer(layer) / "root")
         try:
             with open(archive, "wb") as output:
 
@@ -129,10 +125,10 @@ class SandboxWorkshop:
                     return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
 
             (made / "manifest").write_bytes(in_namespace(task))
-            self._trees.keep(made, self._trees.layer(layer))
+            self.trees.keep(made, self.trees.layer(layer))
 
     def _add_diff(self, layer: BaseLayer) -> Digest:
-        if layer.diff_id and self._trees.diff(layer.diff_id).exists():
+        if layer.diff_id and self.trees.diff(layer.diff_id).exists():
             return layer.diff_id
         from klock.layers.unpack import unpack
 
@@ -149,24 +145,24 @@ class SandboxWorkshop:
                     return unpack(archive, media_type=layer.media_type, diff_id=layer.diff_id, source=layer.path.name)
 
             diff_id = in_namespace(task)
-            self._trees.keep(folder / "diff", self._trees.diff(diff_id))
+            self.trees.keep(folder / "diff", self.trees.diff(diff_id))
         return diff_id
 
     def _describe_base(self, base: str, diff_ids: Sequence[Digest]) -> None:
         from klock.layers.scan import manifest_of_tree
 
-        diffs = [self._trees.diff(diff_id) / "root" for diff_id in diff_ids]
+        diffs = [self.trees.diff(diff_id) / "root" for diff_id in diff_ids]
         with scratch_folder(self._store) as folder:
             made = folder / "base"
             made.mkdir()
 
             def task() -> None:
-                lower = Area.create(self._area()).mount_to_read(diffs)
+                lower = Area.create(self.area()).mount_to_read(diffs)
                 (made / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower)).to_bytes())
 
             in_namespace(task)
             (made / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
-            self._trees.keep(made, self._trees.base(base))
+            self.trees.keep(made, self.trees.base(base))
 
     # -- places to work
 
@@ -177,32 +173,27 @@ class SandboxWorkshop:
 
         with scratch_folder(self._store) as folder:
             yield SandboxWorkspace(
-                trees=self._trees,
-                area=Path(self._area()),
+                trees=self.trees,
+                area=Path(self.area()),
                 folder=folder,
                 base=base,
                 layers=layers,
-                ca_bundle=self._ca_bundle,
+                ca_bundle=self.ca_bundle,
             )
 
     @contextmanager
     def without_hooks(self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]) -> Iterator[ContainerEdits]:
-        """`edits` with mounts instead of hooks; see `klock.workshop.protocol.Engine`."""
+        """`edits` with mounts instead of hooks; see `klock.workshop.protocol.Workshop`."""
         if not edits.hooks:
             yield edits
             return
         from klock.workshop.hooks import hooks_as_mounts
 
-        stack = self._trees.stack(base, layers)
+        stack = self.trees.stack(base, layers)
         with scratch_folder(self._store) as folder:
-            yield in_namespace(lambda: hooks_as_mounts(edits, stack, Area.create(self._area()), folder))
+            yield in_namespace(lambda: hooks_as_mounts(edits, stack, Area.create(self.area()), folder))
 
-    def environment(self, name: str) -> SandboxEnvironment:
-        return SandboxEnvironment(
-            name, store=self._store, trees=self._trees, area=Path(self._area()), ca_bundle=self._ca_bundle
-        )
-
-    def _area(self) -> str:
+    def area(self) -> str:
         """The folder below which namespace processes mount, each for itself."""
         path = self._store.root / "mnt"
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -210,26 +201,15 @@ class SandboxWorkshop:
 
     # -- pruning
 
-    def remove_all(self, *, keep: Sequence[str] = ()) -> int:
-        """Removes what `keep` does not name (base ids, layer digests, names of environments); returns the bytes freed.
-
-        What a kept environment is made of is kept too, and so is an environment in which a command runs.
-        """
-        wanted = set(keep)
-        removed: list[Path] = []
-        for folder in _folders(self._store.root / "environments"):
-            environment = self.environment(folder.name)
-            if folder.name in wanted or environment.is_in_use:
-                wanted.update(environment.parts)
-            else:
-                removed.append(folder)
+    def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+        """Removes all bases and layers but those in `keep`, and half-made things; returns the bytes freed."""
         trees = _folders(self._store.root / "trees")
-        digests = {digest for digest in wanted if is_digest(digest)}
-        bases = [digest for digest in digests if self._trees.base(digest) in trees]
-        kept = {self._trees.base(base) for base in bases}
-        kept |= {self._trees.diff(diff_id) for diff_id in self._trees.diffs_of_bases(bases)}
-        kept |= {self._trees.layer(digest) for digest in digests}
-        removed += [tree for tree in trees if tree not in kept]
+        digests = {digest for digest in keep if is_digest(digest)}
+        bases = [digest for digest in digests if self.trees.base(digest) in trees]
+        kept = {self.trees.base(base) for base in bases}
+        kept |= {self.trees.diff(diff_id) for diff_id in self.trees.diffs_of_bases(bases)}
+        kept |= {self.trees.layer(digest) for digest in digests}
+        removed = [tree for tree in trees if tree not in kept]
         remove_stale(self._store)
         if not removed:
             return 0
@@ -243,18 +223,3 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(found for found in folder.iterdir() if found.is_dir())
     except FileNotFoundError:
         return []
-
-
-def preload() -> None:
-    """Imports what `unpack` may need; afterwards the root is another one, in which Python finds nothing of its own."""
-    import contextlib
-    import encodings.idna
-    import tarfile
-
-    assert encodings.idna and tarfile
-    with contextlib.suppress(ImportError):
-        import zstandard
-
-        assert zstandard
-    # Fills the caches behind the first warning or error text.
-    EngineError("")

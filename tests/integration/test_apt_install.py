@@ -11,7 +11,7 @@ import pytest
 from klock.debian import fetch_debs, install_apt, resolve_apt
 from klock.errors import FetchError, HashMismatch, ImageError, ResolutionError, StepFailed
 from klock.layers.manifest import Kind
-from klock.lockfile.model import AptLock, DebPackage, LayerLock
+from klock.lockfile.model import DebPackage, LayerLock
 from klock.progress import Quiet
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
@@ -61,8 +61,7 @@ def resolve(
 
 
 def install(workspace: Workspace, store: Store, packages: tuple[str, ...], debs: tuple[DebPackage, ...]) -> Layer:
-    step = AptLock(packages=packages, debs=debs, layer=NO_LAYER)
-    install_apt(workspace, step, store=store, environment=VARIABLES, where="step 1 (kimage.py:3)")
+    install_apt(workspace, packages, debs, store=store, environment=VARIABLES, where="step 1 (kimage.py:3)")
     return workspace.snapshot()
 
 

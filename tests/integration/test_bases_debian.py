@@ -36,7 +36,7 @@ def resolve(suite: str, *packages: str, store: Store, mirrors: Mirrors | None = 
         target=HERE,
         root=Path("/"),
         store=store,
-        engine=SandboxWorkshop(store),
+        workshop=SandboxWorkshop(store),
         mirrors=mirrors,
     )
     assert isinstance(lock, DebianLock)
@@ -44,7 +44,7 @@ def resolve(suite: str, *packages: str, store: Store, mirrors: Mirrors | None = 
 
 
 def fetch(lock: DebianLock, *, store: Store, mirrors: Mirrors | None = None, offline: bool = False) -> None:
-    fetch_base(lock, engine=SandboxWorkshop(store), store=store, root=Path("/"), mirrors=mirrors, offline=offline)
+    fetch_base(lock, workshop=SandboxWorkshop(store), store=store, root=Path("/"), mirrors=mirrors, offline=offline)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_somebody_without_privileges_makes_the_same_tree_offline(
         "lock = DebianLock(suite=value['suite'], packages=(), debs=debs, tree=value['tree'])\n"
         "store = Store()\n"
         "engine = SandboxWorkshop(store)\n"
-        "fetch_base(lock, engine=engine, store=store, root=Path('/'), offline=True)\n"
+        "fetch_base(lock, workshop=engine, store=store, root=Path('/'), offline=True)\n"
         "print(engine.base_manifest(lock.id).digest)\n"
     )
     done = account.run(

@@ -54,7 +54,7 @@ def resolve(reference: str, server: Registry, store: Store, *, target: Target = 
         target=target,
         root=Path("/"),
         store=store,
-        engine=SandboxWorkshop(store),
+        workshop=SandboxWorkshop(store),
         mirrors=Mirrors.from_settings(registries={"docker.io": server.url}),
         offline=offline,
     )
@@ -64,7 +64,7 @@ def resolve(reference: str, server: Registry, store: Store, *, target: Target = 
 
 def fetch(lock: OciLock, server: Registry, store: Store, *, root: Path = Path("/"), offline: bool = False) -> None:
     mirrors = Mirrors.from_settings(registries={"docker.io": server.url})
-    fetch_base(lock, engine=SandboxWorkshop(store), store=store, root=root, mirrors=mirrors, offline=offline)
+    fetch_base(lock, workshop=SandboxWorkshop(store), store=store, root=root, mirrors=mirrors, offline=offline)
 
 
 def test_a_tag_becomes_digests_and_what_the_config_says(server: Registry, store: Store) -> None:
@@ -236,8 +236,8 @@ def test_an_image_in_a_layout_folder_is_found_relative_to_the_image_file(
     write_layout(tmp_path / "bases/tool", {"linux/amd64": [tar], "linux/arm64": [tar]}, tag="v1")
     base = LayoutBase(path="bases/tool", tag="v1")
 
-    lock = resolve_base(base, target=HERE, root=tmp_path, store=store, engine=engine)
-    fetch_base(lock, engine=engine, store=store, root=tmp_path)
+    lock = resolve_base(base, target=HERE, root=tmp_path, store=store, workshop=engine)
+    fetch_base(lock, workshop=engine, store=store, root=tmp_path)
 
     assert isinstance(lock, OciLock)
     assert lock.reference == "oci:bases/tool:v1"

@@ -20,6 +20,7 @@ from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.layers.normalisation import MTIME
 from klock.layers.pack import UNCHANGED
+from klock.places.sandbox import SandboxPlace
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.namespace import in_namespace
@@ -115,7 +116,7 @@ def test_a_layer_taken_in_lies_over_the_base_as_the_original(
     other.add_base(BASE, [base_layer(tmp_path, debian_rootfs_tar.read_bytes())])
 
     def seen(engine: SandboxWorkshop) -> bytes:
-        environment = engine.environment("of-this-test")
+        environment = SandboxPlace(engine, engine._store).environment("of-this-test")
         environment.replace([layer.digest], base=BASE, record={})
         return environment.observe().to_bytes()
 

@@ -26,10 +26,12 @@ from klock.lockfile.model import LayerLock, LockedPackage, PipLock, SdistArtifac
 from klock.packages import (
     LocalProjectSource,
     PipRequest,
+    Question,
     RequirementOptions,
     Resolution,
     ScopedRequirement,
     TargetPython,
+    World,
     fetch_packages,
     install,
     installed_distributions,
@@ -94,16 +96,26 @@ class Lab:
         with self.engine.open(self.base, layers) as workspace:
             yield workspace
 
-    def resolve(self, *requests: PipRequest, python: TargetPython | None = None, **options: object) -> Resolution:
-        options.setdefault("default_index", self.index.url)
+    def resolve(
+        self,
+        *requests: PipRequest,
+        python: TargetPython | None = None,
+        previous: tuple[LockedPackage, ...] = (),
+        upgrade: bool = False,
+        upgrade_packages: frozenset[str] = frozenset(),
+        default_index: str | None = None,
+        offline: bool = False,
+    ) -> Resolution:
+        question = Question(
+            requests=requests,
+            previous=previous,
+            upgrade=upgrade,
+            upgrade_packages=upgrade_packages,
+            default_index=default_index or self.index.url,
+        )
         with self.workspace() as workspace:
-            return resolve(
-                requests,
-                workspace=workspace,
-                python=python or self.python,
-                store=self.store,
-                **options,  # type: ignore[arg-type]
-            )
+            world = World(workspace=workspace, python=python or self.python, store=self.store, offline=offline)
+            return resolve(question, world)
 
     def install(self, resolution: Resolution, workspace: Workspace, *, over: Sequence[str] | None = None) -> Layer:
         for pins, projects in zip(resolution.steps, resolution.projects, strict=True):
@@ -254,7 +266,7 @@ def test_the_last_locks_versions_are_kept_until_asked_otherwise(lab: Lab) -> Non
     for name in ("one", "two"):
         make_wheel(lab.files, name, "1.1")
     assert lab.resolve(step("one", "two"), previous=before.packages) == before
-    moved = lab.resolve(step("one", "two"), previous=before.packages, upgrade_packages={"Two"})
+    moved = lab.resolve(step("one", "two"), previous=before.packages, upgrade_packages=frozenset({"Two"}))
     assert pins(moved.packages) == ["one==1.0", "two==1.1"]
     assert pins(lab.resolve(step("one", "two"), previous=before.packages, upgrade=True).packages) == [
         "one==1.1",
@@ -334,12 +346,10 @@ def test_find_links_name_a_folder_in_the_environment(lab: Lab, tmp_path: Path) -
         workspace.place([file], "/wheels")
         layer = workspace.snapshot()
     with lab.workspace(layer.digest) as workspace:
+        wanted = step(("linked", RequirementOptions(find_links=("/wheels",))), "other")
         locked = resolve(
-            [step(("linked", RequirementOptions(find_links=("/wheels",))), "other")],
-            workspace=workspace,
-            python=lab.python,
-            store=lab.store,
-            default_index=lab.index.url,
+            Question(requests=(wanted,), default_index=lab.index.url),
+            World(workspace=workspace, python=lab.python, store=lab.store),
         )
         artifact = locked.packages[0].artifact
         assert isinstance(artifact, WheelArtifact)
@@ -595,6 +605,16 @@ def test_a_source_distribution_is_built_at_lock_time_and_again_to_the_same_bytes
             Command(argv=("python3", "-c", "import built; print(built.FACTS)"), environment=VARIABLES)
         )
     assert facts.output == b"{'path': '/run/klock/work/build/built-1.0', 'epoch': '1577836800', 'tool': '1.0'}\n"
+
+
+def test_what_a_build_needs_moves_with_an_upgrade_of_everything_alone(lab: Lab) -> None:
+    make_source(lab)
+    before = lab.resolve(step("built")).packages
+    make_wheel(lab.files, "tool", "2.0")
+    renewed = lab.resolve(step("built"), previous=before, upgrade_packages=frozenset({"built", "lib"}))
+    assert pins(renewed.packages) == ["built==1.0", "lib==1.0", "tool==1.0"]
+    upgraded = lab.resolve(step("built"), previous=before, upgrade=True)
+    assert pins(upgraded.packages) == ["built==1.0", "lib==1.0", "tool==2.0"]
 
 
 def test_a_build_that_comes_out_otherwise_is_refused(lab: Lab) -> None:

@@ -61,6 +61,8 @@ class Steps:
 
     def warn(self, message: str) -> None: ...
 
+    def note(self, message: str) -> None: ...
+
 
 def test_artifacts_come_into_the_store_once(files: Path, store: Store) -> None:
     with IndexServer(files) as index:

@@ -17,7 +17,9 @@ import pytest
 import klock
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
-from klock.places.sandbox.environment import SandboxEnvironment
+from klock.places.records import parts_of_all
+from klock.places.sandbox import SandboxPlace
+from klock.places.sandbox.writable import SandboxEnvironment
 from klock.workshop import SandboxWorkshop
 from tests.integration.sandbox_fixtures import BASE, command, debian_engine, shell
 
@@ -42,10 +44,14 @@ sys.exit(environment.execute(command(*argv), services=services))
 """
 
 
+def environment_of(workshop: SandboxWorkshop, name: str) -> SandboxEnvironment:
+    return SandboxPlace(workshop, workshop._store).environment(name)
+
+
 @pytest.fixture
 def environment(debian_engine: SandboxWorkshop, request: pytest.FixtureRequest) -> SandboxEnvironment:
     """A fresh environment of the base alone."""
-    environment = debian_engine.environment(f"test-{os.getpid()}-{abs(hash(request.node.name))}")
+    environment = environment_of(debian_engine, f"test-{os.getpid()}-{abs(hash(request.node.name))}")
     environment.replace([], base=BASE, record={"made": "for a test"})
     return environment
 
@@ -82,7 +88,7 @@ def changes(engine: SandboxWorkshop, environment: SandboxEnvironment) -> list[st
 
 
 def test_an_environment_that_does_not_exist(debian_engine: SandboxWorkshop) -> None:
-    missing = debian_engine.environment("missing")
+    missing = environment_of(debian_engine, "missing")
     assert missing.record is None
     for use in (missing.observe, lambda: missing.execute(command("true"))):
         with pytest.raises(EngineError, match=r"^there is no environment 'missing' yet$"):
@@ -265,7 +271,7 @@ def test_a_command_that_runs_keeps_the_environment_it_was_started_in(
     started(process)
     environment.replace([], base=BASE, record={"n": 2})
     assert run(environment, "ls /opt")[1] == ""
-    assert debian_engine.remove_all(keep=[BASE]) >= 0
+    assert debian_engine.remove_unused(keep=[BASE]) >= 0
     assert process.communicate("\n", timeout=60)[0] == "old\nx\n"
     assert len(environment._writable_folders()) == 2
     environment.replace([], base=BASE, record={"n": 3})
@@ -391,9 +397,9 @@ def test_pruning_removes_what_killed_processes_left(debian_engine: SandboxWorksh
     os.utime(old, (0, 0))
     with open(held / "in-use") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        debian_engine.remove_all(keep=[BASE])
+        debian_engine.remove_unused(keep=[BASE])
         assert [path.exists() for path in (held, abandoned, fresh, old)] == [True, False, True, False]
-    debian_engine.remove_all(keep=[BASE])
+    debian_engine.remove_unused(keep=[BASE])
     assert not held.exists()
     fresh.unlink()
 
@@ -404,14 +410,16 @@ def test_pruning_keeps_what_is_named_and_what_that_needs(debian_engine: SandboxW
         kept = workspace.snapshot()
         shell(workspace, "echo other > /opt/x")
         other = workspace.snapshot()
-    environment = debian_engine.environment("kept")
+    environment = environment_of(debian_engine, "kept")
     environment.replace([kept.digest], base=BASE, record={})
-    debian_engine.environment("other").replace([other.digest], base=BASE, record={})
-    assert debian_engine.remove_all(keep=["kept"]) > 0
+    environment_of(debian_engine, "other").replace([other.digest], base=BASE, record={})
+    place = SandboxPlace(debian_engine, debian_engine._store)
+    assert place.remove("other") is not None
+    assert debian_engine.remove_unused(keep=sorted(parts_of_all(debian_engine._store))) > 0
     assert debian_engine.has_base(BASE)
     assert debian_engine.has_layer(kept.digest)
     assert not debian_engine.has_layer(other.digest)
-    assert debian_engine.environment("other").record is None
+    assert environment_of(debian_engine, "other").record is None
     assert isinstance(environment.observe(), Manifest)
     assert list((debian_engine._store.root / "tmp").glob("scratch-*")) == []
 

@@ -102,7 +102,7 @@ def test_a_layer_holds_what_changed(debian_engine: SandboxWorkshop, script: str,
 
 def seen(engine: SandboxWorkshop, *layers: Layer) -> bytes:
     stack = Trees(engine._store).stack(BASE, [layer.digest for layer in layers])
-    area = engine._area()
+    area = engine.area()
     return in_namespace(lambda: manifest_of_tree(os.fsencode(Area.create(area).mount_to_read(stack))).to_bytes())
 
 

@@ -6,6 +6,6 @@ layers --archive--> image (load) --> a container for each command, removed when 
 
 from __future__ import annotations
 
-from klock.places.containers.engine import ContainerEngine
+from klock.places.containers.place import ContainerPlace
 
-__all__ = ["ContainerEngine"]
+__all__ = ["ContainerPlace"]

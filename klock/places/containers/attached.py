@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from klock.errors import EngineError
+from klock.places.protocol import Streams
 
 __all__ = ["FORWARDED", "Attachment", "has_terminal", "signals_noted", "signals_raised", "terminal_size"]
 
@@ -79,7 +80,8 @@ def signals_raised() -> Iterator[None]:
 
 
 class Attachment:
-    """Passes bytes both ways until the container's end is closed. `kill` and `resize` ask the engine.
+    """Passes bytes both ways until the container's end is closed. `kill` and `resize` ask the engine. With `terminal`
+    `streams` are this process's own.
 
     No direction waits for another one, nor do signals: what cannot be written yet is kept, and its source is not read
     until it is. So at most one piece of input and one of output are held, however much flows.
@@ -89,12 +91,14 @@ class Attachment:
         self,
         connection: socket.socket,
         *,
+        streams: Streams,
         signals: int,
         terminal: bool,
         kill: Callable[[int], None],
         resize: Callable[[int, int], None],
     ) -> None:
         self._connection = connection
+        self._stdin, self._stdout, self._stderr = streams
         self._signals = signals
         self._terminal = terminal
         self._kill = kill
@@ -131,7 +135,7 @@ class Attachment:
         if self._input:
             writing.append(self._connection)
         elif self._has_input:
-            reading.append(0)
+            reading.append(self._stdin)
         seconds = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
         readable, writable, _ = select.select(reading, writing, [], seconds)
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -140,7 +144,7 @@ class Attachment:
             return
         if self._signals in readable:
             self._pass_signals()
-        if 0 in readable:
+        if self._stdin in readable:
             self._read_input()
         if self._connection in writable:
             self._send_input()
@@ -171,7 +175,7 @@ class Attachment:
 
     def _read_input(self) -> None:
         try:
-            self._input = memoryview(os.read(0, _CHUNK))
+            self._input = memoryview(os.read(self._stdin, _CHUNK))
         except BlockingIOError:  # somebody else, who shares it, was faster
             return
         except OSError:  # a terminal that has hung up
@@ -202,7 +206,7 @@ class Attachment:
             chunk = b""
         self._is_open = bool(chunk)
         if self._terminal:
-            self._put_out(1, chunk)
+            self._put_out(self._stdout, chunk)
             return
         self._received += chunk
         while len(self._received) >= _HEADER.size:
@@ -210,7 +214,9 @@ class Attachment:
             end = _HEADER.size + length
             if len(self._received) < end:
                 break
-            self._put_out(2 if stream == _STDERR else 1, bytes(self._received[_HEADER.size : end]))
+            self._put_out(
+                self._stderr if stream == _STDERR else self._stdout, bytes(self._received[_HEADER.size : end])
+            )
             del self._received[:end]
 
     def _put_out(self, descriptor: int, content: bytes) -> None:

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import EngineError
+from klock.extras import missing_extra_hint
 from klock.workshop import linux
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def docker_package(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise EngineError(
             f"the engine {name} needs a package that is not installed: docker",
-            hint="install it with klock: pip install 'klock[containers]'",
+            hint=missing_extra_hint("containers"),
         ) from error
     package: ModuleType = docker
     return package

@@ -15,7 +15,7 @@ from typing import Final
 from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.layers import tar
 from klock.places.containers.start_options import COMMAND
-from klock.workshop.protocol import ImageConfig
+from klock.places.protocol import ImageConfig
 
 __all__ = ["LABEL", "Archive", "ImageArchive", "image_config"]
 

@@ -16,7 +16,7 @@ from typing import IO, Final
 from klock.errors import EngineError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
-from klock.places.working_dir import folders_to, without_made_folders
+from klock.workshop.working_dir import folders_to, without_made_folders
 
 __all__ = ["OWN", "manifest_of_export", "without_what_engines_do"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from klock.workshop.protocol import ImageConfig
+from klock.places.protocol import ImageConfig
 
 __all__ = ["COMMAND", "StartOptions", "expected_start_options", "start_options_of"]
 

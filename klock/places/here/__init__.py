@@ -1,5 +1,5 @@
-"""The engine for a container from inside: its own root file system becomes the locked environment."""
+"""The place `here`: the container that klock runs in becomes the locked environment, from inside."""
 
-from klock.places.here.engine import HereEngine
+from klock.places.here.place import HerePlace
 
-__all__ = ["HereEngine"]
+__all__ = ["HerePlace"]

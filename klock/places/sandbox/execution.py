@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.terminal import has_controlling_terminal
 from klock.workshop.commands import Sandbox
 from klock.workshop.namespace import NamespaceProcess
@@ -34,6 +35,7 @@ def execute(
     area: str,
     log: Path,
     ca_bundle: Path | None,
+    streams: Streams = OWN_STREAMS,
 ) -> int:
     """Runs a command to its end and returns its status; `log` takes what services print.
 
@@ -48,7 +50,7 @@ def execute(
             join = find_holder(writable.folder)
             # Who signals a whole group, as `timeout` and runners of jobs do, means each process once: in a group of its
             # own the command gets what klock passes on, and nothing beside. A terminal has to find it in klock's group.
-            in_own_group = not has_controlling_terminal()
+            in_own_group = streams != OWN_STREAMS or not has_controlling_terminal()
 
             def task() -> int:
                 if in_own_group:
@@ -63,7 +65,7 @@ def execute(
                     joined = join is not None
                     sandbox = Sandbox(place, writable, commands, ca_bundle=ca_bundle, is_step=False, joined=joined)
                     try:
-                        return _supervise(sandbox, command, services, log)
+                        return _supervise(sandbox, command, services, log, streams)
                     finally:
                         sandbox.close()
 
@@ -75,9 +77,9 @@ def execute(
         return process.result()
 
 
-def _supervise(sandbox: Sandbox, command: Command, services: Sequence[Command], log: Path) -> int:
+def _supervise(sandbox: Sandbox, command: Command, services: Sequence[Command], log: Path, streams: Streams) -> int:
     """In the namespace process: starts everything, forwards signals to the command and returns its status."""
-    started = sandbox.start(command, stdio=(0, 1, 2), own_session=False, held=bool(services))
+    started = sandbox.start(command, stdio=streams, own_session=False, held=bool(services))
     if isinstance(started, int):
         return started
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

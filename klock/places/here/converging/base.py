@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import Digest, digest_of_stream
 from klock.errors import EngineError
-from klock.lockfile.model import AptLock, DebianLock, PipLock, ShellLock, TargetLock
+from klock.lockfile.model import DebianLock, TargetLock
+from klock.steps import kind_of
+from klock.words import listed
 
 __all__ = ["compare_base"]
 
@@ -21,11 +24,10 @@ def compare_base(lock: TargetLock) -> None:
     if isinstance(lock.base, DebianLock):
         installed = _debian_packages()
         wrong = [deb for deb in lock.base.debs if installed.get(deb.name) != deb.version]
-        found += [f"{d.name} is {installed.get(d.name, 'missing')}, locked is {d.version}" for d in wrong[:5]]
-    first_pip = next((n for n, step in enumerate(lock.steps) if isinstance(step, PipLock)), None)
-    with_base = first_pip is not None and not any(
-        isinstance(step, AptLock | ShellLock) for step in lock.steps[:first_pip]
-    )
+        found += [f"{d.name} is {installed.get(d.name, 'missing')}, locked is {d.version}" for d in wrong]
+    kinds = [kind_of(step) for step in lock.steps]
+    first_pip = next((n for n, kind in enumerate(kinds) if kind.asks_python), None)
+    with_base = first_pip is not None and not any(kind.runs_commands for kind in kinds[:first_pip])
     if lock.interpreter is not None and with_base:
         path = Path(lock.interpreter.path)
         if not path.is_file():
@@ -34,7 +36,7 @@ def compare_base(lock: TargetLock) -> None:
             found.append(f"{path} is {digest}, locked is Python {lock.interpreter.version}, {lock.interpreter.sha256}")
     if found:
         raise EngineError(
-            "this container was not started from the locked base:\n" + "\n".join(f"  {line}" for line in found),
+            "this container was not started from the locked base:" + listed(found),
             hint="start it from the locked base image, or run `klock lock` for the base it has",
         )
 
@@ -46,12 +48,7 @@ def _digest(path: Path) -> Digest:
 
 def _debian_packages() -> dict[str, str]:
     try:
-        text = Path("/var/lib/dpkg/status").read_text("utf-8", "replace")
+        status = Path(STATUS_FILE).read_bytes()
     except FileNotFoundError:
         return {}
-    found = {}
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields.get("Status", "").endswith(" installed"):
-            found[fields["Package"]] = fields["Version"]
-    return found
+    return {package.name: package.version for package in installed_packages(status)}

@@ -2,92 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any
 
 from klock.digests import Digest
 from klock.drift import compare_files
 from klock.errors import EngineError, StepFailed
 from klock.layers.manifest import Kind
-from klock.lockfile.model import (
-    EnvLock,
-    FilesLock,
-    PipLock,
-    ServiceLock,
-    ShellLock,
-    StepLock,
-    TargetLock,
-)
-from klock.places.here import HereEngine
+from klock.places.here.contents import Here
 from klock.places.here.converging.base import compare_base
 from klock.places.here.converging.keeping import begin, is_current
-from klock.places.here.converging.owning import anchors_of, builds_something, kept_archive, own_paths
+from klock.places.here.converging.owning import anchors_of, kept_archive, own_paths
 from klock.places.here.converging.plan import InPlacePlan, as_synced, drift_of_steps, layer_of, layer_steps, make_plan
 from klock.places.here.converging.reading import Surroundings, read_as
-from klock.places.here.converging.refusing import named, refuse_what_cannot_run
+from klock.places.here.converging.refusing import refuse_what_cannot_run
 from klock.places.here.mounts import refuse_mounted
 from klock.places.here.own import OwnPaths
 from klock.places.here.state import FORCED, Doing, Done, State
 from klock.places.here.tree import Tree
 from klock.places.here.undo import difference_in, difference_of, lost, take_back
 from klock.places.here.workspace import HereWorkspace
-from klock.plan import counted, describe
-from klock.replay.context import Context
-from klock.replay.perform import fetch_for, perform
+from klock.replay.goal import Goal
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.words import counted, listed
 from klock.workshop.protocol import Layer
 
 __all__ = ["converge"]
 
-_MOST_SHOWN: Final = 20
 
-
-def converge(
-    lock: TargetLock,
-    *,
-    keys: Sequence[Digest | None],
-    engine: HereEngine,
-    record: dict[str, object],
-    context: Context,
-    force: bool = False,
-) -> InPlacePlan:
-    """Makes the container's root be what `lock` says, and keeps `record` as that of its environment.
+def converge(goal: Goal, *, here: Here, context: Context, force: bool = False) -> InPlacePlan:
+    """Makes the container's root be what `goal` says, and keeps its record.
 
     With `force` what cannot be taken back stays, the locked steps are done over it, and layers that come out other than
     locked are told and kept. Raises EngineError when the container cannot become the locked one, StepFailed when a step
     does not make its locked layer.
     """
-    engine.check()
-    with engine.folder.lock():
-        return _Converging(lock, keys, engine, replace(context, over_locked_base=False), force).converge(record)
+    with here.folder.lock():
+        return _Converging(goal, here, replace(context, over_locked_base=False), force).converge(goal.record)
 
 
 class _Converging:
-    def __init__(
-        self, lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, context: Context, force: bool
-    ) -> None:
-        self.lock, self.keys, self.engine, self.context, self.force = lock, keys, engine, context, force
-        self.folder = engine.folder
-        self.wanted = layer_steps(lock, keys)
+    def __init__(self, goal: Goal, here: Here, context: Context, force: bool) -> None:
+        self.lock, self.keys, self.here, self.context, self.force = goal.lock, goal.keys, here, context, force
+        self.folder = here.folder
+        self.wanted = layer_steps(goal.lock, goal.keys)
 
     def converge(self, record: dict[str, object]) -> InPlacePlan:
         state = self.folder.read()
-        if (nothing := as_synced(self.lock, self.keys, self.engine, state)) is not None:
+        if (nothing := as_synced(self.lock, self.keys, self.here, state)) is not None:
             return nothing
-        tree = self.engine.scan(self.folder.read_tree(state.tree) if state else None)
+        tree = self.here.root.scan(self.folder.read_tree(state.tree) if state else None)
         if state is None:
             compare_base(self.lock)
         elif state.doing is not None:
             state, tree = self._finish(state, state.doing, tree)
-        plan = make_plan(self.lock, self.keys, self.engine, state, tree if state else None)
+        plan = make_plan(self.lock, self.keys, self.here, state, tree if state else None)
         if plan.changes_nothing:
             return plan
         if plan.stuck and not self.force:
             raise EngineError(
-                "this container cannot become the locked one:\n" + "\n".join(f"  {line}" for line in plan.stuck),
+                "this container cannot become the locked one:" + listed(plan.stuck),
                 hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
             )
-        refuse_what_cannot_run(self.lock, plan, now=tree, engine=self.engine, context=self.context)
+        refuse_what_cannot_run(self.lock, plan, now=tree, here=self.here, context=self.context)
         if state is None:
             first = self.folder.write_tree(tree)
             state = State(base=self.lock.base.id, first=first, tree=first)
@@ -100,7 +79,7 @@ class _Converging:
             state = self._take_back(state, done)
         for position in plan.run:
             state = self._do(state, position)
-        tree = self.engine.scan(self.folder.read_tree(state.tree))
+        tree = self.here.root.scan(self.folder.read_tree(state.tree))
         if not self._is_locked(state, tree):
             record = {**record, "fingerprint": FORCED}
         paths = {path for done in state.steps for path in self.folder.layer(done.layer)}
@@ -123,7 +102,7 @@ class _Converging:
             not state.forced
             and state.base == self.lock.base.id
             and [done.layer for done in state.steps] == layers
-            and not drift_of_steps(state, self.engine, tree)
+            and not drift_of_steps(state, self.here, tree)
         )
 
     # -- what was cut short
@@ -145,7 +124,7 @@ class _Converging:
         self._restore(before, now, doing)
         state = replace(state, doing=None)
         self.folder.write(state)
-        return state, self.engine.scan(before)
+        return state, self.here.root.scan(before)
 
     def _restore(self, before: Tree, now: Tree, doing: Doing) -> None:
         assert doing.undo is not None
@@ -171,7 +150,7 @@ class _Converging:
             state = replace(state, record=None)
             self.folder.write(state)
             take_back(before, added, self.folder.undo_folder(done.undo) / "kept")
-            now = self.engine.scan(self.folder.read_tree(state.tree))
+            now = self.here.root.scan(self.folder.read_tree(state.tree))
             left = {*state.left, *added} & {path for path, seen in now.items() if seen.entry.kind is Kind.FOLDER}
             state = replace(
                 state, steps=state.steps[:-1], tree=self.folder.write_tree(now), left=tuple(sorted(left - set(before)))
@@ -181,58 +160,48 @@ class _Converging:
         return state
 
     def _do(self, state: State, position: int) -> State:
-        step, key = self.lock.steps[position], self.keys[position]
-        assert key is not None and not isinstance(step, EnvLock | ServiceLock)
-        where = f"step {position + 1}{self.context.where(position)}"
-        self.context.progress.begin(f"step {position + 1} {describe(step)}{self.context.where(position)}")
-        if isinstance(step, PipLock):
-            fetch_for(self.lock, position, self.context)
-        own = own_paths(
-            self.lock,
-            position,
-            before=self.folder.read_tree(state.tree),
-            engine=self.engine,
-            store=self.context.store,
-        )
+        at, key = self.context.at(self.lock, position), self.keys[position]
+        kind = kind_of(at.step)
+        assert key is not None
+        self.context.progress.begin(at.heading)
+        if kind.can_be_taken_back:
+            kind.fetch(at, self.context)
+        own, is_all = own_paths(at, before=self.folder.read_tree(state.tree), here=self.here, context=self.context)
         if own is not None:
             # Looked at again: an earlier step may have made a symlink to what is mounted.
-            refuse_mounted(own.exact, named(self.lock, position, self.context))
+            refuse_mounted(own.exact, at.title)
         if state.doing is None:
-            state = self._begin(state, position, key, own)
+            state = self._begin(state, at, key, own)
         doing, before = state.doing, self.folder.read_tree(state.tree)
         assert doing is not None
-        if isinstance(step, PipLock) and builds_something(self.lock, step, self.context.store):
+        if not is_all:
             own = None
-        with self.engine.open_root(before, own) as workspace:
+        locked = layer_of(at.step)
+        with self.here.root.open(before, own) as workspace:
             try:
-                self._perform(position, workspace)
+                self._perform(at, workspace)
                 layer = read_as(
-                    step.layer.digest,
-                    workspace.snapshot(leave_out=step.leave_out if isinstance(step, ShellLock) else ()),
+                    locked,
+                    workspace.snapshot(leave_out=kind.leave_out(at.step)),
                     Surroundings(
-                        before=before,
-                        now=workspace.tree,
-                        own=own,
-                        anchors=anchors_of(self.lock, position, own),
-                        left=state.left,
+                        before=before, now=workspace.tree, own=own, anchors=anchors_of(at, own), left=state.left
                     ),
                 )
-                if layer.digest != step.layer.digest:
-                    self._another_layer(step, where, layer)
+                if layer.digest != locked:
+                    self._another_layer(at, layer)
             except BaseException:
                 self._give_up(state, doing, before)
                 raise
-            state = self._done(state, step, layer, before=before, now=workspace.tree)
-        agrees = "as locked" if layer.digest == step.layer.digest else "not as locked"
+            state = self._done(state, at, layer, before=before, now=workspace.tree)
+        agrees = "as locked" if layer.digest == locked else "not as locked"
         self.context.progress.done(f"{counted(len(layer.manifest), 'entry')}, {agrees}")
         return state
 
-    def _perform(self, position: int, workspace: HereWorkspace) -> None:
-        step = self.lock.steps[position]
-        if isinstance(step, ShellLock) and (archive := kept_archive(step, self.context.store)) is not None:
-            self.engine.apply(archive, step.layer.digest)
+    def _perform(self, at: StepAt[Any], workspace: HereWorkspace) -> None:
+        if (archive := kept_archive(at, self.context.store)) is not None:
+            self.here.root.apply(archive, layer_of(at.step))
         else:
-            perform(self.lock, position, workspace, self.context)
+            kind_of(at.step).perform(at, workspace, self.context)
 
     def _give_up(self, state: State, doing: Doing, before: Tree) -> None:
         if doing.undo is None:
@@ -241,10 +210,10 @@ class _Converging:
                 "mend the cause and run `klock sync --here` again, or start a new container"
             )
             return
-        self._restore(before, self.engine.scan(before), doing)
+        self._restore(before, self.here.root.scan(before), doing)
         self.folder.write(replace(state, doing=None))
 
-    def _done(self, state: State, step: StepLock, layer: Layer, *, before: Tree, now: Tree) -> State:
+    def _done(self, state: State, at: StepAt[Any], layer: Layer, *, before: Tree, now: Tree) -> State:
         doing = state.doing
         assert doing is not None
         undo, why = doing.undo, "what a command did cannot be taken back"
@@ -256,29 +225,25 @@ class _Converging:
             else:
                 self.folder.write_undo(undo, was, added)
         self.folder.write_layer(layer.manifest)
-        leave_out = step.leave_out if isinstance(step, ShellLock) else ()
         done = Done(
             key=doing.key,
             layer=layer.digest,
             text=doing.text,
             undo=undo,
             why="" if undo else why,
-            leave_out=leave_out,
+            leave_out=kind_of(at.step).leave_out(at.step),
         )
         state = replace(state, steps=(*state.steps, done), doing=None, tree=self.folder.write_tree(now))
         self.folder.write(state)
         return state
 
-    def _another_layer(self, step: StepLock, where: str, layer: Layer) -> None:
-        locked = self.engine.layer_manifest(layer_of(step))
+    def _another_layer(self, at: StepAt[Any], layer: Layer) -> None:
+        locked = self.here.workshop.layer_manifest(layer_of(at.step))
         if locked is not None:
-            lines = [finding.message for finding in compare_files(locked, [], layer.manifest)]
+            differs = "it differs at" + listed(f.message for f in compare_files(locked, [], layer.manifest))
         else:
-            lines = [f"  /{path}" for path in layer.manifest]
-        shown = "\n".join(f"  {line.strip()}" for line in lines[:_MOST_SHOWN])
-        more = f"\n  and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
-        said = "it differs at" if locked is not None else "it changed"
-        message = f"{where} made another layer than the locked one: {describe(step)}; {said}\n{shown}{more}"
+            differs = "it changed" + listed(f"/{path}" for path in layer.manifest)
+        message = f"{at.name} made another layer than the locked one: {at.text}; {differs}"
         if not self.force:
             raise StepFailed(
                 message,
@@ -288,14 +253,14 @@ class _Converging:
             )
         self.context.progress.warn(message)
 
-    def _begin(self, state: State, position: int, key: Digest, own: OwnPaths | None) -> State:
+    def _begin(self, state: State, at: StepAt[Any], key: Digest, own: OwnPaths | None) -> State:
         """Writes down what the step is going to do, and what the root holds before it."""
-        step, before = self.lock.steps[position], self.folder.read_tree(state.tree)
+        before = self.folder.read_tree(state.tree)
         if own is None or not is_current(before, own):
-            before = self.engine.scan(before)
+            before = self.here.root.scan(before)
             state = replace(state, tree=self.folder.write_tree(before))
-        text = f"step {position + 1} {describe(step)}"
-        if own is not None and isinstance(step, FilesLock | PipLock):
+        text = f"step {at.position + 1} {at.text}"
+        if own is not None and kind_of(at.step).can_be_taken_back:
             doing = begin(key=key, text=text, own=own, before=before, folder=self.folder)
         else:
             doing = Doing(key=key, text=text, undo=None)

@@ -1,77 +1,79 @@
-"""Foresees which paths a step is going to write: from its locked files, or from the wheels that it installs."""
+"""Foresees which paths of the container's root a step is going to write, and which are its own."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
-from functools import cache
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any
 
-from klock.drift import distributions_in
-from klock.errors import EngineError, KlockError
+from klock.layers.manifest import Manifest
 from klock.layers.rewriting.bytecode import source_of
-from klock.lockfile.model import FilesLock, PipLock, ShellLock, TargetLock, WheelArtifact
-from klock.places.here import HereEngine
+from klock.places.here.contents import Here
 from klock.places.here.own import OwnPaths
 from klock.places.here.tree import Tree
 from klock.places.here.workspace import HereWorkspace
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.steps.kind import Writes
 from klock.store import Store
-from klock.workshop.protocol import Command
 
-__all__ = ["anchors_of", "builds_something", "kept_archive", "own_paths", "resolved"]
-
-_PATHS: Final = "import json, sysconfig; print(json.dumps(sysconfig.get_paths()))"
-_CACHE: Final = ".klock-uv-cache"
-_SCRIPTS: Final = ("console_scripts", "gui_scripts")
+__all__ = ["anchors_of", "kept_archive", "own_paths", "resolved"]
 
 
-def own_paths(lock: TargetLock, position: int, *, before: Tree, engine: HereEngine, store: Store) -> OwnPaths | None:
-    """None for a step whose command may write anything. The wheels that a pip step does not build are in the store, and
-    so is the layer that a step keeps."""
-    step = lock.steps[position]
-    if isinstance(step, ShellLock) and (archive := kept_archive(step, store)) is not None:
-        return OwnPaths(resolved(f"/{path}" for path in engine.paths_in(archive)))
-    if isinstance(step, FilesLock):
-        return _of_files(step)
-    if isinstance(step, PipLock):
-        with engine.open_root(before) as workspace:
-            paths = _python_paths(lock, workspace)
-        return _of_packages(lock, step, before, paths, store)
-    return None
+@dataclass(frozen=True)
+class _System:
+    """`klock.steps.kind.RunningSystem`: the container's root as `before` says."""
+
+    here: Here
+    before: Tree
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return self.before.manifest
+
+    def open(self) -> AbstractContextManager[HereWorkspace]:
+        return self.here.root.open(self.before)
 
 
-def kept_archive(step: ShellLock, store: Store) -> Path | None:
-    """Of the layer that the step keeps; None where it is not in the store, and for a step that keeps none."""
-    return None if step.kept is None else store.find_blob(f"sha256:{step.kept.sha256}")
+def own_paths(at: StepAt[Any], *, before: Tree, here: Here, context: Context) -> tuple[OwnPaths | None, bool]:
+    """The paths that are a step's own, and whether it writes no others. None for a step that may write anything.
+
+    What the step installs is in the store, and so is the layer that it keeps.
+    """
+    if (archive := kept_archive(at, context.store)) is not None:
+        return OwnPaths(resolved(f"/{path}" for path in here.root.paths_in(archive))), True
+    writes = kind_of(at.step).writes(at, _System(here, before), context)
+    return (None, False) if writes is None else (_own(writes, before), writes.is_all)
 
 
-def anchors_of(lock: TargetLock, position: int, own: OwnPaths | None) -> list[str]:
+def _own(writes: Writes, before: Tree) -> OwnPaths:
+    written = resolved(writes.paths)
+    bytecode: list[str] = []
+    if writes.replaces_bytecode:
+        bytecode = [path for path in before if (source := source_of(path)) is not None and source in written]
+    roots = [os.path.realpath(root).strip("/") for root in writes.roots]
+    return OwnPaths([*written, *bytecode], whole=resolved(writes.whole), roots=roots)
+
+
+def kept_archive(at: StepAt[Any], store: Store) -> Path | None:
+    """Of the layer that a step keeps; None where it is not in the store, and for a step that keeps none."""
+    kept = kind_of(at.step).kept_layer(at.step)
+    return None if kept is None else store.find_blob(f"sha256:{kept.sha256}")
+
+
+def anchors_of(at: StepAt[Any], own: OwnPaths | None) -> list[str]:
     """The paths below which a step may find what it makes: engines make a mount's folders, and programs theirs.
 
     The image's working directory is one: the first command that needs it makes it, but in a container it is there.
     """
-    step = lock.steps[position]
     found = [] if own is None else [*own.roots]
-    if isinstance(step, FilesLock):
-        found.append(os.path.realpath(step.destination))
-        if step.path_file is not None:
-            found.append(os.path.realpath(step.path_file))
-    return [path for path in (path.strip("/") for path in (*found, lock.base.working_dir)) if path]
-
-
-def builds_something(lock: TargetLock, step: PipLock, store: Store) -> bool:
-    """Whether the step builds a package: what that writes cannot be foreseen."""
-    return bool(step.projects) or any(wheel is None for wheel in _wheels(lock, step, store))
-
-
-def _wheels(lock: TargetLock, step: PipLock, store: Store) -> list[Path | None]:
-    """Of each package, None where the store has none."""
-    packages = lock.packages_by_pin
-    artifacts = [packages[pin].artifact for pin in step.packages]
-    wheels = [artifact if isinstance(artifact, WheelArtifact) else artifact.wheel for artifact in artifacts]
-    return [store.find_blob(f"sha256:{wheel.sha256}") for wheel in wheels]
+    found += [os.path.realpath(path) for path in kind_of(at.step).anchors(at.step)]
+    return [path for path in (path.strip("/") for path in (*found, at.lock.base.working_dir)) if path]
 
 
 def resolved(paths: Iterable[str]) -> set[str]:
@@ -79,97 +81,3 @@ def resolved(paths: Iterable[str]) -> set[str]:
     real = cache(os.path.realpath)
     split = (path.rstrip("/").rpartition("/") for path in paths)
     return {f"{real(above or '/')}/{name}".strip("/") for above, _, name in split}
-
-
-def _of_files(step: FilesLock) -> OwnPaths:
-    paths = [f"{step.destination.rstrip('/')}/{entry.path}" for entry in step.entries]
-    if step.path_file is not None:
-        paths.append(step.path_file)
-    return OwnPaths(resolved([*paths, step.destination]))
-
-
-def _of_packages(lock: TargetLock, step: PipLock, before: Tree, paths: dict[str, str], store: Store) -> OwnPaths:
-    packages = lock.packages_by_pin
-    names = {packages[pin].name for pin in step.packages} | {project.name for project in step.projects}
-    exact = [paths["purelib"], paths["platlib"]]
-    if not os.path.isdir(lock.base.working_dir):
-        exact.append(lock.base.working_dir)
-    for (above, name), versions in distributions_in(before.manifest).items():
-        if name in names:
-            for version in versions:
-                exact += _recorded_files(before, above, name, version)
-    for wheel in _wheels(lock, step, store):
-        if wheel is not None:
-            exact += _files_of_wheel(wheel, paths)
-    written = resolved(exact)
-    bytecode = [path for path in before if (source := source_of(path)) is not None and source in written]
-    whole = {path.rpartition("/")[0] for path in written if path.rpartition("/")[0].endswith(".dist-info")}
-    data = paths["data"]
-    roots = [paths["purelib"], paths["platlib"], paths["scripts"], paths["include"], f"{data}/share", f"{data}/etc"]
-    roots = [os.path.realpath(root).strip("/") for root in [*roots, f"{data}/include"]]
-    if builds_something(lock, step, store):
-        whole.update(roots)
-    return OwnPaths([*written, *bytecode], whole={*whole, _CACHE}, roots=roots)
-
-
-def _python_paths(lock: TargetLock, workspace: HereWorkspace) -> dict[str, str]:
-    if lock.interpreter is None:
-        raise KlockError("the lockfile has a pip step and no python table", hint="run `klock lock`")
-    ended = workspace.run(Command(argv=(lock.interpreter.path, "-I", "-c", _PATHS), environment={"PATH": os.defpath}))
-    if ended.status != 0:
-        raise EngineError(
-            f"the container's Python at {lock.interpreter.path} does not run: "
-            + ended.output.decode("utf-8", "replace").strip(),
-            hint="start the container from the locked base image",
-        )
-    paths: dict[str, str] = json.loads(ended.output)
-    return paths
-
-
-def _recorded_files(tree: Tree, folder: str, name: str, version: str) -> list[str]:
-    """The files of an installed distribution, as its RECORD names them (the "recording installed projects" format)."""
-    import csv
-
-    for path in tree:
-        if not path.startswith(f"{folder}/") or not path.endswith(".dist-info/RECORD"):
-            continue
-        found = path.removeprefix(f"{folder}/").partition("/")[0].removesuffix(".dist-info").rpartition("-")
-        if found[2] == version and found[0].replace("_", "-").replace(".", "-").lower() == name:
-            with open(f"/{path}", encoding="utf-8", newline="") as file:
-                return [
-                    os.path.normpath(f"/{folder}/{row[0]}" if row[0][0] != "/" else row[0])
-                    for row in csv.reader(file)
-                    if row
-                ]
-    return []
-
-
-def _files_of_wheel(wheel: Path, paths: dict[str, str]) -> list[str]:
-    """Where what is in a wheel may go, and the scripts that are made for its entry points."""
-    import configparser
-    import zipfile
-
-    found: list[str] = []
-    with zipfile.ZipFile(wheel) as archive:
-        for member in archive.namelist():
-            if not member.endswith("/"):
-                found += _destinations(member, paths)
-            if member.endswith(".dist-info/entry_points.txt"):
-                points = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
-                points.optionxform = str  # type: ignore[assignment,method-assign]
-                points.read_string(archive.read(member).decode("utf-8", "replace"))
-                scripts = [name for group in _SCRIPTS if points.has_section(group) for name in points.options(group)]
-                found += [f"{paths['scripts']}/{name}" for name in scripts]
-    return found
-
-
-def _destinations(member: str, paths: dict[str, str]) -> list[str]:
-    """Where a wheel's member may go (the binary distribution format): libraries, or what `.data` folders are for."""
-    first, _, rest = member.partition("/")
-    if not first.endswith(".data"):
-        return [f"{paths['purelib']}/{member}", f"{paths['platlib']}/{member}"]
-    scheme, _, path = rest.partition("/")
-    if scheme == "headers":
-        python, project = Path(paths["include"]).name, first.partition("-")[0]
-        return [f"{paths['data']}/include/site/{python}/{project}/{path}", f"{paths['include']}/{project}/{path}"]
-    return [f"{paths[scheme]}/{path}"] if scheme in paths else []

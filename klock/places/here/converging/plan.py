@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.layers.manifest import Kind
-from klock.lockfile.model import EnvLock, ServiceLock, StepLock, TargetLock
-from klock.places.here import HereEngine
+from klock.lockfile.model import StepLock, TargetLock
+from klock.lockfile.model import layer_of as layer_lock_of
+from klock.places.here.contents import Here
 from klock.places.here.state import Done, State
 from klock.places.here.tree import Tree, is_untouched, on_disk
-from klock.plan import describe
+from klock.replay.goal import Goal
+from klock.replay.plan import Plan, RunStep, Stuck, TakeBack
+from klock.steps import describe
+from klock.words import first_of
 
 __all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_steps", "make_plan", "plan_in_place"]
 
@@ -32,21 +36,24 @@ class InPlacePlan:
     def changes_nothing(self) -> bool:
         return self.is_recorded and not self.back and not self.run and not self.stuck
 
-    def lines(self, lock: TargetLock) -> list[str]:
-        """One for each thing to do, for `--dry-run`."""
-        lines = [f"cannot: {line}" for line in self.stuck]
-        lines += [f"take back {done.text}" for done in self.back]
-        lines += [f"step {n + 1} {describe(lock.steps[n])}: run" for n in self.run]
-        return lines or ["nothing to do"]
+    def as_plan(self, lock: TargetLock) -> Plan:
+        """The same in the terms of every place."""
+        return Plan(
+            actions=(
+                *(Stuck(reason=line) for line in self.stuck),
+                *(TakeBack(text=done.text) for done in self.back),
+                *(RunStep(position=n, text=describe(lock.steps[n])) for n in self.run),
+            )
+        )
 
 
-def plan_in_place(lock: TargetLock, *, keys: Sequence[Digest | None], engine: HereEngine) -> InPlacePlan:
+def plan_in_place(goal: Goal, here: Here) -> InPlacePlan:
     """What `converge` would do. Changes nothing."""
-    state = engine.folder.read()
-    if (nothing := as_synced(lock, keys, engine, state)) is not None:
+    lock, keys, state = goal.lock, goal.keys, here.folder.read()
+    if (nothing := as_synced(lock, keys, here, state)) is not None:
         return nothing
-    tree = engine.folder.read_tree(state.tree) if state else None
-    return make_plan(lock, keys, engine, state, engine.scan(tree) if tree else None)
+    tree = here.folder.read_tree(state.tree) if state else None
+    return make_plan(lock, keys, here, state, here.root.scan(tree) if tree else None)
 
 
 def layer_steps(lock: TargetLock, keys: Sequence[Digest | None]) -> list[tuple[int, Digest, StepLock]]:
@@ -54,7 +61,7 @@ def layer_steps(lock: TargetLock, keys: Sequence[Digest | None]) -> list[tuple[i
 
 
 def make_plan(
-    lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, state: State | None, now: Tree | None
+    lock: TargetLock, keys: Sequence[Digest | None], here: Here, state: State | None, now: Tree | None
 ) -> InPlacePlan:
     wanted = layer_steps(lock, keys)
     if state is None or now is None:
@@ -67,17 +74,15 @@ def make_plan(
         if done.key != key or done.layer != layer_of(step):
             break
         kept += 1
-    drifted = drift_of_steps(state, engine, now)
+    drifted = drift_of_steps(state, here, now)
     first = min((number for number in drifted if number < kept), default=None)
     if first is not None:
         if all(done.undo for done in state.steps[first:]):
             kept = first
         else:
             for number in sorted(number for number in drifted if number < kept):
-                done, paths = state.steps[number], drifted[number]
-                more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-                named = ", ".join(f"/{path}" for path in paths[:3])
-                stuck.append(f"{done.text}: was changed since: {named}{more}")
+                changed = first_of(f"/{path}" for path in drifted[number])
+                stuck.append(f"{state.steps[number].text}: was changed since: {changed}")
     back = tuple(reversed(state.steps[kept:]))
     stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
     return InPlacePlan(
@@ -89,16 +94,14 @@ def make_plan(
     )
 
 
-def as_synced(
-    lock: TargetLock, keys: Sequence[Digest | None], engine: HereEngine, state: State | None
-) -> InPlacePlan | None:
+def as_synced(lock: TargetLock, keys: Sequence[Digest | None], here: Here, state: State | None) -> InPlacePlan | None:
     """The plan that changes nothing, if only what the steps made has to be looked at to know it; else None."""
     if state is None or state.made is None or state.base != lock.base.id or not _is_recorded(lock, state):
         return None
     if [(done.key, done.layer) for done in state.steps] != [(k, layer_of(s)) for _, k, s in layer_steps(lock, keys)]:
         return None
-    whiteouts = [p for d in state.steps for p, e in engine.folder.layer(d.layer).items() if e.kind is Kind.WHITEOUT]
-    made = engine.folder.read_tree(state.made)
+    whiteouts = [p for d in state.steps for p, e in here.folder.layer(d.layer).items() if e.kind is Kind.WHITEOUT]
+    made = here.folder.read_tree(state.made)
     if any(path not in made and os.path.lexists(on_disk(path)) for path in whiteouts) or not is_untouched(made):
         return None
     return InPlacePlan(kept=len(state.steps), back=(), run=(), stuck=(), is_recorded=True)
@@ -111,13 +114,14 @@ def _is_recorded(lock: TargetLock, state: State) -> bool:
 
 
 def layer_of(step: StepLock) -> Digest:
-    assert not isinstance(step, EnvLock | ServiceLock)
-    return step.layer.digest
+    layer = layer_lock_of(step)
+    assert layer is not None
+    return layer.digest
 
 
-def drift_of_steps(state: State, engine: HereEngine, now: Tree) -> dict[int, list[str]]:
+def drift_of_steps(state: State, here: Here, now: Tree) -> dict[int, list[str]]:
     """The paths that are not as the steps left them, by the number of the step that made them last."""
-    expected, owner = engine.folder.made_by(state.steps)
+    expected, owner = here.folder.made_by(state.steps)
     found: dict[int, list[str]] = {}
     for path, number in owner.items():
         if now.entry(path) != expected.get(path):

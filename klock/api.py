@@ -1,0 +1,402 @@
+"""The verbs as a library: what the command line does, from Python.
+
+    import klock
+
+    klock.lock("kimage.py")
+    klock.sync("kimage.py")
+    done = klock.run(["python3", "-c", "print(1)"], image="kimage.py", capture_output=True)
+
+Each function loads the image anew; `Project` loads it once. Without `image` it is the one that the command line would
+take in the current folder. Nothing is printed: `progress` is told what happens. No variable of this process is changed,
+and every error is a `klock.KlockError`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Unpack
+
+from klock.session import Options, Session, open_session
+
+# What does the work is imported when there is some: a verb that finds nothing to do takes little.
+if TYPE_CHECKING:
+    from klock.digests import Digest
+    from klock.findings import Finding
+    from klock.image.builder import Image
+    from klock.lockfile.model import Lockfile, TargetLock
+    from klock.places.protocol import Place
+    from klock.replay.goal import Goal
+    from klock.replay.plan import Plan
+    from klock.targets import Target
+
+__all__ = ["Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync"]
+
+ImageSource: TypeAlias = "Image | str | os.PathLike[str] | None"
+"""An image, or the file that defines it, `FILE[:NAME]`; None is the project's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """`lockfile` is what is locked now, at `path`; `previous` what was there before. `written`: the file changed."""
+
+    lockfile: Lockfile
+    path: Path
+    previous: Lockfile | None
+    written: bool
+
+    @property
+    def would_change(self) -> bool:
+        """Whether the file's text is another one than before, written or not."""
+        from klock.lockfile.document import to_text
+
+        return self.previous is None or to_text(self.previous) != to_text(self.lockfile)
+
+    @property
+    def moved(self) -> list[str]:
+        """What has another version than before, a line each: `update numpy 2.0 -> 2.1`."""
+        from klock.locking.moved import moved
+
+        return [] if self.previous is None else list(moved(self.previous, self.lockfile))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """The environment of `target` at `place`, with the fingerprint of what is locked.
+
+    `changed`: it is another one than before. `ran` is the number of steps that ran, of `steps`. `is_locked` is False
+    only for a running container that was forced and is not what is locked.
+    """
+
+    place: str
+    where: str
+    target: Target
+    fingerprint: Digest
+    steps: int
+    changed: bool = False
+    ran: int = 0
+    is_locked: bool = True
+
+    def __str__(self) -> str:
+        if not self.is_locked:
+            return "this container was forced: it is not what is locked"
+        from klock.words import counted
+
+        state = "synced" if self.changed else "unchanged"
+        ran = f", {self.ran} of {counted(self.steps, 'step')} ran" if self.ran else ""
+        return f"environment {state}{self.where}: {self.target}{ran}, {self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """`findings` are all ways in which image, lockfile and environment disagree; `hints` say what to do first."""
+
+    findings: tuple[Finding, ...]
+    hints: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        return not self.findings
+
+
+class Project:
+    """An image that was loaded, with its settings and its lockfile."""
+
+    def __init__(self, image: ImageSource = None, **options: Unpack[Options]) -> None:
+        """Raises KlockError when the image or the settings cannot be read. Options: `klock.session.Options`."""
+        self.session: Session = open_session(image, **options)
+
+    # -- lock
+
+    def lock(
+        self,
+        *,
+        upgrade: bool = False,
+        upgrade_packages: Iterable[str] = (),
+        upgrade_base: bool = False,
+        dry_run: bool = False,
+    ) -> Locked:
+        """Resolves the image and writes the lockfile. What is locked and still satisfies the image is kept.
+
+        `upgrade` lets everything move, `upgrade_packages` the packages of these names, `upgrade_base` the base's tag.
+        With `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
+        """
+        from packaging.utils import canonicalize_name
+
+        from klock import lockfile
+        from klock.errors import KlockError
+        from klock.locking import Upgrade, lock_image
+
+        session = self.session
+        previous = lockfile.read(session.lockfile)
+        names = frozenset(canonicalize_name(name) for name in upgrade_packages)
+        known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
+        for name in sorted(names - known):
+            raise KlockError(f"--upgrade-package {name}: there is no such package in the lockfile")
+        locked = lock_image(
+            session.loaded.image,
+            session.targets,
+            previous=previous,
+            context=session.context,
+            upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=names),
+        )
+        written = False
+        if not dry_run and locked != previous:
+            written = lockfile.write(locked, session.lockfile)
+        return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
+
+    # -- plan and sync
+
+    def plan(self, *, target: str | None = None, gpus: str | None = None, frozen: bool = False) -> Plan:
+        """What `sync` would do. Changes nothing; raises as `sync` does."""
+        goal, place = self.goal_and_place(target, frozen=frozen)
+        refuse_if_unable(goal.lock, gpus)
+        return place.plan(goal)
+
+    def sync(
+        self, *, target: str | None = None, gpus: str | None = None, force: bool = False, frozen: bool = False
+    ) -> Synced:
+        """Makes the environment be what is locked, byte for byte. A second process that does the same waits.
+
+        `target` is such as `linux/amd64/cpu`, by default what this machine is. `gpus` names the GPUs that the machine
+        must have: `all`, a number, `none`, or CDI devices. `force` goes with a running container. Raises StaleLockError
+        when the image is no longer what was locked, unless `frozen`; StepFailed when a step does not make its locked
+        layer; EngineError when this machine cannot do it.
+        """
+        goal, place = self.goal_and_place(target, frozen=frozen)
+        refuse_if_unable(goal.lock, gpus)
+        return self.apply(goal, place, force=force)
+
+    def apply(self, goal: Goal, place: Place, *, force: bool = False) -> Synced:
+        """The work of `sync`, for a goal and a place that are known."""
+        applied = place.apply(goal, self.session.context, force=force)
+        return replace(as_is(goal, place), changed=applied.changed, ran=applied.ran, is_locked=applied.is_locked)
+
+    def goal_and_place(self, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
+        """What the environment is to be, and where it lives. Raises StaleLockError unless `frozen`."""
+        session = self.session
+        lockfile = session.read_lockfile()
+        if not frozen:
+            self.refuse_stale(lockfile)
+        goal = session.goal(lockfile, session.locked_target(lockfile, target))
+        return goal, session.place_of(goal)
+
+    def refuse_stale(self, lockfile: Lockfile) -> None:
+        """Raises StaleLockError with every finding when image and lockfile disagree."""
+        from klock.locking.staleness import refuse_stale
+
+        session = self.session
+        refuse_stale(
+            lockfile,
+            loaded=session.loaded,
+            targets=session.settings.targets,
+            environ=session.environ,
+            store=session.store,
+            file=session.lockfile,
+        )
+
+    # -- check
+
+    def check(self, *, environment: bool = False, container: str | None = None, target: str | None = None) -> Checked:
+        """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network.
+
+        `container` names a container that was started from the environment's image, which is compared instead.
+        """
+        from klock.errors import KlockError
+        from klock.locking.staleness import hint_for_credentials, stale_findings
+
+        session = self.session
+        lockfile = session.read_lockfile()
+        findings = stale_findings(
+            lockfile,
+            loaded=session.loaded,
+            targets=session.settings.targets,
+            environ=session.environ,
+            store=session.store,
+        )
+        hints = []
+        if environment or container is not None:
+            from klock.drift import compare, with_steps
+
+            goal = session.goal(lockfile, session.locked_target(lockfile, target))
+            place = session.place_of(goal)
+            if container is not None and not place.has_containers:
+                raise KlockError(
+                    "--container names a container of podman or docker",
+                    hint="say which: --engine podman --container NAME",
+                )
+            drift = compare(place.observe(goal, container=container))
+            findings += with_steps(drift, goal.lock, session.loaded.locations)
+            in_files = any(finding.code.is_about_files for finding in drift)
+            if in_files and container is None and not place.converges and place.is_clean(goal.name):
+                hints.append("nothing was written to the environment, so the store was: klock cache clean, klock sync")
+        if findings and (hint := hint_for_credentials(lockfile, session.environ)):
+            hints.append(hint)
+        return Checked(findings=tuple(findings), hints=tuple(hints))
+
+    # -- run
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        variables: Mapping[str, str] | None = None,
+        mounts: Iterable[str] = (),
+        working_dir: str | None = None,
+        target: str | None = None,
+        gpus: str | None = None,
+        sync: bool = True,
+        frozen: bool = False,
+        capture_output: bool = False,
+        check: bool = False,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Runs a command in the environment, with its variables, working directory and services, to its end.
+
+        An environment that is not the locked one is synced first, unless `sync` is False. `variables` are set for the
+        command and the services. Each of `mounts` shows a host path in the environment: `SOURCE:TARGET[:ro]`.
+
+        The command has this process's stdin, stdout and stderr; with `capture_output` an empty stdin, and what it
+        prints is in the result, as from `subprocess.run`. With `check` a status other than 0 raises CalledProcessError.
+        """
+        from klock.errors import KlockError
+        from klock.running import Wishes, captured, devices_for, execute, parse_mount
+
+        session = self.session
+        lockfile = session.read_lockfile()
+        goal = session.goal(lockfile, session.locked_target(lockfile, target))
+        place = session.place_of(goal)
+        wishes = Wishes(
+            variables=dict(variables or {}),
+            mounts=tuple(map(parse_mount, mounts)),
+            working_dir=working_dir,
+            devices=devices_for(goal.lock, gpus, place),
+        )
+        # Before a sync would take the environment's place back: somebody may want to know what became of it.
+        fingerprint = place.synced(goal.name)
+        if not sync:
+            if fingerprint is None:
+                raise KlockError("there is no environment yet", hint="run `klock sync`")
+        else:
+            if not frozen:
+                self.refuse_stale(lockfile)
+            if fingerprint != goal.lock.fingerprint:
+                session.progress.note(str(self.apply(goal, place)))
+        if capture_output:
+            with captured() as (streams, outputs):
+                status = execute(command, goal, place, session, wishes=wishes, streams=streams)
+            done = subprocess.CompletedProcess(list(command), status, *outputs)
+        else:
+            done = subprocess.CompletedProcess(list(command), execute(command, goal, place, session, wishes=wishes))
+        if check:
+            done.check_returncode()
+        return done
+
+
+def as_is(goal: Goal, place: Place) -> Synced:
+    """What a sync says that finds nothing to do."""
+    return Synced(
+        place=place.name,
+        where=place.where,
+        target=goal.lock.target,
+        fingerprint=goal.lock.fingerprint,
+        steps=len(goal.lock.layers),
+    )
+
+
+def refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
+    """Raises EngineError when this machine lacks the GPUs that are locked or asked for, before anything is fetched."""
+    if gpus is not None or locked.target.accelerator != "cpu":
+        from klock.gpu.choice import devices_of
+        from klock.gpu.choice import refuse_if_unable as refuse
+
+        refuse(locked, gpus)
+        if gpus is not None:
+            devices_of(locked, gpus)
+
+
+# -- one verb at a time
+
+
+def lock(
+    image: ImageSource = None,
+    *,
+    upgrade: bool = False,
+    upgrade_packages: Iterable[str] = (),
+    upgrade_base: bool = False,
+    dry_run: bool = False,
+    **options: Unpack[Options],
+) -> Locked:
+    """Resolves an image and writes its lockfile; see `Project.lock`, and `klock.session.Options` for the options."""
+    return Project(image, **options).lock(
+        upgrade=upgrade, upgrade_packages=upgrade_packages, upgrade_base=upgrade_base, dry_run=dry_run
+    )
+
+
+def plan(
+    image: ImageSource = None,
+    *,
+    target: str | None = None,
+    gpus: str | None = None,
+    frozen: bool = False,
+    **options: Unpack[Options],
+) -> Plan:
+    """What `sync` would do, as data; see `Project.plan`."""
+    return Project(image, **options).plan(target=target, gpus=gpus, frozen=frozen)
+
+
+def sync(
+    image: ImageSource = None,
+    *,
+    target: str | None = None,
+    gpus: str | None = None,
+    force: bool = False,
+    frozen: bool = False,
+    **options: Unpack[Options],
+) -> Synced:
+    """Makes the environment be what is locked, byte for byte; see `Project.sync`."""
+    return Project(image, **options).sync(target=target, gpus=gpus, force=force, frozen=frozen)
+
+
+def check(
+    image: ImageSource = None,
+    *,
+    environment: bool = False,
+    container: str | None = None,
+    target: str | None = None,
+    **options: Unpack[Options],
+) -> Checked:
+    """Says where image, lockfile and environment disagree; see `Project.check`."""
+    return Project(image, **options).check(environment=environment, container=container, target=target)
+
+
+def run(
+    command: Sequence[str],
+    image: ImageSource = None,
+    *,
+    variables: Mapping[str, str] | None = None,
+    mounts: Iterable[str] = (),
+    working_dir: str | None = None,
+    target: str | None = None,
+    gpus: str | None = None,
+    sync: bool = True,
+    frozen: bool = False,
+    capture_output: bool = False,
+    check: bool = False,
+    **options: Unpack[Options],
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command in the environment, to its end; see `Project.run`."""
+    return Project(image, **options).run(
+        command,
+        variables=variables,
+        mounts=mounts,
+        working_dir=working_dir,
+        target=target,
+        gpus=gpus,
+        sync=sync,
+        frozen=frozen,
+        capture_output=capture_output,
+        check=check,
+    )

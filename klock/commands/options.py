@@ -1,0 +1,81 @@
+"""The arguments and options that verbs share, and the objects they become."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from klock.api import Project
+    from klock.progress import Progress
+
+__all__ = [
+    "engine_option",
+    "gpus_option",
+    "image_argument",
+    "offline_option",
+    "open_project",
+    "progress_options",
+    "target_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def open_project(
+    image: str | None, *, engine: str | None = None, offline: bool = False, progress: Progress | None = None
+) -> Project:
+    """The project as the command line names it. What klock chooses for the user is told on stderr."""
+    from klock.api import Project
+    from klock.commands.terminal import Notes
+    from klock.session import Options
+
+    options = Options(offline=offline, progress=progress or Notes())
+    if engine is not None:
+        options["engine"] = engine
+    return Project(image, **options)
+
+
+def image_argument(command: F) -> F:
+    return click.argument("image", required=False, metavar="[FILE[:NAME]]")(command)
+
+
+def target_option(command: F) -> F:
+    return click.option(
+        "--target", metavar="TARGET", help="Such as linux/amd64/cpu. Without it: what this machine is."
+    )(command)
+
+
+def engine_option(command: F) -> F:
+    from klock.places import DEFAULT, PLACES
+
+    text = f"Where the environment lives. Without it: $KLOCK_ENGINE, [tool.klock], the one that has it, or {DEFAULT}."
+    here = "In the container that klock runs in: --engine here."
+    command = click.option("--here", "engine", flag_value="here", help=here)(command)
+    return click.option("--engine", type=click.Choice(PLACES), help=text)(command)
+
+
+def gpus_option(command: F) -> F:
+    text = "The GPUs it is for: all, a number, none, or CDI device names. Without it: all for a CUDA target."
+    return click.option("--gpus", metavar="all|N|none|NAME", help=text)(command)
+
+
+def offline_option(command: F) -> F:
+    return click.option("--offline", is_flag=True, help="Use what the store has; open no connection.")(command)
+
+
+def progress_options(command: F) -> F:
+    """`-q` and `-v`, joined into one keyword argument: `progress`."""
+
+    @functools.wraps(command)
+    def with_progress(*args: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
+        from klock.commands.terminal import progress_on_stderr
+
+        with progress_on_stderr(quiet=quiet, verbose=verbose) as progress:
+            return command(*args, progress=progress, **options)
+
+    decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print.")(with_progress)
+    return click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)  # type: ignore[return-value]

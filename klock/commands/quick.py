@@ -1,0 +1,59 @@
+"""Notes of an answer, so that the same command line needs no work while nothing changes; see `klock.unchanged`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from klock.lockfile.model import is_forced
+from klock.unchanged.watching import seen
+
+if TYPE_CHECKING:
+    from klock.lockfile.model import Lockfile
+    from klock.places.protocol import Place
+    from klock.replay.goal import Goal
+    from klock.session import Session
+    from klock.unchanged.remembering import Looked
+    from klock.unchanged.watching import Seen
+
+__all__ = ["look_before_sync", "remember_check", "remember_sync"]
+
+
+def look_before_sync(session: Session, lock: Lockfile, goal: Goal, place: Place) -> Looked | None:
+    """What the next sync would look at, if it may find nothing to do. A step that is forced runs every time."""
+    from klock.places import DEFAULT
+
+    watched = seen()
+    if watched is None or place.converges or any(map(is_forced, goal.lock.steps)):
+        return None
+    if place.name != DEFAULT and session.named_place is None:
+        return None  # that it was found by itself is said each time
+    from klock.unchanged.remembering import looked
+
+    return looked(watched, loaded=session.loaded, lock=lock, store=session.store)
+
+
+def remember_sync(looked_at: Looked, answer: str, session: Session, goal: Goal, place: Place) -> None:
+    """The next sync will find what is there now, and say `answer`."""
+    from klock.steps.results import record_file_of
+
+    evidence = place.evidence(goal.name)
+    if evidence is None:
+        return
+    made = [record_file_of(key, session.store) for key in goal.keys if key is not None]
+    looked_at.remember(
+        answer,
+        environment=itertools.chain(evidence.files, made),
+        settings=evidence.settings,
+        image=evidence.image,
+        is_so=evidence.holds,
+    )
+
+
+def remember_check(watched: Seen | None, answer: str, session: Session, lock: Lockfile) -> None:
+    """The next check will find that image and lockfile agree."""
+    if watched is not None:
+        from klock.unchanged.remembering import looked
+
+        if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=session.store):
+            looked_at.remember(answer)

@@ -1,0 +1,90 @@
+"""A draft: the part of the lockfile that follows from the image and the local files alone, without network or workshop.
+
+Locking completes drafts with what resolution and replay find out. `klock check` makes them again and compares them with
+the lockfile's steps, from which `as_draft` takes away what locking had added. So stale means one thing: drafts differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from klock.errors import KlockError
+from klock.image.builder import Image
+from klock.image.steps import Base, LayoutBase, RegistryBase, Step
+from klock.lockfile.model import BaseLock, DebianLock, ImageLock, OciLock, StepLock
+from klock.secrets.references import redact
+from klock.steps import kind_of, kind_of_image_step
+from klock.steps.drafting import Drafting
+from klock.store import Store
+
+__all__ = ["as_draft", "base_agrees", "check_steps", "draft_image", "draft_steps", "host_sources"]
+
+
+def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
+    """What the image says besides its base and steps. Raises ImageError for a credential written into install_cmd."""
+    command = redact(image.install_cmd, environ, what="install_cmd").text if image.install_cmd else None
+    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=command)
+
+
+def draft_steps(
+    steps: tuple[Step, ...],
+    *,
+    root: Path,
+    base: BaseLock,
+    environ: Mapping[str, str],
+    store: Store | None = None,
+) -> list[StepLock]:
+    """The drafts of an image's steps. `root` is the image file's folder, `environ` where secrets are looked up.
+
+    With a store, local files that did not change since the last time are not read again. Raises ImageError (with the
+    step's location) for a source or requirements file that is not there.
+    """
+    drafting = Drafting(root=root, base=base, environ=environ, store=store)
+    drafts: list[StepLock] = []
+    for position, step in enumerate(steps):
+        with _located(position, step, root):
+            drafts.append(kind_of_image_step(step).draft(step, drafting))
+    return drafts
+
+
+def check_steps(steps: tuple[Step, ...], *, root: Path, base: BaseLock, environ: Mapping[str, str]) -> None:
+    """Raises ImageError for what is wrong with a step and its draft does not look at, such as a requirement."""
+    drafting = Drafting(root=root, base=base, environ=environ)
+    for position, step in enumerate(steps):
+        with _located(position, step, root):
+            kind_of_image_step(step).check(step, drafting)
+
+
+@contextlib.contextmanager
+def _located(position: int, step: Step, root: Path) -> Iterator[None]:
+    """Puts the step and its builder call before the message of an error."""
+    try:
+        yield
+    except KlockError as error:
+        place = step.location.below(root) if step.location else "the image"
+        message = error.message.removeprefix(f"{place}: ")
+        raise type(error)(f"step {position + 1} ({place}): {message}", hint=error.hint or f"mend {place}") from error
+
+
+def host_sources(steps: tuple[Step, ...]) -> dict[int, Path]:
+    """The host file or folder that a step copies, by the step's position."""
+    found = ((position, kind_of_image_step(step).source(step)) for position, step in enumerate(steps))
+    return {position: source for position, source in found if source is not None}
+
+
+def as_draft(step: StepLock) -> StepLock:
+    """The step without what locking added to its draft."""
+    draft: StepLock = kind_of(step).as_draft(step)
+    return draft
+
+
+def base_agrees(base: Base, lock: BaseLock) -> bool:
+    """Whether `lock` was made for `base`: the same reference, layout or suite as written."""
+    if isinstance(base, RegistryBase):
+        return isinstance(lock, OciLock) and lock.reference == base.reference
+    if isinstance(base, LayoutBase):
+        tag = f":{base.tag}" if base.tag else ""
+        return isinstance(lock, OciLock) and lock.reference == f"oci:{base.path}{tag}"
+    return isinstance(lock, DebianLock) and (lock.suite, lock.packages) == (base.suite, base.packages)

@@ -1,0 +1,72 @@
+"""Whether a lockfile is stale: the image and the local files against what was locked. No network, no workshop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from klock.errors import StaleLockError
+from klock.findings import Code, Finding
+from klock.image.loading import LoadedImage
+from klock.layers import NORMALISATION
+from klock.lockfile.model import Lockfile
+from klock.locking.draft import base_agrees, draft_image, draft_steps
+from klock.locking.stale import compare_image, compare_steps
+from klock.store import Store
+from klock.targets import Target
+
+__all__ = ["hint_for_credentials", "refuse_stale", "stale_findings"]
+
+
+def stale_findings(
+    lock: Lockfile, *, loaded: LoadedImage, targets: Sequence[Target], environ: Mapping[str, str], store: Store
+) -> list[Finding]:
+    """Every way in which the image and the local files are no longer what was locked.
+
+    `targets` are those of the settings. With `store`, files that did not change since the last time are not read again.
+    """
+    image = loaded.image
+    findings = list(compare_image(draft_image(image, environ), lock.image))
+    if lock.normalisation != NORMALISATION:
+        words = f"the lockfile's layers follow the rules of version {lock.normalisation}, klock's are {NORMALISATION}"
+        findings.append(Finding(code=Code.STALE_IMAGE, message=words))
+    wanted = {str(target) for target in targets}
+    have = {str(locked.target) for locked in lock.targets}
+    for name in sorted(wanted - have):
+        findings.append(Finding(code=Code.STALE_TARGET, message=f"the target {name} is not in the lockfile"))
+    for locked in lock.targets:
+        if image.base is None or not base_agrees(image.base, locked.base):
+            findings.append(
+                Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=loaded.base_location)
+            )
+        drafts = draft_steps(image.steps, root=loaded.root, base=locked.base, environ=environ, store=store)
+        findings += [f for f in compare_steps(drafts, locked.steps, loaded.locations) if f not in findings]
+    return findings
+
+
+def refuse_stale(
+    lock: Lockfile,
+    *,
+    loaded: LoadedImage,
+    targets: Sequence[Target],
+    environ: Mapping[str, str],
+    store: Store,
+    file: Path,
+) -> None:
+    """Raises StaleLockError with every finding when image and lockfile disagree; `file` is the lockfile's."""
+    findings = stale_findings(lock, loaded=loaded, targets=targets, environ=environ, store=store)
+    if findings:
+        hint = "run `klock lock`; or use --frozen to go on with what was locked"
+        raise StaleLockError(
+            f"{file.name} is stale:" + "".join(f"\n  {f}" for f in findings[:20]),
+            hint=hint_for_credentials(lock, environ) or hint,
+        )
+
+
+def hint_for_credentials(lock: Lockfile, environ: Mapping[str, str]) -> str | None:
+    """What to do first where the lockfile takes credentials from variables that are not set here: without them an image
+    may well look like another one, and locking that would lose them."""
+    names = {name for locked in lock.targets for name in locked.secrets if not environ.get(name)}
+    if not names:
+        return None
+    return f"the lockfile takes a credential from {', '.join(sorted(names))}, not set here: export {min(names)}=..."

@@ -1,0 +1,148 @@
+"""Composes what uv is asked in one attempt to resolve all pip steps of an image.
+
+Distributions of the base that may stay are offered to uv as wheels without content (`klock.packages.stubs`), and their
+versions are preferred to all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from klock.errors import ResolutionError
+from klock.packages.credentials import without_credentials
+from klock.packages.indexes import Index, ScopePlan, settings_from_variables
+from klock.packages.question import Question, World
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.roots import Root, names_in_options, parse_requirement, split_revision
+from klock.packages.stubs import write_stub
+from klock.packages.uv import WORK
+from klock.packages.uv_project import UvProject
+from klock.packages.wheels import read_wheel_metadata, wheel_of
+
+__all__ = ["Case", "compose"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What stays the same from one attempt to the next.
+
+    `roots` are the requirements of `requests` that apply, `plan` says which index may answer which of them,
+    `preferences` are versions to keep. Files for uv go into `folder`, a host folder that uv sees as WORK.
+    """
+
+    world: World
+    question: Question
+    requests: Sequence[PipRequest]
+    roots: Sequence[Root]
+    plan: ScopePlan
+    preferences: Mapping[str, str]
+    folder: Path
+
+
+def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index]) -> UvProject:
+    """The project that uv is to resolve; its files are written.
+
+    `kept` names the distributions of the base that may stay. `promoted` are dependencies that only these indexes have.
+    Raises ResolutionError when a file of constraints is missing.
+    """
+    versions = case.world.python.versions
+    installed = {name: versions[name] for name in kept}
+    constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case)]
+    options = [(root, root.scoped.options) for root in case.roots]
+    pins = {**case.plan.pins, **promoted}
+    project = UvProject(
+        dependencies=(
+            *(_at_commit(root.scoped.text, case.question) for root in case.roots if root.requirement),
+            *sorted(promoted),
+        ),
+        direct=tuple(_at_commit(root.scoped.text, case.question) for root in case.roots if not root.requirement),
+        constraints=tuple(dict.fromkeys(c.text for c in constraints if parse_requirement(c))),
+        settings=case.plan.shared,
+        pins={name: index for name, index in pins.items() if name not in kept},
+        preferences={**case.preferences, **installed},
+        prereleases=_with_prereleases(case, installed),
+        no_binary=_sorted(name for root, line in options for name in names_in_options(line.no_binary, root)),
+        only_binary=_sorted(name for root, line in options for name in names_in_options(line.only_binary, root)),
+        no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
+        fallbacks=_fallbacks(case),
+        stubs=f"{WORK}/stubs",
+        offline=case.world.offline,
+    )
+    project.write(case.folder)
+    _write_stubs(case, kept)
+    return project
+
+
+def _at_commit(text: str, question: Question) -> str:
+    """The requirement with the commit of the last lock, if it asks for the same revision as then."""
+    split = split_revision(text)
+    if split is None:
+        return text
+    before, url, revision, after = split
+    commit = question.preferred_commits.get((without_credentials(url), revision))
+    return text if commit is None else f"{before}{url}@{commit}{after}"
+
+
+def _with_prereleases(case: Case, installed: Mapping[str, str]) -> tuple[str, ...]:
+    """The projects that may be pre-releases: by an option of their line or their step, or as the base has one."""
+    steps = {n for n, request in enumerate(case.requests) if settings_from_variables(request.environment).pre}
+    asked = {root.name for root in case.roots if root.name and (root.scoped.options.pre or root.step in steps)}
+    return _sorted(asked | {name for name, version in installed.items() if _is_prerelease(version)})
+
+
+def _fallbacks(case: Case) -> tuple[Index, ...]:
+    """Scoped indexes, asked last: for dependencies that no shared index has, as uv's pins hold for roots only.
+
+    Not where the image has uv compare all indexes: then there is no last.
+    """
+    strategies = {request.environment.get("UV_INDEX_STRATEGY", "first-index") for request in case.requests}
+    if strategies != {"first-index"} or case.plan.shared.default is None:
+        return ()
+    return tuple(index for index in case.plan.fallbacks if not index.flat)
+
+
+def _constraint_files(case: Case) -> list[ScopedRequirement]:
+    """The file of `PIP_CONSTRAINT` in the container, as vendors' images have it. UV_CONSTRAINT uv reads itself."""
+    found: dict[str, ScopedRequirement] = {}
+    for request in case.requests:
+        for path in request.environment.get("PIP_CONSTRAINT", "").split():
+            content = case.world.workspace.read(path.removeprefix("file://"))
+            if content is None:
+                raise ResolutionError(f"PIP_CONSTRAINT names {path}, which is not in the environment")
+            for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+                text = line.partition(" #")[0].strip()
+                if text and not text.startswith(("#", "-")):
+                    found.setdefault(text, ScopedRequirement(text=text, origin=f"{path}:{number}"))
+    return list(found.values())
+
+
+def _write_stubs(case: Case, kept: Collection[str]) -> None:
+    """What uv may choose from besides its indexes: what stays of the base, and offline what the last lock has."""
+    folder = case.folder / "stubs"
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    for item in case.world.python.installed:
+        if item.name in kept:
+            write_stub(folder, name=item.name, version=item.version, requires=item.requires, extras=item.extras)
+    for package in case.question.previous if case.world.offline else ():
+        wheel = wheel_of(package)
+        blob = case.world.store.find_blob(f"sha256:{wheel.sha256}")
+        if blob is not None and package.name not in kept:
+            found = read_wheel_metadata(blob, wheel.name)
+            write_stub(folder, name=found.name, version=found.version, requires=found.requires, extras=found.extras)
+
+
+def _is_prerelease(version: str) -> bool:
+    try:
+        return Version(version).is_prerelease
+    except InvalidVersion:
+        return False
+
+
+def _sorted(names: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if name}))

@@ -1,0 +1,81 @@
+"""What package resolution is asked, and the world it is answered in: two values that the rest of the room passes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from klock.lockfile.model import LockedPackage, VcsArtifact
+from klock.packages.credentials import Credentials
+from klock.packages.indexes import DEFAULT_INDEX
+from klock.packages.interpreter import TargetPython
+from klock.packages.request import PipRequest
+from klock.progress import Progress, Quiet
+from klock.store import Store
+from klock.workshop.protocol import Workspace
+
+__all__ = ["Question", "World"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The pip steps of one image, in order, and what the last lock chose for them (`previous`).
+
+    Versions of `previous` stay where they still fit, except with `upgrade`, and those of `upgrade_packages`, which are
+    project names in any spelling. `default_index` answers where neither the image nor its variables name an index.
+    """
+
+    requests: tuple[PipRequest, ...]
+    previous: tuple[LockedPackage, ...] = ()
+    upgrade: bool = False
+    upgrade_packages: frozenset[str] = frozenset()
+    default_index: str = DEFAULT_INDEX
+
+    @property
+    def preferred_versions(self) -> Mapping[str, str]:
+        """The versions to keep, by project."""
+        return {package.name: package.version for package in self._kept}
+
+    @property
+    def preferred_commits(self) -> Mapping[tuple[str, str | None], str]:
+        """The commits to keep, by the URL of the repository and the revision that was asked for."""
+        artifacts = [package.artifact for package in self._kept if isinstance(package.artifact, VcsArtifact)]
+        return {(artifact.url, artifact.requested_revision): artifact.commit for artifact in artifacts}
+
+    @property
+    def _kept(self) -> list[LockedPackage]:
+        if self.upgrade:
+            return []
+        renewed = {canonicalize_name(name) for name in self.upgrade_packages}
+        return [package for package in self.previous if not package.build_only and package.name not in renewed]
+
+    def collect_credentials(self, netrc: Path | None, ca_bundle: Path | None = None) -> Credentials:
+        """Those in the steps' variables and lines; for any other index `netrc` is asked. `ca_bundle` is trusted."""
+        lines = [requirement for request in self.requests for requirement in request.requirements]
+        return Credentials.collect(
+            environments=[request.environment for request in self.requests],
+            urls=[url for line in lines for url in (*line.options.urls, *line.text.split())],
+            netrc=netrc,
+            ca_bundle=ca_bundle,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """An environment as it is just before its first pip step, its Python, and what klock has at hand there.
+
+    `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. With `offline` no network is
+    used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has the certificates
+    that indexes are trusted by, if not the host's.
+    """
+
+    workspace: Workspace
+    python: TargetPython
+    store: Store
+    netrc: Path | None = None
+    ca_bundle: Path | None = None
+    offline: bool = False
+    progress: Progress = field(default_factory=Quiet)

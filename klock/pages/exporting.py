@@ -1,0 +1,26 @@
+"""An export while it is written, as steps see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from klock.lockfile.model import LockedVariable, ServiceLock
+from klock.pages.page import Page
+
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+
+__all__ = ["Exporting"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Exporting:
+    """`bundle`: every wheel is shipped. `secret` are the variables with credentials that were set so far, by name, and
+    `services` the commands that the image has to start."""
+
+    page: Page
+    context: Context
+    bundle: bool = False
+    secret: dict[str, LockedVariable] = field(default_factory=dict)
+    services: list[ServiceLock] = field(default_factory=list)

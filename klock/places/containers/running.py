@@ -1,0 +1,222 @@
+"""Runs a command in a new container of an image, with its services beside it, and removes the container.
+
+What a command changes goes with its container, as with `docker run --rm`: two commands do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from klock.errors import EngineError
+from klock.places.containers.attached import Attachment, has_terminal, signals_noted
+from klock.places.containers.client import FOLDER, EngineClient
+from klock.places.containers.connection import docker_package, explained
+from klock.places.containers.starting import cause_of, problem_with_program
+from klock.places.containers.synced import SyncedImage
+from klock.places.protocol import OWN_STREAMS, Streams
+from klock.workshop import trust
+from klock.workshop.protocol import SCRIPT, Command, Network, Uplink
+from klock.workshop.working_dir import missing_working_dir
+
+__all__ = ["run_in_container"]
+
+_STREAMS: Final = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+_MADE_AT_START: Final = ("/dev/", "/proc/", "/run/", "/sys/")
+# A service's output goes nowhere: the container's own streams are the command's.
+_WITH_SERVICES: Final = """
+shell=/bin/sh; [ -x /bin/bash ] && shell=/bin/bash
+for service in /run/klock/service-*; do $shell "$service" </dev/null >/dev/null 2>&1 & done
+exec "$@"
+"""
+
+
+def run_in_container(
+    image: SyncedImage,
+    command: Command,
+    *,
+    client: EngineClient,
+    services: Sequence[Command],
+    streams: Streams,
+    ca_bundle: Path | None,
+) -> int:
+    """The command's status. The container is removed when it ends, however klock ends it.
+
+    `ca_bundle` holds the certificates that a command with the host's network trusts.
+    """
+    return _Run(image, command, client, streams, ca_bundle).with_services(services)
+
+
+class _Run:
+    def __init__(
+        self, image: SyncedImage, command: Command, client: EngineClient, streams: Streams, ca_bundle: Path | None
+    ) -> None:
+        self._image = image
+        self._command = command
+        self._client = client
+        self._engine = client.engine
+        self._streams = streams
+        self._terminal = streams == OWN_STREAMS and has_terminal()
+        self._ca_bundle = ca_bundle
+
+    def with_services(self, services: Sequence[Command]) -> int:
+        command = self._command
+        if isinstance(command.network, Uplink):
+            raise EngineError(f"{self._engine} runs no recorded commands", hint="steps run in the workshop")
+        image = self._image.as_synced()["Id"]
+        argv = list(command.argv)
+        files = {SCRIPT: command.script} if command.script is not None else {}
+        for number, service in enumerate(services):
+            files[f"{FOLDER}/service-{number}"] = service.script or ""
+        if services:
+            argv = ["/bin/sh", "-c", _WITH_SERVICES, "klock", *argv]
+        certificates = self._certificates()
+        variables = {**trust.variables_of(certificates), **command.environment}
+        self._refuse_other_than_utf8(*argv, *variables.values(), command.working_dir)
+        with (
+            explained(self._engine),
+            signals_noted() as signals,
+            self._working_dir_checked(image),
+            self._client.container(
+                self._image.name,
+                # The very image that was looked at; no entrypoint is written like this, which podman does not overlook.
+                image=image,
+                entrypoint=[""],
+                command=argv,
+                environment=[f"{name}={value}" for name, value in variables.items()],
+                working_dir=command.working_dir,
+                user=command.user,
+                stdin_open=True,
+                tty=self._terminal,
+                host_config=self._host_config(),
+            ) as container,
+        ):
+            self._client.put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
+            return self._run(container, argv[0], signals)
+
+    def _refuse_other_than_utf8(self, *texts: str) -> None:
+        """The API speaks JSON, and engines read other bytes as U+FFFD without a word."""
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise EngineError(
+                    f"{self._engine} takes nothing that is not UTF-8: {text!r}",
+                    hint="the sandbox does: --engine sandbox",
+                ) from None
+
+    @contextmanager
+    def _working_dir_checked(self, image: str) -> Iterator[None]:
+        """Engines make a missing working directory with the container. So another container is asked whether it is."""
+        command = self._command
+        if not command.makes_working_dir and not command.working_dir.startswith(_MADE_AT_START):
+            options = {"command": ["/klock-never-runs"], "host_config": self._host_config()}
+            with self._client.container(self._image.name, image=image, **options) as container:
+                if not self._client.has_folder(container, command.working_dir):
+                    raise missing_working_dir(command.working_dir)
+        yield
+
+    def _run(self, container: str, program: str, signals: int) -> int:
+        """Starts a container, whose process is `program`, and returns its status when it has ended."""
+        docker = docker_package(self._engine)
+
+        try:
+            connection = self._start(container)
+        except docker.errors.APIError as error:
+            explanation = str(error.explanation)
+            problem = problem_with_program(explanation)
+            if problem is None:
+                raise EngineError(
+                    f"{self._engine} could not start a container: {cause_of(explanation)}",
+                    hint=f"see whether {self._engine} itself can: {self._engine} run --rm {self._image.tag} true",
+                ) from error
+            status, words = problem
+            os.write(2, f"klock: {words}: {program}\n".encode("utf-8", "surrogateescape"))
+            return status
+        try:
+            self._attach(container, connection, signals)
+            return int(self._client.api.wait(container)["StatusCode"])
+        finally:
+            _close(connection)
+
+    def _start(self, container: str) -> socket.socket:
+        """Starts a container and returns the connection with its streams on it."""
+        api = self._client.api
+        # podman makes the container ready here, docker when it starts it.
+        connection = _raw_socket(api.attach_socket(container, params=_STREAMS))
+        try:
+            api.start(container)
+        except BaseException:
+            _close(connection)
+            raise
+        return connection
+
+    def _attach(self, container: str, connection: socket.socket, signals: int) -> None:
+        docker = docker_package(self._engine)
+
+        api = self._client.api
+
+        def kill(number: int) -> None:
+            with contextlib.suppress(docker.errors.APIError):  # it has ended
+                api.kill(container, signal.Signals(number).name)
+
+        def resize(rows: int, columns: int) -> None:
+            with contextlib.suppress(docker.errors.APIError):
+                api.resize(container, height=rows, width=columns)
+
+        Attachment(
+            connection, streams=self._streams, signals=signals, terminal=self._terminal, kill=kill, resize=resize
+        ).run()
+
+    def _host_config(self) -> Mapping[str, Any]:
+        command = self._command
+        for path in (*(str(m.source) for m in command.mounts), *(m.host_path for m in command.devices.mounts)):
+            self._refuse_other_than_utf8(path)
+            if ":" in path:
+                raise EngineError(
+                    f"{self._engine} cannot mount {path}: a colon ends a path there", hint="give it another name"
+                )
+        binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
+        edits = command.devices
+        binds += [
+            f"{mount.host_path}:{mount.container_path}:{'ro' if 'ro' in mount.options else 'rw'}"
+            for mount in edits.mounts
+            # runc lets nobody mount there. NVIDIA's hook does, to have its tools make no nodes: they could not use any.
+            if not mount.container_path.startswith("/proc/")
+        ]
+        nodes = [f"{n.host_path or n.path}:{n.path}:{n.permissions or 'rwm'}" for n in edits.device_nodes]
+        network = "host" if command.network is Network.HOST else "none"
+        config: Mapping[str, Any] = self._client.api.create_host_config(
+            binds=binds,
+            network_mode=network,
+            devices=nodes or None,
+            group_add=[str(gid) for gid in edits.additional_gids] or None,
+        )
+        return config
+
+    def _certificates(self) -> dict[str, bytes]:
+        if self._command.network is not Network.HOST or self._ca_bundle is None:
+            return {}
+        return trust.host_files(self._ca_bundle.read_bytes())
+
+
+def _raw_socket(attached: Any) -> socket.socket:
+    """The socket below what the client gives: it depends on the transport."""
+    found = getattr(attached, "_sock", attached)
+    if not isinstance(found, socket.socket):
+        raise EngineError("klock can attach to a container over a Unix socket or plain TCP only", hint="use unix://")
+    found.settimeout(None)
+    return found
+
+
+def _close(connection: socket.socket) -> None:
+    """Closes it for good, as the client keeps it: engines do not remove a container while it may take its output."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

@@ -1,0 +1,118 @@
+"""Environments in the store: no daemon and no root. Commands run in the workshop's sandbox, over a writable layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from klock.places.layered import apply_layers, locked_files, why_not_comparable
+from klock.places.protocol import OWN_STREAMS, Applied, Evidence, Streams
+from klock.places.records import names_in
+from klock.places.sandbox.writable import SandboxEnvironment
+from klock.store import Store
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.digests import Digest
+    from klock.observation import Observation
+    from klock.replay.goal import Goal
+    from klock.replay.plan import Plan
+    from klock.steps.context import Context
+    from klock.workshop import SandboxWorkshop
+    from klock.workshop.protocol import Command
+
+__all__ = ["SandboxPlace"]
+
+
+class SandboxPlace:
+    """`klock.places.protocol.Place`. What a command changes stays in its environment until the next `apply`."""
+
+    name = "sandbox"
+    where = ""
+    has_containers = False
+    gives_devices = True
+    converges = False
+
+    def __init__(self, workshop: SandboxWorkshop, store: Store) -> None:
+        self._workshop = workshop
+        self._store = store
+
+    def check(self) -> None:
+        self._workshop.check()
+
+    def environment(self, name: str) -> SandboxEnvironment:
+        return SandboxEnvironment(name, store=self._store, workshop=self._workshop)
+
+    def plan(self, goal: Goal) -> Plan:
+        from klock.replay.plan import make_plan
+
+        environment = self.environment(goal.name)
+        return make_plan(
+            goal,
+            workshop=self._workshop,
+            store=self._store,
+            record=environment.record,
+            clean=environment.is_clean(),
+        )
+
+    def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
+        def replace() -> None:
+            self.environment(goal.name).replace(goal.lock.layers, base=goal.lock.base.id, record=goal.record)
+
+        return apply_layers(self, goal, context, replace=replace)
+
+    def synced(self, name: str) -> Digest | None:
+        record = self.environment(name).record
+        return None if record is None else str(record.get("fingerprint"))
+
+    def is_clean(self, name: str) -> bool:
+        return self.environment(name).is_clean()
+
+    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+        from klock.findings import Code, Finding
+        from klock.observation import Observation
+        from klock.workshop.working_dir import folders_to, without_made_folders
+
+        assert container is None, "no containers are made of it"
+        environment = self.environment(goal.name)
+        record = environment.record
+        if (problem := why_not_comparable(goal, record, self._workshop)) is not None:
+            return Observation(problem=problem)
+        assert record is not None
+        locked, layers = locked_files(goal.lock, self._workshop)
+        working_dir = folders_to(goal.lock.base.working_dir, locked)
+        variables = record.get("variables")
+        findings = []
+        if environment.has_another_root:
+            findings.append(Finding(code=Code.MODIFIED, message="/ differs: mode or owner", path="/"))
+        return Observation(
+            locked=locked,
+            layers=tuple(layers),
+            files=without_made_folders(environment.observe(), locked, working_dir),
+            locked_variables=goal.lock.environment,
+            variables=variables if isinstance(variables, dict) else {},
+            findings=tuple(findings),
+        )
+
+    def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
+        return {}
+
+    def execute(
+        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+    ) -> int:
+        return self.environment(name).execute(command, services=services, streams=streams)
+
+    def remove(self, name: str) -> int | None:
+        environment = self.environment(name)
+        return None if environment.is_in_use else environment.remove()
+
+    def remove_leftovers(self) -> int:
+        """A killed command leaves nothing here but half-made things, which the workshop removes with its own."""
+        return 0
+
+    def environments(self) -> list[str]:
+        return names_in(self._store, self.name)
+
+    def evidence(self, name: str) -> Evidence | None:
+        environment = self.environment(name)
+        return Evidence(holds=environment.is_clean, files=environment.files_behind())

@@ -1,0 +1,141 @@
+"""Running a command in an environment: what it sees of the image, of the user's wishes, and of the machine."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klock.errors import KlockError
+from klock.gpu.edits import NO_DEVICES, ContainerEdits
+from klock.lockfile.model import TargetLock
+from klock.places.protocol import OWN_STREAMS, Place, Streams
+from klock.steps import kind_of
+from klock.steps.at import revealed_variables
+from klock.workshop.protocol import Command, Mount, Network
+
+if TYPE_CHECKING:
+    from klock.replay.goal import Goal
+    from klock.session import Session
+
+__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mount"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the user wants of a command beside what the image says, and the devices it needs for that."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    working_dir: str | None = None
+    devices: ContainerEdits = NO_DEVICES
+
+
+def execute(
+    argv: Sequence[str], goal: Goal, place: Place, session: Session, *, wishes: Wishes, streams: Streams = OWN_STREAMS
+) -> int:
+    """Runs `argv` in the environment of `goal`, with its services, and returns its status."""
+    lock = goal.lock
+    variables = {**_variables(place, lock, session.environ), **wishes.variables}
+    with session.workshop.without_hooks(wishes.devices, base=lock.base.id, layers=lock.layers) as edits:
+        for name, value in edits.environment.items():
+            # A list of folders to look in, of which the image may have some of its own.
+            before = variables.get(name) if name == "LD_LIBRARY_PATH" else None
+            variables[name] = f"{before}:{value}" if before else value
+        working_dir = lock.base.working_dir
+        command = Command(
+            argv=tuple(argv),
+            environment=variables,
+            working_dir=posixpath.join(working_dir, wishes.working_dir) if wishes.working_dir else working_dir,
+            # The image's own is made, as by podman and docker; another one may be a mistake, and would be drift.
+            makes_working_dir=not wishes.working_dir,
+            user=lock.base.user,
+            network=Network.HOST,
+            mounts=_in_order(wishes.mounts),
+            devices=edits,
+        )
+        services = [replace(each, devices=edits) for each in _services(lock, variables, session.environ)]
+        return place.execute(goal.name, command, services=services, streams=streams)
+
+
+def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:
+    variables = {**place.variables(environ), **revealed_variables(lock, environ)}
+    # Else every import of a module without a .pyc would be drift.
+    variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    if (term := environ.get("TERM")) is not None:
+        variables.setdefault("TERM", term)
+    return variables
+
+
+def _services(lock: TargetLock, variables: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Command]:
+    for step in lock.steps:
+        if kind_of(step).is_service:
+            yield kind_of(step).service(step, base=lock.base, variables=dict(variables), environ=environ)
+
+
+def parse_mount(text: str) -> Mount:
+    """`SOURCE:TARGET` or `SOURCE:TARGET:ro`: a host path, and where it is shown. Raises KlockError."""
+    source, _, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        raise KlockError(f"--mount {text!r} is not SOURCE:TARGET or SOURCE:TARGET:ro", hint="TARGET must be absolute")
+    if not target.strip("/"):
+        raise KlockError(f"--mount {text!r} would hide the environment", hint="choose a folder in it: SOURCE:/mnt/data")
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        raise KlockError(f"--mount {text!r}: there is no {path}", hint=f"make it first: mkdir {path}")
+    return Mount(source=path, target=target, read_only=mode == "ro")
+
+
+def _in_order(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    """Folders before what is shown in them, whatever the order they were asked for: so do podman and docker."""
+    ordered = sorted(mounts, key=lambda mount: posixpath.normpath(mount.target).count("/"))
+    targets = [posixpath.normpath(mount.target) for mount in ordered]
+    for mount, target in zip(ordered, targets, strict=True):
+        if targets.count(target) > 1:
+            raise KlockError(f"--mount: two things for {mount.target}", hint="choose another target for one of them")
+    return tuple(ordered)
+
+
+def devices_for(lock: TargetLock, gpus: str | None, place: Place) -> ContainerEdits:
+    """What a command needs to see its GPUs; `gpus` as `klock.gpu.request` reads it.
+
+    Raises EngineError when this machine has not what is locked.
+    """
+    from klock.gpu.requirements import cuda_of
+
+    if gpus is None and cuda_of(lock.target.accelerator) is None:
+        return NO_DEVICES
+    from klock.gpu.choice import devices_of, refuse_if_unable
+
+    refuse_if_unable(lock, gpus)
+    if not place.gives_devices:
+        if gpus not in (None, "none"):
+            raise KlockError("--gpus: a running container has the devices it was started with", hint="leave it out")
+        return NO_DEVICES
+    devices = devices_of(lock, gpus)
+    return devices.edits if devices else NO_DEVICES
+
+
+@contextmanager
+def captured() -> Iterator[tuple[Streams, list[bytes]]]:
+    """Streams whose output is in the list, stdout and stderr, after the block; stdin is empty.
+
+    Files in memory, not pipes: nobody has to read while the command runs.
+    """
+    outputs: list[bytes] = []
+    stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    files = [os.memfd_create(name) for name in ("stdout", "stderr")]
+    try:
+        yield (stdin, files[0], files[1]), outputs
+        for file in files:
+            os.lseek(file, 0, os.SEEK_SET)
+            with open(file, "rb", closefd=False) as written:
+                outputs.append(written.read())
+    finally:
+        for descriptor in (stdin, *files):
+            os.close(descriptor)

@@ -1,0 +1,220 @@
+"""What every verb starts with: an image, its lockfile, the settings, the store, and the place of its environment."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from klock.errors import KlockError, LockfileError
+from klock.image.loading import LoadedImage
+from klock.project import Settings, load_image, load_settings, lockfile_path
+from klock.store import Store
+from klock.targets import Target
+
+if TYPE_CHECKING:
+    from klock.image.builder import Image
+    from klock.lockfile.model import Lockfile, TargetLock
+    from klock.places.protocol import Place
+    from klock.progress import Progress
+    from klock.replay.goal import Goal
+    from klock.steps.context import Context
+    from klock.workshop import SandboxWorkshop
+
+__all__ = ["Options", "Session", "open_session"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """An image as loaded, where its lockfile is, and what to lock and replay it with.
+
+    `engine` names the place that was asked for. The workshop and the place are imported when first asked for: to find
+    that a lockfile is stale takes neither.
+    """
+
+    loaded: LoadedImage
+    settings: Settings
+    lockfile: Path
+    store: Store
+    progress: Progress
+    environ: Mapping[str, str]
+    offline: bool = False
+    engine: str | None = None
+
+    # -- what is there
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What to lock for: the settings' targets, or else this machine's."""
+        return self.settings.targets or (Target.of_this_machine(),)
+
+    def read_lockfile(self) -> Lockfile:
+        """Raises LockfileError when there is none or it cannot be read."""
+        from klock import lockfile
+
+        lock = lockfile.read(self.lockfile)
+        if lock is None:
+            raise LockfileError(f"there is no {self.lockfile.name} in {self.lockfile.parent}", hint="run `klock lock`")
+        return lock
+
+    def locked_target(self, lock: Lockfile, name: str | None) -> TargetLock:
+        """The part of the lockfile for the target `name`, or else for this machine. Raises KlockError."""
+        target = Target.parse(name) if name else self._machines_target(lock)
+        locked = lock.for_target(target)
+        if locked is None:
+            there = ", ".join(str(t.target) for t in lock.targets)
+            raise KlockError(
+                f"{self.lockfile.name} is not locked for {target}, only for {there}",
+                hint=f"add it to targets in [tool.klock] and run `klock lock`, or choose one with --target {there}",
+            )
+        return locked
+
+    def _machines_target(self, lock: Lockfile) -> Target:
+        """Of the targets locked for this platform the newest CUDA that the machine can run, or else `cpu`.
+
+        Which one is told when there is a choice.
+        """
+        cpu = Target.of_this_machine()
+        here = [t for t in lock.targets if t.target.platform == cpu.platform]
+        if all(locked.target == cpu for locked in here):
+            return cpu
+        from klock.gpu.choice import choose
+
+        chosen, why = choose(here, default=cpu)
+        if len(here) > 1:
+            self.progress.note(f"target {chosen}: {why}")
+        return chosen
+
+    # -- where it is made, and where it lives
+
+    @functools.cached_property
+    def ca_bundle(self) -> Path | None:
+        """The certificates that programs in the workshop trust: the host's, and the project's besides them."""
+        if self.settings.ca_bundle is not None:
+            from klock.certificates import joined_bundle
+
+            return joined_bundle(self.settings.ca_bundle, self.store, self.environ)
+        configured = self.environ.get("SSL_CERT_FILE")
+        return Path(configured) if configured and Path(configured).is_file() else None
+
+    @functools.cached_property
+    def workshop(self) -> SandboxWorkshop:
+        """Where bases and layers are made."""
+        from klock.workshop import SandboxWorkshop
+
+        return SandboxWorkshop(self.store, ca_bundle=self.ca_bundle)
+
+    @functools.cached_property
+    def context(self) -> Context:
+        from klock.bases.mirrors import Mirrors
+        from klock.locking.draft import host_sources
+        from klock.steps.context import Context
+
+        return Context(
+            root=self.loaded.root,
+            mirrors=Mirrors.from_settings(
+                registries=self.settings.registry_mirrors,
+                debian=self.settings.debian_mirror,
+                ca_bundle=self.ca_bundle,
+            ),
+            index_url=self.settings.index_url,
+            targets=self.targets,
+            pytorch_indexes=self.settings.pytorch_indexes,
+            store=self.store,
+            workshop=self.workshop,
+            progress=self.progress,
+            environ=self.environ,
+            offline=self.offline,
+            local_hosts=self.settings.local_hosts,
+            locations=self.loaded.locations,
+            sources=host_sources(self.loaded.image.steps),
+        )
+
+    @property
+    def named_place(self) -> str | None:
+        """The place that was asked for, or that KLOCK_ENGINE names, or the settings. Raises KlockError."""
+        from klock.places import PLACES
+
+        named = self.engine or self.environ.get("KLOCK_ENGINE") or self.settings.engine
+        if named is not None and named not in PLACES:
+            raise KlockError(f"KLOCK_ENGINE is {named!r}", hint=f"the engines are {', '.join(PLACES)}")
+        return named
+
+    def place_of(self, goal: Goal) -> Place:
+        """The named place, or else the one that holds this environment, which is told."""
+        from klock.places import DEFAULT, make_place, place_with
+
+        name = self.named_place
+        if name is None:
+            name = place_with(goal.name, self.store)
+            if name != DEFAULT:
+                self.progress.note(f"engine {name}: it has this environment")
+        return make_place(name, self.workshop, self.store, ca_bundle=self.ca_bundle)
+
+    def goal(self, lock: Lockfile, locked: TargetLock) -> Goal:
+        """What the environment of `locked`, a part of `lock`, is to be."""
+        from klock.digests import digest_of_bytes
+        from klock.layers import NORMALISATION
+        from klock.replay.goal import Goal
+        from klock.steps.keys import step_keys
+
+        return Goal(
+            name=self._environment_name(locked),
+            lock=locked,
+            keys=tuple(step_keys(locked, image=lock.image, normalisation=NORMALISATION)),
+            lock_digest=digest_of_bytes(self.lockfile.read_bytes()),
+            project=self.loaded.root,
+        )
+
+    def _environment_name(self, target: TargetLock) -> str:
+        """One environment for each lockfile and target, wherever the project is."""
+        from klock.digests import digest_of_bytes, hex_of
+
+        digest = digest_of_bytes(os.fsencode(self.lockfile.absolute()) + b"\0" + str(target.target).encode())
+        return f"{self.lockfile.parent.name or 'root'}-{hex_of(digest)[:12]}"
+
+
+class Options(TypedDict, total=False):
+    """What every verb takes besides the image."""
+
+    lockfile: str | os.PathLike[str]
+    """The lockfile, when it is not the one beside the image's file."""
+    engine: str
+    """Where the environment lives: `sandbox`, `podman`, `docker` or `here`. By default as on the command line."""
+    offline: bool
+    """Use what the store has; open no connection."""
+    store: str | os.PathLike[str]
+    """The folder of the store, when it is not the user's own."""
+    environ: Mapping[str, str]
+    """Where credentials and settings are looked up, when it is not `os.environ`."""
+    progress: Progress
+    """Is told what happens; by default nobody is."""
+
+
+def open_session(image: Image | str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> Session:
+    """Loads the image and the settings that hold where it is. Raises KlockError.
+
+    An `Image` that was made here, in a notebook or a test, belongs to the folder of its `lockfile`, or else to the
+    current one.
+    """
+    from klock.progress import Quiet
+
+    lockfile = Path(options["lockfile"]).absolute() if "lockfile" in options else None
+    if image is None or isinstance(image, str | os.PathLike):
+        loaded = load_image(None if image is None else os.fspath(image))
+    else:
+        folder = Path.cwd() if lockfile is None else lockfile.parent
+        loaded = LoadedImage(image=image, file=folder / "kimage.py", name="image", root=folder)
+    return Session(
+        loaded=loaded,
+        settings=load_settings(loaded.root),
+        lockfile=lockfile or lockfile_path(loaded),
+        store=Store(Path(options["store"]).absolute()) if "store" in options else Store(),
+        progress=options.get("progress") or Quiet(),
+        environ=dict(options.get("environ", os.environ)),
+        offline=options.get("offline", False),
+        engine=options.get("engine"),
+    )

@@ -1,0 +1,63 @@
+"""Steps: all that klock knows of a kind of step stands in that kind's room.
+
+kind       what the rest of klock may ask of any kind
+at         a step where it stands: its lock, its position, what is below
+context    what making and replaying steps need around them
+keys       a step's key: the digest of its own content and of all it builds on
+pip, apt, files, shell, variables, service      the rooms
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from klock.image.steps import AptInstall, CopyFiles, PipInstall, RunBash, SetEnvVars, SyncPackage
+from klock.lockfile.model import AptLock, EnvLock, FilesLock, PipLock, ServiceLock, ShellLock
+
+if TYPE_CHECKING:
+    from klock.image.steps import Step
+    from klock.lockfile.model import StepLock
+    from klock.steps.kind import Kind
+
+__all__ = ["describe", "kind_of", "kind_of_image_step"]
+
+_ROOMS: Final[dict[type, str]] = {
+    AptLock: "apt",
+    EnvLock: "variables",
+    FilesLock: "files",
+    PipLock: "pip",
+    ServiceLock: "service",
+    ShellLock: "shell",
+}
+_ROOMS_OF_THE_IMAGE: Final[dict[type, str]] = {
+    AptInstall: "apt",
+    CopyFiles: "files",
+    PipInstall: "pip",
+    SetEnvVars: "variables",
+    SyncPackage: "files",
+}
+
+
+def kind_of(step: StepLock) -> Kind[Any, Any]:
+    """The kind of a locked step."""
+    return _kind(_ROOMS[type(step)])
+
+
+def kind_of_image_step(step: Step) -> Kind[Any, Any]:
+    """The kind that an image's step is locked as: a command that ends in `&` is a service."""
+    if isinstance(step, RunBash):
+        return _kind("service" if step.is_service else "shell")
+    return _kind(_ROOMS_OF_THE_IMAGE[type(step)])
+
+
+def describe(step: StepLock) -> str:
+    """The step in a few words on one line: `pip_install numpy>=1.24 (and 2 more)`."""
+    return kind_of(step).describe(step)
+
+
+@cache
+def _kind(room: str) -> Kind[Any, Any]:
+    kind: Kind[Any, Any] = import_module(f"klock.steps.{room}").KIND
+    return kind

@@ -1,0 +1,124 @@
+"""`apt_install`: Debian packages, resolved against the environment's own sources, each .deb locked by hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from klock.digests import Digest
+from klock.findings import Finding
+from klock.image.steps import AptInstall
+from klock.lockfile.model import AptLock, DebPackage
+from klock.steps.at import StepAt
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind
+from klock.steps.staleness import changed, changed_force
+from klock.words import some
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.pages.exporting import Exporting
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.steps.locking import Locking
+    from klock.workshop.protocol import Workspace
+
+__all__ = ["KIND"]
+
+
+class AptKind(Kind[AptInstall, AptLock]):
+    runs_commands = True
+    fetches = True
+
+    def describe(self, step: AptLock) -> str:
+        return "apt_install " + some(step.packages)
+
+    def draft(self, step: AptInstall, drafting: Drafting) -> AptLock:
+        return AptLock(packages=step.packages, debs=(), layer=UNKNOWN_LAYER, force=step.force)
+
+    def as_draft(self, step: AptLock) -> AptLock:
+        return replace(step, debs=(), layer=UNKNOWN_LAYER)
+
+    def changes(self, before: AptLock, after: AptLock) -> Iterator[Finding]:
+        if before.packages != after.packages:
+            yield changed("apt_install", " ".join(before.packages), " ".join(after.packages))
+        yield from changed_force(before, after)
+
+    # -- locking
+
+    def complete(self, draft: AptLock, locking: Locking) -> AptLock:
+        """The .debs; those of the previous lock for the same list are kept as far as they still do."""
+        from klock.debian.install import resolve_apt
+
+        context, at = locking.context, locking.at(draft)
+        before = [step for step in locking.previous_steps if isinstance(step, AptLock)]
+        previous: tuple[DebPackage, ...] = next((s.debs for s in before if s.packages == draft.packages), ())
+        with locking.workspace() as workspace:
+            debs = resolve_apt(
+                draft.packages,
+                workspace,
+                environment=at.variables(context.environ),
+                store=context.store,
+                mirrors=context.mirrors,
+                previous=() if locking.upgrade.everything else previous,
+                where=at.name,
+                offline=context.offline,
+                progress=context.progress,
+            )
+        return replace(draft, debs=debs)
+
+    def versions(self, step: AptLock) -> Mapping[str, str]:
+        return {f"{deb.name} (Debian)": deb.version for deb in step.debs}
+
+    # -- replay
+
+    def content(self, at: StepAt[AptLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
+        from klock.lockfile.codec import encode
+
+        return ["apt_install", list(at.step.packages), [encode(deb) for deb in at.step.debs]]
+
+    def inputs(self, at: StepAt[AptLock]) -> Iterator[Input]:
+        """The archive drops a version when a newer one takes its place."""
+        for deb in at.step.debs:
+            name = f"{deb.name} {deb.version}"
+            yield Input(digest=f"sha256:{deb.sha256}", size=deb.size, name=name, lasting=False)
+
+    def fetch(self, at: StepAt[AptLock], context: Context) -> None:
+        _fetch(at.step.debs, context)
+
+    def bring_in(self, at: StepAt[AptLock], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+        yield lambda: _fetch([deb for deb in at.step.debs if f"sha256:{deb.sha256}" in wanted], context)
+
+    def perform(self, at: StepAt[AptLock], workspace: Workspace, context: Context) -> None:
+        from klock.debian.install import install_apt
+        from klock.secrets.masking import masked
+        from klock.steps.leaks import refuse_leaks
+
+        self.fetch(at, context)
+        with masked(context.progress.output, context.secret_values(at.lock)) as on_output:
+            install_apt(
+                workspace,
+                at.step.packages,
+                at.step.debs,
+                store=context.store,
+                environment=at.variables(context.environ),
+                on_output=on_output,
+                where=at.name,
+            )
+        refuse_leaks(at, workspace, context)
+
+    # -- export
+
+    def export(self, at: StepAt[AptLock], exporting: Exporting) -> None:
+        from klock.steps.apt.export import write_apt_step
+
+        write_apt_step(exporting.page, at.step, folder=at.folder, context=exporting.context)
+
+
+def _fetch(debs: tuple[DebPackage, ...] | list[DebPackage], context: Context) -> None:
+    from klock.debian.install import fetch_debs
+
+    fetch_debs(debs, store=context.store, mirrors=context.mirrors, offline=context.offline, progress=context.progress)
+
+
+KIND = AptKind()

@@ -1,0 +1,90 @@
+"""A step where it stands: the lock it belongs to, its position, and where the user wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+from klock.digests import Digest
+from klock.errors import StepFailed
+from klock.lockfile.model import StepLock, TargetLock
+from klock.secrets.references import reveal
+
+__all__ = ["StepAt"]
+
+L = TypeVar("L", bound=StepLock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAt(Generic[L]):
+    """`position` counts from 0, `location` is the builder call (`kimage.py:7`) where it is known. `source` is the host
+    file or folder that the step copies, if it does."""
+
+    lock: TargetLock
+    position: int
+    location: str | None = None
+    source: Path | None = None
+
+    @property
+    def step(self) -> L:
+        return cast(L, self.lock.steps[self.position])
+
+    # -- how messages name it
+
+    @property
+    def name(self) -> str:
+        """`step 3 (kimage.py:7)`"""
+        return f"step {self.position + 1}" + (f" ({self.location})" if self.location else "")
+
+    @property
+    def title(self) -> str:
+        """`step 3 (kimage.py:7): run_bash make`"""
+        return f"{self.name}: {self.text}"
+
+    @property
+    def heading(self) -> str:
+        """`step 3 run_bash make (kimage.py:7)`"""
+        where = f" ({self.location})" if self.location else ""
+        return f"step {self.position + 1} {self.text}{where}"
+
+    @property
+    def text(self) -> str:
+        """`run_bash make`"""
+        from klock.steps import describe
+
+        return describe(self.step)
+
+    def failed(self, what: str, *, hint: str | None = None) -> StepFailed:
+        """An error that begins with the step's name."""
+        return StepFailed(f"{self.name}{what}", hint=hint)
+
+    # -- what it stands on
+
+    @property
+    def before(self) -> TargetLock:
+        """The lock with the steps before this one only."""
+        return replace(self.lock, steps=self.lock.steps[: self.position])
+
+    @property
+    def below(self) -> tuple[Digest, ...]:
+        """The layers that it is made over, the lowest first."""
+        return self.before.layers
+
+    def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables it sees, with credentials from `environ`. Raises KlockError for one that is not there."""
+        return revealed_variables(self.before, environ)
+
+    @property
+    def folder(self) -> str:
+        """What its files are below in an export: `step-03`."""
+        return f"step-{self.position + 1:02d}"
+
+
+def revealed_variables(lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an environment, with credentials from `environ`. Raises KlockError for one that is not there."""
+    variables = dict(lock.base.environment)
+    for variable in lock.variables:
+        variables[variable.name] = reveal(variable.value, variable.secrets, environ)
+    return variables

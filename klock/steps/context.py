@@ -1,0 +1,65 @@
+"""What locking and replaying need around them, in one value: the image's folder, store, workshop, ways out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from klock.bases.mirrors import Mirrors
+from klock.lockfile.model import TargetLock
+from klock.progress import Progress
+from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
+from klock.steps.at import StepAt
+from klock.store import Store
+from klock.targets import Target
+from klock.workshop.protocol import Workshop
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
+    `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
+    `local_hosts` are names that shell steps may reach although they lead to this machine. `over_locked_base` is False
+    where steps are done over something that nobody has compared with the locked base in full."""
+
+    root: Path
+    mirrors: Mirrors
+    index_url: str | None = None
+    store: Store
+    workshop: Workshop
+    progress: Progress
+    environ: Mapping[str, str]
+    offline: bool = False
+    targets: tuple[Target, ...] = ()
+    pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
+    over_locked_base: bool = True
+    local_hosts: tuple[str, ...] = ()
+    locations: tuple[str | None, ...] = ()
+    base_location: str | None = None
+    sources: Mapping[int, Path] = field(default_factory=dict)
+
+    def pytorch_index(self, target: Target) -> str | None:
+        """Where PyTorch's packages for `target` are; None for the default index."""
+        from klock.packages.pytorch import index_for
+
+        configured = self.pytorch_indexes
+        return index_for(target, self.targets, configured=configured, default_index=self.index_url)
+
+    def at(self, lock: TargetLock, position: int) -> StepAt[Any]:
+        """The step of `lock` at `position` (from 0), with what is known of where it comes from."""
+        location = self.locations[position] if position < len(self.locations) else None
+        return StepAt(lock=lock, position=position, location=location, source=self.sources.get(position))
+
+    def each(self, lock: TargetLock) -> Iterator[StepAt[Any]]:
+        """All steps of `lock`, in order."""
+        return (self.at(lock, position) for position in range(len(lock.steps)))
+
+    def secret_values(self, lock: TargetLock) -> list[str]:
+        """What must not be kept or shown: the credentials that `lock` names, and others of klock's own environment."""
+        named = [value for name in sorted(lock.secrets) if (value := self.environ.get(name))]
+        others = [v for name, v in sorted(self.environ.items()) if is_secret(name, v) and may_be_secret(v)]
+        return list(dict.fromkeys([*named, *(value for value in others if len(value) >= SHORTEST_SEARCHED)]))

@@ -1,0 +1,235 @@
+"""What the rest of klock may ask of a kind of step. A kind's room answers where its answer is another one than here.
+
+The life of a step: the image's step is *drafted* (what follows from the image and local files alone), *completed* (what
+has to be looked up), *made* once while locking, and *performed* at every replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+
+from klock.digests import Digest
+from klock.lockfile.model import BaseLock, KeptLayer, LayerLock, StepLock, layer_of, with_layer
+
+if TYPE_CHECKING:
+    from klock.findings import Finding
+    from klock.image.steps import Step
+    from klock.layers.manifest import Manifest
+    from klock.pages.exporting import Exporting
+    from klock.steps.at import StepAt
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.steps.locking import Locking
+    from klock.workshop.protocol import Command, Workspace
+
+__all__ = ["UNKNOWN_LAYER", "Input", "Kind", "RunningSystem", "Writes", "layer_lock_of"]
+
+S = TypeVar("S", bound="Step")
+L = TypeVar("L", bound=StepLock)
+
+UNKNOWN_LAYER = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
+"""The layer of a step that was not made yet."""
+
+
+def layer_lock_of(manifest: Manifest) -> LayerLock:
+    return LayerLock(digest=manifest.digest, files=len(manifest), size=manifest.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """Bytes that replay needs. `size` in bytes; `name` is for messages. `lasting`: upstream will have them later too.
+
+    What is not lasting was made here once, or is served only until upstream moves on.
+    """
+
+    digest: Digest
+    size: int
+    name: str
+    lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writes:
+    """What a step is going to write in a running system, as far as that can be foreseen: absolute paths.
+
+    In the folders `whole` everything is the step's own; below `roots` its tools may also do what cannot be foreseen.
+    `replaces_bytecode`: also what was compiled from the sources among `paths`. `is_all` is False when a build may write
+    anything.
+    """
+
+    paths: Sequence[str]
+    whole: Sequence[str] = ()
+    roots: Sequence[str] = ()
+    replaces_bytecode: bool = False
+    is_all: bool = True
+
+
+class RunningSystem(Protocol):
+    """The root file system that a step is about to be done in: what is there, and a workspace to ask its programs."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def open(self) -> AbstractContextManager[Workspace]: ...
+
+
+class Kind(Generic[S, L]):
+    """One kind of step: S is what the builder collects, L is what the lockfile holds."""
+
+    makes_layer: ClassVar[bool] = True
+    runs_commands: ClassVar[bool] = False
+    """Whether it runs programs of the image: it may bring a Python, change anything, and cannot be taken back."""
+    asks_python: ClassVar[bool] = False
+    """Whether what it writes depends on the Python that is there before it."""
+    fetches: ClassVar[bool] = False
+    """Whether `fetch` brings in all that a replay needs, so that it can be called ahead."""
+    is_copied: ClassVar[bool] = False
+    """Whether all of it comes from local files, so that no upgrade can move it."""
+
+    # -- words
+
+    def describe(self, step: L) -> str:
+        """The step in a few words on one line: `pip_install numpy>=1.24 (and 2 more)`."""
+        raise NotImplementedError
+
+    # -- from the image to a draft
+
+    def draft(self, step: S, drafting: Drafting) -> L:
+        """What follows from the image and local files alone. Raises ImageError."""
+        raise NotImplementedError
+
+    def as_draft(self, step: L) -> L:
+        """The step without what locking added to its draft."""
+        raise NotImplementedError
+
+    def changes(self, before: L, after: L) -> Iterator[Finding]:
+        """How two drafts differ. `step` and `location` are the caller's to fill in."""
+        raise NotImplementedError
+
+    def check(self, step: S, drafting: Drafting) -> None:
+        """Raises ImageError for what is wrong with the step and a draft does not look at."""
+
+    def source(self, step: S) -> Path | None:
+        """The host file or folder that it copies."""
+        return None
+
+    def named_path(self, step: S) -> Path | None:
+        """The path that the user named for `source`, perhaps relative to the project's folder; None for a name."""
+        return self.source(step)
+
+    # -- locking
+
+    def complete(self, draft: L, locking: Locking) -> L:
+        """The draft with what has to be looked up before it can be made. Raises KlockError."""
+        return draft
+
+    def before_it_ran(self, step: L) -> L:
+        """The step as its key sees it before it runs, when nobody knows yet what it will fetch."""
+        return step
+
+    def kept(self, completed: L, before: L) -> L:
+        """`completed`, which need not run, as `before` is the same step with its layer."""
+        layer = layer_of(before)
+        assert layer is not None
+        return cast(L, with_layer(completed, layer))
+
+    def remembers(self, step: L) -> bool:
+        """Whether a layer that it made earlier, under the same key, can be taken without another run."""
+        return True
+
+    def make(self, at: StepAt[L], context: Context) -> L:
+        """The step with the layer it makes over what is below, which is in the store then. Raises StepFailed."""
+        with context.workshop.open(at.lock.base.id, at.below) as workspace:
+            self.perform(at, workspace, context)
+            layer = workspace.snapshot(leave_out=self.leave_out(at.step))
+        return cast(L, with_layer(at.step, layer_lock_of(layer.manifest)))
+
+    def result(self, step: L) -> str:
+        """What was made, in a few words: `12 entries`."""
+        from klock.words import counted
+
+        layer = layer_of(step)
+        return "no layer" if layer is None else counted(layer.files, "entry")
+
+    def versions(self, step: L) -> Mapping[str, str]:
+        """By name, the versions of what it brings, beside the Python packages of the whole lock."""
+        return {}
+
+    def lapsing(self, step: L) -> Mapping[Digest, int]:
+        """Answers that upstream will not give again once it moves on, with their sizes in bytes."""
+        return {}
+
+    # -- replay
+
+    def content(self, at: StepAt[L], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
+        """What enters the step's key beside what is below. The first word is the kind's."""
+        raise NotImplementedError
+
+    def perform(self, at: StepAt[L], workspace: Workspace, context: Context) -> None:
+        """Does the step in `workspace`, which shows the base and all layers below. Raises StepFailed."""
+        raise NotImplementedError
+
+    def leave_out(self, step: L) -> tuple[str, ...]:
+        """Patterns of paths that are no part of its layer."""
+        return ()
+
+    def kept_layer(self, step: L) -> KeptLayer | None:
+        """The layer as an artifact, for a step that never runs at replay."""
+        return None
+
+    def inputs(self, at: StepAt[L]) -> Iterator[Input]:
+        """What it needs from outside of the project."""
+        return iter(())
+
+    def fetch(self, at: StepAt[L], context: Context) -> None:
+        """Brings its inputs into the store, as far as they can be fetched ahead. Raises FetchError, HashMismatch."""
+
+    def bring_in(self, at: StepAt[L], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+        """Tasks that have the store hold those of its inputs that are `wanted`. Each may raise KlockError by itself."""
+        return iter(())
+
+    # -- what runs beside commands
+
+    is_service: ClassVar[bool] = False
+
+    def service(self, step: L, *, base: BaseLock, variables: Mapping[str, str], environ: Mapping[str, str]) -> Command:
+        """The command that is started with every command of the environment."""
+        raise NotImplementedError
+
+    def try_out(self, at: StepAt[L], workspace: Workspace, context: Context) -> None:
+        """Starts the service for half a second. Raises StepFailed when it fails in it."""
+        raise NotImplementedError
+
+    def copied_paths(self, step: L) -> Iterator[str]:
+        """The paths below `source` that it copies."""
+        return iter(())
+
+    def copies_to(self, step: L) -> str | None:
+        """The absolute path at which its local files are then."""
+        return None
+
+    # -- in a running system
+
+    can_be_taken_back: ClassVar[bool] = False
+
+    def needs_isolation(self, at: StepAt[L]) -> bool:
+        """Whether it runs what an image or a package brings: that could reach the network, and do anything."""
+        return self.runs_commands
+
+    def writes(self, at: StepAt[L], system: RunningSystem, context: Context) -> Writes | None:
+        """What it is going to write there; None for a step that may write anything."""
+        return None
+
+    def anchors(self, step: L) -> list[str]:
+        """Absolute paths at and below which it may find what it makes, as others may have made it."""
+        return []
+
+    # -- export
+
+    def export(self, at: StepAt[L], exporting: Exporting) -> None:
+        """Writes it for another tool. Raises KlockError for what that cannot hold."""
+        raise NotImplementedError

@@ -1,0 +1,57 @@
+"""What must be in no layer: credentials, and what gives the recorder away. Layers are kept, and may be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from klock.errors import StepFailed
+from klock.layers.normalisation import is_left_out, matcher
+from klock.secrets.forms import forms_of
+from klock.secrets.values import SHORTEST_SEARCHED
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.words import first_of
+from klock.workshop.protocol import Workspace
+
+__all__ = ["refuse_leaks"]
+
+
+def refuse_leaks(
+    at: StepAt[Any],
+    workspace: Workspace,
+    context: Context,
+    *,
+    met: Sequence[str] = (),
+    traces: Sequence[bytes] = (),
+) -> None:
+    """Raises StepFailed when the step wrote a credential, or one of `traces`, into a file.
+
+    `met` are credentials that the recorder saw on their way; those the lockfile names are searched for in any case.
+    """
+    values = [value for name in sorted(at.lock.secrets) if (value := context.environ.get(name))]
+    searched = [value for value in (*values, *met) if len(value) >= SHORTEST_SEARCHED]
+    secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
+    if not secrets and not traces:
+        return
+    is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
+
+    def find(values: Sequence[bytes]) -> list[str]:
+        """The paths that become part of the layer."""
+        found = workspace.find(values) if values else []
+        return [path for path in found if not is_left_out(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))]
+
+    if not find([*sorted(secrets), *traces]):
+        return
+    if paths := find(sorted(secrets)):
+        raise StepFailed(
+            f"{at.name} wrote a credential into {first_of(paths)}: {at.text}",
+            hint="remove the file in the same step, or keep the credential out of it",
+        )
+    raise StepFailed(
+        f"{at.name} wrote what belongs to klock's recorder (its certificate, a name "
+        f"or a path of it) into {first_of(find(traces))}: {at.text}",
+        hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
+        "worth nothing",
+    )

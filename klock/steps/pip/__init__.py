@@ -1,0 +1,186 @@
+"""`pip_install`: requirements, resolved together for the whole image, one artifact locked for each package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from klock.digests import Digest
+from klock.errors import LockfileError
+from klock.findings import Finding
+from klock.image.steps import PipInstall
+from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
+from klock.secrets.references import redact_index
+from klock.steps.at import StepAt
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Writes
+from klock.steps.staleness import changed_files, changed_force, stale
+from klock.words import some
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.image.requirement_files import RequirementInputs
+    from klock.pages.exporting import Exporting
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.steps.kind import RunningSystem
+    from klock.steps.locking import Locking
+    from klock.workshop.protocol import Workspace
+
+__all__ = ["KIND"]
+
+# `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
+_NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
+
+
+class PipKind(Kind[PipInstall, PipLock]):
+    asks_python = True
+    fetches = True
+    can_be_taken_back = True
+
+    def describe(self, step: PipLock) -> str:
+        return "pip_install " + some(step.requirements)
+
+    def draft(self, step: PipInstall, drafting: Drafting) -> PipLock:
+        inputs = _read_inputs(step, drafting)
+        redacted = [redact_index(line, drafting.environ, what="a requirement") for line in step.requirements]
+        return PipLock(
+            requirements=tuple(r.text for r in redacted),
+            packages=(),
+            layer=UNKNOWN_LAYER,
+            files=tuple(LockedFile(path=f.path, digest=f.digest) for f in (inputs.files if inputs else ())),
+            secrets=tuple(sorted({*(inputs.variables if inputs else ()), *(n for r in redacted for n in r.names)})),
+            force=step.force,
+        )
+
+    def as_draft(self, step: PipLock) -> PipLock:
+        return replace(step, packages=(), projects=(), layer=UNKNOWN_LAYER)
+
+    def changes(self, before: PipLock, after: PipLock) -> Iterator[Finding]:
+        removed = [r for r in before.requirements if r not in after.requirements]
+        added = [r for r in after.requirements if r not in before.requirements]
+        for requirement in added:
+            yield stale(f"requirement {requirement} is not in the lockfile")
+        for requirement in removed:
+            yield stale(f"requirement {requirement} is in the lockfile, not in the image")
+        if not added and not removed and before.requirements != after.requirements:
+            yield stale("the requirements are in another order")
+        old = {f.path: f.digest for f in before.files}
+        new = {f.path: f.digest for f in after.files}
+        yield from changed_files(old, new)
+        yield from changed_force(before, after)
+
+    # -- locking
+
+    def check(self, step: PipInstall, drafting: Drafting) -> None:
+        """A draft reads no more of the requirements than it has to."""
+        from klock.image.requirement_files import read_requirements
+
+        read_requirements(step, drafting.root, drafting.environ)
+
+    def complete(self, draft: PipLock, locking: Locking) -> PipLock:
+        """All pip steps are resolved with the first of them, so that a later one never changes an earlier one."""
+        from klock.steps.pip.resolving import resolve_all
+
+        return locking.shared(self, lambda: resolve_all(locking))[locking.position]
+
+    # -- replay
+
+    def content(self, at: StepAt[PipLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
+        from klock.lockfile.codec import encode
+
+        packages, step = at.lock.packages_by_pin, at.step
+        artifacts = [encode(packages[pin].artifact) for pin in step.packages]
+        return ["pip_install", python_path, install_cmd, artifacts, [encode(p) for p in step.projects], step.force]
+
+    def inputs(self, at: StepAt[PipLock]) -> Iterator[Input]:
+        """What is fetched for it. What was built from that is an input of the whole lock."""
+        for package in _packages_of(at):
+            yield from inputs_of_package(package)
+
+    def fetch(self, at: StepAt[PipLock], context: Context) -> None:
+        from klock.packages import fetch_packages
+        from klock.steps.pip.credentials import index_credentials
+
+        fetch_packages(
+            _packages_of(at),
+            store=context.store,
+            all_packages=at.lock.packages,
+            credentials=index_credentials([at], context),
+            offline=context.offline,
+            progress=context.progress,
+        )
+
+    def bring_in(self, at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+        from klock.steps.pip.bringing import build_wheels, fetch_wanted
+
+        yield lambda: fetch_wanted(at, wanted, context)
+        yield lambda: build_wheels(at, wanted, context)
+
+    def perform(self, at: StepAt[PipLock], workspace: Workspace, context: Context) -> None:
+        from klock.steps.leaks import refuse_leaks
+        from klock.steps.pip.credentials import index_credentials
+        from klock.steps.pip.installing import install
+
+        if at.lock.interpreter is None:
+            raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
+        self.fetch(at, context)
+        install(
+            at.step,
+            at.lock.packages,
+            interpreter=at.lock.interpreter,
+            workspace=workspace,
+            store=context.store,
+            variables=at.variables(context.environ),
+            credentials=index_credentials([at], context),
+            offline=context.offline,
+            over=(at.lock.base.id, *at.below) if context.over_locked_base else None,
+        )
+        refuse_leaks(at, workspace, context)
+
+    # -- in a running system
+
+    def needs_isolation(self, at: StepAt[PipLock]) -> bool:
+        """A build runs what a package brings."""
+        artifacts = (package.artifact for package in _packages_of(at))
+        return bool(at.step.projects) or any(not isinstance(artifact, WheelArtifact) for artifact in artifacts)
+
+    def writes(self, at: StepAt[PipLock], system: RunningSystem, context: Context) -> Writes:
+        from klock.steps.pip.writing import writes_of_packages
+
+        return writes_of_packages(at, system, context.store)
+
+    # -- export
+
+    def export(self, at: StepAt[PipLock], exporting: Exporting) -> None:
+        from klock.steps.pip.export import write_pip_step
+
+        write_pip_step(at, exporting)
+
+
+def inputs_of_package(package: LockedPackage) -> Iterator[Input]:
+    """The wheel that is fetched, or what is built. An earlier step makes a file of the environment."""
+    artifact = package.artifact
+    # A commit has no bytes of its own, only the wheel it made.
+    if not isinstance(artifact, VcsArtifact) and not artifact.url.startswith("file:"):
+        yield Input(digest=f"sha256:{artifact.sha256}", size=artifact.size, name=artifact.name)
+
+
+def _packages_of(at: StepAt[PipLock]) -> tuple[LockedPackage, ...]:
+    """What the step installs, and what its local projects are built with."""
+    by_pin, step = at.lock.packages_by_pin, at.step
+    pins = [*step.packages, *(pin for project in step.projects for pin in project.build)]
+    return tuple(by_pin[pin] for pin in dict.fromkeys(pins))
+
+
+def _read_inputs(step: PipInstall, drafting: Drafting) -> RequirementInputs | None:
+    """The files and variables that a step's requirements name; None when it names none, and nothing need be parsed."""
+    if not any(_NAMES_INPUTS.search(line) for line in step.requirements):
+        return None
+    from klock.image.requirement_files import read_requirements
+
+    return read_requirements(step, drafting.root, drafting.environ)
+
+
+KIND = PipKind()

@@ -1,0 +1,42 @@
+"""Who klock is to the package indexes that a pip step names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from klock.lockfile.model import PipLock
+from klock.packages import Credentials
+from klock.secrets.references import reveal
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+
+__all__ = ["index_credentials", "netrc_of"]
+
+
+def index_credentials(steps: Iterable[StepAt[PipLock]], context: Context) -> Credentials:
+    """Those in the steps' variables, lines and requirements files; for any other index netrc is asked."""
+    environments, urls = [], []
+    for at in steps:
+        step = at.step
+        environments.append(at.variables(context.environ))
+        for line in (*step.requirements, *_lines_of_files(step, context.root)):
+            urls += [word for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
+    return Credentials.collect(
+        environments=environments,
+        urls=urls,
+        netrc=netrc_of(context.environ),
+        ca_bundle=context.mirrors.ca_bundle,
+    )
+
+
+def netrc_of(environ: Mapping[str, str]) -> Path | None:
+    """The netrc file that curl, pip and uv would read."""
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or "/") / ".netrc"
+    return path if path.is_file() else None
+
+
+def _lines_of_files(step: PipLock, root: Path) -> list[str]:
+    """The lines of the step's requirements files, whose index URLs may say where credentials are."""
+    files = [root / file.path for file in step.files]
+    return [line for file in files if file.is_file() for line in file.read_text("utf-8", "replace").splitlines()]

@@ -1,0 +1,80 @@
+"""What the pip steps of an image ask of resolution: each step's requirements with the variables it sees."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from klock.errors import RequirementError
+from klock.image.requirement_files import read_requirements
+from klock.image.requirements import PathRequirement
+from klock.image.steps import PipInstall, Step
+from klock.lockfile.model import StepLock, TargetLock
+from klock.packages.pytorch import with_index
+from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequirement
+from klock.steps import kind_of
+from klock.steps.context import Context
+
+__all__ = ["pip_positions", "pip_requests"]
+
+_ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def pip_positions(steps: Sequence[Step]) -> list[int]:
+    """The positions of the pip steps among all steps, in order."""
+    return [position for position, step in enumerate(steps) if isinstance(step, PipInstall)]
+
+
+def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -> list[PipRequest]:
+    """One request for each pip step, in order. `drafted` holds the drafts of all steps.
+
+    Raises RequirementError for a local project that no earlier step puts where it is named.
+    """
+    requests = []
+    for position in pip_positions(steps):
+        step = steps[position]
+        assert isinstance(step, PipInstall)
+        inputs = read_requirements(step, context.root, context.environ)
+        requirements: list[ScopedRequirement] = []
+        projects: list[LocalProjectSource] = []
+        for parsed in inputs.requirements:
+            if isinstance(parsed, PathRequirement) and not parsed.path.endswith(_ARCHIVES):
+                path = posixpath.normpath(posixpath.join("/", drafted.base.working_dir, parsed.path))
+                projects.append(
+                    LocalProjectSource(
+                        path=path,
+                        source=_host_folder(path, drafted.steps[:position], context.sources, parsed.where),
+                        origin=parsed.where,
+                        extras=parsed.extras,
+                        editable=parsed.editable,
+                    )
+                )
+            else:
+                requirements.append(with_index(ScopedRequirement.of(parsed), context.pytorch_index(drafted.target)))
+        requests.append(
+            PipRequest(
+                requirements=tuple(requirements),
+                constraints=tuple(ScopedRequirement.of(parsed) for parsed in inputs.constraints),
+                projects=tuple(projects),
+                environment=context.at(drafted, position).variables(context.environ),
+                force=step.force,
+            )
+        )
+    return requests
+
+
+def _host_folder(path: str, before: Sequence[StepLock], sources: Mapping[int, Path], where: str) -> Path:
+    """The host folder whose files an earlier copy step places at `path` in the environment."""
+    for position in range(len(before) - 1, -1, -1):
+        place = kind_of(before[position]).copies_to(before[position])
+        if place is None or position not in sources:
+            continue
+        inside = posixpath.relpath(path, place)
+        folder = sources[position] / inside
+        if not inside.startswith("..") and folder.is_dir():
+            return folder
+    raise RequirementError(
+        f"{where}: no earlier step copies a project to {path}",
+        hint=f"put rsync(..., {path!r}, contents=True) before it, or install it in a run_bash step",
+    )

@@ -1,0 +1,82 @@
+"""`run_bash("... &")`: a command that runs beside every command of the environment. It makes no layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from klock.findings import Finding
+from klock.image.steps import RunBash
+from klock.lockfile.model import BaseLock, ServiceLock
+from klock.secrets.references import redact, reveal
+from klock.steps.at import StepAt, revealed_variables
+from klock.steps.kind import Kind
+from klock.steps.shell import described_command
+from klock.steps.staleness import changed
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.pages.exporting import Exporting
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.workshop.protocol import Command, Workspace
+
+__all__ = ["KIND"]
+
+
+class ServiceKind(Kind[RunBash, ServiceLock]):
+    makes_layer = False
+    is_service = True
+
+    def describe(self, step: ServiceLock) -> str:
+        return described_command(step.command)
+
+    def draft(self, step: RunBash, drafting: Drafting) -> ServiceLock:
+        command = redact(step.command, drafting.environ, what="the command of run_bash")
+        return ServiceLock(command=command.text, secrets=command.names)
+
+    def as_draft(self, step: ServiceLock) -> ServiceLock:
+        return step
+
+    def changes(self, before: ServiceLock, after: ServiceLock) -> Iterator[Finding]:
+        yield changed("run_bash", before.command, after.command)
+
+    def result(self, step: ServiceLock) -> str:
+        return "tried at the end"
+
+    def service(
+        self, step: ServiceLock, *, base: BaseLock, variables: Mapping[str, str], environ: Mapping[str, str]
+    ) -> Command:
+        """In the foreground: its final `&` is dropped, since klock itself watches it."""
+        from klock.steps.shell.command import shell_command
+        from klock.workshop.protocol import Network
+
+        text = reveal(step.command, step.secrets, environ).rstrip().removesuffix("&").rstrip()
+        return shell_command(text, base=base, variables=variables, network=Network.HOST)
+
+    def try_out(self, at: StepAt[ServiceLock], workspace: Workspace, context: Context) -> None:
+        from klock.secrets.masking import masked_tail
+
+        variables = revealed_variables(at.lock, context.environ)
+        command = self.service(at.step, base=at.lock.base, variables=variables, environ=context.environ)
+        completed = workspace.run_service(command)
+        if completed is not None and completed.status != 0:
+            raise at.failed(
+                f": the service ended with status {completed.status} within 0.5 s: {at.text}"
+                + masked_tail(completed.output, context.secret_values(at.lock)),
+                hint="to see all it prints, drop the & at its end and run `klock lock -v`: it is a step like others "
+                "then",
+            )
+
+    def export(self, at: StepAt[ServiceLock], exporting: Exporting) -> None:
+        from klock.pages.page import Form
+        from klock.steps.service.export import write_service
+
+        if exporting.page.form is Form.KUBETORCH:
+            write_service(exporting.page, at.step)
+        else:
+            exporting.page.comment("a service: started by the container's entrypoint, see below")
+            exporting.services.append(at.step)
+
+
+KIND = ServiceKind()

@@ -1,0 +1,155 @@
+"""`run_bash`: a shell command, every answer that it gets from the network, and the layer it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from klock.digests import Digest
+from klock.findings import Finding
+from klock.image.steps import RunBash
+from klock.lockfile.model import KeptLayer, ShellLock
+from klock.secrets.references import redact, refuse_literals
+from klock.steps.at import StepAt
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind
+from klock.steps.staleness import changed, changed_force
+from klock.words import counted, in_bytes
+
+# What does the work is imported when there is some: to find that there is none takes little.
+if TYPE_CHECKING:
+    from klock.pages.exporting import Exporting
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.workshop.protocol import Workspace
+
+__all__ = ["KIND", "described_command"]
+
+
+def described_command(command: str) -> str:
+    """`run_bash make install`: its first line, at most 60 characters."""
+    first, _, more = command.strip().partition("\n")
+    return "run_bash " + (first[:57] + "..." if len(first) > 60 or more else first)
+
+
+class ShellKind(Kind[RunBash, ShellLock]):
+    runs_commands = True
+
+    def describe(self, step: ShellLock) -> str:
+        return described_command(step.command)
+
+    def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
+        command = redact(step.command, drafting.environ, what="the command of run_bash")
+        for pattern in step.private_urls:
+            refuse_literals(pattern, what="private_urls of run_bash")
+        return ShellLock(
+            command=command.text,
+            layer=UNKNOWN_LAYER,
+            secrets=command.names,
+            force=step.force,
+            leave_out=step.leave_out,
+            keep_layer=step.keep_layer,
+            private_urls=step.private_urls,
+        )
+
+    def as_draft(self, step: ShellLock) -> ShellLock:
+        return replace(step, kept=None, installed=(), unknown_hosts=(), requests=(), layer=UNKNOWN_LAYER)
+
+    def changes(self, before: ShellLock, after: ShellLock) -> Iterator[Finding]:
+        if before.command != after.command:
+            yield changed("run_bash", before.command, after.command)
+        for name in ("leave_out", "keep_layer", "private_urls"):
+            old, new = getattr(before, name), getattr(after, name)
+            if old != new:
+                yield changed(name, str(old), str(new))
+        yield from changed_force(before, after)
+
+    # -- locking
+
+    def before_it_ran(self, step: ShellLock) -> ShellLock:
+        return replace(step, requests=(), unknown_hosts=())
+
+    def kept(self, completed: ShellLock, before: ShellLock) -> ShellLock:
+        """With its requests; of any other kind all but the layer was completed anew."""
+        return before
+
+    def remembers(self, step: ShellLock) -> bool:
+        """What it fetches is found out only by running it."""
+        return False
+
+    def make(self, at: StepAt[ShellLock], context: Context) -> ShellLock:
+        from klock.steps.shell.locking import lock_shell_step
+
+        return lock_shell_step(at, context)
+
+    def result(self, step: ShellLock) -> str:
+        """`12 entries, 5 requests, 3.4 MB`"""
+        words = counted(step.layer.files, "entry")
+        if step.requests:
+            size = sum(request.size for request in step.requests if request.sha256 is not None)
+            words += f", {counted(len(step.requests), 'request')}, {in_bytes(size)}"
+        return words
+
+    def lapsing(self, step: ShellLock) -> Mapping[Digest, int]:
+        from klock.recorder.lasting import is_lasting
+
+        return {f"sha256:{r.sha256}": r.size for r in step.requests if r.sha256 is not None and not is_lasting(r)}
+
+    # -- replay
+
+    def content(self, at: StepAt[ShellLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
+        from klock.lockfile.codec import encode
+
+        step = at.step
+        network = [[encode(request) for request in step.requests], list(step.unknown_hosts)]
+        ways = [list(step.leave_out), step.keep_layer, list(step.private_urls)]
+        variables = sorted(at.before.environment.items())
+        return ["run_bash", step.command, ways, at.lock.base.working_dir, variables, network]
+
+    def leave_out(self, step: ShellLock) -> tuple[str, ...]:
+        return step.leave_out
+
+    def kept_layer(self, step: ShellLock) -> KeptLayer | None:
+        return step.kept
+
+    def inputs(self, at: StepAt[ShellLock]) -> Iterator[Input]:
+        """A step whose layer is kept never runs: it needs none of the answers it got."""
+        from klock.recorder.lasting import is_lasting
+
+        step = at.step
+        if step.kept is not None:
+            name = f"the kept layer of {step.command.strip().partition(chr(10))[0][:60]!r}"
+            yield Input(digest=f"sha256:{step.kept.sha256}", size=step.kept.size, name=name, lasting=False)
+            return
+        for request in step.requests:
+            if request.sha256 is not None:
+                yield Input(
+                    digest=f"sha256:{request.sha256}",
+                    size=request.size,
+                    name=f"{request.method} {request.url}",
+                    lasting=is_lasting(request),
+                )
+
+    def bring_in(self, at: StepAt[ShellLock], wanted: Set[Digest], context: Context) -> Iterator[Callable[[], None]]:
+        from klock.steps.shell.answers import fetch_answers
+
+        yield lambda: fetch_answers(at.step.requests, wanted, context)
+
+    def perform(self, at: StepAt[ShellLock], workspace: Workspace, context: Context) -> None:
+        from klock.steps.shell.recorded import replay_shell
+
+        replay_shell(at, workspace, context)
+
+    # -- export
+
+    def export(self, at: StepAt[ShellLock], exporting: Exporting) -> None:
+        from klock.steps.shell.export import write_shell_step
+        from klock.steps.shell.kept_layer import write_kept_layer
+
+        if at.step.kept is not None:
+            write_kept_layer(exporting.page, at.step, folder=at.folder, context=exporting.context)
+        else:
+            write_shell_step(exporting.page, at.step, variables=exporting.secret)
+
+
+KIND = ShellKind()

@@ -1,0 +1,118 @@
+"""Shell steps and the recorder: what a step fetches is written down once, and given to it again at each replay.
+
+A step passes only if its command does and no request of it was refused: a download that was refused may leave a page of
+words behind, and an exit status of 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+from urllib.parse import urlsplit
+
+from klock.errors import StepFailed
+from klock.layers.normalisation import STEP_ENVIRONMENT
+from klock.lockfile.model import ShellLock
+from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder.names import Names
+from klock.secrets.masking import masked, masked_tail
+from klock.secrets.references import reveal
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.steps.leaks import refuse_leaks
+from klock.steps.shell.command import shell_command
+from klock.words import counted, listed
+from klock.workshop.protocol import RESOLVER, Completed, Workspace
+
+__all__ = ["record_shell", "replay_shell"]
+
+_PORT: Final = re.compile(r"://[^\s/?#'\"]{0,255}:(\d{1,5})(?![\d@])")
+
+
+def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, *, ports: Sequence[int] = ()) -> Report:
+    """Runs the shell step and returns what it fetched. `ports` are open to it besides those it names.
+
+    A report with `ports` says where the step also wanted to go, and nothing else of it counts: run the step again, in a
+    new workspace. Offline there is nothing to record, and a request fails the step. Raises StepFailed.
+    """
+    step = at.step
+    if context.offline:
+        return replay_shell(at, workspace, context)
+    texts = (step.command, *at.variables(context.environ).values())
+    named = {int(port) for text in texts for port in _PORT.findall(text)}
+    recorder = recording(
+        store=context.store,
+        ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
+        secrets=context.secret_values(at.lock),
+        private_urls=step.private_urls,
+        ca_bundle=context.mirrors.ca_bundle,
+        local_hosts=context.local_hosts,
+    )
+    return _run(at, workspace, context, recorder)
+
+
+def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Report:
+    """Runs the shell step, which gets the locked answers and no others. Raises StepFailed."""
+    step = at.step
+    recorder = replaying(
+        step.requests,
+        unknown_hosts=step.unknown_hosts,
+        store=context.store,
+        secrets=context.secret_values(at.lock),
+        private_urls=step.private_urls,
+        offline=context.offline,
+        ca_bundle=context.mirrors.ca_bundle,
+        local_hosts=context.local_hosts,
+    )
+    return _run(at, workspace, context, recorder)
+
+
+def _run(
+    at: StepAt[ShellLock],
+    workspace: Workspace,
+    context: Context,
+    starting: AbstractContextManager[Recorder],
+) -> Report:
+    step = at.step
+    variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **at.variables(context.environ)}
+    text = reveal(step.command, step.secrets, context.environ)
+    secrets = context.secret_values(at.lock)
+    with masked(context.progress.output, secrets) as on_output, starting as recorder:
+        command = shell_command(text, base=at.lock.base, variables=variables, network=recorder.uplink)
+        completed = workspace.run(command, on_output=on_output)
+        report = recorder.finish()
+    if not report.ports:
+        _judge(at, context, completed, report)
+        traces = [*recorder.traces, *_addresses(report)]
+        refuse_leaks(at, workspace, context, met=report.private, traces=traces)
+    return report
+
+
+def _addresses(report: Report) -> list[bytes]:
+    """The addresses that names lead to here and nowhere else, as text."""
+    names = Names(lambda name: True)
+    hosts = {urlsplit(request.url).hostname or "" for request in report.requests}
+    return [RESOLVER.encode(), *(names.address_of(host).encode() for host in sorted(hosts))]
+
+
+def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report: Report) -> None:
+    """Raises StepFailed when the command failed, or anything it wanted from the network was refused."""
+    secrets = [*context.secret_values(at.lock), *report.private]
+    refused = listed(report.refused)
+    tail = masked_tail(completed.output, secrets)
+    if completed.status != 0:
+        because = f"\nrefused:{refused}" if refused else ""
+        raise StepFailed(
+            f"{at.name} failed with status {completed.status}: {at.text}{tail}{because}",
+            hint="mend the command, then run klock again: the steps before it are kept",
+        )
+    if refused:
+        were = "was" if len(report.refused) == 1 else "were"
+        count = f"{counted(len(report.refused), 'request')} of it {were} refused"
+        raise StepFailed(
+            f"{at.name} ended with status 0, but {count}: {at.text}{refused}{tail}",
+            hint="a step gets from the network what was locked, by HTTP and HTTPS, and nothing else; if its inputs "
+            "should change, run `klock lock`",
+        )

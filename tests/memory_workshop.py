@@ -1,0 +1,240 @@
+"""A workshop and a place without files: trees are manifests in memory. They implement the same interfaces as the real
+ones, so locking and replaying can be tested on thousands of images. What real commands do is tested with the real ones.
+
+Its shell knows `write PATH TEXT`, `remove PATH`, `echo TEXT`, `count` (a file that differs at every run), `today` (one
+that differs when the workshop's `day` does) and `false`, joined by `&&`. Nothing it does reaches a network: the
+recorder at a command's uplink gets sockets, and no connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from klock.digests import Digest, digest_of_bytes
+from klock.errors import EngineError, HashMismatch
+from klock.gpu.edits import ContainerEdits
+from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.normalisation import matcher
+from klock.observation import Observation
+from klock.places.layered import apply_layers, locked_files
+from klock.places.protocol import OWN_STREAMS, Applied, Evidence, Streams
+from klock.replay.goal import Goal
+from klock.replay.plan import Plan, make_plan
+from klock.steps.context import Context
+from klock.store import Store
+from klock.workshop.protocol import BaseLayer, Command, Completed, Layer, PlacedFile, Uplink
+
+__all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry"]
+
+
+def file_entry(path: str, content: bytes = b"", mode: int = 0o644) -> Entry:
+    return Entry(path=path, kind=Kind.FILE, mode=mode, size=len(content), digest=digest_of_bytes(content))
+
+
+@dataclass
+class MemoryWorkshop:
+    """`bases` and `layers` are what is in its store; `ran` lists the commands that were run."""
+
+    bases: dict[str, Manifest] = field(default_factory=dict)
+    layers: dict[Digest, Manifest] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    day: int = 1
+
+    def check(self) -> None: ...
+
+    def has_base(self, base: str) -> bool:
+        return base in self.bases
+
+    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+        self.bases[base] = Manifest([file_entry("etc/os-release", b"memory")])
+        return self.bases[base]
+
+    def base_manifest(self, base: str) -> Manifest:
+        return self.bases[base]
+
+    def has_layer(self, layer: Digest) -> bool:
+        return layer in self.layers
+
+    def layer_manifest(self, layer: Digest) -> Manifest | None:
+        return self.layers.get(layer)
+
+    def write_layer(self, layer: Digest, archive: Path) -> None:
+        archive.write_bytes(self.layers[layer].to_bytes())
+
+    def add_layer(self, archive: Path, layer: Digest) -> None:
+        manifest = Manifest.from_bytes(archive.read_bytes())
+        if manifest.digest != layer:
+            raise HashMismatch(f"{archive.name} is not the layer {layer}")
+        self.layers[layer] = manifest
+
+    @contextlib.contextmanager
+    def open(self, base: str, layers: Sequence[Digest]) -> Iterator[MemoryWorkspace]:
+        below = self.bases[base]
+        for layer in layers:
+            below = below.apply(self.layers[layer])
+        yield MemoryWorkspace(workshop=self, below=below)
+
+    @contextlib.contextmanager
+    def without_hooks(self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]) -> Iterator[ContainerEdits]:
+        assert not edits.hooks, "nothing runs here"
+        yield edits
+
+    def write_base(self, base: str, archive: Path) -> None:
+        archive.write_bytes(self.bases[base].to_bytes())
+
+    def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+        self.bases = {base: manifest for base, manifest in self.bases.items() if base in keep}
+        self.layers = {layer: manifest for layer, manifest in self.layers.items() if layer in keep}
+        return 0
+
+
+@dataclass
+class MemoryWorkspace:
+    workshop: MemoryWorkshop
+    below: Manifest
+    entries: dict[str, Entry] = field(default_factory=dict)
+    runs: int = 0
+
+    def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
+        if isinstance(command.network, Uplink):
+            _connect(command.network)
+        text = (command.script or command.argv[-1]).rstrip("\n")
+        self.workshop.ran.append(text)
+        output = b""
+        for part in text.split("&&"):
+            words = part.split()
+            match words:
+                case ["write", path, *content]:
+                    self._put(file_entry(path.lstrip("/"), " ".join(content).encode()))
+                case ["remove", path]:
+                    self._put(Entry(path=path.lstrip("/"), kind=Kind.WHITEOUT))
+                case ["count"]:
+                    self._put(file_entry("count", str(len(self.workshop.ran)).encode()))
+                case ["today"]:
+                    self._put(file_entry("today", str(self.workshop.day).encode()))
+                case ["echo", *content]:
+                    output += " ".join(content).encode() + b"\n"
+                case ["sleep", _]:
+                    pass
+                case _:
+                    output += f"sh: {part.strip()}: not found\n".encode()
+                    return Completed(status=127 if words != ["false"] else 1, output=output)
+        if on_output:
+            on_output(output)
+        return Completed(status=0, output=output)
+
+    def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
+        completed = self.run(command)
+        return None if (command.script or "").startswith("sleep") else completed
+
+    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+        for file in files:
+            path = "/".join(part for part in (destination.strip("/"), file.path) if part)
+            if file.source is not None:
+                content = file.source.read_bytes()
+                if digest_of_bytes(content) != file.digest:
+                    raise HashMismatch(f"{file.source} is not what was locked")
+                self._put(file_entry(path, content, file.mode))
+            elif file.target is not None:
+                self._put(Entry(path=path, kind=Kind.SYMLINK, mode=0o777, target=file.target))
+            else:
+                self._put(Entry(path=path, kind=Kind.FOLDER, mode=file.mode))
+
+    def read(self, path: str) -> bytes | None:
+        return None
+
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        known = {digest_of_bytes(value) for value in values}
+        return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
+
+    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+        is_unwanted = matcher(leave_out)
+        manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
+        self.workshop.layers[manifest.digest] = manifest
+        return Layer(digest=manifest.digest, manifest=manifest)
+
+    def _put(self, entry: Entry) -> None:
+        if self.below.get(entry.path) == entry or (entry.kind is Kind.WHITEOUT and entry.path not in self.below):
+            self.entries.pop(entry.path, None)
+        else:
+            self.entries[entry.path] = entry
+
+
+def _connect(uplink: Uplink) -> None:
+    """Gives the recorder what an uplink promises it: sockets of this machine's loopback that nobody knows of."""
+    with contextlib.ExitStack() as stack:
+        datagrams = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        for each in datagrams:
+            each.bind(("127.0.0.1", 0))
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in uplink.ports]
+        message = json.dumps({"ports": list(uplink.ports)}).encode()
+        socket.send_fds(uplink.channel, [message], [each.fileno() for each in (*datagrams, *listeners)])
+        if not uplink.channel.recv(1):
+            raise EngineError("the recorder ended before the command began")
+
+
+@dataclass
+class MemoryPlace:
+    """`files` and `records` are what its environments hold, by name; `clean` is what it says of all of them."""
+
+    workshop: MemoryWorkshop
+    store: Store
+    files: dict[str, Manifest] = field(default_factory=dict)
+    records: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    clean: bool = True
+
+    name: str = "memory"
+    where: str = " in memory"
+    has_containers: bool = False
+    gives_devices: bool = True
+    converges: bool = False
+
+    def check(self) -> None: ...
+
+    def plan(self, goal: Goal) -> Plan:
+        record = self.records.get(goal.name)
+        return make_plan(goal, workshop=self.workshop, store=self.store, record=record, clean=self.clean)
+
+    def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
+        def replace() -> None:
+            self.files[goal.name], _ = locked_files(goal.lock, self.workshop)
+            self.records[goal.name] = goal.record
+            self.clean = True
+
+        return apply_layers(self, goal, context, replace=replace)
+
+    def synced(self, name: str) -> Digest | None:
+        record = self.records.get(name)
+        return None if record is None else str(record["fingerprint"])
+
+    def is_clean(self, name: str) -> bool:
+        return self.clean
+
+    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+        locked, layers = locked_files(goal.lock, self.workshop)
+        return Observation(locked=locked, layers=tuple(layers), files=self.files[goal.name])
+
+    def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
+        return {}
+
+    def execute(
+        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+    ) -> int:
+        return 0
+
+    def remove(self, name: str) -> int | None:
+        return None if self.files.pop(name, None) is None else 0
+
+    def remove_leftovers(self) -> int:
+        return 0
+
+    def environments(self) -> list[str]:
+        return sorted(self.files)
+
+    def evidence(self, name: str) -> Evidence | None:
+        return None

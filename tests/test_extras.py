@@ -1,0 +1,75 @@
+"""Optional dependencies: who lacks one is told the extra that has it, by a name that can be installed."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from packaging.requirements import Requirement
+
+from klock.errors import KlockError
+from klock.extras import Extra, missing_extra_hint
+from klock.gpu import driver
+from klock.gpu.cdi import read_specifications
+from klock.layers.unpack import unpack
+from klock.places.containers.connection import docker_package
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+
+def test_the_extras_that_hints_can_name_are_those_of_the_project() -> None:
+    assert sorted(get_args(Extra)) == sorted(EXTRAS)
+
+
+def test_the_hint_is_true_of_an_index_and_of_a_clone() -> None:
+    assert missing_extra_hint("gpu") == (
+        "install klock's extra 'gpu': uv pip install 'klock-env[gpu]', "
+        "or in a clone of klock: uv pip install -e '.[gpu]'"
+    )
+    assert PROJECT["name"] == "klock-env"
+
+
+def read_yaml(folder: Path, _: pytest.MonkeyPatch) -> None:
+    (folder / "vendor.yaml").write_text("cdiVersion: 0.5.0\n", "utf-8")
+    read_specifications([folder]).refuse_broken()
+
+
+def ask_the_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_DEVICE", folder)  # a machine with the driver's device
+    driver.find_driver()
+
+
+def unpack_zstd(_folder: Path, _: pytest.MonkeyPatch) -> None:
+    unpack(io.BytesIO(b""), media_type="application/vnd.oci.image.layer.v1.tar+zstd", diff_id="", source="layer")
+
+
+def use_podman(_folder: Path, _: pytest.MonkeyPatch) -> None:
+    docker_package("podman")
+
+
+# What is missing: its module, its name on an index, the extra that has it, and what needs it.
+MISSING: dict[str, tuple[str, str, Extra, Callable[[Path, pytest.MonkeyPatch], None]]] = {
+    "the client of podman and docker": ("docker", "docker", "containers", use_podman),
+    "the library that asks NVIDIA's driver": ("pynvml", "nvidia-ml-py", "gpu", ask_the_driver),
+    "the reader of YAML": ("yaml", "pyyaml", "gpu", read_yaml),
+    "the decompressor of zstd": ("zstandard", "zstandard", "zstd", unpack_zstd),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_whoever_lacks_a_package_is_told_the_extra_that_has_it(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, distribution, extra, need = MISSING[case]
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(KlockError) as caught:
+        need(tmp_path, monkeypatch)
+    assert caught.value.hint == missing_extra_hint(extra)
+    assert distribution in [Requirement(line).name for line in EXTRAS[extra]]
