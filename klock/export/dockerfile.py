@@ -68,7 +68,7 @@ def export_dockerfile(
     page.where = ""
     _write_end(exporting, lock, image, lock_digest)
     # What a base image says of itself is no matter of this image.
-    _refuse_leaks(page.text[begin:], page, context.secret_values(lock))
+    _refuse_leaks(page.text[begin:], page, image, context.secret_values(lock))
     return Exported(text=page.text, files=tuple(page.files))
 
 
@@ -118,8 +118,11 @@ def _exec_form(text: str | None) -> list[str] | None:
     return words if words and shlex.join(words) == text else None
 
 
-def _refuse_leaks(written: str, page: Page, secrets: Iterable[str]) -> None:
+def _refuse_leaks(written: str, page: Page, image: Image, secrets: Iterable[str]) -> None:
     """Raises KlockError when a credential is in what was written: a literal one, or one that klock knows."""
+    # As a list of words an option and its value stand apart.
+    for what, text in (("entrypoint", image.entrypoint), ("cmd", image.cmd)):
+        refuse_literals(text or "", what=f"{what} of the image")
     files = {file.path: file.content for file in page.files if file.content is not None}
     refuse_literals(written, what="the Dockerfile")
     for path, content in files.items():
