@@ -24,8 +24,8 @@ from klock.image.requirements import (
     PathRequirement,
     UrlRequirement,
 )
-from klock.image.secrets import PrivateUrl
 from klock.image.steps import Location, PipInstall
+from klock.secrets.userinfo import PrivateUrl
 
 HASH = "sha256:" + "ab" * 32
 

@@ -33,7 +33,8 @@ from klock.image.requirements import (
     UrlRequirement,
     fragment_of,
 )
-from klock.image.secrets import PrivateUrl, mask
+from klock.secrets.masking import mask
+from klock.secrets.userinfo import PrivateUrl
 
 __all__ = ["parse_line", "words_of"]
 

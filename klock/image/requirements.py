@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from klock.image.pip_options import PipOptions
-from klock.image.secrets import PrivateUrl
+from klock.secrets.userinfo import PrivateUrl
 
 __all__ = [
     "FileReference",
