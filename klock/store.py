@@ -110,7 +110,7 @@ class Store:
             if digest is not None and found != digest:
                 raise HashMismatch(
                     f"{source}: hash mismatch: locked {digest}, received {found}",
-                    hint="upstream serves other bytes than were locked; see who changed them before you lock again",
+                    hint="find out who changed the file upstream before you lock again",
                 )
             blob, kept = self.blob_path(found), self._kept_path(found)
             self._put(path, blob)

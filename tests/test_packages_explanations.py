@@ -138,4 +138,4 @@ def test_offline_it_is_the_store_that_lacks_something() -> None:
     error = error_from_uv(UNSATISFIABLE, requirements=REQUIREMENTS, offline=True)
     assert isinstance(error, ResolutionError)
     assert error.message.startswith("cannot meet kimage.py:7: pip_install: six>=99\n")
-    assert error.hint == "klock is offline and knows only what the store has: run the command once without --offline"
+    assert error.hint == "run the command once without --offline: offline, klock knows only the packages in the store"

@@ -94,8 +94,7 @@ def _make(
             raise HashMismatch(
                 f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
                 f"made {made.tree}",
-                hint="this machine's mmdebstrap or dpkg is another version than the one that locked it: run "
-                "`klock lock --upgrade-base`",
+                hint="run `klock lock --upgrade-base`: the base was locked with another version of mmdebstrap or dpkg`",
             )
         workshop.add_base(made.id, layers)
     store.write_record(_TREES, unverified.id, made.tree)

@@ -169,7 +169,7 @@ def _new_style(text: str, where: str) -> Rule | None:
     if match is None or match["modifiers"] not in ("", "!"):
         raise ImageError(
             f"{where}: filter rule {text!r} is not supported",
-            hint="klock understands --filter='+ PATTERN', --filter='- PATTERN' and --filter='!'",
+            hint="write --filter='+ PATTERN', --filter='- PATTERN' or --filter='!'",
         )
     include = (match["short"] or match["long"]) in ("+", "include")
     return Rule.of(match["pattern"], include=include, negated=match["modifiers"] == "!")
@@ -183,6 +183,6 @@ def _read_lines(root: Path, option: str, name: str, where: str) -> list[str]:
     except OSError as error:
         raise ImageError(
             f"{where}: cannot read {option}={name}: {error.strerror}: {path}",
-            hint="the path is relative to the folder of the image file",
+            hint="check the path: it starts in the folder of the image file",
         ) from error
     return [line for line in re.split(r"[\r\n]", text) if line and line[0] not in "#;"]

@@ -108,7 +108,7 @@ class Image:
         if self._base is not None:
             raise ImageError(
                 "Setting both a machine image and docker image is not yet supported.",
-                hint="the image has a base already; start another one: klock.Image().from_docker(...)",
+                hint="start a second image: klock.Image().from_docker(...)",
             )
         self._base = _base("from_docker", image_id, call_site())
         return self

@@ -57,7 +57,7 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     if diff_id and plain.digest != diff_id:
         raise HashMismatch(
             f"{source}: hash mismatch: its uncompressed digest is {plain.digest}, the locked one is {diff_id}",
-            hint="the archive is not the locked one; see who changed it before you lock again",
+            hint="find out who changed the archive before you lock again",
         )
     return plain.digest
 

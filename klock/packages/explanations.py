@@ -60,7 +60,7 @@ def error_from_uv(
     if offline:
         return ResolutionError(
             f"cannot meet {subject}\n{explanation}",
-            hint="klock is offline and knows only what the store has: run the command once without --offline",
+            hint="run the command once without --offline: offline, klock knows only the packages in the store",
         )
     if missing := missing_projects(explanation):
         hint = f"check the spelling of {' and '.join(missing)}, and which index has it"

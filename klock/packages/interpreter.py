@@ -76,7 +76,7 @@ def probe_interpreter(
         if named:
             raise KlockError(
                 f"python_path {named!r} is not a program in the environment",
-                hint="a step before the first pip_install must create it; or leave python_path out",
+                hint="create it in a step before the first pip_install, or leave python_path out",
             )
         return None
     return _parse(_ask(workspace, path, variables), path)
@@ -126,7 +126,7 @@ def _ask(workspace: Workspace, path: str, variables: Mapping[str, str]) -> Any:
             words = ended.output.decode("utf-8", "replace").strip().splitlines() or ["no output"]
             raise StepFailed(
                 f"the environment's Python at {path} does not run (exit status {ended.status}): {words[-1]}",
-                hint="klock installs packages for Python 3.8 or newer; set python_path to another one",
+                hint="set python_path to another Python, 3.8 or newer",
             )
         try:
             return json.loads((Path(folder) / "result.json").read_bytes())

@@ -103,7 +103,7 @@ def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], store
             raise HashMismatch(
                 f"{root.scoped.origin}: {package.pin} is {wheel_of(package).name} with sha256:{sha256}, "
                 "which --hash does not allow",
-                hint="see who changed the file upstream before you change the hash",
+                hint="find out who changed the file upstream before you change the hash",
             )
 
 

@@ -120,5 +120,5 @@ def _copy(source: Path, path: Path, digest: Digest | None) -> None:
     if digest is not None and found != digest:
         raise HashMismatch(
             f"{os.fspath(source)} is not what was locked: locked {digest}, found {found}",
-            hint="the file changed after it was locked: run `klock lock`",
+            hint="run `klock lock`: the file changed after it was locked",
         )

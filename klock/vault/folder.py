@@ -117,7 +117,7 @@ class VaultFolder:
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError(
-            f"cannot read the vault at {self.root}: {error.strerror or error}", hint="see who may read the folder"
+            f"cannot read the vault at {self.root}: {error.strerror or error}", hint="make the folder readable for you"
         )
 
     @contextlib.contextmanager

@@ -134,7 +134,7 @@ def _explained(error: OSError, layers: int) -> Exception:
     if error.errno == errno.EPERM:
         return EngineError(
             "this kernel does not let users mount overlayfs",
-            hint="klock needs Linux 5.11 or newer, or to run as root there",
+            hint="use Linux 5.11 or newer, or run klock as root",
         )
     if error.errno == errno.EINVAL:
         return EngineError(

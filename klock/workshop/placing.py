@@ -103,5 +103,5 @@ def _copy(host: int, file: PlacedFile, path: str) -> None:
     if file.digest is not None and found != file.digest:
         raise HashMismatch(
             f"{file.source}: hash mismatch: locked {file.digest}, on disk {found}",
-            hint="the file changed; lock again to accept it",
+            hint="run `klock lock` to accept the changed file",
         )

@@ -223,7 +223,7 @@ def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: Conta
 
 NOT_OURS = "drift-not-synced: the image {tag} is not one that klock synced: run `klock sync`"
 CHANGES: dict[str, dict[str, str]] = {
-    "how started": {
+    "how it starts": {
         "ENV APP=/elsewhere": "drift-variable: variable APP differs",
         "ENV LD_PRELOAD=/evil.so": (
             "drift-variable: variable LD_PRELOAD is set in the environment and not in the lockfile"

@@ -419,15 +419,15 @@ PURELIB = "/usr/local/lib/python3.11/dist-packages"
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is inside the mount /mnt/volume"),
+        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is on the mount /mnt/volume"),
         (
             ['.rsync("./app", "/srv/app", contents=True)'],
-            "/srv/app/conf is inside the mount /srv/app/conf",
+            "/srv/app/conf is on the mount /srv/app/conf",
         ),
-        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is inside the mount /mnt/volume"),
-        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is inside the mount /srv/file"),
-        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is inside the mount /mnt/volume"),
-        ([PIP], f"{PURELIB}/attrs/__init__.py is inside the mount {PURELIB}/attrs"),
+        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is on the mount /mnt/volume"),
+        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is on the mount /srv/file"),
+        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is on the mount /mnt/volume"),
+        ([PIP], f"{PURELIB}/attrs/__init__.py is on the mount {PURELIB}/attrs"),
         ([".run_bash('mkdir -p /mnt/volume && echo 1 > /mnt/volume/kept', keep_layer=True)"], "/mnt/volume"),
     ],
 )

@@ -31,6 +31,6 @@ def refuse_mounted(paths: Iterable[str], what: str) -> None:
             above = above.rpartition("/")[0]
         if above:
             raise EngineError(
-                f"{what}: /{path} is inside the mount /{above}, which klock does not change",
+                f"{what}: /{path} is on the mount /{above}, which klock does not change",
                 hint="start the container without that mount, mount it elsewhere, or change the step",
             )

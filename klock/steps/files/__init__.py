@@ -102,7 +102,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         except ImageError as error:
             raise at.failed(f": {error.message}", hint=error.hint) from error
         except HashMismatch as error:
-            hint = "the file changed after it was locked: run `klock lock`"
+            hint = "run `klock lock`: the file changed after it was locked"
             raise at.failed(f": {error.message}", hint=hint) from error
         if at.step.path_file is not None:
             _place_path_file(at.step.path_file, at.step.import_paths, workspace, context)

@@ -108,9 +108,9 @@ def _tell_difference(at: StepAt[Any], layer: Layer, here: Here, context: Context
     if not force:
         raise StepFailed(
             message,
-            hint="the container was started from another base image, something else writes to it, the step's "
-            f"inputs changed, or the step was done before and klock's notes in {here.folder.root} were lost; "
-            "to keep what came out: klock sync --here --force",
+            hint="start a new container, or keep its result: klock sync --here --force (perhaps another program "
+            "writes to this container, the step's inputs changed, its base image is another one, or klock's notes in "
+            f"{here.folder.root} were lost)",
         )
     context.progress.warn(message)
 
