@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -88,10 +89,10 @@ def _recorded_files(present: Manifest, folder: str, name: str, version: str, wor
             continue
         found = path.removeprefix(f"{folder}/").partition("/")[0].removesuffix(".dist-info").rpartition("-")
         if found[2] == version and normalised_name(found[0]) == name:
-            record = (workspace.read(f"/{path}") or b"").decode("utf-8")
+            record = io.StringIO((workspace.read(f"/{path}") or b"").decode("utf-8"), newline="")
             return [
                 os.path.normpath(f"/{folder}/{row[0]}" if row[0][0] != "/" else row[0])
-                for row in csv.reader(record.splitlines(keepends=True))
+                for row in csv.reader(record)
                 if row
             ]
     return []
