@@ -2,7 +2,8 @@
 
     Image -> lock -> Lockfile -> plan -> replay -> observation -> drift
 
-    klock.image      what the user wants: `Image`, its steps, requirements, variables, secrets by reference
+    klock.image      what the user wants: `Image`, its steps, requirements, variables
+    klock.secrets    what a credential is, and how it stays out of all that is written: by reference, or as `***`
     klock.bases      base images: registries, OCI layouts, the Debian archive
     klock.packages   Python packages: resolved, fetched and installed through uv
     klock.lockfile   the exact bytes of everything, as one committed text file

@@ -78,22 +78,23 @@ _PAIR: Final = r"(?P<name>[^\s=;]{1,64})=(?P<value>[^\s;]+)"
 
 
 def _in_headers(text: str) -> Iterator[Literal]:
-    for match in _matches(_AUTHORIZATION, text, ":"):
+    lowered = text.lower()
+    for match in _matches(_AUTHORIZATION, text, "authorization", lowered):
         scheme = (match["scheme"] or "").lower()
         is_scheme = match["value"].lower() in SCHEMES
         if not is_scheme and SCHEMES.get(scheme, looks_random(match["value"])) and may_be_secret(match["value"]):
             yield _literal(match, "an Authorization header", "API_TOKEN")
-    for match in _matches(_HEADER_OPTION, text, ":"):
+    for match in _matches(_HEADER_OPTION, text, "-h", lowered):
         name, group = (match["name"], "value") if match["name"] else (match["bare_name"], "bare_value")
         value = _without_scheme(match[group])
         if credential_name(name) and may_be_secret(value):
             end = match.end(group)
             yield replace(_literal(match, f"the header {name}", name, group), start=end - len(value))
-    for match in _matches(_HEADER, text, ":"):
+    for match in _matches(_HEADER, text, "-"):
         name = match["name"] or match["x_name"]
         if credential_name(name) and looks_random(match["value"]):
             yield _literal(match, f"the header {name}", name)
-    for match in _matches(_COOKIE, text, ":"):
+    for match in _matches(_COOKIE, text, "cookie", lowered):
         for pair in _compiled(_PAIR).finditer(text, *match.span("value")):
             if is_secret(pair["name"], pair["value"]) and may_be_secret(pair["value"]):
                 yield _literal(pair, f"the cookie {pair['name']}", "SESSION_COOKIE")
@@ -132,7 +133,7 @@ def _in_assignments(text: str) -> Iterator[Literal]:
         if name.isupper():
             is_one = is_secret(name, value)
         elif group == "bare":
-            is_call = text[: match.start()].endswith(("(", ", "))
+            is_call = text[max(0, match.start() - 2) : match.start()].endswith(("(", ", "))
             is_one = not is_call and not re.match(_NO_VALUE, value) and _is_named(name, value)
         else:
             is_one = _is_named(name, value) and value.lower() not in _KINDS
@@ -244,9 +245,12 @@ def literals_in(text: str) -> Iterator[Literal]:
         yield from find(text)
 
 
-def _matches(pattern: str, text: str, sign: str) -> Iterator[re.Match[str]]:
-    """Many texts lack the sign without which there is no match; then the pattern need not even be compiled."""
-    return _compiled(pattern).finditer(text) if sign in text else iter(())
+def _matches(pattern: str, text: str, sign: str, seen: str | None = None) -> Iterator[re.Match[str]]:
+    """Many texts lack the sign without which there is no match; then the pattern need not even be compiled.
+
+    `seen` is the text in which to look for the sign, where that is another one: the same in lower case.
+    """
+    return _compiled(pattern).finditer(text) if sign in (text if seen is None else seen) else iter(())
 
 
 @cache

@@ -197,7 +197,7 @@ PROGRAMS: Final = (
     ),
     ProgramOption(
         programs="docker|podman|nerdctl|buildah|skopeo|oras|crane|helm",
-        pattern=r"\slogin\s(?:[^\n]*?\s)?-p[ \t]*['\"]?(?P<value>[^\s'\"]+)",
+        pattern=r"\slogin\s(?:[^\n]{0,256}?\s)?-p[ \t]*['\"]?(?P<value>[^\s'\"]+)",
         example="docker login -u me -p PASSWORD registry",
     ),
     ProgramOption(
