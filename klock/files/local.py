@@ -1,4 +1,4 @@
-"""One step's local files, read: source, destination, entries, and what an engine needs to place them."""
+"""One step's local files, read: source, destination, entries, and what a workspace needs to place them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ __all__ = ["Difference", "explain"]
 Read = Callable[[int, str], bytes | None]
 
 _MOST_READ: Final = 64
-"""Files that are read in one explanation: an engine may need milliseconds for each, and nobody reads on."""
+"""Files that are read in one explanation: a workspace may need milliseconds for each, and nobody reads on."""
 
 _MOST_COMPARED: Final = 64
 _LARGEST: Final = 4 << 20
