@@ -14,7 +14,6 @@ and every error is a `klock.KlockError`.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, Unpack
@@ -24,6 +23,8 @@ from klock.session import Options, Session, open_session
 
 # What does the work is imported when there is some: a verb that finds nothing to do takes little.
 if TYPE_CHECKING:
+    import subprocess
+
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
@@ -62,20 +63,22 @@ class Project:
 
         from klock.errors import KlockError
         from klock.lockfile import read, write
-        from klock.locking import Upgrade, lock_image
+        from klock.locking import lock_image
+        from klock.steps.locking import Upgrade
 
         session = self.session
         previous = read(session.lockfile)
-        names = frozenset(canonicalize_name(name) for name in upgrade_packages)
+        names = {canonicalize_name(name): name for name in upgrade_packages}
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
-        for name in sorted(names - known):
-            raise KlockError(f"--upgrade-package {name}: there is no such package in the lockfile")
+        for name, as_written in names.items():
+            if name not in known:
+                raise KlockError(f"--upgrade-package {as_written}: there is no such package in the lockfile")
         locked = lock_image(
             session.loaded.image,
             session.targets,
             previous=previous,
             context=session.context,
-            upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=names),
+            upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
         )
         written = False
         if not dry_run and locked != previous:
@@ -86,7 +89,7 @@ class Project:
 
     def plan(self, *, target: str | None = None, gpus: str | None = None, frozen: bool = False) -> Plan:
         """What `sync` would do. Changes nothing; raises as `sync` does."""
-        goal, place = self.goal_and_place(target, frozen=frozen)
+        goal, place = self.goal_and_place(self.session.read_lockfile(), target, frozen=frozen)
         refuse_if_unable(goal.lock, gpus)
         return place.plan(goal)
 
@@ -100,7 +103,7 @@ class Project:
         when the image is no longer what was locked, unless `frozen`; StepFailed when a step does not make its locked
         layer; EngineError when this machine cannot do it.
         """
-        goal, place = self.goal_and_place(target, frozen=frozen)
+        goal, place = self.goal_and_place(self.session.read_lockfile(), target, frozen=frozen)
         refuse_if_unable(goal.lock, gpus)
         return self.apply(goal, place, force=force)
 
@@ -109,10 +112,9 @@ class Project:
         applied = place.apply(goal, self.session.context, force=force)
         return replace(as_is(goal, place), changed=applied.changed, ran=applied.ran, is_locked=applied.is_locked)
 
-    def goal_and_place(self, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
+    def goal_and_place(self, lockfile: Lockfile, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
         """What the environment is to be, and where it lives. Raises StaleLockError unless `frozen`."""
         session = self.session
-        lockfile = session.read_lockfile()
         if not frozen:
             self.refuse_stale(lockfile)
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
@@ -169,7 +171,7 @@ class Project:
                 hints.append("nothing was written to the environment, so the store was: klock cache clean, klock sync")
         if findings and (hint := hint_for_credentials(lockfile, session.environ)):
             hints.append(hint)
-        return Checked(findings=tuple(findings), hints=tuple(hints))
+        return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints))
 
     # -- run
 
@@ -186,6 +188,7 @@ class Project:
         frozen: bool = False,
         capture_output: bool = False,
         check: bool = False,
+        takes_over: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs a command in the environment, with its variables, working directory and services, to its end.
 
@@ -194,9 +197,14 @@ class Project:
 
         The command has this process's stdin, stdout and stderr; with `capture_output` an empty stdin, and what it
         prints is in the result, as from `subprocess.run`. With `check` a status other than 0 raises CalledProcessError.
+
+        `takes_over` is for a process that only ends afterwards: where it can, the command takes its place (exec(3)), as
+        the entrypoint of a container should. Nothing returns then.
         """
+        import subprocess
+
         from klock.errors import KlockError
-        from klock.running import Wishes, captured, devices_for, execute, parse_mount
+        from klock.running import Wishes, captured, devices_for, execute, parse_mounts
 
         session = self.session
         lockfile = session.read_lockfile()
@@ -204,7 +212,7 @@ class Project:
         place = session.place_of(goal)
         wishes = Wishes(
             variables=dict(variables or {}),
-            mounts=tuple(map(parse_mount, mounts)),
+            mounts=parse_mounts(mounts),
             working_dir=working_dir,
             devices=devices_for(goal.lock, gpus, place),
         )
@@ -223,7 +231,8 @@ class Project:
                 status = execute(command, goal, place, session, wishes=wishes, streams=streams)
             done = subprocess.CompletedProcess(list(command), status, *outputs)
         else:
-            done = subprocess.CompletedProcess(list(command), execute(command, goal, place, session, wishes=wishes))
+            status = execute(command, goal, place, session, wishes=wishes, takes_over=takes_over)
+            done = subprocess.CompletedProcess(list(command), status)
         if check:
             done.check_returncode()
         return done

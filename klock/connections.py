@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from klock.errors import FetchError
 
 if TYPE_CHECKING:
+    import ssl
+
     from urllib3 import PoolManager
     from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["Pools", "is_loopback", "proxy_of", "reason_of"]
+__all__ = ["Pools", "client_context", "is_loopback", "proxy_of", "reason_of"]
 
 
 class Pools:
@@ -52,22 +54,13 @@ class Pools:
             manager.clear()
 
     def _new_manager(self, proxy: str | None) -> PoolManager:
-        import ssl
-
         from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 
-        # The default context reads the host's CA folder, or what SSL_CERT_FILE and SSL_CERT_DIR say.
-        context = ssl.create_default_context()
-        if self._ca_bundle is not None:
-            try:
-                context.load_verify_locations(self._ca_bundle)
-            except OSError as error:
-                raise FetchError(f"cannot read the ca-bundle {self._ca_bundle}: {error.strerror or error}") from error
         options: dict[str, Any] = {
             "timeout": Timeout(connect=15, read=60),
             "maxsize": 8,
             "block": self._block,
-            "ssl_context": context,
+            "ssl_context": client_context(self._ca_bundle),
         }
         if proxy is None:
             manager = PoolManager(**options)
@@ -82,6 +75,23 @@ class Pools:
         if self._proxied is not None:
             proxy_manager.pool_classes_by_scheme = dict(self._proxied)
         return proxy_manager
+
+
+def client_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """TLS that trusts what the host trusts, and besides that the certificates of `ca_bundle`, a PEM file.
+
+    Raises FetchError when that cannot be read.
+    """
+    import ssl
+
+    # The default context reads the host's CA folder, or what SSL_CERT_FILE and SSL_CERT_DIR say.
+    context = ssl.create_default_context()
+    if ca_bundle is not None:
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError as error:
+            raise FetchError(f"cannot read the ca-bundle {ca_bundle}: {error.strerror or error}") from error
+    return context
 
 
 def proxy_of(url: str) -> str | None:
@@ -108,8 +118,8 @@ def reason_of(error: BaseException) -> str:
     cause = error
     while (inner := _inner(cause)) is not None:
         cause = inner
-    if getattr(cause, "verify_message", None):
-        return f"the TLS certificate is not trusted ({cause.verify_message})"  # type: ignore[attr-defined]
+    if problem := getattr(cause, "verify_message", None):
+        return f"the TLS certificate is not trusted ({problem})"
     return str(getattr(cause, "strerror", None) or "") or type(cause).__name__
 
 

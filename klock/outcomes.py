@@ -30,7 +30,7 @@ class Locked:
     @property
     def would_change(self) -> bool:
         """Whether the file's text is another one than before, written or not."""
-        from klock.lockfile.document import to_text
+        from klock.lockfile.writing import to_text
 
         return self.previous is None or to_text(self.previous) != to_text(self.lockfile)
 
@@ -71,8 +71,9 @@ class Synced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """`findings` are all ways in which image, lockfile and environment disagree; `hints` say what to do first."""
+    """`findings` are all ways in which image, `lockfile` and environment disagree; `hints` say what to do first."""
 
+    lockfile: Lockfile
     findings: tuple[Finding, ...]
     hints: tuple[str, ...] = ()
 

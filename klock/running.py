@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from klock.replay.goal import Goal
     from klock.session import Session
 
-__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mount"]
+__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mounts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +36,19 @@ class Wishes:
 
 
 def execute(
-    argv: Sequence[str], goal: Goal, place: Place, session: Session, *, wishes: Wishes, streams: Streams = OWN_STREAMS
+    argv: Sequence[str],
+    goal: Goal,
+    place: Place,
+    session: Session,
+    *,
+    wishes: Wishes,
+    streams: Streams = OWN_STREAMS,
+    takes_over: bool = False,
 ) -> int:
-    """Runs `argv` in the environment of `goal`, with its services, and returns its status."""
+    """Runs `argv` in the environment of `goal`, with its services, and returns its status.
+
+    `takes_over` is as for `Place.execute`.
+    """
     lock = goal.lock
     variables = {**_variables(place, lock, session.environ), **wishes.variables}
     with session.workshop.without_hooks(wishes.devices, base=lock.base.id, layers=lock.layers) as edits:
@@ -55,11 +65,11 @@ def execute(
             makes_working_dir=not wishes.working_dir,
             user=lock.base.user,
             network=Network.HOST,
-            mounts=_in_order(wishes.mounts),
+            mounts=wishes.mounts,
             devices=edits,
         )
         services = [replace(each, devices=edits) for each in _services(lock, variables, session.environ)]
-        return place.execute(goal.name, command, services=services, streams=streams)
+        return place.execute(goal.name, command, services=services, streams=streams, takes_over=takes_over)
 
 
 def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:
@@ -77,8 +87,20 @@ def _services(lock: TargetLock, variables: Mapping[str, str], environ: Mapping[s
             yield kind_of(step).service(step, base=lock.base, variables=dict(variables), environ=environ)
 
 
-def parse_mount(text: str) -> Mount:
-    """`SOURCE:TARGET` or `SOURCE:TARGET:ro`: a host path, and where it is shown. Raises KlockError."""
+def parse_mounts(texts: Iterable[str]) -> tuple[Mount, ...]:
+    """`SOURCE:TARGET` or `SOURCE:TARGET:ro` each: a host path, and where it is shown. Raises KlockError.
+
+    Folders come before what is shown in them, whatever the order they were asked for: so do podman and docker.
+    """
+    mounts = sorted(map(_parse_mount, texts), key=lambda mount: posixpath.normpath(mount.target).count("/"))
+    targets = [posixpath.normpath(mount.target) for mount in mounts]
+    for mount, target in zip(mounts, targets, strict=True):
+        if targets.count(target) > 1:
+            raise KlockError(f"--mount: two things for {mount.target}", hint="choose another target for one of them")
+    return tuple(mounts)
+
+
+def _parse_mount(text: str) -> Mount:
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
     if not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
@@ -89,16 +111,6 @@ def parse_mount(text: str) -> Mount:
     if not path.exists():
         raise KlockError(f"--mount {text!r}: there is no {path}", hint=f"make it first: mkdir {path}")
     return Mount(source=path, target=target, read_only=mode == "ro")
-
-
-def _in_order(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
-    """Folders before what is shown in them, whatever the order they were asked for: so do podman and docker."""
-    ordered = sorted(mounts, key=lambda mount: posixpath.normpath(mount.target).count("/"))
-    targets = [posixpath.normpath(mount.target) for mount in ordered]
-    for mount, target in zip(ordered, targets, strict=True):
-        if targets.count(target) > 1:
-            raise KlockError(f"--mount: two things for {mount.target}", hint="choose another target for one of them")
-    return tuple(ordered)
 
 
 def devices_for(lock: TargetLock, gpus: str | None, place: Place) -> ContainerEdits:

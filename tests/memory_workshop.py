@@ -223,7 +223,13 @@ class MemoryPlace:
         return {}
 
     def execute(
-        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+        self,
+        name: str,
+        command: Command,
+        *,
+        services: Sequence[Command] = (),
+        streams: Streams = OWN_STREAMS,
+        takes_over: bool = False,
     ) -> int:
         return 0
 

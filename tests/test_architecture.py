@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,3 +20,11 @@ def test_what_to_read_first_is_there() -> None:
     named = re.findall(r"`(klock/[\w/]+\.py)`", PAGE)
     assert named
     assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_to_find_a_lockfile_stale_loads_nothing_that_makes_one() -> None:
+    """The start is part of every command's time."""
+    script = "import sys, klock.commands.check, klock.api, klock.locking.staleness; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    makers = {"bases", "debian", "export", "packages", "recorder", "replay", "vault", "workshop"}
+    assert [name for name in done.stdout.split() if name.startswith("klock.") and name.split(".")[1] in makers] == []

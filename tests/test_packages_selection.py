@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packaging.utils import parse_wheel_filename
 
 from klock.errors import FetchError, ImageError, ResolutionError
-from klock.image.requirements import parse_line
+from klock.image.requirement_lines import parse_line
 from klock.packages.build_system import BuildSystem, build_system_of_archive, read_build_system, read_static_metadata
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index, IndexSettings

@@ -16,17 +16,16 @@ from packaging.requirements import Requirement
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
 from klock.image.requirement_files import ReadFile, RequirementInputs, read_requirements
+from klock.image.requirement_lines import parse_line, words_of
 from klock.image.requirements import (
     FileReference,
     PackageRequirement,
     ParsedRequirement,
     PathRequirement,
     UrlRequirement,
-    parse_line,
-    words_of,
 )
-from klock.image.secrets import PrivateUrl
 from klock.image.steps import Location, PipInstall
+from klock.secrets.userinfo import PrivateUrl
 
 HASH = "sha256:" + "ab" * 32
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 import klock.places.here.place as here
@@ -50,14 +51,14 @@ def test_interrupted(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def stopped(*_: object, **__: object) -> None:
+    def stopped() -> None:
         raise Interrupted("this is half done")
 
-    monkeypatch.setattr(klock, "main", stopped)
+    monkeypatch.setattr(klock, "get_command", lambda *_: click.Command("sync", callback=stopped))
     with pytest.raises(SystemExit) as ended:
         main(["sync"])
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted: this is half done\n"
+    assert capsys.readouterr().err == "\ninterrupted: this is half done\n"
 
 
 def test_a_full_disk(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort) as error:
-        state = error.message if isinstance(error, Interrupted) else "the lockfile and the environment are as they were"
+        # Within a command click makes the one the cause of the other.
+        interrupt = error.__cause__ if isinstance(error, click.Abort) else error
+        known = interrupt.message if isinstance(interrupt, Interrupted) else None
+        state = known or "the lockfile and the environment are as they were"
         click.echo(f"interrupted: {state}", err=True)
         sys.exit(130)
     except BrokenPipeError:

@@ -41,8 +41,7 @@ def check(
     with_environment = with_environment or container is not None
     checked = project.check(environment=with_environment, container=container, target=target)
     watched = seen()
-    lockfile = project.session.read_lockfile()
-    _say_driver(lockfile)
+    _say_driver(checked.lockfile)
     if form == "json":
         click.echo(json.dumps([finding.to_json() for finding in checked.findings], indent=2))
     else:
@@ -58,7 +57,7 @@ def check(
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     click.echo(agree, err=True)
     if not with_environment and form == "text":
-        remember_check(watched, agree, project.session, lockfile)
+        remember_check(watched, agree, project.session, checked.lockfile)
     return 0
 
 

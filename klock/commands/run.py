@@ -62,6 +62,7 @@ def run(
         gpus=gpus,
         sync=not no_sync,
         frozen=frozen,
+        takes_over=True,
     )
     return done.returncode
 

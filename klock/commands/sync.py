@@ -50,7 +50,8 @@ def sync(
     from klock.outcomes import as_is
 
     project = open_project(image, offline=offline, progress=progress, engine=engine)
-    goal, place = project.goal_and_place(target, frozen=frozen)
+    lockfile = project.session.read_lockfile()
+    goal, place = project.goal_and_place(lockfile, target, frozen=frozen)
     if force and not place.converges:
         raise click.UsageError("--force goes with --here: other environments are made anew")
     refuse_if_unable(goal.lock, gpus)
@@ -59,7 +60,7 @@ def sync(
         for line in [str(action) for action in actions] or ["nothing to do"]:
             click.echo(line)
         return 0
-    looked_at = look_before_sync(project.session, project.session.read_lockfile(), goal, place)
+    looked_at = look_before_sync(project.session, lockfile, goal, place)
     click.echo(str(project.apply(goal, place, force=force)), err=True)
     if looked_at is not None:
         remember_sync(looked_at, str(as_is(goal, place)), project.session, goal, place)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from klock.digests import Digest
 from klock.files.destination import copies_contents, destination, package_destination, source_path
-from klock.files.known import KnownDigests
+from klock.files.digest_cache import DigestCache
 from klock.files.scan import scan, tree_digest
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry
@@ -52,9 +52,9 @@ def read_local_files(
     `where` names the step in messages. Raises ImageError.
     """
     source = Path(step.path) if isinstance(step, SyncPackage) else source_path(step)
-    known = KnownDigests.of_source(store, source) if store else KnownDigests()
+    digests = DigestCache.of_source(store, source) if store else DigestCache()
     if isinstance(step, SyncPackage):
-        entries = scan(source, root=source, contents=False, filter_options=None, where=where, known=known)
+        entries = scan(source, root=source, contents=False, filter_options=None, where=where, digests=digests)
         place = package_destination(step, working_dir)
         result = LocalFiles(
             source=source, destination=place, entries=entries, import_paths=import_paths(entries, place)
@@ -66,11 +66,11 @@ def read_local_files(
             contents=copies_contents(step),
             filter_options=step.filter_options,
             where=where,
-            known=known,
+            digests=digests,
         )
         place = destination(step, working_dir, is_folder=source.is_dir(), where=where)
         result = LocalFiles(source=source, destination=place, entries=entries)
-    known.save()
+    digests.save()
     return result
 
 

@@ -186,7 +186,7 @@ def _joined(first: Step, second: Step) -> Step | None:
 def _is_requirement(text: str) -> bool:
     """Whether what stands behind the installer's command is requirements, and not the rest of a shell command."""
     from klock.errors import RequirementError
-    from klock.image.requirements import parse_line
+    from klock.image.requirement_lines import parse_line
 
     try:
         parse_line(text, "pip_install")

@@ -17,7 +17,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from klock.errors import ImageError, KlockError
-from klock.image.secrets import mask
+from klock.secrets.masking import mask
 
 if TYPE_CHECKING:
     from klock.image.builder import Image

@@ -19,7 +19,8 @@ from urllib.parse import unquote, urlsplit
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
-from klock.image.requirements import FileReference, PackageRequirement, ParsedLine, ParsedRequirement, parse_line
+from klock.image.requirement_lines import parse_line
+from klock.image.requirements import FileReference, PackageRequirement, ParsedLine, ParsedRequirement
 from klock.image.steps import PipInstall
 
 __all__ = ["ReadFile", "RequirementInputs", "read_requirements"]

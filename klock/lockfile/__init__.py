@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from klock.errors import LockfileError
-from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
 
 __all__ = ["read", "write"]
 

@@ -8,19 +8,17 @@ together, before the first of them runs and in the environment it will find.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from klock.errors import ImageError
-from klock.image.builder import Image
-from klock.layers import NORMALISATION
-from klock.lockfile.model import Lockfile, TargetLock
-from klock.locking.draft import draft_image
-from klock.locking.target import TargetLocker
-from klock.steps import kind_of
-from klock.steps.context import Context
-from klock.steps.locking import Upgrade
-from klock.targets import Target
+# To find out whether a lockfile is stale takes a module of this folder, and not all that makes one.
+if TYPE_CHECKING:
+    from klock.image.builder import Image
+    from klock.lockfile.model import Lockfile, TargetLock
+    from klock.steps.context import Context
+    from klock.steps.locking import Upgrade
+    from klock.targets import Target
 
-__all__ = ["Upgrade", "lapsing", "lock_image"]
+__all__ = ["lapsing", "lock_image"]
 
 
 def lock_image(
@@ -35,6 +33,13 @@ def lock_image(
 
     Raises KlockError; the previous lockfile is the caller's to keep then.
     """
+    from klock.errors import ImageError
+    from klock.layers import NORMALISATION
+    from klock.lockfile.model import Lockfile
+    from klock.locking.draft import draft_image
+    from klock.locking.target import TargetLocker
+    from klock.steps.locking import Upgrade
+
     if image.base is None:
         raise ImageError("the image has no base", hint="start from klock.images or call from_docker(...)")
     if previous is not None and previous.normalisation != NORMALISATION:
@@ -56,5 +61,7 @@ def lock_image(
 
 def lapsing(lock: TargetLock) -> tuple[int, int]:
     """How many of the locked answers upstream will not give again once it moves on, and their bytes."""
+    from klock.steps import kind_of
+
     sizes = {digest: size for step in lock.steps for digest, size in kind_of(step).lapsing(step).items()}
     return len(sizes), sum(sizes.values())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from klock.connections import client_context
 from klock.digests import Digest
 from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
@@ -52,14 +53,14 @@ def fetch_packages(
     Raises HashMismatch for other bytes than the locked ones, FetchError when upstream does not deliver.
     """
     missing = _missing(packages, store, {package.pin: package for package in all_packages})
-    fetch_artifacts(missing, store=store, credentials=credentials, offline=offline, progress=progress)
+    fetch_artifacts(missing, store=store, credentials=credentials or Credentials(), offline=offline, progress=progress)
 
 
 def fetch_artifacts(
     artifacts: Iterable[WheelArtifact | SdistArtifact],
     *,
     store: Store,
-    credentials: Credentials | None = None,
+    credentials: Credentials,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> None:
@@ -186,7 +187,7 @@ def request(
 ) -> urllib3.BaseHTTPResponse:
     """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it.
 
-    `ca_bundle`: a PEM file with the certificates to trust, by default the host's.
+    The certificates of `ca_bundle`, a PEM file, are trusted besides the host's.
     """
     from urllib.request import getproxies, proxy_bypass
 
@@ -206,9 +207,11 @@ def _pool(proxy: str | None, ca_bundle: Path | None) -> urllib3.PoolManager:
     again = (429, 500, 502, 503, 504)
     retries = urllib3.Retry(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
     timeout = urllib3.Timeout(connect=15, read=60)
-    trusted = None if ca_bundle is None else str(ca_bundle)
+    context = client_context(ca_bundle)
     if proxy is None:
-        return urllib3.PoolManager(num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ca_certs=trusted)
+        return urllib3.PoolManager(
+            num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ssl_context=context
+        )
     return urllib3.ProxyManager(
-        proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ca_certs=trusted
+        proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ssl_context=context
     )

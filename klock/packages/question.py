@@ -68,8 +68,8 @@ class World:
     """An environment as it is just before its first pip step, its Python, and what klock has at hand there.
 
     `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. With `offline` no network is
-    used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has the certificates
-    that indexes are trusted by, if not the host's.
+    used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has
+    certificates that are trusted besides the host's.
     """
 
     workspace: Workspace

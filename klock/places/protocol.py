@@ -116,13 +116,19 @@ class Place(Protocol):
         """The variables that commands have here besides the image's; `environ` is this process's environment."""
 
     def execute(
-        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+        self,
+        name: str,
+        command: Command,
+        *,
+        services: Sequence[Command] = (),
+        streams: Streams = OWN_STREAMS,
+        takes_over: bool = False,
     ) -> int:
         """Runs a command in the environment `name`, forwards signals to it, returns its status.
 
         Services run as long as it does. Changes it makes outside of /tmp, /run and mounts stay in the environment, or
         go with the container that was made for it: each place says which. On this process's own streams the command has
-        its terminal too.
+        its terminal too. `takes_over`: this process has nothing left to do, so the command may take its place.
         """
 
     def remove(self, name: str) -> int | None:

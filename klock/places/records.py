@@ -37,13 +37,16 @@ def names_in(store: Store, place: str) -> list[str]:
 
 
 def parts_of_all(store: Store) -> set[Digest]:
-    """The digests of the bases and layers that environments are made of."""
+    """The digests of the bases and layers that environments are made of.
+
+    Raises OSError for a record that is there and cannot be read: nobody may take its parts for unused.
+    """
     found: set[Digest] = set()
     for name in store.environment_names():
         try:
             record = json.loads((store.environment_path(name) / "record.json").read_bytes())
             found |= {record["base"], *record["layers"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
     return found
 

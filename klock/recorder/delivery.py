@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import h11
 
@@ -151,7 +151,7 @@ def _send_part(wire: Wire, connection: h11.Connection, head: bytes, body: Body, 
     assert part.end is not None
     length = part.end - part.start
     if length:
-        connection.send_with_data_passthrough(h11.Data(data=_Length(length)))  # type: ignore[arg-type]
+        connection.send_with_data_passthrough(h11.Data(data=cast("bytes", _Length(length))))
     _end(connection)
     if body.content is not None:
         _send_all(wire, head, body.content[part.start : part.end])

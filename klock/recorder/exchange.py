@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
-from klock.image.secret_names import is_secret_name
+from klock.secrets.vocabulary import credential_name
 
 __all__ = ["PATIENCE", "Answer", "Body", "BrokenBody", "Refused", "Request", "Source"]
 
@@ -61,12 +61,7 @@ class Request:
 
         Cookies are none of them: what is locked sets none, so no replay has any.
         """
-        named = ((name.lower(), value) for name, value in self.headers)
-        return tuple(
-            (name, value)
-            for name, value in named
-            if name == "authorization" or (name not in _NEVER_CREDENTIALS and is_secret_name(name.replace("-", "_")))
-        )
+        return tuple((name.lower(), value) for name, value in self.headers if _says_who_asks(name.lower()))
 
     @cached_property
     def authorized(self) -> bool:
@@ -183,3 +178,11 @@ class Source(Protocol):
 
     def answer(self, request: Request) -> Answer:
         """Raises Refused."""
+
+
+def _says_who_asks(header: str) -> bool:
+    """A signature, which is another one in each request, does not."""
+    if header in _NEVER_CREDENTIALS:
+        return False
+    entry = credential_name(header)
+    return entry is not None and (entry.sure or header == "authorization")

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from klock.lockfile.model import LockedRequest
-from klock.recorder.private_urls import MASK
+from klock.secrets.spans import MASK
 
 __all__ = ["PERMANENT_URLS", "PermanentUrl", "is_permanent"]
 

@@ -43,7 +43,8 @@ def in_namespace(task: Callable[[], T]) -> T:
 class NamespaceProcess(Generic[T]):
     """A running task: a child process, killed at the end of the `with` block if it still runs then.
 
-    With `join` it enters the namespaces of that process instead of new ones (see `environment.py` for why).
+    With `join` it enters the namespaces of that process instead of new ones; `klock.places.sandbox.environment` says
+    why.
     """
 
     def __init__(self, task: Callable[[], T], *, join: int | None = None) -> None:

@@ -79,7 +79,7 @@ def test_each_verb_gives_a_value_and_prints_nothing(folder: Path, capfd: pytest.
     fingerprint = locked.lockfile.targets[0].fingerprint
     assert (synced.changed, synced.ran, synced.place, synced.fingerprint) == (True, 0, "sandbox", fingerprint)
     assert not klock.sync().changed
-    assert klock.check(environment=True) == klock.Checked(findings=())
+    assert klock.check(environment=True) == klock.Checked(lockfile=locked.lockfile, findings=())
     done = klock.run(["sh", "/app/main.sh"], capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
     assert capfd.readouterr() == ("", "")
@@ -122,6 +122,8 @@ def test_errors_are_values_too(folder: Path) -> None:
     assert klock.sync(frozen=True).changed
     with pytest.raises(klock.KlockError, match="there is no image file"):
         klock.sync("elsewhere.py")
+    with pytest.raises(klock.KlockError, match=r"^--upgrade-package Num_Py: there is no such package in the lockfile$"):
+        klock.lock(upgrade_packages=["Num_Py"])
 
 
 def test_an_image_made_here_is_locked_beside_its_lockfile(folder: Path) -> None:

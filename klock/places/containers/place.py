@@ -161,7 +161,13 @@ class ContainerPlace:
         return {}
 
     def execute(
-        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+        self,
+        name: str,
+        command: Command,
+        *,
+        services: Sequence[Command] = (),
+        streams: Streams = OWN_STREAMS,
+        takes_over: bool = False,
     ) -> int:
         from klock.places.containers.running import run_in_container
 

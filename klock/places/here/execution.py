@@ -28,19 +28,26 @@ _FORWARDED: Final = (
 )
 
 
-def execute(command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS) -> int:
-    """Becomes the command: it takes this process's place, as the entrypoint of a container should.
+def execute(
+    command: Command,
+    *,
+    services: Sequence[Command] = (),
+    streams: Streams = OWN_STREAMS,
+    takes_over: bool = False,
+) -> int:
+    """Starts the services and the command, forwards signals to the command and returns its status.
 
-    With services, or other streams, klock stays, starts them, forwards signals to the command and returns its status.
+    With `takes_over` and no services it becomes the command instead, as the entrypoint of a container should. What
+    services print goes where the command's output goes.
     """
     if command.mounts:
         raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
     _provide_working_dir(command)
-    if not services and streams == OWN_STREAMS:
+    if takes_over and not services and streams == OWN_STREAMS:
         _become(command)
     with _Forwarding() as forwarding, contextlib.ExitStack() as running:
         for service in services:
-            running.callback(_end, _started(service, (subprocess.DEVNULL, 1, 2)))
+            running.callback(_end, _started(service, (subprocess.DEVNULL, *streams[1:])))
         try:
             child = _started(command, streams)
         except OSError as error:

@@ -125,11 +125,17 @@ class HerePlace:
         return own_variables(environ)
 
     def execute(
-        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+        self,
+        name: str,
+        command: Command,
+        *,
+        services: Sequence[Command] = (),
+        streams: Streams = OWN_STREAMS,
+        takes_over: bool = False,
     ) -> int:
         from klock.places.here.execution import execute
 
-        return execute(command, services=services, streams=streams)
+        return execute(command, services=services, streams=streams, takes_over=takes_over)
 
     def remove(self, name: str) -> int | None:
         """A container cannot be removed from inside."""

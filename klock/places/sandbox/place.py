@@ -98,7 +98,13 @@ class SandboxPlace:
         return {}
 
     def execute(
-        self, name: str, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS
+        self,
+        name: str,
+        command: Command,
+        *,
+        services: Sequence[Command] = (),
+        streams: Streams = OWN_STREAMS,
+        takes_over: bool = False,
     ) -> int:
         return self.environment(name).execute(command, services=services, streams=streams)
 

@@ -93,7 +93,7 @@ class AptKind(Kind[AptInstall, AptLock]):
 
     def perform(self, at: StepAt[AptLock], workspace: Workspace, context: Context) -> None:
         from klock.debian.install import install_apt
-        from klock.replay.masked import masked
+        from klock.secrets.masking import masked
         from klock.steps.leaks import refuse_leaks
 
         self.fetch(at, context)

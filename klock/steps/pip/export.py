@@ -15,12 +15,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import KlockError
-from klock.image.secret_names import USERINFO
 from klock.lockfile.model import LocalProject, LockedPackage, PipLock, WheelArtifact
 from klock.packages.fetch import fetch_artifacts
 from klock.packages.wheels import wheel_of
 from klock.pages.build_context import ContextFile
 from klock.pages.page import PLACE, Form, continued
+from klock.secrets.userinfo import USERINFO
 from klock.steps.at import StepAt
 from klock.steps.exporting import Exporting
 from klock.steps.pip.credentials import index_credentials
@@ -85,7 +85,13 @@ class _Installer:
         elif _has_pip(at):
             pip = f"{python} -m pip install"
         else:
-            fetch_artifacts([PIP], store=context.store, offline=context.offline, progress=context.progress)
+            fetch_artifacts(
+                [PIP],
+                store=context.store,
+                credentials=index_credentials([at], context),
+                offline=context.offline,
+                progress=context.progress,
+            )
             blob = f"sha256:{PIP.sha256}"
             file = ContextFile(path=f"{at.folder}/{PIP.name}", source=context.store.find_blob(blob), digest=blob)
             page.copy_file(file, f"{PLACE}/{file.path}")

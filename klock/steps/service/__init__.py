@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from klock.findings import Finding
-from klock.image.secrets import redact, reveal
 from klock.image.steps import RunBash
 from klock.lockfile.model import BaseLock, ServiceLock
+from klock.secrets.references import redact, reveal
 from klock.steps.at import StepAt, revealed_variables
 from klock.steps.kind import Kind
 from klock.steps.shell import described_command
@@ -55,7 +55,7 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
         return shell_command(text, base=base, variables=variables, network=Network.HOST)
 
     def try_out(self, at: StepAt[ServiceLock], workspace: Workspace, context: Context) -> None:
-        from klock.replay.masked import masked_tail
+        from klock.secrets.masking import masked_tail
 
         variables = revealed_variables(at.lock, context.environ)
         command = self.service(at.step, base=at.lock.base, variables=variables, environ=context.environ)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
 from klock.findings import Finding
-from klock.image.secrets import redact
 from klock.image.steps import RunBash
 from klock.lockfile.model import KeptLayer, ShellLock
+from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
 from klock.steps.staleness import changed, changed_force
@@ -40,6 +40,8 @@ class ShellKind(Kind[RunBash, ShellLock]):
 
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
         command = redact(step.command, drafting.environ, what="the command of run_bash")
+        for pattern in step.private_urls:
+            refuse_literals(pattern, what="private_urls of run_bash")
         return ShellLock(
             command=command.text,
             layer=UNKNOWN_LAYER,

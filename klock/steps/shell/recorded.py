@@ -13,12 +13,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import StepFailed
-from klock.image.secrets import reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.names import Names
-from klock.replay.masked import masked, masked_tail
+from klock.secrets.masking import masked, masked_tail
+from klock.secrets.references import reveal
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.leaks import refuse_leaks
