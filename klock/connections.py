@@ -118,8 +118,8 @@ def reason_of(error: BaseException) -> str:
     cause = error
     while (inner := _inner(cause)) is not None:
         cause = inner
-    if getattr(cause, "verify_message", None):
-        return f"the TLS certificate is not trusted ({cause.verify_message})"  # type: ignore[attr-defined]
+    if problem := getattr(cause, "verify_message", None):
+        return f"the TLS certificate is not trusted ({problem})"
     return str(getattr(cause, "strerror", None) or "") or type(cause).__name__
 
 

@@ -30,7 +30,7 @@ class Locked:
     @property
     def would_change(self) -> bool:
         """Whether the file's text is another one than before, written or not."""
-        from klock.lockfile.document import to_text
+        from klock.lockfile.writing import to_text
 
         return self.previous is None or to_text(self.previous) != to_text(self.lockfile)
 
@@ -61,7 +61,7 @@ class Synced:
 
     def __str__(self) -> str:
         if not self.is_locked:
-            return "this container was forced: it is not what is locked"
+            return "this container was synced with --force: it is not what the lockfile says"
         from klock.words import counted
 
         state = "synced" if self.changed else "unchanged"

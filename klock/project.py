@@ -25,6 +25,7 @@ from typing import Any, Final
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
 from klock.places import PLACES
+from klock.secrets.references import refuse_literals
 from klock.targets import Target
 
 __all__ = ["LoadedImage", "Settings", "find_root", "load_image", "load_settings", "lockfile_path"]
@@ -179,7 +180,7 @@ class _Reader:
                     raise
                 raise self._error(key, f"is {entry!r}: {error.message}", hint=error.hint) from error
             if target in targets:
-                raise self._error(key, f"is {entry!r}, which is there already")
+                raise self._error(key, f"has {entry!r} twice")
             targets.append(target)
         return targets
 
@@ -209,6 +210,7 @@ class _Reader:
             raise self._error(key, f"is {url!r} (expected a URL)", hint="write https://..., http://... or file:///...")
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise self._error(key, "has a user or password in it", hint="keep them in a netrc file")
+        refuse_literals(url, what=f"{self._file}: tool.klock.{key}")
         return url
 
     def _local_hosts(self) -> tuple[str, ...]:

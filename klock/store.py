@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from klock.digests import Digest, hex_of
 from klock.errors import HashMismatch, StoreError
-from klock.unchanged.note import store_folder
+from klock.store_folder import store_folder
 
 __all__ = ["FOLDERS", "Store"]
 

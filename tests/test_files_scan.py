@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.errors import ImageError
-from klock.files.known import KnownDigests
+from klock.files.digest_cache import DigestCache
 from klock.files.scan import scan, tree_digest
 from klock.lockfile.model import FIRST_LINE, FileEntry
 from klock.store import Store
@@ -31,8 +31,8 @@ def sha256(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def scanned(source: Path, known: KnownDigests | None = None) -> tuple[FileEntry, ...]:
-    return scan(source, root=source.parent, contents=False, filter_options=None, where=WHERE, known=known)
+def scanned(source: Path, digests: DigestCache | None = None) -> tuple[FileEntry, ...]:
+    return scan(source, root=source.parent, contents=False, filter_options=None, where=WHERE, digests=digests)
 
 
 def test_a_folder_is_its_sorted_entries(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_missing_source(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         scanned(tmp_path / "none")
     assert caught.value.message == f"{WHERE}: no such file or folder: {tmp_path}/none"
-    assert caught.value.hint == "a relative source is looked for in the folder of the image file"
+    assert caught.value.hint == "check the path: relative sources start in the folder of the image file"
 
 
 def test_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_device() -> None:
 
 def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff")).touch()
-    with pytest.raises(ImageError, match=r"the name '.*\\udcff' is not UTF-8, which the lockfile cannot hold"):
+    with pytest.raises(ImageError, match=r"the name '.*\\udcff' is not UTF-8, and the lockfile holds only UTF-8"):
         scanned(tmp_path)
 
 
@@ -217,14 +217,14 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "src"
 
 
-def known_of(store: Store) -> KnownDigests:
-    return KnownDigests(store=store, key="tree", clock=later)
+def cache_of(store: Store) -> DigestCache:
+    return DigestCache(store=store, key="tree", clock=later)
 
 
 def remember(store: Store, source: Path) -> None:
-    known = known_of(store)
-    scanned(source, known)
-    known.save()
+    cache = cache_of(store)
+    scanned(source, cache)
+    cache.save()
 
 
 def recorded(store: Store) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def test_an_unchanged_file_is_not_read_again(store: Store, source: Path) -> None
     never_the_content = sha256(b"what only the record says")
     record["b"][-1] = never_the_content
     store.write_record("file-digests", "tree", record)
-    digests = {entry.path: entry.digest for entry in scanned(source, known_of(store))}
+    digests = {entry.path: entry.digest for entry in scanned(source, cache_of(store))}
     assert digests == {"b": never_the_content, "sub": None, "sub/a": sha256(b"aaaa")}
 
 
@@ -251,26 +251,26 @@ def test_case_52_an_edit_that_keeps_size_and_mtime_is_seen(store: Store, source:
     os.utime(source / "b", ns=(before.st_atime_ns, before.st_mtime_ns))
     after = (source / "b").stat()
     assert (before.st_size, before.st_mtime_ns, before.st_ino) == (after.st_size, after.st_mtime_ns, after.st_ino)
-    assert scanned(source, known_of(store))[0].digest == sha256(b"BBBB")
+    assert scanned(source, cache_of(store))[0].digest == sha256(b"BBBB")
 
 
 def test_a_file_put_in_anothers_place_is_seen(store: Store, source: Path) -> None:
     remember(store, source)
     (source / "new").write_bytes(b"BBBB")
     (source / "new").replace(source / "b")
-    assert scanned(source, known_of(store))[0].digest == sha256(b"BBBB")
+    assert scanned(source, cache_of(store))[0].digest == sha256(b"BBBB")
 
 
 def test_a_changed_mode_is_seen_without_a_record_of_it(store: Store, source: Path) -> None:
     remember(store, source)
     (source / "b").chmod(0o755)
-    assert scanned(source, known_of(store))[0].mode == 0o755
+    assert scanned(source, cache_of(store))[0].mode == 0o755
 
 
 def test_a_file_younger_than_the_clocks_tick_is_not_remembered(store: Store, source: Path) -> None:
-    known = KnownDigests(store=store, key="tree", clock=lambda: (source / "b").stat().st_ctime_ns)
-    scanned(source, known)
-    known.save()
+    cache = DigestCache(store=store, key="tree", clock=lambda: (source / "b").stat().st_ctime_ns)
+    scanned(source, cache)
+    cache.save()
     assert store.read_record("file-digests", "tree") is None
 
 
@@ -284,7 +284,7 @@ def test_files_that_are_gone_are_forgotten(store: Store, source: Path) -> None:
 @pytest.mark.parametrize("record", [[], "x", {"b": None}, {"b": [1, 2, 3, 4, 5, "sha256:x"]}, {"b": [1, 2]}, {"b": {}}])
 def test_a_record_of_another_shape_is_as_good_as_none(store: Store, source: Path, record: object) -> None:
     store.write_record("file-digests", "tree", record)
-    assert scanned(source, known_of(store))[0].digest == sha256(b"bbbb")
+    assert scanned(source, cache_of(store))[0].digest == sha256(b"bbbb")
 
 
 def test_a_store_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, source: Path) -> None:

@@ -10,7 +10,7 @@ is tested where that is done.
     44-55                  tests/test_files_*.py (where files go, filters, content)
     57, 58                 tests/test_image_local_packages.py
     61, 62                 tests/test_dockerfile.py
-    64                     tests/test_image_secrets.py
+    64                     tests/test_secrets_references.py
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from klock.errors import ImageError
 from klock.image.builder import Image
 from klock.image.install_command import with_install_options
-from klock.image.requirements import parse_line
+from klock.image.requirement_lines import parse_line
 from klock.image.steps import PipInstall
 
 CASES = {

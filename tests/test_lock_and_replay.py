@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
-from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile, ShellLock
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
 from klock.locking import lock_image
 from klock.locking.draft import host_sources
 from klock.progress import Quiet

@@ -12,7 +12,6 @@ from hypothesis import given
 
 from klock import lockfile
 from klock.errors import LockfileError
-from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import (
     AptLock,
     DebPackage,
@@ -35,6 +34,8 @@ from klock.lockfile.model import (
     VcsArtifact,
     WheelArtifact,
 )
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
 from klock.targets import Target
 from tests.strategies import lockfiles
 

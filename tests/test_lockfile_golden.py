@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
 from klock.steps.cache_keys import cache_keys
 
 FOLDER: Final = Path(__file__).parent.parent / "fixtures/lockfile"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packaging.utils import parse_wheel_filename
 
 from klock.errors import FetchError, ImageError, ResolutionError
-from klock.image.requirements import parse_line
+from klock.image.requirement_lines import parse_line
 from klock.packages.build_system import BuildSystem, build_system_of_archive, read_build_system, read_static_metadata
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index, IndexSettings
@@ -309,7 +309,7 @@ def test_a_build_system(pyproject: bytes | None, expected: BuildSystem) -> None:
     ("pyproject", "message"),
     [
         (b"[build-system", "here: pyproject.toml cannot be read: "),
-        (b"[build-system]\nrequires = 'a'", "here: [build-system] is not as PEP 518 has it"),
+        (b"[build-system]\nrequires = 'a'", "here: [build-system] does not follow PEP 518"),
         (b"\xff", "here: pyproject.toml cannot be read: "),
     ],
 )

@@ -20,8 +20,9 @@ from klock.lockfile.model import FilesLock, Lockfile, TargetLock
 from klock.locking.draft import draft_image, draft_steps
 from klock.project import load_image, load_settings
 from klock.store import Store
+from klock.store_folder import store_folder
 from klock.targets import Target
-from klock.unchanged.note import answer, file_of, store_folder
+from klock.unchanged.note import answer, file_of
 from klock.unchanged.remembering import Looked, looked
 from klock.unchanged.watching import Seen, seen, watch
 from tests.test_stale import BASE, locked

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from klock.bases.downloads import Wanted, download
 from klock.bases.layout import LayoutFolder
 from klock.bases.mirrors import Mirrors
 from klock.bases.oci import Config, Index, Manifest, parse_config, parse_manifest, platform_missing
 from klock.bases.reference import Reference
-from klock.bases.sources import ImageSource, StoredSource
+from klock.bases.sources import StoredSource
 from klock.digests import Digest
 from klock.errors import FetchError
 from klock.image.steps import LayoutBase, RegistryBase
@@ -20,6 +20,9 @@ from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import BaseLayer, Workshop
+
+if TYPE_CHECKING:
+    from klock.bases.registry import Repository
 
 __all__ = ["DEFAULT_PATH", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
 
@@ -153,7 +156,7 @@ def _written(base: RegistryBase | LayoutBase) -> str:
     return f"{_LAYOUT}{base.path}" + (f":{base.tag}" if base.tag else "")
 
 
-def _source(written: str, *, root: Path, mirrors: Mirrors) -> ImageSource:
+def _source(written: str, *, root: Path, mirrors: Mirrors) -> LayoutFolder | Repository:
     """The source a lockfile's `reference` names: `oci:PATH[:TAG]`, or a registry's reference."""
     if written.startswith(_LAYOUT):
         path, colon, tag = written.removeprefix(_LAYOUT).rpartition(":")

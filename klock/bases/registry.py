@@ -59,14 +59,14 @@ class Repository:
         """What the reference points at: an index or a manifest. Raises FetchError when there is none."""
         document = self._manifest(self.reference.identifier)
         if self.reference.digest and document.digest != self.reference.digest:
-            raise HashMismatch(f"{self.name}: {self._host} answered with other bytes, {document.digest}")
+            raise HashMismatch(f"{self.name}: {self._host} sent a manifest with another digest, {document.digest}")
         return document
 
     def manifest(self, blob: OciBlob) -> bytes:
         """A manifest by its digest, verified."""
         document = self._manifest(blob.digest)
         if document.digest != blob.digest or len(document.content) != blob.size:
-            raise HashMismatch(f"{self.name}: {self._host} answered with other bytes for manifest {blob.digest}")
+            raise HashMismatch(f"{self.name}: {self._host} sent other bytes for the manifest {blob.digest}")
         return document.content
 
     def blob(self, blob: OciBlob) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from klock.digests import Digest
@@ -14,6 +15,9 @@ from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import TargetLock
 from klock.pages.build_context import HEADER, ContextFile
 from klock.pages.page import Form, Page
+from klock.secrets.forms import forms_of
+from klock.secrets.references import refuse_literals
+from klock.secrets.values import SHORTEST_SEARCHED
 from klock.steps import kind_of
 from klock.steps.context import Context
 from klock.steps.exporting import Exporting
@@ -54,6 +58,7 @@ def export_dockerfile(
     elif image.python_path:
         page.add(f"ENV KT_PYTHON_PATH {image.python_path}")
     page.begin_verifying()
+    begin = len(page.text)
     exporting = Exporting(page=page, context=context, bundle=bundle)
     for at in context.each(lock):
         page.where = at.name
@@ -62,7 +67,8 @@ def export_dockerfile(
         kind_of(at.step).export(at, exporting)
     page.where = ""
     _write_end(exporting, lock, image, lock_digest)
-    _refuse_leaks(page, lock, context)
+    # What a base image says of itself is no matter of this image.
+    _refuse_leaks(page.text[begin:], page, image, context.secret_values(lock))
     return Exported(text=page.text, files=tuple(page.files))
 
 
@@ -112,11 +118,18 @@ def _exec_form(text: str | None) -> list[str] | None:
     return words if words and shlex.join(words) == text else None
 
 
-def _refuse_leaks(page: Page, lock: TargetLock, context: Context) -> None:
-    """Raises KlockError when a credential that klock knows is in what was written."""
-    texts = [page.text.encode(), *(file.content for file in page.files if file.content is not None)]
-    for value in context.secret_values(lock):
-        if any(value.encode() in text for text in texts):
+def _refuse_leaks(written: str, page: Page, image: Image, secrets: Iterable[str]) -> None:
+    """Raises KlockError when a credential is in what was written: a literal one, or one that klock knows."""
+    # As a list of words an option and its value stand apart.
+    for what, text in (("entrypoint", image.entrypoint), ("cmd", image.cmd)):
+        refuse_literals(text or "", what=f"{what} of the image")
+    files = {file.path: file.content for file in page.files if file.content is not None}
+    refuse_literals(written, what="the Dockerfile")
+    for path, content in files.items():
+        refuse_literals(content.decode("utf-8", "replace"), what=path)
+    for value in secrets:
+        forms = set(forms_of(value, within_base64=len(value) >= SHORTEST_SEARCHED))
+        if any(form in text for form in forms for text in (written.encode(), *files.values())):
             raise KlockError(
                 "a credential of this process's environment would be in the Dockerfile; nothing was written",
                 hint="take it from a variable in the image, as in os.environ['HF_TOKEN'], and run `klock lock`",

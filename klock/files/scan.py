@@ -17,9 +17,9 @@ from typing import Final
 
 from klock.digests import Digest, digest_of_json
 from klock.errors import ImageError
+from klock.files.digest_cache import DigestCache
 from klock.files.filters import Filters, parse_filter_options
 from klock.files.ignore import IGNORE_FILES, IgnoreRules, ignore_rules_above, is_always_left_out
-from klock.files.known import KnownDigests
 from klock.lockfile.model import FileEntry
 
 __all__ = ["scan", "tree_digest"]
@@ -43,22 +43,22 @@ def scan(
     contents: bool,
     filter_options: str | None,
     where: str,
-    known: KnownDigests | None = None,
+    digests: DigestCache | None = None,
 ) -> tuple[FileEntry, ...]:
     """The entries of `source`, sorted by path. A file is one entry with path "", a folder what is below it.
 
     `root` is the image's folder. `contents` says whether the folder's own name is part of the paths that filter rules
-    see, as for rsync's `src` and `src/`. `where` begins every message. With `known`, files whose stat says that
+    see, as for rsync's `src` and `src/`. `where` begins every message. With `digests`, files whose stat says that
     nothing changed are not read. Raises ImageError.
     """
     source = Path(os.path.abspath(source))  # noqa: PTH100 (resolve() would follow the links that a name goes through)
-    known = known or KnownDigests()
+    digests = digests or DigestCache()
     filters = parse_filter_options(filter_options, root=root, where=where)
     try:
         status = source.stat()
     except OSError as error:
         raise _unreadable(source, error, where) from error
-    walk = _Walk(where=where, filters=filters, known=known)
+    walk = _Walk(where=where, filters=filters, digests=digests)
     if not stat.S_ISDIR(status.st_mode):
         walk.reject_if_excluded(source, os.fsencode(source.name), is_folder=False)
         return (walk.file_entry(os.fspath(source), "", status),)
@@ -68,15 +68,15 @@ def scan(
     above = ignore_rules_above(source, Path(os.path.abspath(root)), where=where)  # noqa: PTH100
     found = walk.below(os.fspath(source), name + b"/" if name else b"", above)
     entries = sorted(found, key=lambda entry: entry.path)
-    known.forget_others(entry.path for entry in entries)
+    digests.forget_others(entry.path for entry in entries)
     return tuple(entries)
 
 
 class _Walk:
-    def __init__(self, *, where: str, filters: Filters, known: KnownDigests) -> None:
+    def __init__(self, *, where: str, filters: Filters, digests: DigestCache) -> None:
         self._where = where
         self._filters = filters
-        self._known = known
+        self._digests = digests
 
     def reject_if_excluded(self, source: Path, name: bytes, *, is_folder: bool) -> None:
         """What a step names is never left out by the default exclusions, but rsync's rules do apply to it."""
@@ -134,10 +134,10 @@ class _Walk:
                 hint=f"""leave it out: filter_options="--exclude='{Path(host).name}'\"""",
             )
         mode = EXECUTABLE_MODE if status.st_mode & stat.S_IXUSR else FILE_MODE
-        digest = self._known.find(path, status)
+        digest = self._digests.find(path, status)
         if digest is None:
             digest = _hash(host, status, self._where)
-            self._known.remember(path, status, digest)
+            self._digests.remember(path, status, digest)
         return FileEntry(path=path, mode=mode, size=status.st_size, digest=digest)
 
     def _is_left_out(self, child: os.DirEntry[str], name: bytes, rules: IgnoreRules, *, is_folder: bool) -> bool:
@@ -156,7 +156,8 @@ class _Walk:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise ImageError(
-                f"{self._where}: {what} is not UTF-8, which the lockfile cannot hold", hint="rename it, or exclude it"
+                f"{self._where}: {what} is not UTF-8, and the lockfile holds only UTF-8",
+                hint="rename it, or exclude it",
             ) from None
 
 
@@ -186,7 +187,7 @@ def _unreadable(path: Path, error: OSError, where: str) -> ImageError:
     if isinstance(error, FileNotFoundError):
         return ImageError(
             f"{where}: no such file or folder: {path}",
-            hint="a relative source is looked for in the folder of the image file",
+            hint="check the path: relative sources start in the folder of the image file",
         )
     return ImageError(f"{where}: cannot read {path}: {error.strerror}", hint="make it readable, or exclude it")
 

@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from klock.errors import EngineError
 from klock.gpu.driver import Driver
@@ -26,13 +26,13 @@ _ACCELERATOR: Final = re.compile(r"cuda(\d+)\.(\d+)")
 _LOCAL: Final = re.compile(r"\+.*?\bcu(\d{2})(\d)\b")
 _RUNTIME: Final = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _TERM: Final = re.compile(r"(\w+)\s*(>=|<=|!=|=|<|>)\s*(\S+)")
-_OPERATORS: Final[Mapping[str, Callable[[object, object], bool]]] = {
+_OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
     "!=": operator.ne,
-    "<": operator.lt,  # type: ignore[dict-item]
-    "<=": operator.le,  # type: ignore[dict-item]
-    ">": operator.gt,  # type: ignore[dict-item]
-    ">=": operator.ge,  # type: ignore[dict-item]
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 

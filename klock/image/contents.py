@@ -11,8 +11,6 @@ import shlex
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from klock.image.secret_names import is_secret, may_be_secret
-from klock.image.secrets import mask
 from klock.image.steps import (
     AptInstall,
     Base,
@@ -26,6 +24,8 @@ from klock.image.steps import (
     Step,
     SyncPackage,
 )
+from klock.secrets.masking import mask
+from klock.secrets.values import is_secret, may_be_secret
 
 __all__ = ["PIP_COMMAND", "base_text", "contents"]
 
@@ -86,7 +86,7 @@ def _forced(line: str, force: bool) -> str:
 
 def _for_shell(requirement: str) -> str:
     from klock.errors import RequirementError
-    from klock.image.requirements import words_of
+    from klock.image.requirement_lines import words_of
 
     try:
         return shlex.join(words_of(requirement))

@@ -1,16 +1,14 @@
 """Reads a Dockerfile into steps: FROM, RUN, ENV, COPY, CMD and ENTRYPOINT; an error with the line for anything else.
 
-The text is read as the Dockerfile reference has it: continuation lines, comments inside them, heredocs, exec form,
-quotes in `ENV A=1 B="x y"`. Three differences are the upstream builder's. Variables expand as in `set_env_vars`. In
-`ENV NAME value` the value is kept as it stands, quotes too. A last word ` # force` of RUN or COPY means `force=True`.
+`klock.image.instructions` takes the text apart. Three differences are the upstream builder's. Variables expand as in
+`set_env_vars`. In `ENV NAME value` the value is kept as it stands, quotes too. A last word ` # force` of RUN or COPY
+means `force=True`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,7 +16,8 @@ from typing import Final
 from klock.errors import ImageError
 from klock.image import arguments
 from klock.image.contents import PIP_COMMAND
-from klock.image.heredoc import Heredoc, heredocs_in
+from klock.image.heredoc import Heredoc
+from klock.image.instructions import Instruction, instructions_in, words_of
 from klock.image.steps import CopyFiles, Location, PipInstall, RunBash, SetEnvVars, Step
 
 __all__ = ["ReadDockerfile", "read_dockerfile", "read_line"]
@@ -35,10 +34,7 @@ class ReadDockerfile:
     entrypoint: str | None = None
 
 
-_SUPPORTED: Final = ("CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN")
-_FORCE: Final = " # force"
 _PYTHON_PATH: Final = "KT_PYTHON_PATH"
-_DIRECTIVE: Final = re.compile(r"#\s*(?P<name>[A-Za-z]+)\s*=\s*(?P<value>\S+)\s*")
 
 
 def read_dockerfile(path: Path) -> ReadDockerfile:
@@ -50,7 +46,7 @@ def read_dockerfile(path: Path) -> ReadDockerfile:
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"cannot read {path}: {error}") from error
     read = ReadDockerfile()
-    for instruction in _instructions(text, path):
+    for instruction in instructions_in(text, path):
         _READERS[instruction.name](instruction, read)
     return read
 
@@ -58,87 +54,13 @@ def read_dockerfile(path: Path) -> ReadDockerfile:
 def read_line(line: str, read: ReadDockerfile, *, location: Location) -> None:
     """Reads one instruction, its continuation lines joined, as if it stood at `location`. Raises ImageError."""
     name, _, rest = line.partition(" ")
-    instruction = _Instruction(
+    instruction = Instruction(
         name=name.upper(), rest=rest.strip(), heredocs=(), file=Path(location.file), line=location.line
     )
     _READERS[instruction.name](instruction, read)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Instruction:
-    """`name` in capitals, `rest` of its line after continuation lines were joined, and the heredocs below it."""
-
-    name: str
-    rest: str
-    heredocs: tuple[Heredoc, ...]
-    file: Path
-    line: int
-
-    @property
-    def location(self) -> Location:
-        return Location(file=str(self.file), line=self.line)
-
-    def error(self, what: str, hint: str | None = None) -> ImageError:
-        return ImageError(f"{self.file.name}: {what} at line {self.line}", hint=hint)
-
-    def without_force(self) -> tuple[str, bool]:
-        return (self.rest.removesuffix(_FORCE).rstrip(), True) if self.rest.endswith(_FORCE) else (self.rest, False)
-
-    def without_flags(self, text: str) -> str:
-        if match := re.match(r"--[\w-]+", text):
-            raise self.error(f"{self.name} {match[0]} is not supported")
-        return text
-
-    def exec_form(self, text: str) -> list[str] | None:
-        """The words of `["a", "b"]`; None for the shell form, which is also what Docker takes broken JSON for."""
-        if not text.startswith("["):
-            return None
-        try:
-            words = json.loads(text)
-        except ValueError:
-            raise self.error(f"{self.name} is not valid JSON", hint='write the exec form as ["a", "b"]') from None
-        if not words or not all(isinstance(word, str) for word in words):
-            raise self.error(f"{self.name} is not a JSON list of strings")
-        return [str(word) for word in words]
-
-
-def _instructions(text: str, path: Path) -> Iterator[_Instruction]:
-    lines = enumerate(text.splitlines(), 1)
-    at_top = True
-    for number, line in lines:
-        stripped = line.strip()
-        if at_top and (directive := _DIRECTIVE.fullmatch(stripped)):
-            if directive["name"].lower() == "escape" and directive["value"] != "\\":
-                raise ImageError(
-                    f"{path.name}: an escape character other than a backslash is not supported at line {number}"
-                )
-            continue
-        at_top = False
-        if not stripped or stripped.startswith("#"):
-            continue
-        joined = line.lstrip()
-        while re.search(r"\\[ \t]*$", joined):
-            joined = re.sub(r"\\[ \t]*$", "", joined)
-            for _, following in lines:
-                if following.strip() and not following.lstrip().startswith("#"):
-                    joined += following
-                    break
-        name, _, rest = joined.strip().partition(" ") if " " in joined else joined.strip().partition("\t")
-        if name.upper() not in _SUPPORTED:
-            raise ImageError(
-                f"Unsupported Dockerfile instruction '{name.upper()}' at line {number}. "
-                f"klock supports: {', '.join(_SUPPORTED)}.",
-                hint="remove it, or build the image elsewhere and start from it with from_docker()",
-            )
-        if not rest.strip():
-            raise ImageError(f"Invalid {name.upper()} instruction at line {number}: it says nothing")
-        heredocs = (
-            heredocs_in(rest, lines, where=f"{path.name} line {number}") if name.upper() in ("RUN", "COPY") else ()
-        )
-        yield _Instruction(name=name.upper(), rest=rest.strip(), heredocs=heredocs, file=path, line=number)
-
-
-def _from(instruction: _Instruction, read: ReadDockerfile) -> None:
+def _from(instruction: Instruction, read: ReadDockerfile) -> None:
     words = instruction.without_flags(instruction.rest).split()
     if read.base is not None:
         raise instruction.error("a second FROM (a multi-stage build) is not supported")
@@ -151,7 +73,7 @@ def _from(instruction: _Instruction, read: ReadDockerfile) -> None:
     read.base = (words[0], instruction.location)
 
 
-def _run(instruction: _Instruction, read: ReadDockerfile) -> None:
+def _run(instruction: Instruction, read: ReadDockerfile) -> None:
     rest, force = instruction.without_force()
     instruction.without_flags(rest)
     if rest.startswith(f"{PIP_COMMAND} "):
@@ -171,7 +93,7 @@ def _run(instruction: _Instruction, read: ReadDockerfile) -> None:
     read.steps.append(RunBash(command=command, force=force, location=instruction.location))
 
 
-def _script(instruction: _Instruction, heredoc: Heredoc) -> str:
+def _script(instruction: Instruction, heredoc: Heredoc) -> str:
     """The body of a heredoc that is the whole command: a shell script, unless its first line says otherwise."""
     first_line = heredoc.body.partition("\n")[0]
     if first_line.startswith("#!") and not re.search(r"/(env\s+)?(ba|da)?sh\s*$", first_line):
@@ -182,12 +104,12 @@ def _script(instruction: _Instruction, heredoc: Heredoc) -> str:
     return heredoc.body
 
 
-def _env(instruction: _Instruction, read: ReadDockerfile) -> None:
+def _env(instruction: Instruction, read: ReadDockerfile) -> None:
     first, _, value = instruction.rest.partition(" ")
     if "=" not in first:
         pairs = [(first, value.strip())]
     else:
-        pairs = [_pair(word, instruction) for word in _words(instruction.rest, instruction)]
+        pairs = [_pair(word, instruction) for word in words_of(instruction.rest, instruction)]
     set_here: set[str] = set()
     for name, written in pairs:
         if re.search(r"(?<!\\)\$\{\w+:?[-+?]", written):
@@ -196,7 +118,7 @@ def _env(instruction: _Instruction, read: ReadDockerfile) -> None:
         if clash := sorted(used & set_here):
             raise instruction.error(
                 f"ENV uses ${clash[0]}, which the same instruction sets",
-                hint="Docker would take its old value: write two ENV",
+                hint="write two ENV instructions: in one, docker takes the old value",
             )
         set_here.add(name)
     checked = arguments.variables(f"{instruction.file.name} line {instruction.line}: ENV", dict(pairs))
@@ -208,48 +130,14 @@ def _env(instruction: _Instruction, read: ReadDockerfile) -> None:
         read.steps.append(SetEnvVars(variables=variables, location=instruction.location))
 
 
-def _pair(word: str, instruction: _Instruction) -> tuple[str, str]:
+def _pair(word: str, instruction: Instruction) -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not equals:
         raise instruction.error(f"ENV {word} has no '='", hint="write NAME=value for each variable")
     return name, value
 
 
-def _words(text: str, instruction: _Instruction) -> list[str]:
-    r"""`A=1 B="x y"` as `A=1`, `B=x y`. A `$` that Docker would not expand becomes `\$`, as `set_env_vars` has it."""
-    words: list[str] = []
-    word: str | None = None
-    quote = ""
-    characters = iter(text)
-    for character in characters:
-        if character == "\\" and quote != "'":
-            following = next(characters, "")
-            if following == "\\":
-                following = "\\"
-            elif following == "$":
-                following = r"\$"
-            elif quote == '"' and following != '"':
-                following = "\\" + following
-            word = (word or "") + following
-        elif quote:
-            if character == quote:
-                quote = ""
-            else:
-                word = (word or "") + (r"\$" if quote == "'" and character == "$" else character)
-        elif character in "'\"":
-            quote = character
-            word = word or ""
-        elif character.isspace():
-            words += [] if word is None else [word]
-            word = None
-        else:
-            word = (word or "") + character
-    if quote:
-        raise instruction.error(f"{instruction.name} has a quote that is not closed")
-    return words if word is None else [*words, word]
-
-
-def _copy(instruction: _Instruction, read: ReadDockerfile) -> None:
+def _copy(instruction: Instruction, read: ReadDockerfile) -> None:
     rest, force = instruction.without_force()
     if instruction.heredocs:
         raise instruction.error("a heredoc in COPY is not supported", hint="keep the text in a file of its own")
@@ -278,19 +166,20 @@ def _copy(instruction: _Instruction, read: ReadDockerfile) -> None:
         )
 
 
-def _refuse_dockerignore(instruction: _Instruction) -> None:
+def _refuse_dockerignore(instruction: Instruction) -> None:
     """Its rules are other than git's; what it names, secrets perhaps, must not be copied without a word."""
     folder = instruction.file.parent
     names = (f"{instruction.file.name}.dockerignore", ".dockerignore")
     found = next((name for name in names if (folder / name).exists()), None)
     if found is not None and not (folder / ".klockignore").exists():
         raise instruction.error(
-            f"klock does not read {found}, so COPY of a folder would copy what that leaves out",
-            hint=f"write a .klockignore beside it, by git's rules: what {found} names; empty, if all may be copied",
+            f"COPY of a folder would copy what {found} leaves out",
+            hint=f"klock does not read {found}: write its patterns into a .klockignore beside it, in git's syntax, "
+            "or leave that file empty to copy everything",
         )
 
 
-def _matching(source: str, instruction: _Instruction) -> list[str]:
+def _matching(source: str, instruction: Instruction) -> list[str]:
     """The files a pattern such as `*.py` means, a plain path as it is (whether it exists is found when it is read)."""
     if not re.search(r"[*?\[]", source):
         return [source]
@@ -301,12 +190,12 @@ def _matching(source: str, instruction: _Instruction) -> list[str]:
     return found
 
 
-def _cmd(instruction: _Instruction, read: ReadDockerfile) -> None:
+def _cmd(instruction: Instruction, read: ReadDockerfile) -> None:
     words = instruction.exec_form(instruction.rest)
     read.cmd = instruction.rest if words is None else shlex.join(words)
 
 
-def _entrypoint(instruction: _Instruction, read: ReadDockerfile) -> None:
+def _entrypoint(instruction: Instruction, read: ReadDockerfile) -> None:
     words = instruction.exec_form(instruction.rest)
     read.entrypoint = instruction.rest if words is None else shlex.join(words)
 

@@ -17,7 +17,8 @@ from typing import Final, TypeVar
 from packaging.utils import canonicalize_name
 
 from klock.errors import RequirementError
-from klock.image.secrets import PrivateUrl, mask
+from klock.secrets.masking import mask
+from klock.secrets.userinfo import PrivateUrl
 
 __all__ = ["PipOptions", "ScannedLine", "scan", "shell_words"]
 

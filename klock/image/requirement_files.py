@@ -19,7 +19,8 @@ from urllib.parse import unquote, urlsplit
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
-from klock.image.requirements import FileReference, PackageRequirement, ParsedLine, ParsedRequirement, parse_line
+from klock.image.requirement_lines import parse_line
+from klock.image.requirements import FileReference, PackageRequirement, ParsedLine, ParsedRequirement
 from klock.image.steps import PipInstall
 
 __all__ = ["ReadFile", "RequirementInputs", "read_requirements"]
@@ -140,7 +141,7 @@ def _path_of(reference: FileReference, base: Path) -> Path:
     written = reference.path
     if re.match(r"(https?|ftp)://", written, re.IGNORECASE):
         raise RequirementError(
-            f"{reference.where}: requirements files are local ones: {written}",
+            f"{reference.where}: a requirements file must be a local file, not {written}",
             hint="download it into the project, so that it is reviewed and locked",
         )
     if written.lower().startswith("file:"):

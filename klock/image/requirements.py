@@ -1,31 +1,20 @@
-"""One entry of `pip_install` as typed data: requirements (PEP 508), paths, URLs, files to read, with their options.
+"""What `pip_install` asks for as values: requirements (PEP 508), paths, URLs, files to read, with their options.
 
-What the entry says is data, never shell: `numpy>=1.20` redirects nothing. No file is touched here;
-`klock.image.requirement_files` reads the files an entry names.
+`klock.image.requirement_lines` makes them of text.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Final, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from packaging.markers import InvalidMarker, Marker
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    canonicalize_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from klock.errors import RequirementError
-from klock.image.pip_options import PipOptions, scan, shell_words
-from klock.image.secrets import PrivateUrl, mask
+from klock.image.pip_options import PipOptions
+from klock.secrets.userinfo import PrivateUrl
 
 __all__ = [
     "FileReference",
@@ -34,11 +23,10 @@ __all__ = [
     "ParsedRequirement",
     "PathRequirement",
     "UrlRequirement",
-    "parse_line",
-    "words_of",
+    "fragment_of",
 ]
 
-
+_VERSION_CONTROLS: Final = ("git", "hg", "svn", "bzr")
 _NONE: Final = PipOptions()
 
 
@@ -112,7 +100,7 @@ class UrlRequirement:
 
     @property
     def subdirectory(self) -> str | None:
-        return _fragment(self.url.url).get("subdirectory")
+        return fragment_of(self.url.url).get("subdirectory")
 
     def __str__(self) -> str:
         extras = f"[{','.join(self.extras)}]" if self.extras else ""
@@ -143,208 +131,7 @@ class ParsedLine:
     variables: tuple[str, ...] = ()
 
 
-_VERSION_CONTROLS: Final = ("git", "hg", "svn", "bzr")
-_VARIABLE: Final = re.compile(r"\$\{([A-Z0-9_]+)\}")  # as pip has it in requirements files
-_EXTRAS: Final = re.compile(r"(?P<rest>.+?)\s*\[(?P<extras>[^\[\]]*)\]", re.DOTALL)
-_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-_NAME_AT: Final = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[(?P<extras>[^\[\]]*)\])?\s*@\s*(?P<url>\S.*)", re.DOTALL
-)
-_ARCHIVES: Final = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
-
-
-def parse_line(text: str, where: str, environ: Mapping[str, str] | None = None, *, several: bool = True) -> ParsedLine:
-    """Reads one entry. `where` names it in messages; `environ` supplies `${NAME}` as pip does in requirements files.
-
-    With `several` a segment may be more than one requirement, as on a command line. Raises RequirementError.
-    """
-    variables = sorted(set(_VARIABLE.findall(text))) if environ is not None else []
-    for name in variables:
-        if not (environ or {}).get(name):
-            raise RequirementError(f"{where}: ${{{name}}} is used, but {name} is not set", hint=f"export {name}=...")
-    scanned = scan(_VARIABLE.sub(lambda m: (environ or {}).get(m[1], m[0]), text), where=where)
-    options = scanned.options
-    texts = [t for s in scanned.segments for t in (_requirement_texts(s, where) if several else [s])]
-    requirements = [_parse_requirement(t, options, scanned.hashes, where) for t in texts]
-    requirements += [_parse_location(e, options, scanned.hashes, where, editable=True) for e in scanned.editables]
-    files = [
-        FileReference(path=path, constraint=constraint, options=options, where=where)
-        for paths, constraint in ((scanned.requirement_files, False), (scanned.constraint_files, True))
-        for path in paths
-    ]
-    if scanned.hashes and len(requirements) != 1:
-        raise RequirementError(f"{where}: --hash belongs to exactly one requirement, here are {len(requirements)}")
-    for digest in scanned.hashes:
-        if not re.fullmatch(r"sha(256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", digest):
-            raise RequirementError(f"{where}: not a hash: {digest}", hint="write --hash=sha256:<64 hex digits>")
-    return ParsedLine(
-        requirements=tuple(requirements),
-        files=tuple(files),
-        options=options,
-        require_hashes=scanned.require_hashes,
-        variables=tuple(variables),
-    )
-
-
-def words_of(text: str) -> list[str]:
-    """The entry as the words an installer's command line takes, one for each requirement. Raises RequirementError."""
-    words: list[str] = []
-    for part in scan(text, where="pip_install").parts:
-        if part.words:
-            words += part.words
-        else:
-            words += _requirement_texts(part.segment, "pip_install")
-    return words
-
-
-def _requirement_texts(segment: str, where: str) -> list[str]:
-    """The whole segment where it is one requirement (`numpy > 2.0.0`), else its words, each of them one (`a b`)."""
-    try:
-        _parse_requirement(segment, _NONE, (), where)
-    except RequirementError as error:
-        words = shell_words(segment, where)
-        if words in ([], [segment]):
-            raise
-        for word in words:
-            try:
-                _parse_requirement(word, _NONE, (), where)
-            except RequirementError:
-                raise error from None
-        return words
-    return [segment]
-
-
-def _parse_requirement(text: str, options: PipOptions, hashes: tuple[str, ...], where: str) -> ParsedRequirement:
-    if _looks_like_location(text):
-        return _parse_location(text, options, hashes, where, editable=False)
-    if match := _NAME_AT.fullmatch(text):
-        extras = _extras(match["extras"], where)
-        return _located(match["url"], options, hashes, where, name=match["name"], extras=extras)
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
-        raise RequirementError(
-            f"{where}: not a requirement: {mask(text)!r}: {reason}", hint=_suggestion(text)
-        ) from error
-    return PackageRequirement(requirement=requirement, options=options, hashes=hashes, where=where)
-
-
-def _looks_like_location(text: str) -> bool:
-    head = text.partition(";")[0].strip()
-    if "'" in head or '"' in head:  # still quoted: the words without their quotes are looked at later
-        return False
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", head) or head.lower().startswith("file:"):
-        return True
-    if head.startswith(("/", "./", "../", "~")) or re.fullmatch(r"\.{1,2}(\[.*\])?", head):
-        return True
-    return not re.search(r"[\s@<>=!]", head) and ("/" in head or head.endswith(_ARCHIVES))
-
-
-def _parse_location(
-    text: str, options: PipOptions, hashes: tuple[str, ...], where: str, *, editable: bool
-) -> PathRequirement | UrlRequirement:
-    """A bare path or URL, with extras behind it."""
-    if editable and (match := _NAME_AT.fullmatch(text)) and not _looks_like_location(text):
-        extras = _extras(match["extras"], where)
-        return _located(match["url"], options, hashes, where, name=match["name"], extras=extras, editable=True)
-    marker_text = ""
-    if "://" in text:
-        text, _, marker_text = text.partition(" ;") if " ;" in text else text.partition("; ")
-    else:
-        text, _, marker_text = text.partition(";")
-    match = _EXTRAS.fullmatch(text.strip())
-    extras = _extras(match["extras"], where) if match and "#" not in match["rest"] else ()
-    location = match["rest"] if extras and match else text.strip()
-    suffix = f" ; {marker_text}" if marker_text.strip() else ""
-    return _located(location + suffix, options, hashes, where, extras=extras, editable=editable)
-
-
-def _located(
-    location: str,
-    options: PipOptions,
-    hashes: tuple[str, ...],
-    where: str,
-    *,
-    name: str | None = None,
-    extras: tuple[str, ...] = (),
-    editable: bool = False,
-) -> PathRequirement | UrlRequirement:
-    url, separator, marker_text = location.partition(" ;")
-    if not separator:
-        url, separator, marker_text = location.partition("; ")
-    url = url.strip()
-    marker = _marker(marker_text, where) if marker_text.strip() else None
-    if any(c.isspace() for c in url):
-        raise RequirementError(
-            f"{where}: a path or URL has no spaces: {mask(url)!r}", hint="write a space in a file: URL as %20"
-        )
-    name = canonicalize_name(name) if name else None
-    if "://" in url and not url.lower().startswith("file:"):
-        egg = re.match(_NAME, _fragment(url).get("egg", ""))
-        egg_extras = _EXTRAS.fullmatch(_fragment(url).get("egg", ""))
-        return UrlRequirement(
-            url=PrivateUrl.parse(url),
-            name=name or (canonicalize_name(egg[0]) if egg else None) or _name_in_file(urlsplit(url).path),
-            extras=extras or (_extras(egg_extras["extras"], where) if egg_extras else ()),
-            editable=editable,
-            marker=marker,
-            options=options,
-            hashes=hashes,
-            where=where,
-        )
-    path = unquote(urlsplit(url).path) if url.lower().startswith("file:") else url
-    if not path or path.startswith("~"):
-        raise RequirementError(
-            f"{where}: not a path inside the environment: {url!r}", hint="write it from the root: /my_lib"
-        )
-    return PathRequirement(
-        path=path.rstrip("/") or "/",
-        name=name or _name_in_file(path),
-        extras=extras,
-        editable=editable,
-        marker=marker,
-        options=options,
-        hashes=hashes,
-        where=where,
-    )
-
-
-def _marker(text: str, where: str) -> Marker:
-    try:
-        return Marker(text.strip())
-    except InvalidMarker as error:
-        raise RequirementError(f"{where}: not an environment marker: {text.strip()!r}") from error
-
-
-def _extras(text: str | None, where: str) -> tuple[str, ...]:
-    names = [n.strip() for n in (text or "").split(",") if n.strip()]
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise RequirementError(f"{where}: not the name of an extra: {name!r}")
-    return tuple(sorted({canonicalize_name(n) for n in names}))
-
-
-def _fragment(url: str) -> dict[str, str]:
+def fragment_of(url: str) -> dict[str, str]:
+    """The pairs of `#egg=name&subdirectory=x`, percent-decoded."""
     pairs = (p.partition("=") for p in url.partition("#")[2].split("&"))
     return {key: unquote(value) for key, equals, value in pairs if equals}
-
-
-def _name_in_file(path: str) -> str | None:
-    file = PurePosixPath(unquote(path)).name
-    try:
-        if file.endswith(".whl"):
-            return parse_wheel_filename(file)[0]
-        if file.endswith((".tar.gz", ".zip")):
-            return parse_sdist_filename(file)[0]
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        return None
-    return None
-
-
-def _suggestion(text: str) -> str | None:
-    if re.search(r"(?<![=<>!~])=(?!=)", text):
-        return "an exact version is written name==version"
-    if not {"&", "|", "$", "`"}.isdisjoint(text):
-        return "a requirement is not shell: use run_bash for commands"
-    return None

@@ -8,23 +8,19 @@ caller changes root into the destination first, so that no symlink can lead out 
 from __future__ import annotations
 
 import errno
-import fcntl
 import gzip
-import hashlib
-import io
 import os
-import pickle
 import shutil
 import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import IO, Final, NoReturn
+from contextlib import contextmanager
+from typing import IO, Final
 
 from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
-from klock.extras import missing_extra_hint
+from klock.layers.decompression import Uncompressed
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
 from klock.layers.streaming import members_of
 
@@ -36,8 +32,6 @@ _AUFS: Final = b".wh..wh."
 _OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
 # Larger is slower: tarfile copies what is left of its buffer at each header it reads.
 _BUFFER: Final = 1 << 16
-_CHUNK: Final = 1 << 18
-_AHEAD: Final = 1 << 20
 _ZEROS: Final = bytes(_BUFFER)
 _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
@@ -53,7 +47,7 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     the digest is not known. `source` names the archive in messages.
     Raises HashMismatch for other bytes, FetchError for an archive that is broken, hostile or does not fit.
     """
-    with _explained(source), _Uncompressed(archive, media_type, source) as plain:
+    with _explained(source), Uncompressed(archive, media_type, source) as plain:
         with tarfile.open(
             fileobj=plain.content, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
         ) as tar:
@@ -68,91 +62,6 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     return plain.digest
 
 
-class _Uncompressed:
-    """The bytes of a compressed archive, from a process that decompresses and hashes while this one makes files.
-
-    A process and not a thread: a thread would wait for Python's lock more often than it works.
-    """
-
-    def __init__(self, archive: IO[bytes], media_type: str, source: str) -> None:
-        content, write_content = os.pipe()
-        self._outcome, write_outcome = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            os.close(content)
-            os.close(self._outcome)
-            _serve(archive, media_type, source, content=write_content, outcome=write_outcome)
-        os.close(write_content)
-        os.close(write_outcome)
-        with suppress(OSError):
-            fcntl.fcntl(content, fcntl.F_SETPIPE_SZ, _AHEAD)
-        self.content = open(content, "rb", buffering=0)  # noqa: SIM115 (closed in __exit__)
-
-    def __enter__(self) -> _Uncompressed:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.content.close()  # ends the other process, wherever it is
-        with open(self._outcome, "rb") as outcome:
-            pickled = outcome.read()
-        os.waitpid(self._child, 0)
-        if error is not None and not isinstance(error, Exception):
-            return
-        found = pickle.loads(pickled) if pickled else EOFError("its decompression ended early")
-        if isinstance(found, BrokenPipeError):
-            return  # nobody wanted more of it
-        if isinstance(found, Exception):
-            raise found from None  # what was wrong with it, if anything, comes of this
-        self.digest: Digest = found
-
-
-def _serve(archive: IO[bytes], media_type: str, source: str, *, content: int, outcome: int) -> NoReturn:
-    """What the other process does: the bytes to `content`, their digest or an exception, pickled, to `outcome`."""
-    hasher = hashlib.sha256()
-    found: Digest | Exception
-    try:
-        with _decompressed(archive, media_type, source) as stream, open(content, "wb", buffering=0) as pipe:
-            while chunk := stream.read(_CHUNK):
-                hasher.update(chunk)
-                left = memoryview(chunk)
-                while left:
-                    left = left[pipe.write(left) :]
-        found = f"sha256:{hasher.hexdigest()}"
-    except Exception as error:
-        found = error
-    except BaseException:
-        os._exit(1)
-    try:
-        with open(outcome, "wb") as file:
-            pickle.dump(found, file)
-    finally:
-        os._exit(0)
-
-
-@contextmanager
-def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
-    if media_type.endswith("gzip"):
-        with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
-            yield io.BufferedReader(stream, _BUFFER)
-    elif media_type.endswith("zstd"):
-        try:
-            import zstandard
-        except ImportError:
-            raise FetchError(
-                f"{source}: is compressed with zstd, which this klock cannot read",
-                hint=missing_extra_hint("zstd"),
-            ) from None
-        with zstandard.ZstdDecompressor().stream_reader(archive, read_across_frames=True) as stream:
-            try:
-                yield stream
-            except zstandard.ZstdError as error:
-                raise FetchError(f"{source}: is a broken archive: {error}") from error
-    elif media_type.endswith(".tar"):
-        yield archive
-    else:
-        raise FetchError(f"{source}: klock knows no layer of media type {media_type!r}")
-
-
 @contextmanager
 def _explained(source: str) -> Iterator[None]:
     """Errors of a broken archive become ones that name it; a full disk stays an OSError for the caller to explain."""
@@ -162,10 +71,10 @@ def _explained(source: str) -> Iterator[None]:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
     except OSError as error:
         if error.errno in _TOO_MUCH:
-            raise FetchError(f"{source}: holds a path that no disk can hold: {error}") from error
+            raise FetchError(f"{source}: has a path that the file system does not accept: {error}") from error
         if error.errno in _OF_ONE_ANOTHER:
             hint = "do not trust this archive"
-            raise FetchError(f"{source}: holds paths that exclude one another: {error}", hint=hint) from error
+            raise FetchError(f"{source}: has paths that conflict: {error}", hint=hint) from error
         raise
 
 
@@ -283,7 +192,9 @@ class _Unpacking:
 
     def _require_file(self, target: bytes, path: bytes) -> None:
         if not os.path.lexists(target) or _is_folder(target):
-            raise self._refusal(f"{text_of(path)} is a hard link to {text_of(target)}, which is no file of the layer")
+            raise self._refusal(
+                f"{text_of(path)} is a hard link to {text_of(target)}, which is not a file of the layer"
+            )
 
     def _fifo(self, member: tarfile.TarInfo, path: bytes) -> None:
         self._make_way(path)

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from klock.errors import LockfileError
-from klock.lockfile.document import from_text, to_text
 from klock.lockfile.model import Lockfile
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
 
 __all__ = ["read", "write"]
 
@@ -32,7 +33,7 @@ def write(lockfile: Lockfile, path: Path) -> bool:
     text = to_text(lockfile)
     again = from_text(text, path.name)
     if to_text(again) != text:
-        raise LockfileError(f"{path.name} was not written: it does not read back as it was made")
+        raise LockfileError(f"{path.name} was not written: klock reads something else back than it wrote")
     content = text.encode("utf-8")
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:

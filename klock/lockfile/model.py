@@ -1,8 +1,8 @@
 """The lockfile as values: for each target a base, an interpreter, the steps in order, and every artifact with its hash.
 
-Frozen, compared by value, without clock, host path or secret. `klock.lockfile.document` writes and reads the TOML;
-there tables that are equal for several targets stand once. What can be computed from the rest (step keys, the
-fingerprint) is not stored, so that two branches that touch different steps merge without a conflict.
+Frozen, compared by value, without clock, host path or secret. In the file, tables that are equal for several targets
+stand once (`klock.lockfile.format`). What can be computed from the rest (step keys, the fingerprint) is not stored, so
+that two branches that touch different steps merge without a conflict.
 """
 
 from __future__ import annotations

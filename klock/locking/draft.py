@@ -12,9 +12,9 @@ from pathlib import Path
 
 from klock.errors import KlockError
 from klock.image.builder import Image
-from klock.image.secrets import redact
 from klock.image.steps import Base, LayoutBase, RegistryBase, Step
 from klock.lockfile.model import BaseLock, DebianLock, ImageLock, OciLock, StepLock
+from klock.secrets.references import redact_index
 from klock.steps import kind_of, kind_of_image_step
 from klock.steps.drafting import Drafting
 from klock.store import Store
@@ -24,7 +24,7 @@ __all__ = ["as_draft", "base_agrees", "check_steps", "draft_image", "draft_steps
 
 def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
     """What the image says besides its base and steps. Raises ImageError for a credential written into install_cmd."""
-    command = redact(image.install_cmd, environ, what="install_cmd").text if image.install_cmd else None
+    command = redact_index(image.install_cmd, environ, what="install_cmd").text if image.install_cmd else None
     return ImageLock(name=image.name, python_path=image.python_path, install_cmd=command)
 
 

@@ -16,13 +16,13 @@ A file that does not compile (a template, a test of bad syntax) is left, as pip 
 
 from __future__ import annotations
 
-import _imp
 import importlib.util
 import os
 import py_compile
 import re
 import sys
 import zipfile
+from collections.abc import Callable
 
 CHUNK = 200
 _STALE = 3
@@ -95,7 +95,7 @@ def _put(path: str, content: bytes) -> None:
     """Writes a .pyc as `py_compile` does, whose bytes 8 to 16 are the hash of its source (PEP 552)."""
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
-        if content[8:16] != _imp.source_hash(importlib.util._RAW_MAGIC_NUMBER, file.read()):  # type: ignore[attr-defined]
+        if content[8:16] != importlib.util.source_hash(file.read()):
             raise ValueError(path)
     compiled = importlib.util.cache_from_source(path)
     os.makedirs(os.path.dirname(compiled), exist_ok=True)
@@ -113,13 +113,13 @@ class Forks:
         self._running: dict[int, str] = {}
         self.status: dict[str, int] = {}
 
-    def start(self, label: str, function: object, *arguments: object) -> None:
+    def start(self, label: str, function: Callable[..., None], *arguments: object) -> None:
         while len(self._running) >= self._width:
             self._wait()
         child = os.fork()
         if child == 0:
             try:
-                function(*arguments)  # type: ignore[operator]
+                function(*arguments)
                 os._exit(0)
             finally:
                 os._exit(1)

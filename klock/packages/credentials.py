@@ -11,13 +11,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["Credentials", "without_credentials"]
+from klock.secrets.masking import mask
+from klock.secrets.references import refuse_literals
 
-_USERINFO: Final = re.compile(r"(?<=://)[^/@\s'\"]+@")
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]+")
+__all__ = ["Credentials", "public_url", "without_credentials"]
 
 
 def without_credentials(url: str) -> str:
@@ -27,6 +26,16 @@ def without_credentials(url: str) -> str:
     if parts.scheme.endswith("ssh") and parts.password is None and parts.username:
         host = f"{parts.username}@{host}"
     return urlunsplit(parts._replace(netloc=host))
+
+
+def public_url(url: str) -> str:
+    """The URL of an index without user name and password, as the lockfile may hold it.
+
+    Raises ImageError for one that holds a credential elsewhere: it could neither be locked nor be asked without.
+    """
+    bare = without_credentials(url)
+    refuse_literals(bare, what=f"the index {bare.partition('?')[0]}")
+    return bare
 
 
 class Credentials:
@@ -103,14 +112,8 @@ class Credentials:
         return f"{scheme}://{quote(pair[0], safe='')}:{quote(pair[1], safe='')}@{rest}"
 
     def mask(self, text: str) -> str:
-        """`text` fit to be shown: no userinfo in URLs, no known password, plain or percent-encoded."""
-        from urllib.parse import quote
-
-        text = _URL.sub(lambda match: _USERINFO.sub("****@", match[0]), text)
-        secrets = {password for _, password in self._known.values() if len(password) > 3}
-        for secret in sorted(secrets | {quote(s, safe="") for s in secrets}, key=len, reverse=True):
-            text = text.replace(secret, "****")
-        return text
+        """`text` fit to be shown: no userinfo in URLs, no known password, in any form."""
+        return mask(text, [password for _, password in self._known.values() if len(password) > 3])
 
     def _from_netrc(self, url: str) -> tuple[str, str] | None:
         if self._netrc is None or not self._netrc.is_file():

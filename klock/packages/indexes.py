@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from klock.errors import RequirementError
-from klock.packages.credentials import without_credentials
+from klock.packages.credentials import public_url
 from klock.packages.request import PipRequest, RequirementOptions, ScopedRequirement
 
 __all__ = ["DEFAULT_INDEX", "Index", "IndexSettings", "ScopePlan", "plan_scopes", "settings_from_variables"]
@@ -66,7 +66,7 @@ def settings_from_variables(environment: Mapping[str, str], default: str = DEFAU
     no_index = any(_is_true(environment.get(name, "")) for name in ("UV_NO_INDEX", "PIP_NO_INDEX"))
     extras = [*urls["UV_INDEX"], *urls["UV_EXTRA_INDEX_URL"], *urls["PIP_EXTRA_INDEX_URL"]]
     return IndexSettings(
-        default=None if no_index else Index(url=without_credentials(defaults[0])),
+        default=None if no_index else Index(url=public_url(defaults[0])),
         extras=() if no_index else _indexes(extras),
         find_links=_indexes([*urls["UV_FIND_LINKS"], *urls["PIP_FIND_LINKS"]], flat=True),
         pre=environment.get("UV_PRERELEASE") == "allow" or _is_true(environment.get("PIP_PRE", "")),
@@ -124,7 +124,7 @@ def plan_scopes(
 
 
 def _with_options(step: IndexSettings, options: RequirementOptions) -> IndexSettings:
-    default = Index(url=without_credentials(options.index_url)) if options.index_url else step.default
+    default = Index(url=public_url(options.index_url)) if options.index_url else step.default
     return IndexSettings(
         default=None if options.no_index else default,
         extras=() if options.no_index else _unique([*_indexes(options.extra_index_urls), *step.extras]),
@@ -155,7 +155,7 @@ def _candidates(settings: IndexSettings, shared: IndexSettings) -> tuple[Index, 
 
 
 def _indexes(urls: Sequence[str], *, flat: bool = False) -> tuple[Index, ...]:
-    return _unique([Index(url=without_credentials(url), flat=flat) for url in urls])
+    return _unique([Index(url=public_url(url), flat=flat) for url in urls])
 
 
 def _unique(indexes: Sequence[Index]) -> tuple[Index, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from klock.image.pip_options import PipOptions
     from klock.image.requirements import ParsedRequirement
-    from klock.image.secrets import PrivateUrl
+    from klock.secrets.userinfo import PrivateUrl
 
 __all__ = ["LocalProjectSource", "PipRequest", "RequirementOptions", "ScopedRequirement"]
 

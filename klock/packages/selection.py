@@ -8,11 +8,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from klock.errors import ResolutionError
 from klock.packages.credentials import without_credentials
+from klock.secrets.finding import literals_in
+
+if TYPE_CHECKING:
+    from packaging.markers import Environment
 
 __all__ = ["SelectedFile", "SelectedFolder", "SelectedPackage", "SelectedRepository", "select_artifacts"]
 
@@ -83,7 +87,7 @@ def select_artifacts(
     try:
         selected = list(
             lock.select(
-                environment=dict(markers),  # type: ignore[arg-type]  # the probe gives every marker PEP 508 names
+                environment=cast("Environment", dict(markers)),  # the probe gives every marker that PEP 508 names
                 tags=wanted,
                 prefer_sdist_predicate=lambda name: ":all:" in from_source or name in from_source,
             )
@@ -95,7 +99,7 @@ def select_artifacts(
         if isinstance(artifact, PackageVcs):
             repository = SelectedRepository(
                 type=artifact.type,
-                url=without_credentials(artifact.url or ""),
+                url=_lockable(artifact.url or "", package.name),
                 commit=artifact.commit_id,
                 requested_revision=artifact.requested_revision,
                 subdirectory=artifact.subdirectory,
@@ -108,7 +112,7 @@ def select_artifacts(
             url = artifact.url or ""
             file = SelectedFile(
                 name=getattr(artifact, "filename", "") or _file_name(url),
-                url=without_credentials(url).partition("#")[0],
+                url=_lockable(url, package.name),
                 size=artifact.size,
                 sha256=artifact.hashes.get("sha256"),
             )
@@ -136,6 +140,18 @@ def _only_hashed(document: dict[str, Any], hashes: Mapping[str, Collection[str]]
         if package.get("sdist") not in kept:
             package.pop("sdist", None)
     return document
+
+
+def _lockable(url: str, project: str) -> str:
+    """The URL as the lockfile holds it. Raises ResolutionError for one that works only with a credential in it."""
+    bare = without_credentials(url).partition("#")[0]
+    for literal in literals_in(bare) if "?" in bare else ():
+        raise ResolutionError(
+            f"{project}: the URL to fetch it from has a credential in it, {literal.where}, and the lockfile would hold "
+            "that",
+            hint="take it from an index that wants user and password instead",
+        )
+    return bare
 
 
 def _file_name(url: str) -> str:

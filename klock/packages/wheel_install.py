@@ -21,11 +21,12 @@ from klock.packages.uv import WORK, run_uv
 from klock.store import Store
 from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["install_wheels", "roomy_folder"]
+__all__ = ["CACHE", "install_wheels", "roomy_folder"]
 
-# In the environment's own tree, for the length of an installation: files are linked from it instead of copied, so every
-# byte is written once. Nothing else ever uses it, so an edited file cannot come back from it.
-_CACHE: Final = "/.klock-uv-cache"
+CACHE: Final = "/.klock-uv-cache"
+"""In the environment's own tree, for the length of an installation: files are linked from it instead of copied, so
+every byte is written once. Nothing else ever uses it, so an edited file cannot come back from it."""
+
 _WHEELS: Final = "/run/klock/wheels"
 
 
@@ -65,7 +66,7 @@ def install_wheels(
             ],
             work=here,
             variables=variables,
-            more={"UV_NO_INSTALLER_METADATA": "1", "UV_CACHE_DIR": _CACHE},
+            more={"UV_NO_INSTALLER_METADATA": "1", "UV_CACHE_DIR": CACHE},
             mounts=mounts,
         )
         if ended.status != 0:
@@ -88,9 +89,9 @@ def install_wheels(
 
 
 def _remove_cache(workspace: Workspace, variables: Mapping[str, str]) -> None:
-    ended = workspace.run(Command(argv=("/bin/rm", "-rf", _CACHE), environment=python_environment(variables)))
+    ended = workspace.run(Command(argv=("/bin/rm", "-rf", CACHE), environment=python_environment(variables)))
     if ended.status != 0:
-        raise StepFailed(f"{_CACHE} could not be removed:\n{ended.output.decode('utf-8', 'replace').strip()}")
+        raise StepFailed(f"{CACHE} could not be removed:\n{ended.output.decode('utf-8', 'replace').strip()}")
 
 
 def roomy_folder(store: Store) -> Path:

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Iterable
 from typing import Final
 
-from klock.image.secret_names import USERINFO
 from klock.pages.page import continued
+from klock.secrets.userinfo import USERINFO
 
 __all__ = ["BASH", "command_text", "word_of"]
 

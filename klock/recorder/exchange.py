@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
-from klock.image.secret_names import is_secret_name
+from klock.secrets.vocabulary import credential_name
 
 __all__ = ["PATIENCE", "Answer", "Body", "BrokenBody", "Refused", "Request", "Source"]
 
@@ -21,7 +21,7 @@ _NEVER_CREDENTIALS: Final = frozenset({"cookie", "proxy-authorization"})
 
 
 class Refused(Exception):
-    """Something is not let through; the text says why, and neither what it is nor any secret."""
+    """A request is refused. The text says why, and names neither the request nor a secret."""
 
 
 class BrokenBody(Exception):
@@ -61,12 +61,7 @@ class Request:
 
         Cookies are none of them: what is locked sets none, so no replay has any.
         """
-        named = ((name.lower(), value) for name, value in self.headers)
-        return tuple(
-            (name, value)
-            for name, value in named
-            if name == "authorization" or (name not in _NEVER_CREDENTIALS and is_secret_name(name.replace("-", "_")))
-        )
+        return tuple((name.lower(), value) for name, value in self.headers if _says_who_asks(name.lower()))
 
     @cached_property
     def authorized(self) -> bool:
@@ -117,13 +112,13 @@ class Body:
         return body
 
     def advance(self, arrived: int) -> None:
-        """Says how many bytes are there by now."""
+        """Sets how many bytes are there."""
         with self._changed:
             self._arrived = arrived
             self._changed.notify_all()
 
     def complete(self, sha256: str) -> None:
-        """Says that all bytes are there."""
+        """Marks the body as complete."""
         with self._changed:
             self.size = self._arrived
             self.sha256 = sha256
@@ -136,7 +131,7 @@ class Body:
             return self._arrived
 
     def break_off(self) -> None:
-        """Says that no more bytes will come."""
+        """Marks the body as broken: no more bytes will come."""
         with self._changed:
             self._broken = True
             self._changed.notify_all()
@@ -183,3 +178,11 @@ class Source(Protocol):
 
     def answer(self, request: Request) -> Answer:
         """Raises Refused."""
+
+
+def _says_who_asks(header: str) -> bool:
+    """A signature, which is another one in each request, does not."""
+    if header in _NEVER_CREDENTIALS:
+        return False
+    entry = credential_name(header)
+    return entry is not None and (entry.sure or header == "authorization")

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from klock.recorder.private_urls import MASK, without_tokens
 from klock.recorder.redaction import Redaction
+from klock.secrets.spans import MASK
+from klock.secrets.urls import without_tokens
 
 __all__ = ["KEPT", "KeptHeader", "fit_value", "kept_headers"]
 

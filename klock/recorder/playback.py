@@ -1,6 +1,6 @@
 """Answers from the lockfile and the store, and nothing else: a request that is not locked is refused.
 
-Bytes that the store lacks are fetched from upstream, where that can be, and compared before one of them is served.
+Bytes that the store lacks are fetched from upstream, if upstream has them, and verified before any is served.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from klock.lockfile.model import LockedRequest
 from klock.recorder.exchange import Answer, Body, Refused, Request
 from klock.recorder.incoming import Truncated
 from klock.recorder.locking import Question, host_in_lock, sort_key
-from klock.recorder.private_urls import MASK
 from klock.recorder.redaction import Redaction
 from klock.recorder.report import Notes, Report
 from klock.recorder.upstream import Unreachable, Upstream
+from klock.secrets.spans import MASK
 from klock.store import Store
 
 __all__ = ["Playback"]
 
-_VAULT: Final = "take it from a vault that has it with `klock vault pull`"
+_VAULT: Final = "get it from a vault with `klock vault pull DIR`"
 
 
 class Playback:
@@ -48,7 +48,9 @@ class Playback:
         self._hosts = frozenset(urlsplit(request.url).hostname for request in requests)
         self._locked: dict[tuple[str, str, str | None], list[LockedRequest]] = {}
         for request in sorted(requests, key=sort_key):
-            self._locked.setdefault((request.method, request.url, request.body), []).append(request)
+            # Locked when klock knew fewer credentials, a URL may hold what is masked in the request's now.
+            url = redaction.url(request.url)
+            self._locked.setdefault((request.method, url, request.body), []).append(request)
         self._lock = threading.Lock()
         self._turns: dict[tuple[object, ...], int] = {}
         self._asked: dict[LockedRequest, None] = {}
@@ -102,7 +104,7 @@ class Playback:
         for locked in fitting:
             if locked.turn == turn:
                 return locked
-        raise Refused(f"asked for more often than the {len(fitting)} times that are in the lockfile")
+        raise Refused(f"requested more often than the {len(fitting)} times in the lockfile")
 
     # -- bytes
 

@@ -1,6 +1,6 @@
 """Connections of the recorder: to addresses that were checked, and answers whose head came as a whole.
 
-http.client takes a head that breaks off for a whole one. Without its last lines a body may have no announced size, and
+http.client accepts a head that breaks off. Without its last lines a body may have no announced size, and
 then it is whole whenever the connection ends: half of an answer would be locked.
 """
 
@@ -10,7 +10,8 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
-from typing import BinaryIO, Final, TypeAlias
+from io import BufferedReader
+from typing import BinaryIO, Final, TypeAlias, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -71,9 +72,10 @@ class _Response(HTTPResponse):
 
     def begin(self) -> None:
         file = self.fp
-        self.fp = _Lines(file)  # type: ignore[assignment]
+        self.fp = cast("BufferedReader", _Lines(file))  # of which the head takes readline and close
         try:
             for _ in range(_MOST_INTERIM):
+                # http.client reads a head only while there is none, and does not tell types so.
                 self.headers = self.msg = None  # type: ignore[assignment]
                 super().begin()
                 if self.status >= _OK or self.status == _SWITCHING_PROTOCOLS:

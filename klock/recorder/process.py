@@ -38,7 +38,7 @@ _FINISH: Final = b"f"
 
 
 class ReportingSource(Source, Protocol):
-    """A source that says in the end what was asked of it. `notes` are those that it and whoever serves it take."""
+    """A source that reports at the end what was asked of it. `notes` are those that it and whoever serves it take."""
 
     notes: Notes
 
@@ -64,7 +64,7 @@ class Recorder:
 
         Raises EngineError when the recorder died or failed: then nobody knows what the command did.
         """
-        # Without a command the recorder still waits for its sockets; this ends the wait.
+        # If no command started, the recorder still waits for its sockets; this ends the wait.
         self.uplink.channel.close()
         pickled = bytearray()
         with contextlib.suppress(ConnectionError):
@@ -156,7 +156,7 @@ def _become(
 
 
 def _drop_descriptors(kept: set[int]) -> None:
-    """Closes what klock had open: its locks, and the pipes that others wait on the end of."""
+    """Closes what klock had open: its locks, and pipes whose readers wait for the end."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)

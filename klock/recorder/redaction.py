@@ -1,28 +1,27 @@
-"""Requests and answers without their credentials: what may be written into a lockfile, a log or an error.
+"""The credentials that are met in the requests and answers of one step, and their removal from what is stored.
 
-Bytes are searched for known secrets in the forms that programs give them: as they are, percent-encoded, within JSON
-and HTML, and within base64, as for HTTP's Basic scheme (RFC 7617). Answers that hand out credentials are replaced by
-stand-ins. URLs are the subject of `klock.recorder.private_urls`.
+Bytes are searched for them in the forms that programs give them (`klock.secrets.forms`). Answers that hand out
+credentials are replaced by stand-ins.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, quote_plus
+from urllib.parse import parse_qsl, quote_plus
 
-from klock.image.secret_names import TOKEN, is_secret_name, may_be_secret
-from klock.recorder.private_urls import MASK, normal_pattern, normal_url, pattern_matches
+from klock.secrets.forms import forms_of, in_base64
+from klock.secrets.headers import HeaderCredential, Source, credentials_in_header
+from klock.secrets.signatures import HANDED_OUT
+from klock.secrets.spans import MASK
+from klock.secrets.urls import normal_pattern, normal_url, pattern_matches
+from klock.secrets.values import SHORTEST_SEARCHED, may_be_secret
 
-__all__ = ["Redaction", "TooManyTexts", "forms_of"]
+__all__ = ["Redaction", "TooManyTexts"]
 
-_SHORTEST: Final = 6
 _SHORTEST_SIGNATURE: Final = 16
 _RANDOM: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{16}")
 """Both letters and digits in one long word: no date, no name."""
@@ -32,24 +31,12 @@ _MOST_SIGNATURES: Final = 64
 _MOST_TEXTS: Final = 500
 _LARGEST_TOKEN_BODY: Final = 64 * 1024
 _SHORTEST_TOKEN: Final = 16
-_KEPT_IN_USERINFO: Final = "!$&'()*+,;="  # RFC 3986, 3.2.1
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d.{0,40}")
 _TIME_STAND_IN: Final = "2099-12-31T00:00:00Z"
 _KNOWN_WORDS: Final = {"token_type": frozenset(["bearer", "basic", "mac", "n_a"])}
 _WORDS: Final = re.compile(r"[A-Za-z]{1,24}(?:[ ._:/-][A-Za-z]{1,24}){0,8}|https?://[^/?#@]*/?")
 """Plain words, and hosts."""
-_TOKEN_KEYS: Final = frozenset(
-    ["accesstoken", "refreshtoken", "idtoken", "sessiontoken", "clienttoken", "authorizationtoken", "secretaccesskey"]
-)
-
-_PLACEHOLDERS: Final = frozenset(["", "x-oauth-basic", "x-access-token", "oauth2", "__token__"])
-"""Passwords that are none: the user name beside them is the token."""
-
-_PROVING_SCHEMES: Final = frozenset(["digest", "negotiate", "ntlm", "kerberos", "hawk", "signature", "scram-sha-256"])
-"""Authentication schemes whose header is made for one request and does not hold the secret."""
-_SECRET_HEADER: Final = re.compile(r".*(?:token|secret|password|passwd|api[-_]?key|access[-_]?key)")
-_AWS_KEY: Final = re.compile(r"Credential=([^/,\s]+)")
 
 
 class TooManyTexts(Exception):
@@ -80,7 +67,7 @@ class Redaction:
         self._secrets: tuple[bytes, ...] = ()
         self._forms: tuple[bytes, ...] = ()
         for secret in secrets:
-            self._add(secret, in_base64=True)
+            self._add(secret, within_base64=True)
         self._patterns = tuple(normal_pattern(pattern, self._secrets) for pattern in private_urls)
 
     # -- URLs
@@ -102,31 +89,25 @@ class Redaction:
     def add_secret(self, value: str) -> None:
         """Keeps a credential that was met: from now on it is searched for and masked."""
         with self._lock:
-            self._meet(value, in_base64=True)
+            self._meet(value, within_base64=True)
 
     def add_header(self, name: str, value: str) -> None:
         """Keeps the credentials in a header of a request or an answer, if it is one that holds any."""
-        name = name.lower()
-        if name in ("authorization", "proxy-authorization"):
-            for part, in_base64 in _authorization_parts(value.strip()):
+        for credential in credentials_in_header(name, value):
+            if credential.source is Source.COOKIE:
+                self._meet_cookie(credential)
+            elif credential.sure:
                 with self._lock:
-                    self._meet(part, in_base64=in_base64)
-        elif name in ("cookie", "set-cookie"):
-            pairs = value.split(";") if name == "cookie" else [value.partition(";")[0]]
-            for pair in pairs:
-                self._meet_cookie(pair.partition("=")[2].strip().strip('"'))
-        elif _SECRET_HEADER.fullmatch(name) or is_secret_name(name.replace("-", "_")):
-            with self._lock:
-                self._meet(value.strip(), in_base64=False)
+                    self._meet(credential.value, within_base64=credential.within_base64)
+            else:
+                self._meet_signature(credential)
 
     def add_url(self, url: str) -> None:
         """Keeps the credentials and signatures in the query of a URL, those that look random."""
         shown = dict(parse_qsl(_query(self.url(url)), keep_blank_values=True))
         for name, value in parse_qsl(_query(url)):
             if shown.get(name, "") == MASK and len(value) >= _SHORTEST_SIGNATURE and _RANDOM.search(value):
-                with self._lock:
-                    if self._signatures < _MOST_SIGNATURES and self._meet(value, in_base64=False):
-                        self._signatures += 1
+                self._meet_signature(HeaderCredential(value=value, source=Source.OWN))
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -204,36 +185,41 @@ class Redaction:
         return MASK
 
     def _keep_leaf(self, value: str) -> None:
-        # These stand everywhere. And when the step is replayed, nobody knows that this answer once held them.
-        if may_be_secret(value) and not _WORDS.fullmatch(value):
+        # Of a word nobody knows, when the step is replayed, that this answer once held it.
+        if not _is_word(value):
             with self._lock:
-                if self._meet(value, in_base64=True):
+                if self._meet(value, within_base64=True):
                     self._texts += 1
                     if self._texts > _MOST_TEXTS:
                         raise TooManyTexts
 
     # -- what is known
 
-    def _meet_cookie(self, value: str) -> None:
-        if not may_be_secret(value) or _WORDS.fullmatch(value):
-            return
-        with self._lock:
-            if self._cookies < _MOST_COOKIES and self._meet(value, in_base64=False):
-                self._cookies += 1
+    def _meet_cookie(self, cookie: HeaderCredential) -> None:
+        if not _is_word(cookie.value):
+            with self._lock:
+                if self._cookies < _MOST_COOKIES and self._meet(cookie.value):
+                    self._cookies += 1
 
-    def _meet(self, value: str, *, in_base64: bool) -> bool:
-        if value in self._met or len(value) < _SHORTEST:
+    def _meet_signature(self, credential: HeaderCredential) -> None:
+        if not _is_word(credential.value):
+            with self._lock:
+                if self._signatures < _MOST_SIGNATURES and self._meet(credential.value):
+                    self._signatures += 1
+
+    def _meet(self, value: str, *, within_base64: bool = False) -> bool:
+        if value in self._met or len(value) < SHORTEST_SEARCHED:
             return False
         self._met.add(value)
-        self._add(value, in_base64=in_base64)
+        self._add(value, within_base64=within_base64)
         return True
 
-    def _add(self, value: str, *, in_base64: bool) -> None:
-        if len(value) < _SHORTEST:
+    def _add(self, value: str, *, within_base64: bool) -> None:
+        if len(value) < SHORTEST_SEARCHED:
             return
-        self._forms = _longest_first({*self._forms, *forms_of(value, in_base64=in_base64)})
+        self._forms = _longest_first({*self._forms, *forms_of(value, within_base64=within_base64)})
         plain = value.encode("utf-8", "surrogatepass")
-        in_urls = {plain, plain.replace(b" ", b"+"), *(_in_base64(plain) if in_base64 else ())}
+        in_urls = {plain, plain.replace(b" ", b"+"), *(in_base64(plain) if within_base64 else ())}
         self._secrets = _longest_first({*self._secrets, *in_urls})
 
 
@@ -242,54 +228,9 @@ def _longest_first(values: set[bytes]) -> tuple[bytes, ...]:
     return tuple(sorted(values, key=lambda value: (-len(value), value)))
 
 
-def forms_of(value: str, *, in_base64: bool) -> Iterator[bytes]:
-    """The bytes that a secret may stand as; `in_base64` also within a longer text in base64."""
-    plain = value.encode("utf-8", "surrogatepass")
-    yield plain
-    for encoded in (quote(plain, safe=""), quote(plain, safe="/"), quote(plain, safe=_KEPT_IN_USERINFO)):
-        yield encoded.encode("ascii")
-        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), encoded).encode("ascii")
-    yield quote_plus(plain).encode("ascii")
-    for written in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], escape(value)):
-        yield written.encode("utf-8", "surrogatepass")
-        yield written.replace("/", "\\/").encode("utf-8", "surrogatepass")
-    if in_base64:
-        yield from _in_base64(plain)
-
-
-def _in_base64(plain: bytes) -> Iterator[bytes]:
-    for offset, first in ((0, 0), (1, 2), (2, 3)):
-        # Without the characters at the ends that hold bits of what stands before or after.
-        characters = base64.b64encode(bytes(offset) + plain)[first : (offset + len(plain)) * 4 // 3]
-        yield characters
-        yield characters.translate(bytes.maketrans(b"+/", b"-_"))
-
-
-def _authorization_parts(value: str) -> Iterator[tuple[str, bool]]:
-    """The credentials in an Authorization header (RFC 9110, 11.6.2), and whether they are met in base64 too."""
-    scheme, space, rest = value.partition(" ")
-    scheme, rest = scheme.lower(), rest.strip()
-    if not space:
-        yield value, True
-    elif scheme == "basic":
-        yield rest, False
-        try:
-            user, _, password = base64.b64decode(rest + "==").decode("utf-8", "replace").partition(":")
-        except (binascii.Error, ValueError):
-            return
-        # Most user names are words that stand in many files; some are the token.
-        if password in _PLACEHOLDERS or TOKEN.fullmatch(user):
-            yield user, True
-        if password not in _PLACEHOLDERS:
-            yield password, True
-    elif scheme.startswith("aws"):
-        key = _AWS_KEY.search(rest)
-        yield (key[1] if key else rest.partition(":")[0]), False
-    elif scheme not in _PROVING_SCHEMES:
-        yield rest, True
-        _, equals, quoted = rest.partition("=")
-        if equals and "," not in quoted:
-            yield quoted.strip('"'), True
+def _is_word(value: str) -> bool:
+    """What stands everywhere."""
+    return not may_be_secret(value) or _WORDS.fullmatch(value) is not None
 
 
 def _query(url: str) -> str:
@@ -312,4 +253,4 @@ def _is_token(key: str, value: object) -> bool:
     if not isinstance(value, str) or not value:
         return False
     plain = key.lower().replace("_", "").replace("-", "")
-    return plain in _TOKEN_KEYS or (plain == "token" and len(value) >= _SHORTEST_TOKEN)
+    return plain in HANDED_OUT or (plain == "token" and len(value) >= _SHORTEST_TOKEN)

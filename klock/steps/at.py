@@ -9,8 +9,8 @@ from typing import Generic, TypeVar, cast
 
 from klock.digests import Digest
 from klock.errors import StepFailed
-from klock.image.secrets import reveal
 from klock.lockfile.model import StepLock, TargetLock
+from klock.secrets.references import reveal
 
 __all__ = ["StepAt"]
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from klock.bases.mirrors import Mirrors
-from klock.image.secret_names import is_secret, may_be_secret
 from klock.lockfile.model import TargetLock
 from klock.progress import Progress
+from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
 from klock.steps.at import StepAt
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import Workshop
 
 __all__ = ["Context"]
-
-_SHORTEST_SECRET: Final = 6
-"""Shorter values would be found in files and output by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,4 +61,4 @@ class Context:
         """What must not be kept or shown: the credentials that `lock` names, and others of klock's own environment."""
         named = [value for name in sorted(lock.secrets) if (value := self.environ.get(name))]
         others = [v for name, v in sorted(self.environ.items()) if is_secret(name, v) and may_be_secret(v)]
-        return list(dict.fromkeys([*named, *(value for value in others if len(value) >= _SHORTEST_SECRET)]))
+        return list(dict.fromkeys([*named, *(value for value in others if len(value) >= SHORTEST_SEARCHED)]))

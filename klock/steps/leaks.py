@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from klock.errors import StepFailed
 from klock.layers.normalisation import is_left_out, matcher
-from klock.recorder.redaction import forms_of
+from klock.secrets.forms import forms_of
+from klock.secrets.values import SHORTEST_SEARCHED
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
@@ -15,8 +16,6 @@ from klock.words import first_of
 from klock.workshop.protocol import Workspace
 
 __all__ = ["refuse_leaks"]
-
-_SHORTEST: Final = 6
 
 
 def refuse_leaks(
@@ -32,7 +31,8 @@ def refuse_leaks(
     `met` are credentials that the recorder saw on their way; those the lockfile names are searched for in any case.
     """
     values = [value for name in sorted(at.lock.secrets) if (value := context.environ.get(name))]
-    secrets = {form for value in (*values, *met) if len(value) >= _SHORTEST for form in forms_of(value, in_base64=True)}
+    searched = [value for value in (*values, *met) if len(value) >= SHORTEST_SEARCHED]
+    secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
     if not secrets and not traces:
         return
     is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
@@ -52,6 +52,5 @@ def refuse_leaks(
     raise StepFailed(
         f"{at.name} wrote what belongs to klock's recorder (its certificate, a name "
         f"or a path of it) into {first_of(find(traces))}: {at.text}",
-        hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
-        "worth nothing",
+        hint="remove the file in the same step, or leave it out of the layer: run_bash(..., leave_out=[...])",
     )

@@ -14,21 +14,14 @@ image of podman's or docker's, where `<socket> NUL <name>` leads to it (`image_a
 import os
 import sys
 
-# Imported in every start of klock, so it imports nothing else. The module that hashlib takes blake2b from:
+# Imported in every start of klock, so it imports next to nothing. The module that hashlib takes blake2b from:
 from _blake2 import blake2b
 
-__all__ = ["FORMAT", "answer", "circumstances", "file_of", "image_at", "line_of", "store_folder"]
+from klock.store_folder import store_folder
+
+__all__ = ["FORMAT", "answer", "circumstances", "file_of", "image_at", "line_of"]
 
 FORMAT = b"klock-unchanged 1"
-
-
-def store_folder() -> str:
-    """The absolute path of the store: `$KLOCK_CACHE_DIR`, or `klock` in the XDG cache folder."""
-    configured = os.environ.get("KLOCK_CACHE_DIR")
-    if configured:
-        return os.path.join(os.getcwd(), configured)
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(os.getcwd(), cache, "klock")
 
 
 def file_of(arguments: list[str], store: str) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import KlockError
-from klock.files.known import RACY_NANOSECONDS
+from klock.files.digest_cache import RACY_NANOSECONDS
+from klock.image.deterministic import is_deterministic
 from klock.image.loading import LoadedImage
 from klock.image.local_packages import package_root
-from klock.image.plain import is_plain
 from klock.lockfile.model import Lockfile
 from klock.steps import kind_of, kind_of_image_step
 from klock.store import FOLDERS, Store
@@ -68,13 +68,13 @@ class Looked:
 def looked(seen: Seen | None, *, loaded: LoadedImage, lock: Lockfile, store: Store) -> Looked | None:
     """To be called as soon as the command has found that this image and lockfile agree, before it does anything.
 
-    None where more than files decides (a GPU's driver, an image file that is not plain), or where a file is so young
-    that another change could have the same time.
+    None where more than files decides (a GPU's driver, an image file that is not deterministic), or where a file is so
+    young that another change could have the same time.
     """
     if seen is None or not seen.is_all or any(t.target.accelerator != "cpu" for t in lock.targets):
         return None
     try:
-        if not is_plain(loaded.file.read_bytes()):
+        if not is_deterministic(loaded.file.read_bytes()):
             return None
         paths = _paths(seen, loaded, lock, store)
         lines = frozenset(_line(kind, path, before=seen.started) for kind, path in paths)

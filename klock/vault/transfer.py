@@ -66,10 +66,9 @@ def push(
         if not left:
             return transferred
     raise FetchError(
-        f"{counted(len(left), 'blob')} that the lockfile needs cannot be had:{listed(map(_named, left))}"
+        f"{counted(len(left), 'blob')} that the lockfile needs cannot be found:{listed(map(_named, left))}"
         + _because(reasons),
-        hint="push from a machine that has them, such as where the lockfile was made, or run `klock lock`; what there "
-        "was is in the vault",
+        hint="push from the machine that made the lockfile, or run `klock lock`; the other blobs are in the vault",
     )
 
 
@@ -96,8 +95,8 @@ def pull(
             raise FetchError(
                 f"{counted(len(failed), 'blob')} cannot be taken from {vault.root}:"
                 + listed(_named(fault.item) for fault in failed),
-                hint="push from a machine that has them; `klock sync` fetches what upstream still has; what there was "
-                "is in the store",
+                hint="push them from a machine that has them, or run `klock sync` to fetch them upstream; the other "
+                "blobs are in the store",
             )
     for item in () if dry_run else inputs:
         if not item.permanent:

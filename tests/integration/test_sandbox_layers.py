@@ -294,14 +294,18 @@ def test_file_capabilities_and_attributes_are_part_of_a_layer(debian_engine: San
 
 
 REPEAT = """
+import os
 import sys
 from pathlib import Path
+from klock.places.sandbox import SandboxPlace
 from klock.workshop.protocol import BaseLayer, Command, Network
 from klock.workshop import SandboxWorkshop
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.store import Store
 
-engine = SandboxWorkshop(Store(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+store = Store(Path(sys.argv[1]))
+certificates = os.environ.get("SSL_CERT_FILE")
+engine = SandboxWorkshop(store, ca_bundle=Path(certificates) if certificates else None)
 base = "sha256:" + "0" * 64
 tar = BaseLayer(path=Path({tar!r}), media_type="application/vnd.oci.image.layer.v1.tar", diff_id="")
 manifest = engine.add_base(base, [tar])
@@ -318,7 +322,7 @@ for script in {scripts!r}:
     seen = seen.apply(layer.manifest)
     print("layer", layer.digest, len(layer.manifest))
     (Path({keep!r}) / f"{{len(layers)}}.manifest").write_bytes(layer.manifest.to_bytes())
-environment = engine.environment("e")
+environment = SandboxPlace(engine, store).environment("e")
 environment.replace(layers, base=base, record={{}})
 print("observed", environment.observe() == seen)
 """

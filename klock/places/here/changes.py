@@ -71,7 +71,7 @@ class _Changes:
             entry = replace(entry, size=rewritten.st_size, digest=digest)
         same = before is not None and before.entry == entry
         if path.endswith(".py") and entry.kind is Kind.FILE:
-            # The file may have had its turn, and a layer's time, under another name.
+            # This file may have been processed already, and have a layer's time, under another name.
             was = self.times.setdefault(now.inode, now.modified // 10**9)
             becomes = before.modified // 10**9 if same and before else MTIME
             self.sources[path] = Source(size=entry.size, was=was, becomes=becomes)

@@ -204,7 +204,7 @@ class StateFolder:
         except FileNotFoundError as error:
             raise StoreError(
                 f"klock's notes of this container are incomplete: there is no {path}",
-                hint=f"start a new container, or remove {self.root}: the steps are done again then, over what is there",
+                hint=f"start a new container, or remove {self.root}: klock then runs all steps again",
             ) from error
 
     def _write(self, path: Path, content: bytes) -> None:

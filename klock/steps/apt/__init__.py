@@ -15,7 +15,7 @@ from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
 from klock.steps.staleness import changed, changed_force
 from klock.words import some
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
@@ -93,7 +93,7 @@ class AptKind(Kind[AptInstall, AptLock]):
 
     def perform(self, at: StepAt[AptLock], workspace: Workspace, context: Context) -> None:
         from klock.debian.install import install_apt
-        from klock.replay.masked import masked
+        from klock.secrets.masking import masked
         from klock.steps.leaks import refuse_leaks
 
         self.fetch(at, context)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from klock.digests import Digest
 from klock.errors import LockfileError
 from klock.findings import Finding
-from klock.image.secrets import redact
 from klock.image.steps import PipInstall
 from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
+from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
 from klock.steps.staleness import changed_files, changed_force, stale
 from klock.words import some
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.image.requirement_files import RequirementInputs
     from klock.steps.context import Context
@@ -44,7 +44,7 @@ class PipKind(Kind[PipInstall, PipLock]):
 
     def draft(self, step: PipInstall, drafting: Drafting) -> PipLock:
         inputs = _read_inputs(step, drafting)
-        redacted = [redact(line, drafting.environ, what="a requirement") for line in step.requirements]
+        redacted = [redact_index(line, drafting.environ, what="a requirement") for line in step.requirements]
         return PipLock(
             requirements=tuple(r.text for r in redacted),
             packages=(),

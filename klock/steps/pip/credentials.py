@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from klock.image.secrets import reveal
 from klock.lockfile.model import PipLock
 from klock.packages import Credentials
+from klock.secrets.references import reveal
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 

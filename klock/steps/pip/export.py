@@ -15,12 +15,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import KlockError
-from klock.image.secret_names import USERINFO
 from klock.lockfile.model import LocalProject, LockedPackage, PipLock, WheelArtifact
 from klock.packages.fetch import fetch_artifacts
 from klock.packages.wheels import wheel_of
 from klock.pages.build_context import ContextFile
 from klock.pages.page import PLACE, Form, continued
+from klock.secrets.userinfo import USERINFO
 from klock.steps.at import StepAt
 from klock.steps.exporting import Exporting
 from klock.steps.pip.credentials import index_credentials

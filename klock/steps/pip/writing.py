@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from klock.drift import distributions_in
 from klock.errors import EngineError, KlockError
 from klock.layers.manifest import Manifest
-from klock.lockfile.model import PipLock, TargetLock, WheelArtifact
+from klock.lockfile.model import LockedPackage, PipLock, TargetLock
+from klock.packages.wheel_install import CACHE
+from klock.packages.wheel_paths import paths_in_record, paths_of_wheel
+from klock.packages.wheels import wheel_of
 from klock.project_names import normalised_name
 from klock.steps.at import StepAt
 from klock.steps.kind import RunningSystem, Writes
@@ -22,8 +23,6 @@ from klock.workshop.protocol import Command, Workspace
 __all__ = ["writes_of_packages"]
 
 _PATHS: Final = "import json, sysconfig; print(json.dumps(sysconfig.get_paths()))"
-_CACHE: Final = "/.klock-uv-cache"
-_SCRIPTS: Final = ("console_scripts", "gui_scripts")
 
 
 def writes_of_packages(at: StepAt[PipLock], system: RunningSystem, store: Store) -> Writes:
@@ -40,30 +39,28 @@ def writes_of_packages(at: StepAt[PipLock], system: RunningSystem, store: Store)
                     written += _recorded_files(present, folder, name, version, workspace)
     if not os.path.isdir(lock.base.working_dir):  # noqa: PTH112
         written.append(lock.base.working_dir)
-    wheels = _wheels(at, store)
-    for wheel in wheels:
-        if wheel is not None:
-            written += _files_of_wheel(wheel, paths)
-    whole = [_CACHE, *{folder for path in written if (folder := os.path.dirname(path)).endswith(".dist-info")}]  # noqa: PTH120
+    of_wheels = [_paths_of_wheel(packages[pin], paths, store) for pin in step.packages]
+    for of_wheel in of_wheels:
+        written += of_wheel or ()
+    whole = [CACHE, *{folder for path in written if (folder := os.path.dirname(path)).endswith(".dist-info")}]  # noqa: PTH120
     data = paths["data"]
     roots = [paths["purelib"], paths["platlib"], paths["scripts"], paths["include"]]
     roots += [f"{data}/share", f"{data}/etc", f"{data}/include"]
-    builds = bool(step.projects) or any(wheel is None for wheel in wheels)
+    is_all = not step.projects and None not in of_wheels
     return Writes(
         paths=written,
-        whole=[*whole, *(roots if builds else ())],
+        whole=[*whole, *(() if is_all else roots)],
         roots=roots,
         replaces_bytecode=True,
-        is_all=not builds,
+        is_all=is_all,
     )
 
 
-def _wheels(at: StepAt[PipLock], store: Store) -> list[Path | None]:
-    """Of each package, None where the store has none: it is built, and what that writes cannot be foreseen."""
-    packages = at.lock.packages_by_pin
-    artifacts = [packages[pin].artifact for pin in at.step.packages]
-    wheels = [artifact if isinstance(artifact, WheelArtifact) else artifact.wheel for artifact in artifacts]
-    return [store.find_blob(f"sha256:{wheel.sha256}") for wheel in wheels]
+def _paths_of_wheel(package: LockedPackage, paths: Mapping[str, str], store: Store) -> list[str] | None:
+    """None where nobody can say: the store lacks the wheel, so it is built, and a build may write anything."""
+    wheel = wheel_of(package)
+    blob = store.find_blob(f"sha256:{wheel.sha256}")
+    return None if blob is None else paths_of_wheel(blob, wheel.name, paths)
 
 
 def _python_paths(lock: TargetLock, workspace: Workspace) -> dict[str, str]:
@@ -81,49 +78,11 @@ def _python_paths(lock: TargetLock, workspace: Workspace) -> dict[str, str]:
 
 
 def _recorded_files(present: Manifest, folder: str, name: str, version: str, workspace: Workspace) -> list[str]:
-    """The files of an installed distribution, as its RECORD names them (the "recording installed projects" format)."""
-    import csv
-
+    """The files of an installed distribution, as its RECORD names them."""
     for path in present:
         if not path.startswith(f"{folder}/") or not path.endswith(".dist-info/RECORD"):
             continue
         found = path.removeprefix(f"{folder}/").partition("/")[0].removesuffix(".dist-info").rpartition("-")
         if found[2] == version and normalised_name(found[0]) == name:
-            record = io.StringIO((workspace.read(f"/{path}") or b"").decode("utf-8"), newline="")
-            return [
-                os.path.normpath(f"/{folder}/{row[0]}" if row[0][0] != "/" else row[0])
-                for row in csv.reader(record)
-                if row
-            ]
+            return paths_in_record(workspace.read(f"/{path}") or b"", f"/{folder}")
     return []
-
-
-def _files_of_wheel(wheel: Path, paths: Mapping[str, str]) -> list[str]:
-    """Where what is in a wheel may go, and the scripts that are made for its entry points."""
-    import configparser
-    import zipfile
-
-    found: list[str] = []
-    with zipfile.ZipFile(wheel) as archive:
-        for member in archive.namelist():
-            if not member.endswith("/"):
-                found += _destinations(member, paths)
-            if member.endswith(".dist-info/entry_points.txt"):
-                points = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
-                points.optionxform = str  # type: ignore[assignment,method-assign]
-                points.read_string(archive.read(member).decode("utf-8", "replace"))
-                scripts = [name for group in _SCRIPTS if points.has_section(group) for name in points.options(group)]
-                found += [f"{paths['scripts']}/{name}" for name in scripts]
-    return found
-
-
-def _destinations(member: str, paths: Mapping[str, str]) -> list[str]:
-    """Where a wheel's member may go (the binary distribution format): libraries, or what `.data` folders are for."""
-    first, _, rest = member.partition("/")
-    if not first.endswith(".data"):
-        return [f"{paths['purelib']}/{member}", f"{paths['platlib']}/{member}"]
-    scheme, _, path = rest.partition("/")
-    if scheme == "headers":
-        python, project = Path(paths["include"]).name, first.partition("-")[0]
-        return [f"{paths['data']}/include/site/{python}/{project}/{path}", f"{paths['include']}/{project}/{path}"]
-    return [f"{paths[scheme]}/{path}"] if scheme in paths else []

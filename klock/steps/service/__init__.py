@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from klock.findings import Finding
-from klock.image.secrets import redact, reveal
 from klock.image.steps import RunBash
 from klock.lockfile.model import BaseLock, ServiceLock
+from klock.secrets.references import redact, reveal
 from klock.steps.at import StepAt, revealed_variables
 from klock.steps.kind import Kind
 from klock.steps.shell import described_command
 from klock.steps.staleness import changed
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
@@ -55,7 +55,7 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
         return shell_command(text, base=base, variables=variables, network=Network.HOST)
 
     def try_out(self, at: StepAt[ServiceLock], workspace: Workspace, context: Context) -> None:
-        from klock.replay.masked import masked_tail
+        from klock.secrets.masking import masked_tail
 
         variables = revealed_variables(at.lock, context.environ)
         command = self.service(at.step, base=at.lock.base, variables=variables, environ=context.environ)
@@ -64,8 +64,7 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
             raise at.failed(
                 f": the service ended with status {completed.status} within 0.5 s: {at.text}"
                 + masked_tail(completed.output, context.secret_values(at.lock)),
-                hint="to see all it prints, drop the & at its end and run `klock lock -v`: it is a step like others "
-                "then",
+                hint="to see everything it prints, remove the & at its end and run `klock lock -v`",
             )
 
     def export(self, at: StepAt[ServiceLock], exporting: Exporting) -> None:

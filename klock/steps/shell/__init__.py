@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
 from klock.findings import Finding
-from klock.image.secrets import redact
 from klock.image.steps import RunBash
 from klock.lockfile.model import KeptLayer, ShellLock
+from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
 from klock.steps.staleness import changed, changed_force
 from klock.words import counted, in_bytes
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
@@ -40,6 +40,8 @@ class ShellKind(Kind[RunBash, ShellLock]):
 
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
         command = redact(step.command, drafting.environ, what="the command of run_bash")
+        for pattern in step.private_urls:
+            refuse_literals(pattern, what="private_urls of run_bash")
         return ShellLock(
             command=command.text,
             layer=UNKNOWN_LAYER,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence, Set
-from typing import Final
 
 from klock.bases.downloads import Wanted, download
 from klock.digests import Digest
@@ -15,11 +14,10 @@ from klock.recorder.incoming import Truncated
 from klock.recorder.redaction import Redaction
 from klock.recorder.report import Notes
 from klock.recorder.upstream import Unreachable, Upstream
+from klock.secrets.spans import MASK
 from klock.steps.context import Context
 
 __all__ = ["fetch_answers"]
-
-_REDACTED: Final = "***"
 
 
 def fetch_answers(requests: Sequence[LockedRequest], missing: Set[Digest], context: Context) -> None:
@@ -75,7 +73,7 @@ def _can_be_asked_again(request: LockedRequest) -> bool:
         and not request.authorized
         and request.accept is None
         and request.git_protocol is None
-        and _REDACTED not in request.url
+        and MASK not in request.url
     )
 
 

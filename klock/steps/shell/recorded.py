@@ -13,12 +13,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import StepFailed
-from klock.image.secrets import reveal
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.recorder.names import Names
-from klock.replay.masked import masked, masked_tail
+from klock.secrets.masking import masked, masked_tail
+from klock.secrets.references import reveal
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.leaks import refuse_leaks
@@ -106,13 +106,11 @@ def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report
         because = f"\nrefused:{refused}" if refused else ""
         raise StepFailed(
             f"{at.name} failed with status {completed.status}: {at.text}{tail}{because}",
-            hint="mend the command, then run klock again: the steps before it are kept",
+            hint="fix the command and run klock again: the steps before it are kept",
         )
     if refused:
-        were = "was" if len(report.refused) == 1 else "were"
-        count = f"{counted(len(report.refused), 'request')} of it {were} refused"
+        count = counted(len(report.refused), "request")
         raise StepFailed(
-            f"{at.name} ended with status 0, but {count}: {at.text}{refused}{tail}",
-            hint="a step gets from the network what was locked, by HTTP and HTTPS, and nothing else; if its inputs "
-            "should change, run `klock lock`",
+            f"{at.name} ended with status 0, but klock refused {count}: {at.text}{refused}{tail}",
+            hint="use only HTTP and HTTPS in the step; if it must fetch something new, run `klock lock`",
         )

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from klock.findings import Finding
-from klock.image.environment import expand_value
-from klock.image.secrets import redact_variable
+from klock.image.expansion import expand_value
 from klock.image.steps import SetEnvVars
 from klock.lockfile.model import EnvLock, LockedVariable
+from klock.secrets.references import redact_variable, refuse_variable
 from klock.steps.at import StepAt
 from klock.steps.kind import Kind
 from klock.steps.staleness import changed, stale
 from klock.words import some
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -75,6 +75,9 @@ class VariablesKind(Kind[SetEnvVars, EnvLock]):
                 names = " and ".join(variable.secrets)
                 page.comment(f"{variable.name} holds {names}: give it to the container, it is not kept in the image")
             else:
+                if not variable.secrets:
+                    # A lockfile of before may hold what is refused now.
+                    refuse_variable(variable.name, variable.value)
                 page.env(variable.name, variable.value, defined=at.lock.environment.keys() - set(variable.secrets))
 
 

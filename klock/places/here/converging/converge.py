@@ -50,8 +50,8 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
         return plan
     if plan.stuck and not force:
         raise EngineError(
-            "this container cannot become the locked one:" + listed(plan.stuck),
-            hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
+            "this container cannot become the locked environment:" + listed(plan.stuck),
+            hint="start a new container, or run the locked steps anyway: klock sync --here --force",
         )
     refuse_what_cannot_run(goal.lock, plan, now=tree, here=here, context=context)
     if journal is None:

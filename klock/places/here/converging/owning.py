@@ -1,4 +1,4 @@
-"""Foresees which paths of the container's root a step is going to write, and which are its own."""
+"""Predicts which paths of the container's root a step is going to write, and which of them it owns."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["restore", "settle_cut_short", "take_back_step"]
 def take_back_step(done: Done, journal: Journal, here: Here, progress: Progress) -> None:
     """Takes back the last step; one that cannot be taken back is left, with a warning."""
     if done.undo is None:
-        progress.warn(f"{done.text}: what it did stays, as it cannot be taken back")
+        progress.warn(f"{done.text}: cannot be taken back; its changes stay")
         journal.leave(done)
         return
     progress.begin(f"take back {done.text}")
@@ -45,8 +45,8 @@ def settle_cut_short(doing: Doing, journal: Journal, here: Here, *, now: Tree, g
         return before
     if not force:
         raise EngineError(
-            f"this container is in the middle of a step that is not the next one of the lockfile: {doing.text}",
-            hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
+            f"an earlier sync stopped during {doing.text}, which is not the lockfile's next step",
+            hint="start a new container, or run the locked steps anyway: klock sync --here --force",
         )
     return now
 
@@ -58,7 +58,7 @@ def restore(doing: Doing, journal: Journal, *, before: Tree, now: Tree) -> None:
     was, added = difference_of(journal.folder.read_own(doing.undo), before, now)
     if missing := lost(was, kept):
         raise EngineError(
-            f"{doing.text} was cut short, and what it replaced was not kept: /{missing[0]}",
+            f"an earlier sync stopped during {doing.text}, and klock has no copy of what it replaced: /{missing[0]}",
             hint="start a new container",
         )
     take_back(was, added, kept)

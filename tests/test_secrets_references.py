@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+from urllib.parse import quote
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from klock.errors import ImageError, KlockError
-from klock.image.secret_names import may_be_secret
-from klock.image.secrets import PrivateUrl, Redacted, mask, redact, redact_variable, reveal
+from klock.secrets.masking import mask
+from klock.secrets.references import Redacted, redact, redact_variable, reveal
+from klock.secrets.userinfo import PrivateUrl
+from klock.secrets.values import may_be_secret
 
 GITHUB = "ghp_" + "a1B2" * 9
 ENVIRON = {
@@ -53,6 +58,17 @@ BY_REFERENCE = {
     "a whole URL that a variable holds": ("psql postgres://u:p4ssw0rdx@h/db -c x", "psql ${DATABASE_URL} -c x"),
     "a key by its value": ("kaggle -k 0123456789abcdef0123456789abcdef", "kaggle -k ${KAGGLE_KEY}"),
     "a key that is assigned": ("KAGGLE_KEY=0123456789abcdef0123456789abcdef true", "KAGGLE_KEY=${KAGGLE_KEY} true"),
+    "behind the letter of an option": ("mysql -phunter2 db", "mysql -p${REGISTRY_PASS} db"),
+    "side by side": (
+        f"x hunter2{ENVIRON['KAGGLE_KEY']} y",
+        "x ${REGISTRY_PASS}${KAGGLE_KEY} y",
+    ),
+    "within a word, if nothing else looks so": (f"k{ENVIRON['HF_TOKEN']}k", "k${HF_TOKEN}k"),
+    "in JSON": ("""curl -d '{"api_key": "hunter2"}' h""", """curl -d '{"api_key": "${REGISTRY_PASS}"}' h"""),
+    "a helper of git": (
+        "git config credential.helper '!f() { echo password=hunter2; }; f'",
+        "git config credential.helper '!f() { echo password=${REGISTRY_PASS}; }; f'",
+    ),
     "64: twice": ("hunter2 https://bob:hunter2@h", "${REGISTRY_PASS} https://${REGISTRY_USER}:${REGISTRY_PASS}@h"),
 }
 
@@ -89,26 +105,94 @@ def test_other_text_stays(case: str) -> None:
 
 
 LITERALS = {
-    "user and password of a URL": "https://u:secret@h/s x",
-    "a user alone, which may be a token": "https://token@h/s",
-    "a password that only a host's own variable has": "https://u:1@h",
-    "a query parameter": "https://h/x?access_token=hunter2",
-    "a header": "curl -H 'Authorization: Basic aGk6aGk='",
-    "an assignment": 'export WANDB_API_KEY="0123abcd"',
-    "a key": "KAGGLE_KEY=0123456789abcdef0123456789abcdee true",
-    "a token": f"login {GITHUB}",
-    "an AWS key": "AKIAIOSFODNN7EXAMPLE",
-    "a private key": "echo '-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----'",
-    "a JSON web token": "x eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSMeK",
+    "user and password of a URL": ("https://u:secret@h/s x", "the user and password of a URL", "REGISTRY_PASS"),
+    "a user alone, which may be a token": ("https://token@h/s", "the user and password of a URL", "REGISTRY_PASS"),
+    "a password that only a host's own variable has": (
+        "https://u:1@h",
+        "the user and password of a URL",
+        "REGISTRY_PASS",
+    ),
+    "a query parameter": (
+        "https://h/x?access_token=hunter2",
+        "access_token in the query of a URL",
+        "ACCESS_TOKEN",
+    ),
+    "a header": ("curl -H 'Authorization: Basic aGk6aGk='", "an Authorization header", "API_TOKEN"),
+    "a header of its own": ("curl -H 'X-Api-Key: abc'", "the header X-Api-Key", "API_KEY"),
+    "an assignment": ('export WANDB_API_KEY="0123abcd"', "the value of WANDB_API_KEY", "WANDB_API_KEY"),
+    "a key": (
+        "KAGGLE_KEY=0123456789abcdef0123456789abcdee true",
+        "the value of KAGGLE_KEY",
+        "KAGGLE_KEY",
+    ),
+    "an option": ("login --api-key abcd", "the value of --api-key", "API_KEY"),
+    "a token": (f"login {GITHUB}", "a GitHub token", "GITHUB_TOKEN"),
+    "an AWS key": ("AKIAIOSFODNN7EXAMPLE", "an AWS access key id", "AWS_ACCESS_KEY_ID"),
+    "a private key": (
+        "echo '-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----'",
+        "a private key",
+        "PRIVATE_KEY",
+    ),
+    "a JSON web token": ("x eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSMeK", "a JSON web token", "API_TOKEN"),
 }
 
 
 @pytest.mark.parametrize("case", LITERALS)
-def test_a_literal_credential_is_an_error_that_does_not_show_it(case: str) -> None:
+def test_a_literal_credential_is_an_error_that_says_what_and_where_and_does_not_show_it(case: str) -> None:
+    text, where, variable = LITERALS[case]
     with pytest.raises(ImageError) as caught:
-        redact(LITERALS[case], {"SHLVL": "1"}, what="the command of run_bash")
-    assert str(caught.value) == "the command of run_bash has a credential written into it"
-    assert caught.value.hint is not None and "os.environ" in caught.value.hint
+        redact(text, {"SHLVL": "1"}, what="the command of run_bash")
+    assert str(caught.value) == f"the command of run_bash has a credential written into it: {where}"
+    assert caught.value.hint == (
+        f'take it from a variable of your shell, as in os.environ["{variable}"]: the lockfile then only names it, '
+        f"${{{variable}}}"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"echo {base64.b64encode(ENVIRON['KAGGLE_KEY'].encode()).decode()} | base64 -d",
+        f"echo {base64.b64encode(b'bob:' + ENVIRON['KAGGLE_KEY'].encode()).decode()} | base64 -d",
+        f"curl https://h/?q={quote(ENVIRON['ODD_PASSWORD'], safe='')}",
+    ],
+)
+def test_an_encoded_value_cannot_be_named_and_is_refused(text: str) -> None:
+    with pytest.raises(
+        ImageError, match=r"the text has a credential written into it: the value of \w+, encoded"
+    ) as caught:
+        redact(text, ENVIRON, what="the text")
+    assert caught.value.hint is not None and "encode it in the command" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "?a=",
+        "&token=",
+        "a=",
+        "a.b",
+        '"a": ',
+        "--token x ",
+        "-H ",
+        "a-b: ",
+        "cookie: a=1; ",
+        "\n- a: b",
+        "curl -u a:b ",
+        "docker login ",
+        "login x password ",
+        "%3Fa%3D",
+        "-eyJ",
+        "-----BEGIN ",
+        "a://b@",
+        "token=x, ",
+        "> a:b\n",
+        "x",
+    ],
+)
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    # Half a megabyte: what takes quadratic time would not end.
+    assert mask(piece * (500_000 // len(piece)))
 
 
 VARIABLES = {
@@ -155,9 +239,12 @@ def test_the_value_of_a_variable(case: str) -> None:
 def test_a_literal_value_under_a_secrets_name_is_an_error(value: str) -> None:
     with pytest.raises(ImageError) as caught:
         redact_variable("HF_TOKEN", value, {})
-    assert str(caught.value) == "the value of HF_TOKEN has a credential written into it"
+    assert str(caught.value) == (
+        "the value of HF_TOKEN has a credential written into it: a variable named HF_TOKEN holds one"
+    )
     assert caught.value.hint == (
-        'take it from the environment, as in os.environ["HF_TOKEN"]: then the lockfile only names the variable'
+        'take it from a variable of your shell, as in os.environ["HF_TOKEN"]: the lockfile then only names it, '
+        "${HF_TOKEN}"
     )
 
 

@@ -2,11 +2,12 @@
 
 A credential is, in the order they are looked for
 1. the user and password of a URL (a user without a password is none for ssh, as in `git+ssh://git@host`);
-2. a query parameter such as `token=` or `X-Amz-Signature=`, the value of an `Authorization:` header, a token of a
-   well-known shape (`ghp_...`, `hf_...`, a PEM key), or what is assigned to a variable with a secret's name;
-3. the value of a variable of this process whose name is a secret's (`REGISTRY_PASS`), wherever it stands as a word of
-   6 characters or more (8 if it looks harmless: a number, `$NAME`), or as the whole value of a variable of the image,
-   then of any length (a number of 5 digits or more).
+2. what is written out in a place or a form that says so (`klock.secrets.finding`);
+3. the value of a variable of this process that holds a credential (`REGISTRY_PASS`): as the whole value of a variable
+   of the image, of any length (a number of 5 digits or more), or in a text
+   - as a word of 6 characters or more (8 if it looks harmless: a number, `$NAME`), next to others of the kind, and
+     behind an option of one letter (`-pVALUE`);
+   - anywhere, if it has 12 characters or more, letters and digits.
 
 If a variable of this process has exactly that value, it is written as `${NAME}`, and NAME is listed beside the text:
 only listed names are references, so a `${NAME}` the user wrote stays what it was. A variable counts if its name is a
@@ -15,40 +16,34 @@ of the host's own, such as HOME. If no variable has it, one that holds the text 
 and all of that is written as its reference; else that is an ImageError. (For an index, a netrc file can supply
 user and password as well; the URL has none then.)
 
-In the user and password of a URL a reference stands for the percent-encoded value (RFC 3986).
+In the user and password of a URL a reference stands for the percent-encoded value (RFC 3986). In any other form than
+these, such as base64, a value cannot be written by reference, and is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from klock.errors import ImageError, KlockError
-from klock.image.secret_names import (
-    ASSIGNMENT,
-    AUTHORIZATION,
-    QUERY,
-    TOKEN,
-    USERINFO,
-    is_host_name,
-    is_secret,
-    is_secret_name,
-    is_user_name,
-    may_be_secret,
-)
+from klock.secrets.finding import Literal, literals_in
+from klock.secrets.userinfo import USERINFO, in_userinfo, is_ssh_user
+from klock.secrets.values import is_host_name, is_secret, is_user_name, looks_random, may_be_secret
 
-__all__ = ["PrivateUrl", "Redacted", "mask", "redact", "redact_variable", "reveal"]
+__all__ = ["Redacted", "redact", "redact_index", "redact_variable", "refuse_literals", "refuse_variable", "reveal"]
 
 _SHORTEST_ANYWHERE: Final = 6
 _SHORTEST_HARMLESS: Final = 8
 _SHORTEST_UNNAMED: Final = 4
 _SHORTEST_NUMBER: Final = 5
-_KEPT_IN_USERINFO: Final = "!$&'()*+,;="  # RFC 3986: unreserved characters and sub-delims need no encoding
+_SHORTEST_PART: Final = 12
+_SHORTEST_ENCODED: Final = 8
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WRITTEN_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+\}")
+_INDEX_VARIABLES: Final = re.compile(r"(?:UV|PIP)_(?:DEFAULT_|EXTRA_)?(?:INDEX|FIND_LINKS)(?:_URL)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,35 +54,6 @@ class Redacted:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrivateUrl:
-    """A URL, and apart from it, never shown, the user and password to fetch it with."""
-
-    url: str
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return self.url
-
-    @classmethod
-    def parse(cls, text: str) -> PrivateUrl:
-        match = USERINFO.match(text)
-        if match is None or _is_ssh_user(match):
-            return cls(url=text)
-        user, colon, password = match["userinfo"].partition(":")
-        url = f"{match['scheme']}://{text[match.end() :]}"
-        return cls(url=url, username=unquote(user), password=unquote(password) if colon else None)
-
-    @property
-    def with_credentials(self) -> str:
-        if self.username is None:
-            return self.url
-        scheme, _, rest = self.url.partition("://")
-        password = "" if self.password is None else f":{_encode(self.password)}"
-        return f"{scheme}://{_encode(self.username)}{password}@{rest}"
-
-
 def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
     """`text` with every credential by reference. `what` names the text in messages: "the command of run_bash".
 
@@ -96,20 +62,26 @@ def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
     places = _Places(text, environ, what)
     for match in USERINFO.finditer(text):
         places.add_userinfo(match)
-    for pattern in (QUERY, AUTHORIZATION, TOKEN):
-        for match in pattern.finditer(text):
-            if may_be_secret(match["value"]):
-                places.add_literal(match.span("value"))
-    for match in ASSIGNMENT.finditer(text):
-        named = is_secret(match["name"], match["value"])
-        if named and may_be_secret(match["value"]) and "$" not in match["value"]:
-            places.add_literal(match.span("value"))
-    for name, value in environ.items():
-        shortest = _SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS
-        if is_secret(name, value) and len(value) >= shortest:
-            for match in re.finditer(rf"(?<![A-Za-z0-9_]){re.escape(value)}(?![A-Za-z0-9_])", text):
-                places.add_literal(match.span())
+    for literal in literals_in(text):
+        places.add_literal(literal)
+    places.add_values()
     return places.redacted()
+
+
+def redact_index(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
+    """`redact` for what names a package index. Raises ImageError for a credential in its URL's path or query as well:
+    the lockfile names packages by URL, which can be had without user and password, but not without a part."""
+    redacted = redact(text, environ, what=what)
+    users = [match.span("userinfo") for match in USERINFO.finditer(redacted.text)]
+    for match in _references(redacted.names).finditer(redacted.text):
+        word = redacted.text[: match.end()].split()[-1]
+        if "://" in word and not any(start <= match.start() < end for start, end in users):
+            raise ImageError(
+                f"{what} has the credential {match[1]} in the path or the query of a URL, and the lockfile names files "
+                "by their whole URL",
+                hint="give it as user or password, https://user:password@host, or by netrc",
+            )
+    return redacted
 
 
 def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redacted:
@@ -118,14 +90,26 @@ def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redact
     held_by = _variable_with(value, environ, user=False)
     is_number = value.isdigit() and len(value) >= _SHORTEST_NUMBER
     is_named = is_secret(name, value) and may_be_secret(value)
-    if held_by is not None and (is_named or (is_secret_name(held_by) and (may_be_secret(value) or is_number))):
+    if held_by is not None and (is_named or (is_secret(held_by, value) and (may_be_secret(value) or is_number))):
         return Redacted(text=f"${{{held_by}}}", names=(held_by,))
     if is_named:
         redacted = redact(value, environ, what=what)
         if redacted.names or not re.search(r"\w", _WRITTEN_REFERENCE.sub("", value)):
             return redacted
-        raise _literal_credential(what, name)
+        raise _refusal(what, f"a variable named {name} holds one", name)
+    if _INDEX_VARIABLES.fullmatch(name):
+        return redact_index(value, environ, what=what)
     return redact(value, environ, what=what)
+
+
+def refuse_literals(text: str, *, what: str) -> None:
+    """Raises ImageError, as `redact` does, for a credential that is written out in a text which takes no references."""
+    redact(text, {}, what=what)
+
+
+def refuse_variable(name: str, value: str) -> None:
+    """Raises ImageError, as `redact_variable` does, for a credential that is written out in a variable's value."""
+    redact_variable(name, value, {})
 
 
 def reveal(text: str, names: Iterable[str], environ: Mapping[str, str]) -> str:
@@ -138,24 +122,18 @@ def reveal(text: str, names: Iterable[str], environ: Mapping[str, str]) -> str:
             f"{' and '.join(missing)} must be set: the lockfile takes a credential from there",
             hint=f"export {missing[0]}=...",
         )
-    pattern = re.compile(rf"\$\{{({'|'.join(map(re.escape, names))})\}}")
     userinfos = [match.span("userinfo") for match in USERINFO.finditer(text)]
 
     def value(match: re.Match[str]) -> str:
-        in_userinfo = any(start <= match.start() < end for start, end in userinfos)
-        return _encode(environ[match[1]]) if in_userinfo else environ[match[1]]
+        inside = any(start <= match.start() < end for start, end in userinfos)
+        return in_userinfo(environ[match[1]]) if inside else environ[match[1]]
 
-    return pattern.sub(value, text)
+    return _references(names).sub(value, text)
 
 
-def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` fit for a log: `***` for each of `secrets`, the user and password of a URL, and well-known tokens."""
-    for secret in sorted(set(secrets), key=len, reverse=True):
-        for form in (secret, _encode(secret), quote(secret, safe="")):
-            if form:
-                text = text.replace(form, "***")
-    text = USERINFO.sub(lambda m: m[0] if _is_ssh_user(m) else f"{m['scheme']}://***@", text)
-    return TOKEN.sub("***", text)
+def _references(names: Iterable[str]) -> re.Pattern[str]:
+    """`${NAME}` for each of `names`; group 1 is the name."""
+    return re.compile(rf"\$\{{({'|'.join(map(re.escape, sorted(names)))})\}}" if names else r"(?!)")
 
 
 class _Places:
@@ -170,7 +148,7 @@ class _Places:
         self._add_raw_passwords()
 
     def add_userinfo(self, match: re.Match[str]) -> None:
-        if _is_ssh_user(match):
+        if is_ssh_user(match):
             return
         start, end = match.span("userinfo")
         if self._is_covered(start, end):
@@ -183,21 +161,40 @@ class _Places:
         if secret_name is None and self._add_around(*match.span()):
             return
         if secret_name is None:
-            raise _literal_credential(self._what, "REGISTRY_PASS")
+            raise _refusal(self._what, "the user and password of a URL", "REGISTRY_PASS")
         self._add(end - len(secret), end, secret_name)
         user_name = self._variable_with(user, user=True) if colon else None
         if user_name is not None:
             self._add(start, start + len(user), user_name)
 
-    def add_literal(self, span: tuple[int, int]) -> None:
-        if self._is_covered(*span):
+    def add_literal(self, literal: Literal) -> None:
+        start, end = literal.start, literal.end
+        if self._is_covered(start, end):
             return
-        name = _variable_with(self._text[slice(*span)], self._environ, user=False)
-        if name is None and self._add_around(*span):
+        name = _variable_with(self._text[start:end], self._environ, user=False)
+        if name is None and self._add_around(start, end):
             return
         if name is None:
-            raise _literal_credential(self._what, "HF_TOKEN")
-        self._add(*span, name)
+            raise _refusal(self._what, literal.where, literal.variable)
+        self._add(start, end, name)
+
+    def add_values(self) -> None:
+        """The values of this process's secrets: as words, in a row, behind an option's letter, and some anywhere."""
+        held = {
+            value
+            for name, value in self._environ.items()
+            if is_secret(name, value)
+            and len(value) >= (_SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS)
+        }
+        if not held:
+            return
+        words = _any_of(held)
+        row = rf"(?:(?<![A-Za-z0-9_])|(?<=\s-[A-Za-z]))(?:{words.pattern})+(?![A-Za-z0-9_])"
+        for match in re.finditer(row, self._text):
+            self._add_values_at(words.finditer(self._text, *match.span()))
+        parts = {value for value in held if len(value) >= _SHORTEST_PART and looks_random(value)}
+        self._add_values_at(_any_of(parts).finditer(self._text))
+        self._refuse_other_forms(value for value in held if may_be_secret(value) and len(value) >= _SHORTEST_ENCODED)
 
     def redacted(self) -> Redacted:
         text = self._text
@@ -211,10 +208,34 @@ class _Places:
             text = text[:start] + replacement + text[end:]
         return Redacted(text=text, names=tuple(sorted(self._names)))
 
+    def _add_values_at(self, matches: Iterator[re.Match[str]]) -> None:
+        for match in matches:
+            name = _variable_with(match[0], self._environ, user=False)
+            if name is not None:
+                self._add(*match.span(), name)
+
+    def _refuse_other_forms(self, values: Iterable[str]) -> None:
+        """Raises ImageError for a value that stands there as base64, JSON or a URL writes it."""
+        from klock.secrets.forms import forms_of
+
+        rest = self._text
+        for start, end, _ in self._found:
+            rest = rest[:start] + " " * (end - start) + rest[end:]
+        content = rest.encode("utf-8", "surrogatepass")
+        for value in sorted(values):
+            plain = value.encode("utf-8", "surrogatepass")
+            if any(form in content for form in forms_of(value, within_base64=True) if form != plain):
+                name = _variable_with(value, self._environ, user=False) or "SECRET"
+                raise ImageError(
+                    f"{self._what} has a credential written into it: the value of {name}, encoded",
+                    hint=f'take it as it is, os.environ["{name}"], and encode it in the command: the lockfile can only '
+                    f"name it, ${{{name}}}",
+                )
+
     def _add_raw_passwords(self) -> None:
         """Passwords that were put into a URL without percent-encoding, where `/?#@` hide the end of the userinfo."""
         for name, value in sorted(self._environ.items()):
-            if is_secret_name(name) and re.search(r"[/?#@\s]", value):
+            if is_secret(name, value) and re.search(r"[/?#@\s]", value):
                 for match in re.finditer(rf"://(?P<user>[^\s/?#@:]*):(?P<password>{re.escape(value)})@", self._text):
                     self._add(*match.span("password"), name)
                     user_name = self._variable_with(match["user"], user=True)
@@ -246,6 +267,11 @@ class _Places:
         return any(start < other_end and other_start < end for other_start, other_end, _ in self._found)
 
 
+def _any_of(values: Iterable[str]) -> re.Pattern[str]:
+    """Of two that begin alike the longer one."""
+    return re.compile("|".join(map(re.escape, sorted(values, key=lambda value: (-len(value), value)))) or r"(?!)")
+
+
 def _variable_with(value: str, environ: Mapping[str, str], *, user: bool) -> str | None:
     """The variable that holds `value`: one whose name says so before any other, then by name."""
 
@@ -264,16 +290,10 @@ def _variable_with(value: str, environ: Mapping[str, str], *, user: bool) -> str
     return min(candidates)[1] if candidates else None
 
 
-def _literal_credential(what: str, name: str) -> ImageError:
+def _refusal(what: str, where: str, name: str) -> ImageError:
+    """The one sentence about a credential that is written out: in what, where in it, and what to write instead."""
     return ImageError(
-        f"{what} has a credential written into it",
-        hint=f'take it from the environment, as in os.environ["{name}"]: then the lockfile only names the variable',
+        f"{what} has a credential written into it: {where}",
+        hint=f'take it from a variable of your shell, as in os.environ["{name}"]: the lockfile then only names it, '
+        f"${{{name}}}",
     )
-
-
-def _is_ssh_user(match: re.Match[str]) -> bool:
-    return "ssh" in match["scheme"].lower() and ":" not in match["userinfo"]
-
-
-def _encode(text: str) -> str:
-    return quote(text, safe=_KEPT_IN_USERINFO)

@@ -1,9 +1,9 @@
-"""Plain image files: those whose image follows from files and environment variables alone.
+"""Deterministic image files: those whose image follows from files and environment variables alone.
 
-A plain file uses the builder, literals, text, `os.environ`, and what it reads from files by paths it names. Nothing in
+Such a file uses the builder, literals, text, `os.environ`, and what it reads from files by paths it names. Nothing in
 it can ask for the time, for chance, for what is in a folder or whether something is there. So, while what it read is
-the same, running it again gives the same image. What is not known to be harmless is taken as not plain, which costs
-time and nothing else.
+the same, running it again gives the same image. What is not known to be harmless counts as not deterministic, which
+costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["is_plain"]
+__all__ = ["is_deterministic"]
 
 _PATHS: Final = (
     "Path PosixPath PurePath PurePosixPath as_posix joinpath name open parent parents read_bytes read_text relative_to "
@@ -37,8 +37,8 @@ _METHODS: Final = frozenset(
 ) | {*_PATHS.split(), "read", "readlines"}
 
 
-def is_plain(source: bytes) -> bool:
-    """Whether the image file with these bytes is plain; False for one that does not compile."""
+def is_deterministic(source: bytes) -> bool:
+    """Whether the image file with these bytes is deterministic; False for one that does not compile."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

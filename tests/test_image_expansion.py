@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.image.environment import ExpandedVariable, expand, expand_value
+from klock.image.expansion import ExpandedVariable, expand, expand_value
 
 CONTAINER = {"PATH": "/usr/bin:/bin", "HOME": "/root", "EMPTY": "", "DOLLAR": "$HOME", "BACK": "\\"}
 

@@ -1,36 +1,21 @@
-"""`kimage.lock` as text: TOML, one entry a line, sorted where order means nothing, equal bytes for equal locks.
-
-Tables that are equal for all targets stand once; a table that holds for some names them in `targets`. Package tables
-follow PEP 751 (`name`, `version`, `index`, `dependencies`, `wheels`, `sdist`, `vcs`), what klock adds is in
-`packages.tool.klock`. The last line tells a whole file from one that was cut off.
-"""
+"""Reads a lockfile's text; `klock.lockfile.format` describes it. What does not hold together is refused."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from klock.digests import canonical_json
 from klock.errors import KlockError, LockfileError
-from klock.lockfile.codec import decode, encode
+from klock.lockfile.codec import decode
+from klock.lockfile.format import BASES, LAST_LINE, LOCK_VERSION, STEPS
 from klock.lockfile.model import (
-    FIRST_LINE,
-    AptLock,
-    BaseLock,
-    DebianLock,
-    EnvLock,
-    FilesLock,
     ImageLock,
     Interpreter,
     LockedPackage,
     Lockfile,
-    OciLock,
     PipLock,
     SdistArtifact,
-    ServiceLock,
     ShellLock,
-    StepLock,
     TargetLock,
     VcsArtifact,
     WheelArtifact,
@@ -40,200 +25,13 @@ from klock.lockfile.requests import check_requests
 from klock.project_names import normalised_name
 from klock.targets import Target
 
-if TYPE_CHECKING:
-    import tomlkit.items
+__all__ = ["from_text"]
 
-__all__ = ["LOCK_VERSION", "from_text", "to_text"]
-
-LOCK_VERSION: Final = "1.0"
-_END: Final = "# end of the lockfile\n"
-
-_BASES: Final[dict[str, type[BaseLock]]] = {"oci": OciLock, "debian": DebianLock}
-_STEPS: Final[dict[str, type[StepLock]]] = {
-    "set_env_vars": EnvLock,
-    "pip_install": PipLock,
-    "apt_install": AptLock,
-    "copy": FilesLock,
-    "run_bash": ShellLock,
-    "service": ServiceLock,
-}
 _RELOCK: Final = "restore it from version control, or remove it and run `klock lock`"
 
 
-# -- writing
-
-
-def to_text(lockfile: Lockfile) -> str:
-    """The file's text. The same lockfile gives the same text, whatever the order of its targets and packages."""
-    import tomlkit
-
-    targets = sorted(lockfile.targets, key=lambda t: t.target)
-    names = [str(t.target) for t in targets]
-    document = tomlkit.document()
-    document["lock-version"] = LOCK_VERSION
-    document["normalisation"] = lockfile.normalisation
-    document["targets"] = _array(names)
-    document["image"] = _table(encode(lockfile.image))
-    document["base"] = _tables(_merged(names, [[_encode_base(t.base)] for t in targets]))
-    if interpreters := _merged(names, [[encode(t.interpreter)] if t.interpreter else [] for t in targets]):
-        document["python"] = _tables(interpreters)
-    if steps := _merged(names, [[_encode_step(s) for s in t.steps] for t in targets]):
-        document["steps"] = _tables(steps)
-    packages = _merged(names, [[_encode_package(p) for p in t.packages] for t in targets], ordered=False)
-    if packages:
-        packages.sort(key=lambda p: (p["name"], p["version"], canonical_json(p)))
-        document["packages"] = _tables(packages)
-    return FIRST_LINE + tomlkit.dumps(document).rstrip("\n") + "\n\n" + _END
-
-
-def _merged(names: list[str], columns: list[list[dict[str, Any]]], *, ordered: bool = True) -> list[dict[str, Any]]:
-    """One table for all targets that agree; `targets` is added where they do not. Order within a target is kept."""
-    rows: list[tuple[dict[str, Any], list[str]]] = []
-    if ordered:
-        for position in range(max(map(len, columns), default=0)):
-            here: dict[bytes, tuple[dict[str, Any], list[str]]] = {}
-            for name, column in zip(names, columns, strict=True):
-                if position < len(column):
-                    table = column[position]
-                    here.setdefault(canonical_json(table), (table, []))[1].append(name)
-            rows.extend(here.values())
-    else:
-        found: dict[bytes, tuple[dict[str, Any], list[str]]] = {}
-        for name, column in zip(names, columns, strict=True):
-            for table in column:
-                found.setdefault(canonical_json(table), (table, []))[1].append(name)
-        rows.extend(found.values())
-    return [table if len(where) == len(names) else {"targets": where, **table} for table, where in rows]
-
-
-def _encode_base(base: BaseLock) -> dict[str, Any]:
-    kind = next(k for k, cls in _BASES.items() if isinstance(base, cls))
-    return {"kind": kind, **encode(base)}
-
-
-def _encode_step(step: StepLock) -> dict[str, Any]:
-    kind = next(k for k, cls in _STEPS.items() if isinstance(step, cls))
-    return {"kind": kind, **encode(step)}
-
-
-def _encode_package(package: LockedPackage) -> dict[str, Any]:
-    table: dict[str, Any] = {"name": package.name, "version": package.version}
-    if package.index:
-        table["index"] = package.index
-    if package.dependencies:
-        table["dependencies"] = [{"name": name} for name in sorted(package.dependencies)]
-    extra: dict[str, Any] = {}
-    artifact = package.artifact
-    if isinstance(artifact, WheelArtifact):
-        table["wheels"] = [_encode_file(artifact)]
-    else:
-        if isinstance(artifact, SdistArtifact):
-            table["sdist"] = _encode_file(artifact)
-        else:
-            table["vcs"] = {"type": artifact.type, "url": artifact.url, "commit-id": artifact.commit}
-            if artifact.subdirectory:
-                table["vcs"]["subdirectory"] = artifact.subdirectory
-            if artifact.requested_revision is not None:
-                table["vcs"]["requested-revision"] = artifact.requested_revision
-        extra["built-wheel"] = _encode_file(artifact.wheel)
-        if artifact.build:
-            extra["build"] = sorted(artifact.build)
-    if package.build_only:
-        extra["build-only"] = True
-    if package.replaces:
-        extra["replaces"] = package.replaces
-    if extra:
-        table["tool"] = {"klock": extra}
-    return table
-
-
-def _encode_file(file: WheelArtifact | SdistArtifact) -> dict[str, Any]:
-    table: dict[str, Any] = {"name": file.name}
-    if file.url:
-        table["url"] = file.url
-    return {**table, "size": file.size, "hashes": {"sha256": file.sha256}}
-
-
-def _tables(tables: Iterable[dict[str, Any]]) -> tomlkit.items.AoT:
-    import tomlkit
-
-    aot = tomlkit.aot()
-    for table in tables:
-        aot.append(_table(table))
-    return aot
-
-
-def _table(values: dict[str, Any]) -> tomlkit.items.Table:
-    import tomlkit
-
-    table = tomlkit.table()
-    for key, value in values.items():
-        if isinstance(value, dict) and set(value) != {"klock"}:
-            table[key] = _inline(value)
-        elif isinstance(value, dict):
-            tool = tomlkit.table(is_super_table=True)
-            tool["klock"] = _table(value["klock"])
-            table[key] = tool
-        else:
-            table[key] = _value(value)
-    return table
-
-
-def _value(value: Any) -> Any:
-    import tomlkit
-
-    if isinstance(value, list):
-        return _array(value)
-    if isinstance(value, dict):
-        return _inline(value)
-    if isinstance(value, str) and "\n" in value and "'''" not in value and not _CONTROL.search(value):
-        return tomlkit.string(value, literal=True, multiline=True) if not value.startswith("\n") else value
-    return value
-
-
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-
-def _array(values: list[Any]) -> tomlkit.items.Array:
-    """One entry a line, so that a changed entry is a changed line. An array of one short string stays on its line."""
-    import tomlkit
-
-    array = tomlkit.array()
-    for value in values:
-        array.append(_inline(value) if isinstance(value, dict) else _value_in_line(value))
-    array.multiline(len(values) > 1 or any(isinstance(v, dict) for v in values))
-    return array
-
-
-def _value_in_line(value: Any) -> Any:
-    return _array_in_line(value) if isinstance(value, list) else value
-
-
-def _array_in_line(values: list[Any]) -> tomlkit.items.Array:
-    import tomlkit
-
-    array = tomlkit.array()
-    array.extend(_value_in_line(v) for v in values)
-    return array
-
-
-def _inline(values: dict[str, Any]) -> tomlkit.items.InlineTable:
-    import tomlkit
-
-    table = tomlkit.inline_table()
-    for key, value in values.items():
-        if isinstance(value, dict):
-            table[key] = _inline(value)
-        else:
-            table[key] = _value_in_line(value)
-    return table
-
-
-# -- reading
-
-
 def from_text(text: str, where: str = "kimage.lock") -> Lockfile:
-    """Reads what `to_text` wrote. `where` names the file in messages. Raises LockfileError."""
+    """Reads what `klock.lockfile.writing.to_text` wrote. `where` names the file in messages. Raises LockfileError."""
     import tomllib
 
     if "\n<<<<<<< " in f"\n{text}":
@@ -244,7 +42,7 @@ def from_text(text: str, where: str = "kimage.lock") -> Lockfile:
     except tomllib.TOMLDecodeError as error:
         raise LockfileError(f"{where} is not valid TOML: {error}", hint=_RELOCK) from error
     _check_version(document.get("lock-version"), where)
-    if not text.endswith(_END):
+    if not text.endswith(LAST_LINE):
         raise LockfileError(f"{where} is cut off: its last line is missing", hint=_RELOCK)
     try:
         lockfile = _decode_document(document)
@@ -280,7 +78,7 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
     packages = _rows(document, "packages", names)
     targets = []
     for name in names:
-        base = [_decode_kind(_BASES, table, place) for table, place in bases[name]]
+        base = [_decode_kind(BASES, table, place) for table, place in bases[name]]
         if len(base) != 1:
             raise LockfileError(f"base: {len(base)} tables for the target {name} where one is expected")
         python = [decode(Interpreter, table, place) for table, place in interpreters[name]]
@@ -289,7 +87,7 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
                 target=Target.parse(name),
                 base=base[0],
                 interpreter=python[0] if python else None,
-                steps=tuple(_decode_kind(_STEPS, table, place) for table, place in steps[name]),
+                steps=tuple(_decode_kind(STEPS, table, place) for table, place in steps[name]),
                 packages=tuple(_decode_package(table, place) for table, place in packages[name]),
             )
         )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from klock.image.plain import is_plain
+from klock.image.deterministic import is_deterministic
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/examples"
 HEAD = "import klock as kt\nimage = kt.images.Python312()\n"
 
-PLAIN = {
+DETERMINISTIC = {
     "a chain of calls": 'image.pip_install(["numpy>=1"]).rsync("./src", "/app", contents=True).run_bash("make")',
     "variables": 'import os\nuser = os.environ["USER"]\nimage.set_env_vars({"A": f"{user}", "B": os.getenv("B", "")})',
     "variables by their own name": 'from os import environ\nimage.set_env_vars({"A": environ.get("A", "1")})',
@@ -26,7 +26,7 @@ PLAIN = {
     "another builder": 'from klock import Image, images\nother = Image().from_docker("x:1")\nthird = images.ray("2.1")',
 }
 
-NOT_PLAIN = {
+NOT_DETERMINISTIC = {
     "the time": 'import time\nimage.run_bash(f"echo {time.time()}")',
     "the time by its own name": 'from time import time as str\nimage.run_bash(f"echo {str()}")',
     "chance": "import random",
@@ -53,16 +53,16 @@ NOT_PLAIN = {
 }
 
 
-@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN)
-def test_plain(text: str) -> None:
-    assert is_plain((HEAD + text).encode())
+@pytest.mark.parametrize("text", DETERMINISTIC.values(), ids=DETERMINISTIC)
+def test_deterministic(text: str) -> None:
+    assert is_deterministic((HEAD + text).encode())
 
 
-@pytest.mark.parametrize("text", NOT_PLAIN.values(), ids=NOT_PLAIN)
-def test_not_plain(text: str) -> None:
-    assert not is_plain((HEAD + text).encode())
+@pytest.mark.parametrize("text", NOT_DETERMINISTIC.values(), ids=NOT_DETERMINISTIC)
+def test_not_deterministic(text: str) -> None:
+    assert not is_deterministic((HEAD + text).encode())
 
 
 @pytest.mark.parametrize("example", sorted(FIXTURES.glob("*/kimage.py")), ids=lambda path: path.parent.name)
-def test_the_reference_s_examples_are_plain(example: Path) -> None:
-    assert is_plain(example.read_bytes())
+def test_the_reference_s_examples_are_deterministic(example: Path) -> None:
+    assert is_deterministic(example.read_bytes())

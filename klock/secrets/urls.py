@@ -1,8 +1,7 @@
 """URLs without their credentials, in one normal form, so that a request made again has the same URL.
 
 `***` stands for each user and password, each credential in the query or the path, and each part of a signature, which
-differs from one moment to the next. What counts as one is in CREDENTIAL_PARAMETERS, SIGNATURES and TIMED, beside the
-rules for what users write (`klock.image.secret_names`).
+differs from one moment to the next (`klock.secrets.signatures`).
 
 URLs may be hostile. Each is read a bounded number of times, and nothing here takes more than linear time.
 """
@@ -10,70 +9,16 @@ URLs may be hostile. Each is read a bounded number of times, and nothing here ta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Final
 from urllib.parse import quote
 
-from klock.image.secret_names import TOKEN, USERINFO, is_secret_name
+from klock.secrets.signatures import SIGNATURES, SIGNED_ALONE, TIMED
+from klock.secrets.spans import MASK, masked_at
+from klock.secrets.userinfo import USERINFO
+from klock.secrets.vocabulary import TOKEN, credential_name
 
-__all__ = [
-    "CREDENTIAL_PARAMETERS",
-    "MASK",
-    "SIGNATURES",
-    "TIMED",
-    "Signature",
-    "is_credential_parameter",
-    "normal_pattern",
-    "normal_url",
-    "pattern_matches",
-    "without_tokens",
-]
-
-MASK: Final = "***"
-
-CREDENTIAL_PARAMETERS: Final = re.compile(
-    r".*(?:token|secret|password|passwd|passphrase|api[-_]?key|access[-_]?key|signature|credentials?)"
-    r"|sig|sas|auth|authorization|jwt|hmac|assertion|samlresponse|otp"
-    r"|sid|session|session[-_]?id|jsessionid|phpsessid"
-    r"|awsaccesskeyid|googleaccessid|ossaccesskeyid|key-pair-id"
-    r"|x-(?:amz|goog|oss|obs|cos|tos)-.*"
-)
-"""Names (lower case) of parameters that are credentials or parts of a signature, wherever they stand."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """Parameters (lower case) that are parts of a signature if one of `marks` stands beside them."""
-
-    name: str
-    marks: frozenset[str]
-    parts: frozenset[str]
-
-
-def _signature(name: str, *, marks: str, parts: str) -> Signature:
-    return Signature(name=name, marks=frozenset(marks.split()), parts=frozenset(parts.split()))
-
-
-SIGNATURES: Final = (
-    _signature(
-        "Azure shared access signature",
-        marks="sig",
-        parts="sv sr ss srt st se sp sip spr si ses scid sdd saoid suoid skoid sktid skt ske sks skv",
-    ),
-    _signature("CloudFront, S3 version 2, Google, OSS", marks="signature", parts="expires policy hash-algorithm"),
-    _signature(
-        "Tencent COS",
-        marks="q-signature",
-        parts="q-sign-algorithm q-ak q-sign-time q-key-time q-header-list q-url-param-list",
-    ),
-    _signature("Akamai", marks="hmac __token__ hdnea hdnts", parts="hdnea hdnts exp acl st"),
-    _signature("nginx secure_link", marks="md5", parts="md5 expires"),
-)
-
-TIMED: Final[Mapping[str, re.Pattern[str]]] = {"verify": re.compile(r"\d{9,11}-.{16,}", re.DOTALL)}
-"""Parameters that are a signature if their value looks like one: Cloudflare's `verify=TIME-MAC`."""
+__all__ = ["normal_pattern", "normal_url", "pattern_matches", "without_tokens"]
 
 _MOST_ROUNDS: Final = 8
 _MOST_ENCODINGS: Final = 3
@@ -107,7 +52,7 @@ def normal_url(url: str, secrets: Sequence[bytes], *, keep_userinfo: bool = Fals
 
 def without_tokens(text: str) -> str:
     """Any text with `***` for the user and password of each URL in it, and for tokens of a well-known shape."""
-    return _masked(text, _tokens_in(text))
+    return masked_at(text, _tokens_in(text))
 
 
 def normal_pattern(pattern: str, secrets: Sequence[bytes]) -> str:
@@ -134,12 +79,6 @@ def pattern_matches(pattern: str, url: str) -> bool:
     if pattern.startswith("//"):
         url = url[url.find("//") :]
     return _glob_matches(pattern, url)
-
-
-@lru_cache(maxsize=4096)
-def is_credential_parameter(name: str) -> bool:
-    """Whether what stands under this name (lower case) is a credential or a part of a signature."""
-    return CREDENTIAL_PARAMETERS.fullmatch(name) is not None or is_secret_name(name.replace("-", "_"))
 
 
 def _normal_url_once(url: str, secrets: Sequence[bytes], *, keep_userinfo: bool) -> str:
@@ -210,7 +149,7 @@ def _masked_in_every_decoding(text: str, find: Callable[[bytes], Iterable[tuple[
     spans: list[tuple[int, int]] = []
     for content, starts in _decodings(text.encode("ascii")):
         spans.extend((starts[start], starts[end]) for start, end in find(content) if start < end)
-    return _masked(text, spans) if spans else text
+    return masked_at(text, spans) if spans else text
 
 
 def _decodings(content: bytes) -> Iterator[tuple[bytes, Sequence[int]]]:
@@ -259,37 +198,33 @@ def _tokens_in(text: str) -> Iterator[tuple[int, int]]:
 def _parameters_in(text: str) -> Iterator[tuple[int, int]]:
     in_query = list(_PARAMETER.finditer(text))
     in_path = list(_PATH_PARAMETER.finditer(text))
-    names = {_parameter_name(match) for match in (*in_query, *in_path)}
+    names = {_name_of(match).lower() for match in (*in_query, *in_path)}
     signed = {part for signature in SIGNATURES if names & signature.marks for part in signature.parts}
     done = 0
     for match in in_query:
-        name = _parameter_name(match)
-        if match.end() < done or not (name in signed or name in TIMED or is_credential_parameter(name)):
+        name = _name_of(match)
+        timed = TIMED.get(name.lower())
+        if match.end() < done or not (timed or _is_masked(name, signed)):
             continue
         end = text.find("&", match.end())
         end = len(text) if end < 0 else end
-        if name in TIMED and TIMED[name].fullmatch(text, match.end(), end) is None:
+        if timed and timed.fullmatch(text, match.end(), end) is None:
             continue
         yield match.end(), end
         done = end
     for match in in_path:
-        name = _parameter_name(match)
-        if name in signed or is_credential_parameter(name):
+        if _is_masked(_name_of(match), signed):
             yield match.span("value")
 
 
-def _parameter_name(match: re.Match[str]) -> str:
-    return match["name"][-_LONGEST_NAME:].lower()
+def _name_of(match: re.Match[str]) -> str:
+    return match["name"][-_LONGEST_NAME:]
 
 
-def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    parts = []
-    position = 0
-    for start, end in sorted(spans):
-        if start >= position:
-            parts += [text[position:start], MASK]
-        position = max(position, end)
-    return "".join(parts) + text[position:]
+def _is_masked(name: str, signed: Set[str]) -> bool:
+    """Whether what stands under this name is a credential or a part of a signature."""
+    lowered = name.lower()
+    return lowered in signed or SIGNED_ALONE.fullmatch(lowered) is not None or credential_name(name) is not None
 
 
 def _glob_matches(pattern: str, text: str) -> bool:

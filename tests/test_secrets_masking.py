@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.replay.masked import masked
+from klock.secrets.masking import masked
 
 
 def printed(pieces: list[bytes], *secrets: str) -> bytes:
@@ -25,7 +25,7 @@ TABLE = {
     "in one piece": ([b"token s3cr3t.\n"], ["s3cr3t"], b"token ***.\n"),
     "in two pieces": ([b"token s3c", b"r3t.\n"], ["s3cr3t"], b"token ***.\n"),
     "over lines": ([b"-\nBEGIN\n", b"END\n-"], ["BEGIN\nEND"], b"-\n***\n-"),
-    "percent-encoded": ([b"https://u:p%40ss@h"], ["p@ss"], b"https://u:***@h"),
+    "percent-encoded": ([b"https://u:p%40ss@h"], ["p@ss"], b"https://***@h"),
     "one that begins another": ([b"abcdef abc"], ["abc", "abcdef"], b"*** ***"),
     "only its beginning": ([b"s3cr"], ["s3cr3t"], b"s3cr"),
     "bytes that are no text": ([b"\xff\xfes3cr3t"], ["s3cr3t"], b"\xff\xfe***"),
@@ -58,7 +58,7 @@ TABLE = {
         b"Location: https://h/f?X-Amz-Expires=60&X-Amz-Signature=***&x=1 [following]\n",
     ),
     "a token in a URL": ([b"GET http://h/?token=abc#top"], [], b"GET http://h/?token=***#top"),
-    "a password in a URL": ([b"clone https://u:p", b"@ss@h/x"], [], b"clone https://u:***@h/x"),
+    "a password in a URL": ([b"clone https://u:p", b"@ss@h/x"], [], b"clone https://***@h/x"),
     "a URL with a port": ([b"listening on http://h:8080"], [], b"listening on http://h:8080"),
 }
 
@@ -90,5 +90,5 @@ def test_where_a_place_is_cut_makes_no_difference(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(VERBOSE)]
     pieces = [VERBOSE[start:end] for start, end in pairwise(edges)]
     assert printed(pieces) == (
-        b"> authorization: Bearer ***\n< Set-Cookie: ***\nhttps://u:***@h/p?sig=***&token=***#i\n> Cookie: ***\n"
+        b"> authorization: Bearer ***\n< Set-Cookie: ***\nhttps://***@h/p?sig=***&token=***#i\n> Cookie: ***\n"
     )

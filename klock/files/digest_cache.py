@@ -18,7 +18,7 @@ from klock.digests import Digest, digest_of_bytes, is_digest
 from klock.errors import StoreError
 from klock.store import Store
 
-__all__ = ["KnownDigests"]
+__all__ = ["DigestCache"]
 
 RACY_NANOSECONDS: Final = 2_000_000_000
 """Coarser than the clock of any file system in use (FAT has two seconds)."""
@@ -27,8 +27,8 @@ _KIND: Final = "file-digests"
 _Fields = tuple[int, int, int, int, int]
 
 
-class KnownDigests:
-    """Digests by path relative to one source. Without a store it knows nothing and keeps nothing."""
+class DigestCache:
+    """Digests by path relative to one source. Without a store it is empty, and keeps nothing."""
 
     def __init__(self, *, store: Store | None = None, key: str = "", clock: Callable[[], int] = time.time_ns) -> None:
         self._store = store
@@ -40,11 +40,12 @@ class KnownDigests:
         self._now = dict(self._saved)
 
     @classmethod
-    def of_source(cls, store: Store, source: Path) -> KnownDigests:
-        """What is known of the files below the absolute path `source`."""
+    def of_source(cls, store: Store, source: Path) -> DigestCache:
+        """The digests of files below the absolute path `source`."""
         return cls(store=store, key=digest_of_bytes(os.fsencode(source)))
 
     def find(self, path: str, status: os.stat_result) -> Digest | None:
+        """The digest of a file with this stat; None when it has to be read."""
         known = self._now.get(path)
         return known[1] if known is not None and known[0] == _fields(status) else None
 
@@ -61,7 +62,7 @@ class KnownDigests:
         self._now = {path: value for path, value in self._now.items() if path in wanted}
 
     def save(self) -> None:
-        """Writes what is known, when it changed. A store that cannot be written costs time later, nothing else."""
+        """Writes the cache into the store. A store that cannot be written costs time later, nothing else."""
         if self._store is None or self._now == self._saved:
             return
         record = {path: [*fields, digest] for path, (fields, digest) in self._now.items()}

@@ -1,0 +1,108 @@
+"""The bytes of a compressed layer archive, and their digest, while somebody else makes files of them."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Final, NoReturn
+
+from klock.digests import Digest
+from klock.errors import FetchError
+from klock.extras import missing_extra_hint
+
+__all__ = ["Uncompressed"]
+
+_BUFFER: Final = 1 << 16
+_CHUNK: Final = 1 << 18
+_AHEAD: Final = 1 << 20
+
+
+class Uncompressed:
+    """The bytes of a compressed archive, from a process that decompresses and hashes while this one makes files.
+
+    A process and not a thread: a thread would wait for Python's lock more often than it works.
+    """
+
+    def __init__(self, archive: IO[bytes], media_type: str, source: str) -> None:
+        content, write_content = os.pipe()
+        self._outcome, write_outcome = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(content)
+            os.close(self._outcome)
+            _serve(archive, media_type, source, content=write_content, outcome=write_outcome)
+        os.close(write_content)
+        os.close(write_outcome)
+        with suppress(OSError):
+            fcntl.fcntl(content, fcntl.F_SETPIPE_SZ, _AHEAD)
+        self.content = open(content, "rb", buffering=0)  # noqa: SIM115 (closed in __exit__)
+
+    def __enter__(self) -> Uncompressed:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.content.close()  # ends the other process, wherever it is
+        with open(self._outcome, "rb") as outcome:
+            pickled = outcome.read()
+        os.waitpid(self._child, 0)
+        if error is not None and not isinstance(error, Exception):
+            return
+        found = pickle.loads(pickled) if pickled else EOFError("its decompression ended early")
+        if isinstance(found, BrokenPipeError):
+            return  # nobody wanted more of it
+        if isinstance(found, Exception):
+            raise found from None  # what was wrong with it, if anything, comes of this
+        self.digest: Digest = found
+
+
+def _serve(archive: IO[bytes], media_type: str, source: str, *, content: int, outcome: int) -> NoReturn:
+    """What the other process does: the bytes to `content`, their digest or an exception, pickled, to `outcome`."""
+    hasher = hashlib.sha256()
+    found: Digest | Exception
+    try:
+        with _decompressed(archive, media_type, source) as stream, open(content, "wb", buffering=0) as pipe:
+            while chunk := stream.read(_CHUNK):
+                hasher.update(chunk)
+                left = memoryview(chunk)
+                while left:
+                    left = left[pipe.write(left) :]
+        found = f"sha256:{hasher.hexdigest()}"
+    except Exception as error:
+        found = error
+    except BaseException:
+        os._exit(1)
+    try:
+        with open(outcome, "wb") as file:
+            pickle.dump(found, file)
+    finally:
+        os._exit(0)
+
+
+@contextmanager
+def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
+    if media_type.endswith("gzip"):
+        with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
+            yield io.BufferedReader(stream, _BUFFER)
+    elif media_type.endswith("zstd"):
+        try:
+            import zstandard
+        except ImportError:
+            raise FetchError(
+                f"{source}: is compressed with zstd, which this klock cannot read",
+                hint=missing_extra_hint("zstd"),
+            ) from None
+        with zstandard.ZstdDecompressor().stream_reader(archive, read_across_frames=True) as stream:
+            try:
+                yield stream
+            except zstandard.ZstdError as error:
+                raise FetchError(f"{source}: is a broken archive: {error}") from error
+    elif media_type.endswith(".tar"):
+        yield archive
+    else:
+        raise FetchError(f"{source}: klock cannot read a layer of media type {media_type!r}")

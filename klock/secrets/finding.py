@@ -1,0 +1,263 @@
+"""Credentials that are written out in a text: a requirement, a command, a file within a command, what a program prints.
+
+A text is read as whatever it may be, as commands hold files and files hold commands: the query of a URL, a header, an
+assignment, JSON, an option, a line of YAML. Each place has a pattern that names the parts; whether it is a credential,
+the vocabulary and the value tell. Patterns take linear time, and are compiled when a text may need them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Final
+from urllib.parse import unquote
+
+from klock.secrets.values import is_secret, looks_random, may_be_secret
+from klock.secrets.vocabulary import (
+    NO_OPTIONS,
+    PROGRAMS,
+    SCHEMES,
+    TOKEN,
+    TOKENS,
+    credential_name,
+    variable_name,
+    words_of,
+)
+
+__all__ = ["Literal", "literals_in"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Literal:
+    """A credential at `start` to `end` of a text. `where` says in words what it is, without its value; `variable` is a
+    fitting name for the variable that it should be taken from."""
+
+    start: int
+    end: int
+    where: str
+    variable: str
+
+
+# -- the query of a URL
+
+_QUERY: Final = r"[?&](?P<name>[^\s=&?#'\"/]{1,200})=(?P<value>[^&\s#'\"]+)"
+_ENCODED_QUERY: Final = (
+    r"(?i:%(?:25){0,3}(?:3F|26))(?P<name>[\w.-]{1,64})(?i:%(?:25){0,3}3D)(?P<value>(?:(?!%(?:25){0,3}26)[^\s&'\"])+)"
+)
+
+
+def _in_queries(text: str) -> Iterator[Literal]:
+    for match in _matches(_QUERY, text, "="):
+        name = unquote(match["name"])
+        is_one = credential_name(name) or (name.isupper() and is_secret(name, match["value"]))
+        if is_one and may_be_secret(match["value"]):
+            yield _literal(match, f"{name} in the query of a URL", name)
+    for match in _matches(_ENCODED_QUERY, text, "%"):
+        if credential_name(match["name"]) and may_be_secret(unquote(match["value"])):
+            yield _literal(match, f"{match['name']} in the query of a URL", match["name"])
+
+
+# -- headers
+
+_AUTHORIZATION: Final = (
+    r"(?i:\b(?:proxy-)?authorization)\\?[\"']?[ \t]*:[ \t]*\\?[\"']?(?:(?P<scheme>[A-Za-z][\w-]{0,31})[ \t]+)?"
+    r"(?P<value>[^\s'\"\\]+)"
+)
+_HEADER_OPTION: Final = (
+    r"(?:(?<=\s)-H|--header|--add-header)[ \t=]*"
+    r"(?:\\?[\"'](?P<name>[\w-]{1,64}):[ \t]*(?P<value>[^\"'\r\n\\]+)"
+    r"|(?P<bare_name>[\w-]{1,64}):(?P<bare_value>[^\s'\"]+))"
+)
+_HEADER: Final = (
+    r"(?<![\w-])(?:(?P<name>[A-Za-z]\w*(?:-\w+){1,8}):[ \t]{1,4}|(?P<x_name>[Xx](?:-\w+){1,8}):)(?P<value>[^\s'\"\\]+)"
+)
+_COOKIE: Final = r"(?i:\bcookie)[ \t]*:[ \t]*(?P<value>[^\r\n'\"\\]+)"
+_PAIR: Final = r"(?P<name>[^\s=;]{1,64})=(?P<value>[^\s;]+)"
+
+
+def _in_headers(text: str) -> Iterator[Literal]:
+    lowered = text.lower()
+    for match in _matches(_AUTHORIZATION, text, "authorization", lowered):
+        scheme = (match["scheme"] or "").lower()
+        is_scheme = match["value"].lower() in SCHEMES
+        if not is_scheme and SCHEMES.get(scheme, looks_random(match["value"])) and may_be_secret(match["value"]):
+            yield _literal(match, "an Authorization header", "API_TOKEN")
+    for match in _matches(_HEADER_OPTION, text, "-h", lowered):
+        name, group = (match["name"], "value") if match["name"] else (match["bare_name"], "bare_value")
+        value = _without_scheme(match[group])
+        if credential_name(name) and may_be_secret(value):
+            end = match.end(group)
+            yield replace(_literal(match, f"the header {name}", name, group), start=end - len(value))
+    for match in _matches(_HEADER, text, "-"):
+        name = match["name"] or match["x_name"]
+        if credential_name(name) and looks_random(match["value"]):
+            yield _literal(match, f"the header {name}", name)
+    for match in _matches(_COOKIE, text, "cookie", lowered):
+        for pair in _compiled(_PAIR).finditer(text, *match.span("value")):
+            if is_secret(pair["name"], pair["value"]) and may_be_secret(pair["value"]):
+                yield _literal(pair, f"the cookie {pair['name']}", "SESSION_COOKIE")
+
+
+def _without_scheme(value: str) -> str:
+    scheme, _, rest = value.partition(" ")
+    return rest.lstrip() if scheme.lower() in SCHEMES else value
+
+
+# -- tokens that say what they are
+
+
+def _by_their_form(text: str) -> Iterator[Literal]:
+    for match in TOKEN.finditer(text):
+        form = next(form for form in TOKENS if _compiled(form.pattern).match(match["value"]))
+        yield _literal(match, form.words, form.variable)
+
+
+# -- assignments
+
+_ASSIGNMENT: Final = (
+    r"(?<![\w$?&-])(?P<name>[A-Za-z_][\w.]{0,100})=(?!=)"
+    r"(?:\\?\"(?P<double>[^\"\\\r\n]+)\\?\"|\\?'(?P<single>[^'\\\r\n]+)\\?'|(?P<bare>[^\s'\";&|\\]+))"
+)
+_NO_VALUE: Final = r"(?s)[.\[(^\\*]|.*[(,)]"
+"""Code and patterns: `token=get()`, `f(token=token,`, `s/token=.*/`."""
+
+
+def _in_assignments(text: str) -> Iterator[Literal]:
+    for match in _matches(_ASSIGNMENT, text, "="):
+        name, group = match["name"], str(match.lastgroup)
+        value = match[group]
+        if "$" in value or not may_be_secret(value):
+            continue
+        if name.isupper():
+            is_one = is_secret(name, value)
+        elif group == "bare":
+            is_call = text[max(0, match.start() - 2) : match.start()].endswith(("(", ", "))
+            is_one = not is_call and not re.match(_NO_VALUE, value) and _is_named(name, value)
+        else:
+            is_one = _is_named(name, value) and value.lower() not in _KINDS
+        if is_one:
+            yield _literal(match, f"the value of {name}", name, group)
+
+
+_KINDS: Final = frozenset(
+    ["string", "str", "text", "bytes", "int", "number", "required", "optional", "password", "passwd", "token", "secret"]
+)
+"""Words that say what a value is, and are none."""
+
+
+def _is_named(name: str, value: str) -> bool:
+    """Whether the value of what is called so, in a variable's way, is a credential."""
+    entry = variable_name(name)
+    return entry is not None and is_secret(name, value)
+
+
+# -- files: JSON, TOML, YAML, INI, netrc
+
+_JSON: Final = r"\\?[\"'](?P<name>[\w.-]{1,64})\\?[\"'][ \t]{0,4}:[ \t]{0,4}\\?[\"'](?P<value>[^\"'\\\r\n]+)\\?[\"']"
+_LINE: Final = (
+    r"(?m)^[ \t]{0,32}(?:-[ \t]{1,4})?(?P<name>[\w.-]{1,64})[ \t]{0,8}(?:=|:)[ \t]{1,8}"
+    r"(?:\"(?P<double>[^\"\\\r\n]+)\"|'(?P<single>[^'\\\r\n]+)'|(?P<bare>[^\s'\"#(){}\[\]]+))[ \t]*(?:#.*)?$"
+)
+_NETRC: Final = r"\blogin\s+\S+\s+password\s+(?P<value>[^\s'\"\\]+)"
+
+
+def _in_files(text: str) -> Iterator[Literal]:
+    for match in _matches(_JSON, text, ":"):
+        name, value = match["name"], match["value"]
+        if _is_named(name, value) and may_be_secret(value) and value.lower() not in _KINDS:
+            yield _literal(match, f"the value of {name}", name)
+    for match in _compiled(_LINE).finditer(text):
+        name, group = match["name"], str(match.lastgroup)
+        value = match[group]
+        is_written = value.lower() not in _KINDS if group != "bare" else looks_random(value)
+        if is_written and _is_named(name, value) and may_be_secret(value):
+            yield _literal(match, f"the value of {name}", name, group)
+    for match in _matches(_NETRC, text, "password"):
+        if may_be_secret(match["value"]):
+            yield _literal(match, "the password of a netrc file", "PASSWORD")
+
+
+# -- options
+
+_OPTION: Final = (
+    r"(?<![\w-])(?:--(?P<long>[A-Za-z][\w.-]{0,64})(?:=|[ \t]+)|-(?P<short>[A-Za-z][\w.-]{2,64})=)"
+    r"(?:\\?\"(?P<double>[^\"\\\r\n]+)\\?\"|\\?'(?P<single>[^'\\\r\n]+)\\?'|(?P<bare>[^\s'\";&|\\<>-][^\s'\";&|\\]*))"
+)
+_BUILD_SECRET: Final = r"(?:id|type|src|source|env)=.*|(?:env|file|fd):.*|stdin"
+_CONFIG: Final = (
+    r"\bconfig(?:ure)?[ \t]+set[ \t]+(?:--\S+[ \t]+)?(?P<name>[^\s=]{1,100})[ \t]+[\"']?(?P<value>[^\s'\";&|\\]+)"
+)
+
+
+def _in_options(text: str) -> Iterator[Literal]:
+    for match in _matches(_OPTION, text, "-"):
+        name, group = match["long"] or match["short"], str(match.lastgroup)
+        value = match[group]
+        if (
+            not re.fullmatch(NO_OPTIONS, words_of(name)[0])
+            and _is_named(name, value)
+            and may_be_secret(value)
+            and not re.fullmatch(_BUILD_SECRET, value)
+        ):
+            yield _literal(match, f"the value of --{name}" if match["long"] else f"the value of -{name}", name, group)
+    for match in _matches(_CONFIG, text, "set"):
+        name = match["name"].rpartition(":")[2]
+        if _is_named(name, match["value"]) and may_be_secret(match["value"]):
+            yield _literal(match, f"the value of {name}", name)
+
+
+_COMMAND: Final = (
+    rf"(?<![\w.-])(?P<program>{'|'.join(option.programs for option in PROGRAMS)})(?=\s)"
+    r"(?P<arguments>(?:\\\n|[^\n;|&]|&(?!&))*)"
+)
+
+
+def _in_arguments(text: str) -> Iterator[Literal]:
+    for command in _compiled(_COMMAND).finditer(text):
+        for option in PROGRAMS:
+            if _compiled(option.programs).fullmatch(command["program"]):
+                for match in _compiled(option.pattern).finditer(text, *command.span("arguments")):
+                    if may_be_secret(match["value"]):
+                        yield _literal(match, f"a password for {command['program']}", "PASSWORD")
+
+
+# -- all of them
+
+_FINDERS: Final[tuple[Callable[[str], Iterator[Literal]], ...]] = (
+    _in_queries,
+    _in_headers,
+    _by_their_form,
+    _in_assignments,
+    _in_files,
+    _in_options,
+    _in_arguments,
+)
+
+
+def literals_in(text: str) -> Iterator[Literal]:
+    """The credentials that are written out in a text, place by place; those of two places may overlap.
+
+    The user and password of a URL, which may be right as they are, are the business of `klock.secrets.references`.
+    """
+    for find in _FINDERS:
+        yield from find(text)
+
+
+def _matches(pattern: str, text: str, sign: str, seen: str | None = None) -> Iterator[re.Match[str]]:
+    """Many texts lack the sign without which there is no match; then the pattern need not even be compiled.
+
+    `seen` is the text in which to look for the sign, where that is another one: the same in lower case.
+    """
+    return _compiled(pattern).finditer(text) if sign in (text if seen is None else seen) else iter(())
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _literal(match: re.Match[str], where: str, name: str, group: str = "value") -> Literal:
+    variable = "_".join(words_of(name)).upper().removeprefix("X_")
+    return Literal(start=match.start(group), end=match.end(group), where=where, variable=variable or "SECRET")
