@@ -72,7 +72,7 @@ class Project:
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
         for name, as_written in names.items():
             if name not in known:
-                raise KlockError(f"--upgrade-package {as_written}: there is no such package in the lockfile")
+                raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package")
         locked = lock_image(
             session.loaded.image,
             session.targets,
@@ -161,14 +161,14 @@ class Project:
             place = session.place_of(goal)
             if container is not None and not place.has_containers:
                 raise KlockError(
-                    "--container names a container of podman or docker",
-                    hint="say which: --engine podman --container NAME",
+                    "--container needs the engine podman or docker",
+                    hint="name the engine: --engine podman --container NAME",
                 )
             drift = compare(place.observe(goal, container=container))
             findings += with_steps(drift, goal.lock, session.loaded.locations)
             in_files = any(finding.code.is_about_files for finding in drift)
             if in_files and container is None and not place.converges and place.is_clean(goal.name):
-                hints.append("nothing was written to the environment, so the store was: klock cache clean, klock sync")
+                hints.append("the store was changed, not the environment: run `klock cache clean`, then `klock sync`")
         if findings and (hint := hint_for_credentials(lockfile, session.environ)):
             hints.append(hint)
         return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints))

@@ -39,6 +39,6 @@ def joined_bundle(ca_bundle: Path, store: Store, environ: Mapping[str, str] = os
     except OSError as error:
         raise KlockError(f"cannot read the ca-bundle {ca_bundle}: {error.strerror or error}") from error
     if b"-----BEGIN CERTIFICATE-----" not in ours:
-        raise KlockError(f"the ca-bundle {ca_bundle} has no certificate in it", hint="it must be a PEM file")
+        raise KlockError(f"the ca-bundle {ca_bundle} has no certificate in it", hint="name a PEM file")
     theirs = host.read_bytes().rstrip(b"\n") + b"\n" if host else b""
     return store.blob_path(store.add_bytes(theirs + ours))

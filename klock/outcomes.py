@@ -61,7 +61,7 @@ class Synced:
 
     def __str__(self) -> str:
         if not self.is_locked:
-            return "this container was forced: it is not what is locked"
+            return "this container was synced with --force: it is not what the lockfile says"
         from klock.words import counted
 
         state = "synced" if self.changed else "unchanged"

@@ -180,7 +180,7 @@ class _Reader:
                     raise
                 raise self._error(key, f"is {entry!r}: {error.message}", hint=error.hint) from error
             if target in targets:
-                raise self._error(key, f"is {entry!r}, which is there already")
+                raise self._error(key, f"has {entry!r} twice")
             targets.append(target)
         return targets
 

@@ -96,7 +96,7 @@ def parse_mounts(texts: Iterable[str]) -> tuple[Mount, ...]:
     targets = [posixpath.normpath(mount.target) for mount in mounts]
     for mount, target in zip(mounts, targets, strict=True):
         if targets.count(target) > 1:
-            raise KlockError(f"--mount: two things for {mount.target}", hint="choose another target for one of them")
+            raise KlockError(f"--mount: {mount.target} is named twice", hint="choose another target for one of them")
     return tuple(mounts)
 
 
@@ -127,7 +127,9 @@ def devices_for(lock: TargetLock, gpus: str | None, place: Place) -> ContainerEd
     refuse_if_unable(lock, gpus)
     if not place.gives_devices:
         if gpus not in (None, "none"):
-            raise KlockError("--gpus: a running container has the devices it was started with", hint="leave it out")
+            raise KlockError(
+                "--gpus: a running container has only the devices it was started with", hint="remove --gpus"
+            )
         return NO_DEVICES
     devices = devices_of(lock, gpus)
     return devices.edits if devices else NO_DEVICES

@@ -185,7 +185,7 @@ class Options(TypedDict, total=False):
     engine: str
     """Where the environment lives: `sandbox`, `podman`, `docker` or `here`. By default as on the command line."""
     offline: bool
-    """Use what the store has; open no connection."""
+    """Use only what the store has; open no connection."""
     store: str | os.PathLike[str]
     """The folder of the store, when it is not the user's own."""
     environ: Mapping[str, str]

@@ -50,5 +50,5 @@ class Target:
     def of_this_machine(cls) -> Target:
         machine = platform.machine().lower()
         if machine not in _ARCHITECTURES:
-            raise KlockError(f"klock knows no target for a {machine} machine")
+            raise KlockError(f"klock does not support {machine} machines")
         return cls(architecture=_ARCHITECTURES[machine])

@@ -126,11 +126,11 @@ REFUSED = {
     ),
     "a foreign layer": (
         image(layers=[descriptor("1", FOREIGN, urls=["https://microsoft.example/layer"])]),
-        f"x:1 has a layer that its registry does not hold (a foreign layer, {FOREIGN})",
+        f"x:1 has a foreign layer ({FOREIGN}), which its registry does not hold",
     ),
     "a nondistributable layer": (
         image(layers=[descriptor("1", f"{OCI}.layer.nondistributable.v1.tar+gzip")]),
-        f"x:1 has a layer that its registry does not hold (a foreign layer, {OCI}.layer.nondistributable.v1.tar+gzip)",
+        f"x:1 has a foreign layer ({OCI}.layer.nondistributable.v1.tar+gzip), which its registry does not hold",
     ),
     "an encrypted layer": (
         image(layers=[descriptor("1", f"{OCI}.layer.v1.tar+gzip+encrypted")]),
@@ -258,7 +258,7 @@ def test_a_layout_without_the_tag_lists_its_tags(tmp_path: Path) -> None:
         with pytest.raises(FetchError) as error:
             LayoutFolder(folder, tag=tag, name="oci:l").root()
         assert error.value.message == f"oci:l: the folder {problem}"
-        assert error.value.hint == "write oci:PATH:TAG; it has: v1, v2"
+        assert error.value.hint == "name one of its images with oci:PATH:TAG: v1, v2"
 
 
 def test_a_folder_that_is_no_layout_is_named(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_folder_that_is_no_layout_is_named(tmp_path: Path) -> None:
 def test_a_changed_blob_of_a_layout_is_refused(tmp_path: Path) -> None:
     folder = layout(tmp_path / "l", {"v1": b"1"})
     next((folder / "blobs/sha256").iterdir()).write_bytes(b"2")
-    with pytest.raises(HashMismatch, match="has other bytes than its name says"):
+    with pytest.raises(HashMismatch, match="is damaged: its bytes have another digest"):
         LayoutFolder(folder, tag="v1", name="oci:l:v1").root()
 
 

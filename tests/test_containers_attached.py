@@ -48,7 +48,7 @@ def test_an_end_in_the_middle_is_an_error(rest: bytes, capfd: pytest.CaptureFixt
     """podman writes its own errors there, without a frame: a command without output must not look like a good one."""
     with pytest.raises(EngineError) as caught:
         attach(frame(1, b"out\n") + rest)
-    assert caught.value.message.startswith("the engine broke off the command's output: ")
+    assert caught.value.message.startswith("the engine closed the connection during the command's output: ")
     if rest.startswith(b"err"):
         assert caught.value.message.endswith(rest.decode())
     assert capfd.readouterr() == ("out\n", "")

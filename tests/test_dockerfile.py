@@ -247,7 +247,7 @@ def test_a_dockerignore_is_not_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).write_text(".env\n")
         with pytest.raises(ImageError) as caught:
             read_dockerfile(tmp_path / "Dockerfile")
-        assert caught.value.message.startswith(f"Dockerfile: klock does not read {name}, so COPY of a folder")
+        assert caught.value.message.startswith(f"Dockerfile: COPY of a folder would copy what {name} leaves out")
         assert caught.value.message.endswith("at line 3")
         assert ".klockignore" in (caught.value.hint or "")
         (tmp_path / ".klockignore").write_text(".env\n")

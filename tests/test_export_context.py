@@ -65,7 +65,7 @@ def test_a_file_that_changed_leaves_the_earlier_export_as_it_was(tmp_path: Path)
 @pytest.mark.parametrize("name", ["notes.txt", "Dockerfile"])
 def test_somebody_elses_folder_is_not_touched(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("FROM mine\n")
-    with pytest.raises(KlockError, match="holds other files than an export"):
+    with pytest.raises(KlockError, match="has files that klock did not export"):
         write_context(tmp_path, TEXT, [])
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -75,7 +75,7 @@ def test_what_lies_beside_an_earlier_export_is_kept(tmp_path: Path, name: str) -
     write_context(tmp_path, TEXT, [])
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    with pytest.raises(KlockError, match=f"other files than an export of klock's, such as {name.partition('/')[0]}"):
+    with pytest.raises(KlockError, match=f"files that klock did not export, such as {name.partition('/')[0]}"):
         write_context(tmp_path, TEXT, [])
     assert (tmp_path / name).read_text() == "mine"
 

@@ -70,10 +70,10 @@ def test_a_variable_for_docker(case: str) -> None:
 
 
 KUBETORCH_REFUSES = {
-    "white space at the start": (" x", "white space at an end"),
-    "a backslash at the end": ("x\\", "a backslash at the last"),
+    "white space at the start": (" x", "starts or ends with white space"),
+    "a backslash at the end": ("x\\", "or ends with a backslash"),
     "a line break": ("x\ny", "a line break, which no Dockerfile can hold"),
-    "a reference to what is there": ("a ${B}", "has ${B} in it, and kubetorch would put in the value"),
+    "a reference to what is there": ("a ${B}", "contains ${B}, which kubetorch would replace"),
 }
 
 

@@ -92,7 +92,7 @@ def test_what_nvidias_tool_writes_is_read(tmp_path: Path) -> None:
     )
     everything = devices_for("all", folders=[tmp_path])
     assert everything is not None and everything.names == ("nvidia.com/gpu=all",)
-    with pytest.raises(KlockError, match="has 2 that can be had singly"):
+    with pytest.raises(KlockError, match="names only 2"):
         devices_for("3", folders=[tmp_path])
     assert devices_for("none") is None and devices_for("0") is None
 
@@ -120,7 +120,7 @@ def test_an_unknown_device_is_named_with_those_there_are(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ([], "is not a mapping"),
         (specification(cdiVersion="0.1.0"), "cdiVersion is '0.1.0'"),
         (specification(cdiVersion=None), "cdiVersion is missing"),
@@ -141,7 +141,7 @@ def test_an_unknown_device_is_named_with_those_there_are(tmp_path: Path) -> None
             r"containerPath is '/\.\./b'",
         ),
         (specification(containerEdits={"hooks": [{"hookName": "now", "path": "/x"}]}), r"hookName is 'now'"),
-        (specification(containerEdits={"netDevices": []}), "containerEdits.netDevices is nothing that klock can do"),
+        (specification(containerEdits={"netDevices": []}), "netDevices is an edit that klock does not support"),
         (
             specification(containerEdits={"mounts": [{"hostPath": "/a", "containerPath": "/b", "type": "tmpfs"}]}),
             r"mounts\[0\].type is 'tmpfs'",
@@ -158,11 +158,11 @@ def test_a_broken_specification_is_named_with_its_field(tmp_path: Path, content:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.json", "{", "is no JSON"),
-        ("a.json", "[" * 100_000, "is no JSON"),
-        ("a.yaml", "x: [", "is no YAML"),
-        ("a.yaml", "x: 2024-99-99", "is no YAML"),
-        ("a.yaml", "[" * 5_000, "is no YAML"),
+        ("a.json", "{", "is not JSON"),
+        ("a.json", "[" * 100_000, "is not JSON"),
+        ("a.yaml", "x: [", "is not YAML"),
+        ("a.yaml", "x: 2024-99-99", "is not YAML"),
+        ("a.yaml", "[" * 5_000, "is not YAML"),
     ],
 )
 def test_a_broken_specification_stops_nobody_who_asks_for_others(
@@ -199,7 +199,7 @@ def test_gpus_are_counted_however_they_are_named(
     if two is not None:
         assert asked("2") == two
     else:
-        with pytest.raises(KlockError, match="has 0 that can be had singly"):
+        with pytest.raises(KlockError, match="names only 0"):
             asked("1")
 
 
@@ -238,9 +238,9 @@ def test_a_machine_without_a_specification_is_looked_at(tmp_path: Path) -> None:
     [mount] = [mount for mount in edits.mounts if "libc" in mount.container_path]
     assert (mount.host_path, mount.container_path) == (str(library), "/usr/local/nvidia/lib64/libcuda.so.1")
     assert edits.environment["LD_LIBRARY_PATH"] == "/usr/local/nvidia/lib64"
-    with pytest.raises(EngineError, match="this machine has 2"):
+    with pytest.raises(EngineError, match="klock finds 2 on this machine"):
         edits_of_host(3, dev=dev, cache=cache)
-    with pytest.raises(EngineError, match="this machine has 0"):
+    with pytest.raises(EngineError, match="klock finds 0 on this machine"):
         edits_of_host(None, dev=tmp_path, cache="")
 
 

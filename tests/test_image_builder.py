@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a service that keeps a layer": (
         lambda: Image().run_bash("serve &", keep_layer=True),
-        "run_bash: a command that ends in '&' is a service: it makes no layer, and nothing of it is recorded",
+        "run_bash: a command that ends in '&' is a service: it makes no layer, and klock records nothing of it",
     ),
     "a forced step that keeps its layer": (
         lambda: Image().run_bash("ls", force=True, keep_layer=True),

@@ -78,19 +78,19 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         (
             BUILD_FAILS,
             ResolutionError,
-            "kimage.py:8: pip_install: ray[data]: its source cannot be had or built: Failed to build `ray==2.0`\n"
+            "kimage.py:8: pip_install: ray[data]: cannot fetch or build its source: Failed to build `ray==2.0`\n"
             "The build backend returned an error\n"
             "Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n[stderr]\n"
             "error: gcc: No such file, six is fine",
-            "its metadata can only be had by building it: install its compilers and libraries in an earlier step",
+            "install its compilers and libraries in an earlier step: klock builds the source to read its metadata",
         ),
         (
             NO_GIT,
             ResolutionError,
-            "kimage.py:8: pip_install: ray[data]: its source cannot be had or built: "
+            "kimage.py:8: pip_install: ray[data]: cannot fetch or build its source: "
             "Failed to download and build `ray @ git+https://h/ray`\nGit operation failed\n"
             "Git executable not found. Ensure that Git is installed and available.",
-            "its metadata can only be had by building it: install git in an earlier step",
+            "install git in an earlier step: klock builds the source to read its metadata",
         ),
         (
             UNREADABLE,
@@ -138,4 +138,4 @@ def test_offline_it_is_the_store_that_lacks_something() -> None:
     error = error_from_uv(UNSATISFIABLE, requirements=REQUIREMENTS, offline=True)
     assert isinstance(error, ResolutionError)
     assert error.message.startswith("cannot meet kimage.py:7: pip_install: six>=99\n")
-    assert error.hint == "klock is offline and knows only what the store has: run it once without --offline"
+    assert error.hint == "klock is offline and knows only what the store has: run the command once without --offline"

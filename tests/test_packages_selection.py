@@ -309,7 +309,7 @@ def test_a_build_system(pyproject: bytes | None, expected: BuildSystem) -> None:
     ("pyproject", "message"),
     [
         (b"[build-system", "here: pyproject.toml cannot be read: "),
-        (b"[build-system]\nrequires = 'a'", "here: [build-system] is not as PEP 518 has it"),
+        (b"[build-system]\nrequires = 'a'", "here: [build-system] does not follow PEP 518"),
         (b"\xff", "here: pyproject.toml cannot be read: "),
     ],
 )

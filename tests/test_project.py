@@ -85,7 +85,7 @@ WRONG_SETTINGS = {
     "a number as a target": ("targets = [1]", "tool.klock.targets[0] is 1 (expected a string)"),
     "a target twice": (
         "targets = ['linux/amd64', 'linux/amd64/cpu']",
-        "tool.klock.targets[1] is 'linux/amd64/cpu', which is there already",
+        "tool.klock.targets[1] has 'linux/amd64/cpu' twice",
     ),
     "an unknown engine": ("engine = 'vm'", "tool.klock.engine is 'vm'"),
     "mirrors as a list": (
@@ -211,7 +211,7 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
     "no file": (
         {},
         "there is no image file kimage.py",
-        "write one (`klock init` does), or name another: FILE or FILE:NAME",
+        "write one with `klock init`, or name another: FILE or FILE:NAME",
     ),
     "a syntax error": (
         {"kimage_py": "a = 1\nimage = (\n"},

@@ -19,10 +19,10 @@ from tests.recorder_world import Outcome, World, run_in_world
 pytestmark = pytest.mark.integration
 
 ONLY_HTTP = "only HTTP is let through"
-ONLY_NAMES = "where only names are let through"
+ONLY_NAMES = "but steps may connect only to host names"
 ONLY_A_NAME = (
-    "site.test: its address was looked up, and no request came that could be locked (programs that do not trust the "
-    "certificates in SSL_CERT_FILE give up so)"
+    "site.test: the step looked up its address, but sent no request that klock can lock (perhaps the "
+    "program does not trust the certificates in SSL_CERT_FILE)"
 )
 
 # script: what is refused while recording
@@ -40,30 +40,30 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     "an address as the host": (
         "curl -s -H 'Host: 127.0.0.1' http://site.test/x",
         [
-            "GET http://127.0.0.1/x: an address, where only names are let through",
+            "GET http://127.0.0.1/x: an address, but steps may connect only to host names",
             ONLY_A_NAME,
         ],
     ),
     "localhost as the host": (
         "curl -s -H 'Host: localhost' http://site.test/x; curl -s http://site.test/",
-        ["GET http://localhost/x: an address, where only names are let through"],
+        ["GET http://localhost/x: an address, but steps may connect only to host names"],
     ),
     "a name that leads to this machine": (
         "curl -s http://loop.test/",
-        ["loop.test: 127.0.0.1 is this machine, where no step is let through"],
+        ["loop.test: 127.0.0.1 is this machine, which steps may not reach"],
     ),
     "this machine by Host": (
         "curl -s -H 'Host: loop.test' http://site.test/x; curl -s http://site.test/",
-        ["GET http://loop.test/x: 127.0.0.1 is this machine, where no step is let through"],
+        ["GET http://loop.test/x: 127.0.0.1 is this machine, which steps may not reach"],
     ),
     "a name that leads to the link": (
         "curl -s http://link.test/",
-        ["link.test: 169.254.169.254 is a link-local address, where no step is let through"],
+        ["link.test: 169.254.169.254 is a link-local address, which steps may not reach"],
     ),
     "a port without a listener": ("curl -s http://site.test:9418/", [f"tcp site.test:9418: {ONLY_HTTP}"]),
     "something else than HTTP": (
         "exec 3<>/dev/tcp/site.test/80; printf 'SSH-2.0-OpenSSH_9.2\\r\\n' >&3; cat <&3; true",
-        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (these are not the first words of a request)"],
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (no HTTP request begins like this)"],
     ),
     "HTTP/2": (
         "curl -s --http2-prior-knowledge http://site.test/",
@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     "an answer that becomes another": (
         "curl -s http://site.test/broken/changes -o /dev/null",
         [
-            "GET http://site.test/broken/changes: it broke off, and was another one when it was asked for again",
+            "GET http://site.test/broken/changes: it broke off, and a second request got another answer",
         ],
     ),
     "an answer that breaks off in its first line": (
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "another protocol from here on": (
         "curl -s http://site.test/raw/other-protocol",
-        ["GET http://site.test/raw/other-protocol: upstream goes on in another protocol than HTTP/1.1"],
+        ["GET http://site.test/raw/other-protocol: upstream switched to a protocol other than HTTP/1.1"],
     ),
     "a port that is none": (
         "curl -s --request-target http://site.test:65536/ http://site.test/; curl -s http://site.test/",
@@ -151,11 +151,11 @@ SLOW = {
     "a head without end": ("head", "tcp site.test:80: the step ended before upstream had answered it"),
     "a body without end": (
         "0",
-        "GET http://site.test/slow/0: its body, of no announced size, still came in when the step had ended",
+        "GET http://site.test/slow/0: the step ended before its body did, and upstream did not announce the size",
     ),
     "a body that hardly moves": (
         "9000000000",
-        "GET http://site.test/slow/9000000000: its body came in too slowly when the step had ended",
+        "GET http://site.test/slow/9000000000: the step ended before its body did, and the body arrives too slowly",
     ),
 }
 
@@ -191,9 +191,7 @@ def test_a_proxy_is_asked_for_no_name_of_this_machine(tmp_path: Path, monkeypatc
         return world.record(script), world.upstream.lines
 
     outcome, asked = run_in_world(scenario, tmp_path)
-    assert outcome.report.refused == (
-        "GET http://loop.test/x: 127.0.0.1 is this machine, where no step is let through",
-    )
+    assert outcome.report.refused == ("GET http://loop.test/x: 127.0.0.1 is this machine, which steps may not reach",)
     assert asked == ["GET http://site.testhttp://site.test/one"]
 
 
@@ -237,7 +235,7 @@ NOT_LOCKED: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "another time": (
         "for n in 1 2 3; do curl -s -d a http://site.test/count; done",
-        ["POST http://site.test/count: asked for more often than the 2 times that are in the lockfile"],
+        ["POST http://site.test/count: requested more often than the 2 times in the lockfile"],
     ),
     "an address": ("curl -s http://8.8.8.8/", [f"tcp 8.8.8.8:80: an address, {ONLY_NAMES}"]),
     "another port": ("curl -s http://site.test:8080/one", [f"tcp site.test:8080: {ONLY_HTTP}"]),
@@ -314,7 +312,7 @@ def test_a_lost_blob_that_upstream_does_not_have(script: str, offline: bool, sen
         return world.replay(script.replace("-u jo:pass-4711", ""), recorded.report, offline=offline)
 
     outcome = run_in_world(scenario, tmp_path)
-    assert outcome.report.refused == (sentence + "take it from a vault that has it with `klock vault pull`",)
+    assert outcome.report.refused == (sentence + "get it from a vault with `klock vault pull DIR`",)
     assert outcome.text.startswith("klock: ")
 
 

@@ -175,7 +175,7 @@ WRONG = {
     "a name at no URL": ("a @ b c", "here: a path or URL has no spaces: 'b c'"),
     "not a hash": ("a==1 --hash=sha256:12", "here: not a hash: sha256:12"),
     "a weak hash": ("a==1 --hash=md5:" + "0" * 32, "here: not a hash: md5:" + "0" * 32),
-    "a hash for two": (f"a b --hash={HASH}", "here: --hash belongs to exactly one requirement, here are 2"),
+    "a hash for two": (f"a b --hash={HASH}", "here: --hash goes with exactly one requirement, not 2"),
     "--prerelease": ("--prerelease=yes x", "here: --prerelease has no value 'yes'"),
     "64: credentials in a message": (
         "a @@ https://me:hunter2@h/",
@@ -321,7 +321,7 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str]] = {
     "a file that includes itself": ({"a_txt": "-r b.txt", "b_txt": "-r a.txt"}, "b.txt:1: a.txt includes itself"),
     "a remote file": (
         {"a_txt": "-r https://h/x.txt"},
-        "a.txt:1: requirements files are local ones: https://h/x.txt",
+        "a.txt:1: a requirements file must be a local file, not https://h/x.txt",
     ),
     "an invalid line": (
         {"a_txt": "a\n\nb=1\n"},

@@ -46,7 +46,7 @@ def apply(context: Context, monkeypatch: pytest.MonkeyPatch, error: BaseExceptio
 
 
 def test_interrupted(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Interrupted, match="this container may be between two steps"):
+    with pytest.raises(Interrupted, match="the container may be in the middle of a step"):
         apply(context, monkeypatch, KeyboardInterrupt())
 
 
@@ -64,4 +64,4 @@ def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_full_disk(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KlockError, match=r"^/srv/x: No space left$") as error:
         apply(context, monkeypatch, OSError(28, "No space left", "/srv/x"))
-    assert "between two steps" in (error.value.hint or "")
+    assert "in the middle of a step" in (error.value.hint or "")

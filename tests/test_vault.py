@@ -361,9 +361,9 @@ def test_what_neither_store_nor_upstream_has_is_named_and_the_rest_is_saved(full
     with pytest.raises(FetchError) as caught:
         full.push()
     assert caught.value.message == (
-        f"1 blob that the lockfile needs cannot be had:\n  jq 1.6 ({digest_of_bytes(b'jq')}, 2 B)"
+        f"1 blob that the lockfile needs cannot be found:\n  jq 1.6 ({digest_of_bytes(b'jq')}, 2 B)"
     )
-    assert caught.value.hint and "push from a machine that has them" in caught.value.hint
+    assert caught.value.hint and "push from the machine that made the lockfile" in caught.value.hint
     assert full.faults() == [f"missing: jq 1.6 ({digest_of_bytes(b'jq')}, 2 B)"]
 
     full.store.add_bytes(b"jq")
@@ -490,9 +490,12 @@ ANSWERS = {
     "a host of upstream": ("http://site.test/echo/again", None),
     "one that answers otherwise now": ("http://site.test/count/again", "http://site.test/count/again: 2 bytes arrived"),
     "one that does not know it any more": ("http://site.test/status/404", "answered with status 404"),
-    "this machine": ("http://loop.test/echo/again", "127.0.0.1 is this machine, where no step is let through"),
-    "this machine by its address": ("http://127.0.0.1/echo/again", "an address, where only names are let through"),
-    "the link": ("http://link.test/latest/", "169.254.169.254 is a link-local address, where no step is let through"),
+    "this machine": ("http://loop.test/echo/again", "127.0.0.1 is this machine, which steps may not reach"),
+    "this machine by its address": (
+        "http://127.0.0.1/echo/again",
+        "an address, but steps may connect only to host names",
+    ),
+    "the link": ("http://link.test/latest/", "169.254.169.254 is a link-local address, which steps may not reach"),
     "where a redirect leads": ("http://site.test/redirect/302?http://loop.test/", "answered with status 302"),
 }
 

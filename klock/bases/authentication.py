@@ -112,7 +112,7 @@ class Authentication:
         parts = urlsplit(realm)
         host = parts.hostname or ""
         if parts.scheme != "https" and not (parts.scheme == "http" and (not self._secure or is_loopback(host))):
-            raise FetchError(f"{self._name} wants a token from {realm!r}, which is not an https address")
+            raise FetchError(f"{self._name} sends klock for a token to {realm!r}, which is not an https address")
         service = {"service": s} if (s := challenge.get("service")) else {}
         query = {**service, "scope": challenge.get("scope") or self._scope}
         credentials = self._find_credentials()

@@ -102,7 +102,7 @@ class DockerConfig:
         except FileNotFoundError:
             raise FetchError(
                 f"{self._path} asks for the credential helper {program}, which is not installed",
-                hint="install it, or log in again without it",
+                hint="install it, or remove it from that file and run `docker login` again",
             ) from None
         except (OSError, subprocess.TimeoutExpired) as error:
             raise FetchError(f"the credential helper {program} failed: {type(error).__name__}") from None
@@ -115,7 +115,7 @@ class DockerConfig:
             answer = json.loads(done.stdout)
             username, secret = str(answer["Username"]), str(answer["Secret"])
         except (ValueError, KeyError, TypeError):
-            raise FetchError(f"the credential helper {program} gave an answer that is not its protocol's") from None
+            raise FetchError(f"the credential helper {program} did not answer with a user name and a secret") from None
         if username == _TOKEN_USER:
             return Credentials(identity_token=secret)
         return Credentials(username=username, password=secret) if secret else None

@@ -1,6 +1,6 @@
 """Several blobs at once into the store, each verified as it arrives.
 
-All threads have ended when this returns: engines fork, and a fork with threads around is a trap.
+All threads have ended when this returns: the workshop forks, and a fork with threads around is a trap.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def download(wanted: Sequence[Wanted], *, task: str, store: Store, offline: bool
     if offline:
         raise FetchError(
             f"{task}: {first_of((w.name for w in missing), most=1)} not in the store, and klock is offline",
-            hint="run it once without --offline",
+            hint="run the command once without --offline",
         )
     # Largest first: the last one to end is then a small one.
     missing.sort(key=lambda w: (-w.size, w.digest))

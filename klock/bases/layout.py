@@ -45,7 +45,9 @@ class LayoutFolder:
         if len({e.get("digest") for e in chosen}) != 1:
             names = ", ".join(sorted(tag for tag in tags if tag)) or "none with a tag"
             problem = "has no such image" if not chosen else "holds several images"
-            raise FetchError(f"{self.name}: the folder {problem}", hint=f"write oci:PATH:TAG; it has: {names}")
+            raise FetchError(
+                f"{self.name}: the folder {problem}", hint=f"name one of its images with oci:PATH:TAG: {names}"
+            )
         digest, media_type = chosen[0].get("digest"), chosen[0].get("mediaType")
         if not isinstance(digest, str) or not is_digest(digest) or media_type not in ACCEPTED_MANIFESTS:
             raise FetchError(f"{self.name}: the folder's index.json is damaged")
@@ -65,7 +67,7 @@ class LayoutFolder:
     def _read_blob(self, digest: Digest) -> bytes:
         content = b"".join(self.blob(OciBlob(digest=digest, size=0, media_type="")))
         if digest_of_bytes(content) != digest:
-            raise HashMismatch(f"{self.name}: the layout's blob {digest} has other bytes than its name says")
+            raise HashMismatch(f"{self.name}: the layout's blob {digest} is damaged: its bytes have another digest")
         return content
 
     def _blob_path(self, digest: Digest) -> Path:

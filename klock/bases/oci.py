@@ -109,7 +109,7 @@ def parse_config(content: bytes, *, name: str) -> Config:
 def platform_missing(name: str, target: Target, available: list[str]) -> FetchError:
     return FetchError(
         f"{name} has no image for {target.platform}",
-        hint=f"it has: {', '.join(available) or 'none that runs'}",
+        hint=f"choose another base or target; this base is for: {', '.join(available) or 'no platform'}",
     )
 
 
@@ -119,7 +119,7 @@ def _parse_manifest(document: Mapping[str, Any], served_as: str, name: str) -> I
     if document.get("schemaVersion") == 1 or SCHEMA_1 in f"{media_type} {served_as}":
         raise FetchError(
             f"{name} is in docker's old image format (schema 1), which has no content digests",
-            hint="push it again with a docker or podman of this decade",
+            hint="pull it and push it again with a current docker or podman",
         )
     # Both forms may leave their type out; then only one of them has `manifests` (image-spec, manifest.md, "mediaType").
     if media_type in (OCI_INDEX, DOCKER_LIST) or (not media_type and "manifests" in document):
@@ -134,8 +134,8 @@ def _parse_manifest(document: Mapping[str, Any], served_as: str, name: str) -> I
         kind = str(layer["mediaType"])
         if "foreign" in kind or "nondistributable" in kind or layer.get("urls"):
             raise FetchError(
-                f"{name} has a layer that its registry does not hold (a foreign layer, {kind})",
-                hint="such images cannot be locked; use a base whose layers are all in the registry",
+                f"{name} has a foreign layer ({kind}), which its registry does not hold",
+                hint="use a base whose layers are all in its registry",
             )
         if kind not in _LAYERS:
             raise FetchError(f"{name} has a layer of the unknown kind {kind!r}")

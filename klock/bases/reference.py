@@ -49,7 +49,7 @@ class Reference:
         """Reads a reference as `docker pull` does. Raises ImageError, which says what is wrong and how to write it."""
         if "://" in text:
             _, _, rest = text.partition("://")
-            raise _invalid(text, "it is not a URL", f"leave the scheme away: {rest!r}")
+            raise _invalid(text, "it is not a URL", f"leave the scheme out: {rest!r}")
         if _BARE_DIGEST.fullmatch(text):
             raise _invalid(text, "it is a bare digest", "write NAME@sha256:...")
         rest, at, digest = text.partition("@")

@@ -18,7 +18,7 @@ from klock.bases.reference import DOCKER_HUB, Reference
 from klock.bases.sources import Document
 from klock.bases.transport import Response, Transport
 from klock.connections import is_loopback
-from klock.digests import Digest, digest_of_bytes, is_digest
+from klock.digests import digest_of_bytes, is_digest
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob
 
@@ -59,22 +59,14 @@ class Repository:
         """What the reference points at: an index or a manifest. Raises FetchError when there is none."""
         document = self._manifest(self.reference.identifier)
         if self.reference.digest and document.digest != self.reference.digest:
-            raise HashMismatch(f"{self.name}: {self._host} answered with other bytes, {document.digest}")
+            raise HashMismatch(f"{self.name}: {self._host} sent a manifest with another digest, {document.digest}")
         return document
-
-    def digest_now(self) -> Digest | None:
-        """The digest the reference points at, without its content where the registry allows; None when it is gone."""
-        response = self._ask("HEAD", f"/manifests/{self.reference.identifier}", ACCEPTED_MANIFESTS)
-        if response.status == 404:
-            return None
-        digest = response.headers.get("docker-content-digest")
-        return digest if response.status == 200 and is_digest(digest) else self.root().digest
 
     def manifest(self, blob: OciBlob) -> bytes:
         """A manifest by its digest, verified."""
         document = self._manifest(blob.digest)
         if document.digest != blob.digest or len(document.content) != blob.size:
-            raise HashMismatch(f"{self.name}: {self._host} answered with other bytes for manifest {blob.digest}")
+            raise HashMismatch(f"{self.name}: {self._host} sent other bytes for the manifest {blob.digest}")
         return document.content
 
     def blob(self, blob: OciBlob) -> Iterator[bytes]:

@@ -60,7 +60,8 @@ class StoredSource:
             content = self._read(record["digest"]) if record else None
             if record is None or content is None:
                 raise FetchError(
-                    f"{self.name} is not in the store, and klock is offline", hint="run it once without --offline"
+                    f"{self.name} is not in the store, and klock is offline",
+                    hint="run the command once without --offline",
                 )
             return Document(content=content, digest=record["digest"], media_type=record["media_type"])
         document = self._upstream.root()
@@ -88,5 +89,5 @@ class StoredSource:
         if self._offline:
             raise FetchError(
                 f"{self.name}: {blob.digest} is not in the store, and klock is offline",
-                hint="run it once without --offline",
+                hint="run the command once without --offline",
             )

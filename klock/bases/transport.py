@@ -23,7 +23,7 @@ __all__ = ["Response", "Transport"]
 _CHUNK: Final = 1 << 18
 _ATTEMPTS: Final = 5
 _CONNECTING: Final = 2
-"""How often a connection is tried again: a name that is wrong stays wrong, and nobody likes to wait for that."""
+"""How often a connection is tried again. Few times: a wrong name stays wrong, and the user waits."""
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_ANSWER: Final = 16 << 20
 _USER_AGENT: Final = "klock"
@@ -130,7 +130,7 @@ class Transport:
             raise _unreachable(url, error) from error
         if url.startswith("https:") and (response.url or "").startswith("http:"):
             response.close()
-            raise FetchError(f"{_place(url)} redirects from https to http, which is not followed")
+            raise FetchError(f"{_place(url)} redirects from https to http; klock does not follow that")
         return response
 
 
@@ -150,5 +150,5 @@ def _unreachable(url: str, error: Exception) -> FetchError:
     host = urlsplit(url).netloc.rpartition("@")[2]
     return FetchError(
         f"cannot reach {host}: {reason_of(error)}",
-        hint="check the network, the name, and proxy settings; a private CA goes into the setting ca-bundle",
+        hint="check the host's name, the network and the proxy settings; if the host has a private CA, set ca-bundle",
     )

@@ -16,7 +16,7 @@ __all__ = ["cache"]
 
 @click.group()
 def cache() -> None:
-    """Look after the local store. What upstream may drop is kept in it; all the rest can be made again."""
+    """Look after the local store, where klock keeps downloads, layers and environments."""
 
 
 @cache.command(name="dir")
@@ -28,7 +28,7 @@ def folder() -> int:
 
 @cache.command()
 def prune() -> int:
-    """Remove bases and layers that no environment is made of, and what podman and docker have left. Downloads stay."""
+    """Remove bases and layers that no environment uses, and leftovers in podman and docker. Keeps downloads."""
     from klock.places.pruning import prune as remove
 
     _report(remove(Store()))
@@ -36,12 +36,12 @@ def prune() -> int:
 
 
 @cache.command()
-@click.option("--all", "everything", is_flag=True, help="Also what upstream may have dropped, or was made here once.")
+@click.option("--all", "everything", is_flag=True, help="Also remove what klock may not be able to get again.")
 def clean(*, everything: bool) -> int:
-    """Remove environments, on podman and docker too, layers, bases, downloads. What a command runs in just now stays.
+    """Remove environments (in podman and docker too), layers, bases and downloads. Keeps environments in use.
 
-    Downloads that upstream may no longer have, built wheels and kept layers stay without --all: a lockfile may need
-    them. `klock vault push` saves them somewhere else.
+    Without --all, klock keeps built wheels, kept layers and downloads that upstream may no longer have: a lockfile may
+    need them. `klock vault push` saves them elsewhere.
     """
     from klock.places.pruning import clean as remove
     from klock.words import in_bytes
@@ -50,7 +50,8 @@ def clean(*, everything: bool) -> int:
     _report(remove(store, kept_too=everything))
     if kept := store.kept_bytes():
         click.echo(
-            f"kept {in_bytes(kept)} that may not be had again; `klock cache clean --all` removes it too", err=True
+            f"kept {in_bytes(kept)} that upstream may no longer have; `klock cache clean --all` removes it too",
+            err=True,
         )
     return 0
 
@@ -63,5 +64,5 @@ def _report(removed: Removed) -> None:
     for place, count in removed.leftovers.items():
         click.echo(f"{place}: removed {counted(count, 'leftover')}", err=True)
     for problem in removed.problems:
-        click.echo(f"warning: {problem}; what klock left there stays, and is noted", err=True)
+        click.echo(f"warning: {problem}; run this again later to remove the rest", err=True)
     click.echo(f"freed {in_bytes(removed.bytes)}", err=True)

@@ -22,8 +22,8 @@ __all__ = ["check"]
 @target_option
 @engine_option
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
-@click.option("--container", metavar="NAME", help="Compare a container that was started from the environment's image.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How findings are printed.")
+@click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print findings.")
 def check(
     image: str | None,
     *,
@@ -35,7 +35,7 @@ def check(
 ) -> int:
     """Say where image, lockfile and environment no longer agree. Uses no network.
 
-    Exit status: 0 when all agree, 1 with findings, 2 when that cannot be told.
+    Exit status: 0 when all agree, 1 with findings, 2 when klock cannot compare them.
     """
     project = open_project(image, engine=engine)
     with_environment = with_environment or container is not None

@@ -25,17 +25,17 @@ def export() -> None:
     "--output",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write the Dockerfile and the files it copies into this folder. Without it: the Dockerfile to stdout.",
+    help="Write the Dockerfile and the files it copies into this folder. Without -o, print the Dockerfile.",
 )
 @click.option(
     "--for",
     "form",
     type=click.Choice(["docker", "kubetorch"]),
     default="docker",
-    help="Who reads it: docker and podman, or kubetorch's Image.from_dockerfile.",
+    help="Write it for docker and podman, or for kubetorch's Image.from_dockerfile.",
 )
 @click.option(
-    "--bundle", is_flag=True, help="Ship all wheels beside it, so that pip needs no network when it is built."
+    "--bundle", is_flag=True, help="Put all wheels beside the Dockerfile, so that pip needs no network in the build."
 )
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
@@ -54,7 +54,7 @@ def dockerfile(
 ) -> int:
     """Write a Dockerfile that pins what the lockfile pins, as far as a Dockerfile can.
 
-    Base by digest, packages and files by hash. What shell steps fetch it cannot pin, and it says so there.
+    It pins the base by digest, packages and files by hash. It cannot pin what shell steps fetch, and says so there.
     """
     from klock.digests import digest_of_bytes
     from klock.export import Form, export_dockerfile, write_context
@@ -79,8 +79,8 @@ def dockerfile(
         return 0
     if exported.files:
         raise KlockError(
-            f"the Dockerfile copies files, such as {exported.files[0].path}, that must lie beside it",
-            hint="name a folder for all of it: klock export dockerfile -o DIR",
+            f"the Dockerfile copies files, such as {exported.files[0].path}, so it needs a folder",
+            hint="write all of it into one folder: klock export dockerfile -o DIR",
         )
     click.echo(exported.text, nl=False)
     return 0

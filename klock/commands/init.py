@@ -27,7 +27,7 @@ image = (
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
 def init(folder: Path) -> int:
-    """Write a first kimage.py into FOLDER. An existing one is kept."""
+    """Write a first kimage.py into FOLDER, unless it has one."""
     file = folder / "kimage.py"
     try:
         folder.mkdir(parents=True, exist_ok=True)

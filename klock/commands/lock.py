@@ -18,10 +18,10 @@ __all__ = ["lock"]
 
 @click.command()
 @image_argument
-@click.option("--upgrade", is_flag=True, help="Let everything move: packages, base, what shell steps make.")
-@click.option("--upgrade-package", "upgrade_packages", multiple=True, metavar="NAME", help="Let this package move.")
+@click.option("--upgrade", is_flag=True, help="Upgrade everything: packages, base, what shell steps fetch.")
+@click.option("--upgrade-package", "upgrade_packages", multiple=True, metavar="NAME", help="Upgrade this package.")
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
-@click.option("--dry-run", is_flag=True, help="Say what would change, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
 @progress_options
 def lock(
@@ -36,7 +36,7 @@ def lock(
 ) -> int:
     """Resolve the image and write the lockfile beside it.
 
-    What is locked already and still satisfies the image is kept; the --upgrade options let it move.
+    Keeps the locked versions that still fit the image, unless an --upgrade option asks for newer ones.
     """
     locked = open_project(image, offline=offline, progress=progress).lock(
         upgrade=upgrade, upgrade_packages=upgrade_packages, upgrade_base=upgrade_base, dry_run=dry_run
@@ -61,7 +61,7 @@ def _say(target: TargetLock, locked: Locked) -> None:
     count, size = lapsing(target) if locked.written else (0, 0)
     if count:
         click.echo(
-            f"answers that upstream may not give again: {count} ({in_bytes(size)}), kept in the store here; "
+            f"answers that upstream may not give again: {count} ({in_bytes(size)}), only in this machine's store; "
             "`klock vault push DIR` saves them for others",
             err=True,
         )

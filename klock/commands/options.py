@@ -45,26 +45,26 @@ def image_argument(command: F) -> F:
 
 def target_option(command: F) -> F:
     return click.option(
-        "--target", metavar="TARGET", help="Such as linux/amd64/cpu. Without it: what this machine is."
+        "--target", metavar="TARGET", help="A target, such as linux/amd64/cpu. Default: this machine's."
     )(command)
 
 
 def engine_option(command: F) -> F:
     from klock.places import DEFAULT, PLACES
 
-    text = f"Where the environment lives. Without it: $KLOCK_ENGINE, [tool.klock], the one that has it, or {DEFAULT}."
-    here = "In the container that klock runs in: --engine here."
+    text = f"Where the environment lives. Default: $KLOCK_ENGINE, [tool.klock], the engine that has it, or {DEFAULT}."
+    here = "Change the container that klock runs in; the same as --engine here."
     command = click.option("--here", "engine", flag_value="here", help=here)(command)
     return click.option("--engine", type=click.Choice(PLACES), help=text)(command)
 
 
 def gpus_option(command: F) -> F:
-    text = "The GPUs it is for: all, a number, none, or CDI device names. Without it: all for a CUDA target."
+    text = "GPUs to use: all, a number, none, or CDI device names. Default: all for a CUDA target."
     return click.option("--gpus", metavar="all|N|none|NAME", help=text)(command)
 
 
 def offline_option(command: F) -> F:
-    return click.option("--offline", is_flag=True, help="Use what the store has; open no connection.")(command)
+    return click.option("--offline", is_flag=True, help="Use only what the store has; open no connection.")(command)
 
 
 def progress_options(command: F) -> F:

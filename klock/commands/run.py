@@ -20,13 +20,15 @@ __all__ = ["run"]
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--image", metavar="FILE[:NAME]", help="The image, when it is not kimage.py.")
-@click.option("-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable, for services too.")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
 @click.option(
-    "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Show a host path in the environment."
+    "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable, also for services."
 )
-@click.option("-w", "--workdir", metavar="PATH", help="The working directory, when it is not the image's.")
-@click.option("--no-sync", is_flag=True, help="Use the environment as it is.")
+@click.option(
+    "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount a host file or folder."
+)
+@click.option("-w", "--workdir", metavar="PATH", help="The working directory. Default: the image's.")
+@click.option("--no-sync", is_flag=True, help="Do not sync the environment first.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
 @engine_option
@@ -48,9 +50,9 @@ def run(
     offline: bool,
     progress: Progress,
 ) -> int:
-    """Run COMMAND in the environment: its variables, working directory and services. Exits with COMMAND's status.
+    """Run COMMAND in the environment, with its variables, working directory and services. Exits with COMMAND's status.
 
-    An environment that is not the locked one is synced first. Write `--` before a command that has options.
+    Syncs the environment first, if it does not match the lockfile. Write `--` before a command that has options.
     """
     project = open_project(image, offline=offline, progress=progress, engine=engine)
     done = project.run(
@@ -70,6 +72,6 @@ def run(
 def _parse_variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        hint = f'for a variable of your shell: -e {name}="${name}"' if name else "write -e NAME=VALUE"
+        hint = f'to pass on a variable of your shell: -e {name}="${name}"' if name else "write -e NAME=VALUE"
         raise KlockError(f"--env {text!r} is not NAME=VALUE", hint=hint)
     return name, value

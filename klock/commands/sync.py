@@ -25,7 +25,7 @@ __all__ = ["sync"]
 @engine_option
 @gpus_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
-@click.option("--force", is_flag=True, help="With --here: do the locked steps over what cannot be taken back.")
+@click.option("--force", is_flag=True, help="With --here: run the locked steps even if old ones cannot be taken back.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @offline_option
 @progress_options
@@ -41,10 +41,10 @@ def sync(
     offline: bool,
     progress: Progress,
 ) -> int:
-    """Make the environment be what the lockfile says, byte for byte.
+    """Make the environment match the lockfile, byte for byte.
 
-    Only steps that have not made their locked layer on this machine run. What was changed in the environment since the
-    last sync is put back. A stale lockfile is refused.
+    Runs only the steps that have not made their locked layer on this machine. Undoes changes made in the environment
+    since the last sync. Refuses a stale lockfile.
     """
     from klock.api import refuse_if_unable
     from klock.outcomes import as_is
@@ -53,7 +53,7 @@ def sync(
     lockfile = project.session.read_lockfile()
     goal, place = project.goal_and_place(lockfile, target, frozen=frozen)
     if force and not place.converges:
-        raise click.UsageError("--force goes with --here: other environments are made anew")
+        raise click.UsageError("--force needs --here: klock makes other environments anew")
     refuse_if_unable(goal.lock, gpus)
     if dry_run:
         actions = place.plan(goal).actions

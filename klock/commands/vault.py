@@ -26,12 +26,12 @@ __all__ = ["vault"]
 
 def _common(command: F) -> F:
     folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-    target = click.option("--target", metavar="TARGET", help="Only this one. Without it: all that are locked.")
+    target = click.option("--target", metavar="TARGET", help="Only this target. Default: all targets in the lockfile.")
     return folder(image_argument(target(progress_options(command))))
 
 
-_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be copied, do nothing.")
-_verify = click.option("--verify", is_flag=True, help="Also read what is there already, and replace what is damaged.")
+_dry_run = click.option("--dry-run", is_flag=True, help="List what would be copied; copy nothing.")
+_verify = click.option("--verify", is_flag=True, help="Also verify what DIR has already, and replace damaged blobs.")
 
 
 @click.group()
@@ -59,7 +59,7 @@ def push(
 ) -> int:
     """Copy what the lockfile needs into DIR.
 
-    What this machine's store lacks is fetched first. What is in DIR already is passed over.
+    Fetches what this machine's store lacks first. Skips what DIR has already.
     """
     from klock.vault import VaultFolder
     from klock.vault import push as transfer
@@ -91,9 +91,9 @@ def pull(
 @vault.command()
 @_common
 def check(folder: Path, image: str | None, *, target: str | None, progress: Progress) -> int:
-    """Read what the lockfile needs of DIR, and say what is missing or damaged.
+    """Check that DIR has all that the lockfile needs, undamaged.
 
-    Exit status: 0 when all is there, 1 with findings, 2 when that cannot be told.
+    Exit status: 0 when all is there, 1 with findings, 2 when klock cannot read DIR.
     """
     from klock.vault import find_faults, inputs_of_all
     from klock.words import counted, in_bytes
@@ -121,7 +121,7 @@ def _existing(folder: Path) -> VaultFolder:
     from klock.vault import VaultFolder
 
     if not folder.is_dir():
-        raise StoreError(f"there is no vault at {folder}", hint="`klock vault push DIR` makes one")
+        raise StoreError(f"there is no vault at {folder}", hint="make one: klock vault push DIR")
     return VaultFolder(folder.absolute())
 
 

@@ -178,7 +178,7 @@ class AptInEnvironment:
         if self.workspace.read("/usr/bin/apt-get") is None:
             raise ImageError(
                 f"{self.where}the image has no apt-get",
-                hint="apt_install works on Debian, Ubuntu and what is made of them",
+                hint="use a base made of Debian or Ubuntu, or install the packages with run_bash()",
             )
         online = network is Network.HOST
         proxies = {name: v for name, v in os.environ.items() if online and name.lower().endswith("_proxy")}

@@ -73,7 +73,9 @@ def resolve_suite(
             "from_debian needs apt on this machine to resolve packages", hint="use a base from a registry instead"
         )
     if not Path(_KEYRING).exists():
-        raise EngineError(f"there are no Debian keys at {_KEYRING}", hint="install debian-archive-keyring")
+        raise EngineError(
+            f"there are no Debian keys at {_KEYRING}", hint="run `apt-get install debian-archive-keyring`"
+        )
     with tempfile.TemporaryDirectory(prefix="klock-apt-") as folder:
         root = Path(folder)
         environment = _prepare(root, suite, architecture, archives, ca_bundle)
@@ -90,7 +92,7 @@ def explain(output: str, *, where: str) -> KlockError:
     if match := _NO_VERSION.search(output):
         return ResolutionError(
             f"{where}: there is no version {match[1]!r} of the package {match[2]!r}",
-            hint="an archive keeps only the newest versions: leave the version away, the lock pins it",
+            hint="leave the version out: an archive keeps only the newest, and the lockfile pins it",
         )
     if match := _UNKNOWN.search(output):
         name = match[1] or match[2]

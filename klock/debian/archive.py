@@ -84,7 +84,7 @@ def _split(url: str, names: Mapping[str, str]) -> tuple[str, str]:
     if parts.scheme not in ("http", "https"):
         raise ResolutionError(
             f"the package at {url} is inside the environment, not in an archive klock can fetch from",
-            hint="put the .deb beside the image, copy it in, and install it with run_bash",
+            hint="put the .deb beside kimage.py, copy it with rsync(), and install it with run_bash()",
         )
     plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     for base, name in names.items():

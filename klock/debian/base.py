@@ -44,7 +44,7 @@ def resolve_debian(
     """
     if offline:
         raise FetchError(
-            f"Debian {base.suite} cannot be resolved offline", hint="run once without --offline, or keep the lock"
+            f"Debian {base.suite} cannot be resolved offline", hint="run the command once without --offline"
         )
     check_host(target.architecture)
     progress.begin(f"resolve Debian {base.suite}")
@@ -94,8 +94,8 @@ def _make(
             raise HashMismatch(
                 f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
                 f"made {made.tree}",
-                hint="mmdebstrap or dpkg is of another version than where it was locked: lock again with "
-                "--upgrade-base",
+                hint="this machine's mmdebstrap or dpkg is another version than the one that locked it: run "
+                "`klock lock --upgrade-base`",
             )
         workshop.add_base(made.id, layers)
     store.write_record(_TREES, unverified.id, made.tree)

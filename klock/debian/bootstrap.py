@@ -50,8 +50,8 @@ def check_host(architecture: str) -> None:
     emulator = Path(f"/proc/sys/fs/binfmt_misc/qemu-{Target(architecture=architecture).machine}")
     if architecture != here.architecture and not emulator.exists():
         raise EngineError(
-            f"a Debian base for {architecture} cannot be made on this {here.architecture} machine, "
-            "where its packages' scripts cannot run",
+            f"this {here.architecture} machine cannot make a Debian base for {architecture}: it cannot run the "
+            "base's programs",
             hint="install qemu-user-static, or use a base from a registry",
         )
 
@@ -169,7 +169,7 @@ def _run(command: Sequence[str], output: IO[bytes], log: IO[bytes], folder: Path
             f"mmdebstrap failed with status {status}:\n  " + "\n  ".join(lines[-15:]),
             hint=None
             if os.geteuid() == 0
-            else "without root it needs user namespaces, uidmap, and ranges for you in /etc/subuid and /etc/subgid",
+            else "install uidmap and allow user namespaces, with ranges of ids for you in /etc/subuid and /etc/subgid",
         )
     return "sha256:" + hasher.hexdigest()
 

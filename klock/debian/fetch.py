@@ -48,9 +48,8 @@ def _open(transport: Transport, deb: DebPackage, url: str) -> Iterator[bytes]:
     def on_refusal(status: int, challenges: tuple[str, ...]) -> bool:
         if status in (404, 410):
             raise FetchError(
-                f"the archive no longer has {deb.name} {deb.version} ({url}): a newer version has taken its place, and "
-                "this store does not hold it",
-                hint="lock again (--upgrade-base for a base), take it from a store or vault that has it, or set "
+                f"the archive no longer has {deb.name} {deb.version} ({url}), and the store does not have it either",
+                hint="lock again (--upgrade-base for a base), get it from a vault with `klock vault pull DIR`, or set "
                 "debian-mirror to a snapshot such as http://snapshot.debian.org/archive/debian/DATE",
             )
         raise FetchError(f"{url} answered with status {status}", hint="try again later, or set debian-mirror")

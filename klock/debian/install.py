@@ -49,14 +49,14 @@ def resolve_apt(
             if offline:
                 raise FetchError(
                     f"{prefix}packages cannot be resolved offline: {', '.join(packages)}",
-                    hint="run it once without --offline",
+                    hint="run the command once without --offline",
                 ) from None
     if known:
         try:
             return apt.resolve(packages, known=known, own_sources=True)
         except ResolutionError:
             # The old versions stand in the way of the new list. Without them it may be possible, or say why not.
-            progress.warn(f"{prefix}the locked packages do not go with the others any more, so they move")
+            progress.warn(f"{prefix}the locked versions no longer fit the other packages; apt chooses new ones")
     return apt.resolve(packages, known=(), own_sources=True)
 
 

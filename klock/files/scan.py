@@ -156,7 +156,8 @@ class _Walk:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise ImageError(
-                f"{self._where}: {what} is not UTF-8, which the lockfile cannot hold", hint="rename it, or exclude it"
+                f"{self._where}: {what} is not UTF-8, and the lockfile holds only UTF-8",
+                hint="rename it, or exclude it",
             ) from None
 
 
@@ -186,7 +187,7 @@ def _unreadable(path: Path, error: OSError, where: str) -> ImageError:
     if isinstance(error, FileNotFoundError):
         return ImageError(
             f"{where}: no such file or folder: {path}",
-            hint="a relative source is looked for in the folder of the image file",
+            hint="check the path: relative sources start in the folder of the image file",
         )
     return ImageError(f"{where}: cannot read {path}: {error.strerror}", hint="make it readable, or exclude it")
 

@@ -28,7 +28,7 @@ HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startConta
 _EDITS: Final = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
 _LAST_GID: Final = 2**32 - 2
 """The kernel takes one more for none."""
-_CHOOSE: Final = "choose devices that need less, with --gpus"
+_CHOOSE: Final = "choose other devices with --gpus"
 _VERSIONS: Final = re.compile(r"v?(0\.[3-8]\.\d+|1\.\d+\.\d+)")
 _KIND: Final = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
@@ -82,7 +82,7 @@ class Specifications:
                 known = ", ".join(sorted(self._devices)) or "there is none"
                 raise EngineError(
                     f"no CDI specification of this machine has the device {name}",
-                    hint=f"known devices: {known}; for NVIDIA's: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+                    hint=f"choose one of {known}; for NVIDIA: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
                 )
             device = self._devices[name]
             edits = edits + device.common + device.edits
@@ -132,7 +132,7 @@ def _read(file: Path) -> dict[str, _Device]:
         name = device.value.get("name")
         name = str(name) if isinstance(name, int) else device.text("name")
         if not _NAME.fullmatch(name):
-            raise device.refusal("name", f"is {name!r}, which is no device's name")
+            raise device.refusal("name", f"is {name!r}, which is not a device's name")
         edits = _edits(device.part("containerEdits"))
         found[f"{kind}={name}"] = _Device(source=file, common=common, edits=edits)
     if not found:
@@ -149,7 +149,7 @@ def _parsed(file: Path) -> Any:
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise EngineError(f"{file} is no JSON: {error}") from error
+            raise EngineError(f"{file} is not JSON: {error}") from error
     try:
         import yaml
     except ImportError as error:
@@ -157,7 +157,7 @@ def _parsed(file: Path) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a date such as 2024-99-99
-        raise EngineError(f"{file} is no YAML: {error}") from error
+        raise EngineError(f"{file} is not YAML: {error}") from error
 
 
 class _Part:
@@ -170,14 +170,14 @@ class _Part:
         self._where = where
 
     def refusal(
-        self, field: str, words: str, *, hint: str = "have the file made again by its vendor's tool"
+        self, field: str, words: str, *, hint: str = "generate the file again with the vendor's tool"
     ) -> EngineError:
         return EngineError(f"{self._where}{field} {words}", hint=hint)
 
     def text(self, field: str) -> str:
         value = self.value.get(field)
         if not isinstance(value, str) or not value:
-            raise self.refusal(field, "is missing" if value is None else "is not a text")
+            raise self.refusal(field, "is missing" if value is None else "is not a string")
         if "\0" in value:
             raise self.refusal(field, "holds a NUL character")
         return value
@@ -191,7 +191,7 @@ class _Part:
     def texts(self, field: str) -> tuple[str, ...]:
         value = self.value.get(field) or []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.refusal(field, "is not a list of texts")
+            raise self.refusal(field, "is not a list of strings")
         if any("\0" in item for item in value):
             raise self.refusal(field, "holds a NUL character")
         return tuple(value)
@@ -209,7 +209,7 @@ class _Part:
 def _edits(part: _Part) -> ContainerEdits:
     for field in part.value:
         if field not in _EDITS:
-            raise part.refusal(field, "is nothing that klock can do for a command", hint=_CHOOSE)
+            raise part.refusal(field, "is an edit that klock does not support", hint=_CHOOSE)
     gids = part.value.get("additionalGids") or []
     if not isinstance(gids, list) or not all(type(gid) is int and 0 <= gid <= _LAST_GID for gid in gids):
         raise part.refusal("additionalGids", f"is not a list of numbers from 0 to {_LAST_GID}")

@@ -56,7 +56,9 @@ def find_driver() -> Driver | None:
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
         return None
     except pynvml.NVMLError as error:
-        raise EngineError(f"this machine's NVIDIA driver does not answer: {error}", hint="see nvidia-smi") from error
+        raise EngineError(
+            f"this machine's NVIDIA driver does not answer: {error}", hint="run nvidia-smi to see why"
+        ) from error
     try:
         cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
@@ -82,7 +84,9 @@ def find_driver() -> Driver | None:
             gpus=tuple(gpus),
         )
     except pynvml.NVMLError as error:
-        raise EngineError(f"this machine's NVIDIA driver does not answer: {error}", hint="see nvidia-smi") from error
+        raise EngineError(
+            f"this machine's NVIDIA driver does not answer: {error}", hint="run nvidia-smi to see why"
+        ) from error
     finally:
         pynvml.nvmlShutdown()
 

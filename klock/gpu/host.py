@@ -36,8 +36,8 @@ def edits_of_host(count: int | None, *, dev: Path = Path("/dev"), cache: str | N
     if not numbers or (count is not None and len(numbers) < count):
         asked = {None: "GPUs are", 1: "1 GPU is"}.get(count, f"{count} GPUs are")
         raise EngineError(
-            f"{asked} asked for, and this machine has {len(numbers)} that klock can find",
-            hint="is NVIDIA's driver installed? For devices of others write a CDI specification and name them: "
+            f"{asked} asked for, but klock finds {len(numbers)} on this machine",
+            hint="install NVIDIA's driver; for other devices, write a CDI specification and name them: "
             "--gpus vendor.com/class=name",
         )
     names = [*(f"nvidia{number}" for number in numbers[:count]), *_CONTROL]

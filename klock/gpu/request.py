@@ -47,8 +47,8 @@ def devices_for(text: str, *, folders: Iterable[Path] | None = None) -> Devices 
     single = [name for name in there if name.isdigit()] or [name for name in there if name != "all"]
     if count is not None and len(single) < count:
         raise KlockError(
-            f"--gpus {text}: this machine's CDI specification has {len(single)} that can be had singly",
-            hint="ask for fewer, or for all",
+            f"--gpus {text}: this machine's CDI specification names only {len(single)}",
+            hint="ask for fewer, or write --gpus all",
         )
     chosen = single[:count] if count is not None else ["all"] if "all" in there else there
     names = tuple(f"{_KIND}={name}" for name in chosen)
@@ -62,5 +62,5 @@ def refuse_missing(edits: ContainerEdits) -> None:
         if not Path(path).exists():
             raise EngineError(
                 f"the device's CDI specification names {path}, which is not on this machine",
-                hint="have the specification made again: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+                hint="generate the specification again: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
             )

@@ -201,12 +201,13 @@ class Image:
         )
         if step.is_service and (step.leave_out or step.keep_layer or step.private_urls):
             raise ImageError(
-                "run_bash: a command that ends in '&' is a service: it makes no layer, and nothing of it is recorded",
-                hint="drop leave_out, keep_layer and private_urls, or the '&'",
+                "run_bash: a command that ends in '&' is a service: it makes no layer, and klock records nothing of it",
+                hint="remove the '&', or remove leave_out, keep_layer and private_urls",
             )
         if step.force and step.keep_layer:
             raise ImageError(
-                "run_bash: force=True runs the command at every sync, keep_layer=True at none", hint="drop one of them"
+                "run_bash: force=True runs the command at every sync, keep_layer=True at none",
+                hint="remove one of them",
             )
         return self._add(step)
 

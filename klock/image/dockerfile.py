@@ -118,7 +118,7 @@ def _env(instruction: Instruction, read: ReadDockerfile) -> None:
         if clash := sorted(used & set_here):
             raise instruction.error(
                 f"ENV uses ${clash[0]}, which the same instruction sets",
-                hint="Docker would take its old value: write two ENV",
+                hint="write two ENV instructions: in one, docker takes the old value",
             )
         set_here.add(name)
     checked = arguments.variables(f"{instruction.file.name} line {instruction.line}: ENV", dict(pairs))
@@ -173,8 +173,9 @@ def _refuse_dockerignore(instruction: Instruction) -> None:
     found = next((name for name in names if (folder / name).exists()), None)
     if found is not None and not (folder / ".klockignore").exists():
         raise instruction.error(
-            f"klock does not read {found}, so COPY of a folder would copy what that leaves out",
-            hint=f"write a .klockignore beside it, by git's rules: what {found} names; empty, if all may be copied",
+            f"COPY of a folder would copy what {found} leaves out",
+            hint=f"klock does not read {found}: write its patterns into a .klockignore beside it, in git's syntax, "
+            "or leave that file empty to copy everything",
         )
 
 

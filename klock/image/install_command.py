@@ -35,5 +35,5 @@ def _options(install_cmd: str) -> str:
     except ValueError as error:
         raise ImageError(f"install_cmd: a quote is not closed: {install_cmd!r}", hint=hint) from error
     if "install" not in words:
-        raise ImageError(f"install_cmd is no install command: {install_cmd!r}", hint=hint)
+        raise ImageError(f"install_cmd is not an install command: {install_cmd!r}", hint=hint)
     return shlex.join(words[words.index("install") + 1 :])

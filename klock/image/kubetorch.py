@@ -68,7 +68,7 @@ def read_kubetorch(image: object) -> KubetorchImage:
         found = [_setup_step(step, where, folder) for step in setup_steps]
         steps = [step for step in found if not _is_empty(step)]
     else:
-        raise ImageError(f"from_kubetorch: this is no kubetorch.Image: {type(image).__name__}", hint=_NOT_ONE)
+        raise ImageError(f"from_kubetorch: this is not a kubetorch.Image: {type(image).__name__}", hint=_NOT_ONE)
     return KubetorchImage(
         name=text["name"],
         image_id=text["image_id"],
@@ -126,7 +126,7 @@ class _Lines:
                 return self._variables(rest)
             case "COPY":
                 return self._copy(line, next(self._operations, None))
-        raise ImageError(f"from_kubetorch: {name} is no instruction of a kubetorch.Image", hint=_NOT_ONE)
+        raise ImageError(f"from_kubetorch: {name} is not an instruction of a kubetorch.Image", hint=_NOT_ONE)
 
     def _run(self, rest: str) -> Sequence[Step]:
         command, force = (rest.removesuffix(_FORCE), True) if rest.endswith(_FORCE) else (rest, False)
@@ -254,7 +254,7 @@ def _setup_step(step: object, where: Location, folder: Path) -> Step:
     """A step of kubetorch before 0.5, which keeps the arguments of the call."""
     kind, values = getattr(step, "step_type", None), getattr(step, "kwargs", None)
     if not isinstance(values, Mapping):
-        raise ImageError(f"from_kubetorch: this is no step of a kubetorch.Image: {step!r}", hint=_NOT_ONE)
+        raise ImageError(f"from_kubetorch: this is not a step of a kubetorch.Image: {step!r}", hint=_NOT_ONE)
     name = kind.value if isinstance(kind, Enum) else kind
     force = bool(values.get("force", False))
     match name:
@@ -272,4 +272,6 @@ def _setup_step(step: object, where: Location, folder: Path) -> Step:
             path = locate_package(package, folder=folder)
             return SyncPackage(package=package, path=str(path), force=force, location=where)
     known = re.sub(r"\s+", " ", str(name))
-    raise ImageError(f"from_kubetorch: klock knows no step {known!r}", hint="write it with klock's own methods")
+    raise ImageError(
+        f"from_kubetorch: klock does not know the step {known!r}", hint="write it with klock's own methods"
+    )

@@ -76,7 +76,7 @@ def load(reference: ImageReference) -> LoadedImage:
         reference = replace(reference, file=file / "kimage.py")
         file = reference.file
     if not file.is_file():
-        hint = "write one (`klock init` does), or name another: FILE or FILE:NAME"
+        hint = "write one with `klock init`, or name another: FILE or FILE:NAME"
         raise ImageError(f"there is no image file {_shown(file)}", hint=hint)
     image = _image_in(_run(file), reference)
     return LoadedImage(image=image, file=file, name=reference.name, root=file.parent)

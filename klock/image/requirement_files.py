@@ -141,7 +141,7 @@ def _path_of(reference: FileReference, base: Path) -> Path:
     written = reference.path
     if re.match(r"(https?|ftp)://", written, re.IGNORECASE):
         raise RequirementError(
-            f"{reference.where}: requirements files are local ones: {written}",
+            f"{reference.where}: a requirements file must be a local file, not {written}",
             hint="download it into the project, so that it is reviewed and locked",
         )
     if written.lower().startswith("file:"):

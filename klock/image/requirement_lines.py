@@ -67,7 +67,7 @@ def parse_line(text: str, where: str, environ: Mapping[str, str] | None = None, 
         for path in paths
     ]
     if scanned.hashes and len(requirements) != 1:
-        raise RequirementError(f"{where}: --hash belongs to exactly one requirement, here are {len(requirements)}")
+        raise RequirementError(f"{where}: --hash goes with exactly one requirement, not {len(requirements)}")
     for digest in scanned.hashes:
         if not re.fullmatch(r"sha(256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})", digest):
             raise RequirementError(f"{where}: not a hash: {digest}", hint="write --hash=sha256:<64 hex digits>")

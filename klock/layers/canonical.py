@@ -128,7 +128,7 @@ class _Layer:
             status = normalise_content(upper, path, status, source)
             same = lower is not None and below is not None and _same(upper, status, lower, below)
             if path.endswith(".py") and stat.S_ISREG(status.st_mode):
-                # The file may have had its turn, and a layer's time, under another name.
+                # This file may have been processed already, and have a layer's time, under another name.
                 was = self.times.setdefault((status.st_dev, status.st_ino), int(status.st_mtime))
                 becomes = int(below.st_mtime) if same and below else MTIME
                 self.sources[path] = Source(size=status.st_size, was=was, becomes=becomes)
@@ -146,7 +146,7 @@ class _Layer:
         return True
 
     def manifest(self) -> Manifest:
-        # One inode is read once, whatever the number of its names.
+        # An inode with several names is read once.
         inodes = {(status.st_dev, status.st_ino): (on_disk, status.st_size) for on_disk, _, status in self.files}
         digests = dict(zip(inodes, digests_of_files(list(inodes.values())), strict=True))
         inode_of = {entry.path: (status.st_dev, status.st_ino) for _, entry, status in self.files}

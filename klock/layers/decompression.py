@@ -105,4 +105,4 @@ def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[
     elif media_type.endswith(".tar"):
         yield archive
     else:
-        raise FetchError(f"{source}: klock knows no layer of media type {media_type!r}")
+        raise FetchError(f"{source}: klock cannot read a layer of media type {media_type!r}")

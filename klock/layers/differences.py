@@ -20,7 +20,7 @@ __all__ = ["Difference", "explain"]
 Read = Callable[[int, str], bytes | None]
 
 _MOST_READ: Final = 64
-"""Files that are read in one explanation: an engine may need milliseconds for each, and nobody reads on."""
+"""The most files that one explanation reads: each may take milliseconds, and users read only the first lines."""
 
 _MOST_COMPARED: Final = 64
 _LARGEST: Final = 4 << 20
@@ -71,7 +71,7 @@ _UUID: Final = rb"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Varying:
-    """What may be masked in two texts so that they are equal; `sign` must stand in one of them, or it is no reason."""
+    """A pattern that, masked in two texts, makes them equal. It counts only if `sign` matches one of them."""
 
     mask: re.Pattern[bytes]
     reason: str

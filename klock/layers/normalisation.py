@@ -162,7 +162,7 @@ def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     return lambda path: named.fullmatch(path) is not None
 
 
-# Compiled once and when first needed; functions without arguments, as looking up a tuple of rules takes longer than
+# Compiled once, on first use. Functions without arguments: looking up a tuple of rules in the cache takes longer than
 # matching a path, and every path of an environment is matched.
 
 

@@ -59,7 +59,7 @@ def pack(root: bytes, manifest: Manifest, output: IO[bytes], *, keep_times: bool
                 output.write(_member(_folder_on_disk(root, above), comment=UNCHANGED).header())
         member = _member(_with_owner(entry, manifest))
         if keep_times:
-            # A tar header has no times before 1970 that every reader knows.
+            # Not every reader of tar knows times before 1970.
             member = replace(member, mtime=max(0, int(os.lstat(root + b"/" + _bytes_of(path)).st_mtime)))
         output.write(member.header())
         if entry.kind is Kind.FILE:
@@ -127,9 +127,7 @@ def _write_content(root: bytes, entry: Entry, output: IO[bytes]) -> None:
 
 
 def _changed(path: str) -> StoreError:
-    return StoreError(
-        f"/{path} of a layer was changed in the store", hint="remove what is damaged: klock cache clean, klock sync"
-    )
+    return StoreError(f"/{path} of a layer was changed in the store", hint="run `klock cache clean`, then `klock sync`")
 
 
 # -- and back
@@ -147,8 +145,8 @@ def unpack_layer(archive: IO[bytes], *, layer: Digest, source: str) -> Manifest:
     manifest = _manifest_of_layer(unchanged, source)
     if manifest.digest != layer:
         raise HashMismatch(
-            f"{source} is not the layer it should be: wanted {layer}, found {manifest.digest}",
-            hint="the archive was changed: restore it, or lock again",
+            f"{source} is not the locked layer: locked {layer}, found {manifest.digest}",
+            hint="restore the archive, or run `klock lock`",
         )
     return manifest
 
@@ -175,7 +173,7 @@ def _members(archive: IO[bytes], source: str) -> Iterator[tuple[str, bool]]:
             for member in members_of(members):
                 path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
                 if not path:
-                    raise FetchError(f"{source}: refused: it has a member for the root", hint="do not trust it")
+                    raise FetchError(f"{source}: refused: it has an entry for /", hint="do not trust it")
                 yield path, member.isdir() and member.pax_headers.get("comment") == UNCHANGED
     except (tarfile.TarError, ValueError) as error:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
@@ -203,7 +201,8 @@ def _manifest_of_layer(unchanged: set[str], source: str) -> Manifest:
     needless = unchanged.difference(*(_folders_above(path) for path in manifest))
     if needless:
         raise FetchError(
-            f"{source}: refused: /{min(needless)} is no folder above a change", hint="do not trust this archive"
+            f"{source}: refused: /{min(needless)} has a folder's entry, but nothing below it changes",
+            hint="do not trust this archive",
         )
     return manifest
 
@@ -235,10 +234,10 @@ def _walk() -> Iterator[tuple[bytes, str, os.stat_result]]:
 
 
 def _refuse_notes(path: bytes, source: str) -> None:
-    """A folder that hides what is below it would do so unseen by a manifest."""
+    """An opaque folder hides what is below it, and a manifest would not show that."""
     if any(name.startswith(OVERLAY_XATTR) for name in os.listxattr(path, follow_symlinks=False)):
         raise FetchError(
-            f"{source}: refused: {text_of(path)} hides all that is below it, which no layer of klock does",
+            f"{source}: refused: {text_of(path)} hides everything below it, which klock's layers never do",
             hint="do not trust this archive",
         )
 

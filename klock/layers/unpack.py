@@ -71,10 +71,10 @@ def _explained(source: str) -> Iterator[None]:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
     except OSError as error:
         if error.errno in _TOO_MUCH:
-            raise FetchError(f"{source}: holds a path that no disk can hold: {error}") from error
+            raise FetchError(f"{source}: has a path that the file system does not accept: {error}") from error
         if error.errno in _OF_ONE_ANOTHER:
             hint = "do not trust this archive"
-            raise FetchError(f"{source}: holds paths that exclude one another: {error}", hint=hint) from error
+            raise FetchError(f"{source}: has paths that conflict: {error}", hint=hint) from error
         raise
 
 
@@ -192,7 +192,9 @@ class _Unpacking:
 
     def _require_file(self, target: bytes, path: bytes) -> None:
         if not os.path.lexists(target) or _is_folder(target):
-            raise self._refusal(f"{text_of(path)} is a hard link to {text_of(target)}, which is no file of the layer")
+            raise self._refusal(
+                f"{text_of(path)} is a hard link to {text_of(target)}, which is not a file of the layer"
+            )
 
     def _fifo(self, member: tarfile.TarInfo, path: bytes) -> None:
         self._make_way(path)

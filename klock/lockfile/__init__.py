@@ -33,7 +33,7 @@ def write(lockfile: Lockfile, path: Path) -> bool:
     text = to_text(lockfile)
     again = from_text(text, path.name)
     if to_text(again) != text:
-        raise LockfileError(f"{path.name} was not written: it does not read back as it was made")
+        raise LockfileError(f"{path.name} was not written: klock reads something else back than it wrote")
     content = text.encode("utf-8")
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:

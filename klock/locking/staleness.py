@@ -28,7 +28,7 @@ def stale_findings(
     image = loaded.image
     findings = list(compare_image(draft_image(image, environ), lock.image))
     if lock.normalisation != NORMALISATION:
-        words = f"the lockfile's layers follow the rules of version {lock.normalisation}, klock's are {NORMALISATION}"
+        words = f"the lockfile has version {lock.normalisation} of the layer rules, klock now has {NORMALISATION}"
         findings.append(Finding(code=Code.STALE_IMAGE, message=words))
     wanted = {str(target) for target in targets}
     have = {str(locked.target) for locked in lock.targets}
@@ -56,7 +56,7 @@ def refuse_stale(
     """Raises StaleLockError with every finding when image and lockfile disagree; `file` is the lockfile's."""
     findings = stale_findings(lock, loaded=loaded, targets=targets, environ=environ, store=store)
     if findings:
-        hint = "run `klock lock`; or use --frozen to go on with what was locked"
+        hint = "run `klock lock`; or use the lockfile as it is with --frozen"
         raise StaleLockError(
             f"{file.name} is stale:" + "".join(f"\n  {f}" for f in findings[:20]),
             hint=hint_for_credentials(lock, environ) or hint,

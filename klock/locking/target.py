@@ -166,4 +166,4 @@ class TargetLocker:
                 self.context.progress.begin(at.heading)
                 with locking.workspace() as workspace:
                     kind_of(at.step).try_out(at, workspace, self.context)
-                self.context.progress.done("it starts")
+                self.context.progress.done("started")

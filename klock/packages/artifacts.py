@@ -65,7 +65,8 @@ class ArtifactLocker:
             return self._lock_repository(package, source)
         if not isinstance(source, SelectedFile):
             raise ResolutionError(
-                f"{package.name} is a folder, which cannot be locked", hint="copy it in an earlier step"
+                f"{package.name} is a folder, which cannot be locked",
+                hint="copy it with rsync() in an earlier step, and install it from there",
             )
         size, sha256 = self._facts(source)
         version = package.version or _version_in(source.name)
@@ -190,7 +191,7 @@ class ArtifactLocker:
         if not requires:
             return ()
         if self.depth >= _DEEPEST:
-            raise ResolutionError(f"{name}: its build requirements must be built from source themselves, without end")
+            raise ResolutionError(f"{name}: its build requirements need each other to be built from source")
         origin = f"build requirement of {name}"
         wanted = tuple(ScopedRequirement(text=text, origin=origin) for text in dict.fromkeys(requires))
         resolver = dataclasses.replace(self.resolver, preferences=self._build_preferences(name))

@@ -46,7 +46,7 @@ def read_build_system(pyproject: bytes | None, *, where: str) -> BuildSystem:
         return _LEGACY
     requires, backend, path = table.get("requires"), table.get("build-backend"), table.get("backend-path", [])
     if not _is_strings(requires) or not isinstance(backend, str | None) or not _is_strings(path):
-        raise ImageError(f"{where}: [build-system] is not as PEP 518 has it")
+        raise ImageError(f"{where}: [build-system] does not follow PEP 518")
     return BuildSystem(requires=tuple(requires), backend=backend or _LEGACY.backend, backend_path=tuple(path))
 
 
@@ -60,7 +60,7 @@ def read_static_metadata(pyproject: bytes | None, *, where: str) -> StaticMetada
         return None
     dependencies, extras = project.get("dependencies", []), project.get("optional-dependencies", {})
     if not _is_strings(dependencies) or not isinstance(extras, dict) or not all(map(_is_strings, extras.values())):
-        raise ImageError(f"{where}: [project] is not as PEP 621 has it")
+        raise ImageError(f"{where}: [project] does not follow PEP 621")
     version = project.get("version")
     return StaticMetadata(
         name=canonicalize_name(project["name"]),

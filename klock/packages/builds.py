@@ -86,7 +86,7 @@ class BuildRoom:
             variables=self.variables,
         )
         if ended.status != 0:
-            raise StepFailed(f"no virtual environment could be made to build in:\n{ended.output.strip()}")
+            raise StepFailed(f"could not make a virtual environment to build in:\n{ended.output.strip()}")
         install_wheels(
             [(package.name, package.version, wheel_of(package)) for package in packages],
             python=f"{WORK}/venv/bin/python",
@@ -204,8 +204,8 @@ class BuildRoom:
         if ended.status != 0:
             words = credentials.mask(ended.output.decode("utf-8", "replace").strip())
             raise FetchError(
-                f"commit {source.commit} of {source.url} cannot be had: {words}",
-                hint="git must be in the environment: install it in an earlier step",
+                f"cannot fetch commit {source.commit} of {source.url}: {words}",
+                hint="check the URL and the network; git itself must be installed in an earlier step",
             )
         pyproject = self.work / "build" / (source.subdirectory or "") / "pyproject.toml"
         return read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)

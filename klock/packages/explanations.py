@@ -52,15 +52,15 @@ def error_from_uv(
     if failed:
         needed = "git" if "Git executable not found" in one_line else "its compilers and libraries"
         return ResolutionError(
-            f"{subject}: its source cannot be had or built: {explanation}",
-            hint=f"its metadata can only be had by building it: install {needed} in an earlier step",
+            f"{subject}: cannot fetch or build its source: {explanation}",
+            hint=f"install {needed} in an earlier step: klock builds the source to read its metadata",
         )
     if "Couldn't parse" in one_line or "Failed to parse" in one_line or "invalid" in one_line.lower():
         return RequirementError(f"{subject}: {explanation}")
     if offline:
         return ResolutionError(
             f"cannot meet {subject}\n{explanation}",
-            hint="klock is offline and knows only what the store has: run it once without --offline",
+            hint="klock is offline and knows only what the store has: run the command once without --offline",
         )
     if missing := missing_projects(explanation):
         hint = f"check the spelling of {' and '.join(missing)}, and which index has it"

@@ -1,7 +1,7 @@
 """Brings locked artifacts into the store: several at once, every byte hashed on the way, nothing else kept.
 
 uv's cache takes no part: a file edited in an environment could come back from there (it links and does not verify).
-All threads have ended when a function returns, because engines fork.
+All threads have ended when a function returns, because the workshop forks.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def fetch_artifacts(
         are = "is" if len(missing) == 1 else "are"
         raise FetchError(
             f"{counted(len(missing), 'locked file')} {are} not in the store: {first_of(a.name for a in missing)}",
-            hint="run once without --offline",
+            hint="run the command once without --offline",
         )
     guard = threading.Lock()
 
@@ -178,7 +178,7 @@ def _hint_for(status: int) -> str | None:
     if status in (401, 403):
         return "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
     if status in (404, 410):
-        return "the file is gone upstream: lock again to take another version, or keep artifacts in a vault"
+        return "upstream removed it: run `klock lock` to take another version, or run `klock vault pull DIR`"
     return None
 
 

@@ -43,7 +43,7 @@ class IndexPages:
 
     def _get(self, url: str) -> str | None:
         if self._offline:
-            raise FetchError(f"{url} is not to be asked with --offline")
+            raise FetchError(f"cannot read {url}: klock is offline")
         import urllib3
 
         from klock.packages.fetch import request

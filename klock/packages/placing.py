@@ -102,7 +102,7 @@ def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], store
         if not found & {*root.scoped.hashes}:
             raise HashMismatch(
                 f"{root.scoped.origin}: {package.pin} is {wheel_of(package).name} with sha256:{sha256}, "
-                "which is none of the hashes that --hash allows",
+                "which --hash does not allow",
                 hint="see who changed the file upstream before you change the hash",
             )
 

@@ -74,7 +74,7 @@ def install_projects(
     for project in projects:
         content = workspace.read(f"{project.path}/pyproject.toml")
         if content is None and workspace.read(f"{project.path}/setup.py") is None:
-            raise StepFailed(f"{project.path} is no Python project: it has neither pyproject.toml nor setup.py")
+            raise StepFailed(f"{project.path} is not a Python project: it has neither pyproject.toml nor setup.py")
         system: BuildSystem = read_build_system(content, where=project.path)
         room = build_room(
             workspace=workspace,
@@ -117,8 +117,9 @@ def _pyproject(source: LocalProjectSource) -> bytes | None:
             pyproject = folder / "pyproject.toml"
             return pyproject.read_bytes() if pyproject.is_file() else None
     raise ImageError(
-        f"{source.origin}: {source.path} is no Python project: {folder.name} has neither pyproject.toml nor setup.py",
-        hint="name the folder that has one",
+        f"{source.origin}: {source.path} is not a Python project: {folder.name} has neither pyproject.toml "
+        "nor setup.py",
+        hint="name the folder that has it",
     )
 
 

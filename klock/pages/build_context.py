@@ -76,8 +76,8 @@ def _refuse_foreign(folder: Path) -> None:
     if found and (foreign or not is_exports):
         example = foreign[0] if foreign else found[0]
         raise KlockError(
-            f"{folder} holds other files than an export of klock's, such as {example}, and would be replaced",
-            hint="name a folder that is empty or not there yet",
+            f"{folder} has files that klock did not export, such as {example}; klock would replace them",
+            hint="name an empty or a new folder",
         )
 
 
@@ -113,7 +113,9 @@ def _copy(source: Path, path: Path, digest: Digest | None) -> None:
                 hasher.update(chunk)
                 writing.write(chunk)
     except FileNotFoundError:
-        raise HashMismatch(f"{source} is locked, and not there", hint="restore it, or run `klock lock`") from None
+        raise HashMismatch(
+            f"{source} is in the lockfile, but missing", hint="restore it, or run `klock lock`"
+        ) from None
     found = f"sha256:{hasher.hexdigest()}"
     if digest is not None and found != digest:
         raise HashMismatch(

@@ -72,7 +72,7 @@ class Page:
             if line.splitlines() != [line] or "\0" in line:
                 raise self.error(
                     "it has a control character that a Dockerfile cannot hold",
-                    hint="keep the text in a file, and copy that",
+                    hint="put the text into a file, and copy the file with rsync()",
                 )
             self.lines.append(line)
 
@@ -103,12 +103,12 @@ class Page:
             return
         if clash := next((m for m in _REFERENCE.findall(value) if m.strip("${}") in defined), None):
             raise self.error(
-                f"the value of {name} has {clash} in it, and kubetorch would put in the value of that variable",
+                f"the value of {name} contains {clash}, which kubetorch would replace with that variable's value",
                 hint="export it for docker, build and push that image, and start from it with from_docker()",
             )
         if value != value.strip() or value.endswith("\\"):
             raise self.error(
-                f"the value of {name} has white space at an end, or a backslash at the last: kubetorch would drop it",
+                f"the value of {name} starts or ends with white space, or ends with a backslash: kubetorch drops that",
                 hint="export it for docker, build and push that image, and start from it with from_docker()",
             )
         self.add(f"ENV {name} {value}".rstrip())

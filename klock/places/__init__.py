@@ -25,7 +25,7 @@ __all__ = ["DEFAULT", "PLACES", "make_place", "place_with", "places_in_use"]
 
 PLACES: Final = ("sandbox", "podman", "docker", "here")
 DEFAULT: Final = "sandbox"
-"""What is taken when nobody names another and no other holds the environment: it runs wherever layers can be made."""
+"""The place when nobody names one and no other has the environment: it runs wherever layers can be made."""
 
 
 def place_with(environment: str, store: Store) -> str:

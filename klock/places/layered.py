@@ -10,7 +10,7 @@ from klock.errors import StoreError
 from klock.layers.manifest import Manifest
 from klock.places.protocol import Applied, ImageConfig, Place
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.lockfile.model import TargetLock

@@ -59,11 +59,11 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What shows at a glance that an environment is still as `apply` left it.
+    """What shows without a scan that an environment is still as `apply` left it.
 
     `files`: files and folders whose stat changes with it. `settings`: files, there or not, that decide where it is.
-    `image`: the socket of an engine, and the name of an image there. `holds` looks closely, once: whether the
-    environment is clean now.
+    `image`: the socket of an engine, and the name of an image there. `holds` scans the environment, once,
+    and says whether it is clean now.
     """
 
     holds: Callable[[], bool]
@@ -80,7 +80,7 @@ class Place(Protocol):
     has_containers: bool
     """Whether people start containers from an environment, which `observe` can be asked for."""
     gives_devices: bool
-    """Whether a command gets devices; elsewhere it has those that the place itself was started with."""
+    """Whether `execute` can give a command devices. If not, it has those that the place itself was started with."""
     converges: bool
     """Whether steps are done and taken back in a running system, so that `force` has a meaning."""
 

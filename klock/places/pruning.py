@@ -1,4 +1,4 @@
-"""Giving space back: what no environment is made of, or every environment too."""
+"""Frees space: removes what no environment uses, or every environment too."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Removed:
 
 
 def prune(store: Store) -> Removed:
-    """Removes bases and layers that no environment is made of, and what killed commands left. Downloads stay."""
+    """Removes bases and layers that no environment uses, and what killed commands left. Downloads stay."""
     return _remove(store, environments_too=False)
 
 
 def clean(store: Store, *, kept_too: bool = False) -> Removed:
-    """Removes environments too, but not those in use, and all downloads that can surely be had again.
+    """Removes environments too, but not those in use, and all downloads that upstream surely still has.
 
-    With `kept_too` the others as well.
+    With `kept_too` it removes the other downloads as well.
     """
     removed = _remove(store, environments_too=True)
     removed.bytes += store.remove_downloads(kept_too=kept_too)

@@ -29,7 +29,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 class ForbiddenAddress(Exception):
-    """A name leads where no step may go; the text says where."""
+    """A name has an address that no step may reach; the text says which."""
 
 
 def is_literal(host: str) -> bool:
@@ -51,7 +51,7 @@ def check_address(text: str, *, is_local: bool = False) -> None:
     """Raises ForbiddenAddress for an address of this machine (unless `is_local`), of its link, or of no single host."""
     address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
-        # IPv4 in other clothes: mapped (RFC 4291), 6to4 (RFC 3056), NAT64 (RFC 6052).
+        # IPv4 inside IPv6: mapped (RFC 4291), 6to4 (RFC 3056), NAT64 (RFC 6052).
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _NAT64:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)

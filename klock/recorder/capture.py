@@ -34,7 +34,7 @@ _NEVER_LOCKED: Final = frozenset({408, 425, 429})
 _KEPT: Final = frozenset(header.name.lower() for header in KEPT)
 # What a client may need while it talks to upstream, and no replay has: cookies, and how long to wait.
 _PASSED: Final = frozenset({"set-cookie", "retry-after"})
-# What is said of a body, and does not hold for its stand-in.
+# Headers about a body, which are wrong for its stand-in.
 _OF_THE_BODY: Final = frozenset(
     {"content-encoding", "content-md5", "content-digest", "repr-digest", "digest", "x-goog-hash"}
     | {"x-checksum-md5", "x-checksum-sha1", "x-checksum-sha256"}
@@ -57,14 +57,14 @@ class Capture:
         self._names: dict[str, bool] = {}
 
     def finds(self, name: str) -> bool:
-        """Whether the name has an address. Raises Refused when nobody can say, or it leads where no step may go."""
+        """Whether the name has an address. Raises Refused when no name server answers, or the address is forbidden."""
         found = self._upstream.has_name(name)
         with self._names_lock:
             self._names[host_in_lock(name, self._redaction)] = found
         return found
 
     def answer(self, request: Request) -> Answer:
-        """What upstream answers. Raises Refused when it does not."""
+        """Upstream's answer. Raises Refused when there is none."""
         for name, value in request.headers:
             self._redaction.add_header(name, value)
         self._redaction.add_url(request.url)
@@ -73,7 +73,7 @@ class Capture:
         return begun if isinstance(begun, Answer) else self._carry_out(request, begun, question)
 
     def report(self) -> Report:
-        """Waits for what is still coming in, puts what is locked into the store, and says what to lock."""
+        """Waits for bodies that are still arriving, puts what is locked into the store, and returns what to lock."""
         self._downloads.wait()
         with self._names_lock:
             names = dict(self._names)
@@ -186,7 +186,7 @@ class Capture:
         return Answer.of_text(502, problem)
 
     def _settle(self, exchange: Exchange, incoming: Incoming, answer: Answer, *, problem: str | None = None) -> None:
-        """Lets those who ask the same have `answer` too, unless it may not be locked."""
+        """Reuses `answer` for later requests that are the same, unless it may not be locked."""
         if incoming.status >= 500 or incoming.status in _NEVER_LOCKED:
             problem = f"upstream answered {incoming.status}"
         if problem is not None:

@@ -1,4 +1,4 @@
-"""When a step has ended: what of all that it asked is locked, what stands in the way, and what the store keeps."""
+"""The end of a step: which of its requests are locked, which are refused, and what the store keeps."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _Asked: TypeAlias = Sequence[tuple[Question, Exchange]]
 
 _CHUNK: Final = 1 << 20
 _ONLY_A_NAME: Final = (
-    "its address was looked up, and no request came that could be locked (programs that do not trust the certificates "
-    "in SSL_CERT_FILE give up so)"
+    "the step looked up its address, but sent no request that klock can lock (perhaps the program does not trust the "
+    "certificates in SSL_CERT_FILE)"
 )
 _LATE: Final = "it holds a secret that was not known for one before it was used elsewhere"
 
@@ -52,7 +52,7 @@ def conclude(
 
 
 def _search_again(asked: _Asked, redaction: Redaction) -> None:
-    """Gives up what holds a secret that was met only later, as a token that was fetched and then used."""
+    """Drops answers with a secret that was recognised only later, such as a token that was fetched and then used."""
     for question, exchange in asked:
         if exchange.problem is None and exchange.locked is not None:
             texts = (question.url, question.accept, question.git_protocol, *exchange.locked.headers)

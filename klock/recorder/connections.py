@@ -74,7 +74,7 @@ def server_context(authority: Authority) -> ssl.SSLContext:
 
 
 def serve(client: socket.socket, place: Place, *, context: ssl.SSLContext, source: Source, notes: Notes) -> None:
-    """Serves a connection to its end, and closes it. Raises nothing that a client can cause."""
+    """Serves a connection to its end, and closes it. No client can make it raise."""
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     conversation = _Conversation(client, context=context, source=source, notes=notes)
     try:
@@ -84,7 +84,7 @@ def serve(client: socket.socket, place: Place, *, context: ssl.SSLContext, sourc
 
 
 class _NotHttp(Exception):
-    """What a client said is no HTTP; the text says what is wrong with it."""
+    """A client sent something other than HTTP; the text says what is wrong with it."""
 
 
 class _Conversation:
@@ -110,7 +110,7 @@ class _Conversation:
                         place = self._begin_tls(place)
                         scheme = "https"
                 elif early[:1] == _TLS_HANDSHAKE:
-                    raise _NotHttp("TLS was begun before the tunnel stood")
+                    raise _NotHttp("the program began TLS before the proxy answered CONNECT")
                 next_place, early = self._speak_http(place, scheme, early)
         except (_NotHttp, h11.RemoteProtocolError) as error:
             self._notes.refuse(f"{place}: not HTTP/1.1, and only HTTP is let through ({_said(error)})")
@@ -125,13 +125,13 @@ class _Conversation:
             elif not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 self._notes.refuse(f"{place}: TLS failed ({_said(error)})")
         except (OSError, BrokenBody):
-            # The client is gone, or must see that it has not got everything.
+            # The client is gone, or must notice that the answer is incomplete.
             self._abort = True
 
     def close(self) -> None:
         try:
             if self._abort:
-                # With a reset: an end of file would look as if the answer were whole.
+                # With a reset: after an end of file the answer would look complete.
                 self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             elif isinstance(self._wire, ssl.SSLSocket):
                 self._wire.settimeout(1.0)
@@ -198,7 +198,7 @@ class _Conversation:
             if not more or (not method and not space):
                 return words
             if _METHOD.fullmatch(method) is None:
-                raise _NotHttp("these are not the first words of a request")
+                raise _NotHttp("no HTTP request begins like this")
             if method == _HTTP_2:
                 raise _NotHttp("the program insists on HTTP/2")
             if space:
@@ -269,7 +269,7 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
         scheme = absolute["scheme"].lower()
         host, target = absolute["authority"], absolute["rest"]
     if not target.startswith("/"):
-        reason = "" if absolute is not None and target[:1] in ("", "?") else "its target is no path"
+        reason = "" if absolute is not None and target[:1] in ("", "?") else "its target is not a path"
         target = f"/{target}"
     match = _AUTHORITY.fullmatch(host)
     if match is None or (match["port"] and not _is_port(match["port"])):
@@ -278,7 +278,7 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
         host = match["host"].rstrip(".").lower()
         port = int(match["port"] or _DEFAULT_PORTS[scheme]) if absolute is not None else place.port
     if is_literal(host):
-        reason = "an address, where only names are let through"
+        reason = "an address, but steps may connect only to host names"
     where = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
     return f"{scheme}://{where}{target.partition('#')[0]}", reason
 
@@ -288,7 +288,7 @@ def _is_port(digits: str | None) -> bool:
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, without what the client said."""
+    """The text of an exception, without what the client sent."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).lower().replace("_", " ")
     return str(error).partition(":")[0]

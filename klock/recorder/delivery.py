@@ -40,7 +40,7 @@ class _Part:
 
 
 class _Length:
-    """Stands for bytes that go past h11, which looks at nothing but how many they are."""
+    """Stands for bytes that bypass h11, which needs only their number."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -109,7 +109,7 @@ def _select(request: Request, body: Body) -> tuple[int, _Part | None]:
     whole = 200, _Part(0, body.size)
     wanted = _RANGE.fullmatch((request.header("range") or "").strip())
     if wanted is None or not any(wanted.groups()):
-        return whole  # none, several, or none that can be read: the whole is right for all of them
+        return whole  # no range, several, or an unreadable one: the whole body is a right answer to each
     if (condition := request.header("if-range")) is not None:
         if _OUR_TAG.fullmatch(condition.strip()) is None:
             return whole
@@ -190,7 +190,7 @@ def _send_growing(wire: Wire, connection: h11.Connection, body: Body) -> None:
             body.arrived(file.tell())
             piece = file.read(_PIECE)
             if not piece:
-                # The end, unless bytes came between the look and the reading.
+                # The end, unless bytes arrived between the check and the read.
                 if body.sha256 is not None and file.tell() == body.size:
                     break
                 continue

@@ -23,8 +23,8 @@ LEAK: Final = (
     "its answer holds a secret of the step; name its URL, run_bash(..., private_urls=[...]), so that it is never stored"
 )
 _SLOWEST: Final = 1 << 20
-_TOO_SLOW: Final = "its body came in too slowly when the step had ended"
-_ENDLESS: Final = "its body, of no announced size, still came in when the step had ended"
+_TOO_SLOW: Final = "the step ended before its body did, and the body arrives too slowly"
+_ENDLESS: Final = "the step ended before its body did, and upstream did not announce the size"
 
 
 class Leak(Exception):

@@ -21,7 +21,7 @@ _NEVER_CREDENTIALS: Final = frozenset({"cookie", "proxy-authorization"})
 
 
 class Refused(Exception):
-    """Something is not let through; the text says why, and neither what it is nor any secret."""
+    """A request is refused. The text says why, and names neither the request nor a secret."""
 
 
 class BrokenBody(Exception):
@@ -112,13 +112,13 @@ class Body:
         return body
 
     def advance(self, arrived: int) -> None:
-        """Says how many bytes are there by now."""
+        """Sets how many bytes are there."""
         with self._changed:
             self._arrived = arrived
             self._changed.notify_all()
 
     def complete(self, sha256: str) -> None:
-        """Says that all bytes are there."""
+        """Marks the body as complete."""
         with self._changed:
             self.size = self._arrived
             self.sha256 = sha256
@@ -131,7 +131,7 @@ class Body:
             return self._arrived
 
     def break_off(self) -> None:
-        """Says that no more bytes will come."""
+        """Marks the body as broken: no more bytes will come."""
         with self._changed:
             self._broken = True
             self._changed.notify_all()

@@ -70,13 +70,13 @@ class Incoming:
                         again.update(old)
                         skip -= len(old)
                         if not skip and again.digest() != self._hash.digest():
-                            raise Truncated("it broke off, and was another one when it was asked for again")
+                            raise Truncated("it broke off, and a second request got another answer")
                     if chunk:
                         received += len(chunk)
                         self._hash.update(chunk)
                         yield chunk
                 if skip:
-                    raise Truncated("it broke off, and was shorter when it was asked for again")
+                    raise Truncated("it broke off, and a second request got a shorter answer")
                 return
             except connection_errors() as error:
                 self.response.close()

@@ -64,7 +64,7 @@ class Question:
 
     @property
     def subject(self) -> tuple[str, str, str | None]:
-        """What it always takes to be the same question."""
+        """What two requests must always share to count as the same question."""
         return self.method, self.url, self.body
 
 

@@ -56,20 +56,20 @@ PERMANENT_URLS: Final = (
     _urls(r"v2/.+/(?:blobs|manifests)/sha256:[0-9a-f]{64}", "a part of an image by its digest"),
     _urls(rf"(?:.*[^0-9a-z])?{_HASH}(?:[^0-9a-z].*)?", "a path that holds a commit or a hash"),
 )
-"""In the order of how often they are met."""
+"""The most frequent first."""
 
 _MOVING: Final = re.compile(r"(?<![a-z])(?:latest|nightly|current|snapshot|head)(?![a-z])", re.IGNORECASE)
-"""Words in a path that say it means something else tomorrow, whatever else it holds."""
+"""Words in a path that mark it as moving, such as `latest`, whatever else the path holds."""
 
 _SUPERSEDED: Final = re.compile(rf"\A(?!.*/{_MOMENT}/).*(?:/by-hash/.*|\.[ud]?deb)\Z")
-"""Of the Debian archive only what a snapshot holds stays: mirrors remove a package when there is a newer one."""
+"""Debian: only snapshots are permanent; mirrors remove a package when there is a newer one."""
 
 
 def is_permanent(request: LockedRequest) -> bool:
     """Whether upstream will still serve these bytes under this URL when it has moved on."""
     if request.method not in ("GET", "HEAD") or request.status != 200 or request.private:
         return False
-    # A signature will have expired, and where one URL had several answers it may have another one.
+    # A signature expires, and a URL that had several answers may have yet another.
     if MASK in request.url or request.body is not None or request.turn is not None or request.git_protocol is not None:
         return False
     parts = urlsplit(request.url)

@@ -1,6 +1,6 @@
 """Answers from the lockfile and the store, and nothing else: a request that is not locked is refused.
 
-Bytes that the store lacks are fetched from upstream, where that can be, and compared before one of them is served.
+Bytes that the store lacks are fetched from upstream, if upstream has them, and verified before any is served.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from klock.store import Store
 
 __all__ = ["Playback"]
 
-_VAULT: Final = "take it from a vault that has it with `klock vault pull`"
+_VAULT: Final = "get it from a vault with `klock vault pull DIR`"
 
 
 class Playback:
@@ -104,7 +104,7 @@ class Playback:
         for locked in fitting:
             if locked.turn == turn:
                 return locked
-        raise Refused(f"asked for more often than the {len(fitting)} times that are in the lockfile")
+        raise Refused(f"requested more often than the {len(fitting)} times in the lockfile")
 
     # -- bytes
 

@@ -1,6 +1,6 @@
 """Connections of the recorder: to addresses that were checked, and answers whose head came as a whole.
 
-http.client takes a head that breaks off for a whole one. Without its last lines a body may have no announced size, and
+http.client accepts a head that breaks off. Without its last lines a body may have no announced size, and
 then it is whole whenever the connection ends: half of an answer would be locked.
 """
 

@@ -1,7 +1,7 @@
 """The recorder's process: forked for one step, so that klock itself stays single-threaded, and dies with klock.
 
-It waits for the engine's sockets, serves them, and at the end sends its report back, pickled. When it dies before, its
-sockets are gone, and with them all that the step can reach.
+It waits for the workshop's sockets, serves them, and at the end sends its report back, pickled. When it dies before,
+its sockets are gone, and with them all that the step can reach.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FINISH: Final = b"f"
 
 
 class ReportingSource(Source, Protocol):
-    """A source that says in the end what was asked of it. `notes` are those that it and whoever serves it take."""
+    """A source that reports at the end what was asked of it. `notes` are those that it and whoever serves it take."""
 
     notes: Notes
 
@@ -64,7 +64,7 @@ class Recorder:
 
         Raises EngineError when the recorder died or failed: then nobody knows what the command did.
         """
-        # Without a command the recorder still waits for its sockets; this ends the wait.
+        # If no command started, the recorder still waits for its sockets; this ends the wait.
         self.uplink.channel.close()
         pickled = bytearray()
         with contextlib.suppress(ConnectionError):
@@ -156,7 +156,7 @@ def _become(
 
 
 def _drop_descriptors(kept: set[int]) -> None:
-    """Closes what klock had open: its locks, and the pipes that others wait on the end of."""
+    """Closes what klock had open: its locks, and pipes whose readers wait for the end."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
@@ -194,7 +194,7 @@ def _serve(source: ReportingSource, authority: Authority, channel: socket.socket
 
 
 def _receive(channel: socket.socket) -> list[socket.socket] | None:
-    """The engine's sockets; None when it ended without sending any."""
+    """The workshop's sockets; None when it ended without sending any."""
     message, descriptors, flags, _ = socket.recv_fds(channel, _CHUNK, _MOST_DESCRIPTORS)
     if not message:
         return None

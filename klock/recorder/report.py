@@ -39,7 +39,7 @@ class Report:
 
 
 class Notes:
-    """What is met while serving. Sentences are masked when they are read, with all secrets known by then."""
+    """Notes taken while serving. Sentences are masked when they are read, with all secrets known by then."""
 
     def __init__(self, redaction: Redaction) -> None:
         self._redaction = redaction
@@ -65,7 +65,7 @@ class Notes:
         return self._shown(sentence)
 
     def fail(self, error: BaseException, doing: str) -> None:
-        """Notes that klock itself failed, which ends the step with an error: what it did not see may not be locked."""
+        """Notes that klock itself failed. The step then ends with an error: klock must not lock what it did not see."""
         with self._lock:
             self._failures.append(f"{doing}: {type(error).__name__}: {error}")
 

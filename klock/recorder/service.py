@@ -1,4 +1,4 @@
-"""What stands at the other end of a step's cable: name server, HTTP servers, and a look at everything else it tries."""
+"""The other end of a step's network: a name server, HTTP servers, and a watch on everything else the step tries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PACKET_OUTGOING: Final = 4
 _TOO_SLOW: Final = "the step ended before upstream had answered it"
 
 _NOT_HTTP: Final = (21, 22, 23, 25, 53, 110, 119, 139, 143, 389, 445, 465, 587, 636, 853, 873, 993, 995, 9418)
-"""Ports of protocols that are well known to be others: nothing is to be gained from listening there."""
+"""Well-known ports of other protocols: a listener there would never see HTTP."""
 
 
 class Service:
@@ -85,7 +85,7 @@ class Service:
         with self._lock:
             open_now = dict(self._open)
         for _, client in open_now.values():
-            # What was received is still read. Whoever waits for more, or to be read, need not any longer.
+            # What was received is still read. Connections that wait for more are ended.
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + PATIENCE
@@ -94,12 +94,12 @@ class Service:
             if thread.is_alive():
                 self._notes.refuse(f"{place}: {_TOO_SLOW}")
         if lost := self._lost_packets():
-            self._notes.refuse(f"{lost} packets more than klock could look at: only HTTP is let through")
+            self._notes.refuse(f"{lost} packets that klock could not read: only HTTP is let through")
 
     def _lost_packets(self) -> int:
-        """How many packets found the socket's buffer full."""
+        """How many packets the kernel dropped because the socket's buffer was full."""
         if self._packets.family != socket.AF_PACKET:
-            return 0  # an engine without a kernel's network
+            return 0  # a workshop without a kernel's network
         _, lost = struct.unpack("II", self._packets.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         return int(lost)
 
@@ -133,7 +133,7 @@ class Service:
             self._lookups.submit(self._answer_query, query, client)
 
     def _read_packets(self) -> bool:
-        """Looks at what has arrived; whether there was anything."""
+        """Reads the packets that have arrived; returns whether there were any."""
         packets = _datagrams(self._packets, _PACKET_BEGINNING)
         for packet, address in packets:
             attempt = read_attempt(packet, address[1]) if address[2] != _PACKET_OUTGOING else None
@@ -186,11 +186,11 @@ class Service:
             name = self._names.name_of(address)
             if name is None:
                 what = "this machine" if ip_address(address).is_loopback else "an address"
-                self._notes.refuse(f"tcp {address}:{port}: {what}, where only names are let through")
+                self._notes.refuse(f"tcp {address}:{port}: {what}, but steps may connect only to host names")
                 client.close()
                 continue
             place = Place(name=name, port=port)
-            # Only shut down, never read: TLS takes the first one over.
+            # Only shut down, never read: TLS takes over the first socket.
             handle = client.dup()
             thread = threading.Thread(
                 target=self._serve,

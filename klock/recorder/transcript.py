@@ -1,4 +1,4 @@
-"""All that a step asked while it is recorded, in order, and what became of each request."""
+"""Every request of a recorded step, in order, and its outcome."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ class Transcript:
                         self._known[key] = new
                     return new
             known.begun.wait()
-            # One that failed was its asker's: this one asks for itself.
+            # A failed answer is not shared: this request goes upstream itself.
             if known.problem is None and known.answer is not None:
                 with self._lock:
                     self._asked.append((question, known))
                 return known.answer
 
     def settle(self, exchange: Exchange, answer: Answer) -> None:
-        """Lets those who ask the same have `answer`."""
+        """Shares `answer` with requests that are the same."""
         exchange.answer = answer
         exchange.begun.set()
 
     def give_up(self, exchange: Exchange, problem: str) -> None:
-        """Marks an exchange as one that cannot be locked; the next one who asks the same asks upstream again."""
+        """Marks an exchange as one that cannot be locked; the next request that is the same goes upstream again."""
         exchange.problem = problem
         with self._lock:
             if exchange.key is not None and self._known.get(exchange.key) is exchange:

@@ -1,4 +1,4 @@
-"""Requests to the real servers: what the client asked, as a whole, with patience, and to no address of this machine."""
+"""Requests to the real servers: whole bodies, with retries, and never to an address of this machine."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Upstream:
         self._pools = Pools(ca_bundle=ca_bundle, direct=direct, proxied=proxied, block=True)
 
     def has_name(self, name: str) -> bool:
-        """Whether a name leads to a host that may be asked. Raises Refused when it leads where no step may go."""
+        """Whether a name has an address. Raises Refused when the address is forbidden."""
         import socket
 
         try:
             return bool(self._look_up(name, 443))
         except ForbiddenAddress as error:
-            raise Refused(f"{error}, where no step is let through") from error
+            raise Refused(f"{error}, which steps may not reach") from error
         except socket.gaierror as error:
             if any(proxy_of(f"{scheme}://{name}/") for scheme in ("http", "https")):
                 return True  # the proxy knows names that this machine does not
@@ -104,14 +104,14 @@ class Upstream:
             except connection_errors() as error:
                 if forbidden := _forbidden(error):
                     raise Refused(forbidden) from error
-                # What was sent, and is no plain question, may have been carried out.
+                # The server may have carried out a request that is not a GET or HEAD.
                 unsent = isinstance(error, NewConnectionError | ConnectTimeoutError)
                 if last or isinstance(error, SSLError) or not (request.is_safe or unsent):
                     raise Unreachable(f"upstream cannot be reached: {reason_of(error)}") from error
             else:
                 if response.status == _SWITCHING_PROTOCOLS:
                     response.close()
-                    raise Unreachable("upstream goes on in another protocol than HTTP/1.1")
+                    raise Unreachable("upstream switched to a protocol other than HTTP/1.1")
                 if last or response.status not in _BUSY or not request.is_safe:
                     return response
                 wait = response.headers.get("Retry-After", "")
@@ -143,7 +143,7 @@ class Upstream:
         parts = urlsplit(request.url)
         host = parts.hostname or ""
         if is_literal(host) or host == "localhost" or host.endswith(".localhost"):
-            raise Refused("an address, where only names are let through")
+            raise Refused("an address, but steps may connect only to host names")
         manager = self._pools.for_url(request.url)
         if isinstance(manager, ProxyManager):
             self._check_proxied(host, parts.port or 443)
@@ -152,7 +152,7 @@ class Upstream:
         # A plain request is sent to a proxy with its whole URL.
         proxy = manager if isinstance(manager, ProxyManager) and parts.scheme == "http" else None
         target = request.url if proxy else request.url[request.url.index("/", len(parts.scheme) + 3) :]
-        # Beside a percent sign that begins no escape urllib3 takes no other one for an escape, and encodes them all.
+        # If one percent sign begins no escape, urllib3 encodes all percent signs, also those of real escapes.
         target = _LONE_PERCENT.sub("%25", target)
         headers = _sent_headers(request)
         headers.update(extra)
@@ -171,13 +171,13 @@ class Upstream:
         )
 
     def _check_proxied(self, name: str, port: int) -> None:
-        """Raises Refused when a name leads where no step may go, as far as this machine knows the name."""
+        """Raises Refused when this machine knows the name and its address is forbidden."""
         if name in self._left_to_proxy:
             return
         try:
             self._look_up(name, port)
         except ForbiddenAddress as error:
-            raise Refused(f"{error}, where no step is let through") from error
+            raise Refused(f"{error}, which steps may not reach") from error
         except (OSError, UnicodeError):
             pass
         self._left_to_proxy.add(name)
@@ -218,10 +218,10 @@ def _announced(response: BaseHTTPResponse) -> int | None:
 
 
 def _forbidden(error: BaseException) -> str | None:
-    """Where a connection was not let through, if that is what a chain of exceptions is about."""
+    """The forbidden address in a chain of exceptions, as text; None when there is none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ForbiddenAddress):
-            return f"{cause}, where no step is let through"
+            return f"{cause}, which steps may not reach"
         cause = cause.__cause__ or getattr(cause, "reason", None)
     return None

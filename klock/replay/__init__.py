@@ -73,7 +73,7 @@ def _carry_out(action: Action, goal: Goal, prefetch: Prefetch, context: Context)
             context.progress.begin(at.heading)
             with context.workshop.open(goal.lock.base.id, goal.lock.layers) as workspace:
                 kind_of(at.step).try_out(at, workspace, context)
-            context.progress.done("it starts")
+            context.progress.done("started")
 
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:
@@ -121,8 +121,8 @@ def _take_layer(at: StepAt[Any], context: Context) -> None:
     archive = context.store.find_blob(f"sha256:{kept.sha256}")
     if archive is None:
         raise FetchError(
-            f"{at.name} keeps its layer, and that is not on this machine: {at.text}",
-            hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
+            f"{at.name}: its kept layer is not on this machine: {at.text}",
+            hint="get the layer from a vault: klock vault pull DIR",
         )
     context.workshop.add_layer(archive, layer.digest)
 
@@ -142,7 +142,8 @@ def _run_step(at: StepAt[Any], context: Context, *, key: Digest | None = None) -
     if layer.digest != locked.digest:
         raise at.failed(
             f" made another layer than the locked one: {at.text}{_difference(locked.digest, layer, context)}",
-            hint="its inputs changed upstream, or it does not repeat; `klock lock` locks what it makes now",
+            hint="run `klock lock` to lock what the step makes now; its inputs changed upstream, or it does not repeat "
+            "itself",
         )
     return layer
 
@@ -156,7 +157,6 @@ def _difference(locked: str, made: Layer, context: Context) -> str:
             folder = "/" + "/".join(path.split("/")[:2])
             folders[folder] = folders.get(folder, 0) + 1
         shown = listed(f"{folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items()))
-        return (
-            f"\n  locked {locked}\n  made   {made.digest}\n  the locked layer is not on this machine; made were{shown}"
-        )
+        digests = f"\n  locked {locked}\n  made   {made.digest}"
+        return f"{digests}\n  the locked layer is not on this machine; the step made{shown}"
     return listed(f.message for f in compare_files(manifest, [], made.manifest))

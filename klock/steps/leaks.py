@@ -52,6 +52,5 @@ def refuse_leaks(
     raise StepFailed(
         f"{at.name} wrote what belongs to klock's recorder (its certificate, a name "
         f"or a path of it) into {first_of(find(traces))}: {at.text}",
-        hint="remove the file in the same step, or name it in run_bash(leave_out=[...]): outside of the step it is "
-        "worth nothing",
+        hint="remove the file in the same step, or leave it out of the layer: run_bash(..., leave_out=[...])",
     )

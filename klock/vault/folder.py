@@ -59,7 +59,7 @@ class VaultFolder:
             descriptor = os.open(self.blob_path(digest), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb", buffering=0) as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise StoreError(f"{self.blob_path(digest)} is no file", hint="remove it from the vault")
+                    raise StoreError(f"{self.blob_path(digest)} is not a file", hint="remove it from the vault")
                 while chunk := file.read(_CHUNK):
                     yield chunk
         except OSError as error:

@@ -1,7 +1,7 @@
 """Between the store and a vault: what is there already is passed over, all else is compared with its digest on the way.
 
-Several files at once, as a vault is often a network's folder. All threads have ended when a function returns: engines
-fork.
+Several files at once, as a vault is often a network's folder. All threads have ended when a function returns: the
+workshop forks.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ def push(
         if not left:
             return transferred
     raise FetchError(
-        f"{counted(len(left), 'blob')} that the lockfile needs cannot be had:{listed(map(_named, left))}"
+        f"{counted(len(left), 'blob')} that the lockfile needs cannot be found:{listed(map(_named, left))}"
         + _because(reasons),
-        hint="push from a machine that has them, such as where the lockfile was made, or run `klock lock`; what there "
-        "was is in the vault",
+        hint="push from the machine that made the lockfile, or run `klock lock`; the other blobs are in the vault",
     )
 
 
@@ -96,8 +95,8 @@ def pull(
             raise FetchError(
                 f"{counted(len(failed), 'blob')} cannot be taken from {vault.root}:"
                 + listed(_named(fault.item) for fault in failed),
-                hint="push from a machine that has them; `klock sync` fetches what upstream still has; what there was "
-                "is in the store",
+                hint="push them from a machine that has them, or run `klock sync` to fetch them upstream; the other "
+                "blobs are in the store",
             )
     for item in () if dry_run else inputs:
         if not item.permanent:

@@ -26,7 +26,7 @@ _CAPABILITIES: Final = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
-"""What package managers and daemons need; what only a real root could use, or use against the host, is not here."""
+"""The capabilities that package managers and daemons need. Those that could harm the host are not among them."""
 
 _READ_ONLY_PROC: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger")
 """Settings of the whole machine. As root klock maps ids unchanged, so the sandbox's root owns these files too: the
@@ -39,7 +39,7 @@ def find_bubblewrap() -> str:
     if program is None:
         raise EngineError(
             "bubblewrap (bwrap) is not installed",
-            hint="install it with: apt-get install bubblewrap; to change the container that klock runs in: --here",
+            hint="run `apt-get install bubblewrap`, or use --here to change the container that klock runs in",
         )
     return program
 

@@ -160,8 +160,8 @@ def _check(resolver: socket.socket) -> None:
                     break
         else:
             raise EngineError(
-                "packets do not pass through the network cable of the sandbox",
-                hint="see whether this machine has a firewall for new network namespaces",
+                "the sandbox's virtual network carries no packets",
+                hint="check whether a firewall on this machine blocks new network namespaces",
             )
     while select.select([resolver], [], [], 0)[0]:
         resolver.recvfrom(1)

@@ -45,11 +45,11 @@ class Sandbox:
         is_step: bool,
         joined: bool = False,
     ) -> None:
-        """`commands`: those to be started; the network is the first one's.
+        """`commands` are the commands to start. They share one network, which the first of them chooses.
 
-        `is_step`: they make a layer. Such commands do without the host's /sys, which differs by machine, and without
-        system calls that others may need.
-        `joined`: another process made the area ready already, for commands that still run.
+        `is_step`: they make a layer. Such commands have no /sys of the host, which differs by machine, and fewer system
+        calls.
+        `joined`: another process has prepared the area already, for commands that still run.
         """
         self._bubblewrap = find_bubblewrap()
         self._root = area.merged
@@ -196,7 +196,7 @@ class Sandbox:
             target = self._device(edit.container_path, is_folder=Path(edit.host_path).is_dir())
             yield Bind(access=access, source=edit.host_path, target=target)
         if command.script is not None:
-            # On the namespace's own memory file system, which goes with it.
+            # On the namespace's own tmpfs, which goes with it.
             script = Path(f"{proc}.script")
             script.write_text(command.script, "utf-8", "surrogateescape")
             target = self._inside(SCRIPT, is_folder=False)

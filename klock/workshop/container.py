@@ -10,13 +10,13 @@ from typing import Final
 __all__ = ["is_container", "own_variables"]
 
 _VARIABLES: Final = ("container", "KUBERNETES_SERVICE_HOST")
-"""What systemd's container interface and Kubernetes set. Who knows better sets the first one by hand."""
+"""Variables that systemd's container interface and Kubernetes set. Users may set the first one by hand."""
 _FILES: Final = (".dockerenv", "run/.containerenv")
 _OF_ENGINES: Final = ("overlay", "fuse.fuse-overlayfs")
 
 
 def is_container(environ: Mapping[str, str], *, root: Path = Path("/")) -> bool:
-    """By what engines leave behind: variables, files, or a root of layers (proc_pid_mounts(5))."""
+    """Looks for traces of engines: variables, files, or a root of layers (proc_pid_mounts(5))."""
     if any(environ.get(name) for name in _VARIABLES) or any((root / name).exists() for name in _FILES):
         return True
     try:

@@ -155,7 +155,7 @@ def _made(
             path = "/" + os.path.relpath(os.path.join(folder, name), upper)
             inside = root + path
             if inside in mounts or inside in nodes:
-                continue  # a place to mount at, not something that a hook wrote
+                continue  # a mount point, not something that a hook wrote
             try:
                 status = os.lstat(inside)
             except FileNotFoundError:
@@ -179,7 +179,10 @@ def _mounted(root: str, before: Mapping[str, str], copies: _Copies) -> list[Devi
         if number in before or path.startswith("/run/"):
             continue
         if not os.path.isfile(point):
-            raise EngineError(f"a device's hook mounted a folder, at {path}", hint="klock can take over files only")
+            raise EngineError(
+                f"a device's hook mounted a folder, at {path}",
+                hint="choose other devices with --gpus: klock supports only hooks that mount files",
+            )
         made.append(copies.mount(point, path))
     return made
 

@@ -1,4 +1,4 @@
-"""Runs a function where it may do what only root may: in a child process with its own user and mount namespaces.
+"""Runs a function with root's rights, in a child process with its own user and mount namespaces.
 
 The child is uid 0 over the ids that klock may use: as root all of them, unchanged; as another user oneself (as 0) and
 the range in /etc/subuid. It has no rights outside of them, so klock behaves the same with and without root. Its mounts
@@ -203,7 +203,7 @@ def _run_newidmap(kind: str, pid: int, own: int, ranges: list[tuple[int, int]]) 
     if program is None:
         raise EngineError(
             f"new{kind}map is not installed; without root klock needs it to give files their owners",
-            hint="install it with: apt-get install uidmap",
+            hint="run `apt-get install uidmap`",
         )
     extents = ["0", str(own), "1"]
     inside = 1

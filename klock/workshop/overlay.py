@@ -106,8 +106,8 @@ class Area:
         linux.mount("/", self.merged, None, flags=linux.MS_BIND | linux.MS_REC)
 
     def _mount(self, lowest_first: Sequence[str], where: str, writable: WritableLayer | None) -> None:
-        # overlayfs takes no folder twice (ELOOP), and two steps may make one layer, as images repeat an empty archive.
-        # The topmost of equals decides all that those below it would.
+        # overlayfs refuses a folder that is named twice (ELOOP), but two steps may make the same layer.
+        # The topmost of two equal layers hides the other, so it is enough.
         lowest_first = list(dict.fromkeys(reversed(lowest_first)))[::-1]
         # Options must fit into a page: short relative names instead of long paths, which may hold commas and colons.
         folder = f"{self.path}/layers/{os.path.basename(where)}"

@@ -45,7 +45,7 @@ def _place(host: int, file: PlacedFile, path: str) -> None:
     real = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
     if is_left_out(real.lstrip("/")):
         raise ImageError(
-            f"cannot place a file at {path}: what is there is never part of an environment",
+            f"cannot place a file at {path}: klock leaves this folder out of every environment",
             hint="choose a destination outside of /tmp, /run, /dev, /proc, /sys and caches",
         )
     _make_folders(os.path.dirname(path))

@@ -1,4 +1,4 @@
-"""Before a process gives up its root, it imports what it will need: afterwards Python finds nothing of its own."""
+"""Imports before chroot: in its new root, a process cannot find Python's modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["preload"]
 
 
 def preload() -> None:
-    """Imports what `unpack` may need; afterwards the root is another one, in which Python finds nothing of its own."""
+    """Imports what `unpack` may need, before the process changes its root and can no longer find Python's modules."""
     import contextlib
     import encodings.idna
     import tarfile

@@ -1,4 +1,4 @@
-"""Whether a command can begin: its program and its working folder, looked up in the tree that it will see."""
+"""Whether a command can start: looks for its program and its working directory in the tree that it will see."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Folders for half-made things, and their removal: files may belong to ids that only a namespace process may touch.
+"""Folders for unfinished work, and their removal: files may belong to ids that only a namespace process may touch.
 
-Such a folder is held by a lock on a file inside. One that nobody holds was left by a klock that was killed, and goes
-with the next one's.
+A process locks a file inside its folder. A folder without a lock belonged to a klock that was killed; the next klock
+removes it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def remove_abandoned(store: Store) -> None:
 
 
 def remove_stale(store: Store) -> None:
-    """Removes everything half made whose maker is surely gone: what nobody holds, and what nobody touched for a day."""
+    """Removes unfinished work whose process is gone: folders without a lock, and what nobody touched for a day."""
     remove_abandoned(store)
     found = [path for path in (store.root / "tmp").glob("*") if not path.name.startswith(_PREFIX)]
     yesterday = time.time() - _DAY
@@ -114,13 +114,13 @@ def remove_stale(store: Store) -> None:
 
 
 def among_all_files(task: Callable[[], T]) -> T:
-    """Calls `task` where the store's files can be read and removed whoever they belong to. Root can so everywhere, also
+    """Calls `task` where the store's files can be read and removed, whoever owns them. Root can so everywhere, also
     in a container where nobody may make a namespace."""
     return task() if os.geteuid() == 0 else in_namespace(task)
 
 
 def remove_trees(folders: Sequence[Path]) -> None:
-    """Removes folders whoever their files belong to. One that is gone already is no error."""
+    """Removes folders, whoever owns their files. A folder that is gone already is not an error."""
     present = [folder for folder in folders if os.path.lexists(folder)]
     if present:
         among_all_files(lambda: _remove(present))

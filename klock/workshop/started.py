@@ -29,9 +29,9 @@ class Started:
     handshake: Handshake
 
     def map_ids(self) -> None:
-        """Gives the command's user namespace all ids that are mapped here. To be called once, before all else."""
+        """Gives the command's user namespace all ids that are mapped here. Call it once, before all else."""
         try:
-            # Nothing is said when bubblewrap could not begin; `wait` tells why.
+            # Nothing is raised when bubblewrap could not start; `wait` raises the reason.
             if self.handshake.wait_until_made() and (child := self.command_pid()) is not None:
                 for kind in ("uid", "gid"):
                     Path(f"/proc/{child}/{kind}_map").write_text(identity_map(kind), "ascii")
@@ -56,7 +56,7 @@ class Started:
             f"bubblewrap could not start the command (status {code}); its own message is in the command's output",
             hint="in a container, klock needs one that may mount /proc: --security-opt systempaths=unconfined"
             if is_container(os.environ)
-            else "bubblewrap's message says what it could not do",
+            else "read bubblewrap's message in the command's output",
         )
 
     def is_over(self, seconds: float) -> bool:

@@ -49,7 +49,7 @@ class Trees:
         manifest = self._manifest(folder, f"the layer {layer}")
         if manifest.digest != layer:
             raise StoreError(
-                f"the layer {layer} was changed in the store", hint=f"remove {folder}, then run klock sync"
+                f"the layer {layer} was changed in the store", hint=f"remove {folder}, then run `klock sync`"
             )
         return manifest
 
@@ -58,15 +58,15 @@ class Trees:
         try:
             folders = [self.diff(diff_id) for diff_id in self.diffs_of(base)]
         except FileNotFoundError:
-            raise StoreError(f"the base {base} is not in the store", hint="run klock sync") from None
+            raise StoreError(f"the base {base} is not in the store", hint="run `klock sync`") from None
         folders += [self.layer(layer) for layer in layers]
         for folder in folders:
             if not folder.exists():
-                raise StoreError(f"{folder.name} is not in the store", hint="run klock sync")
+                raise StoreError(f"{folder.name} is not in the store", hint="run `klock sync`")
         return [folder / "root" for folder in folders]
 
     def keep(self, made: Path, final: Path) -> None:
-        """Renames a whole folder to its name. One that is there already is as good and stays."""
+        """Renames a finished folder to its name. If that name exists already, its content is the same, and it stays."""
         # Others must not reach the setuid programs of an image through the store.
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         linux.sync_file_system(str(made))
@@ -89,4 +89,4 @@ class Trees:
         try:
             return Manifest.from_bytes((folder / "manifest").read_bytes())
         except FileNotFoundError:
-            raise StoreError(f"{what} is not in the store", hint="run klock sync") from None
+            raise StoreError(f"{what} is not in the store", hint="run `klock sync`") from None

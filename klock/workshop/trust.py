@@ -100,7 +100,7 @@ class TrustingLayer:
         try:
             self._paths = {path for bundle in _BUNDLES if (path := self._add(bundle)) is not None}
         except OSError as error:
-            # Memory does not keep every attribute. Better to trust less than to show another /etc than the tree's.
+            # tmpfs does not keep every attribute. Better to trust less than to show an /etc that is not the tree's.
             if error.errno != errno.EOPNOTSUPP:
                 raise
             self._paths = set()

@@ -1,4 +1,4 @@
-"""The folder that a command works in, for every engine: which folders are made for it, and what is said without it."""
+"""The folder that a command works in, in every place: which folders are made for it, and what is said without it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MOST_SYMLINKS = 40
 
 def missing_working_dir(path: str) -> EngineError:
     return EngineError(
-        f"there is no folder {path} in the environment to work in",
-        hint=f"make it in a step of the image, or show one there: --mount ./FOLDER:{path}",
+        f"the environment has no working directory {path}",
+        hint=f"make it in a step of the image, or mount a folder there: --mount ./FOLDER:{path}",
     )
 
 

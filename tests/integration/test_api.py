@@ -122,7 +122,7 @@ def test_errors_are_values_too(folder: Path) -> None:
     assert klock.sync(frozen=True).changed
     with pytest.raises(klock.KlockError, match="there is no image file"):
         klock.sync("elsewhere.py")
-    with pytest.raises(klock.KlockError, match=r"^--upgrade-package Num_Py: there is no such package in the lockfile$"):
+    with pytest.raises(klock.KlockError, match=r"^--upgrade-package Num_Py: the lockfile has no such package$"):
         klock.lock(upgrade_packages=["Num_Py"])
 
 

@@ -256,7 +256,7 @@ def test_a_layer_that_was_changed_in_the_store_is_found_and_the_way_out_works(
     done = root.klock("check", "--env", cwd=project)
     assert done.returncode == 1
     assert "drift-modified: step 1 (kimage.py:3): /made differs: content" in done.stdout
-    assert "hint: nothing was written to the environment, so the store was: klock cache clean" in done.stderr
+    assert "hint: the store was changed, not the environment: run `klock cache clean`" in done.stderr
     for arguments in (["cache", "clean"], ["sync"], ["check", "--env"]):
         assert root.klock(*arguments, cwd=project).returncode == 0
 
@@ -282,7 +282,7 @@ def test_a_working_directory_that_is_not_there(somebody: Account, project: Path)
         assert done.returncode == 0, done.stderr
     for path in ("/nosuch", "/etc/passwd", "/mnt/project/nosuch", "/proc/nosuch"):
         done = somebody.klock("run", *mount, "--workdir", path, "--", "true", cwd=project)
-        refused(done, f"there is no folder {path} in the environment to work in")
+        refused(done, f"the environment has no working directory {path}")
     assert somebody.klock("check", "--env", cwd=project).returncode == 0
 
 

@@ -202,8 +202,7 @@ def test_a_package_that_the_archive_dropped_says_so(
 
     (dash,) = one.debs
     assert error.value.message == (
-        f"the archive no longer has dash {dash.version} ({url}/{dash.path}): a newer version has taken its place, "
-        "and this store does not hold it"
+        f"the archive no longer has dash {dash.version} ({url}/{dash.path}), and the store does not have it either"
     )
     assert error.value.hint is not None
     assert "--upgrade-base" in error.value.hint

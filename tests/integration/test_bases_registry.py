@@ -176,7 +176,7 @@ def test_a_platform_that_is_not_there_lists_those_that_are(server: Registry, sto
         resolve(reference, server, store)
 
     assert error.value.message == f"{reference} has no image for {HERE.platform}"
-    assert error.value.hint == f"it has: {OTHER.platform}"
+    assert error.value.hint == f"choose another base or target; this base is for: {OTHER.platform}"
 
 
 def test_a_single_image_of_another_platform_is_not_taken(server: Registry, store: Store) -> None:

@@ -62,7 +62,7 @@ def test_clean_keeps_what_may_not_be_had_again_and_says_how_to_remove_it(unprivi
     fill = "store.add_bytes(b'kept' * 500)\nstore.add_bytes(b'of upstream')\nstore.keep_blob(digests[0])"
     unprivileged.run_python(f"{prepare}\n{fill}", cwd=folder, env=env)
     assert blobs() == "True True 2000"
-    kept = "kept 2.0 kB that may not be had again; `klock cache clean --all` removes it too\n"
+    kept = "kept 2.0 kB that upstream may no longer have; `klock cache clean --all` removes it too\n"
     assert klock("cache", "clean") == "freed 11 B\n" + kept
     assert blobs() == "True False 2000"
     assert klock("cache", "clean") == "freed 0 B\n" + kept
@@ -80,5 +80,5 @@ def test_clean_keeps_the_notes_of_an_engine_that_does_not_answer(unprivileged: A
     unprivileged.give(folder / "store")
     done = unprivileged.klock("cache", "clean", cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
-    assert "what klock left there stays, and is noted" in done.stderr
+    assert "run this again later to remove the rest" in done.stderr
     assert [path.name for path in environments.iterdir()] == ["mine-0123456789ab.docker"]

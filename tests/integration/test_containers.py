@@ -129,9 +129,7 @@ def test_a_working_directory(host: ContainerHost, project: Path) -> None:
     for path in ("/nosuch", "/etc/passwd", "/mnt/project/nosuch"):
         done = working_in(path)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(
-            f"error: there is no folder {path} in the environment to work in\n\nhint: make it"
-        )
+        assert done.stderr.startswith(f"error: the environment has no working directory {path}\n\nhint: make it")
     assert working_in("nosuch").stderr.startswith("error: there is no folder /work/nosuch in")
     assert host.containers() == []
 
@@ -225,7 +223,7 @@ def test_an_image_that_somebody_changed_has_drifted_and_is_put_right(host: Conta
 
 NOT_OURS = "drift-not-synced: the image {tag} is not one that klock synced: run `klock sync`"
 CHANGES: dict[str, dict[str, str]] = {
-    "how it starts": {
+    "how started": {
         "ENV APP=/elsewhere": "drift-variable: variable APP differs",
         "ENV LD_PRELOAD=/evil.so": (
             "drift-variable: variable LD_PRELOAD is set in the environment and not in the lockfile"
@@ -413,8 +411,8 @@ def test_bytes_that_the_engine_would_change_are_refused(host: ContainerHost, pro
     for arguments in (["--", "ls", name], ["--env", f"NAME={name}", "--", "true"], ["--workdir", f"/{name}", "true"]):
         done = host.klock("run", *arguments, cwd=project)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"error: {host.engine} takes nothing that is not UTF-8: '")
-        assert "caf\\udce9'\n\nhint: the sandbox does: --engine sandbox" in done.stderr
+        assert done.stderr.startswith(f"error: {host.engine} accepts only UTF-8 in commands and variables, not '")
+        assert "caf\\udce9'\n\nhint: use the sandbox: --engine sandbox" in done.stderr
 
 
 def test_a_path_that_the_engine_cannot_name(host: ContainerHost, project: Path) -> None:
@@ -429,7 +427,7 @@ def test_a_path_that_the_engine_cannot_name(host: ContainerHost, project: Path) 
     (specifications / "cdi.json").write_text(json.dumps(specification))
     known = replace(host, variables={**host.variables, "KLOCK_CDI_SPEC_DIRS": str(specifications)})
     done = known.klock("run", "--gpus", "klock.test/colon=one", "true", cwd=project)
-    assert done.returncode == 2 and f"cannot mount {folder}: a colon ends a path there" in done.stderr
+    assert done.returncode == 2 and f"cannot mount {folder}: it does not support colons in paths" in done.stderr
 
 
 def test_what_a_killed_klock_leaves_is_pruned(host: ContainerHost, project: Path) -> None:
@@ -538,7 +536,7 @@ def test_docker_is_where_its_context_says(root: Account) -> None:
         assert found(DOCKER_CONTEXT="mine") == expected
         docker_context("use", "mine")
         assert found() == expected
-        assert found(DOCKER_CONTEXT="far").startswith("the docker context far is at ssh://me@far; klock knows unix")
+        assert found(DOCKER_CONTEXT="far").startswith("the docker context far is at ssh://me@far; klock supports only")
         assert found(DOCKER_CONTEXT="far", DOCKER_HOST=url) == expected
         assert found(DOCKER_CONTEXT="none") == "there is no docker context none"
         assert found(DOCKER_HOST=url, DOCKER_TLS_VERIFY="1").startswith(f"DOCKER_HOST is at {url} with TLS; klock")

@@ -471,5 +471,5 @@ def test_a_stale_lockfile_is_refused(project: Project, tmp_path: Path) -> None:
 def test_a_folder_of_somebody_else_is_left_alone(project: Project, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     done = project.klock("export", "dockerfile", "-o", tmp_path, status=2)
-    assert "holds other files than an export of klock's" in done.stderr
+    assert "has files that klock did not export" in done.stderr
     assert (tmp_path / "Dockerfile").read_text() == "FROM scratch\n"

@@ -257,7 +257,7 @@ def test_a_device_that_is_not_there(host: ContainerHost, project: Path) -> None:
     done = run(host, project, "klock.test/device=old", "echo ran")
     assert done.returncode == 2 and "names /dev/klock-gone, which is not on this machine" in done.stderr
     done = run(host, project, "all", "echo ran")
-    assert done.returncode == 2 and "this machine has 0 that klock can find" in done.stderr
+    assert done.returncode == 2 and "klock finds 0 on this machine" in done.stderr
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_without_a_gpu_the_cpu_target_is_chosen_and_others_are_refused(root: Acc
     assert "target linux/amd64/cpu: this machine has no NVIDIA GPU" in done.stderr
     cuda = ("--target", "linux/amd64/cuda12.4")
     done = root.klock("sync", "--gpus", "2", cwd=sandbox_project)
-    assert done.returncode == 2 and "this machine has 0 that klock can find" in done.stderr
+    assert done.returncode == 2 and "klock finds 0 on this machine" in done.stderr
     done = root.klock("sync", *cuda, cwd=sandbox_project)
     assert done.returncode == 2 and "found: no NVIDIA driver" in done.stderr and "--gpus none" in done.stderr
     succeeded(root.klock("sync", *cuda, "--gpus", "none", cwd=sandbox_project))

@@ -277,7 +277,7 @@ def test_a_shell_step_runs_in_a_sandbox_or_not_at_all(pod: Pod) -> None:
         assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
     else:
         assert done.returncode == 2
-        assert "step 3 (kimage.py:" in done.stderr and "needs a sandbox around it" in done.stderr
+        assert "step 3 (kimage.py:" in done.stderr and "must run in a sandbox" in done.stderr
         assert shell(pod, "ls /srv") == ""
         assert "there is no environment" in pod.klock("run", "--here", "--no-sync", "true").stderr
 
@@ -295,7 +295,7 @@ def test_a_changed_shell_step_is_refused_unless_forced(pod: Pod) -> None:
     assert shell(pod, f"cat {STATE}; ls /srv; pip list 2>/dev/null") == before
     forced = succeeded(pod.klock("sync", "--here", "--force"))
     assert "what it did stays" in forced.stderr
-    assert "this container was forced: it is not what is locked" in forced.stderr
+    assert "this container was synced with --force: it is not what the lockfile says" in forced.stderr
     assert shell(pod, "ls /srv") == "one\ntwo\n"
     assert pod.klock("check", "--here", "--env").returncode == 1
 
@@ -306,14 +306,14 @@ def test_force_over_drift_does_not_make_it_locked(pod: Pod) -> None:
     succeeded(pod.klock("sync", "--here"))
     shell(pod, "echo tampered > /srv/one")
     refused = pod.klock("sync", "--here")
-    assert refused.returncode == 2 and "was changed since: /srv/one" in refused.stderr
+    assert refused.returncode == 2 and "changed since the last sync: /srv/one" in refused.stderr
     forced = succeeded(pod.klock("sync", "--here", "--force"))
-    assert "this container was forced: it is not what is locked" in forced.stderr
+    assert "this container was synced with --force: it is not what the lockfile says" in forced.stderr
     found = pod.klock("check", "--here", "--env")
     assert found.returncode == 1
-    assert "this container was forced: it is not what is locked" in found.stdout
+    assert "this container was synced with --force: it is not what the lockfile says" in found.stdout
     assert "drift-modified: step 1 (kimage.py:5): /srv/one differs: content" in found.stdout
-    assert "was changed since: /srv/one" in pod.klock("sync", "--here").stderr
+    assert "changed since the last sync: /srv/one" in pod.klock("sync", "--here").stderr
     shell(pod, "echo 1 > /srv/one")
     assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
@@ -329,7 +329,7 @@ def test_force_over_another_base_does_not_make_it_the_locked_one(pod: Pod) -> No
     assert "synced over another base image" in pod.klock("sync", "--here").stderr
     for _ in range(2):
         forced = succeeded(pod.klock("sync", "--here", "--force"))
-        assert "this container was forced: it is not what is locked" in forced.stderr
+        assert "this container was synced with --force: it is not what the lockfile says" in forced.stderr
         assert pod.klock("check", "--here", "--env").returncode == 1
 
 
@@ -341,7 +341,7 @@ def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
     assert '"doing": {' in begun and begun.endswith("}one\n")
     write(pod, PIP, ".run_bash('echo 3 > /srv/three')")
     done = pod.klock("sync", "--here")
-    assert done.returncode == 2 and "in the middle of a step that is not the next one" in done.stderr
+    assert done.returncode == 2 and "which is not the lockfile's next step" in done.stderr
     assert shell(pod, f"cat {STATE}; ls /srv") == begun
     write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
     assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
@@ -419,15 +419,15 @@ PURELIB = "/usr/local/lib/python3.11/dist-packages"
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is in what is mounted at /mnt/volume"),
+        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is inside the mount /mnt/volume"),
         (
             ['.rsync("./app", "/srv/app", contents=True)'],
-            "/srv/app/conf is in what is mounted at /srv/app/conf",
+            "/srv/app/conf is inside the mount /srv/app/conf",
         ),
-        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is in what is mounted at /mnt/volume"),
-        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is in what is mounted at /srv/file"),
-        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is in what is mounted at /mnt/volume"),
-        ([PIP], f"{PURELIB}/attrs/__init__.py is in what is mounted at {PURELIB}/attrs"),
+        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is inside the mount /mnt/volume"),
+        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is inside the mount /srv/file"),
+        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is inside the mount /mnt/volume"),
+        ([PIP], f"{PURELIB}/attrs/__init__.py is inside the mount {PURELIB}/attrs"),
         ([".run_bash('mkdir -p /mnt/volume && echo 1 > /mnt/volume/kept', keep_layer=True)"], "/mnt/volume"),
     ],
 )
@@ -542,6 +542,6 @@ def test_a_service_s_secret_is_no_argument_of_a_process(pod: Pod) -> None:
 def test_force_is_for_a_running_container(host: ContainerHost, project: Path) -> None:
     (project / "kimage.py").write_text('import klock as kt\nimage = kt.Image().from_docker("debian:bookworm")\n')
     done = host.account.klock("sync", "--force", cwd=project)
-    assert done.returncode == 2 and "--force goes with --here" in done.stderr
+    assert done.returncode == 2 and "--force needs --here" in done.stderr
     done = host.account.klock("sync", "--here", "--force", cwd=project)
     assert done.returncode == 2 and "there is no kimage.lock" in done.stderr

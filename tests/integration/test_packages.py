@@ -33,11 +33,11 @@ from klock.packages import (
     TargetPython,
     World,
     fetch_packages,
-    install,
     installed_distributions,
     probe_interpreter,
     resolve,
 )
+from klock.steps.pip.installing import install
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
@@ -624,9 +624,7 @@ def test_a_build_that_comes_out_otherwise_is_refused(lab: Lab) -> None:
     assert isinstance(package.artifact, SdistArtifact)
     other = dataclasses.replace(package.artifact.wheel, sha256="0" * 64)
     changed = dataclasses.replace(package, artifact=dataclasses.replace(package.artifact, wheel=other))
-    with pytest.raises(
-        HashMismatch, match=r"^built==1.0 was built again from its locked source, and came out as sha256:"
-    ):
+    with pytest.raises(HashMismatch, match=r"^built==1.0 was built again from its locked source and is now sha256:"):
         lab.layer_of(dataclasses.replace(locked, packages=(changed, *locked.packages[1:])))
 
 
@@ -649,7 +647,7 @@ def test_a_source_that_does_not_build(lab: Lab) -> None:
     make_sdist(lab.files, "built", "1.0", files=files)
     with pytest.raises(ResolutionError) as caught:
         lab.resolve(step("built"))
-    assert caught.value.message.startswith("kimage.py:7: built: its source cannot be had or built: ")
+    assert caught.value.message.startswith("kimage.py:7: built: cannot fetch or build its source: ")
     assert "no compiler" in caught.value.message
 
 
@@ -695,7 +693,7 @@ def test_a_local_project_is_installed_from_its_path(lab: Lab, tmp_path: Path, ed
 @pytest.mark.parametrize(
     ("files", "extras", "message"),
     [
-        ({}, (), "kimage.py:9: /my_lib is no Python project: my_lib has neither pyproject.toml nor setup.py"),
+        ({}, (), "kimage.py:9: /my_lib is not a Python project: my_lib has neither pyproject.toml nor setup.py"),
         (
             {"pyproject.toml": '[build-system]\nrequires = []\n[project]\nname = "x"\nversion = "1"\n'},
             ("dev",),

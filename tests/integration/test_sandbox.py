@@ -309,7 +309,7 @@ WRONG_PLACES = {
     "a temporary folder": (
         "x",
         "/tmp/y",
-        "cannot place a file at /tmp/y/x: what is there is never part of an environment",
+        "cannot place a file at /tmp/y/x: klock leaves this folder out of every environment",
     ),
     "a path that leads up": ("../x", "/opt", "cannot place '../x' below '/opt'"),
     "a relative destination": ("x", "opt", "cannot place 'x' below 'opt'"),

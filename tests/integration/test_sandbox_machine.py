@@ -54,7 +54,7 @@ def test_without_newuidmap(unprivileged: Account) -> None:
     assert done.splitlines() == [
         "EngineError",
         "newuidmap is not installed; without root klock needs it to give files their owners",
-        "install it with: apt-get install uidmap",
+        "run `apt-get install uidmap`",
     ]
 
 

@@ -209,11 +209,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "a hard link to what is not in the layer": (
         Archive([(member("a", LNK, linkname="/etc/passwd"), b"")]).to_bytes(),
-        "refused: /a is a hard link to /etc/passwd, which is no file of the layer",
+        "refused: /a is a hard link to /etc/passwd, which is not a file of the layer",
     ),
     "a hard link to a folder": (
         Archive([(member("d", DIR), b""), (member("a", LNK, linkname="d"), b"")]).to_bytes(),
-        "refused: /a is a hard link to /d, which is no file of the layer",
+        "refused: /a is a hard link to /d, which is not a file of the layer",
     ),
     "a whiteout of ..": (
         Archive([(member("d/.wh..."), b"")]).to_bytes(),
@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "a name longer than a disk can hold": (
         Archive([(member("n" * 300), b"1")]).to_bytes(),
-        "holds a path that no disk can hold: ",
+        "has a path that the file system does not accept: ",
     ),
     "a size larger than the disk": (
         HUGE.tobuf(tarfile.GNU_FORMAT) + bytes(1024),
@@ -261,7 +261,7 @@ PLAIN = Archive([(member("a"), b"1" * 100_000)]).to_bytes()
         pytest.param(TAR, PLAIN, "hash mismatch: its uncompressed digest is sha256:", id="other bytes"),
         pytest.param(TAR + "+gzip", gzip.compress(PLAIN)[:-50], "is a broken archive: ", id="cut gzip"),
         pytest.param(TAR + "+gzip", PLAIN, "is a broken archive: Not a gzipped file", id="no gzip"),
-        pytest.param("text/html", PLAIN, "klock knows no layer of media type 'text/html'", id="media type"),
+        pytest.param("text/html", PLAIN, "klock cannot read a layer of media type 'text/html'", id="media type"),
     ],
 )
 def test_refuses_other_bytes(engine: SandboxWorkshop, tmp_path: Path, kind: str, content: bytes, message: str) -> None:

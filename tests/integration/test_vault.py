@@ -209,7 +209,7 @@ def test_a_machine_that_never_synced_fetches_what_it_pushes(saved: Project) -> N
 def test_offline_it_names_what_it_has_not(saved: Project) -> None:
     done = saved.klock("vault", "push", "--offline", saved.account.make_folder("other"), store=empty_store(saved))
     assert done.returncode == 2
-    assert "blobs that the lockfile needs cannot be had:" in done.stderr
+    assert "blobs that the lockfile needs cannot be found:" in done.stderr
     assert "debian:bookworm (manifest)" in done.stderr
     assert "hint: push from a machine that has them" in done.stderr
 
@@ -292,7 +292,7 @@ def test_a_debian_base_and_what_shell_steps_fetched_and_made_come_from_a_vault_a
     assert project.say_alone(*show, store=store) == shown
 
     # Upstream drops all of these: they stay when what can be had again goes.
-    assert re.search(r"kept [\d.]+ MB that may not be had again", project.say("cache", "clean", store=store))
+    assert re.search(r"kept [\d.]+ MB that upstream may no longer have", project.say("cache", "clean", store=store))
     assert fingerprint_of(project.say_alone("sync", store=store)) == fingerprint
     assert project.say_alone(*show, store=store) == shown
 

@@ -1,4 +1,4 @@
-"""Takes the time of its making out of the header of a GnuPG key box, which `gpg --dearmor` alone makes in passing.
+"""Removes the time of creation from the header of a GnuPG key box, which even `gpg --dearmor` creates.
 
 Format: GnuPG's kbx/keybox-blob.c, "The Header Blob"; integers are big-endian. The keys in a box have times of their
 own, which stay: gpg looks at them.

@@ -1,4 +1,4 @@
-"""Takes the times out of a Java key store of certificates: when each was added, which nobody asks for.
+"""Removes from a Java key store of certificates the time at which each was added; no program reads it.
 
 Debian makes such a store of the system's certificates when Java is installed. Format: OpenJDK's
 `sun.security.provider.JavaKeyStore` (JKS), version 2, big-endian; strings are `DataOutput.writeUTF`'s. The SHA-1 at its

@@ -123,7 +123,9 @@ class Attachment:
         if self._received and not self._was_ended:
             # podman writes its own error there, without a frame around it.
             words = bytes(self._received[:2000]).decode("utf-8", "replace").strip()
-            raise EngineError(f"the engine broke off the command's output: {words}", hint="run the command again")
+            raise EngineError(
+                f"the engine closed the connection during the command's output: {words}", hint="run the command again"
+            )
 
     def _pass_what_is_ready(self) -> None:
         reading: list[int | socket.socket] = [self._signals]
@@ -176,7 +178,7 @@ class Attachment:
     def _read_input(self) -> None:
         try:
             self._input = memoryview(os.read(self._stdin, _CHUNK))
-        except BlockingIOError:  # somebody else, who shares it, was faster
+        except BlockingIOError:  # another process that shares it was faster
             return
         except OSError:  # a terminal that has hung up
             self._input = memoryview(b"")
@@ -225,7 +227,7 @@ class Attachment:
 
     def _write_output(self) -> None:
         descriptor, content = self._output.popleft()
-        with contextlib.suppress(BlockingIOError):  # a pipe that somebody made non-blocking, and filled
+        with contextlib.suppress(BlockingIOError):  # a non-blocking pipe of another process, which is full
             content = content[os.write(descriptor, content[: _writable_at_once(descriptor)]) :]
         if content:
             self._output.appendleft((descriptor, content))

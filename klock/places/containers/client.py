@@ -61,7 +61,7 @@ class EngineClient:
             return found
 
     def remove_image(self, image: str) -> bool:
-        """False when it is not there, or a container is made of it."""
+        """False when there is no such image, or a container uses it."""
         docker = docker_package(self.engine)
 
         with explained(self.engine):
@@ -133,7 +133,7 @@ class EngineClient:
         return removed
 
     def remove_nameless_images(self) -> int:
-        """Removes klock's images that no name leads to and no container is made of; returns how many."""
+        """Removes klock's images that have no name and no container; returns how many."""
         with explained(self.engine):
             filters = {"label": f"{LABEL}.fingerprint", "dangling": True}
             return sum(self.remove_image(image["Id"]) for image in self.api.images(filters=filters))

@@ -36,7 +36,7 @@ _PATIENCE: Final = 20.0
 _PAUSE: Final = 0.01
 _IDLE: Final = 60
 _REQUEST_SECONDS: Final = 600
-_CONTEXT_HINT: Final = "see what there are: docker context ls"
+_CONTEXT_HINT: Final = "list the contexts: docker context ls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,7 @@ def _reachable(url: str, origin: str, *, has_tls: bool) -> str:
     """The URL, when a command's streams can be passed there: Python's TLS cannot close one direction alone."""
     if has_tls or not url.startswith(("unix://", "tcp://", "http://")):
         raise EngineError(
-            f"{origin} is at {url}{' with TLS' if has_tls else ''}; klock knows unix sockets and plain TCP",
+            f"{origin} is at {url}{' with TLS' if has_tls else ''}; klock supports only Unix sockets and plain TCP",
             hint="make a tunnel, ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST, and set "
             "DOCKER_HOST=unix:///tmp/docker.sock",
         )
@@ -199,7 +199,7 @@ def _own_service(environ: Mapping[str, str]) -> str:
     """Starts podman's service on a socket that nobody else knows, until klock ends."""
     program = shutil.which("podman", path=environ.get("PATH"))
     if program is None:
-        raise EngineError("podman is not installed", hint="install it with: apt-get install podman")
+        raise EngineError("podman is not installed", hint="run `apt-get install podman`")
     folder = tempfile.mkdtemp(prefix="klock-podman-")
     path, log = f"{folder}/podman.sock", Path(folder, "log")
     parent = os.getpid()
@@ -219,7 +219,9 @@ def _own_service(environ: Mapping[str, str]) -> str:
     while not _listens(path):
         if service.poll() is not None or time.monotonic() > deadline:
             words = log.read_text("utf-8", "replace").strip()[-2000:]
-            raise EngineError(f"podman's service does not start: {words or 'it says nothing'}", hint="try: podman info")
+            raise EngineError(
+                f"podman's service does not start: {words or 'no output'}", hint="run `podman info` to see why"
+            )
         time.sleep(_PAUSE)
     return path
 

@@ -1,4 +1,4 @@
-"""Whose a container is: the klock process that made it, named so that another one can tell whether it still runs."""
+"""The owner of a container: the klock process that made it, named so that other processes can tell whether it runs."""
 
 from __future__ import annotations
 

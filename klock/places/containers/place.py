@@ -181,7 +181,7 @@ class ContainerPlace:
         )
 
     def remove(self, name: str) -> int | None:
-        """The image stays while a container is made of it."""
+        """The image stays while a container uses it."""
         image = self.image(name)
         self._client.remove_image(image.tag)
         if image.exists:

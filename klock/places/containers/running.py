@@ -68,7 +68,7 @@ class _Run:
     def with_services(self, services: Sequence[Command]) -> int:
         command = self._command
         if isinstance(command.network, Uplink):
-            raise EngineError(f"{self._engine} runs no recorded commands", hint="steps run in the workshop")
+            raise EngineError(f"{self._engine} cannot record a command's network")
         image = self._image.as_synced()["Id"]
         argv = list(command.argv)
         files = {SCRIPT: command.script} if command.script is not None else {}
@@ -85,7 +85,7 @@ class _Run:
             self._working_dir_checked(image),
             self._client.container(
                 self._image.name,
-                # The very image that was looked at; no entrypoint is written like this, which podman does not overlook.
+                # The image by its id, as it was checked. No entrypoint is `[""]`: podman ignores an empty list.
                 image=image,
                 entrypoint=[""],
                 command=argv,
@@ -107,8 +107,8 @@ class _Run:
                 text.encode()
             except UnicodeEncodeError:
                 raise EngineError(
-                    f"{self._engine} takes nothing that is not UTF-8: {text!r}",
-                    hint="the sandbox does: --engine sandbox",
+                    f"{self._engine} accepts only UTF-8 in commands and variables, not {text!r}",
+                    hint="use the sandbox: --engine sandbox",
                 ) from None
 
     @contextmanager
@@ -180,7 +180,7 @@ class _Run:
             self._refuse_other_than_utf8(path)
             if ":" in path:
                 raise EngineError(
-                    f"{self._engine} cannot mount {path}: a colon ends a path there", hint="give it another name"
+                    f"{self._engine} cannot mount {path}: it does not support colons in paths", hint="rename the path"
                 )
         binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in command.mounts]
         edits = command.devices
@@ -216,7 +216,7 @@ def _raw_socket(attached: Any) -> socket.socket:
 
 
 def _close(connection: socket.socket) -> None:
-    """Closes it for good, as the client keeps it: engines do not remove a container while it may take its output."""
+    """Closes it although the client keeps a reference: engines keep a container while a reader is connected."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()

@@ -98,7 +98,7 @@ class SyncedImage:
                 reject_errors(self._engine, api.load_image(image.chunks()))
             found = self._client.image(image.id)
             if found is None:
-                raise EngineError(f"{self._engine} took the image and gave it another id than {image.id}")
+                raise EngineError(f"{self._engine} loaded the image under another id than {image.id}")
             repository, _, tag = self.tag.rpartition(":")
             api.tag(image.id, repository, tag, force=True)
             self._notes.write(note)
@@ -154,7 +154,7 @@ class SyncedImage:
         """What the engine says of the image. Raises EngineError when there is none."""
         found = self._client.image(self.tag)
         if found is None:
-            raise EngineError(f"there is no environment {self.name!r} yet", hint="run klock sync")
+            raise EngineError(f"there is no environment {self.name!r} yet", hint="run `klock sync`")
         return found
 
     def as_synced(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a step changed in the container's root, as the canonical layer that the same step makes on any engine.
+"""What a step changed in the container's root, as the canonical layer that the same step makes in the workshop.
 
 The rules are those of `klock.layers.canonical`, which has an overlay's folders to compare; here two scans are compared,
 and the files themselves, which stay where they are, get the canonical times and contents.
@@ -71,7 +71,7 @@ class _Changes:
             entry = replace(entry, size=rewritten.st_size, digest=digest)
         same = before is not None and before.entry == entry
         if path.endswith(".py") and entry.kind is Kind.FILE:
-            # The file may have had its turn, and a layer's time, under another name.
+            # This file may have been processed already, and have a layer's time, under another name.
             was = self.times.setdefault(now.inode, now.modified // 10**9)
             becomes = before.modified // 10**9 if same and before else MTIME
             self.sources[path] = Source(size=entry.size, was=was, becomes=becomes)

@@ -28,7 +28,7 @@ class Here:
         """Raises EngineError before the first sync."""
         state = self.folder.read()
         if state is None:
-            raise EngineError("this container was not synced yet", hint="run klock sync --here")
+            raise EngineError("this container was not synced yet", hint="run `klock sync --here`")
         return state
 
 

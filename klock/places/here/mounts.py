@@ -1,4 +1,4 @@
-"""What is mounted over the container's root: it is the pod's, and klock must not write into it."""
+"""What is mounted over the container's root. Mounts belong to the pod, and klock must not write into them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def refuse_mounted(paths: Iterable[str], what: str) -> None:
             above = above.rpartition("/")[0]
         if above:
             raise EngineError(
-                f"{what}: /{path} is in what is mounted at /{above}, which is not klock's to change",
+                f"{what}: /{path} is inside the mount /{above}, which klock does not change",
                 hint="start the container without that mount, mount it elsewhere, or change the step",
             )

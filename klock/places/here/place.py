@@ -34,13 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HerePlace"]
 
-_HALF_WAY = (
-    "this container may be between two steps: the next `klock sync --here` finishes what was begun, or undoes it"
-)
+_HALF_WAY = "the container may be in the middle of a step; run `klock sync --here` again to finish or undo that step"
 
 
 class HerePlace:
-    """`klock.places.protocol.Place`. It holds one environment, whatever its name, and needs no layers of the store."""
+    """`klock.places.protocol.Place`. It has one environment, whatever its name, and needs no layers in the store."""
 
     name = "here"
     where = " in this container"
@@ -59,7 +57,7 @@ class HerePlace:
         if not is_container(os.environ):
             raise EngineError(
                 "--here changes the root file system that klock runs in, and this does not look like a container",
-                hint="run it in one; if it is one, say so with the variable `container`: container=yes klock ...",
+                hint="run klock in a container; if this is one, set the variable `container`: container=yes klock ...",
             )
         if not os.access("/", os.W_OK):
             raise EngineError("the container's root file system cannot be written", hint="start it without --read-only")
@@ -68,7 +66,7 @@ class HerePlace:
         return plan_in_place(goal, self._here).as_plan(goal.lock)
 
     def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
-        """Raises Interrupted when a Ctrl-C leaves the container between two steps."""
+        """Raises Interrupted when a Ctrl-C stops it in the middle of a step."""
         self.check()
         try:
             plan = converge(goal, here=self._here, context=context, force=force)
@@ -95,12 +93,12 @@ class HerePlace:
         """
         assert container is None, "no containers are made of it"
         fingerprint = self.synced(goal.name)
-        forced = "this container was forced: it is not what is locked"
+        forced = "this container was synced with --force: it is not what the lockfile says"
         if fingerprint == FORCED:
             if [done.layer for done in self._here.state.steps] != list(goal.lock.layers):
                 return Observation(problem=forced)
         elif fingerprint != goal.lock.fingerprint:
-            return Observation(problem="this container was not synced from it: run `klock sync --here`")
+            return Observation(problem="this container was not synced from this lockfile: run `klock sync --here`")
         layers = [self._here.folder.layer(digest) for digest in goal.lock.layers]
         made = {path for layer in layers for path in layer}
         project = str(goal.project.resolve()).strip("/") + "/"

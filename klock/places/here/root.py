@@ -109,5 +109,6 @@ def _unpacked(archive: Path, layer: Digest, root: Path) -> Manifest:
         return Manifest.from_bytes(in_fork(task))
     except PermissionError as error:
         raise FetchError(
-            f"a layer cannot be unpacked in this container: {error}", hint="it needs CAP_SYS_CHROOT"
+            f"a layer cannot be unpacked in this container: {error}",
+            hint="start the container with the capability SYS_CHROOT",
         ) from error

@@ -1,4 +1,4 @@
-"""Which paths of the container's root are one step's own: what programs write beside it while it runs is theirs."""
+"""Which paths of the container's root a step owns. Programs that run beside it own what they write."""
 
 from __future__ import annotations
 

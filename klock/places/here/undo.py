@@ -25,14 +25,14 @@ def _difference(before: Tree, now: Tree) -> tuple[Tree, list[str]]:
 
 
 def difference_of(own: StepPaths, before: Tree, now: Tree) -> tuple[Tree, list[str]]:
-    """What of what changed a step did: programs went on beside it, and after it was cut short."""
+    """Which changes a step made: programs may have changed other paths beside it, and after it was killed."""
     was, added = _difference(before, now)
     ours = {path: seen for path, seen in was.items() if path in own.exact or (path not in now and own.has(path))}
     return Tree(ours), [path for path in added if own.has(path)]
 
 
 def difference_in(layer: Manifest, before: Tree, now: Tree) -> tuple[Tree, list[str]]:
-    """What of what changed is in the layer that a step made, with what was in folders that are gone."""
+    """Which changes are in the layer that a step made, with the content of folders that are gone."""
     was, added = _difference(before, now)
     ours = {path: seen for path, seen in was.items() if _is_changed_by(layer, path)}
     return Tree(ours), [path for path in added if path in layer]
@@ -53,7 +53,7 @@ def lost(was: Tree, kept: Path) -> list[str]:
 
 
 def take_back(was: Tree, added: Sequence[str], kept: Path) -> None:
-    """Removes `added` (folders only when nothing else is in them) and brings `was` back. Doing it twice is as once.
+    """Removes `added` (folders only when nothing else is in them) and brings `was` back. A second call changes nothing.
 
     With a source goes the bytecode that Python made of it since: all sources of layers have one time, so Python could
     take it for that of another source of the same size. Where a folder above has become a symlink nothing is done: what

@@ -35,7 +35,7 @@ _RUN: Final = Path(SCRIPT).parent
 
 def not_isolated(what: str, why: str) -> EngineError:
     return EngineError(
-        f"{what} needs a sandbox around it, and this container does not let klock make one: {why}",
+        f"{what} must run in a sandbox, and this container does not let klock make one: {why}",
         hint="start it with user namespaces and an unmasked /proc, and with bubblewrap in it (podman: --security-opt "
         "seccomp=unconfined --security-opt unmask=ALL, docker: the same with systempaths=unconfined, Kubernetes: "
         "procMount: Unmasked); or make an image with `klock sync --engine podman`, or docker, and start that",

@@ -11,7 +11,7 @@ from klock.places.records import names_in
 from klock.places.sandbox.writable import SandboxEnvironment
 from klock.store import Store
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.observation import Observation

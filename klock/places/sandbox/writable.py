@@ -26,7 +26,7 @@ from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.scratch import among_all_files, bytes_of, is_held, remove_trees
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.layers.manifest import Manifest
@@ -168,7 +168,7 @@ class SandboxEnvironment:
     def _existing(self) -> dict[str, Any]:
         state = self._state()
         if state is None:
-            raise EngineError(f"there is no environment {self._name!r} yet", hint="run klock sync")
+            raise EngineError(f"there is no environment {self._name!r} yet", hint="run `klock sync`")
         return state
 
     def _writable_folders(self) -> list[Path]:

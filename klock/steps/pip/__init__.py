@@ -18,7 +18,7 @@ from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
 from klock.steps.staleness import changed_files, changed_force, stale
 from klock.words import some
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.image.requirement_files import RequirementInputs
     from klock.steps.context import Context

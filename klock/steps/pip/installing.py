@@ -135,22 +135,25 @@ class _Maker:
             wheel = build.build()
         if wheel.sha256 != artifact.wheel.sha256:
             raise HashMismatch(
-                f"{package.pin} was built again from its locked source, and came out as sha256:{wheel.sha256}, "
-                f"not as the locked sha256:{artifact.wheel.sha256}",
-                hint="its build does not repeat itself: keep the built wheel, or lock a version that has a wheel",
+                f"{package.pin} was built again from its locked source and is now sha256:{wheel.sha256}, "
+                f"not the locked sha256:{artifact.wheel.sha256}",
+                hint="get the built wheel from a vault, or lock a version that has a wheel: this build does not repeat "
+                "itself",
             )
         self.store.keep_blob(f"sha256:{wheel.sha256}")
 
     def _source(self, artifact: SdistArtifact | VcsArtifact) -> tuple[Source, BuildSystem]:
         if isinstance(artifact, VcsArtifact):
             if self.offline:
-                raise FetchError(f"the wheel of {artifact.url} is not in the store", hint="run once without --offline")
+                raise FetchError(
+                    f"the wheel of {artifact.url} is not in the store", hint="run the command once without --offline"
+                )
             return Repository(
                 url=artifact.url, commit=artifact.commit, subdirectory=artifact.subdirectory
             ), BuildSystem()
         blob = self.store.find_blob(f"sha256:{artifact.sha256}")
         if blob is None:
-            raise FetchError(f"{artifact.name} is not in the store", hint="run once without --offline to fetch it")
+            raise FetchError(f"{artifact.name} is not in the store", hint="run the command once without --offline")
         return Archive(path=blob, name=artifact.name), build_system_of_archive(blob, artifact.name)
 
 

@@ -14,7 +14,7 @@ from klock.steps.kind import Kind
 from klock.steps.shell import described_command
 from klock.steps.staleness import changed
 
-# What does the work is imported when there is some: to find that there is none takes little.
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
@@ -64,8 +64,7 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
             raise at.failed(
                 f": the service ended with status {completed.status} within 0.5 s: {at.text}"
                 + masked_tail(completed.output, context.secret_values(at.lock)),
-                hint="to see all it prints, drop the & at its end and run `klock lock -v`: it is a step like others "
-                "then",
+                hint="to see everything it prints, remove the & at its end and run `klock lock -v`",
             )
 
     def export(self, at: StepAt[ServiceLock], exporting: Exporting) -> None:

@@ -27,8 +27,8 @@ def write_kept_layer(page: Page, step: ShellLock, *, folder: str, context: Conte
     archive = context.store.find_blob(digest)
     if archive is None:
         raise page.error(
-            "it keeps its layer, and that is not on this machine",
-            hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
+            "its kept layer is not on this machine",
+            hint="get the layer from a vault: klock vault pull DIR",
         )
     page.become("")
     path = f"{PLACE}/{folder}.tar"

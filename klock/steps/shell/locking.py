@@ -65,7 +65,7 @@ def _record(at: StepAt[ShellLock], context: Context) -> tuple[ShellLock, Layer]:
         return _completed(step, report, layer, installed=_added(before, installed)), layer
     raise StepFailed(
         f"{at.name} tries another port each time it runs: {at.text}",
-        hint=f"it tried {', '.join(map(str, sorted(ports)))}; klock lets HTTP and HTTPS through, on ports it knows",
+        hint=f"make the command use the same ports in each run; it tried {', '.join(map(str, sorted(ports)))}",
     )
 
 
@@ -99,8 +99,8 @@ def _repeat(at: StepAt[ShellLock], first: Layer, context: Context) -> None:
     if second.digest != first.digest:
         raise StepFailed(
             f"{at.name} makes something else each time it runs: {at.text}" + _differences(at, first, second, context),
-            hint="make the command repeat itself; or name these paths in run_bash(..., leave_out=[...]), and the layer "
-            "goes without them; or lock what it made just now with run_bash(..., keep_layer=True)",
+            hint="make the command repeat itself; or leave these paths out of the layer, run_bash(..., "
+            "leave_out=[...]); or keep what it made just now, run_bash(..., keep_layer=True)",
         )
     context.progress.done("the same")
 

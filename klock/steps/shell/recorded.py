@@ -106,13 +106,11 @@ def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report
         because = f"\nrefused:{refused}" if refused else ""
         raise StepFailed(
             f"{at.name} failed with status {completed.status}: {at.text}{tail}{because}",
-            hint="mend the command, then run klock again: the steps before it are kept",
+            hint="fix the command and run klock again: the steps before it are kept",
         )
     if refused:
-        were = "was" if len(report.refused) == 1 else "were"
-        count = f"{counted(len(report.refused), 'request')} of it {were} refused"
+        count = counted(len(report.refused), "request")
         raise StepFailed(
-            f"{at.name} ended with status 0, but {count}: {at.text}{refused}{tail}",
-            hint="a step gets from the network what was locked, by HTTP and HTTPS, and nothing else; if its inputs "
-            "should change, run `klock lock`",
+            f"{at.name} ended with status 0, but klock refused {count}: {at.text}{refused}{tail}",
+            hint="use only HTTP and HTTPS in the step; if it must fetch something new, run `klock lock`",
         )

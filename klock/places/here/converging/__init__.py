@@ -5,7 +5,7 @@ first, and the locked ones are done; what each changed must be the locked layer.
 what apt and shell commands did cannot be told apart from what it has led to, so where one of them would have to go the
 container cannot become the locked one: nothing is changed then, unless that is forced.
 
-What is going on is written down before the root is touched. After a kill the next call finishes that step, or takes it
+klock writes down a step before it touches the root. After a kill the next call finishes that step, or takes it
 back, before anything else.
 """
 

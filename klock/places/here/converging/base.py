@@ -37,7 +37,7 @@ def compare_base(lock: TargetLock) -> None:
     if found:
         raise EngineError(
             "this container was not started from the locked base:" + listed(found),
-            hint="start it from the locked base image, or run `klock lock` for the base it has",
+            hint="start a container from the locked base, or run `klock lock` with this one's base in the image",
         )
 
 

@@ -38,24 +38,28 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
         return nothing
     journal = None if state is None else Journal(here.folder, state)
     tree = here.root.scan(None if journal is None else journal.tree)
+    goes_on = False
     if journal is None:
         compare_base(goal.lock)
     elif journal.state.doing is not None:
         following = [key for _, key, _ in layer_steps(goal)][len(journal.state.steps) :][:1]
-        tree = settle_cut_short(journal.state.doing, next(iter(following), None), journal, here, now=tree, force=force)
+        goes_on = following == [journal.state.doing.key]
+        tree = settle_cut_short(journal.state.doing, journal, here, now=tree, goes_on=goes_on, force=force)
     plan = make_plan(goal, here, None if journal is None else journal.state, tree)
     if plan.changes_nothing:
         return plan
     if plan.stuck and not force:
         raise EngineError(
-            "this container cannot become the locked one:" + listed(plan.stuck),
-            hint="start a new container, or do the locked steps over what is there: klock sync --here --force",
+            "this container cannot become the locked environment:" + listed(plan.stuck),
+            hint="start a new container, or run the locked steps anyway: klock sync --here --force",
         )
     refuse_what_cannot_run(goal.lock, plan, now=tree, here=here, context=context)
     if journal is None:
         journal = Journal.started(here.folder, base=goal.lock.base.id, tree=tree)
     elif journal.state.doing is None:
         journal.note_others_work(tree)
+    elif not goes_on:
+        journal.abandon_in_place(tree)
     for done in plan.back:
         take_back_step(done, journal, here, context.progress)
     for position in plan.run:

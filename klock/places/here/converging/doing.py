@@ -41,7 +41,7 @@ def do_step(at: StepAt[Any], key: Digest, journal: Journal, here: Here, context:
         kind.fetch(at, context)
     paths, is_all = paths_of_step(at, before=journal.tree, here=here, context=context)
     if paths is not None:
-        # Looked at again: an earlier step may have made a symlink to what is mounted.
+        # Checked again: an earlier step may have made a symlink into a mount.
         refuse_mounted(paths.exact, at.title)
     if journal.state.doing is None:
         _begin(at, key, paths, journal, here)
@@ -120,8 +120,8 @@ def _give_up(journal: Journal, here: Here, context: Context, *, before: Tree) ->
     assert doing is not None
     if doing.undo is None:
         context.progress.warn(
-            f"{doing.text} did not end well: what it did is still in the container; "
-            "mend the cause and run `klock sync --here` again, or start a new container"
+            f"{doing.text} failed, and its changes are still in the container: "
+            "fix the cause and run `klock sync --here` again, or start a new container"
         )
         return
     restore(doing, journal, before=before, now=here.root.scan(before))

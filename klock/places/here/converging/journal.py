@@ -41,7 +41,7 @@ class Journal:
         self.folder.write(state)
 
     def note_others_work(self, tree: Tree) -> None:
-        """What programs wrote since the last sync is no step's doing."""
+        """Programs, not steps, wrote what changed since the last sync."""
         self._write(replace(self.state, tree=self.folder.write_tree(tree), record=None))
 
     # -- a step
@@ -84,7 +84,7 @@ class Journal:
         )
 
     def leave(self, done: Done) -> None:
-        """The last step cannot be taken back: what it did stays, and is no step's any more."""
+        """The last step cannot be taken back: its changes stay, and no longer belong to a step."""
         self._write(
             replace(self.state, steps=self.state.steps[:-1], record=None, forced=(*self.state.forced, done.text))
         )

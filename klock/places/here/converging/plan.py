@@ -82,7 +82,7 @@ def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None) -> 
         else:
             for number in sorted(number for number in drifted if number < kept):
                 changed = first_of(f"/{path}" for path in drifted[number])
-                stuck.append(f"{state.steps[number].text}: was changed since: {changed}")
+                stuck.append(f"{state.steps[number].text}: changed since the last sync: {changed}")
     back = tuple(reversed(state.steps[kept:]))
     stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
     return InPlacePlan(
@@ -121,7 +121,7 @@ def layer_of(step: StepLock) -> Digest:
 
 
 def drift_of_steps(state: State, here: Here, now: Tree) -> dict[int, list[str]]:
-    """The paths that are not as the steps left them, by the number of the step that made them last."""
+    """The paths that changed since the steps, by the number of the step that made them last."""
     expected, owner = here.folder.made_by(state.steps)
     found: dict[int, list[str]] = {}
     for path, number in owner.items():

@@ -26,8 +26,8 @@ def refuse_what_cannot_run(lock: TargetLock, plan: InPlacePlan, *, now: Tree, he
         if kind_of(at.step).kept_layer(at.step) is not None:
             if kept_archive(at, context.store) is None:
                 raise FetchError(
-                    f"{at.title} keeps its layer, and that is not on this machine",
-                    hint="bring it here with `klock vault pull DIR`, from where `klock vault push DIR` put it",
+                    f"{at.title}: its kept layer is not on this machine",
+                    hint="get the layer from a vault: klock vault pull DIR",
                 )
         elif kind_of(at.step).needs_isolation(at) and (why := here.root.why_plain) is not None:
             raise not_isolated(at.title, why)
