@@ -64,7 +64,7 @@ class StepFailed(KlockError):
 
 
 class EngineError(KlockError):
-    """This machine cannot run the engine: a missing program, no user namespaces, no space."""
+    """This machine cannot run the workshop or a place: a missing program, no user namespaces, no space."""
 
 
 class StoreError(KlockError):

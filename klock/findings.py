@@ -26,10 +26,6 @@ class Code(Enum):
     SETTING = "drift-setting"
 
     @property
-    def is_drift(self) -> bool:
-        return self.value.startswith("drift-")
-
-    @property
     def is_about_files(self) -> bool:
         """Whether files of an environment are not the locked ones."""
         return self in (Code.MODIFIED, Code.MISSING, Code.EXTRA, Code.DISTRIBUTION)

@@ -4,7 +4,7 @@
     kept/sha256/ab/abcd...        hard links to those blobs that cannot be had again for sure; they outlive a clean
     trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
     records/<kind>/<key>.json     small facts that can be made again; records/unchanged/: see `klock.unchanged`
-    environments/<name>/          synced environments (owned by the engine)
+    environments/<name>/          what places note of environments (`klock.places.records`)
     tmp/                          half-made things; renamed into place when whole
     locks/                        flock files
 
@@ -156,7 +156,7 @@ class Store:
         name = hex_of(key) if key.startswith("sha256:") else key
         return self.root / "records" / kind / f"{name}.json"
 
-    # -- trees and environments: folders whose files may belong to ids that only the engine's namespace can write
+    # -- trees and environments: folders whose files may belong to ids that only the workshop's namespaces can write
 
     def tree_path(self, name: str) -> Path:
         return self.root / "trees" / name

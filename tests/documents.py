@@ -12,13 +12,14 @@ A console block is typed as it stands, in a terminal, and must print what it sho
 - A line `...` stands for any number of lines. Within a line `...` stands for any text.
 - What another day changes is compared by its form alone: VARYING lists it.
 - A fenced block below a line that ends in "`NAME`:" is the file NAME, and is written before the next command runs.
-- The commands and files of a page run in order, in one shell that starts in an empty folder. A page with the comment
-  `<!-- begins with the folder of README.md -->` starts in a copy of the folder that README's commands leave.
+- The commands and files of a page run in order, in one shell that starts in an empty folder. A page that says "The
+  examples go on in the folder of" a link to another page starts in a copy of the folder that its commands leave.
 - `<!-- not run: REASON -->` right above a console block says why no test can run it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ VARYING: Final = {
 _FENCE: Final = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN: Final = re.compile(r"<!-- not run: (?P<reason>.+) -->\n\Z")
 _FILE_NAME: Final = re.compile(r"`(?P<name>[\w./-]+)`:\n\n?\Z")
-_BEGINS_WITH: Final = re.compile(r"^<!-- begins with the folder of (\S+) -->$", re.MULTILINE)
+_GOES_ON: Final = re.compile(r"^The examples go on in the folder of \[[^]]+\]\((?P<page>[^)#]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +108,9 @@ class Page:
 def read_page(name: str) -> Page:
     """`name` is a path from the repository's root, one of PAGES."""
     text = (ROOT / name).read_text(encoding="utf-8")
-    begins_with = _BEGINS_WITH.search(text)
-    return Page(
-        name=name, blocks=tuple(_blocks(name, text)), begins_with=begins_with[1] if begins_with is not None else None
-    )
+    goes_on = _GOES_ON.search(text)
+    begins_with = None if goes_on is None else os.path.normpath(Path(name).parent / goes_on["page"])
+    return Page(name=name, blocks=tuple(_blocks(name, text)), begins_with=begins_with)
 
 
 def _blocks(name: str, text: str) -> Iterator[Block]:

@@ -431,16 +431,6 @@ def test_nothing_else_is_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
-def test_a_tag_is_looked_up_without_its_content() -> None:
-    digest = digest_of_bytes(MANIFEST)
-    with serve(lambda _: manifest(announced=digest)) as simulator:
-        assert repository(simulator).digest_now() == digest
-    assert [asked.method for asked in simulator.asked] == ["HEAD"]
-
-    with serve(lambda _: (404, {}, b"")) as simulator:
-        assert repository(simulator).digest_now() is None
-
-
 # -- several at once
 
 

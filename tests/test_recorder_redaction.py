@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from klock.recorder.redaction import Redaction, TooManyTexts
-from klock.secrets.vocabulary import SIGNATURES
+from klock.secrets.signatures import SIGNATURES
 
 GITHUB = "ghp_" + "a1B2" * 9
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"

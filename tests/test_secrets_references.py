@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from urllib.parse import quote
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -55,6 +58,17 @@ BY_REFERENCE = {
     "a whole URL that a variable holds": ("psql postgres://u:p4ssw0rdx@h/db -c x", "psql ${DATABASE_URL} -c x"),
     "a key by its value": ("kaggle -k 0123456789abcdef0123456789abcdef", "kaggle -k ${KAGGLE_KEY}"),
     "a key that is assigned": ("KAGGLE_KEY=0123456789abcdef0123456789abcdef true", "KAGGLE_KEY=${KAGGLE_KEY} true"),
+    "behind the letter of an option": ("mysql -phunter2 db", "mysql -p${REGISTRY_PASS} db"),
+    "side by side": (
+        f"x hunter2{ENVIRON['KAGGLE_KEY']} y",
+        "x ${REGISTRY_PASS}${KAGGLE_KEY} y",
+    ),
+    "within a word, if nothing else looks so": (f"k{ENVIRON['HF_TOKEN']}k", "k${HF_TOKEN}k"),
+    "in JSON": ("""curl -d '{"api_key": "hunter2"}' h""", """curl -d '{"api_key": "${REGISTRY_PASS}"}' h"""),
+    "a helper of git": (
+        "git config credential.helper '!f() { echo password=hunter2; }; f'",
+        "git config credential.helper '!f() { echo password=${REGISTRY_PASS}; }; f'",
+    ),
     "64: twice": ("hunter2 https://bob:hunter2@h", "${REGISTRY_PASS} https://${REGISTRY_USER}:${REGISTRY_PASS}@h"),
 }
 
@@ -133,6 +147,52 @@ def test_a_literal_credential_is_an_error_that_says_what_and_where_and_does_not_
         f'take it from a variable of your shell, as in os.environ["{variable}"]: the lockfile then only names it, '
         f"${{{variable}}}"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"echo {base64.b64encode(ENVIRON['KAGGLE_KEY'].encode()).decode()} | base64 -d",
+        f"echo {base64.b64encode(b'bob:' + ENVIRON['KAGGLE_KEY'].encode()).decode()} | base64 -d",
+        f"curl https://h/?q={quote(ENVIRON['ODD_PASSWORD'], safe='')}",
+    ],
+)
+def test_an_encoded_value_cannot_be_named_and_is_refused(text: str) -> None:
+    with pytest.raises(
+        ImageError, match=r"the text has a credential written into it: the value of \w+, encoded"
+    ) as caught:
+        redact(text, ENVIRON, what="the text")
+    assert caught.value.hint is not None and "encode it in the command" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "?a=",
+        "&token=",
+        "a=",
+        "a.b",
+        '"a": ',
+        "--token x ",
+        "-H ",
+        "a-b: ",
+        "cookie: a=1; ",
+        "\n- a: b",
+        "curl -u a:b ",
+        "docker login ",
+        "login x password ",
+        "%3Fa%3D",
+        "-eyJ",
+        "-----BEGIN ",
+        "a://b@",
+        "token=x, ",
+        "> a:b\n",
+        "x",
+    ],
+)
+def test_hostile_texts_take_linear_time(piece: str) -> None:
+    # Half a megabyte: what takes quadratic time would not end.
+    assert mask(piece * (500_000 // len(piece)))
 
 
 VARIABLES = {

@@ -1,4 +1,4 @@
-"""What a sync in place says when it is stopped: the container is not as it was."""
+"""The container that klock runs in: what a sync says when it is stopped, and what commands trust."""
 
 from __future__ import annotations
 
@@ -59,6 +59,13 @@ def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         main(["sync"])
     assert ended.value.code == 130
     assert capsys.readouterr().err == "\ninterrupted: this is half done\n"
+
+
+def test_commands_trust_the_project_s_bundle(context: Context) -> None:
+    bundle = context.root / "joined.pem"
+    place = HerePlace(context.workshop, context.store, ca_bundle=bundle)
+    assert place.variables({"SSL_CERT_FILE": "/etc/the-container-s-own.pem"})["SSL_CERT_FILE"] == str(bundle)
+    assert "SSL_CERT_FILE" not in HerePlace(context.workshop, context.store).variables({"A": "1"})
 
 
 def test_a_full_disk(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

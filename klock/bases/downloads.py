@@ -1,6 +1,6 @@
 """Several blobs at once into the store, each verified as it arrives.
 
-All threads have ended when this returns: engines fork, and a fork with threads around is a trap.
+All threads have ended when this returns: the workshop forks, and a fork with threads around is a trap.
 """
 
 from __future__ import annotations

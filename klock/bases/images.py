@@ -24,7 +24,7 @@ from klock.workshop.protocol import BaseLayer, Workshop
 if TYPE_CHECKING:
     from klock.bases.registry import Repository
 
-__all__ = ["DEFAULT_PATH", "digest_of_name", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
+__all__ = ["DEFAULT_PATH", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What docker sets where an image's config has no PATH."""
@@ -81,12 +81,6 @@ def resolve_image(
 
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-
-
-def digest_of_name(base: RegistryBase | LayoutBase, *, root: Path, mirrors: Mirrors) -> Digest | None:
-    """The digest the base's name points at now (an index's or a manifest's), to find out whether it moved."""
-    source = _source(_written(base), root=root, mirrors=mirrors)
-    return source.root().digest if isinstance(source, LayoutFolder) else source.digest_now()
 
 
 def fetch_image(

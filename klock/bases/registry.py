@@ -18,7 +18,7 @@ from klock.bases.reference import DOCKER_HUB, Reference
 from klock.bases.sources import Document
 from klock.bases.transport import Response, Transport
 from klock.connections import is_loopback
-from klock.digests import Digest, digest_of_bytes, is_digest
+from klock.digests import digest_of_bytes, is_digest
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob
 
@@ -61,14 +61,6 @@ class Repository:
         if self.reference.digest and document.digest != self.reference.digest:
             raise HashMismatch(f"{self.name}: {self._host} sent a manifest with another digest, {document.digest}")
         return document
-
-    def digest_now(self) -> Digest | None:
-        """The digest the reference points at, without its content where the registry allows; None when it is gone."""
-        response = self._ask("HEAD", f"/manifests/{self.reference.identifier}", ACCEPTED_MANIFESTS)
-        if response.status == 404:
-            return None
-        digest = response.headers.get("docker-content-digest")
-        return digest if response.status == 200 and is_digest(digest) else self.root().digest
 
     def manifest(self, blob: OciBlob) -> bytes:
         """A manifest by its digest, verified."""

@@ -82,7 +82,7 @@ class _Lines:
 class _Live:
     """The innermost task as a line that is drawn again, with a bar where the bytes are known; what is done stays above.
 
-    Drawn from the calls alone, without rich's refresh thread: the engine forks, and a fork must find one thread.
+    Drawn from the calls alone, without rich's refresh thread: the workshop forks, and a fork must find one thread.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a step's files go: as rsync would, with the rules the builder's reference adds.
+"""Where files go: as rsync would, with the rules the builder's reference adds.
 
 file    to /app/config.yaml -> /app/config.yaml     to /app/ -> /app/<name>     no dest -> <working dir>/<name>
 folder  to /app -> /app/<name>/...                  contents -> /app/...        no dest -> <working dir>/<name>/...
@@ -11,17 +11,16 @@ import posixpath
 from pathlib import Path
 
 from klock.errors import ImageError
-from klock.image.steps import CopyFiles, SyncPackage
 
-__all__ = ["copies_contents", "destination", "package_destination", "source_path"]
+__all__ = ["copies_contents", "file_destination", "folder_destination", "source_path"]
 
 
-def source_path(step: CopyFiles) -> Path:
-    """The absolute host path of the source: `~/` is the user's home, relative paths start at the step's root.
+def source_path(source: str, *, root: Path) -> Path:
+    """The absolute host path of a source as written: `~/` is the user's home, relative paths start at `root`.
 
     Without `..`: after a symlink that leads to the parent of the folder behind it, which no path's text tells.
     """
-    path = Path(step.root) / Path(step.source).expanduser()
+    path = root / Path(source).expanduser()
     parts = path.parts
     if ".." not in parts:
         return path
@@ -29,29 +28,29 @@ def source_path(step: CopyFiles) -> Path:
     return Path(os.path.realpath(Path(*parts[:end])), *parts[end:])
 
 
-def copies_contents(step: CopyFiles) -> bool:
+def copies_contents(source: str, *, contents: bool) -> bool:
     """Whether a folder's own name is dropped. A source that ends in `.` or `..` has no name that every checkout
     shares, and rsync copies its contents too."""
-    return step.contents or _basename(step.source) in ("", "~", ".", "..")
+    return contents or _basename(source) in ("", "~", ".", "..")
 
 
-def destination(step: CopyFiles, working_dir: str, *, is_folder: bool, where: str) -> str:
-    """The absolute path in the environment that the step's file gets, or the folder that its entries are below.
+def folder_destination(source: str, dest: str | None, *, contents: bool, working_dir: str, where: str) -> str:
+    """The absolute path in the environment that the entries of the folder `source` are below.
 
-    Raises ImageError when `..` leads out of the root.
+    `where` names the step in messages. Raises ImageError when `..` leads out of the root.
     """
-    name = _basename(step.source)
-    if is_folder:
-        below = "" if copies_contents(step) else name
-        return _absolute(step.dest or "", below, working_dir, where)
-    dest = step.dest or ""
-    names_folder = dest == "" or _basename(dest) in ("", "~", ".", "..") or dest.endswith("/")
-    return _absolute(dest, name if names_folder else "", working_dir, where)
+    below = "" if copies_contents(source, contents=contents) else _basename(source)
+    return _absolute(dest or "", below, working_dir, where)
 
 
-def package_destination(step: SyncPackage, working_dir: str) -> str:
-    """A synced package becomes a folder of the working directory."""
-    return posixpath.normpath(posixpath.join("/", working_dir, step.folder))
+def file_destination(source: str, dest: str | None, *, working_dir: str, where: str) -> str:
+    """The absolute path in the environment of a file, which has the name of `source` where `dest` is a folder.
+
+    `where` names the step in messages. Raises ImageError when `..` leads out of the root.
+    """
+    dest = dest or ""
+    is_folder = dest == "" or _basename(dest) in ("", "~", ".", "..") or dest.endswith("/")
+    return _absolute(dest, _basename(source) if is_folder else "", working_dir, where)
 
 
 def _basename(path: str) -> str:

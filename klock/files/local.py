@@ -1,77 +1,40 @@
-"""One step's local files, read: source, destination, entries, and what an engine needs to place them."""
+"""Local files: what is at a host path, and what a workshop needs to place it."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klock.digests import Digest
-from klock.files.destination import copies_contents, destination, package_destination, source_path
 from klock.files.digest_cache import DigestCache
-from klock.files.scan import scan, tree_digest
-from klock.image.steps import CopyFiles, SyncPackage
+from klock.files.scan import scan
 from klock.lockfile.model import FileEntry
 from klock.store import Store
 
 if TYPE_CHECKING:
     from klock.workshop.protocol import PlacedFile
 
-__all__ = ["LocalFiles", "import_paths", "placed_files", "read_local_files"]
+__all__ = ["import_paths", "placed_files", "read_entries"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalFiles:
-    """`source` is the absolute host path, `destination` the absolute path in the environment: of the file itself when
-    the source is a file (its one entry has path ""), else of the folder that the entries are below.
+def read_entries(
+    source: Path,
+    *,
+    root: Path,
+    contents: bool = False,
+    filter_options: str | None = None,
+    where: str,
+    store: Store | None = None,
+) -> tuple[FileEntry, ...]:
+    """What is at the absolute host path `source`, as `scan` has it.
 
-    `import_paths` are the folders of the environment to put on `sys.path`, for a synced package.
+    With a store, files that did not change since the last time are not read again. Raises ImageError.
     """
-
-    source: Path
-    destination: str
-    entries: tuple[FileEntry, ...]
-    import_paths: tuple[str, ...] = ()
-
-    @property
-    def tree(self) -> Digest:
-        return tree_digest(self.entries)
-
-    @property
-    def placed(self) -> tuple[PlacedFile, ...]:
-        return placed_files(self.entries, self.source)
-
-
-def read_local_files(
-    step: CopyFiles | SyncPackage, *, working_dir: str, where: str, store: Store | None = None
-) -> LocalFiles:
-    """Reads what `step` would place. With a store, files that did not change since the last time are not read again.
-
-    `where` names the step in messages. Raises ImageError.
-    """
-    source = Path(step.path) if isinstance(step, SyncPackage) else source_path(step)
-    digests = DigestCache.of_source(store, source) if store else DigestCache()
-    if isinstance(step, SyncPackage):
-        entries = scan(source, root=source, contents=False, filter_options=None, where=where, digests=digests)
-        place = package_destination(step, working_dir)
-        result = LocalFiles(
-            source=source, destination=place, entries=entries, import_paths=import_paths(entries, place)
-        )
-    else:
-        entries = scan(
-            source,
-            root=Path(step.root),
-            contents=copies_contents(step),
-            filter_options=step.filter_options,
-            where=where,
-            digests=digests,
-        )
-        place = destination(step, working_dir, is_folder=source.is_dir(), where=where)
-        result = LocalFiles(source=source, destination=place, entries=entries)
-    digests.save()
-    return result
+    cache = DigestCache.of_source(store, source) if store else DigestCache()
+    entries = scan(source, root=root, contents=contents, filter_options=filter_options, where=where, digests=cache)
+    cache.save()
+    return entries
 
 
 def placed_files(entries: Iterable[FileEntry], source: Path) -> tuple[PlacedFile, ...]:

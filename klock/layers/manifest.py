@@ -2,7 +2,7 @@
 
 A layer is described by what it changes: the entries it adds or replaces, and *whiteouts* for what it removes. The
 digest is taken of the manifest rather than of a tar archive, so that two manifests that differ also say where, hashing
-can use every core, and an environment on any engine can be compared without being packed. Modification times take no
+can use every core, and an environment in any place can be compared without being packed. Modification times take no
 part: every file of a layer gets the same one (`klock.layers.normalisation.MTIME`).
 """
 

@@ -355,7 +355,7 @@ class LockedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptLayer:
-    """A layer that is an artifact itself, as its step does not repeat: the tar archive `Engine.write_layer` makes."""
+    """A layer that is an artifact itself, as its step does not repeat: the tar archive `Workshop.write_layer` makes."""
 
     sha256: str
     size: int
@@ -478,7 +478,7 @@ class TargetLock:
 
     @property
     def fingerprint(self) -> Digest:
-        """The environment in one digest: base, layers and variables, the same on every engine."""
+        """The environment in one digest: base, layers and variables, the same in every place."""
         return digest_of_json(
             {
                 "base": self.base.id,

@@ -3,7 +3,7 @@
 probe_interpreter -> TargetPython   the environment's own Python: markers, wheel tags, what is installed
 resolve           -> Resolution     a Question (all pip steps of an image) answered in a World (an environment)
 fetch_packages                      locked artifacts into the store
-install                             a step's artifacts into an environment, without network
+install_wheels                      wheels into an environment, without network
 """
 
 from __future__ import annotations

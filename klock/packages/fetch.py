@@ -1,7 +1,7 @@
 """Brings locked artifacts into the store: several at once, every byte hashed on the way, nothing else kept.
 
 uv's cache takes no part: a file edited in an environment could come back from there (it links and does not verify).
-All threads have ended when a function returns, because engines fork.
+All threads have ended when a function returns, because the workshop forks.
 """
 
 from __future__ import annotations

@@ -39,10 +39,6 @@ class Root:
     def extras(self) -> frozenset[str]:
         return frozenset(canonicalize_name(e) for e in self.requirement.extras) if self.requirement else frozenset()
 
-    @property
-    def is_direct(self) -> bool:
-        return self.requirement is None or self.requirement.url is not None
-
     def applies_to(self, python: TargetPython) -> bool:
         marker = self.requirement.marker if self.requirement else None
         return marker is None or marker.evaluate({**python.markers, "extra": ""})

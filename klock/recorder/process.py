@@ -1,7 +1,7 @@
 """The recorder's process: forked for one step, so that klock itself stays single-threaded, and dies with klock.
 
-It waits for the engine's sockets, serves them, and at the end sends its report back, pickled. When it dies before, its
-sockets are gone, and with them all that the step can reach.
+It waits for the workshop's sockets, serves them, and at the end sends its report back, pickled. When it dies before,
+its sockets are gone, and with them all that the step can reach.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _serve(source: ReportingSource, authority: Authority, channel: socket.socket
 
 
 def _receive(channel: socket.socket) -> list[socket.socket] | None:
-    """The engine's sockets; None when it ended without sending any."""
+    """The workshop's sockets; None when it ended without sending any."""
     message, descriptors, flags, _ = socket.recv_fds(channel, _CHUNK, _MOST_DESCRIPTORS)
     if not message:
         return None

@@ -15,10 +15,10 @@ from urllib.parse import parse_qsl, quote_plus
 
 from klock.secrets.forms import forms_of, in_base64
 from klock.secrets.headers import HeaderCredential, Source, credentials_in_header
+from klock.secrets.signatures import HANDED_OUT
 from klock.secrets.spans import MASK
 from klock.secrets.urls import normal_pattern, normal_url, pattern_matches
 from klock.secrets.values import SHORTEST_SEARCHED, may_be_secret
-from klock.secrets.vocabulary import HANDED_OUT
 
 __all__ = ["Redaction", "TooManyTexts"]
 

@@ -99,7 +99,7 @@ class Service:
     def _lost_packets(self) -> int:
         """How many packets the kernel dropped because the socket's buffer was full."""
         if self._packets.family != socket.AF_PACKET:
-            return 0  # an engine without a kernel's network
+            return 0  # a workshop without a kernel's network
         _, lost = struct.unpack("II", self._packets.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         return int(lost)
 

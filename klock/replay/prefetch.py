@@ -31,7 +31,7 @@ def prefetching(steps: Sequence[StepAt[Any]], context: Context) -> Iterator[Pref
 
 
 class Prefetch:
-    """A process, and not threads: engines fork, and a fork must find one thread."""
+    """A process, and not threads: the workshop forks, and a fork must find one thread."""
 
     def __init__(self, steps: Sequence[StepAt[Any]], context: Context) -> None:
         self._pid = 0

@@ -1,6 +1,7 @@
 """Credentials: what one is, and how klock keeps it out of all that is written or shown.
 
-    vocabulary   the table: names, headers, options, forms of tokens, parts of signatures
+    vocabulary   the table: names, headers, options, forms of tokens
+    signatures   what is masked in requests besides: it differs each time
     values       whether what stands under such a name can be a credential at all
     finding      the credentials that are written out in a text: a command, a requirement, a file
     references   a text with `${NAME}` in place of each credential, and the refusal of one that no variable holds

@@ -2,7 +2,7 @@
 
 A text is read as whatever it may be, as commands hold files and files hold commands: the query of a URL, a header, an
 assignment, JSON, an option, a line of YAML. Each place has a pattern that names the parts; whether it is a credential,
-the vocabulary and the value tell. Patterns take linear time.
+the vocabulary and the value tell. Patterns take linear time, and are compiled when a text may need them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ class Literal:
 
 # -- the query of a URL
 
-_QUERY: Final = re.compile(r"[?&](?P<name>[^\s=&?#'\"/]{1,200})=(?P<value>[^&\s#'\"]+)")
-_ENCODED_QUERY: Final = re.compile(
-    r"%(?:25){0,3}(?:3F|26)(?P<name>[\w.-]{1,64})%(?:25){0,3}3D(?P<value>(?:(?!%(?:25){0,3}26)[^\s&'\"])+)",
-    re.IGNORECASE,
+_QUERY: Final = r"[?&](?P<name>[^\s=&?#'\"/]{1,200})=(?P<value>[^&\s#'\"]+)"
+_ENCODED_QUERY: Final = (
+    r"(?i:%(?:25){0,3}(?:3F|26))(?P<name>[\w.-]{1,64})(?i:%(?:25){0,3}3D)(?P<value>(?:(?!%(?:25){0,3}26)[^\s&'\"])+)"
 )
 
 
@@ -62,40 +61,41 @@ def _in_queries(text: str) -> Iterator[Literal]:
 
 # -- headers
 
-_AUTHORIZATION: Final = re.compile(
+_AUTHORIZATION: Final = (
     r"(?i:\b(?:proxy-)?authorization)\\?[\"']?[ \t]*:[ \t]*\\?[\"']?(?:(?P<scheme>[A-Za-z][\w-]{0,31})[ \t]+)?"
     r"(?P<value>[^\s'\"\\]+)"
 )
-_HEADER_OPTION: Final = re.compile(
+_HEADER_OPTION: Final = (
     r"(?:(?<=\s)-H|--header|--add-header)[ \t=]*"
     r"(?:\\?[\"'](?P<name>[\w-]{1,64}):[ \t]*(?P<value>[^\"'\r\n\\]+)"
     r"|(?P<bare_name>[\w-]{1,64}):(?P<bare_value>[^\s'\"]+))"
 )
-_HEADER: Final = re.compile(
+_HEADER: Final = (
     r"(?<![\w-])(?:(?P<name>[A-Za-z]\w*(?:-\w+){1,8}):[ \t]{1,4}|(?P<x_name>[Xx](?:-\w+){1,8}):)(?P<value>[^\s'\"\\]+)"
 )
-_COOKIE: Final = re.compile(r"(?i:\bcookie)[ \t]*:[ \t]*(?P<value>[^\r\n'\"\\]+)")
-_PAIR: Final = re.compile(r"(?P<name>[^\s=;]{1,64})=(?P<value>[^\s;]+)")
+_COOKIE: Final = r"(?i:\bcookie)[ \t]*:[ \t]*(?P<value>[^\r\n'\"\\]+)"
+_PAIR: Final = r"(?P<name>[^\s=;]{1,64})=(?P<value>[^\s;]+)"
 
 
 def _in_headers(text: str) -> Iterator[Literal]:
-    for match in _matches(_AUTHORIZATION, text, ":"):
+    lowered = text.lower()
+    for match in _matches(_AUTHORIZATION, text, "authorization", lowered):
         scheme = (match["scheme"] or "").lower()
         is_scheme = match["value"].lower() in SCHEMES
         if not is_scheme and SCHEMES.get(scheme, looks_random(match["value"])) and may_be_secret(match["value"]):
             yield _literal(match, "an Authorization header", "API_TOKEN")
-    for match in _matches(_HEADER_OPTION, text, ":"):
+    for match in _matches(_HEADER_OPTION, text, "-h", lowered):
         name, group = (match["name"], "value") if match["name"] else (match["bare_name"], "bare_value")
         value = _without_scheme(match[group])
         if credential_name(name) and may_be_secret(value):
             end = match.end(group)
             yield replace(_literal(match, f"the header {name}", name, group), start=end - len(value))
-    for match in _matches(_HEADER, text, ":"):
+    for match in _matches(_HEADER, text, "-"):
         name = match["name"] or match["x_name"]
         if credential_name(name) and looks_random(match["value"]):
             yield _literal(match, f"the header {name}", name)
-    for match in _matches(_COOKIE, text, ":"):
-        for pair in _PAIR.finditer(text, *match.span("value")):
+    for match in _matches(_COOKIE, text, "cookie", lowered):
+        for pair in _compiled(_PAIR).finditer(text, *match.span("value")):
             if is_secret(pair["name"], pair["value"]) and may_be_secret(pair["value"]):
                 yield _literal(pair, f"the cookie {pair['name']}", "SESSION_COOKIE")
 
@@ -116,11 +116,11 @@ def _by_their_form(text: str) -> Iterator[Literal]:
 
 # -- assignments
 
-_ASSIGNMENT: Final = re.compile(
+_ASSIGNMENT: Final = (
     r"(?<![\w$?&-])(?P<name>[A-Za-z_][\w.]{0,100})=(?!=)"
     r"(?:\\?\"(?P<double>[^\"\\\r\n]+)\\?\"|\\?'(?P<single>[^'\\\r\n]+)\\?'|(?P<bare>[^\s'\";&|\\]+))"
 )
-_NO_VALUE: Final = re.compile(r"[.\[(^\\*]|.*[(,)]", re.DOTALL)
+_NO_VALUE: Final = r"(?s)[.\[(^\\*]|.*[(,)]"
 """Code and patterns: `token=get()`, `f(token=token,`, `s/token=.*/`."""
 
 
@@ -133,8 +133,8 @@ def _in_assignments(text: str) -> Iterator[Literal]:
         if name.isupper():
             is_one = is_secret(name, value)
         elif group == "bare":
-            is_call = text[: match.start()].endswith(("(", ", "))
-            is_one = not is_call and not _NO_VALUE.match(value) and _is_named(name, value)
+            is_call = text[max(0, match.start() - 2) : match.start()].endswith(("(", ", "))
+            is_one = not is_call and not re.match(_NO_VALUE, value) and _is_named(name, value)
         else:
             is_one = _is_named(name, value) and value.lower() not in _KINDS
         if is_one:
@@ -155,15 +155,12 @@ def _is_named(name: str, value: str) -> bool:
 
 # -- files: JSON, TOML, YAML, INI, netrc
 
-_JSON: Final = re.compile(
-    r"\\?[\"'](?P<name>[\w.-]{1,64})\\?[\"'][ \t]{0,4}:[ \t]{0,4}\\?[\"'](?P<value>[^\"'\\\r\n]+)\\?[\"']"
+_JSON: Final = r"\\?[\"'](?P<name>[\w.-]{1,64})\\?[\"'][ \t]{0,4}:[ \t]{0,4}\\?[\"'](?P<value>[^\"'\\\r\n]+)\\?[\"']"
+_LINE: Final = (
+    r"(?m)^[ \t]{0,32}(?:-[ \t]{1,4})?(?P<name>[\w.-]{1,64})[ \t]{0,8}(?:=|:)[ \t]{1,8}"
+    r"(?:\"(?P<double>[^\"\\\r\n]+)\"|'(?P<single>[^'\\\r\n]+)'|(?P<bare>[^\s'\"#(){}\[\]]+))[ \t]*(?:#.*)?$"
 )
-_LINE: Final = re.compile(
-    r"^[ \t]{0,32}(?:-[ \t]{1,4})?(?P<name>[\w.-]{1,64})[ \t]{0,8}(?:=|:)[ \t]{1,8}"
-    r"(?:\"(?P<double>[^\"\\\r\n]+)\"|'(?P<single>[^'\\\r\n]+)'|(?P<bare>[^\s'\"#(){}\[\]]+))[ \t]*(?:#.*)?$",
-    re.MULTILINE,
-)
-_NETRC: Final = re.compile(r"\blogin\s+\S+\s+password\s+(?P<value>[^\s'\"\\]+)")
+_NETRC: Final = r"\blogin\s+\S+\s+password\s+(?P<value>[^\s'\"\\]+)"
 
 
 def _in_files(text: str) -> Iterator[Literal]:
@@ -171,7 +168,7 @@ def _in_files(text: str) -> Iterator[Literal]:
         name, value = match["name"], match["value"]
         if _is_named(name, value) and may_be_secret(value) and value.lower() not in _KINDS:
             yield _literal(match, f"the value of {name}", name)
-    for match in _LINE.finditer(text):
+    for match in _compiled(_LINE).finditer(text):
         name, group = match["name"], str(match.lastgroup)
         value = match[group]
         is_written = value.lower() not in _KINDS if group != "bare" else looks_random(value)
@@ -184,12 +181,12 @@ def _in_files(text: str) -> Iterator[Literal]:
 
 # -- options
 
-_OPTION: Final = re.compile(
+_OPTION: Final = (
     r"(?<![\w-])(?:--(?P<long>[A-Za-z][\w.-]{0,64})(?:=|[ \t]+)|-(?P<short>[A-Za-z][\w.-]{2,64})=)"
     r"(?:\\?\"(?P<double>[^\"\\\r\n]+)\\?\"|\\?'(?P<single>[^'\\\r\n]+)\\?'|(?P<bare>[^\s'\";&|\\<>-][^\s'\";&|\\]*))"
 )
-_BUILD_SECRET: Final = re.compile(r"(?:id|type|src|source|env)=.*|(?:env|file|fd):.*|stdin")
-_CONFIG: Final = re.compile(
+_BUILD_SECRET: Final = r"(?:id|type|src|source|env)=.*|(?:env|file|fd):.*|stdin"
+_CONFIG: Final = (
     r"\bconfig(?:ure)?[ \t]+set[ \t]+(?:--\S+[ \t]+)?(?P<name>[^\s=]{1,100})[ \t]+[\"']?(?P<value>[^\s'\";&|\\]+)"
 )
 
@@ -199,10 +196,10 @@ def _in_options(text: str) -> Iterator[Literal]:
         name, group = match["long"] or match["short"], str(match.lastgroup)
         value = match[group]
         if (
-            not NO_OPTIONS.fullmatch(words_of(name)[0])
+            not re.fullmatch(NO_OPTIONS, words_of(name)[0])
             and _is_named(name, value)
             and may_be_secret(value)
-            and not _BUILD_SECRET.fullmatch(value)
+            and not re.fullmatch(_BUILD_SECRET, value)
         ):
             yield _literal(match, f"the value of --{name}" if match["long"] else f"the value of -{name}", name, group)
     for match in _matches(_CONFIG, text, "set"):
@@ -211,14 +208,14 @@ def _in_options(text: str) -> Iterator[Literal]:
             yield _literal(match, f"the value of {name}", name)
 
 
-_COMMAND: Final = re.compile(
+_COMMAND: Final = (
     rf"(?<![\w.-])(?P<program>{'|'.join(option.programs for option in PROGRAMS)})(?=\s)"
     r"(?P<arguments>(?:\\\n|[^\n;|&]|&(?!&))*)"
 )
 
 
 def _in_arguments(text: str) -> Iterator[Literal]:
-    for command in _COMMAND.finditer(text):
+    for command in _compiled(_COMMAND).finditer(text):
         for option in PROGRAMS:
             if _compiled(option.programs).fullmatch(command["program"]):
                 for match in _compiled(option.pattern).finditer(text, *command.span("arguments")):
@@ -248,9 +245,12 @@ def literals_in(text: str) -> Iterator[Literal]:
         yield from find(text)
 
 
-def _matches(pattern: re.Pattern[str], text: str, sign: str) -> Iterator[re.Match[str]]:
-    """Most texts lack the sign without which there is no match."""
-    return pattern.finditer(text) if sign in text else iter(())
+def _matches(pattern: str, text: str, sign: str, seen: str | None = None) -> Iterator[re.Match[str]]:
+    """Many texts lack the sign without which there is no match; then the pattern need not even be compiled.
+
+    `seen` is the text in which to look for the sign, where that is another one: the same in lower case.
+    """
+    return _compiled(pattern).finditer(text) if sign in (text if seen is None else seen) else iter(())
 
 
 @cache

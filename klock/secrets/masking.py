@@ -22,6 +22,7 @@ __all__ = ["mask", "masked", "masked_tail"]
 
 _TAIL: Final = 20
 """lines"""
+_LONGEST_TAIL: Final = 1 << 16
 _LONGEST_HELD: Final = 1 << 14
 _LONGEST_SHOWN: Final = 1 << 10
 
@@ -68,7 +69,11 @@ def masked(on_output: Callable[[bytes], None], secrets: Iterable[str]) -> Iterat
 
 def masked_tail(output: bytes, secrets: Iterable[str]) -> str:
     """The last lines a command printed, indented, without credentials: for messages."""
-    lines = mask(output.decode("utf-8", "replace"), secrets).rstrip().splitlines()[-_TAIL:]
+    # Places of credentials are short; a known one may have any length.
+    known = _any_form_of(secrets)
+    if known is not None:
+        output = known.sub(MASK.encode("ascii"), output)
+    lines = mask(output.rstrip()[-_LONGEST_TAIL:].decode("utf-8", "replace")).splitlines()[-_TAIL:]
     return "".join(f"\n  | {line}" for line in lines)
 
 
@@ -123,11 +128,14 @@ class _Stream:
 
 def _places_in(text: str) -> Iterator[tuple[int, int]]:
     """Where credentials stand in a text, as far as their places and forms tell."""
-    text = _LONG_WORD.sub(lambda match: " " * len(match[0]), text)
-    if "://" in text:
+    if "eyJ" in text:
+        text = _LONG_WORD.sub(lambda match: " " * len(match[0]), text)
+    if "://" in text and "@" in text:
         yield from (match.span("userinfo") for match in USERINFO.finditer(text) if not is_ssh_user(match))
-    for pattern in (_COOKIE, _AUTHORIZATION):
-        yield from (match.span("value") for match in pattern.finditer(text))
+    lowered = text.lower()
+    for pattern, sign in ((_COOKIE, "cookie"), (_AUTHORIZATION, "authorization")):
+        if sign in lowered:
+            yield from (match.span("value") for match in pattern.finditer(text))
     for pattern in (_HEADER_LINE, _QUERY):
         yield from (match.span("value") for match in pattern.finditer(text) if credential_name(match["name"]))
     yield from ((literal.start, literal.end) for literal in literals_in(text))

@@ -183,8 +183,8 @@ class _Places:
         held = {
             value
             for name, value in self._environ.items()
-            if len(value) >= (_SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS)
-            and is_secret(name, value)
+            if is_secret(name, value)
+            and len(value) >= (_SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS)
         }
         if not held:
             return

@@ -1,7 +1,7 @@
 """URLs without their credentials, in one normal form, so that a request made again has the same URL.
 
 `***` stands for each user and password, each credential in the query or the path, and each part of a signature, which
-differs from one moment to the next (SIGNATURES, SIGNED_ALONE and TIMED of the vocabulary).
+differs from one moment to the next (`klock.secrets.signatures`).
 
 URLs may be hostile. Each is read a bounded number of times, and nothing here takes more than linear time.
 """
@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Final
 from urllib.parse import quote
 
+from klock.secrets.signatures import SIGNATURES, SIGNED_ALONE, TIMED
 from klock.secrets.spans import MASK, masked_at
 from klock.secrets.userinfo import USERINFO
-from klock.secrets.vocabulary import SIGNATURES, SIGNED_ALONE, TIMED, TOKEN, credential_name
+from klock.secrets.vocabulary import TOKEN, credential_name
 
 __all__ = ["normal_pattern", "normal_url", "pattern_matches", "without_tokens"]
 

@@ -20,18 +20,18 @@ _HARMLESS: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _REFERENCE: Final = re.compile(r"\\*\$(?:\w+|\{[^}]*\})")
-_PATH: Final = re.compile(
+# As text: most programs never need them.
+_PATH: Final = (
     r"(?:~|\.{1,2})?/(?:etc|run|var|app|opt|srv|home|root|usr|mnt|tmp|data|secrets?|keys?|certs?|config|workspace)/[\w./@-]+"
     r"|(?:[~.]{0,2}/)?[\w./@-]+\.(?:asc|cer|crt|der|gpg|json|key|p12|pem|pfx|pub|sig|toml|txt|ya?ml)"
 )
-_RANDOM_KEY: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_.-]{16,}")
-_FINGERPRINT: Final = re.compile(r"(?:0x)?[0-9A-F]{8,40}")
-_LETTERS_AND_DIGITS: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])\S{6,}")
-_ORDINARY: Final = re.compile(
+_RANDOM_KEY: Final = r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_.-]{16,}"
+_FINGERPRINT: Final = r"(?:0x)?[0-9A-F]{8,40}"
+_LETTERS_AND_DIGITS: Final = r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])\S{6,}"
+_ORDINARY: Final = (
     # Versions, paths, URLs, and words of the field that end in a number.
-    r"v?\d+(?:\.\d+)+[\w.+-]*|[~.]{0,2}/.*|[A-Za-z][\w+.-]*://.*"
-    r"|(?:oauth|openid|saml|ldap|http|tls|ssl|sha|hs|rs|es|ps|ed|x|utf|base|hmac[-_]?sha|python|debian|ubuntu|cuda)-?\d+",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is)v?\d+(?:\.\d+)+[\w.+-]*|[~.]{0,2}/.*|[A-Za-z][\w+.-]*://.*"
+    r"|(?:oauth|openid|saml|ldap|http|tls|ssl|sha|hs|rs|es|ps|ed|x|utf|base|hmac[-_]?sha|python|debian|ubuntu|cuda)-?\d+"
 )
 
 _USER_WORDS: Final = frozenset(["user", "username", "login", "account"])
@@ -50,7 +50,7 @@ def may_be_secret(value: str) -> bool:
 
 def looks_random(value: str) -> bool:
     """Whether a value is more likely a credential than a word, a path or a version: letters and digits in one piece."""
-    return _LETTERS_AND_DIGITS.fullmatch(value) is not None and _ORDINARY.fullmatch(value) is None
+    return re.fullmatch(_LETTERS_AND_DIGITS, value) is not None and re.fullmatch(_ORDINARY, value) is None
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -63,11 +63,11 @@ def is_secret(name: str, value: str) -> bool:
     if entry is None:
         return (
             name.endswith("KEY")
-            and _RANDOM_KEY.fullmatch(value) is not None
-            and _FINGERPRINT.fullmatch(value) is None
-            and NO_CREDENTIALS.fullmatch("_".join(words_of(name))) is None
+            and re.fullmatch(_RANDOM_KEY, value) is not None
+            and re.fullmatch(_FINGERPRINT, value) is None
+            and re.fullmatch(NO_CREDENTIALS, "_".join(words_of(name))) is None
         )
-    if (entry.may_be_path or not entry.sure) and _PATH.fullmatch(value):
+    if (entry.may_be_path or not entry.sure) and re.fullmatch(_PATH, value):
         return False
     return entry.sure or looks_random(value)
 

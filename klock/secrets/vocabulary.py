@@ -13,21 +13,16 @@ from functools import lru_cache
 from typing import Final
 
 __all__ = [
-    "HANDED_OUT",
     "NAMES",
     "NO_CREDENTIALS",
     "NO_OPTIONS",
     "PROGRAMS",
     "SCHEMES",
-    "SIGNATURES",
-    "SIGNED_ALONE",
-    "TIMED",
     "TOKEN",
     "TOKENS",
     "CredentialName",
     "Fit",
     "ProgramOption",
-    "Signature",
     "TokenForm",
     "credential_name",
     "variable_name",
@@ -103,14 +98,14 @@ NAMES: Final = (
     _name("key pair id", Fit.WHOLE, "Key-Pair-Id", sure=False),
 )
 
-NO_CREDENTIALS: Final = re.compile(
+NO_CREDENTIALS: Final = (
     # Fingerprints of public keys are what a Dockerfile verifies downloads with: `ENV GPG_KEY`, `NGINX_GPGKEY`.
     r"(?:.*_)?(?:public|pub|gpg|pgp|primary|foreign|sort|partition|cache|ssh_?host)_?key"
     r"|(?:.*_)?(?:mon|don|tur|whis|hoc|joc|hot)key"
     # The tokens of a tokenizer, and folders.
     r"|(?:.*_)?(?:pad|eos|bos|unk|mask|sep|cls|start|end|stop|special)_token|(?:old_?)?pwd"
 )
-"""Variables (their words, joined by `_`) that hold no credential in spite of their name."""
+"""Variables that hold no credential in spite of their name: a regular expression for its words, joined by `_`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,46 +157,8 @@ The others prove for one request that the client knows it.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """Parameters (lower case) that are parts of a signature if one of `marks` stands beside them."""
-
-    name: str
-    marks: frozenset[str]
-    parts: frozenset[str]
-
-
-def _signature(name: str, *, marks: str, parts: str) -> Signature:
-    return Signature(name=name, marks=frozenset(marks.split()), parts=frozenset(parts.split()))
-
-
-SIGNATURES: Final = (
-    _signature(
-        "Azure shared access signature",
-        marks="sig",
-        parts="sv sr ss srt st se sp sip spr si ses scid sdd saoid suoid skoid sktid skt ske sks skv",
-    ),
-    _signature("CloudFront, S3 version 2, Google, OSS", marks="signature", parts="expires policy hash-algorithm"),
-    _signature(
-        "Tencent COS",
-        marks="q-signature",
-        parts="q-sign-algorithm q-ak q-sign-time q-key-time q-header-list q-url-param-list",
-    ),
-    _signature("Akamai", marks="hmac __token__ hdnea hdnts", parts="hdnea hdnts exp acl st"),
-    _signature("nginx secure_link", marks="md5", parts="md5 expires"),
-)
-"""Parts of a signature are masked in URLs, as they differ each time; by themselves they are no credential."""
-
-SIGNED_ALONE: Final = re.compile(r"x-(?:amz|goog|oss|obs|cos|tos)-.*")
-"""Parameters (lower case) that are parts of a signature wherever they stand."""
-
-TIMED: Final[Mapping[str, re.Pattern[str]]] = {"verify": re.compile(r"\d{9,11}-.{16,}", re.DOTALL)}
-"""Parameters that are a signature if their value looks like one: Cloudflare's `verify=TIME-MAC`."""
-
-NO_OPTIONS: Final = re.compile(
-    r"no|disabled?|enable|ask|prompt|empty|allow|with(?:out)?|random|generate|require|use|show|skip"
-)
-"""First words of options that take no credential: `adduser --disabled-password`."""
+NO_OPTIONS: Final = r"no|disabled?|enable|ask|prompt|empty|allow|with(?:out)?|random|generate|require|use|show|skip"
+"""First words (a regular expression) of options that take no credential: `adduser --disabled-password`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +197,7 @@ PROGRAMS: Final = (
     ),
     ProgramOption(
         programs="docker|podman|nerdctl|buildah|skopeo|oras|crane|helm",
-        pattern=r"\slogin\s(?:[^\n]*?\s)?-p[ \t]*['\"]?(?P<value>[^\s'\"]+)",
+        pattern=r"\slogin\s(?:[^\n]{0,256}?\s)?-p[ \t]*['\"]?(?P<value>[^\s'\"]+)",
         example="docker login -u me -p PASSWORD registry",
     ),
     ProgramOption(
@@ -249,11 +206,6 @@ PROGRAMS: Final = (
         example="openssl enc -pass pass:PASSWORD",
     ),
 )
-
-HANDED_OUT: Final = frozenset(
-    ["accesstoken", "refreshtoken", "idtoken", "sessiontoken", "clienttoken", "authorizationtoken", "secretaccesskey"]
-)
-"""Under these keys (lower case, only letters) an answer hands out a credential, as token endpoints do."""
 
 _BREAKS: Final = re.compile(r"[^0-9A-Za-z]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -295,4 +247,5 @@ def credential_name(name: str) -> CredentialName | None:
 @lru_cache(maxsize=4096)
 def variable_name(name: str) -> CredentialName | None:
     """The entry of the table for a variable of this name. Whether its value is one, `klock.secrets.values` tells."""
-    return None if NO_CREDENTIALS.fullmatch("_".join(words_of(name))) else _find(name, _IN_VARIABLES)
+    entry = _find(name, _IN_VARIABLES)
+    return None if entry and re.fullmatch(NO_CREDENTIALS, "_".join(words_of(name))) else entry

@@ -39,7 +39,6 @@ class Context:
     over_locked_base: bool = True
     local_hosts: tuple[str, ...] = ()
     locations: tuple[str | None, ...] = ()
-    base_location: str | None = None
     sources: Mapping[int, Path] = field(default_factory=dict)
 
     def pytorch_index(self, target: Target) -> str | None:

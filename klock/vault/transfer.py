@@ -1,7 +1,7 @@
 """Between the store and a vault: what is there already is passed over, all else is compared with its digest on the way.
 
-Several files at once, as a vault is often a network's folder. All threads have ended when a function returns: engines
-fork.
+Several files at once, as a vault is often a network's folder. All threads have ended when a function returns: the
+workshop forks.
 """
 
 from __future__ import annotations

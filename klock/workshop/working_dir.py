@@ -1,4 +1,4 @@
-"""The folder that a command works in, for every engine: which folders are made for it, and what is said without it."""
+"""The folder that a command works in, in every place: which folders are made for it, and what is said without it."""
 
 from __future__ import annotations
 

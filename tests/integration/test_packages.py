@@ -33,11 +33,11 @@ from klock.packages import (
     TargetPython,
     World,
     fetch_packages,
-    install,
     installed_distributions,
     probe_interpreter,
     resolve,
 )
+from klock.steps.pip.installing import install
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from klock.errors import FetchError, HashMismatch
-from klock.lockfile.model import LayerLock, LocalProject, LockedPackage, PipLock, SdistArtifact, WheelArtifact
-from klock.packages import Credentials, fetch_packages, packages_of
+from klock.lockfile.model import LockedPackage, SdistArtifact, WheelArtifact
+from klock.packages import Credentials, fetch_packages
 from klock.store import Store
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
 
@@ -176,15 +176,3 @@ def test_a_source_is_fetched_only_where_its_wheel_is_missing(files: Path, store:
         index.requests.clear()
         fetch_packages([package], store=Store(store.root), all_packages=[package, builder])
         assert index.requests == []
-
-
-def test_a_step_needs_its_packages_and_what_builds_its_projects() -> None:
-    wheel = WheelArtifact(name="x", url="", size=0, sha256="0" * 64)
-    packages = [LockedPackage(name=name, version="1", index=None, artifact=wheel) for name in ("a", "b", "c")]
-    step = PipLock(
-        requirements=("a", "/lib"),
-        packages=("a==1",),
-        layer=LayerLock(digest="sha256:" + "0" * 64, files=0, size=0),
-        projects=(LocalProject(path="/lib", name="lib", build=("c==1",)),),
-    )
-    assert [package.name for package in packages_of(step, packages)] == ["a", "c"]

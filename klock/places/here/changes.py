@@ -1,4 +1,4 @@
-"""What a step changed in the container's root, as the canonical layer that the same step makes on any engine.
+"""What a step changed in the container's root, as the canonical layer that the same step makes in the workshop.
 
 The rules are those of `klock.layers.canonical`, which has an overlay's folders to compare; here two scans are compared,
 and the files themselves, which stay where they are, get the canonical times and contents.

@@ -49,6 +49,7 @@ class HerePlace:
     def __init__(self, workshop: Workshop, store: Store, *, ca_bundle: Path | None = None) -> None:
         """`ca_bundle`: certificates that commands with the host's network trust."""
         self._here = Here(folder=StateFolder(), root=Root(store, ca_bundle=ca_bundle), workshop=workshop)
+        self._ca_bundle = ca_bundle
 
     def check(self) -> None:
         """Raises EngineError when klock may not change this container's root."""
@@ -119,8 +120,13 @@ class HerePlace:
         )
 
     def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
-        """The container has variables of its own, as its pod's definition gives them."""
-        return own_variables(environ)
+        """The container has variables of its own, as its pod's definition gives them.
+
+        The certificates that commands trust elsewhere are laid over the tree they see. Here nothing is, so their file
+        is named.
+        """
+        trusted = {} if self._ca_bundle is None else {"SSL_CERT_FILE": str(self._ca_bundle)}
+        return {**own_variables(environ), **trusted}
 
     def execute(
         self,

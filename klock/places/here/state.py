@@ -66,7 +66,7 @@ class State:
     """`base` is the locked one's id, `tree` names what the root held after the last of `steps`, `first` what it held
     before any of them (None where an older klock did not keep it).
 
-    `record` is what a finished sync left (`klock.workshop.protocol.Environment`), and `made` names the part of the tree
+    `record` is what a finished sync left (`klock.replay.goal.Goal.record`), and `made` names the part of the tree
     that the steps made. `forced` are the texts of steps that were done and then left behind by `--force`. `left` are
     folders of steps that were taken back, which stayed as others have files in them.
     """

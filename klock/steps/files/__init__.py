@@ -39,7 +39,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         return f"{verb} -> {step.destination}"
 
     def draft(self, step: CopyFiles | SyncPackage, drafting: Drafting) -> FilesLock:
-        from klock.files.local import read_local_files
+        from klock.steps.files.reading import read_local_files
 
         where = step.location.below(drafting.root) if step.location else "copy"
         files = read_local_files(step, working_dir=drafting.base.working_dir, where=where, store=drafting.store)
@@ -67,7 +67,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         yield from changed_force(before, after)
 
     def source(self, step: CopyFiles | SyncPackage) -> Path:
-        return Path(step.path) if isinstance(step, SyncPackage) else source_path(step)
+        return Path(step.path) if isinstance(step, SyncPackage) else source_path(step.source, root=Path(step.root))
 
     def named_path(self, step: CopyFiles | SyncPackage) -> Path | None:
         if isinstance(step, SyncPackage):

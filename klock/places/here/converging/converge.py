@@ -38,11 +38,13 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
         return nothing
     journal = None if state is None else Journal(here.folder, state)
     tree = here.root.scan(None if journal is None else journal.tree)
+    goes_on = False
     if journal is None:
         compare_base(goal.lock)
     elif journal.state.doing is not None:
         following = [key for _, key, _ in layer_steps(goal)][len(journal.state.steps) :][:1]
-        tree = settle_cut_short(journal.state.doing, next(iter(following), None), journal, here, now=tree, force=force)
+        goes_on = following == [journal.state.doing.key]
+        tree = settle_cut_short(journal.state.doing, journal, here, now=tree, goes_on=goes_on, force=force)
     plan = make_plan(goal, here, None if journal is None else journal.state, tree)
     if plan.changes_nothing:
         return plan
@@ -56,6 +58,8 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
         journal = Journal.started(here.folder, base=goal.lock.base.id, tree=tree)
     elif journal.state.doing is None:
         journal.note_others_work(tree)
+    elif not goes_on:
+        journal.abandon_in_place(tree)
     for done in plan.back:
         take_back_step(done, journal, here, context.progress)
     for position in plan.run:

@@ -22,7 +22,7 @@ from klock.steps.context import Context
 from klock.steps.kind import Writes
 from klock.store import Store
 
-__all__ = ["anchors_of", "kept_archive", "paths_of_step", "resolved"]
+__all__ = ["anchors_of", "kept_archive", "paths_of_step", "paths_of_writes", "resolved"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,17 @@ def paths_of_step(at: StepAt[Any], *, before: Tree, here: Here, context: Context
     if (archive := kept_archive(at, context.store)) is not None:
         return StepPaths(resolved(f"/{path}" for path in here.root.paths_in(archive))), True
     writes = kind_of(at.step).writes(at, _System(here, before), context)
-    return (None, False) if writes is None else (_own(writes, before), writes.is_all)
+    return (None, False) if writes is None else (paths_of_writes(writes, before), writes.is_all)
 
 
-def _own(writes: Writes, before: Tree) -> StepPaths:
+def paths_of_writes(writes: Writes, before: Tree) -> StepPaths:
+    """What is foreseen, as paths of the root that lead through no symlink."""
     written = resolved(writes.paths)
     bytecode: list[str] = []
     if writes.replaces_bytecode:
         bytecode = [path for path in before if (source := source_of(path)) is not None and source in written]
-    roots = [os.path.realpath(root).strip("/") for root in writes.roots]
-    return StepPaths([*written, *bytecode], whole=resolved(writes.whole), roots=roots)
+    whole, roots = ([os.path.realpath(path).strip("/") for path in paths] for paths in (writes.whole, writes.roots))
+    return StepPaths([*written, *bytecode], whole=whole, roots=roots)
 
 
 def kept_archive(at: StepAt[Any], store: Store) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from klock.digests import Digest
 from klock.errors import EngineError
 from klock.layers.manifest import Kind
 from klock.places.here.contents import Here
@@ -31,27 +30,24 @@ def take_back_step(done: Done, journal: Journal, here: Here, progress: Progress)
     progress.done("done")
 
 
-def settle_cut_short(
-    doing: Doing, following: Digest | None, journal: Journal, here: Here, *, now: Tree, force: bool
-) -> Tree:
-    """Takes back a step that a kill cut short; returns the root as it is then.
+def settle_cut_short(doing: Doing, journal: Journal, here: Here, *, now: Tree, goes_on: bool, force: bool) -> Tree:
+    """Takes back a step that a kill cut short; returns the root from which the plan starts.
 
-    One that cannot be taken back is done again if it is the next one, whose key is `following`. Raises EngineError when
-    it is another one, unless that is forced.
+    One that cannot be taken back is done again if it is the next one (`goes_on`). Raises EngineError when it is another
+    one, unless that is forced; nothing is written down for it here.
     """
     before = journal.tree
     if doing.undo is not None:
         restore(doing, journal, before=before, now=now)
         journal.abandon()
         return here.root.scan(before)
-    if following == doing.key:
+    if goes_on:
         return before
     if not force:
         raise EngineError(
             f"an earlier sync stopped during {doing.text}, which is not the lockfile's next step",
             hint="start a new container, or run the locked steps anyway: klock sync --here --force",
         )
-    journal.abandon_in_place(now)
     return now
 
 
