@@ -244,7 +244,10 @@ def test_a_layer_that_does_not_repeat_can_be_kept(here: Machine) -> None:
 def test_a_kept_layer_that_is_lost_is_said_so(here: Machine) -> None:
     image = base(here.root).run_bash("count", keep_layer=True)
     lock = here.lock(image)
-    with machine() as other, pytest.raises(FetchError, match=r"step 1 \(.*\) keeps its layer") as caught:
+    with (
+        machine() as other,
+        pytest.raises(FetchError, match=r"step 1 \(.*\): its kept layer is not on this machine") as caught,
+    ):
         dataclasses.replace(other, root=here.root).sync(image, lock)
     assert caught.value.hint and "klock vault pull" in caught.value.hint
 
