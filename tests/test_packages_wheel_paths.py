@@ -101,6 +101,7 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
         ),
         (b"../bin/a,,\n/etc/a,,\n", ["/bin/a", "/etc/a"]),
         (b'"a,b.py",,\n\n', ["/lib/a,b.py"]),
+        ("a\u2028b.py,,\nc.py,,\n".encode(), ["/lib/a\u2028b.py", "/lib/c.py"]),
         (b"", []),
         (b"a.py\n", []),
         (b"\xff,,\n", []),

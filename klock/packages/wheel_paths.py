@@ -6,6 +6,7 @@ pypa's `installer` installs the wheel, into a destination that only notes where 
 from __future__ import annotations
 
 import configparser
+import io
 import posixpath
 import warnings
 import zipfile
@@ -52,7 +53,9 @@ def paths_in_record(record: bytes, folder: str) -> list[str]:
     None at all for a RECORD that cannot be read.
     """
     try:
-        rows = list(parse_record_file(line for line in record.decode("utf-8").splitlines() if line))
+        # As csv has it: `str.splitlines` would also split a name at U+2028.
+        lines = io.StringIO(record.decode("utf-8"), newline="")
+        rows = list(parse_record_file(line for line in lines if line.strip()))
     except (UnicodeDecodeError, InvalidRecordEntry):
         return []
     return [posixpath.normpath(posixpath.join(folder, path)) for path, _, _ in rows]
