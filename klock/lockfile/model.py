@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from klock.digests import Digest, digest_of_json
 from klock.targets import Target
@@ -47,7 +47,6 @@ __all__ = [
     "WheelArtifact",
     "is_forced",
     "layer_of",
-    "secrets_of",
     "with_layer",
 ]
 
@@ -246,7 +245,13 @@ class LockedVariable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvLock:
+    """Variables, in the order written."""
+
     variables: tuple[LockedVariable, ...]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(name for variable in self.variables for name in variable.secrets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,28 +400,26 @@ class ServiceLock:
 StepLock: TypeAlias = EnvLock | PipLock | AptLock | FilesLock | ShellLock | ServiceLock
 
 
+# Fields of these names mean the same in every kind of step: `layer`, `force`, `secrets`, `variables`.
+
+
 def layer_of(step: StepLock) -> LayerLock | None:
     """The layer that a step makes; None for a step that makes none."""
-    return None if isinstance(step, EnvLock | ServiceLock) else step.layer
+    layer: LayerLock | None = getattr(step, "layer", None)
+    return layer
 
 
 def with_layer(step: StepLock, layer: LayerLock) -> StepLock:
     """The step with another layer. Raises TypeError for a step that makes none."""
-    if isinstance(step, EnvLock | ServiceLock):
+    if layer_of(step) is None:
         raise TypeError(f"{type(step).__name__} makes no layer")
-    return replace(step, layer=layer)
+    changed: StepLock = replace(cast(Any, step), layer=layer)
+    return changed
 
 
 def is_forced(step: StepLock) -> bool:
     """Whether a step runs at every sync."""
-    return not isinstance(step, EnvLock | ServiceLock) and step.force
-
-
-def secrets_of(step: StepLock) -> frozenset[str]:
-    """Names whose values the step takes from the process environment at replay."""
-    if isinstance(step, EnvLock):
-        return frozenset(name for variable in step.variables for name in variable.secrets)
-    return frozenset(getattr(step, "secrets", ()))
+    return bool(getattr(step, "force", False))
 
 
 # -- the whole
@@ -449,7 +452,7 @@ class TargetLock:
     @property
     def variables(self) -> tuple[LockedVariable, ...]:
         """What the steps set, in order; the last of a name holds."""
-        return tuple(v for step in self.steps if isinstance(step, EnvLock) for v in step.variables)
+        return tuple(v for step in self.steps for v in getattr(step, "variables", ()))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -470,7 +473,7 @@ class TargetLock:
     @property
     def secrets(self) -> frozenset[str]:
         """Names whose values replay takes from the process environment."""
-        return frozenset(name for step in self.steps for name in secrets_of(step))
+        return frozenset(name for step in self.steps for name in getattr(step, "secrets", ()))
 
     @property
     def packages_by_pin(self) -> Mapping[str, LockedPackage]:

@@ -129,7 +129,7 @@ class TargetLocker:
         total = len(locking.drafts)
         where = f" ({at.location})" if at.location else ""
         self.context.progress.begin(f"step {at.position + 1}/{total} {at.text}{where}")
-        if not kind.makes_layer:
+        if layer_of(draft) is None:
             locking.add(draft)
             self.context.progress.done(kind.result(draft))
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from klock.digests import Digest, digest_of_json
-from klock.lockfile.model import ImageLock, StepLock, TargetLock
+from klock.lockfile.model import ImageLock, StepLock, TargetLock, layer_of
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 
@@ -25,13 +25,12 @@ def cache_keys(
     """
     keys: list[Digest | None] = []
     for position, step in enumerate(target.steps):
-        kind = kind_of(step)
-        if not kind.makes_layer:
+        if layer_of(step) is None:
             keys.append(None)
             continue
         lock = target
         if drafted:
-            lock = replace(target, steps=(*target.steps[:position], kind.before_it_ran(step)))
+            lock = replace(target, steps=(*target.steps[:position], kind_of(step).before_it_ran(step)))
         at: StepAt[StepLock] = StepAt(lock=lock, position=position)
         keys.append(cache_key(at, image=image, normalisation=normalisation))
     return keys

@@ -83,7 +83,6 @@ OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"
 class Kind(Generic[S, L]):
     """One kind of step: S is what the builder collects, L is what the lockfile holds."""
 
-    makes_layer: ClassVar[bool] = True
     runs_commands: ClassVar[bool] = False
     """Whether it runs programs of the image: it may bring a Python, change anything, and cannot be taken back."""
     asks_python: ClassVar[bool] = False

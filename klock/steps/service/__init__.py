@@ -25,7 +25,6 @@ __all__ = ["KIND"]
 
 
 class ServiceKind(Kind[RunBash, ServiceLock]):
-    makes_layer = False
     is_service = True
 
     def describe(self, step: ServiceLock) -> str:

@@ -24,8 +24,6 @@ __all__ = ["KIND"]
 
 
 class VariablesKind(Kind[SetEnvVars, EnvLock]):
-    makes_layer = False
-
     def describe(self, step: EnvLock) -> str:
         return "set_env_vars " + some([variable.name for variable in step.variables])
 
