@@ -48,12 +48,13 @@ def sync(
     """
     from klock.api import refuse_if_unable
     from klock.outcomes import as_is
+    from klock.places import converges
 
     project = open_project(image, offline=offline, progress=progress, engine=engine)
+    if force and not converges(project.session.named_place):
+        raise click.UsageError("--force needs --here: klock makes other environments anew")
     lockfile = project.session.read_lockfile()
     goal, place = project.goal_and_place(lockfile, target, frozen=frozen)
-    if force and not place.converges:
-        raise click.UsageError("--force needs --here: klock makes other environments anew")
     refuse_if_unable(goal.lock, gpus)
     if dry_run:
         actions = place.plan(goal).actions

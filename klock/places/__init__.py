@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from klock.store import Store
     from klock.workshop import SandboxWorkshop
 
-__all__ = ["DEFAULT", "PLACES", "make_place", "place_with", "places_in_use"]
+__all__ = ["DEFAULT", "PLACES", "converges", "make_place", "place_with", "places_in_use"]
 
 PLACES: Final = ("sandbox", "podman", "docker", "here")
 DEFAULT: Final = "sandbox"
@@ -34,6 +34,11 @@ def place_with(environment: str, store: Store) -> str:
     `here` is never found: it changes the root it runs in, so somebody has to name it.
     """
     return next((name for name in PLACES if has_record(store, name, environment)), DEFAULT)
+
+
+def converges(name: str | None) -> bool:
+    """Whether the place of this name changes a running system step by step; None is the default place."""
+    return name == "here"
 
 
 def make_place(name: str, workshop: SandboxWorkshop, store: Store, *, ca_bundle: Path | None = None) -> Place:
