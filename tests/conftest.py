@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.run_folder import RUN, begin_run, end_run
+
 settings.register_profile("klock", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("klock")
 
@@ -16,3 +18,28 @@ settings.load_profile("klock")
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that forgets to name a store must not write into the user's."""
     monkeypatch.setenv("KLOCK_CACHE_DIR", str(tmp_path / "klock-cache"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `on` (`tests.integration.container_engines`) does not name is for `make soak`."""
+    for item in items:
+        mark = item.get_closest_marker("on")
+        if mark is not None and isinstance(item, pytest.Function) and item.callspec.params["host"] not in mark.args:
+            item.add_marker(pytest.mark.soak)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that leads the run gives it a folder; pytest's own is in it, unless --basetemp says where."""
+    if not hasattr(config, "workerinput"):
+        begin_run()
+        if RUN in os.environ and config.option.basetemp is None:
+            config.option.basetemp = f"{os.environ[RUN]}/pytest"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What tests left running is told, as it is ended here."""
+    if not hasattr(config, "workerinput"):
+        for command in end_run():
+            print(f"left running by a test: {command}")

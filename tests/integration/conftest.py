@@ -1,16 +1,19 @@
-"""What the integration tests share: a base image, a registry, a store, an engine, and accounts to run klock as."""
+"""What the integration tests share: a base image, a registry, stores, a workshop, and accounts to run klock as.
+
+Made once and kept in the tests' cache: the base image. Made once a run, by whichever worker needs it first: a copy of
+klock that every account can read, and for each account a store that has the base image unpacked. Made for each module:
+an account with a store of its own, which is that store again, by hard links.
+"""
 
 from __future__ import annotations
 
 import compileall
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,19 +21,21 @@ import pytest
 
 import klock
 from klock.store import Store
+from tests.integration import resident
 from tests.integration.registry_server import Registry, registry, write_layout
 from tests.integration.unprivileged import (
     Account,
+    end_residents,
     require_program,
     root_account,
-    test_cache,
     unprivileged_account,
 )
+from tests.run_folder import made_once, make_readable, readable_folder, run_folder, test_cache
 
 if TYPE_CHECKING:
     from klock.workshop import SandboxWorkshop
 
-_PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
+_PACKAGES: Final = "usr-is-merged,python3,python3-venv,python3-pip,ca-certificates"
 _EPOCH: Final = "1700000000"
 _RECIPE: Final = (
     "mmdebstrap",
@@ -39,6 +44,11 @@ _RECIPE: Final = (
     "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/zoneinfo/right/*",
+    "--dpkgopt=path-exclude=/usr/lib/*/gconv/*",
+    # mmdebstrap takes usrmerge where Debian's own images have usr-is-merged; that needs all of Perl, a third of files.
+    '--customize-hook=chroot "$1" dpkg --purge usrmerge perl perl-modules-5.36 libperl5.36 libfile-find-rule-perl'
+    " libnumber-compare-perl libtext-glob-perl",
     # mmdebstrap copies these from the host.
     "--customize-hook=: > $1/etc/resolv.conf; : > $1/etc/hostname",
     "bookworm",
@@ -49,39 +59,37 @@ _CONFIG: Final = {
 }
 
 
+_BASE_AND_A_STEP: Final = """\
+import klock as kt
+
+image = kt.Image().from_docker("debian:bookworm").run_bash("echo unpacked > /srv/for-all-modules")
+"""
+_AS_ALL_IDS: Final = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+
+
 @pytest.fixture(scope="session")
 def debian_rootfs_tar() -> Path:
     """A root file system as a tar file: Debian bookworm with Python, pip, venv and certificates. Made once, then
     kept."""
     recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE)).encode()).hexdigest()[:12]
-    final = test_cache() / f"debian-bookworm-{recipe}.tar"
-    with _one_at_a_time(final.with_suffix(".lock")):
-        if not final.exists():
-            require_program("mmdebstrap", package="mmdebstrap")
-            partial = final.with_suffix(f".{os.getpid()}.tar")
-            try:
-                _check_call([*_RECIPE, str(partial)], env=os.environ | {"SOURCE_DATE_EPOCH": _EPOCH})
-                partial.chmod(0o644)
-                partial.replace(final)
-            finally:
-                partial.unlink(missing_ok=True)
-    return final
+    require_program("mmdebstrap", package="mmdebstrap")
+
+    def make(archive: Path) -> None:
+        _check_call([*_RECIPE, str(archive)], env=os.environ | {"SOURCE_DATE_EPOCH": _EPOCH})
+        archive.chmod(0o644)
+
+    return made_once(test_cache() / f"debian-bookworm-{recipe}.tar", make)
 
 
 @pytest.fixture(scope="session")
 def debian_oci_layout(debian_rootfs_tar: Path) -> Path:
     """The same as an image in an OCI layout folder (image-spec, image-layout.md), tagged `bookworm`: one gzip layer."""
-    final = debian_rootfs_tar.with_suffix(".oci")
-    with _one_at_a_time(final.with_suffix(".lock")):
-        if not final.exists():
-            partial = Path(tempfile.mkdtemp(prefix=final.name, dir=final.parent))
-            try:
-                write_layout(partial, {None: [debian_rootfs_tar]}, config=_CONFIG, tag="bookworm")
-                _make_readable(partial)
-                partial.rename(final)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    return final
+
+    def make(layout: Path) -> None:
+        write_layout(layout, {None: [debian_rootfs_tar]}, config=_CONFIG, tag="bookworm")
+        make_readable(layout)
+
+    return made_once(debian_rootfs_tar.with_suffix(".oci"), make)
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +102,11 @@ def debian_registry(tmp_path_factory: pytest.TempPathFactory, debian_oci_layout:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A store of the test's own. It can be removed although files in it belong to the engine's namespaces."""
+    """An empty store of the test's own. It can be removed although files in it belong to the workshop's namespaces."""
     root = tmp_path / "store"
     yield Store(root)
     if root.exists() and os.geteuid() != 0:
-        _check_call(["unshare", "--user", "--map-root-user", "--map-auto", "--", "rm", "-rf", "--", str(root)])
+        _check_call([*_AS_ALL_IDS, "rm", "-rf", "--", str(root)])
     shutil.rmtree(root, ignore_errors=True)
 
 
@@ -111,26 +119,49 @@ def engine(store: Store) -> SandboxWorkshop:
     return sandbox
 
 
+# -- accounts
+
+
 @pytest.fixture(scope="session")
 def klock_source() -> Iterator[Path]:
     """A folder with a copy of the package that every account can read, wherever the repository is."""
-    with readable_folder("klock-source") as folder:
-        package = Path(klock.__file__).parent
-        shutil.copytree(package, folder / "klock", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def make(folder: Path) -> None:
+        shutil.copytree(Path(klock.__file__).parent, folder / "klock")
+        shutil.copy(resident.__file__, folder / "resident.py")
         # As an installed package has it: the accounts cannot write here, and would compile klock for every command.
-        compileall.compile_dir(folder / "klock", quiet=1)
-        _make_readable(folder)
-        yield folder
+        compileall.compile_dir(folder, quiet=1)
+        make_readable(folder)
+
+    yield made_once(run_folder() / "klock", make)
+    end_residents()
+
+
+AccountMaker = Callable[[str], Account]
+"""Makes the account `root` or `unprivileged`, with an empty folder and the base image in its store."""
 
 
 @pytest.fixture(scope="module")
-def root(klock_source: Path) -> Iterator[Account]:
-    yield from _account(root_account, klock_source)
+def make_account(klock_source: Path, debian_registry: Registry) -> Iterator[AccountMaker]:
+    """For modules that need more accounts than the three below; what they leave is removed at the module's end."""
+    with ExitStack() as stack:
+
+        def make(kind: str) -> Account:
+            account = stack.enter_context(_account(kind, klock_source))
+            copy_store(_store_with_the_base(account, debian_registry), account.store)
+            return account
+
+        yield make
 
 
 @pytest.fixture(scope="module")
-def unprivileged(klock_source: Path) -> Iterator[Account]:
-    yield from _account(unprivileged_account, klock_source)
+def root(make_account: AccountMaker) -> Account:
+    return make_account("root")
+
+
+@pytest.fixture(scope="module")
+def unprivileged(make_account: AccountMaker) -> Account:
+    return make_account("unprivileged")
 
 
 @pytest.fixture(scope="module", params=["root", "unprivileged"])
@@ -142,37 +173,33 @@ def account(request: pytest.FixtureRequest) -> Account:
     return account
 
 
-def _account(make: Callable[[Path, Path], Account], source: Path) -> Iterator[Account]:
-    with readable_folder("klock-test") as folder:
-        account = make(source, folder)
-        try:
-            yield account
-        finally:
-            account.remove_folder()
-
-
 @contextmanager
-def readable_folder(name: str) -> Iterator[Path]:
-    """Pytest's own folders are closed to others. Under TMPDIR, which must allow overlayfs."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _account(kind: str, source: Path) -> Iterator[Account]:
+    make = {"root": root_account, "unprivileged": unprivileged_account}[kind]
+    with readable_folder("a") as folder:
+        yield make(source, folder)
 
 
-def _make_readable(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
+def _store_with_the_base(account: Account, registry: Registry) -> Path:
+    """A store of the account's, made once a run by locking an image with a step, for which its base is unpacked."""
+
+    def make(store: Path) -> None:
+        with readable_folder("base") as folder:
+            (folder / "kimage.py").write_text(_BASE_AND_A_STEP)
+            settings = f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n'
+            (folder / "pyproject.toml").write_text(settings)
+            store.mkdir(mode=0o700)
+            for path in (folder, store):
+                account.give(path)
+            done = account.klock("lock", cwd=folder, env={"KLOCK_CACHE_DIR": str(store)})
+            assert done.returncode == 0, done.stderr
+
+    return made_once(run_folder() / f"store-{account.name}", make)
 
 
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Across the test processes."""
-    with lock.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def copy_store(source: Path, target: Path) -> None:
+    """Makes a store that has what another has. The files are the same ones: klock writes to none in place."""
+    _check_call([*_AS_ALL_IDS, "cp", "--archive", "--link", "--no-target-directory", str(source), str(target)])
 
 
 def _check_call(command: list[str], *, env: dict[str, str] | None = None) -> None:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -21,13 +20,21 @@ import pytest
 
 from klock.workshop import linux
 from tests.integration.unprivileged import Account, require_program
+from tests.run_folder import clear_away, readable_folder
 
-__all__ = ["ALL_ENGINES", "ContainerHost", "docker_host", "engine_host", "podman_host", "podman_service"]
+__all__ = ["ALL_ENGINES", "ContainerHost", "docker_host", "engine_host", "on", "podman_host", "podman_service"]
 
 ALL_ENGINES = ("sandbox", "sandbox, unprivileged", "podman", "podman, unprivileged", "docker")
 """Parameters of a fixture that uses `engine_host`."""
 
+
+def on(*engines: str) -> pytest.MarkDecorator:
+    """For a test whose `host` is an engine by parameter: `make test` runs it on these, `make soak` on all."""
+    return pytest.mark.on(*engines)
+
+
 _PATIENCE = 30.0
+_LONGEST = 35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +78,24 @@ def engine_host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
 def podman_host(account: Account) -> Iterator[ContainerHost]:
     require_program("podman", package="podman")
     require_program("runc", package="runc")
-    # A short name: podman's sockets have names of at most 107 bytes.
-    folder = account.make_folder("p")
+    with _engine_folder("p") as folder:
+        yield _make_podman(account, folder)
+
+
+@contextmanager
+def _engine_folder(name: str) -> Iterator[Path]:
+    """A place for an engine's storage. What the engine left running in it and mounted is taken away at the end."""
+    with readable_folder(name) as folder:
+        # From 36 bytes on podman 4.3 does not notice that a container has ended, and waits for 20 seconds.
+        assert len(str(folder)) <= _LONGEST, f"{folder} has too long a name for podman: set TMPDIR to a shorter one"
+        try:
+            yield folder
+        finally:
+            # Such as the process that keeps the namespaces of a podman without privileges.
+            clear_away(folder)
+
+
+def _make_podman(account: Account, folder: Path) -> ContainerHost:
     (folder / "run").mkdir(mode=0o700)
     limits = ", ".join(f'"{name}={_hard(limit)}:{_hard(limit)}"' for name, limit in _LIMITS.items())
     (folder / "containers.conf").write_text(
@@ -89,14 +112,7 @@ def podman_host(account: Account) -> Iterator[ContainerHost]:
         "XDG_RUNTIME_DIR": str(folder / "run"),
         "HOME": str(folder),
     }
-    host = ContainerHost(engine="podman", account=account, variables=variables)
-    try:
-        yield host
-    finally:
-        subprocess.run(["umount", folder / "root/overlay"], check=False, capture_output=True)
-        # Without privileges podman leaves a process that keeps its namespaces, until the machine is shut down.
-        with suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(int((folder / "run/libpod/tmp/pause.pid").read_text()), signal.SIGTERM)
+    return ContainerHost(engine="podman", account=account, variables=variables)
 
 
 @contextmanager
@@ -121,9 +137,8 @@ def docker_host(account: Account) -> Iterator[ContainerHost]:
     """A dockerd of its own, which only root can run."""
     program = require_program("dockerd", package="docker.io")
     require_program("iptables", package="iptables")
-    folder = account.make_folder("d")
     parent = os.getpid()
-    with open(folder / "log", "wb") as log:
+    with _engine_folder("d") as folder, open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [
                 *(program, "--iptables=false", "--bridge=none", "--storage-driver=overlay2"),
@@ -135,16 +150,14 @@ def docker_host(account: Account) -> Iterator[ContainerHost]:
             preexec_fn=lambda: linux.die_with_parent(parent),  # noqa: PLW1509 - one thread
             start_new_session=True,
         )
-    host = ContainerHost(engine="docker", account=account, variables={"DOCKER_HOST": f"unix://{folder}/docker.sock"})
-    try:
-        _wait_for(host, process, folder / "log")
-        yield host
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(_PATIENCE)
-        # dockerd leaves the network namespace of its containers without one mounted.
-        subprocess.run(["umount", f"{folder}/exec/netns/default"], check=False, capture_output=True)
-        shutil.rmtree(folder)
+        variables = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
+        host = ContainerHost(engine="docker", account=account, variables=variables)
+        try:
+            _wait_for(host, process, folder / "log")
+            yield host
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_PATIENCE)
 
 
 def _wait_for(host: ContainerHost, process: subprocess.Popen[bytes], log: Path) -> None:

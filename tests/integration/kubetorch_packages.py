@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import uv
 
-from tests.integration.unprivileged import test_cache
+from tests.run_folder import made_once, test_cache
 
 __all__ = ["kubetorch_folder", "run_with_kubetorch"]
 
@@ -24,18 +21,15 @@ def kubetorch_folder(version: str, *, python: str | None = None) -> Path:
     extra = "" if version.startswith("0.4.") else "[server]"
     wanted = python or f"{sys.version_info.major}.{sys.version_info.minor}"
     final = test_cache() / f"kubetorch-{version}-py{wanted}"
-    with _one_at_a_time(final.with_suffix(".lock")):
-        if not final.exists():
-            partial = final.with_name(f"{final.name}.partial")
-            command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", sys.executable, "--link-mode", "copy"]
-            command += ["--python-version", wanted, "--only-binary", ":all:", "--target", str(partial)]
-            done = subprocess.run(
-                [*command, f"kubetorch{extra}=={version}"], capture_output=True, text=True, check=False
-            )
-            if done.returncode != 0:
-                pytest.fail(f"kubetorch cannot be installed:\n{done.stderr}", pytrace=False)
-            partial.rename(final)
-    return final
+
+    def make(folder: Path) -> None:
+        command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", sys.executable, "--link-mode", "copy"]
+        command += ["--python-version", wanted, "--only-binary", ":all:", "--target", str(folder)]
+        done = subprocess.run([*command, f"kubetorch{extra}=={version}"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.fail(f"kubetorch cannot be installed:\n{done.stderr}", pytrace=False)
+
+    return made_once(final, make)
 
 
 def run_with_kubetorch(version: str, script: str, *, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -51,11 +45,3 @@ def run_with_kubetorch(version: str, script: str, *, cwd: Path, env: dict[str, s
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Across the test processes."""
-    with lock.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

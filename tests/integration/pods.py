@@ -5,7 +5,11 @@ In a *plain* one, with the engine's defaults, no sandbox can be made; in an *ope
 
 from __future__ import annotations
 
+import shutil
+import socket
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +17,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from tests.integration.container_engines import ContainerHost
+from tests.integration.resident import KLOCK, Ended, Resident, starts_an_interpreter
 from tests.integration.unprivileged import require_program
 
 __all__ = ["Pod", "running_pod"]
 
+_PATIENCE = 60.0
 _UNMASKED = {"podman": "unmask=ALL", "docker": "systempaths=unconfined"}
 
 
@@ -28,14 +34,25 @@ class Pod:
     name: str
     project: Path
     is_open: bool
+    resident: Resident
 
     def run(self, *command: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
-        variables = [word for name, value in (env or {}).items() for word in ("-e", f"{name}={value}")]
-        argv = [self.host.engine, "exec", *variables, "-w", str(self.project), self.name, *command]
-        return self.host.account.run(argv, cwd=self.host.account.folder, env=self.host.variables)
+        """Runs a command in the container, as the engine's `exec` does."""
+        return self.resident.run(command, cwd=self.project, env=env or {}, keep_environment=True)
 
     def klock(self, *arguments: str, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
-        return self.run("python3", "-m", "klock", *arguments, env=env)
+        program = ("python3", "-m", "klock") if starts_an_interpreter(env or {}) else (KLOCK,)
+        return self.run(*program, *arguments, env=env)
+
+    def klock_killed_at(self, event: int, *arguments: str) -> Ended:
+        """Runs klock until its `event`-th event (see `resident.py`); with 0 to its end."""
+        argv = [KLOCK, *arguments]
+        return self.resident.kill_at(event, argv, cwd=self.project, env={}, keep_environment=True)
+
+    def execute(self, *command: str) -> CompletedProcess[str]:
+        """Runs a command by the engine's own `exec`."""
+        argv = [self.host.engine, "exec", "-w", str(self.project), self.name, *command]
+        return self.host.account.run(argv, cwd=self.host.account.folder, env=self.host.variables)
 
 
 @contextmanager
@@ -44,7 +61,8 @@ def running_pod(
 ) -> Iterator[Pod]:
     """Starts `image` with klock, its dependencies, the store and `mounts` mounted, and no network."""
     store.mkdir(mode=0o700, exist_ok=True)
-    every = {**mounts, store: "/store", host.account.source: "/klock", Path(sys.prefix): "/venv"}
+    sockets = Path(tempfile.mkdtemp(prefix="s", dir=host.account.folder))
+    every = {**mounts, store: "/store", sockets: "/resident", host.account.source: "/klock", Path(sys.prefix): "/venv"}
     options = [word for source, target in every.items() for word in ("-v", f"{source}:{target}")]
     if is_open:
         bubblewrap = require_program("bwrap", package="bubblewrap")
@@ -60,6 +78,19 @@ def running_pod(
     options += ["--entrypoint", "sleep", "--user", "0"]
     name = host.native("run", "-d", "--network=none", *options, image, "infinity").strip()
     try:
-        yield Pod(host=host, name=name, project=project, is_open=is_open)
+        host.native("exec", "-d", name, "python3", "/klock/resident.py", "/resident/socket")
+        with _connected(sockets / "socket") as wire:
+            yield Pod(host=host, name=name, project=project, is_open=is_open, resident=Resident(wire))
     finally:
         host.native("rm", "--force", *(["--time=0"] if host.engine == "podman" else []), name)
+        shutil.rmtree(sockets)
+
+
+def _connected(path: Path) -> socket.socket:
+    deadline = time.monotonic() + _PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline, f"nobody listens at {path}"
+        time.sleep(0.01)
+    wire = socket.socket(socket.AF_UNIX)
+    wire.connect(str(path))
+    return wire

@@ -3,25 +3,26 @@
     names = PrivateNames(folder, {"my-pypi.com": "127.83.0.1"})
     names.server_context("my-pypi.com")     # for a server that says it is my-pypi.com
     names.ca_certificate                    # who vouches for it, a PEM file
-    names.run(account, ["curl", "https://my-pypi.com/"], cwd=folder)
+    account.run(["curl", "https://my-pypi.com/"], cwd=folder, enter=names.enter)
 
-Processes started by `run` have a mount namespace of their own (mount_namespaces(7)), so nothing of the machine changes.
-It needs root, also to start them as somebody else.
+Processes started so have a mount namespace of their own (mount_namespaces(7)), so nothing of the machine changes.
+It needs root.
 """
 
 from __future__ import annotations
 
 import ssl
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.integration.unprivileged import Account, require_program
+from tests.integration.unprivileged import require_program
 
 __all__ = ["PrivateNames"]
 
+_UNSHARE = ("unshare", "--mount", "--propagation", "private", "--")
 _ENTER = 'mount --bind "$1" /etc/hosts; shift; exec "$@"'
 
 
@@ -55,23 +56,10 @@ class PrivateNames:
         context.load_cert_chain(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         return context
 
-    def run(
-        self, account: Account, argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs a command as `account` where the names are known. The tests must run as root."""
-        enter = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-e", "-c", _ENTER, "sh", self._hosts]
-        become = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--"]
-        return subprocess.run(
-            [str(argument) for argument in (*enter, *become, *argv)],
-            cwd=cwd,
-            env=account.environment | dict(env or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=600,
-            check=False,
-        )
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """For `Account.run` and `klock`: where the names are known. The tests must run as root."""
+        return (*_UNSHARE, "sh", "-e", "-c", _ENTER, "sh", str(self._hosts))
 
     def _make_key(self, name: str) -> None:
         self._call("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")

@@ -7,16 +7,17 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.conftest import readable_folder
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
-from tests.integration.unprivileged import Account, root_account, unprivileged_account
+from tests.integration.resident import moments
+from tests.integration.small_base import SMALL_BASE, Member, write_small_base
+from tests.integration.unprivileged import Account
+from tests.run_folder import readable_folder
 
 pytestmark = pytest.mark.integration
 
@@ -24,12 +25,8 @@ BASE = "import klock as kt\nimage = kt.Image().from_docker('debian:bookworm')\n"
 
 
 @pytest.fixture(scope="module")
-def somebody(klock_source: Path) -> Iterator[Account]:
-    """One account, and so one store, for all tests here: unpacking a base once is enough."""
-    with readable_folder("klock-bad") as folder:
-        account = unprivileged_account(klock_source, folder)
-        yield account
-        account.remove_folder()
+def somebody(unprivileged: Account) -> Account:
+    return unprivileged
 
 
 @pytest.fixture
@@ -194,7 +191,7 @@ def test_without_bubblewrap(somebody: Account, locked: Path) -> None:
     refused(done, "bubblewrap|bwrap")
 
 
-def test_without_subordinate_ids(somebody: Account, locked: Path, klock_source: Path) -> None:
+def test_without_subordinate_ids(somebody: Account, locked: Path) -> None:
     """An account that subuid(5) does not know: nobody."""
     import dataclasses
     import pwd
@@ -223,25 +220,15 @@ def test_without_user_namespaces(somebody: Account, locked: Path, tmp_path: Path
     refused(done, "does not let klock make a user namespace")
 
 
-def test_a_full_disk(klock_source: Path, debian_registry: Registry) -> None:
+def test_a_full_disk(root: Account, debian_registry: Registry) -> None:
     """The store is on a file system of 20 MB."""
-    with readable_folder("klock-full") as folder:
-        account = root_account(klock_source, folder)
-        project = make_project(account, debian_registry)
-        (project / "kimage.py").write_text(BASE + "image.run_bash('true')\n")
-        small = folder / "small"
-        small.mkdir()
-        script = f"mount -t tmpfs -o size=20M tmpfs {small} && exec {account.python} -m klock lock"
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script],
-            cwd=project,
-            env=account.environment | {"KLOCK_CACHE_DIR": str(small)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        refused(done, "No space left on device")
-        assert not (project / "kimage.lock").exists()
+    project = make_project(root, debian_registry)
+    (project / "kimage.py").write_text(BASE + "image.run_bash('true')\n")
+    small = root.make_folder("small")
+    script = f"mount -t tmpfs -o size=20M tmpfs {small} && exec {root.python} -m klock lock"
+    argv = ["unshare", "--mount", "sh", "-c", script]
+    refused(root.run(argv, cwd=project, env={"KLOCK_CACHE_DIR": str(small)}), "No space left on device")
+    assert not (project / "kimage.lock").exists()
 
 
 def test_a_layer_that_was_changed_in_the_store_is_found_and_the_way_out_works(
@@ -251,7 +238,7 @@ def test_a_layer_that_was_changed_in_the_store_is_found_and_the_way_out_works(
     (project / "kimage.py").write_text(BASE + "image.run_bash('echo 1 > /made')\n")
     for verb in ("lock", "sync"):
         assert root.klock(verb, cwd=project).returncode == 0
-    (made,) = (root.folder / "cache/trees").glob("layer-*/root/made")
+    (made,) = (root.store / "trees").glob("layer-*/root/made")
     made.write_text("2\n")
     done = root.klock("check", "--env", cwd=project)
     assert done.returncode == 1
@@ -303,9 +290,7 @@ def test_a_credential_is_in_no_command_line(somebody: Account, project: Path) ->
         [str(somebody.python), "-m", "klock", "lock"],
         cwd=project,
         env=somebody.environment | {"MY_PASSWORD": secret},
-        user=somebody.uid,
-        group=somebody.gid,
-        extra_groups=[],
+        **somebody.identity,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -328,9 +313,7 @@ def start(account: Account, *arguments: str, cwd: Path) -> subprocess.Popen[str]
         [str(account.python), "-m", "klock", *arguments],
         cwd=cwd,
         env=account.environment,
-        user=account.uid,
-        group=account.gid,
-        extra_groups=[],
+        **account.identity,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -392,41 +375,42 @@ def test_an_interrupted_lock_leaves_the_old_one_and_no_process(
     assert somebody.klock("check", "--env", cwd=locked).returncode == 0
 
 
-def test_sync_killed_at_many_moments_is_right_in_the_end(somebody: Account, locked: Path) -> None:
-    """Killed later and later into a sync that starts from nothing, in one store; then left alone."""
-    cache = somebody.make_folder("killed")
-    environment = somebody.environment | {"KLOCK_CACHE_DIR": str(cache)}
-    for delay in (0.2, 0.5, 0.9, 1.4, 2.0, 2.8):
-        process = subprocess.Popen(
-            [str(somebody.python), "-m", "klock", "sync"],
-            cwd=locked,
-            env=environment,
-            user=somebody.uid,
-            group=somebody.gid,
-            extra_groups=[],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(delay)
-        process.kill()
-        process.wait()
-    done = somebody.klock("sync", cwd=locked, env={"KLOCK_CACHE_DIR": str(cache)})
-    assert done.returncode == 0, done.stderr
-    done = somebody.klock("check", "--env", cwd=locked, env={"KLOCK_CACHE_DIR": str(cache)})
-    assert done.returncode == 0, done.stdout
+@pytest.fixture
+def small(somebody: Account, project: Path) -> Path:
+    """A project that is locked, and made from nothing in no time."""
+    (project / "src").mkdir()
+    (project / "src" / "main.py").write_text("print(1)\n")
+    files: list[Member] = [(f"usr/share/many/{number}", str(number)) for number in range(40)]
+    write_small_base(project / "layout", files, [("usr/share/many/.wh.7", "")])
+    base = BASE.replace("debian:bookworm", SMALL_BASE)
+    (project / "kimage.py").write_text(
+        base + "image.rsync('./src', '/app').run_bash('echo 1 > /made; rm /etc/group')\n"
+    )
+    somebody.give(project)
+    assert somebody.klock("lock", cwd=project).returncode == 0
+    return project
 
 
-def test_two_syncs_at_once(somebody: Account, locked: Path) -> None:
+def test_sync_killed_at_many_moments_is_right_in_the_end(somebody: Account, small: Path) -> None:
+    """Later and later in a sync that starts from nothing, in one store; then left alone."""
+    cache = {"KLOCK_CACHE_DIR": str(somebody.make_folder("killed"))}
+    events = somebody.klock_killed_at(0, "sync", cwd=small, env={"KLOCK_CACHE_DIR": str(somebody.make_folder("whole"))})
+    for event in moments(events.events, 25):
+        assert somebody.klock_killed_at(event, "sync", cwd=small, env=cache).status in (0, -signal.SIGKILL)
+    for arguments in (("sync",), ("check", "--env")):
+        done = somebody.klock(*arguments, cwd=small, env=cache)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_two_syncs_at_once(somebody: Account, small: Path) -> None:
     cache = somebody.make_folder("two")
     environment = somebody.environment | {"KLOCK_CACHE_DIR": str(cache)}
     processes = [
         subprocess.Popen(
             [str(somebody.python), "-m", "klock", "sync"],
-            cwd=locked,
+            cwd=small,
             env=environment,
-            user=somebody.uid,
-            group=somebody.gid,
-            extra_groups=[],
+            **somebody.identity,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -436,7 +420,7 @@ def test_two_syncs_at_once(somebody: Account, locked: Path) -> None:
     for process in processes:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
-    done = somebody.klock("check", "--env", cwd=locked, env={"KLOCK_CACHE_DIR": str(cache)})
+    done = somebody.klock("check", "--env", cwd=small, env={"KLOCK_CACHE_DIR": str(cache)})
     assert done.returncode == 0, done.stdout
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import readable_folder
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
-from tests.integration.unprivileged import Account, unprivileged_account
+from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
@@ -97,14 +96,14 @@ SEEN: dict[str, tuple[str, str]] = {
 
 @pytest.fixture(scope="module")
 def synced(
-    klock_source: Path, debian_registry: Registry, tmp_path_factory: pytest.TempPathFactory
+    unprivileged: Account, debian_registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Account, Path]]:
     """An account and its project, locked and synced."""
     packages = tmp_path_factory.mktemp("index")
     make_wheel(packages, "greeting", "1.0")
     make_wheel(packages, "parting", "1.0")
-    with readable_folder("klock-contract") as folder, IndexServer(packages) as index:
-        account = unprivileged_account(klock_source, folder)
+    account = unprivileged
+    with IndexServer(packages) as index:
         project = account.make_folder("project")
         for name, text in FILES.items():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +118,6 @@ def synced(
             done = account.klock(verb, cwd=project)
             assert done.returncode == 0, done.stderr
         yield account, project
-        account.remove_folder()
 
 
 @pytest.mark.parametrize("case", SEEN)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import readable_folder
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
-from tests.integration.unprivileged import Account, root_account, unprivileged_account
+from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
@@ -42,12 +41,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexServer]:
 
 
 @pytest.fixture(scope="module")
-def accounts(klock_source: Path) -> Iterator[dict[str, Account]]:
-    with readable_folder("klock-one") as one, readable_folder("klock-two") as two:
-        accounts = {"root": root_account(klock_source, one), "other": unprivileged_account(klock_source, two)}
-        yield accounts
-        for account in accounts.values():
-            account.remove_folder()
+def accounts(root: Account, unprivileged: Account) -> dict[str, Account]:
+    return {"root": root, "other": unprivileged}
 
 
 def make_project(account: Account, name: str, registry: Registry, index: IndexServer, *, umask: str) -> Path:

@@ -19,9 +19,9 @@ from klock.gpu.driver import find_driver
 from klock.workshop.scratch import remove_trees
 from tests.documents import PAGES, ROOT, Page, read_page
 from tests.documents_terminal import differences
-from tests.integration.conftest import readable_folder
 from tests.integration.container_engines import podman_host
 from tests.integration.unprivileged import PASSED_ON, root_account
+from tests.run_folder import readable_folder
 from tests.test_docs import NEED_NO_SANDBOX
 
 pytestmark = pytest.mark.integration

@@ -1,5 +1,5 @@
 """The reference's seven complete examples, verbatim: locked as root, then replayed by an account without privileges
-that has nothing but the project and its lockfile.
+that has nothing but the project and its lockfile. Each is made on one more engine; `make soak` makes all on all.
 
 What is not to be had here, the base images and the packages of gigabytes, comes from servers of this machine, named by
 configuration alone: registry mirrors, an index URL, a certificate, a line in /etc/hosts (`example_servers.py`).
@@ -148,18 +148,14 @@ class Project:
         status: int = 0,
         variables: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        done = self.servers.names.run(
-            account,
-            [account.python, "-m", "klock", *arguments],
-            cwd=self.folder,
-            env={
-                **(variables or {}),
-                "HOME": str(self.home),
-                "KLOCK_CACHE_DIR": str(store),
-                "REGISTRY_USER": USER,
-                "REGISTRY_PASS": password,
-            },
-        )
+        env = {
+            **(variables or {}),
+            "HOME": str(self.home),
+            "KLOCK_CACHE_DIR": str(store),
+            "REGISTRY_USER": USER,
+            "REGISTRY_PASS": password,
+        }
+        done = account.klock(*arguments, cwd=self.folder, env=env, enter=self.servers.names.enter)
         said = f"{done.args}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == status, said
         self.said.append(said if arguments[0] != "run" else done.stderr)
@@ -201,9 +197,10 @@ def install_editably(source: Path, project: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(root: Account) -> Path:
-    """A folder everybody can read."""
+    """A folder everybody can read, with root's store."""
     folder = root.make_folder("examples")
     folder.chmod(0o755)
+    root.store.rename(folder / "store")
     return folder
 
 
@@ -274,7 +271,29 @@ def hosts(root: Account, unprivileged: Account) -> Iterator[Mapping[str, Contain
         yield {"podman": podman, "podman, unprivileged": rootless, "docker": docker}
 
 
-@pytest.mark.parametrize("engine", ["podman", "podman, unprivileged", "docker"])
+ENGINES = {
+    "podman": ("multi-stage", "editable-install"),
+    "podman, unprivileged": ("private-registry", "chaining"),
+    "docker": ("basic", "pytorch-training", "local-code"),
+}
+"""The examples that `make test` makes on an engine."""
+
+
+def on_some(*names: str) -> pytest.MarkDecorator:
+    """For a test that `make test` runs on these examples."""
+    examples = [pytest.param(name, marks=[] if name in names else [pytest.mark.soak]) for name in CASES]
+    return pytest.mark.parametrize("project", examples, indirect=True)
+
+
+@pytest.mark.parametrize(
+    ("project", "engine"),
+    [
+        pytest.param(name, engine, marks=[] if name in names else [pytest.mark.soak])
+        for engine, names in ENGINES.items()
+        for name in CASES
+    ],
+    indirect=["project"],
+)
 def test_another_engine_holds_the_same(
     engine: str, project: Project, replayed: Path, workplace: Path, hosts: Mapping[str, ContainerHost]
 ) -> None:
@@ -293,6 +312,7 @@ def test_another_engine_holds_the_same(
     assert klock("run", "--", "python3", "-c", project.example.program).stdout == project.example.prints
 
 
+@on_some("multi-stage", "private-registry")
 def test_a_running_container_becomes_the_same(
     project: Project, replayed: Path, workplace: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers
 ) -> None:
@@ -321,6 +341,7 @@ def test_a_running_container_becomes_the_same(
         assert run.stdout == project.example.prints
 
 
+@on_some("local-code", "private-registry")
 def test_the_exported_dockerfile_builds_one_like_it(
     project: Project, replayed: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers
 ) -> None:
@@ -349,11 +370,11 @@ def test_the_exported_dockerfile_builds_one_like_it(
     tag = f"exported-{project.name}"
     options = ["--layers=false", "--network=host", f"--volume={certificates}:/certificates.pem:ro"]
     options += [f"--secret=id={name},env={name}" for name in names]
-    built = servers.names.run(
-        host.account,
+    built = host.account.run(
         ["podman", "build", *options, "--tag", tag, context],
         cwd=folder,
         env={**host.variables, **secrets, "CONTAINERS_REGISTRIES_CONF": str(registries)},
+        enter=servers.names.enter,
     )
     assert built.returncode == 0, built.stdout + built.stderr
 

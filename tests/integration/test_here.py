@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -11,6 +13,7 @@ import pytest
 from tests.integration.container_engines import ContainerHost, docker_host, podman_host
 from tests.integration.pods import Pod, running_pod
 from tests.integration.registry_server import Registry
+from tests.integration.resident import moments
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
@@ -74,7 +77,7 @@ def project(host: ContainerHost, debian_registry: Registry) -> Path:
 
 @pytest.fixture(params=["plain", "open"])
 def pod(request: pytest.FixtureRequest, host: ContainerHost, project: Path, base_image: str) -> Iterator[Pod]:
-    store, is_open = host.account.folder / "cache", request.param == "open"
+    store, is_open = host.account.store, request.param == "open"
     mounts = {project: str(project)}
     with running_pod(host, base_image, project=project, mounts=mounts, store=store, is_open=is_open) as made:
         yield made
@@ -93,7 +96,7 @@ def test_a_container_of_docker_is_as_one_of_podman(
     host: ContainerHost, project: Path, debian_registry: Registry
 ) -> None:
     """Both engines have ways of their own to let a sandbox be made inside."""
-    store, image = host.account.folder / "cache", f"{debian_registry.host}/library/debian:bookworm"
+    store, image = host.account.store, f"{debian_registry.host}/library/debian:bookworm"
     with docker_host(host.account) as docker:
         docker.native("pull", "--quiet", image)
         for is_open in (False, True):
@@ -231,26 +234,40 @@ def test_a_step_that_fails_takes_back_only_what_it_did(pod: Pod) -> None:
     assert shell(pod, "cat /srv/app/main.py /srv/app/results.db") == "mine\nprecious\n"
 
 
+PROGRAM = """
+    mkdir -p /srv/app
+    while [ ! -e /tmp/stop ]; do
+        n=$((n + 1)); echo $n >> /srv/app/log; echo $n > /var/lib/state-$n; rm -f /var/lib/state-$((n - 3))
+        echo $$ > /srv/app/pid.new; mv /srv/app/pid.new /srv/app/pid; sleep 0.002
+    done
+    touch /tmp/stopped
+"""
+
+
+@contextmanager
+def program_that_writes(pod: Pod) -> Iterator[None]:
+    """No line of its log may be lost, whatever else happens."""
+    shell(pod, f"({PROGRAM}) > /dev/null 2>&1 < /dev/null & until [ -e /srv/app/log ]; do sleep 0.01; done")
+    yield
+    stop = "touch /tmp/stop; until [ -e /tmp/stopped ]; do sleep 0.01; done; rm /tmp/stop /tmp/stopped"
+    lines, last = shell(pod, f"{stop}; wc -l < /srv/app/log; tail -n 1 /srv/app/log").split()
+    assert lines == last
+
+
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_programs_may_go_on_writing_while_a_sync_runs(pod: Pod) -> None:
-    program = """
-        mkdir -p /srv/app
-        while [ ! -e /tmp/stop ]; do
-            n=$((n + 1)); echo $n >> /srv/app/log; echo $n > /var/lib/state-$n; rm -f /var/lib/state-$((n - 3))
-            echo $$ > /srv/app/pid.new; mv /srv/app/pid.new /srv/app/pid; sleep 0.002
-        done & sleep 0.3
-    """
-    after = "ended=$?; touch /tmp/stop; wait; rm /tmp/stop; wc -l < /srv/app/log; tail -n 1 /srv/app/log; exit $ended"
     write(pod, PIP, FILES)
-    for kill in ("", "timeout -s KILL 0.8 ", "timeout -s KILL 1.1 ", "timeout -s KILL 1.4 ", ""):
-        done = pod.run("sh", "-c", f"{program} {kill}python3 -m klock sync --here; {after}")
-        assert kill or fingerprint(succeeded(done)) == fingerprint_outside(pod)
-        lines, last, *_ = done.stdout.split()
-        assert lines == last, "a line of the program's log is lost"
-        if not kill:
-            assert shell(pod, "ls /srv/app") == "log\nmain.py\npid\n"
-            write(pod, '.pip_install(["six==1.15.0"])', FILES, '.rsync("./app", "/opt/app", contents=True)')
+    with program_that_writes(pod):
+        ended = pod.klock_killed_at(0, "sync", "--here")
+    assert ended.stderr.strip().endswith(fingerprint_outside(pod))
+    assert shell(pod, "ls /srv/app") == "log\nmain.py\npid\n"
+    write(pod, '.pip_install(["six==1.15.0"])', FILES, '.rsync("./app", "/opt/app", contents=True)')
+    for event in (*moments(ended.events, 5)[1:4], 0):
         shell(pod, "rm /srv/app/log")
+        with program_that_writes(pod):
+            assert pod.klock_killed_at(event, "sync", "--here").status == (-signal.SIGKILL if event else 0)
+    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
+    assert shell(pod, "ls /srv/app") == "log\nmain.py\npid\n"
 
 
 def test_packages_and_files_of_the_base_come_back(pod: Pod) -> None:
@@ -335,15 +352,18 @@ def test_force_over_another_base_does_not_make_it_the_locked_one(pod: Pod) -> No
 
 @pytest.mark.parametrize("pod", ["open"], indirect=True)
 def test_a_shell_step_that_was_cut_short_is_finished_first(pod: Pod) -> None:
-    write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
-    shell(pod, "python3 -m klock sync --here & while ! [ -e /srv/one ]; do sleep 0.05; done; kill -9 $!")
+    step = ".run_bash('echo 1 > /srv/one; while [ -e /var/tmp/hold ]; do sleep 0.01; done; echo 2 > /srv/two')"
+    write(pod, PIP, step)
+    wait = "while ! [ -e /srv/one ]; do sleep 0.01; done"
+    shell(pod, f"touch /var/tmp/hold; python3 -m klock sync --here & {wait}; kill -9 $!")
     begun = shell(pod, f"cat {STATE}; ls /srv")
     assert '"doing": {' in begun and begun.endswith("}one\n")
     write(pod, PIP, ".run_bash('echo 3 > /srv/three')")
     done = pod.klock("sync", "--here")
     assert done.returncode == 2 and "which is not the lockfile's next step" in done.stderr
     assert shell(pod, f"cat {STATE}; ls /srv") == begun
-    write(pod, PIP, ".run_bash('echo 1 > /srv/one; sleep 3; echo 2 > /srv/two')")
+    shell(pod, "rm /var/tmp/hold")
+    write(pod, PIP, step)
     assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
     assert shell(pod, "cat /srv/one /srv/two") == "1\n2\n"
 
@@ -396,17 +416,25 @@ def test_a_sync_sees_what_was_done_to_what_steps_made(pod: Pod, change: str) -> 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_killed_at_any_moment_it_is_right_in_the_end(pod: Pod) -> None:
-    write(pod, '.pip_install(["six==1.15.0", "attrs"])', FILES)
+    one = ('.pip_install(["six==1.15.0", "attrs"])', FILES)
+    other = ('.pip_install(["six==1.16.0", "wheel==0.40.0"])', FILES, '.rsync("./app", "/opt/app")')
+    write(pod, *one)
     succeeded(pod.klock("sync", "--here"))
-    write(pod, '.pip_install(["six==1.16.0", "wheel==0.40.0"])', FILES, '.rsync("./app", "/opt/app")')
+    write(pod, *other)
     expected = fingerprint_outside(pod)
-    for tenths in (3, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18):
-        pod.run("timeout", "-s", "KILL", f"{tenths / 10}", "python3", "-m", "klock", "sync", "--here")
+    events = pod.klock_killed_at(0, "sync", "--here").events
+    # On the way back and forth, each time from where the last one was killed.
+    statuses = []
+    for number, event in enumerate(moments(events, 12)):
+        write(pod, *(other if number % 2 else one))
+        statuses.append(pod.klock_killed_at(event, "sync", "--here").status)
+    assert set(statuses) <= {0, -signal.SIGKILL} and statuses.count(-signal.SIGKILL) > 6, statuses
+    write(pod, *other)
     done = succeeded(pod.klock("sync", "--here"))
     assert fingerprint(done) == expected
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
     write(pod)
-    pod.run("timeout", "-s", "KILL", "0.7", "python3", "-m", "klock", "sync", "--here")
+    pod.klock_killed_at(events // 2, "sync", "--here")
     succeeded(pod.klock("sync", "--here"))
     assert shell(pod, "ls /srv /opt /usr/local/lib/python3.11/dist-packages") == (
         "/opt:\n\n/srv:\n\n/usr/local/lib/python3.11/dist-packages:\n"
@@ -447,7 +475,7 @@ def test_what_is_mounted_is_never_written(
         base_image,
         project=project,
         mounts={**mounts, below: f"{PURELIB}/attrs" if steps == [PIP] else "/srv/app/conf"},
-        store=host.account.folder / "cache",
+        store=host.account.store,
         is_open=False,
     ) as pod:
         shell(pod, "ln -s /mnt/volume /srv/link; ln -s /mnt/volume /srv/made")
@@ -466,7 +494,7 @@ def test_a_mount_inside_of_a_steps_folder_is_in_nobodys_way(
     volume = host.account.make_folder("volume")
     (volume / "settings").write_text("of the volume\n")
     mounts = {project: str(project), volume: "/srv/app/conf"}
-    store = host.account.folder / "cache"
+    store = host.account.store
     with running_pod(host, base_image, project=project, mounts=mounts, store=store, is_open=False) as pod:
         write(pod, PIP, FILES)
         assert fingerprint(succeeded(pod.klock("sync", "--here"))) == fingerprint_outside(pod)
@@ -527,7 +555,13 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
     write(pod, '.set_env_vars({"APP": "a"})', ".run_bash('echo $$ > /tmp/service; exec sleep 1000 &')")
     assert pod.klock("run", "--here", "nothing-here").returncode == 127
     assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
-    assert succeeded(pod.klock("run", "--here", "sh", "-c", "sleep 1; cat /tmp/service")).stdout.strip().isdigit()
+    assert (
+        succeeded(
+            pod.klock("run", "--here", "sh", "-c", "until [ -s /tmp/service ]; do sleep 0.01; done; cat /tmp/service")
+        )
+        .stdout.strip()
+        .isdigit()
+    )
     assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
 
 
@@ -535,7 +569,7 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
 def test_a_service_s_secret_is_no_argument_of_a_process(pod: Pod) -> None:
     write(pod, '.run_bash(\'tr "\\\\0" " " < /proc/$$/cmdline > /tmp/seen; : $TOKEN; exec sleep 1000 &\')')
     succeeded(pod.klock("sync", "--here"))
-    succeeded(pod.klock("run", "--here", "sleep", "1"))
+    succeeded(pod.klock("run", "--here", "sh", "-c", "until [ -s /tmp/seen ]; do sleep 0.01; done"))
     assert "TOKEN" not in shell(pod, "cat /tmp/seen")
 
 

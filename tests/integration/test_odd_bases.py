@@ -5,22 +5,17 @@ Each is locked once, and must be the same on every engine.
 
 from __future__ import annotations
 
-import io
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host
-from tests.integration.registry_server import write_layout
-from tests.integration.unprivileged import require_program
+from tests.integration.small_base import Member, write_small_base
 
 pytestmark = pytest.mark.integration
 
-PASSWD = "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n3000:x:3001:3001::/:/bin/sh\n"
-GROUP = "root:x:0:\napp:x:1000:\nmore:x:2000:app\n"
 IMAGE = 'import klock as kt\nimage = kt.Image().from_docker("oci:./layout:image").set_env_vars({"A": "b"})\n'
 
 
@@ -30,58 +25,13 @@ def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def busybox() -> bytes:
-    """The static one: nothing else is in these bases."""
-    return Path(require_program("busybox", package="busybox-static")).read_bytes()
-
-
-Member = tuple[str, str | bytes | None]
-"""A path, and a file's content; None for a folder, `-> x` for a symlink. Paths may begin with `mode:owner:`."""
-
-
-def archive(members: Sequence[Member]) -> bytes:
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        for name, content in members:
-            *options, path = name.split(":")
-            member = tarfile.TarInfo(path)
-            member.mtime = 1_000_000_000
-            member.mode = int(options[0], 8) if options else 0o755
-            member.uid = member.gid = int(options[1]) if options[1:] else 0
-            if content is None:
-                member.type = tarfile.DIRTYPE
-            elif isinstance(content, str) and content.startswith("-> "):
-                member.type, member.linkname = tarfile.SYMTYPE, content[3:]
-            else:
-                data = content.encode() if isinstance(content, str) else content
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-                continue
-            tar.addfile(member)
-    return raw.getvalue()
-
-
 class Environment:
     """A project on a base of these layers, locked and synced."""
 
-    def __init__(
-        self, host: ContainerHost, busybox: bytes, *layers: Sequence[Member], etc: bool = True, **config: object
-    ) -> None:
+    def __init__(self, host: ContainerHost, *layers: Sequence[Member], etc: bool = True, **config: object) -> None:
         self.host = host
         self.folder = host.account.make_folder("project")
-        first: list[Member] = [("bin/busybox", busybox)]
-        first += [(f"bin/{name}", "-> busybox") for name in ("sh", "ls", "cat", "id", "pwd", "echo", "find", "true")]
-        if etc:
-            first += [("0644:0:etc/passwd", PASSWD), ("0644:0:etc/group", GROUP)]
-        tars = []
-        for number, members in enumerate([first, *layers]):
-            tars.append(self.folder / f"{number}.tar")
-            tars[-1].write_bytes(archive(members))
-        variables = {"Env": ["PATH=/bin"], **config}
-        write_layout(self.folder / "layout", {None: tars}, config=variables)
-        for tar in tars:
-            tar.unlink()
+        write_small_base(self.folder / "layout", *layers, etc=etc, **config)
         (self.folder / "kimage.py").write_text(IMAGE)
         host.account.give(self.folder)
         self._succeeded(host.account.klock("lock", "--quiet", cwd=self.folder, env=host.variables))
@@ -116,32 +66,30 @@ WHITEOUTS: Mapping[str, tuple[list[Member], list[Member], str]] = {
 
 
 @pytest.mark.parametrize("case", WHITEOUTS)
-def test_whiteouts(host: ContainerHost, busybox: bytes, case: str) -> None:
+def test_whiteouts(host: ContainerHost, case: str) -> None:
     first, second, expected = WHITEOUTS[case]
-    environment = Environment(host, busybox, first, second)
+    environment = Environment(host, first, second)
     # overlayfs lists a whiteout that has nothing to hide, and find wonders, on every engine.
     found = environment.run("find /h /n 2>/dev/null; true")
     assert sorted(found.splitlines()) == expected.split()
     assert environment.check() == ""
 
 
-def test_a_folder_is_removed_and_has_files_again_without_an_entry_of_its_own(
-    host: ContainerHost, busybox: bytes
-) -> None:
+def test_a_folder_is_removed_and_has_files_again_without_an_entry_of_its_own(host: ContainerHost) -> None:
     if host.engine != "sandbox":
         return  # podman and docker refuse such an archive
     layers: list[list[Member]] = [[("h/", None), ("h/old", "1"), ("h/sub/o", "1")], [(".wh.h", ""), ("h/new", "1")]]
-    environment = Environment(host, busybox, *layers)
+    environment = Environment(host, *layers)
     assert environment.run("find /h") == "/h\n/h/new\n"
     assert environment.check() == ""
 
 
-def test_a_user_without_privileges(host: ContainerHost, busybox: bytes) -> None:
+def test_a_user_without_privileges(host: ContainerHost) -> None:
     layer: list[Member] = [
         ("0700:0:bin/roots", "#!/bin/sh\necho ran\n"),
         ("0750:1000:bin/own", "#!/bin/sh\necho own\n"),
     ]
-    environment = Environment(host, busybox, layer, User="app", WorkingDir="/miss/ing")
+    environment = Environment(host, layer, User="app", WorkingDir="/miss/ing")
     assert environment.run("id -u; own") == "1000\nown\n"
     # The pipe of an account's own shell.
     klock = ["klock", "run", "--engine", host.engine, "--", "sh", "-c", "echo out > /dev/stdout"]
@@ -165,34 +113,34 @@ def test_a_user_without_privileges(host: ContainerHost, busybox: bytes) -> None:
         ("4000:5000", "4000 5000 5000"),
     ],
 )
-def test_whom_a_user_means(host: ContainerHost, busybox: bytes, user: str, expected: str) -> None:
+def test_whom_a_user_means(host: ContainerHost, user: str, expected: str) -> None:
     """As runc reads it: a number is an id, whatever accounts and groups are called."""
-    environment = Environment(host, busybox, User=user)
+    environment = Environment(host, User=user)
     uid, gid, *groups = environment.run("echo $(id -u) $(id -g) $(id -G)").split()
     assert [uid, gid, *sorted(set(groups))] == [*expected.split()[:2], *sorted(set(expected.split()[2:]))]
 
 
-def test_a_base_with_nothing_but_a_program(host: ContainerHost, busybox: bytes) -> None:
-    environment = Environment(host, busybox, etc=False, Env=["PATH=/bin", "HOME="])
+def test_a_base_with_nothing_but_a_program(host: ContainerHost) -> None:
+    environment = Environment(host, etc=False, Env=["PATH=/bin", "HOME="])
     assert environment.run("echo $A $HOME") == "b /root\n"
     assert environment.check() == ""
 
 
-def test_a_working_directory_behind_a_symlink(host: ContainerHost, busybox: bytes) -> None:
+def test_a_working_directory_behind_a_symlink(host: ContainerHost) -> None:
     layer: list[Member] = [("d/real/", None), ("d/abs", "-> /d/real")]
-    environment = Environment(host, busybox, layer, WorkingDir="/d/abs/new")
+    environment = Environment(host, layer, WorkingDir="/d/abs/new")
     assert environment.run("cd -P . && pwd") == "/d/real/new\n"
     assert environment.check() == ""
 
 
-def test_more_layers_than_an_engine_takes(host: ContainerHost, busybox: bytes) -> None:
-    environment = Environment(host, busybox, *([(f"l/{number}", str(number))] for number in range(126)))
+def test_more_layers_than_an_engine_takes(host: ContainerHost) -> None:
+    environment = Environment(host, *([(f"l/{number}", str(number))] for number in range(126)))
     assert len(environment.run("ls /l").split()) == 126
     assert environment.check() == ""
 
 
-def test_mounts_are_shown_from_the_outside_in(host: ContainerHost, busybox: bytes) -> None:
-    environment = Environment(host, busybox)
+def test_mounts_are_shown_from_the_outside_in(host: ContainerHost) -> None:
+    environment = Environment(host)
     outer, inner = host.account.make_folder("outer"), host.account.make_folder("inner")
     (outer / "own").touch()
     (inner / "file").touch()

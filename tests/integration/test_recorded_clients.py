@@ -12,14 +12,13 @@ from typing import Final
 
 import pytest
 
-from tests.integration.unprivileged import Account
+from tests.integration.unprivileged import EMPTY_NETWORK, Account
 from tests.integration.upstream import (
     ZONE,
     Case,
     Laboratory,
     World,
     clients_layout,
-    in_an_empty_network,
     upstream_world,
 )
 
@@ -252,7 +251,8 @@ def test_a_vault_alone_is_enough(laboratory: Laboratory, upstream: World) -> Non
 def test_an_empty_network_is_empty(laboratory: Laboratory) -> None:
     """What all of this rests on: there is nobody to ask where the replays run."""
     program = "import socket; socket.create_connection(('127.0.0.1', 80), 1)"
-    done = in_an_empty_network(laboratory.account, ["python3", "-c", program], cwd=laboratory.account.folder)
+    account = laboratory.account
+    done = account.run(["python3", "-c", program], cwd=account.folder, enter=EMPTY_NETWORK)
     assert "Network is unreachable" in done.stderr
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
 from tests.integration.registry_server import Registry
-from tests.integration.unprivileged import Account
+from tests.integration.unprivileged import EMPTY_NETWORK, Account
 
 pytestmark = pytest.mark.integration
 
@@ -79,8 +78,8 @@ class Project:
 
     def say_alone(self, *arguments: str | Path, store: Path) -> str:
         """The same in a network namespace that has nothing but a loopback that is down."""
-        argv = [self.account.python, "-m", "klock", *arguments]
-        return succeeded(alone(self.account, argv, cwd=self.folder, env={"KLOCK_CACHE_DIR": str(store)}))
+        env = {"KLOCK_CACHE_DIR": str(store)}
+        return succeeded(self.account.klock(*arguments, cwd=self.folder, env=env, enter=EMPTY_NETWORK))
 
     def fingerprint(self) -> str:
         return fingerprint_of(self.say("sync"))
@@ -95,28 +94,6 @@ def fingerprint_of(text: str) -> str:
     found = re.search(r"environment (?:synced|unchanged): .*(sha256:[0-9a-f]{64})", text)
     assert found, text
     return found[1]
-
-
-def alone(
-    account: Account, argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Runs a command as `account` in an empty network namespace."""
-    if os.geteuid() == 0:
-        become = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--"]
-        enter = ["unshare", "--net", "--", *(become if account.is_another else [])]
-    else:
-        enter = ["unshare", "--user", "--map-root-user", "--map-auto", "--net", "--"]
-    return subprocess.run(
-        [str(argument) for argument in (*enter, *argv)],
-        cwd=cwd,
-        env=account.environment | dict(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=600,
-        check=False,
-    )
 
 
 def make_project(account: Account, image: str, settings: str = "") -> Project:
@@ -170,7 +147,7 @@ def test_there_is_no_network_where_that_was_proved(saved: Project, debian_regist
     program = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])"
     argv: list[str | Path] = [saved.account.python, "-c", program, f"{debian_registry.url}/v2/"]
     assert saved.account.run(argv, cwd=saved.folder).returncode == 0
-    done = alone(saved.account, argv, cwd=saved.folder, env={})
+    done = saved.account.run(argv, cwd=saved.folder, enter=EMPTY_NETWORK)
     assert done.returncode == 1
     assert "unreachable" in done.stderr
 
@@ -254,10 +231,9 @@ def test_a_vault_that_is_not_there(saved: Project) -> None:
 def test_two_machines_push_at_once_and_one_is_killed(saved: Project) -> None:
     other = saved.account.make_folder("other")
     argv = [str(part) for part in (saved.account.python, "-m", "klock", "vault", "push", "-q", other)]
-    who = {"user": saved.account.uid, "group": saved.account.gid} if saved.account.is_another else {}
     env = saved.account.environment | {"KLOCK_CACHE_DIR": str(saved.store)}
     processes = [
-        subprocess.Popen(argv, cwd=saved.folder, env=env, stderr=subprocess.PIPE, text=True, **who)  # type: ignore[call-overload]
+        subprocess.Popen(argv, cwd=saved.folder, env=env, stderr=subprocess.PIPE, text=True, **saved.account.identity)
         for _ in range(3)
     ]
     processes[0].kill()

@@ -2,6 +2,9 @@
 
 `make test` makes the account `klocktest`, and an interpreter it can read, when it runs as root. Without root the
 unprivileged account is whoever runs the tests.
+
+An account's klock commands are forked by a process that stays (`resident.py`): the same, in a tenth of the time. A test
+of the process itself, of its signals, streams or end, starts one: `account.run([account.python, "-m", "klock"])`.
 """
 
 from __future__ import annotations
@@ -9,18 +12,32 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-__all__ = ["PASSED_ON", "Account", "require_program", "root_account", "test_cache", "unprivileged_account"]
+from tests.integration.resident import KLOCK, Ended, Resident, starts_an_interpreter
+from tests.run_folder import RUN, test_cache
+
+__all__ = [
+    "EMPTY_NETWORK",
+    "PASSED_ON",
+    "Account",
+    "end_residents",
+    "require_program",
+    "root_account",
+    "unprivileged_account",
+]
 
 PASSED_ON = (
+    RUN,
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
@@ -34,6 +51,10 @@ PASSED_ON = (
     "no_proxy",
     "UV_DEFAULT_INDEX",
 )
+"""Variables that processes of the tests get from who runs them."""
+
+EMPTY_NETWORK = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")), "--net", "--")
+"""For `enter`: a network with nothing but a loopback that is down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +91,25 @@ class Account:
         env: Mapping[str, str] | None = None,
         timeout: float = 600,
         text_input: str = "",
+        enter: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end with a small environment: `env`, a home, a path, and what the network needs."""
+        """Runs a command to its end with a small environment: `env`, a home, a path, and what the network needs.
+
+        `enter` is a command that runs another one elsewhere, such as in a network; root may be needed for it."""
+        # Who enters a mount namespace loses the working directory.
+        elsewhere = [*enter, "env", f"--chdir={cwd}", *self._become] if enter else []
         return subprocess.run(
-            [os.fspath(argument) for argument in argv],
+            [*elsewhere, *(os.fspath(argument) for argument in argv)],
             cwd=cwd,
             env=self.environment | dict(env or {}),
             input=text_input,
             capture_output=True,
             text=True,
             encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             check=False,
-            user=self.uid if self.is_another else None,
-            group=self.gid if self.is_another else None,
-            extra_groups=[] if self.is_another else None,
+            **({} if enter else self.identity),
         )
 
     def run_python(self, script: str, *, cwd: Path, env: Mapping[str, str] | None = None) -> str:
@@ -94,10 +119,54 @@ class Account:
         return done.stdout
 
     def klock(
-        self, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 600
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 600,
+        enter: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """Runs klock's command line, the real one."""
-        return self.run([self.python, "-m", "klock", *arguments], cwd=cwd, env=env, timeout=timeout)
+        """Runs klock's command line; with `enter` by a resident that is elsewhere."""
+        environment = self.environment | dict(env or {})
+        words = [os.fspath(argument) for argument in arguments]
+        if starts_an_interpreter(env or {}):
+            argv: list[str | Path] = [self.python, "-m", "klock", *words]
+            return self.run(argv, cwd=cwd, env=env, timeout=timeout, enter=enter)
+        return self._resident(tuple(enter)).run([KLOCK, *words], cwd=cwd, env=environment, timeout=timeout)
+
+    def klock_killed_at(
+        self, event: int, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+    ) -> Ended:
+        """Runs klock until its `event`-th event (see `resident.py`); with 0 to its end."""
+        argv = [KLOCK, *(os.fspath(argument) for argument in arguments)]
+        return self._resident(()).kill_at(event, argv, cwd=cwd, env=self.environment | dict(env or {}))
+
+    def _resident(self, enter: tuple[str, ...]) -> Resident:
+        key = (self.uid, self.gid, self.python, self.source, enter)
+        if key not in _RESIDENTS:
+            elsewhere = [*enter, *self._become] if enter else []
+            ours, theirs = socket.socketpair()
+            with theirs:
+                process = subprocess.Popen(
+                    [*elsewhere, self.python, self.source / "resident.py", str(theirs.fileno())],
+                    cwd="/",
+                    env=self.environment,
+                    pass_fds=[theirs.fileno()],
+                    **({} if enter else self.identity),
+                )
+            _RESIDENTS[key] = Resident(ours), process
+        return _RESIDENTS[key][0]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes a process of `subprocess` the account's."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_another else {}
+
+    @property
+    def _become(self) -> list[str]:
+        """The same as a command, for where root has to go first."""
+        identity = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--"]
+        return identity if self.is_another else []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,35 +175,33 @@ class Account:
         return passed_on | {
             "PATH": path,
             "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
             "LANG": "C.UTF-8",
-            "KLOCK_CACHE_DIR": str(self.folder / "cache"),
+            "KLOCK_CACHE_DIR": str(self.store),
             "PYTHONPATH": str(self.source),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+
+    @property
+    def store(self) -> Path:
+        """The one that the account's klock uses when no other is named."""
+        return self.folder / "cache"
 
     @property
     def is_another(self) -> bool:
         """Whether it is not who runs the tests."""
         return self.uid != os.geteuid()
 
-    def remove_folder(self) -> None:
-        """Removes everything the account made, files of its subordinate ids included."""
-        if os.geteuid() != 0 and self.folder.exists():
-            command = ["unshare", "--user", "--map-root-user", "--map-auto", "--", "rm", "-rf", "--", str(self.folder)]
-            subprocess.run(command, check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+_RESIDENTS: dict[tuple[object, ...], tuple[Resident, subprocess.Popen[bytes]]] = {}
 
 
-def test_cache() -> Path:
-    """The folder that keeps what is made once for all test runs. Everybody can read it; only its owner writes."""
-    path = Path(os.environ.get("KLOCK_TEST_CACHE", "/var/tmp/klock-test-cache"))
-    path.mkdir(parents=True, exist_ok=True, mode=0o755)
-    if path.stat().st_uid != os.geteuid():
-        pytest.fail(f"{path} belongs to another user: set KLOCK_TEST_CACHE to a folder of your own", pytrace=False)
-    return path
-
-
-test_cache.__test__ = False  # type: ignore[attr-defined]  # its name is no test's
+def end_residents() -> None:
+    """Ends all processes that were kept to fork klock commands."""
+    for resident, process in _RESIDENTS.values():
+        resident.close()
+        process.wait()
+    _RESIDENTS.clear()
 
 
 def root_account(source: Path, folder: Path) -> Account:

@@ -5,7 +5,6 @@ Debian with apt, curl, wget, git, Python with requests, pip and venv, node, npm 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,7 +18,8 @@ import pytest
 import uv
 
 from tests.integration.registry_server import write_layout
-from tests.integration.unprivileged import require_program, test_cache
+from tests.integration.unprivileged import require_program
+from tests.run_folder import made_once, make_readable, test_cache
 
 __all__ = ["clients_layout"]
 
@@ -59,15 +59,17 @@ def clients_layout() -> Path:
     own_uv = Path(uv.find_uv_bin())
     recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE, _NPM_SHA256, str(own_uv.stat().st_size))).encode())
     final = test_cache() / f"debian-clients-{recipe.hexdigest()[:12]}.oci"
-    with final.with_suffix(".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not final.exists():
-            with tempfile.TemporaryDirectory(prefix=final.name, dir=final.parent) as folder:
-                _make(Path(folder), own_uv).rename(final)
-    return final
+    return made_once(final, lambda layout: _make(layout, own_uv))
 
 
-def _make(folder: Path, own_uv: Path) -> Path:
+def _make(layout: Path, own_uv: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=layout.name, dir=layout.parent) as folder:
+        base = _make_base(Path(folder), own_uv)
+        write_layout(layout, {None: [base]}, config=_CONFIG, tag="clients")
+    make_readable(layout)
+
+
+def _make_base(folder: Path, own_uv: Path) -> Path:
     folder.chmod(0o755)
     with urllib.request.urlopen(_NPM) as response:
         tarball = response.read()
@@ -82,8 +84,4 @@ def _make(folder: Path, own_uv: Path) -> Path:
     )
     if done.returncode != 0:
         pytest.fail(f"{' '.join(command)}\n{done.stderr[-4000:]}", pytrace=False)
-    layout = folder / "layout"
-    write_layout(layout, {None: [folder / "base.tar"]}, config=_CONFIG, tag="clients")
-    for path in [layout, *layout.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return layout
+    return folder / "base.tar"

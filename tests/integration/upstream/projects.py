@@ -14,14 +14,14 @@ import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from tests.integration.unprivileged import Account
-from tests.integration.upstream.world import World, in_an_empty_network
+from tests.integration.unprivileged import EMPTY_NETWORK, Account
+from tests.integration.upstream.world import World
 
 __all__ = ["Case", "Laboratory", "Project", "Step"]
 
@@ -52,14 +52,6 @@ class Laboratory:
     account: Account
     layout: Path
     upstream: World | None = None
-
-    def run_online(
-        self, argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs a command where the upstream is."""
-        if self.upstream is None:
-            return self.account.run(argv, cwd=cwd, env=env)
-        return self.upstream.run(self.account, argv, cwd=cwd, env=env)
 
     @cached_property
     def recording_store(self) -> Path:
@@ -114,9 +106,9 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """klock where the upstream is, with the store that records."""
         laboratory = self.laboratory
-        argv = [laboratory.account.python, "-m", "klock", *arguments]
         variables = {"KLOCK_CACHE_DIR": str(store or laboratory.recording_store), **(env or {})}
-        return self._heard(laboratory.run_online(argv, cwd=self.folder, env=variables), status)
+        enter = laboratory.upstream.enter if laboratory.upstream else ()
+        return self._heard(laboratory.account.klock(*arguments, cwd=self.folder, env=variables, enter=enter), status)
 
     def replay(
         self,
@@ -143,8 +135,8 @@ class Project:
         """klock in an empty network, with the store that replays."""
         laboratory = self.laboratory
         variables = {"KLOCK_CACHE_DIR": str(laboratory.replaying_store), **(env or {})}
-        argv = [laboratory.account.python, "-m", "klock", *arguments]
-        return self._heard(in_an_empty_network(laboratory.account, argv, cwd=self.folder, env=variables), status)
+        done = laboratory.account.klock(*arguments, cwd=self.folder, env=variables, enter=EMPTY_NETWORK)
+        return self._heard(done, status)
 
     def prints(self, script: str, *, env: Mapping[str, str] | None = None) -> str:
         """What a shell prints in the replayed environment."""
@@ -171,7 +163,7 @@ class Project:
         ]
 
     def _heard(self, done: subprocess.CompletedProcess[str], status: int) -> subprocess.CompletedProcess[str]:
-        said = f"{' '.join(map(str, done.args))} : exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        said = f"$ {' '.join(map(str, done.args))} : exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         self.said.append(said)
         assert done.returncode == status, said
         return done

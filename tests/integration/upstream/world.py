@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from typing import Any, Final
 import pytest
 
 from tests.integration.index_server import make_sdist, make_wheel
-from tests.integration.unprivileged import Account, require_program
+from tests.integration.unprivileged import require_program
 from tests.integration.upstream.answers import MOVED
 from tests.integration.upstream.debian_archive import KEY, make_archive
 from tests.integration.upstream.git_repository import make_repository
 from tests.integration.upstream.names import RESOLVER
 
-__all__ = ["World", "in_an_empty_network", "upstream_world"]
+__all__ = ["World", "upstream_world"]
 
 _ROOT: Final = Path(__file__).parents[3]
 _START: Final = 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
@@ -60,17 +60,10 @@ class World:
     def archive_key(self) -> Path:
         return self.folder / "archive/debian" / KEY
 
-    def run(
-        self,
-        account: Account,
-        argv: Sequence[str | Path],
-        *,
-        cwd: Path,
-        env: Mapping[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs a command as `account` in the upstream's network, where nothing else is."""
-        enter = ["nsenter", f"--target={self.process}", "--net", "--mount", "--"]
-        return _run(enter, account, argv, cwd=cwd, env=env)
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """For `Account.run` and `klock`: the upstream's network, where nothing else is."""
+        return ("nsenter", f"--target={self.process}", "--net", "--mount", "--")
 
     def requests(self) -> list[str]:
         """Everything it was asked for, in order: method and URL, the port always in it."""
@@ -143,28 +136,3 @@ def upstream_world(folder: Path) -> Iterator[World]:
             pytest.fail(f"the upstream does not start:\n{(folder / 'errors').read_text()}", pytrace=False)
         yield World(folder=folder, process=process.pid)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def in_an_empty_network(
-    account: Account, argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs a command as `account` in a network namespace where not even loopback is up."""
-    return _run(["unshare", "--net", "--"], account, argv, cwd=cwd, env=env)
-
-
-def _run(
-    enter: Sequence[str], account: Account, argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None
-) -> subprocess.CompletedProcess[str]:
-    become = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--"]
-    return subprocess.run(
-        # Entering a mount namespace loses the working directory.
-        [*enter, "env", f"--chdir={cwd}", *become, *map(str, argv)],
-        env=account.environment | dict(env or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=600,
-        check=False,
-    )
