@@ -1,17 +1,35 @@
+# make check   style, types and unit tests, with no services: before each commit
 # make test    installs what is missing, then checks style and types and runs every test
+# make soak    every test on every engine, with SEED and at most MINUTES
 # make demo    installs what is missing, then locks, syncs, runs and checks demo/kimage.py
 
 export KLOCK_TEST_CACHE ?= /var/tmp/klock-test-cache
 JOBS ?= $(shell expr $$(nproc) + 2)
+SEED ?= $(shell date +%s)
+MINUTES ?= 120
+PYTEST = .venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs
 
-.PHONY: test demo clean
+.PHONY: check test soak demo style clean
+
+check:
+	@.ci/prepare check
+	@$(MAKE) --no-print-directory style
+	$(PYTEST) --ignore tests/integration tests
 
 test:
 	@.ci/prepare test
+	@$(MAKE) --no-print-directory style
+	$(PYTEST) $(TESTS)
+
+soak:
+	@.ci/prepare test
+	@echo "SEED=$(SEED) MINUTES=$(MINUTES)"
+	timeout --signal=INT $(MINUTES)m $(PYTEST) -m "soak or not soak" --hypothesis-seed=$(SEED) $(TESTS)
+
+style:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs $(TESTS)
 
 demo:
 	@.ci/prepare demo
