@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from tests.integration.unprivileged import require_program
 
 __all__ = ["Pod", "running_pod"]
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 _UNMASKED = {"podman": "unmask=ALL", "docker": "systempaths=unconfined"}
 
 
@@ -78,18 +79,22 @@ def running_pod(
     options += ["--entrypoint", "sleep", "--user", "0"]
     name = host.native("run", "-d", "--network=none", *options, image, "infinity").strip()
     try:
-        host.native("exec", "-d", name, "python3", "/klock/resident.py", "/resident/socket")
-        with _connected(sockets / "socket") as wire:
+        argv = [host.engine, "exec", name, "python3", "/klock/resident.py", "/resident/socket"]
+        environment = host.account.environment | host.variables
+        with (
+            subprocess.Popen(argv, env=environment, **host.account.identity) as process,
+            _connected(sockets / "socket", process) as wire,
+        ):
             yield Pod(host=host, name=name, project=project, is_open=is_open, resident=Resident(wire))
     finally:
         host.native("rm", "--force", *(["--time=0"] if host.engine == "podman" else []), name)
         shutil.rmtree(sockets)
 
 
-def _connected(path: Path) -> socket.socket:
+def _connected(path: Path, process: subprocess.Popen[bytes]) -> socket.socket:
     deadline = time.monotonic() + _PATIENCE
     while not path.exists():
-        assert time.monotonic() < deadline, f"nobody listens at {path}"
+        assert process.poll() is None and time.monotonic() < deadline, f"nobody listens at {path}"
         time.sleep(0.01)
     wire = socket.socket(socket.AF_UNIX)
     wire.connect(str(path))

@@ -130,8 +130,8 @@ class Resident:
 
 
 def starts_an_interpreter(env: Mapping[str, str]) -> bool:
-    """Whether variables are among these that Python reads when it starts: then a resident's fork is not the same."""
-    return any(name.startswith(("PYTHON", "LANG", "LC_")) for name in env)
+    """Whether variables are among these that a program reads when it starts: then a resident's fork is not the same."""
+    return any(name.startswith(("LD_", "PYTHON", "LANG", "LC_")) for name in env)
 
 
 def moments(events: int, number: int) -> list[int]:
@@ -216,19 +216,22 @@ def _serve(wire: socket.socket) -> Sequence[str]:
         if request is None:
             sys.exit(0)
         moment, reached = os.pipe()
+        gone, going = os.pipe()
         # What a command came to is seen here also when it was killed.
         count = mmap.mmap(-1, _COUNT.size)
         pid = os.fork()
         if pid == 0:
             wire.close()
+            os.close(going)
             _become(request, streams)
             if "kill_at" in request:
-                _count_events(count, request["kill_at"], reached)
+                _count_events(count, request["kill_at"], reached, gone)
             argv: list[str] = request["argv"]
             return argv
-        for descriptor in (*streams, reached):
+        for descriptor in (*streams, reached, gone):
             os.close(descriptor)
         ended = _wait_for(pid, moment, request["timeout"])
+        os.close(going)
         _send(wire, {**ended, "events": _COUNT.unpack(count)[0]})
         count.close()
         os.close(moment)
@@ -253,8 +256,9 @@ def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
             os._exit(127)
 
 
-def _count_events(count: mmap.mmap, kill_at: int, reached: int) -> None:
-    """Counts what this process and its forks do, and at that event waits to be killed."""
+def _count_events(count: mmap.mmap, kill_at: int, reached: int, gone: int) -> None:
+    """Counts what this process and its forks do. Who comes to that event waits there until klock itself was killed; a
+    fork then goes on, as one may whose klock is killed."""
 
     def hook(name: str, arguments: tuple[Any, ...]) -> None:
         # Opening a file to read it changes nothing.
@@ -264,8 +268,7 @@ def _count_events(count: mmap.mmap, kill_at: int, reached: int) -> None:
         _COUNT.pack_into(count, 0, events + 1)
         if events + 1 == kill_at:
             os.write(reached, b".")
-            while True:
-                signal.pause()
+            os.read(gone, 1)
 
     sys.addaudithook(hook)
 

@@ -182,7 +182,7 @@ def test_a_working_directory(host: ContainerHost, project: Path) -> None:
         done = working_in(path)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: the environment has no working directory {path}\n\nhint: make it")
-    assert working_in("nosuch").stderr.startswith("error: there is no folder /work/nosuch in")
+    assert working_in("nosuch").stderr.startswith("error: the environment has no working directory /work/nosuch")
     assert host.containers() == []
 
 

@@ -204,11 +204,25 @@ def workplace(root: Account) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def projects() -> dict[str, Project]:
+    """The examples that are locked already, by name: tests ask for them in turns."""
+    return {}
+
+
 @pytest.fixture(scope="module", params=CASES)
-def project(request: pytest.FixtureRequest, root: Account, workplace: Path, servers: ExampleServers) -> Project:
+def project(
+    request: pytest.FixtureRequest,
+    root: Account,
+    workplace: Path,
+    servers: ExampleServers,
+    projects: dict[str, Project],
+) -> Project:
     """An example, locked as root. The store is shared: what one example made the next one may take from it."""
     name = str(request.param)
-    project = make_project(name, workplace, servers)
+    if name in projects:
+        return projects[name]
+    project = projects[name] = make_project(name, workplace, servers)
     if name == "chaining":
         shutil.copytree(EXAMPLES / name / "my_local_lib", workplace / "my_local_lib")
         install_editably(workplace / "my_local_lib", project.folder)

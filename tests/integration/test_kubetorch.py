@@ -254,7 +254,7 @@ def test_it_is_locked_to_the_same_lockfile(
 
 @pytest.mark.parametrize("value", [None, "FROM x", 3, object()])
 def test_another_object_is_refused(value: object) -> None:
-    with pytest.raises(ImageError, match=r"^from_kubetorch: this is no kubetorch\.Image: "):
+    with pytest.raises(ImageError, match=r"^from_kubetorch: this is not a kubetorch\.Image: "):
         klock.Image.from_kubetorch(value)
 
 
