@@ -43,7 +43,7 @@ def in_namespace(task: Callable[[], T]) -> T:
 class NamespaceProcess(Generic[T]):
     """A running task: a child process, killed at the end of the `with` block if it still runs then.
 
-    With `join` it enters the namespaces of that process instead of new ones; `klock.places.sandbox.environment` says
+    With `join` it enters the namespaces of that process instead of new ones; `klock.places.sandbox.writable` says
     why.
     """
 

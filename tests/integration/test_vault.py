@@ -188,7 +188,7 @@ def test_offline_it_names_what_it_has_not(saved: Project) -> None:
     assert done.returncode == 2
     assert "blobs that the lockfile needs cannot be found:" in done.stderr
     assert "debian:bookworm (manifest)" in done.stderr
-    assert "hint: push from a machine that has them" in done.stderr
+    assert "hint: push from the machine that made the lockfile" in done.stderr
 
 
 def test_check_finds_what_is_missing_and_damaged(saved: Project) -> None:
