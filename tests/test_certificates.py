@@ -59,7 +59,7 @@ def test_a_bundle_without_certificates_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KlockError) as caught:
         joined_bundle(tmp_path / "ours.der", Store(tmp_path / "store"))
     assert caught.value.message == f"the ca-bundle {tmp_path}/ours.der has no certificate in it"
-    assert caught.value.hint == "it must be a PEM file"
+    assert caught.value.hint == "name a PEM file"
 
 
 def test_a_bundle_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
