@@ -33,7 +33,7 @@ def journal(here: Here) -> Journal:
 
 
 def test_a_command_that_is_not_the_next_step_stops_the_sync(journal: Journal, here: Here) -> None:
-    with pytest.raises(EngineError, match="stopped during step 2 run_bash make, which is not the lockfile.s next step"):
+    with pytest.raises(EngineError, match="stopped during step 2 run_bash make, which is not the lockfile's next step"):
         settle_cut_short(SHELL_STEP, journal, here, now=Tree({}), goes_on=False, force=False)
 
 
