@@ -124,7 +124,7 @@ def test_a_file_that_is_gone_upstream(files: Path, store: Store) -> None:
         with pytest.raises(FetchError) as caught:
             fetch_packages([package], store=store)
     assert caught.value.message == f"http://127.0.0.1:{index.port}/files/{path.name} answers with status 404"
-    assert caught.value.hint is not None and "lock again" in caught.value.hint
+    assert caught.value.hint is not None and "run `klock lock`" in caught.value.hint
 
 
 def test_an_upstream_that_is_not_there(files: Path, store: Store) -> None:
