@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from klock.bases.mirrors import Mirrors
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import EngineError, HashMismatch
 from klock.gpu.edits import ContainerEdits
@@ -23,17 +24,30 @@ from klock.layers.normalisation import matcher
 from klock.observation import Observation
 from klock.places.layered import apply_layers, locked_files
 from klock.places.protocol import OWN_STREAMS, Applied, Evidence, Streams
+from klock.progress import Quiet
 from klock.replay.goal import Goal
 from klock.replay.plan import Plan, make_plan
 from klock.steps.context import Context
 from klock.store import Store
 from klock.workshop.protocol import BaseLayer, Command, Completed, Layer, PlacedFile, Uplink
 
-__all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry"]
+__all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry", "memory_context"]
 
 
 def file_entry(path: str, content: bytes = b"", mode: int = 0o644) -> Entry:
     return Entry(path=path, kind=Kind.FILE, mode=mode, size=len(content), digest=digest_of_bytes(content))
+
+
+def memory_context(folder: Path) -> Context:
+    """The context of a project in `folder` whose workshop is in memory, with its store beside it and no variables."""
+    return Context(
+        root=folder,
+        mirrors=Mirrors(),
+        store=Store(folder / "store"),
+        workshop=MemoryWorkshop(),
+        progress=Quiet(),
+        environ={},
+    )
 
 
 @dataclass

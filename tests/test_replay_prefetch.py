@@ -12,18 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes, hex_of
 from klock.lockfile.model import LayerLock, LockedPackage, PipLock, TargetLock, WheelArtifact
-from klock.progress import Quiet
 from klock.replay import _later_fetches
 from klock.replay.goal import Goal
 from klock.replay.plan import Action, AddBase, Plan, ReuseLayer, RunStep
 from klock.replay.prefetch import prefetching
 from klock.steps.context import Context
-from klock.store import Store
 from klock.targets import Target
-from tests.memory_workshop import MemoryWorkshop
+from tests.memory_workshop import memory_context
 from tests.test_stale import BASE
 
 WHEEL = b"wheel " * 1000
@@ -56,14 +53,7 @@ def locked(server: socket.socket) -> TargetLock:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return Context(
-        root=tmp_path,
-        mirrors=Mirrors(),
-        store=Store(tmp_path / "store"),
-        workshop=MemoryWorkshop(),
-        progress=Quiet(),
-        environ={},
-    )
+    return memory_context(tmp_path)
 
 
 def answer(server: socket.socket, body: bytes) -> None:

@@ -12,7 +12,6 @@ from typing import Final
 
 import pytest
 
-from klock.bases.mirrors import Mirrors
 from klock.errors import ImageError
 from klock.export.dockerfile import export_dockerfile
 from klock.image.builder import Image
@@ -31,7 +30,6 @@ from klock.lockfile.model import (
 from klock.lockfile.writing import to_text
 from klock.locking.draft import draft_image, draft_steps
 from klock.pages.page import Form
-from klock.progress import Quiet
 from klock.recorder.exchange import Request
 from klock.recorder.locking import Asked, LockedAnswer, Question, lock_requests
 from klock.recorder.redaction import Redaction
@@ -48,9 +46,8 @@ from klock.secrets.vocabulary import (
     words_of,
 )
 from klock.steps.context import Context
-from klock.store import Store
 from klock.targets import Target
-from tests.memory_workshop import MemoryWorkshop
+from tests.memory_workshop import memory_context
 
 BLOB: Final = OciBlob(digest="sha256:" + "a" * 64, size=2, media_type="x/y")
 BASE: Final = OciLock(reference="python:3.12", index_digest=None, manifest=BLOB, config=BLOB, layers=())
@@ -288,14 +285,7 @@ def test_a_value_that_is_printed_is_masked(place: str, name: str) -> None:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return Context(
-        root=tmp_path,
-        mirrors=Mirrors(),
-        store=Store(tmp_path / "store"),
-        workshop=MemoryWorkshop(),
-        progress=Quiet(),
-        environ={},
-    )
+    return memory_context(tmp_path)
 
 
 LAYER: Final = LayerLock(digest="sha256:" + "b" * 64, files=0, size=0)

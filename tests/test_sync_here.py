@@ -8,28 +8,18 @@ import click
 import pytest
 
 import klock.places.here.place as here
-from klock.bases.mirrors import Mirrors
 from klock.commands import klock, main
 from klock.errors import Interrupted, KlockError
 from klock.places.here import HerePlace
-from klock.progress import Quiet
 from klock.replay.goal import Goal
 from klock.steps.context import Context
-from klock.store import Store
-from tests.memory_workshop import MemoryWorkshop
+from tests.memory_workshop import memory_context
 from tests.test_lockfile import SMALL
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return Context(
-        root=tmp_path,
-        mirrors=Mirrors(),
-        store=Store(tmp_path / "store"),
-        workshop=MemoryWorkshop(),
-        progress=Quiet(),
-        environ={},
-    )
+    return memory_context(tmp_path)
 
 
 def apply(context: Context, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

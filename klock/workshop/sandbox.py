@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from klock.digests import Digest, hex_of, is_digest
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
-from klock.workshop.preload import preload
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
+from klock.workshop.unpacking import unpack_in_root
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -117,14 +117,10 @@ class SandboxWorkshop:
             root.mkdir(parents=True)
             root.chmod(0o755)
 
-            def task() -> bytes:
-                with open(archive, "rb") as file:
-                    preload()
-                    os.chroot(root)
-                    os.chdir("/")
-                    return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
+            def unpacked(file: BinaryIO) -> bytes:
+                return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
 
-            (made / "manifest").write_bytes(in_namespace(task))
+            (made / "manifest").write_bytes(in_namespace(lambda: unpack_in_root(archive, root, unpacked)))
             self.trees.keep(made, self.trees.layer(layer))
 
     def _add_diff(self, layer: BaseLayer) -> Digest:
@@ -137,14 +133,10 @@ class SandboxWorkshop:
             root.mkdir(parents=True)
             root.chmod(0o755)
 
-            def task() -> Digest:
-                with open(layer.path, "rb") as archive:
-                    preload()
-                    os.chroot(root)
-                    os.chdir("/")
-                    return unpack(archive, media_type=layer.media_type, diff_id=layer.diff_id, source=layer.path.name)
+            def unpacked(file: BinaryIO) -> Digest:
+                return unpack(file, media_type=layer.media_type, diff_id=layer.diff_id, source=layer.path.name)
 
-            diff_id = in_namespace(task)
+            diff_id = in_namespace(lambda: unpack_in_root(layer.path, root, unpacked))
             self.trees.keep(folder / "diff", self.trees.diff(diff_id))
         return diff_id
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from klock.digests import Digest
 from klock.errors import EngineError, FetchError
@@ -96,17 +97,13 @@ class Root:
 def _unpacked(archive: Path, layer: Digest, root: Path) -> Manifest:
     """Unpacks in a process whose root is `root`, so that no member can lead out of it."""
     from klock.places.here.forked import in_fork
-    from klock.workshop.preload import preload
+    from klock.workshop.unpacking import unpack_in_root
 
-    def task() -> bytes:
-        with open(archive, "rb") as file:
-            preload()
-            os.chroot(root)
-            os.chdir("/")
-            return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
+    def unpacked(file: BinaryIO) -> bytes:
+        return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
 
     try:
-        return Manifest.from_bytes(in_fork(task))
+        return Manifest.from_bytes(in_fork(lambda: unpack_in_root(archive, root, unpacked)))
     except PermissionError as error:
         raise FetchError(
             f"a layer cannot be unpacked in this container: {error}",
