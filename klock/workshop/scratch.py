@@ -21,6 +21,7 @@ from klock.workshop.namespace import in_namespace
 __all__ = [
     "among_all_files",
     "bytes_of",
+    "file_lock",
     "find_holder",
     "held",
     "holding_mounts",
@@ -52,6 +53,20 @@ def scratch_folder(store: Store) -> Iterator[Path]:
             yield folder
         finally:
             remove_trees([folder])
+
+
+@contextlib.contextmanager
+def file_lock(file: Path) -> Iterator[None]:
+    """One process at a time runs the block; others wait. The kernel releases the lock when its holder dies.
+
+    Unlocked by hand: children of this process inherit the open file, and outlive the block.
+    """
+    with open(file, "ab") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(opened, fcntl.LOCK_UN)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ state.json is replaced in one rename, and what it names is on disk before. So af
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
+from klock.workshop.scratch import file_lock
 
 __all__ = ["FOLDER", "FORCED", "Doing", "Done", "State", "StateFolder"]
 
@@ -191,12 +191,8 @@ class StateFolder:
                 f"klock cannot keep its notes in {self.root}: {error.strerror}",
                 hint="run klock as root of the container, on a root file system that can be written",
             ) from error
-        with open(self.root / "lock", "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+        with file_lock(self.root / "lock"):
+            yield
 
     def _read(self, path: Path) -> bytes:
         try:

@@ -10,11 +10,11 @@ old one, after it the new one. Old writable layers go when no command uses them 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from klock.places.records import folder_of
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
-from klock.workshop.scratch import among_all_files, bytes_of, is_held, remove_trees
+from klock.workshop.scratch import among_all_files, bytes_of, file_lock, is_held, remove_trees
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -177,18 +177,9 @@ class SandboxEnvironment:
         except FileNotFoundError:
             return []
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One process at a time starts a command or replaces the environment.
-
-        Unlocked by hand: children of this process inherit the open file, and outlive the block.
-        """
-        with open(self._folder / "lock", "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+    def _lock(self) -> AbstractContextManager[None]:
+        """One process at a time starts a command or replaces the environment."""
+        return file_lock(self._folder / "lock")
 
 
 def _all_below(folder: Path) -> Iterator[Path]:
