@@ -24,7 +24,7 @@ test:
 soak:
 	@.ci/prepare test
 	@echo "SEED=$(SEED) MINUTES=$(MINUTES)"
-	timeout --signal=INT $(MINUTES)m $(PYTEST) -m "soak or not soak" --hypothesis-seed=$(SEED) $(TESTS)
+	timeout --signal=INT $(MINUTES)m $(PYTEST) -m "soak or not soak" --hypothesis-profile=soak --hypothesis-seed=$(SEED) $(TESTS)
 
 style:
 	.venv/bin/ruff check .

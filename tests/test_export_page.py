@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.errors import KlockError
@@ -28,7 +28,6 @@ def run_line(page: Page) -> str:
     return text[start:].replace(" \\\n", " ")
 
 
-@settings(max_examples=60, deadline=None)
 @given(text=TEXT.filter(lambda text: text.strip()))
 def test_a_command_is_run_as_it_was_written(text: str) -> None:
     page = Page(form=Form.DOCKER)

@@ -178,7 +178,6 @@ RULES = st.builds(
 
 
 @settings(
-    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -122,7 +122,6 @@ def git(*arguments: str, cwd: Path) -> set[str]:
 
 
 @settings(
-    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -126,6 +126,7 @@ def test_it_holds_what_was_locked(host: ContainerHost, project: Path) -> None:
     assert done.stderr == "image, lockfile and environment agree\n"
 
 
+@on("podman, unprivileged", "docker")
 def test_a_whole_debian_with_all_that_a_layer_can_hold(host: ContainerHost, debian_registry: Registry) -> None:
     folder = host.account.make_folder("debian")
     (folder / "app").mkdir()
@@ -349,6 +350,7 @@ def test_the_variables_of_a_container_are_compared(host: ContainerHost, project:
         host.native("rm", "--force", container)
 
 
+@on("podman, unprivileged")
 def test_a_container_that_somebody_started_is_compared(host: ContainerHost, project: Path) -> None:
     script = "echo x > /srv/new; exec sleep 300"
     container = host.native("run", "--detach", "--network=none", tag(host), "sh", "-c", script).strip()
@@ -534,6 +536,7 @@ def test_a_terminal_is_the_commands_own(host: ContainerHost, project: Path) -> N
     assert host.containers() == []
 
 
+@on("podman, unprivileged", "docker")
 def test_a_changed_image_takes_the_name_and_the_old_one_goes(host: ContainerHost, project: Path) -> None:
     before = host.native("images", "--quiet", "--no-trunc").split()
     text = (project / "kimage.py").read_text()

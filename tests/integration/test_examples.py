@@ -286,7 +286,7 @@ def hosts(root: Account, unprivileged: Account) -> Iterator[Mapping[str, Contain
 
 
 ENGINES = {
-    "podman": ("multi-stage", "editable-install"),
+    "podman": ("editable-install",),
     "podman, unprivileged": ("private-registry", "chaining"),
     "docker": ("basic", "pytorch-training", "local-code"),
 }
@@ -326,7 +326,7 @@ def test_another_engine_holds_the_same(
     assert klock("run", "--", "python3", "-c", project.example.program).stdout == project.example.prints
 
 
-@on_some("multi-stage", "private-registry")
+@on_some("private-registry")
 def test_a_running_container_becomes_the_same(
     project: Project, replayed: Path, workplace: Path, hosts: Mapping[str, ContainerHost], servers: ExampleServers
 ) -> None:

@@ -112,7 +112,7 @@ class Builder:
         return self.host.native("run", "--rm", "--network=none", *options, tag, *command)
 
 
-BUILDERS = ["podman", "docker, classic", "docker, BuildKit"]
+BUILDERS = ["podman", pytest.param("docker, classic", marks=pytest.mark.soak), "docker, BuildKit"]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host
+from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host, on
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account, require_program
@@ -195,6 +195,7 @@ def run(host: ContainerHost, project: Path, gpus: str, command: str) -> Complete
     return known.klock("run", "--gpus", gpus, "--", "sh", "-c", command, cwd=project)
 
 
+@on("sandbox", "podman, unprivileged", "docker")
 def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
     seen = "head -c 3 /dev/klock-test0 | od -An -tx1; cat /usr/lib/vendor/*.2; echo $LD_LIBRARY_PATH"
     done = succeeded(run(host, project, "klock.test/device=zero", f"{seen}; touch /usr/lib/vendor/*.2 2>&1 | wc -l"))

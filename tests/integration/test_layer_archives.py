@@ -320,7 +320,7 @@ def make_tree(root: Path, lower: Path, nodes: Sequence[Node]) -> None:
             os.setxattr(path, b"user.\xc3\xbc", node.xattr)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nodes=st.lists(NODES, max_size=12))
 def test_any_layer_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, nodes: list[Node]) -> None:
     folder = tmp_path_factory.mktemp("layer")

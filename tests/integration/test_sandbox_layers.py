@@ -334,6 +334,7 @@ REAL_STEPS = [
 ]
 
 
+@pytest.mark.soak
 def test_real_steps_make_the_same_layers_as_root_and_without_privileges(
     root: Account, unprivileged: Account, debian_rootfs_tar: Path
 ) -> None:

@@ -166,17 +166,19 @@ def before(laboratory: Laboratory) -> frozenset[File]:
     return frozenset(everything(laboratory))
 
 
-@pytest.mark.parametrize("name", USED)
+@pytest.mark.parametrize("with_variables", [True, False])
 def test_a_secret_that_is_used_leaves_no_trace(
     *,
-    name: str,
+    with_variables: bool,
     laboratory: Laboratory,
     before: frozenset[File],
     upstream: World,
     temporary: Path,
 ) -> None:
     env = ENV | {"TMPDIR": str(temporary)}
-    project = laboratory.project(*USED[name])
+    steps = [step for case in USED.values() if (VARIABLES in case) is with_variables for step in case]
+    variables = [VARIABLES] if with_variables else []
+    project = laboratory.project(*variables, *(step for step in steps if step != VARIABLES))
     project.lock(env=env)
     project.replay(env=env)
     project.klock_online("vault", "push", vault_of(laboratory), env=env)

@@ -101,7 +101,7 @@ def test_a_forced_step_runs_each_time(account: Account, debian_registry: Registr
         assert "run_bash echo made" in project.klock("sync")
 
 
-@pytest.fixture(params=["docker", "podman"])
+@pytest.fixture(params=["docker", pytest.param("podman", marks=pytest.mark.soak)])
 def host(request: pytest.FixtureRequest, root: Account) -> Iterator[ContainerHost]:
     """An engine whose service runs before klock and after it."""
     if request.param == "docker":

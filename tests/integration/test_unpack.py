@@ -328,7 +328,7 @@ def hostile_members(draw: st.DrawFn) -> tuple[tarfile.TarInfo, bytes]:
     return info, b"evil" if kind == tarfile.REGTYPE else b""
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(hostile_members(), max_size=8))
 def test_no_archive_writes_outside(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[tarfile.TarInfo, bytes]]

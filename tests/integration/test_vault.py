@@ -255,6 +255,7 @@ image = (
 """
 
 
+@pytest.mark.soak
 def test_a_debian_base_and_what_shell_steps_fetched_and_made_come_from_a_vault_alone(unprivileged: Account) -> None:
     project = make_project(unprivileged, DEBIAN)
     project.say("lock", "-q")
