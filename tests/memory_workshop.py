@@ -87,7 +87,7 @@ class MemoryWorkshop:
         self.layers[layer] = manifest
 
     @contextlib.contextmanager
-    def open(self, base: str, layers: Sequence[Digest]) -> Iterator[MemoryWorkspace]:
+    def open(self, base: str, layers: Sequence[Digest], *, varied: bool = False) -> Iterator[MemoryWorkspace]:
         below = self.bases[base]
         for layer in layers:
             below = below.apply(self.layers[layer])

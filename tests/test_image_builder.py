@@ -60,7 +60,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a forced step that keeps its layer": (
         lambda: Image().run_bash("ls", force=True, keep_layer=True),
-        "run_bash: force=True runs the command at every sync, keep_layer=True at none",
+        "run_bash: force=True runs the step at every sync, keep_layer=True at none",
     ),
     "variables as a list": (
         lambda: Image().set_env_vars([("A", 1)]),

@@ -8,10 +8,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.bases.mirrors import Mirrors
@@ -36,6 +37,14 @@ from tests.oci_layout import write_layout
 AMD64 = Target()
 
 
+class Warnings(Quiet):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
 @dataclasses.dataclass(kw_only=True)
 class Machine:
     """A project folder and a machine that locks and syncs it."""
@@ -44,6 +53,7 @@ class Machine:
     store: Store
     workshop: MemoryWorkshop = dataclasses.field(default_factory=MemoryWorkshop)
     environ: dict[str, str] = dataclasses.field(default_factory=dict)
+    progress: Warnings = dataclasses.field(default_factory=Warnings)
 
     def __post_init__(self) -> None:
         self.place = MemoryPlace(self.workshop, self.store)
@@ -54,7 +64,7 @@ class Machine:
             mirrors=Mirrors(),
             store=self.store,
             workshop=self.workshop,
-            progress=Quiet(),
+            progress=self.progress,
             environ=self.environ,
             locations=tuple(str(step.location) for step in image.steps),
             sources=host_sources(image.steps),
@@ -212,6 +222,24 @@ def test_a_step_that_does_not_repeat_fails_the_sync_and_names_its_path(here: Mac
         here.sync(image, lock)
     assert "/today differs: content" in caught.value.message
     assert here.place.synced("test") is None
+
+
+def test_a_failed_sync_names_the_paths_where_the_locked_layer_is_not(here: Machine) -> None:
+    image = base(here.root).run_bash("today && write /a 1", force=True)
+    lock = here.lock(image)
+    with machine() as other, pytest.raises(StepFailed) as caught:
+        other.workshop.day += 1
+        dataclasses.replace(other, root=here.root).sync(image, lock)
+    assert "\n  /today is not as it was locked" in caught.value.message
+    assert "\n  /a" not in caught.value.message
+    assert caught.value.hint and "keep_layer" in caught.value.hint
+
+
+def test_a_file_with_todays_date_is_told(here: Machine) -> None:
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    here.lock(base(here.root).run_bash(f"write /day {today}").run_bash("write /other 1999-01-01"))
+    (warning,) = here.progress.warnings
+    assert warning.startswith("step 1 (") and "wrote today's date into /day: " in warning
 
 
 def test_a_step_that_does_not_repeat_is_not_locked(here: Machine) -> None:
@@ -407,7 +435,6 @@ additions: st.SearchStrategy[Addition] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(additions, max_size=6))
 def test_any_image_locks_to_equal_bytes_on_two_machines_and_replays_to_equal_layers(steps: list[Addition]) -> None:
     def image(root: Path) -> Image:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from klock.digests import Digest
 from klock.errors import KlockError
 from klock.export.base import write_base
+from klock.export.kept_layer import write_kept_layer
 from klock.image.builder import Image
 from klock.layers.normalisation import STEP_ENVIRONMENT
-from klock.lockfile.model import TargetLock
+from klock.lockfile.model import TargetLock, kept_layer_of
 from klock.pages.build_context import HEADER, ContextFile
 from klock.pages.page import Form, Page
 from klock.secrets.forms import forms_of
@@ -64,7 +65,10 @@ def export_dockerfile(
         page.where = at.name
         page.blank()
         page.comment(at.title)
-        kind_of(at.step).export(at, exporting)
+        if (kept := kept_layer_of(at.step)) is not None:
+            write_kept_layer(page, kept, folder=at.folder, context=context)
+        else:
+            kind_of(at.step).export(at, exporting)
     page.where = ""
     _write_end(exporting, lock, image, lock_digest)
     # What a base image says of itself is no matter of this image.

@@ -1,4 +1,4 @@
-"""A shell step that keeps its layer, in a Dockerfile: the layer is shipped, and the command never runs."""
+"""A step that keeps its layer, in a Dockerfile: the layer is shipped, and nothing of the step runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from klock.lockfile.model import ShellLock
+from klock.lockfile.model import KeptLayer
 from klock.pages.build_context import ContextFile
 from klock.pages.page import PLACE, Form, Page, checked, continued
 from klock.steps.context import Context
@@ -20,10 +20,9 @@ _WHITEOUT: Final = ".wh."
 _IN_ONE_LINE: Final = 200
 
 
-def write_kept_layer(page: Page, step: ShellLock, *, folder: str, context: Context) -> None:
+def write_kept_layer(page: Page, kept: KeptLayer, *, folder: str, context: Context) -> None:
     """Adds what the step made when it was locked. Raises KlockError when that is not on this machine."""
-    assert step.kept is not None
-    digest = f"sha256:{step.kept.sha256}"
+    digest = f"sha256:{kept.sha256}"
     archive = context.store.find_blob(digest)
     if archive is None:
         raise page.error(

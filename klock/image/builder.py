@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from klock.errors import ImageError
 from klock.image import arguments
@@ -32,6 +32,8 @@ from klock.image.steps import (
 from klock.words import counted
 
 __all__ = ["Image"]
+
+S = TypeVar("S", PipInstall, AptInstall, RunBash)
 
 
 class Image:
@@ -145,24 +147,49 @@ class Image:
         taken.docker_secret, taken.cmd, taken.entrypoint = read.docker_secret, read.cmd, read.entrypoint
         return taken
 
-    def pip_install(self, reqs: str | Iterable[str], force: bool = False) -> Image:
+    def pip_install(
+        self,
+        reqs: str | Iterable[str],
+        force: bool = False,
+        *,
+        leave_out: str | Iterable[str] = (),
+        keep_layer: bool = False,
+    ) -> Image:
         """Installs Python packages: requirements (PEP 508), paths in the environment, `-r FILE`, with pip's options.
 
         Options hold for the requirements of their own entry: `"--index-url https://my.host/simple torch"`. Nothing is
         shell text. An empty list adds no step. What the base has already and fits is kept, unless `force`.
+        `leave_out` and `keep_layer`: see `run_bash`.
         """
-        requirements = arguments.requirements("pip_install", reqs)
-        forced = arguments.flag("pip_install", "force", force)
-        return self._add(PipInstall(requirements=requirements, force=forced, location=call_site()), when=requirements)
+        step = PipInstall(
+            requirements=arguments.requirements("pip_install", reqs),
+            force=arguments.flag("pip_install", "force", force),
+            leave_out=arguments.path_patterns("pip_install", "leave_out", leave_out),
+            keep_layer=arguments.flag("pip_install", "keep_layer", keep_layer),
+            location=call_site(),
+        )
+        return self._add(_checked("pip_install", step), when=step.requirements)
 
-    def apt_install(self, packages: str | Iterable[str], force: bool = False) -> Image:
+    def apt_install(
+        self,
+        packages: str | Iterable[str],
+        force: bool = False,
+        *,
+        leave_out: str | Iterable[str] = (),
+        keep_layer: bool = False,
+    ) -> Image:
         """Installs Debian packages, each `name` or `name=version`, each .deb locked by hash; no recommended ones.
 
-        The base must have apt. An empty list adds no step.
+        The base must have apt. An empty list adds no step. `leave_out` and `keep_layer`: see `run_bash`.
         """
-        names = arguments.debian_packages("apt_install", packages)
-        forced = arguments.flag("apt_install", "force", force)
-        return self._add(AptInstall(packages=names, force=forced, location=call_site()), when=names)
+        step = AptInstall(
+            packages=arguments.debian_packages("apt_install", packages),
+            force=arguments.flag("apt_install", "force", force),
+            leave_out=arguments.path_patterns("apt_install", "leave_out", leave_out),
+            keep_layer=arguments.flag("apt_install", "keep_layer", keep_layer),
+            location=call_site(),
+        )
+        return self._add(_checked("apt_install", step), when=step.packages)
 
     def set_env_vars(self, env_vars: Mapping[str, Any]) -> Image:
         r"""Sets variables in order; `$NAME` and `${NAME}` take the value in the container, `\$` is a plain `$`.
@@ -204,12 +231,7 @@ class Image:
                 "run_bash: a command that ends in '&' is a service: it makes no layer, and klock records nothing of it",
                 hint="remove the '&', or remove leave_out, keep_layer and private_urls",
             )
-        if step.force and step.keep_layer:
-            raise ImageError(
-                "run_bash: force=True runs the command at every sync, keep_layer=True at none",
-                hint="remove one of them",
-            )
-        return self._add(step)
+        return self._add(_checked("run_bash", step))
 
     def rsync(
         self,
@@ -272,6 +294,14 @@ class Image:
         if when:
             self._steps.append(step)
         return self
+
+
+def _checked(method: str, step: S) -> S:
+    if step.force and step.keep_layer:
+        raise ImageError(
+            f"{method}: force=True runs the step at every sync, keep_layer=True at none", hint="remove one of them"
+        )
+    return step
 
 
 def _base(method: str, image_id: object, where: Location) -> Base:

@@ -72,19 +72,29 @@ Base: TypeAlias = RegistryBase | LayoutBase | DebianBase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipInstall:
-    """Requirement lines as the user wrote them, outer shell quotes removed: `--pre torch==2.0.0rc1`, `-r req.txt`."""
+    """Requirement lines as the user wrote them, outer shell quotes removed: `--pre torch==2.0.0rc1`, `-r req.txt`.
+
+    `leave_out` and `keep_layer` are those of `RunBash`.
+    """
 
     requirements: tuple[str, ...]
     force: bool = False
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
     location: Location | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptInstall:
-    """Debian packages, each `name` or `name=version`, without recommended packages."""
+    """Debian packages, each `name` or `name=version`, without recommended packages.
+
+    `leave_out` and `keep_layer` are those of `RunBash`.
+    """
 
     packages: tuple[str, ...]
     force: bool = False
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
     location: Location | None = field(default=None, compare=False)
 
 

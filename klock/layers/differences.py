@@ -15,7 +15,7 @@ from typing import Final
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import Rule, matcher
 
-__all__ = ["Difference", "explain"]
+__all__ = ["Difference", "explain", "likely_reason"]
 
 Read = Callable[[int, str], bytes | None]
 
@@ -156,7 +156,7 @@ class _Comparison:
         what = f"only in the {('first', 'second')[side]} run"
         if entry.kind is Kind.WHITEOUT:
             what = f"removed {what}"
-        return Difference(path=path, what=what, reason=_reason_of_path(path) or self._reason_of_name(path, side))
+        return Difference(path=path, what=what, reason=likely_reason(path) or self._reason_of_name(path, side))
 
     def _reason_of_name(self, path: str, side: int) -> str | None:
         """A path of the other side that differs only in what looks random, or in a number."""
@@ -173,7 +173,7 @@ class _Comparison:
 
     def _changed(self, one: Entry, other: Entry) -> Difference:
         whats = list(_whats(one, other))
-        reason = _reason_of_path(one.path)
+        reason = likely_reason(one.path)
         if reason is None and one.kind is other.kind is Kind.FILE and one.digest != other.digest:
             reason = self._reason_of_content(one, other)
         return Difference(path=one.path, what=", ".join(whats), reason=reason)
@@ -244,7 +244,8 @@ def _between(one: str, other: str) -> str:
     return one[start:end]
 
 
-def _reason_of_path(path: str) -> str | None:
+def likely_reason(path: str) -> str | None:
+    """Why a path tends to differ, as far as its name tells."""
     return next((reason for names, reason in _RULES if names(path)), None)
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "VcsArtifact",
     "WheelArtifact",
     "is_forced",
+    "kept_layer_of",
     "layer_of",
     "with_layer",
 ]
@@ -225,11 +226,16 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerLock:
-    """A step's effect in canonical form. `files` counts entries, `size` is the bytes of all files."""
+    """A step's effect in canonical form. `files` counts entries, `size` is the bytes of all files.
+
+    `sketch` (`klock.layers.sketch`) tells a replay that makes something else where it differs; the layers of local
+    files, whose paths the lockfile has, do without.
+    """
 
     digest: Digest
     files: int
     size: int
+    sketch: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +282,10 @@ class LocalProject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipLock:
-    """`requirements` as written (credentials by reference); `packages` are the pins this step installs."""
+    """`requirements` as written (credentials by reference); `packages` are the pins this step installs.
+
+    `leave_out`, `keep_layer` and `kept` are those of `ShellLock`.
+    """
 
     requirements: tuple[str, ...]
     packages: tuple[str, ...]
@@ -285,14 +294,22 @@ class PipLock:
     projects: tuple[LocalProject, ...] = ()
     secrets: tuple[str, ...] = ()
     force: bool = False
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
+    kept: KeptLayer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptLock:
+    """`packages` as written. `leave_out`, `keep_layer` and `kept` are those of `ShellLock`."""
+
     packages: tuple[str, ...]
     debs: tuple[DebPackage, ...]
     layer: LayerLock
     force: bool = False
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
+    kept: KeptLayer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,7 +417,8 @@ class ServiceLock:
 StepLock: TypeAlias = EnvLock | PipLock | AptLock | FilesLock | ShellLock | ServiceLock
 
 
-# Fields of these names mean the same in every kind of step: `layer`, `force`, `secrets`, `variables`.
+# Fields of these names mean the same in every kind of step: `layer`, `force`, `secrets`, `variables`, `leave_out`,
+# `keep_layer`, `kept`.
 
 
 def layer_of(step: StepLock) -> LayerLock | None:
@@ -415,6 +433,12 @@ def with_layer(step: StepLock, layer: LayerLock) -> StepLock:
         raise TypeError(f"{type(step).__name__} makes no layer")
     changed: StepLock = replace(cast(Any, step), layer=layer)
     return changed
+
+
+def kept_layer_of(step: StepLock) -> KeptLayer | None:
+    """The layer as an artifact, for a step that never runs at replay."""
+    kept: KeptLayer | None = getattr(step, "kept", None)
+    return kept
 
 
 def is_forced(step: StepLock) -> bool:

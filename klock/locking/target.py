@@ -16,9 +16,8 @@ from klock.replay import make_layers, opened_over
 from klock.steps import kind_of
 from klock.steps.cache_keys import cache_key, cache_keys
 from klock.steps.context import Context
-from klock.steps.kind import layer_lock_of
 from klock.steps.locking import Locking, Upgrade
-from klock.steps.results import layers_made_by, remember_layer
+from klock.steps.results import layers_made_by, proven_layers, remember_layer, remember_proof
 from klock.targets import Target
 
 __all__ = ["TargetLocker"]
@@ -149,15 +148,18 @@ class TargetLocker:
     def _make(self, step: StepLock, key: Digest, locking: Locking) -> StepLock:
         """The step with the layer that it makes, which is remembered."""
         kind, store = kind_of(step), self.context.store
-        made = layers_made_by(key, store)[-1:] if kind.remembers(step) and not is_forced(step) else ()
-        for digest in made:
-            if (manifest := self.context.workshop.layer_manifest(digest)) is not None:
-                return with_layer(step, layer_lock_of(manifest))
+        at = locking.at(step)
+        if kind.remembers(step) and not is_forced(step):
+            for digest in layers_made_by(key, store)[-1:] if kind.repeats(at) else proven_layers(key, store):
+                if (manifest := self.context.workshop.layer_manifest(digest)) is not None:
+                    return with_layer(step, kind.locked_layer(manifest))
         make_layers(locking.lock, self.context)
-        done: StepLock = kind.make(locking.at(step), self.context)
+        done: StepLock = kind.make(at, self.context)
         layer = layer_of(done)
         assert layer is not None
-        remember_layer(self._key(done, locking), layer.digest, store)
+        made_by = self._key(done, locking)
+        remember_layer(made_by, layer.digest, store)
+        remember_proof(made_by, layer.digest, store)
         return done
 
     def _try_services(self, locking: Locking) -> None:

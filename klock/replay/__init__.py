@@ -8,9 +8,8 @@ from typing import Any
 
 from klock.bases import fetch_base
 from klock.digests import Digest
-from klock.drift import compare_files
 from klock.errors import FetchError
-from klock.lockfile.model import TargetLock, layer_of
+from klock.lockfile.model import TargetLock, kept_layer_of, layer_of
 from klock.replay.goal import Goal
 from klock.replay.plan import (
     Action,
@@ -25,8 +24,11 @@ from klock.replay.prefetch import Prefetch, prefetching
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.steps.differing import differences_from
+from klock.steps.performing import perform_step
+from klock.steps.repeating import ways_out
 from klock.steps.results import remember_layer
-from klock.words import counted, listed
+from klock.words import counted
 from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["carry_out", "make_layers", "opened_over"]
@@ -98,7 +100,7 @@ def make_layers(lock: TargetLock, context: Context) -> None:
         if layer is None or context.workshop.has_layer(layer.digest):
             continue
         context.progress.begin(at.heading)
-        if kind_of(at.step).kept_layer(at.step) is not None:
+        if kept_layer_of(at.step) is not None:
             _take_layer(at, context)
             context.progress.done("the kept layer")
         else:
@@ -116,7 +118,7 @@ def opened_over(lock: TargetLock, context: Context) -> Iterator[Workspace]:
 
 def _take_layer(at: StepAt[Any], context: Context) -> None:
     """Brings the layer that a step keeps into the store. Raises FetchError when it is lost."""
-    kept, layer = kind_of(at.step).kept_layer(at.step), layer_of(at.step)
+    kept, layer = kept_layer_of(at.step), layer_of(at.step)
     assert kept is not None and layer is not None
     archive = context.store.find_blob(f"sha256:{kept.sha256}")
     if archive is None:
@@ -132,31 +134,15 @@ def _run_step(at: StepAt[Any], context: Context, *, key: Digest | None = None) -
 
     Raises StepFailed when it is not the locked one.
     """
-    kind, locked = kind_of(at.step), layer_of(at.step)
+    locked = layer_of(at.step)
     assert locked is not None
-    with context.workshop.open(at.lock.base.id, at.below) as workspace:
-        kind.perform(at, workspace, context)
-        layer = workspace.snapshot(leave_out=kind.leave_out(at.step))
+    layer = perform_step(at, context)
     if key is not None:
         remember_layer(key, layer.digest, context.store)
     if layer.digest != locked.digest:
         raise at.failed(
-            f" made another layer than the locked one: {at.text}{_difference(locked.digest, layer, context)}",
-            hint="run `klock lock` to lock what the step makes now; its inputs changed upstream, or it does not repeat "
-            "itself",
+            f" made another layer than the locked one: {at.text}{differences_from(locked, layer.manifest, context)}",
+            hint=f"the step depends on more than what is locked, such as the date or this machine: {ways_out(at)}; "
+            "then run `klock lock`",
         )
     return layer
-
-
-def _difference(locked: str, made: Layer, context: Context) -> str:
-    """The first paths at which two layers differ, each on a line of its own."""
-    manifest = context.workshop.layer_manifest(locked)
-    if manifest is None:
-        folders: dict[str, int] = {}
-        for path in made.manifest:
-            folder = "/" + "/".join(path.split("/")[:2])
-            folders[folder] = folders.get(folder, 0) + 1
-        shown = listed(f"{folder} ({counted(count, 'entry')})" for folder, count in sorted(folders.items()))
-        digests = f"\n  locked {locked}\n  made   {made.digest}"
-        return f"{digests}\n  the locked layer is not on this machine; the step made{shown}"
-    return listed(f.message for f in compare_files(manifest, [], made.manifest))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from klock.digests import Digest
-from klock.lockfile.model import DebianLock, OciLock, StepLock, TargetLock, is_forced, layer_of
+from klock.lockfile.model import DebianLock, OciLock, StepLock, TargetLock, is_forced, kept_layer_of, layer_of
 from klock.replay.goal import Goal
 from klock.steps import describe, kind_of
 from klock.steps.at import StepAt
@@ -183,7 +183,7 @@ def _plan_steps(goal: Goal, workshop: Workshop, store: Store) -> Iterator[Action
             continue
         text = kind.describe(step)
         reason = None
-        if kind.kept_layer(step) is not None:
+        if kept_layer_of(step) is not None:
             if not workshop.has_layer(layer.digest):
                 yield TakeLayer(position=position, text=text)
                 continue

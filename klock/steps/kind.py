@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from klock.digests import Digest
-from klock.lockfile.model import BaseLock, KeptLayer, LayerLock, StepLock, layer_of, with_layer
+from klock.lockfile.model import AptLock, BaseLock, LayerLock, PipLock, StepLock, kept_layer_of, layer_of, with_layer
 
 if TYPE_CHECKING:
     from klock.findings import Finding
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Command, Workspace
 
-__all__ = ["UNKNOWN_LAYER", "Input", "Kind", "OpenBelow", "RunningSystem", "Writes", "layer_lock_of"]
+__all__ = ["UNKNOWN_LAYER", "Input", "Kind", "OpenBelow", "RunningSystem", "Writes", "layer_lock_of", "ways_of"]
 
 S = TypeVar("S", bound="Step")
 L = TypeVar("L", bound=StepLock)
@@ -35,8 +35,16 @@ UNKNOWN_LAYER = LayerLock(digest="sha256:" + "0" * 64, files=0, size=0)
 """The layer of a step that was not made yet."""
 
 
-def layer_lock_of(manifest: Manifest) -> LayerLock:
-    return LayerLock(digest=manifest.digest, files=len(manifest), size=manifest.size)
+def layer_lock_of(manifest: Manifest, *, sketched: bool = True) -> LayerLock:
+    from klock.layers.sketch import sketch_of
+
+    sketch = sketch_of(manifest) if sketched and len(manifest) else None
+    return LayerLock(digest=manifest.digest, files=len(manifest), size=manifest.size, sketch=sketch)
+
+
+def ways_of(step: PipLock | AptLock) -> list[Any]:
+    """What the ways out of not repeating add to the step's key: nothing where none is taken."""
+    return [list(step.leave_out), step.keep_layer] if step.leave_out or step.keep_layer else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,8 @@ OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"
 class Kind(Generic[S, L]):
     """One kind of step: S is what the builder collects, L is what the lockfile holds."""
 
+    method: ClassVar[str]
+    """What the builder calls it."""
     runs_commands: ClassVar[bool] = False
     """Whether it runs programs of the image: it may bring a Python, change anything, and cannot be taken back."""
     asks_python: ClassVar[bool] = False
@@ -135,20 +145,38 @@ class Kind(Generic[S, L]):
 
     def kept(self, completed: L, before: L) -> L:
         """`completed`, which need not run, as `before` is the same step with its layer."""
-        layer = layer_of(before)
+        layer, kept = layer_of(before), kept_layer_of(before)
         assert layer is not None
-        return cast(L, with_layer(completed, layer))
+        done = with_layer(completed, layer)
+        return cast(L, done if kept is None else replace(cast(Any, done), kept=kept))
 
     def remembers(self, step: L) -> bool:
         """Whether a layer that it made earlier, under the same key, can be taken without another run."""
-        return True
+        return not self.keeps_layer(step)
+
+    def repeats(self, at: StepAt[L]) -> bool:
+        """Whether its layer is a function of hashed inputs by klock's own code; else it is made twice."""
+        return False
 
     def make(self, at: StepAt[L], context: Context) -> L:
-        """The step with the layer it makes over what is below, which is in the store then. Raises StepFailed."""
-        with context.workshop.open(at.lock.base.id, at.below) as workspace:
-            self.perform(at, workspace, context)
-            layer = workspace.snapshot(leave_out=self.leave_out(at.step))
-        return cast(L, with_layer(at.step, layer_lock_of(layer.manifest)))
+        """The step with the layer it makes over what is below, which is in the store then.
+
+        Raises StepFailed when it fails, and when a second run makes another layer.
+        """
+        from klock.steps.performing import perform_step
+        from klock.steps.repeating import keep_layer, prove_that_it_repeats
+
+        layer = perform_step(at, context)
+        step = with_layer(at.step, self.locked_layer(layer.manifest))
+        if self.keeps_layer(at.step):
+            return cast(L, replace(cast(Any, step), kept=keep_layer(layer, context)))
+        if not self.repeats(at):
+            prove_that_it_repeats(at, layer, context)
+        return cast(L, step)
+
+    def locked_layer(self, manifest: Manifest) -> LayerLock:
+        """What the lockfile says of a layer that it made."""
+        return layer_lock_of(manifest, sketched=not self.is_copied)
 
     def result(self, step: L) -> str:
         """What was made, in a few words: `12 entries`."""
@@ -177,14 +205,24 @@ class Kind(Generic[S, L]):
 
     def leave_out(self, step: L) -> tuple[str, ...]:
         """Patterns of paths that are no part of its layer."""
-        return ()
+        return tuple(getattr(step, "leave_out", ()))
 
-    def kept_layer(self, step: L) -> KeptLayer | None:
-        """The layer as an artifact, for a step that never runs at replay."""
-        return None
+    def keeps_layer(self, step: L) -> bool:
+        """Whether it never runs at replay, its layer being an artifact."""
+        return bool(getattr(step, "keep_layer", False))
 
     def inputs(self, at: StepAt[L]) -> Iterator[Input]:
-        """What it needs from outside of the project."""
+        """What it needs from outside of the project. With its layer as an artifact that is all."""
+        kept = kept_layer_of(at.step)
+        if kept is None:
+            yield from self.inputs_to_run(at)
+        else:
+            yield Input(
+                digest=f"sha256:{kept.sha256}", size=kept.size, name=f"the kept layer of {at.text}", permanent=False
+            )
+
+    def inputs_to_run(self, at: StepAt[L]) -> Iterator[Input]:
+        """What it needs to be performed."""
         return iter(())
 
     def fetch(self, at: StepAt[L], context: Context) -> None:

@@ -12,9 +12,10 @@ from typing import Final
 from klock.digests import Digest
 from klock.store import Store
 
-__all__ = ["layers_made_by", "record_file_of", "remember_layer"]
+__all__ = ["layers_made_by", "proven_layers", "record_file_of", "remember_layer", "remember_proof"]
 
 _KIND: Final = "made"
+_PROVEN: Final = "proven"
 _MOST: Final = 20
 
 
@@ -32,3 +33,13 @@ def record_file_of(key: Digest, store: Store) -> Path:
 def remember_layer(key: Digest, layer: Digest, store: Store) -> None:
     before = [digest for digest in layers_made_by(key, store) if digest != layer]
     store.write_record(_KIND, key, [*before, layer][-_MOST:])
+
+
+def proven_layers(key: Digest, store: Store) -> tuple[Digest, ...]:
+    """The layer that the step with this key was seen to make twice, if it was."""
+    record = store.read_record(_PROVEN, key)
+    return (record,) if isinstance(record, str) else ()
+
+
+def remember_proof(key: Digest, layer: Digest, store: Store) -> None:
+    store.write_record(_PROVEN, key, layer)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Final
 
 from klock.findings import Code, Finding
+from klock.lockfile.model import StepLock
 
-__all__ = ["changed", "changed_files", "changed_force", "stale"]
+__all__ = ["changed", "changed_files", "changed_options", "stale"]
 
 
-class _Forced(Protocol):
-    @property
-    def force(self) -> bool: ...
+_OPTIONS: Final = ("force", "leave_out", "keep_layer")
 
 
 def stale(message: str) -> Finding:
@@ -23,9 +22,12 @@ def changed(what: str, old: str, new: str) -> Finding:
     return Finding(code=Code.STALE_STEP, message=f"{what} changed", expected=old, found=new)
 
 
-def changed_force(before: _Forced, after: _Forced) -> Iterator[Finding]:
-    if before.force != after.force:
-        yield changed("force", str(before.force), str(after.force))
+def changed_options(before: StepLock, after: StepLock) -> Iterator[Finding]:
+    """What several kinds of step may be given besides what they do."""
+    for name in _OPTIONS:
+        old, new = getattr(before, name, None), getattr(after, name, None)
+        if old != new:
+            yield changed(name, str(old), str(new))
 
 
 def changed_files(before: Mapping[str, str], after: Mapping[str, str], source: str = "") -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from klock.digests import Digest
 from klock.errors import KlockError
-from klock.lockfile.model import DebianLock, TargetLock, layer_of
+from klock.lockfile.model import DebianLock, TargetLock, kept_layer_of, layer_of
 from klock.replay import opened_over
 from klock.steps import kind_of
 from klock.steps.context import Context
@@ -75,7 +75,7 @@ def _fetch_base(lock: TargetLock, missing: Set[Digest], context: Context) -> Non
 def _write_kept_layers(lock: TargetLock, missing: Set[Digest], context: Context) -> None:
     """A kept layer whose archive is gone may still be unpacked in the store."""
     for step in lock.steps:
-        kept, layer = kind_of(step).kept_layer(step), layer_of(step)
+        kept, layer = kept_layer_of(step), layer_of(step)
         if kept is None or layer is None or f"sha256:{kept.sha256}" not in missing:
             continue
         if context.workshop.has_layer(layer.digest):

@@ -44,18 +44,21 @@ class Sandbox:
         ca_bundle: Path | None,
         is_step: bool,
         joined: bool = False,
+        varied: bool = False,
     ) -> None:
         """`commands` are the commands to start. They share one network, which the first of them chooses.
 
         `is_step`: they make a layer. Such commands have no /sys of the host, which differs by machine, and fewer system
         calls.
         `joined`: another process has prepared the area already, for commands that still run.
+        `varied`: see `klock.workshop.protocol.Workshop.open`.
         """
         self._bubblewrap = find_bubblewrap()
         self._root = area.merged
         self._shared_memory = area.shared_memory
         self._network = commands[0].network
         self._is_step = is_step
+        self._varied = varied
         self._made: list[str] = []
         self._started = 0
         self._configuration = area.path
@@ -161,6 +164,7 @@ class Sandbox:
             files=(system_calls, arguments),
             own_session=own_session,
             opens_any_port=self._network is not Network.HOST,
+            varied=self._varied,
         )
         return launch.start(handshake)
 

@@ -209,8 +209,11 @@ class Workshop(Protocol):
 
     # -- workspaces
 
-    def open(self, base: str, layers: Sequence[Digest]) -> AbstractContextManager[Workspace]:
-        """A workspace over a base and layers that are all here. Raises StoreError when one is not."""
+    def open(self, base: str, layers: Sequence[Digest], *, varied: bool = False) -> AbstractContextManager[Workspace]:
+        """A workspace over a base and layers that are all here. Raises StoreError when one is not.
+
+        `varied`: commands get other process ids and a CPU less than they usually do, as they may on another machine.
+        """
 
     def without_hooks(
         self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]

@@ -159,8 +159,8 @@ class SandboxWorkshop:
     # -- places to work
 
     @contextmanager
-    def open(self, base: str, layers: Sequence[Digest]) -> Iterator[Workspace]:
-        """A workspace over a base and layers that are all here. Raises StoreError when they are not."""
+    def open(self, base: str, layers: Sequence[Digest], *, varied: bool = False) -> Iterator[Workspace]:
+        """A workspace over a base and layers that are all here; see `klock.workshop.protocol.Workshop`."""
         from klock.workshop.workspace import SandboxWorkspace
 
         with scratch_folder(self._store) as folder:
@@ -171,6 +171,7 @@ class SandboxWorkshop:
                 base=base,
                 layers=layers,
                 ca_bundle=self.ca_bundle,
+                varied=varied,
             )
 
     @contextmanager

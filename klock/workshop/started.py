@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ from klock.workshop.users import User, give_streams
 __all__ = ["Launch", "Started"]
 
 _LOWEST_PORT: Final = "sys/net/ipv4/ip_unprivileged_port_start"
+_LAST_PROCESS_ID: Final = "sys/kernel/ns_last_pid"
+_OTHER_PROCESS_IDS: Final = 4000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +90,7 @@ class Launch:
 
     `files` are descriptors that `argv` names, and belong to this launch; `stdio` stays open here. `proc` is an empty
     folder for the /proc of this process namespace. `opens_any_port`: the command may listen on every port, since its
-    network is its own.
+    network is its own. `varied`: with other process ids and one CPU less than usual.
     """
 
     argv: tuple[str, ...]
@@ -98,6 +101,7 @@ class Launch:
     files: Sequence[int]
     own_session: bool
     opens_any_port: bool
+    varied: bool
 
     def start(self, handshake: Handshake) -> Started:
         """Forks, and returns when the command's ids are mapped."""
@@ -125,6 +129,8 @@ class Launch:
             if self.opens_any_port:
                 # The command's capabilities do not hold in its network, which belongs to a namespace above its own.
                 Path(f"{self.proc}/{_LOWEST_PORT}").write_text("0", "ascii")
+            if self.varied:
+                _become_another_machine(self.proc)
             # bubblewrap reads /proc/<child>/ns before it changes the root: it must be this namespace's /proc as well.
             linux.unshare(linux.CLONE_NEWNS)
             linux.mount(self.proc, "/proc", "", flags=linux.MS_BIND)
@@ -140,3 +146,14 @@ class Launch:
             os.write(2, f"klock: cannot start {self.argv[0]}: {error}\n".encode())
         finally:
             os._exit(1)
+
+
+def _become_another_machine(proc: str) -> None:
+    """Changes what programs may write down although it is no part of their input: process ids and the number of CPUs.
+
+    `proc` is the /proc of a new process namespace (pid_namespaces(7)).
+    """
+    with contextlib.suppress(FileNotFoundError):  # a kernel without CONFIG_CHECKPOINT_RESTORE
+        Path(f"{proc}/{_LAST_PROCESS_ID}").write_text(str(_OTHER_PROCESS_IDS), "ascii")
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, processors[: max(1, len(processors) - 1)])

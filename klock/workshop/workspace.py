@@ -38,13 +38,22 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 class SandboxWorkspace:
     def __init__(
-        self, *, trees: Trees, area: Path, folder: Path, base: str, layers: Sequence[Digest], ca_bundle: Path | None
+        self,
+        *,
+        trees: Trees,
+        area: Path,
+        folder: Path,
+        base: str,
+        layers: Sequence[Digest],
+        ca_bundle: Path | None,
+        varied: bool,
     ) -> None:
         self._trees = trees
         self._area = str(area)
         self._folder = folder
         self._stack = trees.stack(base, layers)
         self._ca_bundle = ca_bundle
+        self._varied = varied
         self._snapshots = 0
         self._writable = self._fresh_layer()
 
@@ -144,7 +153,9 @@ class SandboxWorkspace:
                 area.mount_to_write(layers, self._writable, mounts=command.mounts)
                 yield area
 
-        return run_in_sandbox(mounted, self._writable, command, seconds, on_output, ca_bundle=self._ca_bundle)
+        return run_in_sandbox(
+            mounted, self._writable, command, seconds, on_output, ca_bundle=self._ca_bundle, varied=self._varied
+        )
 
 
 def run_in_sandbox(
@@ -155,6 +166,7 @@ def run_in_sandbox(
     on_output: Callable[[bytes], None] | None,
     *,
     ca_bundle: Path | None,
+    varied: bool = False,
 ) -> tuple[int | None, bytes]:
     """Runs a step's command in the area that `mounted` makes in a namespace of its own: its status and last output.
 
@@ -164,7 +176,7 @@ def run_in_sandbox(
 
     def task() -> int | None:
         with mounted() as area:
-            sandbox = Sandbox(area, writable, [command], ca_bundle=ca_bundle, is_step=True)
+            sandbox = Sandbox(area, writable, [command], ca_bundle=ca_bundle, is_step=True, varied=varied)
             try:
                 nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)

@@ -1,7 +1,7 @@
 """The programs people fetch things with, in shell steps: recorded once, then replayed with no network at all.
 
-Each case is locked where the upstream is, and synced with another store, without the layers, in an empty network. As
-root and without privileges.
+Each case is locked by root where the upstream is, and synced by somebody without privileges, with another store,
+without the layers, in an empty network. `make soak` does it the other way round too.
 """
 
 from __future__ import annotations
@@ -192,20 +192,26 @@ def upstream(root: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def laboratories(root: Account, unprivileged: Account, upstream: World) -> dict[str, Laboratory]:
-    """One for each account, so that each unpacks the base image but twice."""
+    """By who locks; the other one replays."""
     layout = clients_layout()
-    accounts = (root, unprivileged)
-    return {each.name: Laboratory(account=each, upstream=upstream, layout=layout) for each in accounts}
+    return {
+        one.name: Laboratory(account=one, upstream=upstream, layout=layout, replayer=other)
+        for one, other in ((root, unprivileged), (unprivileged, root))
+    }
 
 
 @pytest.fixture(scope="module")
-def laboratory(account: Account, laboratories: dict[str, Laboratory]) -> Laboratory:
-    return laboratories[account.name]
+def laboratory(unprivileged: Account, upstream: World) -> Laboratory:
+    """Where one account does all."""
+    return Laboratory(account=unprivileged, upstream=upstream, layout=clients_layout())
 
 
+@pytest.mark.parametrize("who", ["root", pytest.param("unprivileged", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", CASES)
-def test_is_replayed_without_a_network(name: str, laboratory: Laboratory, upstream: World) -> None:
-    CASES[name].holds(laboratory, files=files(upstream), env={})
+def test_is_replayed_without_a_network(
+    name: str, who: str, laboratories: dict[str, Laboratory], upstream: World
+) -> None:
+    CASES[name].holds(laboratories[who], files=files(upstream), env={})
 
 
 def test_the_packages_that_apt_brought_are_listed(laboratory: Laboratory, upstream: World) -> None:
@@ -218,6 +224,40 @@ def test_the_packages_that_apt_brought_are_listed(laboratory: Laboratory, upstre
     assert len(requests) == len(step["requests"])
     urls = [request["url"] for request in step["requests"]]
     assert urls == sorted(urls)
+
+
+SOURCES: Final = (KEY, apt("http", "rm -rf /var/lib/apt/lists/*"))
+DO_NOT_REPEAT: Final[dict[str, tuple[str, str]]] = {
+    "a package that makes a key": (".apt_install('keymaker'{options})", "/etc/keys/host other content"),
+    "process ids": (".run_bash('echo $$ > /a'{options})", "/a other content: only digits differ"),
+    "the number of CPUs": (".run_bash('nproc > /a'{options})", "/a other content: only digits differ"),
+}
+
+
+@pytest.mark.parametrize("name", DO_NOT_REPEAT)
+@pytest.mark.parametrize("option", ["leave_out=['/a', '/etc/keys/*']", "keep_layer=True"])
+def test_what_differs_on_another_machine_is_not_locked(
+    *, name: str, option: str, laboratory: Laboratory, upstream: World
+) -> None:
+    step, path = DO_NOT_REPEAT[name]
+    project = laboratory.project(*SOURCES, step.format(options=""), files=files(upstream))
+    said = project.lock(status=2).stderr
+    assert "makes something else each time it runs" in said and f"\n  {path}" in said
+    assert option.partition("=")[0] in said
+    project.write(*SOURCES, step.format(options=f", {option}"))
+    project.lock()
+    vault = laboratory.account.make_folder("vault")
+    project.klock_online("vault", "push", vault)
+    env = {"KLOCK_CACHE_DIR": str(laboratory.account.make_folder("empty"))}
+    project.klock("vault", "pull", vault, env=env)
+    assert project.locked_fingerprint in project.klock("sync", env=env).stderr
+    project.klock("check", "--env", env=env)
+
+
+def test_an_error_that_a_step_passes_over_is_told(laboratory: Laboratory) -> None:
+    project = laboratory.project(f"curl -sS https://files.{ZONE}/status/404 | cat > /a")
+    said = project.lock().stderr
+    assert f"although it got errors, which are locked now:\n  GET https://files.{ZONE}/status/404: status 404" in said
 
 
 def test_a_replay_where_the_upstream_is_asks_it_nothing(laboratory: Laboratory, upstream: World) -> None:

@@ -11,8 +11,8 @@ from klock.findings import Finding
 from klock.image.steps import AptInstall
 from klock.lockfile.model import AptLock, DebPackage
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
-from klock.steps.staleness import changed, changed_force
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, ways_of
+from klock.steps.staleness import changed, changed_options
 from klock.words import some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
@@ -27,6 +27,7 @@ __all__ = ["KIND"]
 
 
 class AptKind(Kind[AptInstall, AptLock]):
+    method = "apt_install"
     runs_commands = True
     fetches = True
 
@@ -34,15 +35,22 @@ class AptKind(Kind[AptInstall, AptLock]):
         return "apt_install " + some(step.packages)
 
     def draft(self, step: AptInstall, drafting: Drafting) -> AptLock:
-        return AptLock(packages=step.packages, debs=(), layer=UNKNOWN_LAYER, force=step.force)
+        return AptLock(
+            packages=step.packages,
+            debs=(),
+            layer=UNKNOWN_LAYER,
+            force=step.force,
+            leave_out=step.leave_out,
+            keep_layer=step.keep_layer,
+        )
 
     def as_draft(self, step: AptLock) -> AptLock:
-        return replace(step, debs=(), layer=UNKNOWN_LAYER)
+        return replace(step, debs=(), layer=UNKNOWN_LAYER, kept=None)
 
     def changes(self, before: AptLock, after: AptLock) -> Iterator[Finding]:
         if before.packages != after.packages:
             yield changed("apt_install", " ".join(before.packages), " ".join(after.packages))
-        yield from changed_force(before, after)
+        yield from changed_options(before, after)
 
     # -- locking
 
@@ -75,9 +83,10 @@ class AptKind(Kind[AptInstall, AptLock]):
     def content(self, at: StepAt[AptLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
         from klock.lockfile.codec import encode
 
-        return ["apt_install", list(at.step.packages), [encode(deb) for deb in at.step.debs]]
+        step = at.step
+        return ["apt_install", list(step.packages), [encode(deb) for deb in step.debs], *ways_of(step)]
 
-    def inputs(self, at: StepAt[AptLock]) -> Iterator[Input]:
+    def inputs_to_run(self, at: StepAt[AptLock]) -> Iterator[Input]:
         """The archive drops a version when a newer one takes its place."""
         for deb in at.step.debs:
             name = f"{deb.name} {deb.version}"

@@ -14,7 +14,7 @@ from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry, FilesLock
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Kind, Writes
-from klock.steps.staleness import changed, changed_files, changed_force
+from klock.steps.staleness import changed, changed_files, changed_options
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _SETTINGS = ("source", "destination", "dest", "contents", "filter_options", "pac
 
 
 class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
+    method = "rsync"
     is_copied = True
     can_be_taken_back = True
 
@@ -64,7 +65,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
             if old != new:
                 yield changed(name.replace("_", " "), str(old), str(new))
         yield from changed_files(_summaries(before), _summaries(after), source=after.source)
-        yield from changed_force(before, after)
+        yield from changed_options(before, after)
 
     def source(self, step: CopyFiles | SyncPackage) -> Path:
         return Path(step.path) if isinstance(step, SyncPackage) else source_path(step.source, root=Path(step.root))
@@ -84,6 +85,9 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
             folder = locking.probe(workspace, draft).paths["purelib"]
         name = draft.destination.rpartition("/")[2]
         return replace(draft, path_file=f"{folder}/klock-{name}.pth")
+
+    def repeats(self, at: StepAt[FilesLock]) -> bool:
+        return True
 
     # -- replay
 

@@ -14,8 +14,8 @@ from klock.image.steps import PipInstall
 from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
 from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
-from klock.steps.staleness import changed_files, changed_force, stale
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes, ways_of
+from klock.steps.staleness import changed_files, changed_options, stale
 from klock.words import some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
@@ -35,6 +35,7 @@ _NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
 
 
 class PipKind(Kind[PipInstall, PipLock]):
+    method = "pip_install"
     asks_python = True
     fetches = True
     can_be_taken_back = True
@@ -52,10 +53,12 @@ class PipKind(Kind[PipInstall, PipLock]):
             files=tuple(LockedFile(path=f.path, digest=f.digest) for f in (inputs.files if inputs else ())),
             secrets=tuple(sorted({*(inputs.variables if inputs else ()), *(n for r in redacted for n in r.names)})),
             force=step.force,
+            leave_out=step.leave_out,
+            keep_layer=step.keep_layer,
         )
 
     def as_draft(self, step: PipLock) -> PipLock:
-        return replace(step, packages=(), projects=(), layer=UNKNOWN_LAYER)
+        return replace(step, packages=(), projects=(), layer=UNKNOWN_LAYER, kept=None)
 
     def changes(self, before: PipLock, after: PipLock) -> Iterator[Finding]:
         removed = [r for r in before.requirements if r not in after.requirements]
@@ -69,7 +72,7 @@ class PipKind(Kind[PipInstall, PipLock]):
         old = {f.path: f.digest for f in before.files}
         new = {f.path: f.digest for f in after.files}
         yield from changed_files(old, new)
-        yield from changed_force(before, after)
+        yield from changed_options(before, after)
 
     # -- locking
 
@@ -85,6 +88,10 @@ class PipKind(Kind[PipInstall, PipLock]):
 
         return locking.shared(self, lambda: resolve_all(locking))[locking.position]
 
+    def repeats(self, at: StepAt[PipLock]) -> bool:
+        """Wheels are laid out as they are; a local project is built anew each time."""
+        return not at.step.projects
+
     # -- replay
 
     def content(self, at: StepAt[PipLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
@@ -92,9 +99,10 @@ class PipKind(Kind[PipInstall, PipLock]):
 
         packages, step = at.lock.packages_by_pin, at.step
         artifacts = [encode(packages[pin].artifact) for pin in step.packages]
-        return ["pip_install", python_path, install_cmd, artifacts, [encode(p) for p in step.projects], step.force]
+        projects = [encode(project) for project in step.projects]
+        return ["pip_install", python_path, install_cmd, artifacts, projects, step.force, *ways_of(step)]
 
-    def inputs(self, at: StepAt[PipLock]) -> Iterator[Input]:
+    def inputs_to_run(self, at: StepAt[PipLock]) -> Iterator[Input]:
         """What is fetched for it. What was built from that is an input of the whole lock."""
         for package in _packages_of(at):
             yield from inputs_of_package(package)

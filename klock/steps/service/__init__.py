@@ -25,6 +25,7 @@ __all__ = ["KIND"]
 
 
 class ServiceKind(Kind[RunBash, ServiceLock]):
+    method = "run_bash"
     is_service = True
 
     def describe(self, step: ServiceLock) -> str:

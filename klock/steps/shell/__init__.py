@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from klock.digests import Digest
 from klock.findings import Finding
 from klock.image.steps import RunBash
-from klock.lockfile.model import KeptLayer, ShellLock
+from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
-from klock.steps.staleness import changed, changed_force
+from klock.steps.staleness import changed, changed_options
 from klock.words import counted, in_bytes
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
@@ -33,6 +33,7 @@ def described_command(command: str) -> str:
 
 
 class ShellKind(Kind[RunBash, ShellLock]):
+    method = "run_bash"
     runs_commands = True
 
     def describe(self, step: ShellLock) -> str:
@@ -58,11 +59,9 @@ class ShellKind(Kind[RunBash, ShellLock]):
     def changes(self, before: ShellLock, after: ShellLock) -> Iterator[Finding]:
         if before.command != after.command:
             yield changed("run_bash", before.command, after.command)
-        for name in ("leave_out", "keep_layer", "private_urls"):
-            old, new = getattr(before, name), getattr(after, name)
-            if old != new:
-                yield changed(name, str(old), str(new))
-        yield from changed_force(before, after)
+        if before.private_urls != after.private_urls:
+            yield changed("private_urls", str(before.private_urls), str(after.private_urls))
+        yield from changed_options(before, after)
 
     # -- locking
 
@@ -106,22 +105,10 @@ class ShellKind(Kind[RunBash, ShellLock]):
         variables = sorted(at.before.environment.items())
         return ["run_bash", step.command, ways, at.lock.base.working_dir, variables, network]
 
-    def leave_out(self, step: ShellLock) -> tuple[str, ...]:
-        return step.leave_out
-
-    def kept_layer(self, step: ShellLock) -> KeptLayer | None:
-        return step.kept
-
-    def inputs(self, at: StepAt[ShellLock]) -> Iterator[Input]:
-        """A step whose layer is kept never runs: it needs none of the answers it got."""
+    def inputs_to_run(self, at: StepAt[ShellLock]) -> Iterator[Input]:
         from klock.recorder.permanent_urls import is_permanent
 
-        step = at.step
-        if step.kept is not None:
-            name = f"the kept layer of {step.command.strip().partition(chr(10))[0][:60]!r}"
-            yield Input(digest=f"sha256:{step.kept.sha256}", size=step.kept.size, name=name, permanent=False)
-            return
-        for request in step.requests:
+        for request in at.step.requests:
             if request.sha256 is not None:
                 yield Input(
                     digest=f"sha256:{request.sha256}",
@@ -146,12 +133,8 @@ class ShellKind(Kind[RunBash, ShellLock]):
 
     def export(self, at: StepAt[ShellLock], exporting: Exporting) -> None:
         from klock.steps.shell.export import write_shell_step
-        from klock.steps.shell.kept_layer import write_kept_layer
 
-        if at.step.kept is not None:
-            write_kept_layer(exporting.page, at.step, folder=at.folder, context=exporting.context)
-        else:
-            write_shell_step(exporting.page, at.step, variables=exporting.secret)
+        write_shell_step(exporting.page, at.step, variables=exporting.secret)
 
 
 KIND = ShellKind()

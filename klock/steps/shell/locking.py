@@ -8,17 +8,15 @@ from dataclasses import replace
 from typing import Final
 
 from klock.debian.dpkg_status import STATUS_FILE, installed_packages
-from klock.digests import hex_of
 from klock.errors import StepFailed
-from klock.layers.differences import explain
-from klock.lockfile.model import KeptLayer, ShellLock
+from klock.lockfile.model import ShellLock
 from klock.recorder import Report
 from klock.recorder.permanent_urls import is_permanent
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.kind import layer_lock_of
-from klock.steps.shell.recorded import record_shell, replay_shell
-from klock.words import listed
+from klock.steps.repeating import keep_layer, prove_that_it_repeats
+from klock.steps.shell.recorded import record_shell
 from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["lock_shell_step"]
@@ -41,11 +39,11 @@ def lock_shell_step(at: StepAt[ShellLock], context: Context) -> ShellLock:
         if request.sha256 is not None and not is_permanent(request):
             context.store.keep_blob(f"sha256:{request.sha256}")
     if at.step.keep_layer:
-        return replace(step, kept=_keep(layer, context))
+        return replace(step, kept=keep_layer(layer, context))
     # A command that writes the time would write the same one again within a second.
     time.sleep(max(0.0, APART - (time.time() - started)))
     made = replace(at.lock, steps=(*at.before.steps, step))
-    _repeat(context.at(made, at.position), layer, context)
+    prove_that_it_repeats(context.at(made, at.position), layer, context)
     return step
 
 
@@ -77,41 +75,6 @@ def _completed(step: ShellLock, report: Report, layer: Layer, *, installed: Sequ
         unknown_hosts=report.unknown_hosts,
         requests=report.requests,
     )
-
-
-def _keep(layer: Layer, context: Context) -> KeptLayer:
-    """The layer as an artifact of the store."""
-    with context.store.temporary_file() as archive:
-        context.workshop.write_layer(layer.digest, archive)
-        with open(archive, "rb") as file:
-            digest, size = context.store.add_blob(iter(lambda: file.read(1 << 20), b""), source="the kept layer")
-    context.store.keep_blob(digest)
-    return KeptLayer(sha256=hex_of(digest), size=size)
-
-
-def _repeat(at: StepAt[ShellLock], first: Layer, context: Context) -> None:
-    """Replays the step once. Raises StepFailed with the paths when it makes another layer."""
-    step = at.step
-    context.progress.begin("once more, with the recorded answers")
-    with context.workshop.open(at.lock.base.id, at.below) as workspace:
-        replay_shell(at, workspace, context)
-        second = workspace.snapshot(leave_out=step.leave_out)
-    if second.digest != first.digest:
-        raise StepFailed(
-            f"{at.name} makes something else each time it runs: {at.text}" + _differences(at, first, second, context),
-            hint="make the command repeat itself; or leave these paths out of the layer, run_bash(..., "
-            "leave_out=[...]); or keep what it made just now, run_bash(..., keep_layer=True)",
-        )
-    context.progress.done("the same")
-
-
-def _differences(at: StepAt[ShellLock], first: Layer, second: Layer, context: Context) -> str:
-    with (
-        context.workshop.open(at.lock.base.id, [*at.below, first.digest]) as one,
-        context.workshop.open(at.lock.base.id, [*at.below, second.digest]) as other,
-    ):
-        found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
-    return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
 
 
 def _debian_packages(workspace: Workspace) -> Mapping[str, str]:

@@ -28,6 +28,8 @@ from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
 __all__ = ["record_shell", "replay_shell"]
 
+_ERROR: Final = 400
+_UNAUTHORIZED: Final = 401
 _PORT: Final = re.compile(r"://[^\s/?#'\"]{0,255}:(\d{1,5})(?![\d@])")
 
 
@@ -50,7 +52,10 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    return _run(at, workspace, context, recorder)
+    report = _run(at, workspace, context, recorder)
+    if not report.ports:
+        _tell_of_errors(at, report, context)
+    return report
 
 
 def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Report:
@@ -95,6 +100,23 @@ def _addresses(report: Report) -> list[bytes]:
     names = Names(lambda name: True)
     hosts = {urlsplit(request.url).hostname or "" for request in report.requests}
     return [RESOLVER.encode(), *(names.address_of(host).encode() for host in sorted(hosts))]
+
+
+def _tell_of_errors(at: StepAt[ShellLock], report: Report, context: Context) -> None:
+    """Warns of answers with an error that the command passed over, as `curl URL | sh` does: they are locked.
+
+    That a server first asks who it is (401) is the usual way.
+    """
+    served = {request.url for request in report.requests if request.status < _ERROR}
+    passed_over = [
+        f"{request.method} {request.url}: status {request.status}"
+        for request in report.requests
+        if request.status >= _ERROR and not (request.status == _UNAUTHORIZED and request.url in served)
+    ]
+    if passed_over:
+        context.progress.warn(
+            f"{at.name} ended with status 0 although it got errors, which are locked now:{listed(passed_over, most=5)}"
+        )
 
 
 def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report: Report) -> None:

@@ -24,6 +24,8 @@ __all__ = ["KIND"]
 
 
 class VariablesKind(Kind[SetEnvVars, EnvLock]):
+    method = "set_env_vars"
+
     def describe(self, step: EnvLock) -> str:
         return "set_env_vars " + some([variable.name for variable in step.variables])
 

@@ -1,6 +1,7 @@
 """A Debian archive of real packages, signed, as apt fetches it: InRelease, Packages by hash, pool.
 
-greeter depends on libgreeting, which has a configuration file and a maintainer script; speaker stands alone.
+greeter depends on libgreeting, which has a configuration file and a maintainer script; speaker stands alone; keymaker
+makes a random key when it is installed, as openssh-server and ssl-cert do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ _PACKAGES: Final[Mapping[str, Mapping[str, str]]] = {
         "DEBIAN/postinst": "#!/bin/sh\nset -e\necho configured > /var/lib/greeting\n",
         "etc/greeting.conf": "tone = kind\n",
         "usr/share/libgreeting/text": "good morning\n",
+    },
+    "keymaker": {
+        "DEBIAN/control": "",
+        "DEBIAN/postinst": "#!/bin/sh\nset -e\nmkdir -p /etc/keys && head -c 16 /dev/urandom > /etc/keys/host\n",
     },
     "speaker": {"DEBIAN/control": "", "usr/bin/speaker": _SCRIPT.format(line="hear, hear")},
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from klock.digests import Digest
-from klock.drift import compare_files
 from klock.errors import StepFailed
+from klock.lockfile.model import layer_of as locked_layer
 from klock.places.here.contents import Here
 from klock.places.here.converging.journal import Journal
 from klock.places.here.converging.owning import anchors_of, kept_archive, paths_of_step
@@ -23,7 +23,8 @@ from klock.places.here.workspace import HereWorkspace
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.words import counted, listed
+from klock.steps.differing import differences_from
+from klock.words import counted
 from klock.workshop.protocol import Layer
 
 __all__ = ["do_step"]
@@ -99,11 +100,9 @@ def _perform(at: StepAt[Any], workspace: HereWorkspace, here: Here, context: Con
 
 
 def _tell_difference(at: StepAt[Any], layer: Layer, here: Here, context: Context, *, force: bool) -> None:
-    locked = here.workshop.layer_manifest(layer_of(at.step))
-    if locked is not None:
-        differs = "it differs at" + listed(f.message for f in compare_files(locked, [], layer.manifest))
-    else:
-        differs = "it changed" + listed(f"/{path}" for path in layer.manifest)
+    locked = locked_layer(at.step)
+    assert locked is not None
+    differs = "it differs at" + differences_from(locked, layer.manifest, context)
     message = f"{at.name} made another layer than the locked one: {at.text}; {differs}"
     if not force:
         raise StepFailed(

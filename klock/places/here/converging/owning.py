@@ -12,6 +12,7 @@ from typing import Any
 
 from klock.layers.manifest import Manifest
 from klock.layers.rewriting.bytecode import source_of
+from klock.lockfile.model import kept_layer_of
 from klock.places.here.contents import Here
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
@@ -63,7 +64,7 @@ def paths_of_writes(writes: Writes, before: Tree) -> StepPaths:
 
 def kept_archive(at: StepAt[Any], store: Store) -> Path | None:
     """Of the layer that a step keeps; None where it is not in the store, and for a step that keeps none."""
-    kept = kind_of(at.step).kept_layer(at.step)
+    kept = kept_layer_of(at.step)
     return None if kept is None else store.find_blob(f"sha256:{kept.sha256}")
 
 

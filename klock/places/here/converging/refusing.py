@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from klock.errors import FetchError
-from klock.lockfile.model import TargetLock
+from klock.lockfile.model import TargetLock, kept_layer_of
 from klock.places.here.contents import Here
 from klock.places.here.converging.owning import kept_archive, paths_of_step
 from klock.places.here.converging.plan import InPlacePlan
@@ -23,7 +23,7 @@ __all__ = ["refuse_what_cannot_run"]
 def refuse_what_cannot_run(lock: TargetLock, plan: InPlacePlan, *, now: Tree, here: Here, context: Context) -> None:
     """Raises KlockError before anything is touched. Packages are fetched first: they say what their steps write."""
     for at in (context.at(lock, position) for position in plan.run):
-        if kind_of(at.step).kept_layer(at.step) is not None:
+        if kept_layer_of(at.step) is not None:
             if kept_archive(at, context.store) is None:
                 raise FetchError(
                     f"{at.title}: its kept layer is not on this machine",

@@ -1,0 +1,90 @@
+"""The proof that a step repeats: it is done once more, as on another machine, and must make the same layer.
+
+The second run begins in another second, with other process ids and a CPU less. Hash seeds, locales and time zones are
+the same everywhere already (`klock.layers.normalisation.STEP_ENVIRONMENT`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from klock.digests import hex_of
+from klock.layers.differences import explain
+from klock.layers.normalisation import is_left_out, matcher
+from klock.lockfile.model import KeptLayer
+from klock.steps import kind_of
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.steps.performing import perform_step
+from klock.words import first_of, listed
+from klock.workshop.protocol import Layer, Workspace
+
+__all__ = ["keep_layer", "prove_that_it_repeats", "ways_out"]
+
+_DATES: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%a %b %e")
+"""How programs write a day, as strftime(3) has it."""
+
+_DATED_BY_OTHERS: Final = "var/lib/apt/lists/"
+"""What apt was given: the archive's date is locked with it."""
+
+
+def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> None:
+    """Raises StepFailed with the paths, and the likely reasons, when the step makes another layer than `first`."""
+    context.progress.begin("once more, with the same inputs")
+    second = perform_step(at, context, varied=True, look=lambda workspace: _tell_of_today(at, workspace, context))
+    if second.digest != first.digest:
+        raise at.failed(
+            f" makes something else each time it runs: {at.text}" + _differences(at, first, second, context),
+            hint=f"make the step repeat itself; or {ways_out(at)}",
+        )
+    context.progress.done("the same")
+
+
+def ways_out(at: StepAt[Any]) -> str:
+    """What a user can do with a step that does not repeat, for a hint."""
+    method = kind_of(at.step).method
+    return (
+        f"leave these paths out of the layer, {method}(..., leave_out=[...]); "
+        f"or keep what it made when it was locked, {method}(..., keep_layer=True)"
+    )
+
+
+def keep_layer(layer: Layer, context: Context) -> KeptLayer:
+    """The layer as an artifact of the store."""
+    with context.store.temporary_file() as archive:
+        context.workshop.write_layer(layer.digest, archive)
+        with open(archive, "rb") as file:
+            digest, size = context.store.add_blob(iter(lambda: file.read(1 << 20), b""), source="the kept layer")
+    context.store.keep_blob(digest)
+    return KeptLayer(sha256=hex_of(digest), size=size)
+
+
+def _tell_of_today(at: StepAt[Any], workspace: Workspace, context: Context) -> None:
+    """Warns of files that hold today's date: both runs were today, so they cannot show that tomorrow's differs."""
+    today = datetime.now(UTC)
+    written = sorted({today.strftime(form).encode() for form in _DATES})
+    is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
+    found = [
+        path
+        for path in workspace.find(written)
+        if not _is_expected(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))
+    ]
+    if found:
+        context.progress.warn(
+            f"{at.name} wrote today's date into {first_of(found)}: if that is the day it ran on, it makes something "
+            "else tomorrow"
+        )
+
+
+def _is_expected(path: str) -> bool:
+    return is_left_out(path) or path.startswith(_DATED_BY_OTHERS)
+
+
+def _differences(at: StepAt[Any], first: Layer, second: Layer, context: Context) -> str:
+    with (
+        context.workshop.open(at.lock.base.id, [*at.below, first.digest]) as one,
+        context.workshop.open(at.lock.base.id, [*at.below, second.digest]) as other,
+    ):
+        found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
+    return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
