@@ -115,16 +115,25 @@ class Project:
     def goal_and_place(self, lockfile: Lockfile, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
         """What the environment is to be, and where it lives. Raises StaleLockError unless `frozen`."""
         session = self.session
-        if not frozen:
-            self.refuse_stale(lockfile)
+        self.refuse(lockfile, frozen=frozen)
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
         return goal, session.place_of(goal)
 
-    def refuse_stale(self, lockfile: Lockfile) -> None:
-        """Raises StaleLockError with every finding when image and lockfile disagree."""
+    def refuse(self, lockfile: Lockfile, *, frozen: bool) -> None:
+        """Raises StaleLockError with every finding when image and lockfile disagree.
+
+        With `frozen` nobody looks at the image. Then it is KlockError for a lockfile that no trusted key signed, where
+        the settings name such keys.
+        """
+        session = self.session
+        if frozen:
+            if session.settings.trusted_keys:
+                from klock.signing import verify
+
+                verify(session.lockfile, session.settings.trusted_keys)
+            return
         from klock.locking.staleness import refuse_stale
 
-        session = self.session
         refuse_stale(
             lockfile,
             loaded=session.loaded,
@@ -222,8 +231,7 @@ class Project:
             if fingerprint is None:
                 raise KlockError("there is no environment yet", hint="run `klock sync`")
         else:
-            if not frozen:
-                self.refuse_stale(lockfile)
+            self.refuse(lockfile, frozen=frozen)
             if fingerprint != goal.lock.fingerprint:
                 session.progress.note(str(self.apply(goal, place)))
         if capture_output:

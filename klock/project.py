@@ -12,6 +12,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     pytorch-indexes = {"cuda12.4" = "https://download.pytorch.org/whl/cu124"}    # PyTorch's packages, by accelerator
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
+    trusted-keys = ["keys/release.pub"]                           # one of them must have signed what --frozen uses
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Settings:
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
+    trusted_keys: tuple[Path, ...] = ()
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -123,11 +125,12 @@ class _Reader:
             pytorch_indexes=self._pytorch_indexes(),
             ca_bundle=self._ca_bundle(),
             local_hosts=self._local_hosts(),
+            trusted_keys=self._trusted_keys(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
-                "local-hosts"
+                "local-hosts, trusted-keys"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -223,11 +226,19 @@ class _Reader:
                 raise self._error(f"local-hosts[{index}]", f"is {name!r} (expected a host name)", hint=hint)
         return tuple(written)
 
+    def _trusted_keys(self) -> tuple[Path, ...]:
+        written = self._table.pop("trusted-keys", [])
+        if not isinstance(written, list):
+            raise self._error("trusted-keys", f"is {written!r} (expected a list of files with public keys)")
+        keys = [f"trusted-keys[{number}]" for number in range(len(written))]
+        return tuple(self._existing_file(key, self._text(key, name)) for key, name in zip(keys, written, strict=True))
+
     def _ca_bundle(self) -> Path | None:
         written = self._optional_text("ca-bundle")
-        if written is None:
-            return None
+        return None if written is None else self._existing_file("ca-bundle", written)
+
+    def _existing_file(self, key: str, written: str) -> Path:
         path = self._file.parent / Path(written).expanduser()
         if not path.is_file():
-            raise self._error("ca-bundle", f"is {written!r}: there is no such file")
+            raise self._error(key, f"is {written!r}: there is no such file")
         return path

@@ -18,7 +18,7 @@ from klock.errors import Interrupted, KlockError
 
 __all__ = ["main"]
 
-_VERBS: Final = ("init", "lock", "sync", "run", "check", "export", "cache", "vault")
+_VERBS: Final = ("init", "lock", "sync", "run", "check", "export", "cache", "vault", "sign", "verify")
 
 
 class _Verbs(click.Group):

@@ -63,8 +63,7 @@ def dockerfile(
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
-    if not frozen:
-        project.refuse_stale(lock)
+    project.refuse(lock, frozen=frozen)
     exported = export_dockerfile(
         session.locked_target(lock, target),
         image=session.loaded.image,
