@@ -73,13 +73,14 @@ class Project:
         for name, as_written in names.items():
             if name not in known:
                 raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package")
-        locked = lock_image(
-            session.loaded.image,
-            session.targets,
-            previous=previous,
-            context=session.context,
-            upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
-        )
+        with session.store.in_use():
+            locked = lock_image(
+                session.loaded.image,
+                session.targets,
+                previous=previous,
+                context=session.context,
+                upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
+            )
         written = False
         if not dry_run and locked != previous:
             written = write(locked, session.lockfile)
@@ -109,7 +110,8 @@ class Project:
 
     def apply(self, goal: Goal, place: Place, *, force: bool = False) -> Synced:
         """The work of `sync`, for a goal and a place that are known."""
-        applied = place.apply(goal, self.session.context, force=force)
+        with self.session.store.in_use():
+            applied = place.apply(goal, self.session.context, force=force)
         return replace(as_is(goal, place), changed=applied.changed, ran=applied.ran, is_locked=applied.is_locked)
 
     def goal_and_place(self, lockfile: Lockfile, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
@@ -173,7 +175,8 @@ class Project:
                     "--container needs the engine podman or docker",
                     hint="name the engine: --engine podman --container NAME",
                 )
-            drift = compare(place.observe(goal, container=container))
+            with session.store.in_use():
+                drift = compare(place.observe(goal, container=container))
             findings += with_steps(drift, goal.lock, session.loaded.locations)
             in_files = any(finding.code.is_about_files for finding in drift)
             if in_files and container is None and not place.converges and place.is_clean(goal.name):

@@ -34,6 +34,7 @@ FOLDERS: Final = ("blobs", "environments", "kept", "locks", "mnt", "records", "t
 """What a store has right below its root."""
 
 _CHUNK: Final = 1 << 20
+_USERS: Final = "users"
 
 
 class Store:
@@ -208,6 +209,43 @@ class Store:
                 file = stack.enter_context(open(self.root / "locks" / name, "ab"))
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Nothing is removed from the store while the block runs: `alone` waits for it. Blocks may be nested.
+
+        Unlocked by hand, for children of this process inherit the open file and may outlive the block.
+        """
+        try:
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            file = open(self.root / "locks" / _USERS, "ab")  # noqa: SIM115
+        except OSError:
+            # Nobody can remove anything from a store that cannot be written.
+            yield
+            return
+        with file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def alone(self, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Nobody uses the store while the block runs. `on_wait` is called when that has to be waited for."""
+        with self._io_errors():
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            file = open(self.root / "locks" / _USERS, "ab")  # noqa: SIM115
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     def _put(self, temporary: Path, final: Path) -> None:
         with self._io_errors():

@@ -31,7 +31,7 @@ def prune() -> int:
     """Remove bases and layers that no environment uses, and leftovers in podman and docker. Keeps downloads."""
     from klock.places.pruning import prune as remove
 
-    _report(remove(Store()))
+    _report(remove(Store(), on_wait=_say_that_others_work))
     return 0
 
 
@@ -47,13 +47,17 @@ def clean(*, everything: bool) -> int:
     from klock.words import in_bytes
 
     store = Store()
-    _report(remove(store, kept_too=everything))
+    _report(remove(store, on_wait=_say_that_others_work, kept_too=everything))
     if kept := store.kept_bytes():
         click.echo(
             f"kept {in_bytes(kept)} that upstream may no longer have; `klock cache clean --all` removes it too",
             err=True,
         )
     return 0
+
+
+def _say_that_others_work() -> None:
+    click.echo("waiting for other klock processes to finish", err=True)
 
 
 def _report(removed: Removed) -> None:

@@ -64,18 +64,19 @@ def dockerfile(
     session = project.session
     lock = session.read_lockfile()
     project.refuse(lock, frozen=frozen)
-    exported = export_dockerfile(
-        session.locked_target(lock, target),
-        image=session.loaded.image,
-        lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
-        form=Form(form),
-        context=session.context,
-        bundle=bundle,
-    )
-    if output is not None:
-        write_context(output, exported.text, exported.files)
-        click.echo(f"{output} written: Dockerfile and {counted(len(exported.files), 'file')} beside it", err=True)
-        return 0
+    with session.store.in_use():
+        exported = export_dockerfile(
+            session.locked_target(lock, target),
+            image=session.loaded.image,
+            lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
+            form=Form(form),
+            context=session.context,
+            bundle=bundle,
+        )
+        if output is not None:
+            write_context(output, exported.text, exported.files)
+            click.echo(f"{output} written: Dockerfile and {counted(len(exported.files), 'file')} beside it", err=True)
+            return 0
     if exported.files:
         raise KlockError(
             f"the Dockerfile copies files, such as {exported.files[0].path}, so it needs a folder",

@@ -65,9 +65,9 @@ def push(
     from klock.vault import push as transfer
 
     session = open_project(image, offline=offline, progress=progress).session
-    done = transfer(
-        _targets(session, target), VaultFolder(folder.absolute()), session.context, verify=verify, dry_run=dry_run
-    )
+    targets, there = _targets(session, target), VaultFolder(folder.absolute())
+    with session.store.in_use():
+        done = transfer(targets, there, session.context, verify=verify, dry_run=dry_run)
     return _report(done, dry_run=dry_run)
 
 
@@ -82,9 +82,9 @@ def pull(
     from klock.vault import pull as transfer
 
     session = open_project(image, progress=progress).session
-    done = transfer(
-        _targets(session, target), _existing(folder), session.store, progress=progress, verify=verify, dry_run=dry_run
-    )
+    targets, there = _targets(session, target), _existing(folder)
+    with session.store.in_use():
+        done = transfer(targets, there, session.store, progress=progress, verify=verify, dry_run=dry_run)
     return _report(done, dry_run=dry_run)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from klock.errors import EngineError
@@ -25,19 +26,24 @@ class Removed:
     problems: list[str] = field(default_factory=list)
 
 
-def prune(store: Store) -> Removed:
-    """Removes bases and layers that no environment uses, and what killed commands left. Downloads stay."""
-    return _remove(store, environments_too=False)
+def prune(store: Store, *, on_wait: Callable[[], None]) -> Removed:
+    """Removes bases and layers that no environment uses, and what killed commands left. Downloads stay.
+
+    Waits for other klock processes that make or compare something, and says so by `on_wait`.
+    """
+    with store.alone(on_wait):
+        return _remove(store, environments_too=False)
 
 
-def clean(store: Store, *, kept_too: bool = False) -> Removed:
+def clean(store: Store, *, on_wait: Callable[[], None], kept_too: bool = False) -> Removed:
     """Removes environments too, but not those in use, and all downloads that upstream surely still has.
 
-    With `kept_too` it removes the other downloads as well.
+    With `kept_too` it removes the other downloads as well. Waits as `prune` does.
     """
-    removed = _remove(store, environments_too=True)
-    removed.bytes += store.remove_downloads(kept_too=kept_too)
-    return removed
+    with store.alone(on_wait):
+        removed = _remove(store, environments_too=True)
+        removed.bytes += store.remove_downloads(kept_too=kept_too)
+        return removed
 
 
 def _remove(store: Store, *, environments_too: bool) -> Removed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ import klock
 from klock.errors import StaleLockError, StepFailed
 from klock.progress import Quiet
 from klock.replay.plan import ReplaceEnvironment, ReuseLayer, RunStep
+from klock.store import Store
 from klock.workshop.scratch import remove_trees
 from tests.integration.unprivileged import require_program
 from tests.oci_layout import write_layout
@@ -84,6 +86,36 @@ def test_each_verb_gives_a_value_and_prints_nothing(folder: Path, capfd: pytest.
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
     assert capfd.readouterr() == ("", "")
     assert dict(os.environ) == before
+
+
+class Remover(Quiet):
+    """Would remove what nobody uses from the store, at every task that begins, and notes whether it would have to wait
+    for somebody."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = Store(store)
+        self.waits: list[bool] = []
+
+    def begin(self, task: str, *, total: int | None = None) -> None:
+        self.waits.append(False)
+        with contextlib.suppress(InterruptedError), self._store.alone(self._on_wait):
+            pass
+
+    def _on_wait(self) -> None:
+        self.waits[-1] = True
+        raise InterruptedError
+
+
+def test_nothing_is_removed_from_the_store_while_a_verb_works(folder: Path) -> None:
+    try:
+        for verb, store in ((klock.lock, folder / "one"), (klock.sync, folder / "other")):
+            remover = Remover(store)
+            verb(progress=remover, store=store)
+            assert len(remover.waits) > 1 and all(remover.waits), verb
+            remover.begin("after it")
+            assert remover.waits[-1] is False
+    finally:
+        remove_trees([folder / "one", folder / "other"])
 
 
 def test_a_command_has_this_process_s_streams_unless_its_output_is_asked_for(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.integration.registry_server import Registry
+from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
@@ -41,6 +43,36 @@ def test_prune_keeps_environments_and_clean_removes_all(unprivileged: Account, d
     assert not (store / "blobs").exists()
     klock("sync")
     assert klock("run", "--", "cat", "/made").startswith("2\n")
+
+
+@pytest.mark.soak
+def test_prune_is_in_nobodys_way(unprivileged: Account) -> None:
+    """Several projects on one store, each going back and forth between two images, while somebody prunes."""
+    store = unprivileged.make_folder("store")
+    env = {"KLOCK_CACHE_DIR": str(store)}
+
+    def klock(folder: Path, *arguments: str) -> None:
+        done = unprivileged.klock(*arguments, cwd=folder, env=env)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+
+    def work(number: int) -> None:
+        folder = unprivileged.make_folder(f"project-{number}")
+        write_small_base(folder / "layout")
+        for turn in range(200):
+            step = f".run_bash('echo {turn % 2} > /made').run_bash('echo {number} >> /made')"
+            (folder / "kimage.py").write_text(
+                f"import klock as kt\nimage = kt.Image().from_docker({SMALL_BASE!r}){step}\n"
+            )
+            unprivileged.give(folder)
+            for verb in ("lock", "sync", "check"):
+                klock(folder, verb, *(["--env"] if verb == "check" else []))
+
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(work, number) for number in range(3)]
+        while not all(each.done() for each in working):
+            klock(store, "cache", "prune")
+        for each in working:
+            each.result()
 
 
 def test_clean_keeps_what_may_not_be_had_again_and_says_how_to_remove_it(unprivileged: Account) -> None:

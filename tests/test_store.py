@@ -1,0 +1,45 @@
+"""The store's lock: whoever removes things waits for those who use them."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from klock.store import Store
+
+
+def test_who_removes_waits_for_all_who_use_the_store(tmp_path: Path) -> None:
+    store, waits, done = Store(tmp_path / "store"), threading.Event(), threading.Event()
+
+    def remove() -> None:
+        with Store(store.root).alone(waits.set):
+            done.set()
+
+    with store.in_use(), Store(store.root).in_use():
+        remover = threading.Thread(target=remove)
+        remover.start()
+        assert waits.wait(30)
+        assert not done.is_set()
+    remover.join(30)
+    assert done.is_set()
+
+
+def test_who_uses_the_store_waits_for_who_removes(tmp_path: Path) -> None:
+    store, used = Store(tmp_path / "store"), threading.Event()
+
+    def use() -> None:
+        with Store(store.root).in_use():
+            used.set()
+
+    with store.alone(lambda: None):
+        user = threading.Thread(target=use)
+        user.start()
+        assert not used.wait(0.05)
+    user.join(30)
+    assert used.is_set()
+
+
+def test_a_store_that_cannot_be_written_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file in place of the folder")
+    with Store(tmp_path / "store").in_use():
+        pass
