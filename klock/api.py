@@ -176,7 +176,8 @@ class Project:
                     hint="name the engine: --engine podman --container NAME",
                 )
             with session.store.in_use():
-                drift = compare(place.observe(goal, container=container))
+                observation = place.observe(goal, container=container)
+            drift = compare(observation, leave_out=goal.lock.leave_out)
             findings += with_steps(drift, goal.lock, session.loaded.locations)
             in_files = any(finding.code.is_about_files for finding in drift)
             if in_files and container is None and not place.converges and place.is_clean(goal.name):

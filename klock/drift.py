@@ -10,6 +10,7 @@ from typing import Final
 
 from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.normalisation import matcher, may_hold_left_out
 from klock.lockfile.model import TargetLock, layer_of
 from klock.observation import Observation
 from klock.project_names import normalised_name
@@ -22,13 +23,16 @@ _METADATA: Final = re.compile(
 )
 
 
-def compare(observation: Observation) -> list[Finding]:
-    """Every way in which an environment is not what is locked. `step` counts the layers of `observation`, from 1."""
+def compare(observation: Observation, *, leave_out: Sequence[str] = ()) -> list[Finding]:
+    """Every way in which an environment is not what is locked. `step` counts the layers of `observation`, from 1.
+
+    What the steps' patterns in `leave_out` name is in no layer, so it is no drift whatever it is.
+    """
     if observation.problem is not None:
         return [Finding(code=Code.NOT_SYNCED, message=observation.problem)]
     findings = [
         *observation.findings,
-        *compare_files(observation.locked, observation.layers, observation.files),
+        *compare_files(observation.locked, observation.layers, observation.files, leave_out=leave_out),
         *compare_variables(observation.locked_variables, observation.variables),
         *compare_settings(observation.locked_settings, observation.settings),
     ]
@@ -52,16 +56,19 @@ def with_steps(findings: Iterable[Finding], lock: TargetLock, locations: Sequenc
     ]
 
 
-def compare_files(expected: Manifest, layers: Sequence[Manifest], observed: Manifest) -> Iterator[Finding]:
+def compare_files(
+    expected: Manifest, layers: Sequence[Manifest], observed: Manifest, *, leave_out: Sequence[str] = ()
+) -> Iterator[Finding]:
     """Each path at which `observed` is not `expected` (all of base and layers), distributions first.
 
     `layers` are the layers of the steps, so that a finding can name the step that is responsible; the numbers are
     positions in `layers`, from 1.
     """
     yield from _compare_distributions(expected, observed)
+    is_no_drift = matcher(leave_out)
     for path in sorted({*expected, *observed}):
         locked, found = expected.get(path), observed.get(path)
-        if locked == found:
+        if locked == found or is_no_drift(path) or (locked is None and _holds_nothing(path, observed)):
             continue
         step = next((n for n in range(len(layers), 0, -1) if path in layers[n - 1]), None)
         if locked is None:
@@ -93,6 +100,15 @@ def compare_files(expected: Manifest, layers: Sequence[Manifest], observed: Mani
                 expected=_describe(locked),
                 found=_describe(found),
             )
+
+
+def _holds_nothing(path: str, observed: Manifest) -> bool:
+    """Whether a path is a folder for caches and the like which has only such folders in it: observations leave the
+    caches themselves out."""
+    if observed[path].kind is not Kind.FOLDER or not may_hold_left_out(path):
+        return False
+    below = [other for other in observed if other.startswith(f"{path}/")]
+    return all(observed[other].kind is Kind.FOLDER and may_hold_left_out(other) for other in below)
 
 
 def _has_extra_parent(path: str, expected: Manifest, observed: Manifest) -> bool:

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.drift import compare_files, compare_variables, distributions_in
+from klock.drift import compare, compare_files, compare_variables, distributions_in
 from klock.findings import Code
 from klock.layers.manifest import Entry, Kind, Manifest
+from klock.observation import Observation
 from tests.memory_workshop import file_entry
 
 SITE = "usr/lib/python3/dist-packages"
 A, B = file_entry("a", b"1"), file_entry("a", b"22")
 FOLDER = Entry(path="d", kind=Kind.FOLDER, mode=0o755)
+CACHES = ("root/.cache", "root/.cache/uv", "home/joe/.npm", "root/.local", "root/.local/state")
 LINK = Entry(path="l", kind=Kind.SYMLINK, mode=0o777, target="a")
 
 
@@ -53,6 +55,17 @@ CASES: dict[str, tuple[list[Entry], list[Entry], list[tuple[Code, str]]]] = {
     ),
     "a file is gone": ([A, FOLDER], [FOLDER], [(Code.MISSING, "/a is missing")]),
     "a file is new": ([], [A], [(Code.EXTRA, "/a is not in the lockfile")]),
+    "folders for caches are new": ([], [dataclasses.replace(FOLDER, path=path) for path in CACHES], []),
+    "a folder for caches is new and has something else in it": (
+        [],
+        [dataclasses.replace(FOLDER, path="root/.cache"), file_entry("root/.cache/x")],
+        [(Code.EXTRA, "/root/.cache is not in the lockfile, with the 1 entry in it")],
+    ),
+    "a user's home is new": (
+        [],
+        [dataclasses.replace(FOLDER, path=path) for path in ("home/joe", "home/joe/.cache")],
+        [(Code.EXTRA, "/home/joe is not in the lockfile, with the 1 entry in it")],
+    ),
     "a whole folder is gone: one finding": (
         [FOLDER, file_entry("d/x"), file_entry("d/y")],
         [],
@@ -137,3 +150,10 @@ def test_two_trees_that_differ_have_findings_and_each_difference_is_covered(one:
         if one.get(path) != other.get(path):
             parents = {"/" + path[:i] for i, char in enumerate(path) if char == "/"}
             assert f"/{path}" in found or found & parents
+
+
+def test_what_a_step_leaves_out_is_no_drift() -> None:
+    key, public = file_entry("etc/ssh/ssh_host_key"), file_entry("etc/ssh/ssh_host_key.pub")
+    locked, found = Manifest([public, A]), Manifest([key, file_entry("etc/ssh/ssh_host_key.pub", b"other"), B])
+    findings = compare(Observation(locked=locked, files=found), leave_out=["/etc/ssh/ssh_host_*"])
+    assert [finding.message for finding in findings] == ["/a differs: content"]

@@ -28,6 +28,7 @@ __all__ = [
     "is_emptied",
     "is_left_out",
     "matcher",
+    "may_hold_left_out",
     "rewriting_of",
 ]
 
@@ -140,6 +141,11 @@ def is_left_out(path: str) -> bool:
     return _left_out().fullmatch(path) is not None
 
 
+def may_hold_left_out(path: str) -> bool:
+    """Whether a hidden folder (relative to the root) is one that paths which are left out lie in: `root/.cache`."""
+    return _holders().fullmatch(path) is not None
+
+
 def is_emptied(path: str) -> bool:
     """Whether a file at this path (relative to the root) is kept without its content."""
     return _emptied().fullmatch(path) is not None
@@ -169,6 +175,15 @@ def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
 @cache
 def _left_out() -> re.Pattern[str]:
     return _any_of(LEFT_OUT)
+
+
+@cache
+def _holders() -> re.Pattern[str]:
+    """The hidden folders above the patterns: others, such as /home/joe, are there for more than what is left out."""
+    patterns = [rule.pattern.split("/") for rule in LEFT_OUT if not rule.pattern.startswith("**")]
+    above = {tuple(parts[:depth]) for parts in patterns for depth in range(1, len(parts))}
+    hidden = sorted("/".join(parts) for parts in above if any(part.startswith(".") for part in parts))
+    return re.compile(_expression(hidden), re.DOTALL)
 
 
 @cache

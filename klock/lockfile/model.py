@@ -500,6 +500,11 @@ class TargetLock:
         return frozenset(name for step in self.steps for name in getattr(step, "secrets", ()))
 
     @property
+    def leave_out(self) -> tuple[str, ...]:
+        """Patterns of paths that steps leave out of their layers."""
+        return tuple(pattern for step in self.steps for pattern in getattr(step, "leave_out", ()))
+
+    @property
     def packages_by_pin(self) -> Mapping[str, LockedPackage]:
         return {package.pin: package for package in self.packages}
 
