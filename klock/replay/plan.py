@@ -26,6 +26,7 @@ __all__ = [
     "Action",
     "AddBase",
     "Plan",
+    "Remove",
     "ReplaceEnvironment",
     "ReuseLayer",
     "RunStep",
@@ -85,6 +86,16 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Remove what somebody put in the way of a step; `text` names it."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"remove {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stuck:
     """Why a running system cannot become the locked one, unless that is forced."""
 
@@ -124,7 +135,9 @@ class ReplaceEnvironment:
         return f"environment: replace ({self.reason})"
 
 
-Action: TypeAlias = AddBase | ReuseLayer | RunStep | TakeLayer | StartService | ReplaceEnvironment | TakeBack | Stuck
+Action: TypeAlias = (
+    AddBase | ReuseLayer | RunStep | TakeLayer | StartService | ReplaceEnvironment | TakeBack | Remove | Stuck
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -269,6 +269,10 @@ class Kind(Generic[S, L]):
         """What it is going to write there; None for a step that may write anything."""
         return None
 
+    def installs(self, at: StepAt[L]) -> frozenset[str]:
+        """The normalised names (PEP 503) of the Python projects that it installs."""
+        return frozenset()
+
     def anchors(self, step: L) -> list[str]:
         """Absolute paths at and below which it may find what it makes, as others may have made it."""
         return []

@@ -161,6 +161,10 @@ class PipKind(Kind[PipInstall, PipLock]):
 
         return writes_of_packages(at, system, context.store)
 
+    def installs(self, at: StepAt[PipLock]) -> frozenset[str]:
+        by_pin, step = at.lock.packages_by_pin, at.step
+        return frozenset([*(by_pin[pin].name for pin in step.packages), *(project.name for project in step.projects)])
+
     # -- export
 
     def export(self, at: StepAt[PipLock], exporting: Exporting) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from klock.errors import EngineError
+from klock.places.here.adopted import could_change_what_runs
 from klock.places.here.contents import Here
 from klock.places.here.converging.base import compare_base
 from klock.places.here.converging.doing import do_step
+from klock.places.here.converging.foreign import remove_foreign
 from klock.places.here.converging.journal import Journal
 from klock.places.here.converging.plan import InPlacePlan, as_synced, drift_of_steps, layer_of, layer_steps, make_plan
 from klock.places.here.converging.refusing import refuse_what_cannot_run
@@ -45,7 +47,7 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
         following = [key for _, key, _ in layer_steps(goal)][len(journal.state.steps) :][:1]
         goes_on = following == [journal.state.doing.key]
         tree = settle_cut_short(journal.state.doing, journal, here, now=tree, goes_on=goes_on, force=force)
-    plan = make_plan(goal, here, None if journal is None else journal.state, tree)
+    plan = make_plan(goal, here, None if journal is None else journal.state, tree, force=force)
     if plan.changes_nothing:
         return plan
     if plan.stuck and not force:
@@ -57,11 +59,13 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
     if journal is None:
         journal = Journal.started(here.folder, base=goal.lock.base.id, tree=tree)
     elif journal.state.doing is None:
+        _tell_of_others_work(journal, here, tree, context)
         journal.note_others_work(tree)
     elif not goes_on:
         journal.abandon_in_place(tree)
     for done in plan.back:
         take_back_step(done, journal, here, context.progress)
+    remove_foreign(list(plan.foreign), journal, here, context.progress)
     for position in plan.run:
         key = goal.cache_keys[position]
         assert key is not None
@@ -70,6 +74,18 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
     record = goal.record if _is_locked(goal, journal, here, tree) else {**goal.record, "fingerprint": FORCED}
     journal.finish(tree, record)
     return plan
+
+
+def _tell_of_others_work(journal: Journal, here: Here, now: Tree, context: Context) -> None:
+    """Warns of what programs wrote since the last sync and could change what runs: it stays, and is no drift later."""
+    made, _ = here.folder.made_by(journal.state.steps)
+    before = journal.tree
+    new = [path for path, seen in now.items() if path not in made and before.entry(path) != seen.entry]
+    if found := could_change_what_runs(new):
+        context.progress.warn(
+            f"no step made these, and they stay; `klock check --env` takes them for the container's own from now on:"
+            f"{listed(found)}"
+        )
 
 
 def _is_locked(goal: Goal, journal: Journal, here: Here, tree: Tree) -> bool:

@@ -10,10 +10,11 @@ from klock.layers.manifest import Kind
 from klock.lockfile.model import StepLock, TargetLock
 from klock.lockfile.model import layer_of as layer_lock_of
 from klock.places.here.contents import Here
+from klock.places.here.converging.foreign import Foreign, foreign_distributions
 from klock.places.here.state import Done, State
 from klock.places.here.tree import Tree, is_untouched, on_disk
 from klock.replay.goal import Goal
-from klock.replay.plan import Plan, RunStep, Stuck, TakeBack
+from klock.replay.plan import Plan, Remove, RunStep, Stuck, TakeBack
 from klock.steps import describe
 from klock.words import first_of
 
@@ -23,13 +24,15 @@ __all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_step
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InPlacePlan:
     """`kept` is how many done steps stay, `back` are those to take back (the last one first), `run` the positions of
-    the steps to do. `stuck` are lines that say why the container cannot become the locked one."""
+    the steps to do. `foreign` is what is removed before them. `stuck` are lines that say why the container cannot
+    become the locked one."""
 
     kept: int
     back: tuple[Done, ...]
     run: tuple[int, ...]
     stuck: tuple[str, ...]
     is_recorded: bool
+    foreign: tuple[Foreign, ...] = ()
 
     @property
     def changes_nothing(self) -> bool:
@@ -41,6 +44,7 @@ class InPlacePlan:
             actions=(
                 *(Stuck(reason=line) for line in self.stuck),
                 *(TakeBack(text=done.text) for done in self.back),
+                *(Remove(text=foreign.text) for foreign in self.foreign),
                 *(RunStep(position=n, text=describe(lock.steps[n])) for n in self.run),
             )
         )
@@ -61,8 +65,11 @@ def layer_steps(goal: Goal) -> list[tuple[int, Digest, StepLock]]:
     return [(position, key, step) for position, (step, key) in pairs if key is not None]
 
 
-def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None) -> InPlacePlan:
-    """What brings the root, which is `now` and was left as `state` says, to `goal`."""
+def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None, *, force: bool = False) -> InPlacePlan:
+    """What brings the root, which is `now` and was left as `state` says, to `goal`.
+
+    With `force` steps that drifted are done again although they cannot be taken back.
+    """
     lock, wanted = goal.lock, layer_steps(goal)
     if state is None or now is None:
         return InPlacePlan(kept=0, back=(), run=tuple(n for n, _, _ in wanted), stuck=(), is_recorded=False)
@@ -77,7 +84,7 @@ def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None) -> 
     drifted = drift_of_steps(state, here, now)
     first = min((number for number in drifted if number < kept), default=None)
     if first is not None:
-        if all(done.undo for done in state.steps[first:]):
+        if force or all(done.undo for done in state.steps[first:]):
             kept = first
         else:
             for number in sorted(number for number in drifted if number < kept):
@@ -85,12 +92,14 @@ def make_plan(goal: Goal, here: Here, state: State | None, now: Tree | None) -> 
                 stuck.append(f"{state.steps[number].text}: changed since the last sync: {changed}")
     back = tuple(reversed(state.steps[kept:]))
     stuck += [f"{done.text}: {done.why}" for done in back if done.undo is None]
+    run = tuple(n for n, _, _ in wanted[kept:])
     return InPlacePlan(
         kept=kept,
         back=back,
-        run=tuple(n for n, _, _ in wanted[kept:]),
+        run=run,
         stuck=tuple(stuck),
         is_recorded=_is_recorded(lock, state),
+        foreign=tuple(foreign_distributions(goal, here, state, now, run=run)),
     )
 
 
