@@ -74,6 +74,8 @@ class Area:
 
     def mount_to_read(self, layers: Sequence[Path]) -> str:
         """Mounts layers (the lowest first) and returns where they are seen as one tree."""
+        if not layers:
+            return f"{self.path}/empty"  # overlayfs wants two folders at least
         where = f"{self.path}/lower"
         self._mount([f"{self.path}/empty", *map(str, layers)], where, None)
         return where

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from klock.digests import Digest
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.workshop.commands import Sandbox
@@ -37,13 +36,12 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 class SandboxWorkspace:
-    def __init__(
-        self, *, trees: Trees, area: Path, folder: Path, base: str, layers: Sequence[Digest], ca_bundle: Path | None
-    ) -> None:
+    def __init__(self, *, trees: Trees, area: str, folder: Path, stack: Sequence[Path], ca_bundle: Path | None) -> None:
+        """`stack`: the folders of the base and the layers, the lowest first; `folder` is for unfinished work."""
         self._trees = trees
-        self._area = str(area)
+        self._area = area
         self._folder = folder
-        self._stack = trees.stack(base, layers)
+        self._stack = list(stack)
         self._ca_bundle = ca_bundle
         self._snapshots = 0
         self._writable = self._fresh_layer()

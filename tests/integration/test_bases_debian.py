@@ -131,7 +131,7 @@ def test_somebody_without_privileges_makes_the_same_tree_offline(
         "from klock.store import Store\n"
         "value = json.load(sys.stdin)\n"
         "debs = tuple(DebPackage(**deb) for deb in value.pop('debs'))\n"
-        "lock = DebianLock(suite=value['suite'], packages=(), debs=debs, tree=value['tree'])\n"
+        "lock = DebianLock(suite=value['suite'], packages=(), debs=debs, tree=value['tree'], recipe=value['recipe'])\n"
         "store = Store()\n"
         "engine = SandboxWorkshop(store)\n"
         "fetch_base(lock, workshop=engine, store=store, root=Path('/'), offline=True)\n"
