@@ -6,6 +6,7 @@ What apt needs is brought in by read-only mounts below /run, which no layer hold
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from klock.store import Store
 from klock.workshop.protocol import Command, Completed, Mount, Network, Workspace
 from klock.workshop.scratch import scratch_folder
 
-__all__ = ["POLICY", "AptInEnvironment", "OnOutput"]
+__all__ = ["POLICY", "AptInEnvironment", "OnOutput", "failure"]
 
 OnOutput = Callable[[bytes], None]
 
@@ -90,6 +91,8 @@ update || exit {_UPDATE_FAILED}
 $apt install -- "$@"
 """
 
+_NOT_INSTALLED: Final = re.compile(r"error processing (?:package|archive) (\S+)")
+
 # invoke-rc.d asks this program before it starts a service: none is started while an image is made.
 POLICY: Final = "#!/bin/sh\nexit 101\n"
 
@@ -152,7 +155,7 @@ class AptInEnvironment:
             )
         if completed.status != 0:
             output = completed.output.decode("utf-8", "replace")
-            raise StepFailed(f"{self.where}apt failed with status {completed.status}:\n" + _tail(output))
+            raise failure(self.where, output, program="apt", status=completed.status)
 
     def _request(self, folder: Path, debs: Sequence[DebPackage], *, own_sources: bool) -> list[Mount]:
         folder.mkdir()
@@ -196,6 +199,13 @@ class AptInEnvironment:
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o644)
+
+
+def failure(where: str, output: str, *, program: str, status: int) -> StepFailed:
+    """What `program`, apt or dpkg, complains of, after the packages that it names."""
+    names = ", ".join(dict.fromkeys(_NOT_INSTALLED.findall(output)))
+    what = f"{names} cannot be installed" if names else f"{program} failed with status {status}"
+    return StepFailed(f"{where}{what}:\n" + _tail(output))
 
 
 def _tail(output: str) -> str:

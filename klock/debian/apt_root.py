@@ -24,7 +24,7 @@ from klock.lockfile.model import DebPackage
 from klock.words import listed
 from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["Lists", "explain", "required_names"]
+__all__ = ["Lists", "explain", "prepare", "required_names"]
 
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _NEEDLESS: Final = "usrmerge"
@@ -104,7 +104,7 @@ class Lists:
             raise EngineError(
                 f"there are no Debian keys at {_KEYRING}", hint="run `apt-get install debian-archive-keyring`"
             )
-        _prepare(folder, suite, architecture, archives, ca_bundle)
+        prepare(folder, suite, architecture, archives, ca_bundle)
         lists = cls(suite=suite, archives=archives, folder=folder)
         lists.apt("update")
         return lists
@@ -212,7 +212,8 @@ def explain(output: str, *, where: str) -> KlockError:
     )
 
 
-def _prepare(root: Path, suite: str, architecture: str, archives: Mapping[str, str], ca_bundle: Path | None) -> None:
+def prepare(root: Path, suite: str, architecture: str, archives: Mapping[str, str], ca_bundle: Path | None) -> None:
+    """Makes `root` the folder that apt knows of: with `apt.conf` here, with `inside.conf` in the workshop."""
     for name in (
         "state/lists/partial",
         "cache/archives/partial",

@@ -7,17 +7,16 @@ wherever klock runs. What is done here, and in which order, is the recipe: `kloc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from klock.bases.mirrors import DEBIAN_ARCHIVES, Mirrors
-from klock.debian.apt_in_environment import POLICY, AptInEnvironment
+from klock.debian.apt_in_environment import POLICY, AptInEnvironment, failure
 from klock.debian.deb import Deb
 from klock.debian.flat_repository import file_name, lay_out
 from klock.digests import digest_of_bytes
-from klock.errors import EngineError, StepFailed
+from klock.errors import EngineError
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.store import Store
@@ -49,7 +48,6 @@ set -eu
 cd {_DEBS}
 exec dpkg --force-depends --force-confold --force-unsafe-io --install "$@"
 """
-_FAILED: Final = re.compile(r"error processing (?:package|archive) (\S+)")
 
 
 def check_architecture(architecture: str) -> None:
@@ -121,15 +119,7 @@ def _install_tools(tree: NewBase, suite: str, tools: Sequence[Deb], folder: Path
     done = tree.run(command)
     if done.status != 0:
         output = done.output.decode("utf-8", "replace")
-        raise failure(f"making Debian {suite}", output, status=done.status)
-
-
-def failure(where: str, output: str, *, status: int) -> StepFailed:
-    """What dpkg or apt complains of, with the packages that it names first."""
-    names = list(dict.fromkeys(_FAILED.findall(output)))
-    what = f"{', '.join(names)} cannot be installed" if names else f"its packages cannot be installed (status {status})"
-    lines = [line.rstrip() for line in output.splitlines() if line.strip()][-15:]
-    return StepFailed(f"{where}: {what}:\n" + "\n".join(f"  | {line}" for line in lines))
+        raise failure(f"making Debian {suite}: ", output, program="dpkg", status=done.status)
 
 
 def _texts(suite: str, architecture: str) -> Mapping[str, str]:

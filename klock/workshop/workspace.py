@@ -36,6 +36,8 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 class SandboxWorkspace:
+    _lasts = True
+
     def __init__(self, *, trees: Trees, area: str, folder: Path, stack: Sequence[Path], ca_bundle: Path | None) -> None:
         """`stack`: the folders of the base and the layers, the lowest first; `folder` is for unfinished work."""
         self._trees = trees
@@ -113,7 +115,7 @@ class SandboxWorkspace:
         self._snapshots += 1
         folder = self._folder / str(self._snapshots)
         folder.mkdir(mode=0o700)
-        return WritableLayer.create(folder)
+        return WritableLayer.create(folder, lasts=self._lasts)
 
     def _mounted(self) -> Area:
         area = Area.create(self._area)
