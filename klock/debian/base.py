@@ -51,7 +51,7 @@ def resolve_debian(
     check_architecture(target.architecture)
     workshop.check()
     making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
-    progress.begin(f"ask what Debian {base.suite} has")
+    progress.begin(f"fetch the lists of Debian {base.suite}")
     with scratch_folder(store) as folder, workshop.make_base() as tree:
         lists = Lists.fetch(
             base.suite,
@@ -61,7 +61,7 @@ def resolve_debian(
             folder=folder / "lists",
         )
         likely = lists.tools(base.packages)
-        progress.done(f"{len(lists.indexes)} lists")
+        progress.done(f"{len(lists.indexes)} fetched")
         tools = tools_among(making.fetched(base.suite, likely))
         progress.begin(f"resolve Debian {base.suite}")
         unpack_tools(tree, tools)
