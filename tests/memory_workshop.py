@@ -29,7 +29,7 @@ from klock.replay.goal import Goal
 from klock.replay.plan import Plan, make_plan
 from klock.steps.context import Context
 from klock.store import Store
-from klock.workshop.protocol import BaseLayer, Command, Completed, Layer, PlacedFile, Uplink
+from klock.workshop.protocol import BaseLayer, Command, Completed, Layer, NewBase, PlacedFile, Uplink
 
 __all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry", "memory_context"]
 
@@ -67,6 +67,9 @@ class MemoryWorkshop:
     def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
         self.bases[base] = Manifest([file_entry("etc/os-release", b"memory")])
         return self.bases[base]
+
+    def make_base(self) -> contextlib.AbstractContextManager[NewBase]:
+        raise EngineError("no base is made of packages here")
 
     def base_manifest(self, base: str) -> Manifest:
         return self.bases[base]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.bases.mirrors import DEBIAN_ARCHIVES
-from klock.debian.apt_root import explain
+from klock.debian.apt_root import Lists, explain, prepare
 from klock.debian.archive import parse_uris, sources_list, url_of
+from klock.debian.bootstrap import check_architecture
 from klock.debian.flat_repository import file_name
-from klock.errors import FetchError, ResolutionError
+from klock.errors import EngineError, FetchError, ResolutionError
 from klock.lockfile.model import DebPackage
+from klock.targets import Target
 
 SHA = "ab" * 32
 
@@ -167,3 +173,54 @@ EXPLAINED = {
 @pytest.mark.parametrize(("output", "message"), EXPLAINED.values(), ids=EXPLAINED.keys())
 def test_explained(output: str, message: str) -> None:
     assert explain(output, where="Debian bookworm").message == message
+
+
+def test_the_hosts_apt_runs_nothing_but_itself_and_reads_nothing_of_the_host(tmp_path: Path) -> None:
+    if shutil.which("apt-config") is None:
+        pytest.skip("needs apt")
+    prepare(tmp_path, "bookworm", "amd64", DEBIAN_ARCHIVES, None)
+    done = subprocess.run(
+        ["apt-config", "dump", "--format", "%F %v%n"],
+        env={"APT_CONFIG": str(tmp_path / "apt.conf"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    settings = [line.partition(" ") for line in done.stdout.splitlines()]
+    assert [(name, value) for name, _, value in settings if "Invoke" in name or "Install-Pkgs" in name] == []
+    assert [
+        (name, value) for name, _, value in settings if "Proxy-Auto-Detect" in name or "ProxyAutoDetect" in name
+    ] == []
+    paths = [
+        "Dir::Etc::parts/d",
+        "Dir::Etc::main/f",
+        "Dir::Etc::sourceparts/d",
+        "Dir::Etc::netrc/f",
+        "Dir::Etc::netrcparts/d",
+    ]
+    shell = ["apt-config", "shell", *(word for number, path in enumerate(paths) for word in (f"P{number}", path))]
+    environment = {"APT_CONFIG": str(tmp_path / "apt.conf"), "PATH": "/usr/bin:/bin"}
+    said = subprocess.run(shell, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.count(f"='{tmp_path}/etc/") == len(paths), said
+
+
+def test_a_host_without_apt_is_told_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError) as error:
+        Lists.fetch("bookworm", architecture="amd64", archives=DEBIAN_ARCHIVES, ca_bundle=None, folder=tmp_path)
+    assert error.value.message == "from_debian needs apt on this machine to find out what Debian has"
+    assert error.value.hint == "lock on Debian or Ubuntu, or use a base from a registry; `klock sync` needs no apt"
+
+
+def test_another_architecture_needs_an_emulator() -> None:
+    here = Target.of_this_machine()
+    check_architecture(here.architecture)
+    other = Target(architecture="arm64" if here.architecture == "amd64" else "amd64")
+    if Path(f"/proc/sys/fs/binfmt_misc/qemu-{other.machine}").exists():
+        pytest.skip("this machine has an emulator")
+    with pytest.raises(EngineError) as error:
+        check_architecture(other.architecture)
+    assert error.value.message == (
+        f"this {here.architecture} machine cannot make a Debian base for {other.architecture}: it cannot run the "
+        "base's programs"
+    )

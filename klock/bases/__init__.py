@@ -20,7 +20,7 @@ from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import Workshop
 
-__all__ = ["fetch_base", "resolve_base"]
+__all__ = ["fetch_base", "remake_base", "resolve_base"]
 
 
 def resolve_base(
@@ -69,6 +69,31 @@ def resolve_base(
         return dataclasses.replace(lock, environment=(*others, ("HOME", home)))
     except KlockError as error:
         raise _located(error, base, root) from error
+
+
+def remake_base(
+    lock: DebianLock,
+    *,
+    workshop: Workshop,
+    store: Store,
+    mirrors: Mirrors | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> BaseLock:
+    """A base that was locked by older rules, with the same packages, by the present ones.
+
+    Raises FetchError when a package cannot be had any more.
+    """
+    from klock.debian.base import remake_debian
+
+    return remake_debian(
+        lock,
+        workshop=workshop,
+        store=store,
+        mirrors=mirrors or Mirrors(),
+        offline=offline,
+        progress=progress or Quiet(),
+    )
 
 
 def fetch_base(

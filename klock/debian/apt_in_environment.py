@@ -6,7 +6,7 @@ What apt needs is brought in by read-only mounts below /run, which no layer hold
 from __future__ import annotations
 
 import os
-import tempfile
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.store import Store
 from klock.workshop.protocol import Command, Completed, Mount, Network, Workspace
+from klock.workshop.scratch import scratch_folder
 
-__all__ = ["AptInEnvironment", "OnOutput"]
+__all__ = ["POLICY", "AptInEnvironment", "OnOutput", "failure"]
 
 OnOutput = Callable[[bytes], None]
 
@@ -90,8 +91,10 @@ update || exit {_UPDATE_FAILED}
 $apt install -- "$@"
 """
 
+_NOT_INSTALLED: Final = re.compile(r"error processing (?:package|archive) (\S+)")
+
 # invoke-rc.d asks this program before it starts a service: none is started while an image is made.
-_POLICY: Final = "#!/bin/sh\nexit 101\n"
+POLICY: Final = "#!/bin/sh\nexit 101\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +117,8 @@ class AptInEnvironment:
         written = bytearray()
         script = (_OWN_SOURCES if own_sources else "") + _RESOLVE
         network = Network.HOST if own_sources else Network.NONE
-        with tempfile.TemporaryDirectory(prefix="klock-apt-") as folder:
-            mounts = self._request(Path(folder), known, own_sources=own_sources)
+        with scratch_folder(self.store) as folder:
+            mounts = self._request(folder / "request", known, own_sources=own_sources)
             completed = self._run(
                 script,
                 packages,
@@ -140,8 +143,8 @@ class AptInEnvironment:
         """Installs `packages` with nothing but `debs`, all in the store, and no network. Raises StepFailed."""
         versions = {deb.name: deb.version for deb in debs}
         chosen = [f"{package}={versions[package]}" if package in versions else package for package in packages]
-        with tempfile.TemporaryDirectory(prefix="klock-apt-") as folder:
-            mounts = self._request(Path(folder), debs, own_sources=False)
+        with scratch_folder(self.store) as folder:
+            mounts = self._request(folder / "request", debs, own_sources=False)
             completed = self._run(
                 _INSTALL,
                 chosen,
@@ -152,16 +155,17 @@ class AptInEnvironment:
             )
         if completed.status != 0:
             output = completed.output.decode("utf-8", "replace")
-            raise StepFailed(f"{self.where}apt failed with status {completed.status}:\n" + _tail(output))
+            raise failure(self.where, output, program="apt", status=completed.status)
 
     def _request(self, folder: Path, debs: Sequence[DebPackage], *, own_sources: bool) -> list[Mount]:
+        folder.mkdir()
         folder.chmod(0o755)
         lay_out(debs, folder / "repository", store=self.store)
         pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 995\n" for deb in debs]
         _write(folder / "preferences", "\n".join(pins))
         _write(folder / "apt.conf", _CONFIGURATION + ("" if own_sources else _ONLY_THESE))
         policy = folder / "policy-rc.d"
-        _write(policy, _POLICY)
+        _write(policy, POLICY)
         policy.chmod(0o755)
         return [Mount(source=folder, target=_REQUEST), Mount(source=policy, target="/usr/sbin/policy-rc.d")]
 
@@ -195,6 +199,13 @@ class AptInEnvironment:
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o644)
+
+
+def failure(where: str, output: str, *, program: str, status: int) -> StepFailed:
+    """What `program`, apt or dpkg, complains of, after the packages that it names."""
+    names = ", ".join(dict.fromkeys(_NOT_INSTALLED.findall(output)))
+    what = f"{names} cannot be installed" if names else f"{program} failed with status {status}"
+    return StepFailed(f"{where}{what}:\n" + _tail(output))
 
 
 def _tail(output: str) -> str:

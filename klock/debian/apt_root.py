@@ -1,7 +1,9 @@
-"""Asking apt which packages a suite and some names come to, in a folder of its own: the host's state takes no part.
+"""What a suite has: the host's apt fetches the lists of its archives and checks their signatures, and the suite's own
+apt, in the workshop and without network, says which packages the names come to.
 
-Works without privileges. The archive's signature is checked with the host's copy of Debian's keys, and each file in it
-has a SHA-256.
+The host's apt works in a folder of its own, without privileges, with none of the host's configuration: the host's state
+takes no part, and neither does the version of its apt, which only chooses what the suite's own apt runs on. Signatures
+are checked with the host's copy of Debian's keys, and each file in an archive has a SHA-256.
 """
 
 from __future__ import annotations
@@ -10,27 +12,43 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.debian.archive import parse_uris, sources_list
 from klock.errors import EngineError, FetchError, KlockError, ResolutionError
+from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.words import listed
+from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["explain", "resolve_suite"]
+__all__ = ["Lists", "explain", "prepare", "required_names"]
 
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_ROOT_PACKAGES: Final = ("?essential", "?priority(required)", "apt")
 _NEEDLESS: Final = "usrmerge"
 """A program that converts old systems, with all of perl. A new tree has the merged layout from the start."""
 _INSTEAD: Final = "usr-is-merged"
 
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+}
+
 _UNKNOWN: Final = re.compile(r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation candidate")
 _NO_VERSION: Final = re.compile(r"Version '([^']*)' for '([^']*)' was not found")
 _NO_SUITE: Final = re.compile(r"does not have a Release file|404 +Not Found")
+
+_INSIDE: Final = "/run/klock/suite"
+"""Where the suite's apt finds the lists."""
+_RESOLVE: Final = f"""\
+apt-get -c={_INSIDE}/inside.conf install --yes --print-uris -- "$@" 2> /run/klock-errors || {{
+    status=$?
+    cat /run/klock-errors
+    exit $status
+}}
+"""
 
 _CONFIGURATION: Final = """\
 Dir "{root}/";
@@ -51,40 +69,131 @@ APT::Update::Error-Mode "any";
 Acquire::ForceHash "SHA256";
 Acquire::Languages "none";
 Acquire::Retries "3";
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Update::Pre-Invoke;
+#clear DPkg::Pre-Invoke;
+#clear DPkg::Pre-Install-Pkgs;
+#clear DPkg::Post-Invoke;
 """
 
 
-def resolve_suite(
-    suite: str,
-    packages: Sequence[str],
-    *,
-    architecture: str,
-    archives: Mapping[str, str],
-    ca_bundle: Path | None = None,
-) -> tuple[DebPackage, ...]:
-    """The packages of the smallest tree of `suite` that has apt and `packages`, without recommended ones.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """The lists of a suite and its updates, signed, in a folder in which apt finds its way."""
 
-    That is what is essential, what has priority required, apt, and what all these depend on.
-    Raises ResolutionError for an unknown package or suite, FetchError when an archive does not answer, EngineError when
-    the host has no apt or no keys.
-    """
-    if shutil.which("apt-get") is None:
-        raise EngineError(
-            "from_debian needs apt on this machine to resolve packages", hint="use a base from a registry instead"
+    suite: str
+    archives: Mapping[str, str]
+    folder: Path
+
+    @classmethod
+    def fetch(
+        cls, suite: str, *, architecture: str, archives: Mapping[str, str], ca_bundle: Path | None, folder: Path
+    ) -> Lists:
+        """Fetches them into `folder`, which is empty.
+
+        Raises ResolutionError for an unknown suite, FetchError when an archive does not answer, EngineError when the
+        host has no apt or no keys.
+        """
+        if shutil.which("apt-get") is None:
+            raise EngineError(
+                "from_debian needs apt on this machine to find out what Debian has",
+                hint="lock on Debian or Ubuntu, or use a base from a registry; `klock sync` needs no apt",
+            )
+        if not Path(_KEYRING).exists():
+            raise EngineError(
+                f"there are no Debian keys at {_KEYRING}", hint="run `apt-get install debian-archive-keyring`"
+            )
+        prepare(folder, suite, architecture, archives, ca_bundle)
+        lists = cls(suite=suite, archives=archives, folder=folder)
+        lists.apt("update")
+        return lists
+
+    @property
+    def indexes(self) -> tuple[Path, ...]:
+        """The files that describe the packages, one of each archive and suite (`Packages`)."""
+        return tuple(sorted((self.folder / "state/lists").glob("*_Packages")))
+
+    def tools(self, names: Sequence[str]) -> tuple[DebPackage, ...]:
+        """What the host's apt thinks that the suite's own apt runs on."""
+        return self._chosen((), names, lambda wanted: self.apt("install", "--yes", "--print-uris", "--", *wanted))
+
+    def resolve(self, names: Sequence[str], workspace: Workspace) -> tuple[DebPackage, ...]:
+        """The packages of the smallest tree of the suite that has apt and `names`, without recommended ones: what is
+        essential, what has priority required, apt, and what all these depend on. `workspace` has the suite's apt.
+
+        Raises ResolutionError for an unknown package or a conflict.
+        """
+        return self._chosen(names, names, lambda wanted: self._apt_inside(wanted, workspace))
+
+    def _chosen(
+        self, wanted: Sequence[str], names: Sequence[str], ask: Callable[[Sequence[str]], str]
+    ) -> tuple[DebPackage, ...]:
+        # By name: not every apt knows the patterns ?essential and ?priority (apt-patterns(7)).
+        wanted = [*sorted(required_names(self.indexes)), "apt", *wanted]
+        debs = parse_uris(ask(wanted), archives=self.archives)
+        if _NEEDLESS not in names and any(deb.name == _NEEDLESS for deb in debs):
+            debs = parse_uris(ask([*wanted, _INSTEAD]), archives=self.archives)
+        return debs
+
+    def _apt_inside(self, wanted: Sequence[str], workspace: Workspace) -> str:
+        written = bytearray()
+        command = Command(
+            argv=("/bin/sh", "-c", _RESOLVE, "klock", *wanted),
+            environment={**STEP_ENVIRONMENT, **_ENVIRONMENT},
+            mounts=(Mount(source=self.folder, target=_INSIDE),),
         )
-    if not Path(_KEYRING).exists():
-        raise EngineError(
-            f"there are no Debian keys at {_KEYRING}", hint="run `apt-get install debian-archive-keyring`"
+        done = workspace.run(command, on_output=written.extend)
+        output = written.decode("utf-8", "replace")
+        if done.status != 0:
+            raise explain(output, where=f"Debian {self.suite}")
+        return output
+
+    def apt(self, *arguments: str) -> str:
+        """What the host's apt prints."""
+        proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+        done = subprocess.run(
+            ["apt-get", *arguments],
+            env={
+                **proxies,
+                **_ENVIRONMENT,
+                "APT_CONFIG": str(self.folder / "apt.conf"),
+                "TMPDIR": str(self.folder / "tmp"),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
-    with tempfile.TemporaryDirectory(prefix="klock-apt-") as folder:
-        root = Path(folder)
-        environment = _prepare(root, suite, architecture, archives, ca_bundle)
-        _apt(["update"], environment, suite)
-        wanted = [*_ROOT_PACKAGES, *packages]
-        debs = parse_uris(_simulate(wanted, environment, suite), archives=archives)
-        if _NEEDLESS not in packages and any(deb.name == _NEEDLESS for deb in debs):
-            debs = parse_uris(_simulate([*wanted, _INSTEAD], environment, suite), archives=archives)
-    return debs
+        if done.returncode == 0:
+            return done.stdout
+        if arguments[0] != "update":
+            raise explain(done.stderr, where=f"Debian {self.suite}")
+        if _NO_SUITE.search(done.stderr):
+            raise ResolutionError(
+                f"the Debian archive has no suite {self.suite!r}",
+                hint="write a suite such as bookworm or trixie; for one of archive.debian.org set debian-mirror",
+            )
+        complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err"))]
+        raise FetchError(
+            f"cannot read the Debian archive for {self.suite}:" + listed(complaints, most=5),
+            hint="check the network, or set debian-mirror",
+        )
+
+
+def required_names(indexes: Sequence[Path]) -> set[str]:
+    """The packages that every tree must have: those that are essential, and those of priority required."""
+    found = set()
+    for index in indexes:
+        name = b""
+        with open(index, "rb") as file:
+            for line in file:
+                if line.startswith(b"Package: "):
+                    name = line[9:].strip()
+                elif line in (b"Essential: yes\n", b"Priority: required\n"):
+                    found.add(name.decode("ascii", "replace"))
+    return found
 
 
 def explain(output: str, *, where: str) -> KlockError:
@@ -103,54 +212,23 @@ def explain(output: str, *, where: str) -> KlockError:
     )
 
 
-def _prepare(
-    root: Path, suite: str, architecture: str, archives: Mapping[str, str], ca_bundle: Path | None
-) -> dict[str, str]:
-    for name in ("state/lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d", "log"):
+def prepare(root: Path, suite: str, architecture: str, archives: Mapping[str, str], ca_bundle: Path | None) -> None:
+    """Makes `root` the folder that apt knows of: with `apt.conf` here, with `inside.conf` in the workshop."""
+    for name in (
+        "state/lists/partial",
+        "cache/archives/partial",
+        "etc/apt.conf.d",
+        "etc/preferences.d",
+        "etc/sources.list.d",
+        "etc/trusted.gpg.d",
+        "log",
+        "tmp",
+    ):
         (root / name).mkdir(parents=True)
-    (root / "etc/sources.list.d").mkdir()
-    (root / "etc/trusted.gpg.d").mkdir()
     (root / "state/status").touch()
     (root / "etc/sources.list").write_text(sources_list(suite, archives, keyring=_KEYRING))
+    (root / "inside.conf").write_text(_CONFIGURATION.format(root=_INSIDE, architecture=architecture))
     configuration = _CONFIGURATION.format(root=root, architecture=architecture)
     if authority := ca_bundle or os.environ.get("SSL_CERT_FILE"):
         configuration += f'Acquire::https::CAInfo "{authority}";\n'
     (root / "apt.conf").write_text(configuration)
-    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    return {
-        **proxies,
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "LC_ALL": "C.UTF-8",
-        "APT_CONFIG": str(root / "apt.conf"),
-        "TMPDIR": str(root),
-    }
-
-
-def _simulate(packages: Sequence[str], environment: Mapping[str, str], suite: str) -> str:
-    return _apt(["install", "--yes", "--print-uris", "--", *packages], environment, suite)
-
-
-def _apt(arguments: Sequence[str], environment: Mapping[str, str], suite: str) -> str:
-    done = subprocess.run(
-        ["apt-get", *arguments],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode == 0:
-        return done.stdout
-    if arguments[0] != "update":
-        raise explain(done.stderr, where=f"Debian {suite}")
-    if _NO_SUITE.search(done.stderr):
-        raise ResolutionError(
-            f"the Debian archive has no suite {suite!r}",
-            hint="write a suite such as bookworm or trixie; for one of archive.debian.org set debian-mirror",
-        )
-    complaints = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err"))]
-    raise FetchError(
-        f"cannot read the Debian archive for {suite}:" + listed(complaints, most=5),
-        hint="check the network, or set debian-mirror",
-    )

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from klock.bases.mirrors import Mirrors
-from klock.debian.apt_root import resolve_suite
-from klock.debian.bootstrap import bootstrap, check_host
-from klock.debian.fetch import fetch_debs
-from klock.errors import FetchError, HashMismatch
+from klock.debian.apt_root import Lists
+from klock.debian.bootstrap import ENVIRONMENT, check_architecture, install_all, unpack_tools
+from klock.debian.deb import Deb, read_deb
+from klock.debian.fetch import digest_of, fetch_debs
+from klock.debian.tools import tools_among
+from klock.digests import Digest, digest_of_json, hex_of
+from klock.errors import FetchError, HashMismatch, LockfileError
 from klock.image.steps import DebianBase
-from klock.lockfile.model import DebianLock
+from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, DebPackage
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import BaseLayer, Workshop
+from klock.workshop.protocol import NewBase, Workshop
+from klock.workshop.scratch import scratch_folder
 
-__all__ = ["fetch_debian", "resolve_debian"]
+__all__ = ["fetch_debian", "remake_debian", "resolve_debian"]
 
-_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 _TREES: Final = "debian-trees"
 _UNKNOWN: Final = "sha256:" + "0" * 64
-_ENVIRONMENT: Final = (
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("HOME", "/root"),
-)
 
 
 def resolve_debian(
@@ -40,63 +42,143 @@ def resolve_debian(
 ) -> DebianLock:
     """The newest packages of the suite, and the digest of the tree they make, which the workshop has afterwards.
 
-    Raises ResolutionError, FetchError, EngineError.
+    Raises ResolutionError, FetchError, EngineError, StepFailed.
     """
     if offline:
         raise FetchError(
             f"Debian {base.suite} cannot be resolved offline", hint="run the command once without --offline"
         )
-    check_host(target.architecture)
-    progress.begin(f"resolve Debian {base.suite}")
-    debs = resolve_suite(
-        base.suite,
-        base.packages,
-        architecture=target.architecture,
-        archives=mirrors.debian,
-        ca_bundle=mirrors.ca_bundle,
-    )
-    progress.done(f"{len(debs)} packages")
-    unverified = DebianLock(
-        suite=base.suite, packages=base.packages, debs=debs, tree=_UNKNOWN, environment=_ENVIRONMENT
-    )
-    recorded = store.read_record(_TREES, unverified.id)
-    if isinstance(recorded, str) and workshop.has_base((lock := dataclasses.replace(unverified, tree=recorded)).id):
-        return lock
-    return _make(unverified, workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    check_architecture(target.architecture)
+    workshop.check()
+    making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    progress.begin(f"fetch the lists of Debian {base.suite}")
+    with scratch_folder(store) as folder, workshop.make_base() as tree:
+        lists = Lists.fetch(
+            base.suite,
+            architecture=target.architecture,
+            archives=mirrors.debian,
+            ca_bundle=mirrors.ca_bundle,
+            folder=folder / "lists",
+        )
+        likely = lists.tools(base.packages)
+        progress.done(f"{len(lists.indexes)} fetched")
+        tools = tools_among(making.fetched(base.suite, likely))
+        progress.begin(f"resolve Debian {base.suite}")
+        unpack_tools(tree, tools)
+        debs = lists.resolve(base.packages, tree)
+        progress.done(f"{len(debs)} packages")
+        lock = DebianLock(
+            suite=base.suite,
+            packages=base.packages,
+            debs=debs,
+            tree=_UNKNOWN,
+            environment=ENVIRONMENT,
+            recipe=DEBIAN_RECIPE,
+        )
+        return making.known(lock) or making.make(lock, _Prepared(tree=tree, tools=tools))
+
+
+def remake_debian(
+    lock: DebianLock, *, workshop: Workshop, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
+) -> DebianLock:
+    """The same packages, made into a tree by the present recipe. Raises FetchError when one cannot be had any more."""
+    making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    lock = dataclasses.replace(lock, tree=_UNKNOWN, recipe=DEBIAN_RECIPE)
+    return making.known(lock) or making.make(lock)
 
 
 def fetch_debian(
     lock: DebianLock, *, workshop: Workshop, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
 ) -> None:
     """Makes the workshop have the tree. Raises HashMismatch when the locked packages make another one here."""
-    if not workshop.has_base(lock.id):
-        _make(lock, workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    if workshop.has_base(lock.id):
+        return
+    if lock.recipe != DEBIAN_RECIPE:
+        older = lock.recipe < DEBIAN_RECIPE
+        raise LockfileError(
+            f"the base Debian {lock.suite} was locked by version {lock.recipe} of the rules that make a tree of "
+            f"packages, this klock has version {DEBIAN_RECIPE}",
+            hint="run `klock lock`: it keeps the packages" if older else "upgrade klock",
+        )
+    making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    making.make(lock)
 
 
-def _make(
-    lock: DebianLock, *, workshop: Workshop, store: Store, mirrors: Mirrors, offline: bool, progress: Progress
-) -> DebianLock:
-    """Makes the tree of the locked packages; the lock with the tree's digest, which must be the locked one if known.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """An empty tree in which `tools` were unpacked, and nothing done since."""
 
-    A base's id tells its tree, which is known only when the workshop has unpacked it: so the tree is added under an id
-    without it first, and under its own once it is the right one.
-    """
-    fetch_debs(
-        lock.debs, task=f"fetch Debian {lock.suite}", store=store, mirrors=mirrors, offline=offline, progress=progress
-    )
-    unverified = dataclasses.replace(lock, tree=_UNKNOWN)
-    progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
-    with bootstrap(lock.suite, lock.debs, store=store) as (archive, digest):
-        layers = [BaseLayer(path=archive, media_type=_TAR, diff_id=digest)]
-        manifest = workshop.add_base(unverified.id, layers)
-        made = dataclasses.replace(lock, tree=manifest.digest)
-        if lock.tree not in (_UNKNOWN, made.tree):
-            raise HashMismatch(
-                f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
-                f"made {made.tree}",
-                hint="run `klock lock --upgrade-base`: the base was locked with another version of mmdebstrap or dpkg`",
-            )
-        workshop.add_base(made.id, layers)
-    store.write_record(_TREES, unverified.id, made.tree)
-    progress.done(f"{len(manifest)} entries")
-    return made
+    tree: NewBase
+    tools: tuple[Deb, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Making:
+    workshop: Workshop
+    store: Store
+    mirrors: Mirrors
+    offline: bool
+    progress: Progress
+
+    def fetched(self, suite: str, debs: Sequence[DebPackage]) -> tuple[Deb, ...]:
+        """Packages, in the store and read."""
+        fetch_debs(
+            debs,
+            task=f"fetch Debian {suite}",
+            store=self.store,
+            mirrors=self.mirrors,
+            offline=self.offline,
+            progress=self.progress,
+        )
+        return tuple(read_deb(self.store.blob_path(digest_of(deb)), deb) for deb in debs)
+
+    def known(self, lock: DebianLock) -> DebianLock | None:
+        """The lock with the digest of its tree, when that was made before and is here."""
+        tree = self.store.read_record(_TREES, _packages_id(lock))
+        if not isinstance(tree, str):
+            return None
+        made = dataclasses.replace(lock, tree=tree)
+        return made if self.workshop.has_base(made.id) else None
+
+    def make(self, lock: DebianLock, prepared: _Prepared | None = None) -> DebianLock:
+        """Makes the tree of the locked packages: the lock with the tree's digest, which is the locked one if known.
+
+        Raises HashMismatch when it is another one, StepFailed when a package does not install.
+        """
+        architecture = next((deb.architecture for deb in lock.debs if deb.architecture != "all"), None)
+        if architecture is not None:
+            check_architecture(architecture)
+        with self.store.lock(f"debian-{hex_of(_packages_id(lock))}"):
+            if lock.tree != _UNKNOWN and self.workshop.has_base(lock.id):
+                return lock
+            tools = tools_among(self.fetched(lock.suite, lock.debs))
+            self.progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
+            with self._tree_with(tools, prepared) as tree:
+                install_all(tree, lock.suite, tools, lock.debs, store=self.store)
+                manifest = tree.finish()
+                made = dataclasses.replace(lock, tree=manifest.digest)
+                if lock.tree not in (_UNKNOWN, made.tree):
+                    raise HashMismatch(
+                        f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
+                        f"made {made.tree}",
+                        hint="the lockfile was changed, or a package installs in another way each time: restore the "
+                        "lockfile, or run `klock lock --upgrade-base`",
+                    )
+                tree.keep(made.id)
+        self.store.write_record(_TREES, _packages_id(lock), made.tree)
+        self.progress.done(f"{len(manifest)} entries")
+        return made
+
+    @contextlib.contextmanager
+    def _tree_with(self, tools: tuple[Deb, ...], prepared: _Prepared | None) -> Iterator[NewBase]:
+        if prepared is not None and prepared.tools == tools:
+            yield prepared.tree
+            return
+        with self.workshop.make_base() as tree:
+            unpack_tools(tree, tools)
+            yield tree
+
+
+def _packages_id(lock: DebianLock) -> Digest:
+    """What the tree depends on."""
+    return digest_of_json(["debian", lock.recipe, lock.suite, sorted(deb.sha256 for deb in lock.debs)])

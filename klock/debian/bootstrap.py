@@ -1,34 +1,38 @@
-"""A tree made of some .debs and of nothing else, by mmdebstrap, offline: the same bytes for root and for anyone."""
+"""A tree made of some .debs and of nothing else, in the workshop: klock unpacks the tools among them, and these,
+confined and without network, install all.
+
+As debootstrap and mmdebstrap do it, but no program of this machine takes part, so the same .debs make the same tree
+wherever klock runs. What is done here, and in which order, is the recipe: `klock.lockfile.model.DEBIAN_RECIPE`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from klock.bases.mirrors import DEBIAN_ARCHIVES
-from klock.debian.flat_repository import INDEX_SCRIPT, lay_out
-from klock.digests import Digest
+from klock.bases.mirrors import DEBIAN_ARCHIVES, Mirrors
+from klock.debian.apt_in_environment import POLICY, AptInEnvironment, failure
+from klock.debian.deb import Deb
+from klock.debian.flat_repository import file_name, lay_out
+from klock.digests import digest_of_bytes
 from klock.errors import EngineError
-from klock.layers.normalisation import MTIME
+from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.store import Store
 from klock.targets import Target
+from klock.workshop.protocol import Command, Mount, NewBase, PlacedFile
+from klock.workshop.scratch import scratch_folder
 
-__all__ = ["bootstrap", "check_host"]
+__all__ = ["ENVIRONMENT", "check_architecture", "install_all", "unpack_tools"]
 
-_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "apt-get": "apt", "dpkg-deb": "dpkg"}
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MERGED_USR: Final = "/usr/share/mmdebstrap/hooks/merged-usr"
-_CHUNK: Final = 1 << 20
+ENVIRONMENT: Final = (
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/root"),
+)
+"""The variables of a base made here."""
 
+_DEBS: Final = "/run/klock/debs"
 _SOURCES: Final = """\
 Types: deb
 URIs: {debian}
@@ -36,16 +40,18 @@ Suites: {suites}
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
+_MERGED: Final = {"amd64": ("lib32", "lib64", "libx32")}
+"""Folders beside bin, sbin and lib that are in /usr, where base-files does not bring the merged layout itself."""
+
+_INSTALL_TOOLS: Final = f"""\
+set -eu
+cd {_DEBS}
+exec dpkg --force-depends --force-confold --force-unsafe-io --install "$@"
+"""
 
 
-def check_host(architecture: str) -> None:
-    """Raises EngineError, with the way out, when this machine cannot make such a tree."""
-    for program, package in _PROGRAMS.items():
-        if shutil.which(program, path=_PATH) is None:
-            raise EngineError(
-                f"from_debian needs {program} on this machine",
-                hint=f"run `apt-get install {package}`, or use a base from a registry",
-            )
+def check_architecture(architecture: str) -> None:
+    """Raises EngineError, with the way out, when this machine cannot run the programs of such a base."""
     here = Target.of_this_machine()
     emulator = Path(f"/proc/sys/fs/binfmt_misc/qemu-{Target(architecture=architecture).machine}")
     if architecture != here.architecture and not emulator.exists():
@@ -56,128 +62,86 @@ def check_host(architecture: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def bootstrap(suite: str, debs: Sequence[DebPackage], *, store: Store) -> Iterator[tuple[Path, Digest]]:
-    """The tree as a tar archive in the store's temporary folder, and the digest of it. All `debs` are in the store.
+def unpack_tools(tree: NewBase, tools: Sequence[Deb]) -> None:
+    """Makes an empty tree one whose programs run, though nothing in it is installed."""
+    names = {tool.package.name for tool in tools}
+    architecture = next(tool.package.architecture for tool in tools if tool.package.architecture != "all")
+    if "usr-is-merged" in names:
+        folders = ("bin", "sbin", "lib", *_MERGED.get(architecture, ()))
+        tree.place([PlacedFile(path=f"usr/{name}", mode=0o755) for name in folders], "/")
+        tree.place([PlacedFile(path=name, mode=0o777, target=f"usr/{name}") for name in folders], "/")
+    by_base_files_first = sorted(tools, key=lambda tool: tool.package.name != "base-files")
+    tree.unpack([tool.files for tool in by_base_files_first])
 
-    `hostname` and `resolv.conf` are empty, the apt sources are Debian's for the suite, /dev is left to the engine.
-    Raises EngineError when mmdebstrap fails, with the end of what it said.
+
+def install_all(tree: NewBase, suite: str, tools: Sequence[Deb], debs: Sequence[DebPackage], *, store: Store) -> None:
+    """Installs `debs`, all in the store, in a tree that has nothing but `tools`, unpacked.
+
+    `hostname` and `resolv.conf` are empty, the apt sources are Debian's for the suite, /dev is left to the place. Every
+    package counts as installed by hand. Raises StepFailed when a package does not install, which it names.
     """
     architecture = next(deb.architecture for deb in debs if deb.architecture != "all")
-    check_host(architecture)
-    # In a folder for everyone: an unprivileged mmdebstrap reads as another user.
-    with tempfile.TemporaryDirectory(prefix="klock-debian-") as folder, store.temporary_file() as archive:
-        root = Path(folder)
-        root.chmod(0o755)
-        repository = root / "repository"
-        lay_out(debs, repository, store=store)
-        _write_index(repository, suite)
-        command = _command(suite, architecture, debs, repository)
-        with open(root / "log", "w+b") as log, open(archive, "wb") as output:
-            digest = _run(command, output, log, root)
-        yield archive, digest
+    with scratch_folder(store) as folder:
+        _place_texts(tree, _texts(suite, architecture), folder)
+        _install_tools(tree, suite, tools, folder, store=store)
+    installed = {tool.package.sha256 for tool in tools}
+    others = [deb for deb in debs if deb.sha256 not in installed]
+    if others:
+        apt = AptInEnvironment(
+            workspace=tree,
+            environment=dict(ENVIRONMENT),
+            store=store,
+            mirrors=Mirrors(),
+            where=f"making Debian {suite}: ",
+        )
+        apt.install([deb.name for deb in others], others, on_output=None)
+    with scratch_folder(store) as folder:
+        # Packages may have brought their own.
+        _place_texts(tree, {"etc/hostname": "", "etc/resolv.conf": ""}, folder)
 
 
-def _write_index(repository: Path, suite: str) -> None:
-    index = subprocess.run(
-        ["sh", "-ec", INDEX_SCRIPT],
-        env={"repository": str(repository), "PATH": _PATH, "LC_ALL": "C.UTF-8"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
+def _install_tools(tree: NewBase, suite: str, tools: Sequence[Deb], folder: Path, *, store: Store) -> None:
+    request = folder / "debs"
+    lay_out([tool.package for tool in tools], request, store=store)
+    policy = folder / "policy-rc.d"
+    policy.write_text(POLICY)
+    policy.chmod(0o755)
+    command = Command(
+        argv=("/bin/sh", "-c", _INSTALL_TOOLS, "klock", *(file_name(tool.package) for tool in tools)),
+        environment={
+            **STEP_ENVIRONMENT,
+            **dict(ENVIRONMENT),
+            "LC_ALL": "C.UTF-8",
+            "DEBCONF_NONINTERACTIVE_SEEN": "true",
+        },
+        mounts=(Mount(source=request, target=_DEBS), Mount(source=policy, target="/usr/sbin/policy-rc.d")),
     )
-    if index.returncode != 0:
-        raise EngineError(f"dpkg-deb cannot read a locked package: {index.stderr.decode('utf-8', 'replace').strip()}")
-    files = {"Packages": index.stdout}
-    hashes = "".join(f" {hashlib.sha256(c).hexdigest()} {len(c)} {name}\n" for name, c in files.items())
-    files["Release"] = f"Suite: {suite}\nCodename: {suite}\nSHA256:\n{hashes}".encode()
-    for name, content in files.items():
-        (repository / name).write_bytes(content)
-        (repository / name).chmod(0o644)
+    done = tree.run(command)
+    if done.status != 0:
+        output = done.output.decode("utf-8", "replace")
+        raise failure(f"making Debian {suite}: ", output, program="dpkg", status=done.status)
 
 
-def _command(suite: str, architecture: str, debs: Sequence[DebPackage], repository: Path) -> list[str]:
-    names = sorted({deb.name for deb in debs})
-    # base-files brings the merged layout itself where there is no such package among them.
-    hooks = [f"--hook-dir={_MERGED_USR}"] if "usr-is-merged" in names and Path(_MERGED_USR).is_dir() else []
-    return [
-        "mmdebstrap",
-        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-        "--variant=essential",
-        "--format=tar",
-        f"--architectures={architecture}",
-        f"--include={','.join(names)}",
-        "--skip=output/dev",
-        *hooks,
-        f"--customize-hook={_customization(suite)}",
-        suite,
-        "-",
-        f"deb [trusted=yes] copy:{repository} ./",
-    ]
-
-
-def _customization(suite: str) -> str:
+def _texts(suite: str, architecture: str) -> Mapping[str, str]:
     suites = suite if suite in ("sid", "unstable", "experimental") else f"{suite} {suite}-updates"
     sources = _SOURCES.format(debian=DEBIAN_ARCHIVES["debian"], suites=suites)
     if suites != suite:
         sources += "\n" + _SOURCES.format(debian=DEBIAN_ARCHIVES["debian-security"], suites=f"{suite}-security")
-    lists = '"$1"/etc/apt/sources.list.d'
-    return "; ".join(
-        [
-            "set -eu",
-            # mmdebstrap copies the host's, modes included, for its own use of the network.
-            'rm -f "$1"/etc/hostname "$1"/etc/resolv.conf',
-            'touch "$1"/etc/hostname "$1"/etc/resolv.conf',
-            f'rm -rf "$1"/etc/apt/sources.list {lists}/*',
-            f"printf %s {shlex.quote(sources)} > {lists}/debian.sources",
-        ]
-    )
+    return {
+        "etc/apt/sources.list.d/debian.sources": sources,
+        "etc/fstab": "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n",
+        "etc/hostname": "",
+        "etc/resolv.conf": "",
+        "var/lib/dpkg/arch": f"{architecture}\n",
+        "var/lib/dpkg/status": "",
+    }
 
 
-def _run(command: Sequence[str], output: IO[bytes], log: IO[bytes], folder: Path) -> Digest:
-    hasher = hashlib.sha256()
-    process = subprocess.Popen(
-        command,
-        env={
-            "PATH": _PATH,
-            "LC_ALL": "C.UTF-8",
-            "SOURCE_DATE_EPOCH": str(MTIME),
-            "TMPDIR": str(folder.parent),
-            "HOME": "/nonexistent",
-            "USER": _user_name(),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        umask=0o022,
-    )
-    assert process.stdout is not None
-    try:
-        while chunk := process.stdout.read(_CHUNK):
-            hasher.update(chunk)
-            output.write(chunk)
-        status = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        process.stdout.close()
-    if status != 0:
-        log.seek(0)
-        lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        raise EngineError(
-            f"mmdebstrap failed with status {status}:\n  " + "\n  ".join(lines[-15:]),
-            hint=None
-            if os.geteuid() == 0
-            else "install uidmap and allow user namespaces, with ranges of ids for you in /etc/subuid and /etc/subgid",
-        )
-    return "sha256:" + hasher.hexdigest()
-
-
-def _user_name() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+def _place_texts(tree: NewBase, texts: Mapping[str, str], folder: Path) -> None:
+    files = []
+    for number, (path, text) in enumerate(texts.items()):
+        source = folder / f"text-{number}"
+        source.write_text(text)
+        digest = digest_of_bytes(text.encode())
+        files.append(PlacedFile(path=path, mode=0o644, source=source, digest=digest))
+    tree.place(files, "/")

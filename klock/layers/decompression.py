@@ -1,4 +1,7 @@
-"""The bytes of a compressed layer archive, and their digest, while somebody else makes files of them."""
+"""The bytes of a compressed archive, and their digest, while somebody else makes files of them.
+
+An archive is hostile: it may be broken, and it may unpack to more than the disk holds or the memory has.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,24 @@ import fcntl
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Final, NoReturn
+from typing import IO, Final, NoReturn, cast
 
 from klock.digests import Digest
 from klock.errors import FetchError
 from klock.extras import missing_extra_hint
 
-__all__ = ["Uncompressed"]
+__all__ = ["Uncompressed", "decompressed"]
 
 _BUFFER: Final = 1 << 16
 _CHUNK: Final = 1 << 18
 _AHEAD: Final = 1 << 20
+_XZ_MEMORY: Final = 128 << 20
+"""xz -9 needs half of it; an archive may ask for gigabytes."""
 
 
 class Uncompressed:
@@ -29,14 +35,15 @@ class Uncompressed:
     A process and not a thread: a thread would wait for Python's lock more often than it works.
     """
 
-    def __init__(self, archive: IO[bytes], media_type: str, source: str) -> None:
+    def __init__(self, archive: IO[bytes], media_type: str, source: str, *, limit: int | None = None) -> None:
+        """`limit`: how many bytes there may be at most; more are a FetchError."""
         content, write_content = os.pipe()
         self._outcome, write_outcome = os.pipe()
         self._child = os.fork()
         if self._child == 0:
             os.close(content)
             os.close(self._outcome)
-            _serve(archive, media_type, source, content=write_content, outcome=write_outcome)
+            _serve(archive, media_type, source, limit=limit, content=write_content, outcome=write_outcome)
         os.close(write_content)
         os.close(write_outcome)
         with suppress(OSError):
@@ -61,13 +68,21 @@ class Uncompressed:
         self.digest: Digest = found
 
 
-def _serve(archive: IO[bytes], media_type: str, source: str, *, content: int, outcome: int) -> NoReturn:
+def _serve(
+    archive: IO[bytes], media_type: str, source: str, *, limit: int | None, content: int, outcome: int
+) -> NoReturn:
     """What the other process does: the bytes to `content`, their digest or an exception, pickled, to `outcome`."""
     hasher = hashlib.sha256()
     found: Digest | Exception
     try:
-        with _decompressed(archive, media_type, source) as stream, open(content, "wb", buffering=0) as pipe:
+        with decompressed(archive, media_type, source) as stream, open(content, "wb", buffering=0) as pipe:
+            size = 0
             while chunk := stream.read(_CHUNK):
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise FetchError(
+                        f"{source}: refused: it unpacks to more than {limit} bytes", hint="do not trust this archive"
+                    )
                 hasher.update(chunk)
                 left = memoryview(chunk)
                 while left:
@@ -85,7 +100,8 @@ def _serve(archive: IO[bytes], media_type: str, source: str, *, content: int, ou
 
 
 @contextmanager
-def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
+def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
+    """`archive` as a stream of plain bytes. Raises FetchError for a `media_type` that klock cannot read."""
     if media_type.endswith("gzip"):
         with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
             yield io.BufferedReader(stream, _BUFFER)
@@ -102,7 +118,41 @@ def _decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[
                 yield stream
             except zstandard.ZstdError as error:
                 raise FetchError(f"{source}: is a broken archive: {error}") from error
+    elif media_type.endswith("xz"):
+        try:
+            yield cast("IO[bytes]", _Xz(archive))
+        except lzma.LZMAError as error:
+            raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
     elif media_type.endswith(".tar"):
         yield archive
     else:
         raise FetchError(f"{source}: klock cannot read a layer of media type {media_type!r}")
+
+
+class _Xz:
+    """Like lzma.LZMAFile, which lets an archive have as much memory as it asks for."""
+
+    def __init__(self, archive: IO[bytes]) -> None:
+        self._archive = archive
+        self._decompressor = _xz_stream()
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        while True:
+            compressed = b""
+            if self._decompressor.eof:
+                # One stream may follow another, with zeros in between (the .xz format, 2.2).
+                compressed = self._decompressor.unused_data.lstrip(b"\0")
+                while not compressed:
+                    if not (more := self._archive.read(_BUFFER)):
+                        return b""
+                    compressed = more.lstrip(b"\0")
+                self._decompressor = _xz_stream()
+            elif self._decompressor.needs_input and not (compressed := self._archive.read(_BUFFER)):
+                raise EOFError("its compressed data ends early")
+            if plain := self._decompressor.decompress(compressed, max_length=size):
+                return plain
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)

@@ -1,7 +1,8 @@
-"""Unpacks one layer archive of an OCI image into an empty folder, and checks that its bytes are the locked ones.
+"""Unpacks one layer archive of an OCI image into an empty folder, and checks that its bytes are the locked ones; or the
+files of a package over what is there.
 
-Formats: OCI image-spec `layer.md` (changesets, whiteouts), POSIX pax and GNU tar. An archive is hostile until its
-digest was seen, and may be so after. Two walls stand around it: names that leave the root are refused here, and the
+Formats: OCI image-spec `layer.md` (changesets, whiteouts), deb(5), POSIX pax and GNU tar. An archive is hostile until
+its digest was seen, and may be so after. Two walls stand around it: names that leave the root are refused here, and the
 caller changes root into the destination first, so that no symlink can lead out of it.
 """
 
@@ -24,7 +25,7 @@ from klock.layers.decompression import Uncompressed
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
 from klock.layers.streaming import members_of
 
-__all__ = ["unpack"]
+__all__ = ["unpack", "unpack_package"]
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
@@ -37,7 +38,7 @@ _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 # Links that lead through one another: what one member makes, another takes away.
 _OF_ONE_ANOTHER: Final = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
-_BROKEN: Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
+_BROKEN: Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, RecursionError)
 
 
 def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str) -> Digest:
@@ -62,6 +63,20 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     return plain.digest
 
 
+def unpack_package(archive: IO[bytes], *, media_type: str, limit: int, source: str) -> None:
+    """Unpacks a package's files over what is in `/`, at most `limit` bytes of archive.
+
+    Must run as `unpack` must, and raises what it raises; the bytes were verified before.
+    """
+    with _explained(source), Uncompressed(archive, media_type, source, limit=limit) as plain:
+        with tarfile.open(
+            fileobj=plain.content, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
+        ) as tar:
+            _UnpackingPackage(source).members(tar)
+        while plain.content.read(_BUFFER):
+            pass
+
+
 @contextmanager
 def _explained(source: str) -> Iterator[None]:
     """Errors of a broken archive become ones that name it; a full disk stays an OSError for the caller to explain."""
@@ -81,6 +96,8 @@ def _explained(source: str) -> Iterator[None]:
 class _Unpacking:
     """Members become paths in the order of the archive; a later one replaces an earlier one of its name."""
 
+    _has_whiteouts = True
+
     def __init__(self, source: str) -> None:
         self._source = source
         self._folders: dict[bytes, float] = {}
@@ -96,7 +113,7 @@ class _Unpacking:
         for member in members_of(tar):
             path = self._inside(member.name)
             folder, _, name = path.rpartition(b"/")
-            if name.startswith(_WHITEOUT):
+            if self._has_whiteouts and name.startswith(_WHITEOUT):
                 self._whiteout(folder, name)
             elif member.isreg():
                 self._file(tar, member, path)
@@ -233,6 +250,16 @@ class _Unpacking:
             name = header.removeprefix(_XATTR)
             if name != header and _is_kept(name):
                 os.setxattr(path, name, _xattr_value(name, text), follow_symlinks=False)
+
+
+class _UnpackingPackage(_Unpacking):
+    """As dpkg: no name means anything but itself, and a folder may be a symlink to one, as /bin is to usr/bin."""
+
+    _has_whiteouts = False
+
+    def _folder(self, member: tarfile.TarInfo, path: bytes) -> None:
+        if not os.path.isdir(path) or _is_folder(path):
+            super()._folder(member, path)
 
 
 def _is_kept(name: str) -> bool:

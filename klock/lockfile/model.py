@@ -15,6 +15,7 @@ from klock.digests import Digest, digest_of_json
 from klock.targets import Target
 
 __all__ = [
+    "DEBIAN_RECIPE",
     "FIRST_LINE",
     "AptLock",
     "BaseLock",
@@ -112,9 +113,15 @@ class DebPackage:
     archive: str = "debian"
 
 
+DEBIAN_RECIPE: Final = 2
+"""The version of the rules by which `klock.debian` makes a tree of packages: other rules may make another one. By the
+first, the host's mmdebstrap made it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianLock:
-    """A base made of Debian packages and nothing else. `tree` is the digest of the manifest of the tree they make."""
+    """A base made of Debian packages and nothing else. `tree` is the digest of the manifest of the tree that they make
+    by the rules of version `recipe`."""
 
     suite: str
     packages: tuple[str, ...]
@@ -123,6 +130,7 @@ class DebianLock:
     environment: tuple[tuple[str, str], ...] = ()
     working_dir: str = "/"
     user: str = ""
+    recipe: int = 1
 
     @property
     def id(self) -> Digest:

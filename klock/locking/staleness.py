@@ -9,7 +9,7 @@ from klock.errors import StaleLockError
 from klock.findings import Code, Finding
 from klock.image.loading import LoadedImage
 from klock.layers import NORMALISATION
-from klock.lockfile.model import Lockfile
+from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, Lockfile
 from klock.locking.draft import base_agrees, draft_image, draft_steps
 from klock.locking.stale import compare_image, compare_steps
 from klock.store import Store
@@ -39,6 +39,10 @@ def stale_findings(
             findings.append(
                 Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=loaded.base_location)
             )
+        elif isinstance(locked.base, DebianLock) and locked.base.recipe != DEBIAN_RECIPE:
+            old = f"version {locked.base.recipe} of the rules for Debian bases"
+            words = f"the base has {old}, klock now has {DEBIAN_RECIPE}"
+            findings.append(Finding(code=Code.STALE_BASE, message=words, location=loaded.base_location))
         drafts = draft_steps(image.steps, root=loaded.root, base=locked.base, environ=environ, store=store)
         findings += [f for f in compare_steps(drafts, locked.steps, loaded.locations) if f not in findings]
     return findings

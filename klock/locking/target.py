@@ -10,7 +10,17 @@ from klock.digests import Digest
 from klock.image.builder import Image
 from klock.image.install_command import with_install_options
 from klock.layers import NORMALISATION
-from klock.lockfile.model import BaseLock, DebianLock, ImageLock, StepLock, TargetLock, is_forced, layer_of, with_layer
+from klock.lockfile.model import (
+    DEBIAN_RECIPE,
+    BaseLock,
+    DebianLock,
+    ImageLock,
+    StepLock,
+    TargetLock,
+    is_forced,
+    layer_of,
+    with_layer,
+)
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
 from klock.replay import make_layers, opened_over
 from klock.steps import kind_of
@@ -75,11 +85,25 @@ class TargetLocker:
         upgrade = self.upgrade.everything or self.upgrade.base
         previous = self.previous.base if self.previous else None
         if previous is not None and not upgrade and base_agrees(self.image.base, previous):
-            return previous
+            return self._by_present_rules(previous)
         return resolve_base(
             self.image.base,
             target=self.target,
             root=self.context.root,
+            mirrors=self.context.mirrors,
+            store=self.context.store,
+            workshop=self.context.workshop,
+            offline=self.context.offline,
+            progress=self.context.progress,
+        )
+
+    def _by_present_rules(self, previous: BaseLock) -> BaseLock:
+        if not isinstance(previous, DebianLock) or previous.recipe == DEBIAN_RECIPE:
+            return previous
+        from klock.bases import remake_base
+
+        return remake_base(
+            previous,
             mirrors=self.context.mirrors,
             store=self.context.store,
             workshop=self.context.workshop,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +29,20 @@ _MOST_SYMLINKS: Final = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritableLayer:
-    """A folder on the store's disk: `upper` takes the changes, `work` is overlayfs' own, `tmp` is seen as /tmp."""
+    """A folder on the store's disk: `upper` takes the changes, `work` is overlayfs' own, `tmp` is seen as /tmp.
+
+    `lasts`: it may outlive a crash of the machine, so programs that wait until a file is on the disk (fsync(2)) do."""
 
     folder: Path
+    lasts: bool = True
 
     @classmethod
-    def create(cls, folder: Path) -> WritableLayer:
+    def create(cls, folder: Path, *, lasts: bool = True) -> WritableLayer:
         for name, mode in (("upper", 0o755), ("work", 0o700), ("tmp", 0o1777)):
             path = folder / name
             path.mkdir()
             path.chmod(mode)
-        return cls(folder=folder)
+        return cls(folder=folder, lasts=lasts)
 
     @property
     def upper(self) -> Path:
@@ -74,6 +78,8 @@ class Area:
 
     def mount_to_read(self, layers: Sequence[Path]) -> str:
         """Mounts layers (the lowest first) and returns where they are seen as one tree."""
+        if not layers:
+            return f"{self.path}/empty"  # overlayfs wants two folders at least
         where = f"{self.path}/lower"
         self._mount([f"{self.path}/empty", *map(str, layers)], where, None)
         return where
@@ -120,6 +126,10 @@ class Area:
             os.symlink(writable.upper, "u")
             os.symlink(writable.work, "w")
             options += ",upperdir=u,workdir=w"
+            if not writable.lasts:
+                options += ",volatile"
+                # overlayfs' mark that files may be missing after a crash; after one nobody mounts this again.
+                shutil.rmtree(writable.work / "work" / "incompat", ignore_errors=True)
         try:
             linux.mount("overlay", where, "overlay", options=options, flags=0 if writable else linux.MS_RDONLY)
         except OSError as error:

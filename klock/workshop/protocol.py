@@ -28,6 +28,8 @@ __all__ = [
     "Layer",
     "Mount",
     "Network",
+    "NewBase",
+    "PackageFiles",
     "PlacedFile",
     "Uplink",
     "Workshop",
@@ -141,6 +143,18 @@ class BaseLayer:
     diff_id: Digest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFiles:
+    """The files of a package: a tar archive, compressed as `media_type` says (it ends in `.tar`, `gzip`, `xz` or
+    `zstd`), which is `size` bytes of the file `path` from `offset` on. `name` names the package in messages."""
+
+    name: str
+    path: Path
+    offset: int
+    size: int
+    media_type: str
+
+
 class Workspace(Protocol):
     """A base and some layers with a writable layer on top. Closed without a snapshot it leaves nothing behind."""
 
@@ -170,6 +184,23 @@ class Workspace(Protocol):
         """
 
 
+class NewBase(Workspace, Protocol):
+    """A base in the making: a workspace over nothing. Closed before `keep` it leaves nothing behind."""
+
+    def unpack(self, packages: Sequence[PackageFiles]) -> None:
+        """Unpacks packages over what is there, in order; nothing of them runs.
+
+        Raises FetchError, which names the package, for a hostile or broken archive.
+        """
+
+    def finish(self) -> Manifest:
+        """Brings the tree into canonical form, as layers are, and returns the manifest of all of it. Nothing else may
+        be done to it afterwards."""
+
+    def keep(self, base: str) -> None:
+        """Keeps the finished tree as the base of this id."""
+
+
 class Workshop(Protocol):
     """Makes bases and layers, and keeps them in its store under their digests."""
 
@@ -188,8 +219,11 @@ class Workshop(Protocol):
         broken archive.
         """
 
+    def make_base(self) -> AbstractContextManager[NewBase]:
+        """A base to be made of packages, empty at first."""
+
     def base_manifest(self, base: str) -> Manifest:
-        """The manifest `add_base` returned."""
+        """The manifest that `add_base` or `NewBase.finish` returned."""
 
     def write_base(self, base: str, archive: Path) -> None:
         """Writes a base that is here as one tar archive; equal bases give equal files, modes, owners and times."""

@@ -20,7 +20,7 @@ from klock.workshop.unpacking import unpack_in_root
 if TYPE_CHECKING:
     from klock.gpu.edits import ContainerEdits
     from klock.layers.manifest import Manifest
-    from klock.workshop.protocol import BaseLayer, Workspace
+    from klock.workshop.protocol import BaseLayer, NewBase, Workspace
 
 __all__ = ["SandboxWorkshop"]
 
@@ -62,6 +62,14 @@ class SandboxWorkshop:
                 diff_ids = [self._add_diff(layer) for layer in layers]
                 self._describe_base(base, diff_ids)
         return self.base_manifest(base)
+
+    @contextmanager
+    def make_base(self) -> Iterator[NewBase]:
+        """A base to be made of packages; see `klock.workshop.protocol.Workshop`."""
+        from klock.workshop.new_base import SandboxNewBase
+
+        with scratch_folder(self._store) as folder:
+            yield SandboxNewBase(trees=self.trees, area=self.area(), folder=folder, stack=(), ca_bundle=self.ca_bundle)
 
     def base_manifest(self, base: str) -> Manifest:
         return self.trees.base_manifest(base)
@@ -166,10 +174,9 @@ class SandboxWorkshop:
         with scratch_folder(self._store) as folder:
             yield SandboxWorkspace(
                 trees=self.trees,
-                area=Path(self.area()),
+                area=self.area(),
                 folder=folder,
-                base=base,
-                layers=layers,
+                stack=self.trees.stack(base, layers),
                 ca_bundle=self.ca_bundle,
                 varied=varied,
             )

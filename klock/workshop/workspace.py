@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from klock.digests import Digest
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.workshop.commands import Sandbox
@@ -37,21 +36,23 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 class SandboxWorkspace:
+    _lasts = True
+
     def __init__(
         self,
         *,
         trees: Trees,
-        area: Path,
+        area: str,
         folder: Path,
-        base: str,
-        layers: Sequence[Digest],
+        stack: Sequence[Path],
         ca_bundle: Path | None,
-        varied: bool,
+        varied: bool = False,
     ) -> None:
+        """`stack`: the folders of the base and the layers, the lowest first; `folder` is for unfinished work."""
         self._trees = trees
-        self._area = str(area)
+        self._area = area
         self._folder = folder
-        self._stack = trees.stack(base, layers)
+        self._stack = list(stack)
         self._ca_bundle = ca_bundle
         self._varied = varied
         self._snapshots = 0
@@ -124,7 +125,7 @@ class SandboxWorkspace:
         self._snapshots += 1
         folder = self._folder / str(self._snapshots)
         folder.mkdir(mode=0o700)
-        return WritableLayer.create(folder)
+        return WritableLayer.create(folder, lasts=self._lasts)
 
     def _mounted(self) -> Area:
         area = Area.create(self._area)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +17,11 @@ import pytest
 
 from klock.bases import fetch_base, resolve_base
 from klock.bases.mirrors import Mirrors
-from klock.errors import FetchError, HashMismatch, ResolutionError
+from klock.errors import FetchError, HashMismatch, LockfileError, ResolutionError
 from klock.image.steps import DebianBase
-from klock.lockfile.model import DebianLock
+from klock.layers import NORMALISATION
+from klock.lockfile.model import DebianLock, ImageLock, Lockfile, TargetLock
+from klock.lockfile.writing import to_text
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
@@ -99,19 +103,6 @@ def test_its_own_apt_works(locked: tuple[DebianLock, Store]) -> None:
     assert b"bookworm-security" in done.output
 
 
-def test_a_tree_that_is_not_the_locked_one_is_refused(locked: tuple[DebianLock, Store], store: Store) -> None:
-    lock, full = locked
-    other = dataclasses.replace(lock, tree="sha256:" + "0" * 63 + "1")
-
-    with pytest.raises(HashMismatch) as error:
-        fetch(other, store=store_with_the_packages_of(lock, full, store), offline=True)
-
-    assert error.value.message == (
-        f"the locked packages of Debian bookworm make another tree here: locked {other.tree}, made {lock.tree}"
-    )
-    assert not SandboxWorkshop(store).has_base(other.id)
-
-
 def test_somebody_without_privileges_makes_the_same_tree_offline(
     locked: tuple[DebianLock, Store], unprivileged: Account
 ) -> None:
@@ -131,7 +122,7 @@ def test_somebody_without_privileges_makes_the_same_tree_offline(
         "from klock.store import Store\n"
         "value = json.load(sys.stdin)\n"
         "debs = tuple(DebPackage(**deb) for deb in value.pop('debs'))\n"
-        "lock = DebianLock(suite=value['suite'], packages=(), debs=debs, tree=value['tree'])\n"
+        "lock = DebianLock(suite=value['suite'], packages=(), debs=debs, tree=value['tree'], recipe=value['recipe'])\n"
         "store = Store()\n"
         "engine = SandboxWorkshop(store)\n"
         "fetch_base(lock, workshop=engine, store=store, root=Path('/'), offline=True)\n"
@@ -147,9 +138,54 @@ def test_somebody_without_privileges_makes_the_same_tree_offline(
     assert done.stdout.strip() == lock.tree
 
 
-def test_an_unknown_package_is_named(store: Store) -> None:
+OLDER = (
+    "the base Debian bookworm was locked by version 1 of the rules that make a tree of packages, "
+    "this klock has version 2"
+)
+
+
+def test_a_base_of_other_rules_is_not_made_by_these(locked: tuple[DebianLock, Store], store: Store) -> None:
+    lock, full = locked
+    for recipe, hint in {1: "run `klock lock`: it keeps the packages", 3: "upgrade klock"}.items():
+        with pytest.raises(LockfileError) as error:
+            fetch(dataclasses.replace(lock, recipe=recipe), store=store, offline=True)
+        assert error.value.message == OLDER.replace("version 1", f"version {recipe}")
+        assert error.value.hint == hint
+        fetch(dataclasses.replace(lock, recipe=recipe), store=full, offline=True)
+
+
+def test_an_older_lockfile_is_moved_over_with_its_packages(locked: tuple[DebianLock, Store], tmp_path: Path) -> None:
+    lock, store = locked
+    older = dataclasses.replace(lock, recipe=1, tree="sha256:" + "1" * 64)
+
+    def text(base: DebianLock) -> str:
+        target = TargetLock(target=HERE, base=base, interpreter=None, steps=(), packages=())
+        return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
+
+    def klock(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "KLOCK_CACHE_DIR": str(store.root)}
+        argv = [sys.executable, "-m", "klock", *arguments]
+        return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    image = 'import klock as kt\n\nimage = kt.images.from_debian("bookworm", ["jq"])\n'
+    (tmp_path / "kimage.py").write_text(image)
+    (tmp_path / "kimage.lock").write_text(text(older))
+    checked, synced = klock("check"), klock("sync", "--frozen", "--offline")
+    assert checked.returncode == 1
+    assert checked.stdout == (
+        "stale-base: kimage.py:3: the base has version 1 of the rules for Debian bases, klock now has 2\n"
+    )
+    assert (synced.returncode, OLDER in synced.stderr) == (2, True), synced.stderr
+
+    done = klock("lock", "--offline")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "kimage.lock").read_text() == text(lock)
+    assert klock("check").returncode == 0
+
+
+def test_an_unknown_package_is_named(locked: tuple[DebianLock, Store]) -> None:
     with pytest.raises(ResolutionError) as error:
-        resolve("bookworm", "no-such-package", store=store)
+        resolve("bookworm", "no-such-package", store=locked[1])
     assert error.value.message == "Debian bookworm: there is no package 'no-such-package'"
 
 

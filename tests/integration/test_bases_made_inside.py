@@ -1,0 +1,294 @@
+"""Making a base of packages runs them confined: no postinst reaches the machine, no archive leads out, and a process
+that is killed leaves nothing that the next does not remove."""
+
+from __future__ import annotations
+
+import dataclasses
+import lzma
+import os
+import signal
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from klock.bases import resolve_base
+from klock.debian.deb import read_deb
+from klock.debian.fetch import digest_of
+from klock.errors import FetchError
+from klock.image.steps import DebianBase
+from klock.layers import NORMALISATION
+from klock.lockfile.model import DebianLock, ImageLock, Lockfile, TargetLock
+from klock.lockfile.writing import to_text
+from klock.store import Store
+from klock.targets import Target
+from klock.workshop import SandboxWorkshop
+from klock.workshop.protocol import Command, PackageFiles
+from tests.debs import deb, package, tar
+from tests.integration.unprivileged import Account
+
+pytestmark = pytest.mark.integration
+
+HERE = Target.of_this_machine()
+IMAGE = 'import klock as kt\n\nimage = kt.images.from_debian("bookworm", ["jq"])\n'
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> tuple[DebianLock, Store]:
+    """A small base, and the store that has it."""
+    store = Store(tmp_path_factory.mktemp("debian") / "store")
+    lock = resolve_base(
+        DebianBase(suite="bookworm", packages=("jq",)),
+        target=HERE,
+        root=Path("/"),
+        store=store,
+        workshop=SandboxWorkshop(store),
+    )
+    assert isinstance(lock, DebianLock)
+    return lock, store
+
+
+def lockfile(base: DebianLock) -> str:
+    target = TargetLock(target=HERE, base=base, interpreter=None, steps=(), packages=())
+    return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
+
+
+def project(account: Account, base: DebianLock, store: Store, *blobs: bytes) -> tuple[Path, Path]:
+    """A folder with this lockfile, and a store that has the packages and nothing else."""
+    folder, cache = account.make_folder("project"), account.make_folder("store")
+    (folder / "kimage.py").write_text(IMAGE)
+    (folder / "kimage.lock").write_text(lockfile(base))
+    for found in base.debs:
+        if (blob := store.find_blob(digest_of(found))) is not None:
+            Store(cache).add_bytes(blob.read_bytes())
+    for content in blobs:
+        Store(cache).add_bytes(content)
+    for path in (folder, cache):
+        account.give(path)
+    return folder, cache
+
+
+# The ways out of a chroot, of the files and of the network. What succeeds is written to /var/evidence, and shown.
+POSTINST = """\
+#!/usr/bin/perl
+use Socket;
+mkdir "/var/jail";
+chroot "/var/jail";
+chdir ".." for 1 .. 64;
+chroot ".";
+open(my $evidence, ">", "/var/evidence");
+print $evidence "read\\n" if open(my $secret, "<", "{secret}");
+print $evidence "wrote\\n" if open(my $written, ">", "{written}");
+print $evidence "killed\\n" if kill(0, {pid});
+for my $address ("127.0.0.1", "{address}") {{
+    socket(my $socket, PF_INET, SOCK_STREAM, 0);
+    print $evidence "connected\\n" if connect($socket, sockaddr_in({port}, inet_aton($address)));
+}}
+print $evidence "mounted\\n" if system("mount -t tmpfs none /mnt 2>/dev/null") == 0;
+print $evidence "made a device\\n" if system("mknod /var/disk b 8 0 2>/dev/null") == 0;
+close($evidence);
+system("cat /var/evidence");
+exit(-s "/var/evidence" ? 7 : {status});
+"""
+
+
+def with_postinst(base: DebianLock, script: str) -> tuple[DebianLock, bytes]:
+    """The lock with another jq, which has this postinst."""
+    (jq,) = (found for found in base.debs if found.name == "jq")
+    fields = {"Package": "jq", "Version": jq.version, "Architecture": jq.architecture, "Depends": "perl-base"}
+    content = deb(fields, scripts={"postinst": script})
+    changed = dataclasses.replace(
+        package(content, name="jq", version=jq.version, architecture=jq.architecture), path=jq.path, archive=jq.archive
+    )
+    return dataclasses.replace(base, debs=tuple(changed if d is jq else d for d in base.debs)), content
+
+
+@pytest.mark.parametrize(("who", "status"), [("root", 0), ("unprivileged", 3)])
+def test_a_hostile_postinst_reaches_nothing_and_is_refused(
+    who: str, status: int, locked: tuple[DebianLock, Store], request: pytest.FixtureRequest
+) -> None:
+    account: Account = request.getfixturevalue(who)
+    base, store = locked
+    secret, written = account.make_folder("host") / "secret", account.make_folder("host") / "written"
+    secret.write_text("s")
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        script = POSTINST.format(
+            secret=secret,
+            written=written,
+            pid=os.getpid(),
+            address=socket.gethostbyname(socket.gethostname()),
+            port=server.getsockname()[1],
+            status=status,
+        )
+        changed, content = with_postinst(base, script)
+        folder, cache = project(account, changed, store, content)
+        done = account.klock("sync", "--frozen", "--offline", cwd=folder, env={"KLOCK_CACHE_DIR": str(cache)})
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+    assert done.returncode == 2, done.stderr
+    assert not written.exists()
+    assert "exit status 7" not in done.stderr, done.stderr
+    if status:
+        assert "making Debian bookworm: jq cannot be installed:" in done.stderr
+    else:
+        assert (
+            f"the locked packages of Debian bookworm make another tree here: locked {base.tree}, made " in done.stderr
+        )
+        assert not SandboxWorkshop(Store(cache)).has_base(changed.id)
+
+
+# -- archives
+
+
+def made_of(content: bytes, store: Store, *, suffix: str = "") -> list[str]:
+    """The paths that a package's archive of files unpacks to."""
+    path = store.root.parent / "data"
+    path.write_bytes(content)
+    files = PackageFiles(name="the package x 1", path=path, offset=0, size=len(content), media_type=f".tar{suffix}")
+    with SandboxWorkshop(store).make_base() as tree:
+        tree.unpack([files])
+        return list(tree.finish())
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info, b""
+
+
+def folder(name: str) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return info, b""
+
+
+ORDINARY = {
+    "absolute names are below the root": ([("/etc/x", b"1")], ["etc", "etc/x"]),
+    "a symlink cannot lead out": ([link("out", "/../../.."), ("out/x", b"1")], ["out", "x"]),
+    "a symlink to a folder stays when the folder comes": (
+        [folder("usr/bin"), link("bin", "usr/bin"), folder("bin"), ("bin/sh", b"1")],
+        ["bin", "usr", "usr/bin", "usr/bin/sh"],
+    ),
+    "the last of two members with one name": ([("a", b"1"), ("./a", b"22")], ["a"]),
+    "a name that is a whiteout in a layer is a name": (
+        [(".wh.a", b""), (".wh..wh..opq", b"")],
+        [".wh..wh..opq", ".wh.a"],
+    ),
+    "nothing": ([], []),
+}
+
+
+@pytest.mark.parametrize(("members", "paths"), ORDINARY.values(), ids=ORDINARY.keys())
+def test_what_a_package_unpacks_to(
+    members: Sequence[tuple[tarfile.TarInfo | str, bytes]], paths: list[str], store: Store
+) -> None:
+    assert made_of(tar(*members), store) == paths
+
+
+def huge() -> bytes:
+    info = tarfile.TarInfo("x")
+    info.size = 1 << 50
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+HOSTILE = {
+    "a name that leads out": (tar(("../x", b"1")), "", "refused: the name '../x' leads out"),
+    "a hard link to a file of the machine": (
+        tar(link("x", "../../etc/passwd", tarfile.LNKTYPE)),
+        "",
+        "refused: the name '../../etc/passwd' leads out",
+    ),
+    "a hard link through a symlink": (
+        tar(link("out", "/"), link("x", "out/etc/passwd", tarfile.LNKTYPE)),
+        "",
+        "is a hard link to /out/etc/passwd, which is not a file of the layer",
+    ),
+    "cut off": (tar(("x", b"1" * 2000))[:1000], "", "is a broken archive"),
+    "a size of petabytes": (huge(), "", "claims 1125899906842624 bytes, more than the disk has left"),
+    "no archive": (b"\1" * 1024, "", "is a broken archive"),
+    "compressed data that ends early": (lzma.compress(tar(("x", os.urandom(4000))))[:-1000], "+xz", "ends early"),
+    "no compressed data": (b"hello", "+xz", "is a broken archive"),
+    "a bomb": (
+        lzma.compress(bytes(300 << 20), preset=0),
+        "+xz",
+        "refused: it unpacks to more than 268435456 bytes",
+    ),
+    "a compression that nobody knows": (b"", "+lz9", "klock cannot read a layer of media type '.tar+lz9'"),
+}
+
+
+@pytest.mark.parametrize(("content", "suffix", "message"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_archive_is_refused_by_its_packages_name(
+    content: bytes, suffix: str, message: str, store: Store
+) -> None:
+    with pytest.raises(FetchError) as error:
+        made_of(content, store, suffix=suffix)
+    assert error.value.message.startswith("the package x 1: ")
+    assert message in error.value.message
+    assert not list((store.root / "trees").glob("*"))
+
+
+def test_packages_run_as_soon_as_they_are_unpacked(locked: tuple[DebianLock, Store], store: Store) -> None:
+    """Nothing of a package runs when it is unpacked, and nothing of the machine is there when it runs."""
+    base, full = locked
+    with SandboxWorkshop(store).make_base() as tree:
+        tree.unpack(
+            [
+                read_deb(full.blob_path(digest_of(found)), found).files
+                for found in base.debs
+                if found.name
+                in (
+                    "libc6",
+                    "dash",
+                    "libgcc-s1",
+                    "coreutils",
+                    "libselinux1",
+                    "libpcre2-8-0",
+                    "libacl1",
+                    "libattr1",
+                    "libgmp10",
+                )
+            ]
+        )
+        done = tree.run(Command(argv=("/bin/dash", "-c", "/bin/ls /; /bin/ls /root /home"), environment={}))
+    assert b"bin" in done.output.split()
+    assert b"home" not in done.output.split()
+
+
+# -- killed
+
+
+def test_a_process_that_is_killed_leaves_nothing_for_good(
+    locked: tuple[DebianLock, Store], unprivileged: Account
+) -> None:
+    account = unprivileged
+    base, store = locked
+    folder, cache = project(account, base, store)
+    temporary = account.make_folder("tmp")
+    env = {"KLOCK_CACHE_DIR": str(cache), "TMPDIR": str(temporary)}
+    process = subprocess.Popen(
+        [account.python, "-m", "klock", "sync", "--frozen", "--offline"],
+        cwd=folder,
+        env=account.environment | env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **account.identity,
+    )
+    deadline = time.monotonic() + 120
+    while not list(cache.glob("tmp/scratch-*/debs")):
+        assert process.poll() is None and time.monotonic() < deadline, "packages are being installed by now"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    assert list(temporary.iterdir()) == []
+    assert list(cache.glob("tmp/scratch-*"))
+    assert account.klock("cache", "prune", cwd=folder, env=env).returncode == 0
+    assert list(cache.glob("tmp/*")) == []
+    assert list(temporary.iterdir()) == []
