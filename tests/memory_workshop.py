@@ -186,7 +186,7 @@ def _connect(uplink: Uplink) -> None:
         for each in datagrams:
             each.bind(("127.0.0.1", 0))
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in uplink.ports]
-        message = json.dumps({"ports": list(uplink.ports)}).encode()
+        message = json.dumps({"ports": list(uplink.ports), "loopback": []}).encode()
         socket.send_fds(uplink.channel, [message], [each.fileno() for each in (*datagrams, *listeners)])
         if not uplink.channel.recv(1):
             raise EngineError("the recorder ended before the command began")

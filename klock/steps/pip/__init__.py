@@ -121,6 +121,7 @@ class PipKind(Kind[PipInstall, PipLock]):
         yield lambda: build_wheels(at, wanted, context, open_below)
 
     def perform(self, at: StepAt[PipLock], workspace: Workspace, context: Context) -> None:
+        from klock.packages.passes import passes_with
         from klock.steps.leaks import refuse_leaks
         from klock.steps.pip.credentials import index_credentials
         from klock.steps.pip.installing import install
@@ -128,15 +129,20 @@ class PipKind(Kind[PipInstall, PipLock]):
         if at.lock.interpreter is None:
             raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
         self.fetch(at, context)
+        passes = passes_with(
+            index_credentials([at], context),
+            store=context.store,
+            ca_bundle=context.mirrors.ca_bundle,
+            local_hosts=context.local_hosts,
+        )
         install(
             at.step,
             at.lock.packages,
             interpreter=at.lock.interpreter,
             workspace=workspace,
             store=context.store,
-            variables=at.variables(context.environ),
-            credentials=index_credentials([at], context),
-            offline=context.offline,
+            variables=at.open_variables(context.environ),
+            passes=None if context.offline else passes,
             over=(at.lock.base.id, *at.below) if context.over_locked_base else None,
         )
         refuse_leaks(at, workspace, context)
