@@ -94,6 +94,8 @@ class Incoming:
     def close(self) -> None:
         """Gives the connection back when the body was read to its end, and closes it otherwise."""
         if self.response.closed or self.response.length_remaining == 0:
+            # Of an answer to HEAD nothing was read, and http.client waits for that before the next request.
+            self.response.drain_conn()
             self.response.release_conn()
         else:
             self.response.close()
