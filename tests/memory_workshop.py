@@ -162,6 +162,9 @@ class MemoryWorkspace:
     def read(self, path: str) -> bytes | None:
         return None
 
+    def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
+        return {}
+
     def find(self, values: Sequence[bytes]) -> list[str]:
         known = {digest_of_bytes(value) for value in values}
         return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)

@@ -11,7 +11,7 @@ for byte, and refuses everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.lockfile.model import LockedRequest
-from klock.recorder.doors import Doors
+from klock.recorder.doors import Doors, Where
 from klock.recorder.process import Recorder, ReportingSource, run_recorder
 from klock.recorder.report import Report
 from klock.store import Store
@@ -45,12 +45,13 @@ def recording(
     private_urls: Sequence[str],
     ca_bundle: Path | None = None,
     local_hosts: Sequence[str] = (),
+    proxies: Collection[Where] = (),
 ) -> Iterator[Recorder]:
     """A recorder that passes requests on to the real servers, for one command.
 
     It listens on 80, 443 and `ports`. `secrets` are values that must not be locked; `private_urls` patterns of URLs
     whose answers are never stored. `ca_bundle` is trusted besides the host's certificates. `local_hosts` are names that
-    may lead to this machine; others may not.
+    may lead to this machine; others may not. `proxies` are hosts and ports where the command may find a proxy.
     """
 
     def make_source(folder: Path) -> ReportingSource:
@@ -64,7 +65,8 @@ def recording(
         upstream = Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts)
         return Capture(store=store, folder=folder, upstream=upstream, redaction=redaction, notes=notes)
 
-    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+    doors = Doors(proxies=frozenset(proxies))
+    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store, doors=doors) as recorder:
         yield recorder
 
 
@@ -79,6 +81,7 @@ def replaying(
     offline: bool,
     ca_bundle: Path | None = None,
     local_hosts: Sequence[str] = (),
+    proxies: Collection[Where] = (),
 ) -> Iterator[Recorder]:
     """A recorder that answers `requests` from the store, for one command.
 
@@ -103,7 +106,8 @@ def replaying(
         )
 
     ports = sorted({port for request in requests if (port := urlsplit(request.url).port)})
-    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+    doors = Doors(proxies=frozenset(proxies))
+    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store, doors=doors) as recorder:
         yield recorder
 
 

@@ -163,6 +163,9 @@ class Workspace(Protocol):
     def read(self, path: str) -> bytes | None:
         """The bytes of a file at an absolute path, following the environment's symlinks; None when there is none."""
 
+    def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
+        """The files whose absolute paths match shell patterns (glob(7)), by path: the first 64 KiB of each."""
+
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""
 

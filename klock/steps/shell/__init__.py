@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ class ShellKind(Kind[RunBash, ShellLock]):
 
     def describe(self, step: ShellLock) -> str:
         return described_command(step.command)
+
+    def texts(self, step: ShellLock) -> Sequence[str]:
+        return (step.command,)
 
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
         command = redact(step.command, drafting.environ, what="the command of run_bash")

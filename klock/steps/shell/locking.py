@@ -92,7 +92,7 @@ def _repeat(at: StepAt[ShellLock], first: Layer, context: Context) -> None:
     step = at.step
     context.progress.begin("once more, with the recorded answers")
     with context.workshop.open(at.lock.base.id, at.below) as workspace:
-        replay_shell(at, workspace, context)
+        replay_shell(at, workspace, context, again=True)
         second = workspace.snapshot(leave_out=step.leave_out)
     if second.digest != first.digest:
         raise StepFailed(

@@ -16,6 +16,7 @@ from klock.errors import StepFailed
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock
 from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder.doors import Where
 from klock.recorder.names import Names
 from klock.secrets.masking import masked, masked_tail
 from klock.secrets.references import reveal
@@ -23,6 +24,7 @@ from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.leaks import refuse_leaks
 from klock.steps.shell.command import shell_command
+from klock.steps.shell.proxies import proxies_of
 from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
@@ -45,19 +47,24 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
     recorder = recording(
         store=context.store,
         ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
+        proxies=_proxies(at, workspace, context),
         secrets=context.secret_values(at.lock),
         private_urls=step.private_urls,
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    return _run(at, workspace, context, recorder)
+    return _run(at, workspace, context, recorder, may_need_ports=True)
 
 
-def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Report:
-    """Runs the shell step, which gets the locked answers and no others. Raises StepFailed."""
+def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, *, again: bool = False) -> Report:
+    """Runs the shell step, which gets the locked answers and no others. Raises StepFailed.
+
+    `again`: it has just been recorded, and its command did not fail then.
+    """
     step = at.step
     recorder = replaying(
         step.requests,
+        proxies=_proxies(at, workspace, context),
         unknown_hosts=step.unknown_hosts,
         store=context.store,
         secrets=context.secret_values(at.lock),
@@ -66,7 +73,7 @@ def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) 
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    return _run(at, workspace, context, recorder)
+    return _run(at, workspace, context, recorder, again=again)
 
 
 def _run(
@@ -74,6 +81,9 @@ def _run(
     workspace: Workspace,
     context: Context,
     starting: AbstractContextManager[Recorder],
+    *,
+    may_need_ports: bool = False,
+    again: bool = False,
 ) -> Report:
     step = at.step
     variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **at.variables(context.environ)}
@@ -83,11 +93,15 @@ def _run(
         command = shell_command(text, base=at.lock.base, variables=variables, network=recorder.uplink)
         completed = workspace.run(command, on_output=on_output)
         report = recorder.finish()
-    if not report.ports:
-        _judge(at, context, completed, report)
+    if not (report.ports and may_need_ports):
+        _judge(at, context, completed, report, again=again)
         traces = [*recorder.traces, *_addresses(report)]
         refuse_leaks(at, workspace, context, met=report.private, traces=traces)
     return report
+
+
+def _proxies(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> frozenset[Where]:
+    return proxies_of(workspace, command=at.step.command, variables=at.variables(context.environ))
 
 
 def _addresses(report: Report) -> list[bytes]:
@@ -97,13 +111,19 @@ def _addresses(report: Report) -> list[bytes]:
     return [RESOLVER.encode(), *(names.address_of(host).encode() for host in sorted(hosts))]
 
 
-def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report: Report) -> None:
+def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report: Report, *, again: bool) -> None:
     """Raises StepFailed when the command failed, or anything it wanted from the network was refused."""
     secrets = [*context.secret_values(at.lock), *report.private]
     refused = listed(report.refused)
     tail = masked_tail(completed.output, secrets)
     if completed.status != 0:
         because = f"\nrefused:{refused}" if refused else ""
+        if again:
+            raise StepFailed(
+                f"{at.name} ended with status 0 when it was recorded, and with status {completed.status} when it ran "
+                f"once more with the recorded answers: {at.text}{tail}{because}",
+                hint="make the command do the same in each run",
+            )
         raise StepFailed(
             f"{at.name} failed with status {completed.status}: {at.text}{tail}{because}",
             hint="fix the command and run klock again: the steps before it are kept",
