@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
-from klock.errors import LockfileError
+from klock.errors import LockfileError, RequirementError
 from klock.findings import Finding
 from klock.image.steps import PipInstall
 from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND"]
+
+_ONLY_WITH_KEYS: Final = re.compile(r"git\+(?:ssh|git)://", re.IGNORECASE)
 
 # `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
 _NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
@@ -76,8 +78,16 @@ class PipKind(Kind[PipInstall, PipLock]):
     def check(self, step: PipInstall, drafting: Drafting) -> None:
         """A draft reads no more of the requirements than it has to."""
         from klock.image.requirement_files import read_requirements
+        from klock.image.requirements import UrlRequirement
 
-        read_requirements(step, drafting.root, drafting.environ)
+        for requirement in read_requirements(step, drafting.root, drafting.environ).requirements:
+            if isinstance(requirement, UrlRequirement) and _ONLY_WITH_KEYS.match(requirement.url.url):
+                raise RequirementError(
+                    f"{requirement.where}: {requirement.url.url} cannot be cloned: klock clones over HTTP and HTTPS "
+                    "only, and takes no SSH key into the sandbox",
+                    hint="write git+https://, and give a token by netrc or in the URL: "
+                    "git+https://{os.environ['TOKEN']}@HOST/...",
+                )
 
     def complete(self, draft: PipLock, locking: Locking) -> PipLock:
         """All pip steps are resolved with the first of them, so that a later one never changes an earlier one."""

@@ -13,6 +13,7 @@ from klock.lockfile.model import KeptLayer, ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.shell.rights import refuse_sudo
 from klock.steps.staleness import changed, changed_force
 from klock.words import counted, in_bytes
 
@@ -42,6 +43,7 @@ class ShellKind(Kind[RunBash, ShellLock]):
         return (step.command,)
 
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
+        refuse_sudo(step.command, user=drafting.base.user)
         command = redact(step.command, drafting.environ, what="the command of run_bash")
         for pattern in step.private_urls:
             refuse_literals(pattern, what="private_urls of run_bash")
