@@ -135,6 +135,8 @@ class MemoryWorkspace:
                     output += " ".join(content).encode() + b"\n"
                 case ["sleep", _]:
                     pass
+                case ["once"] if self.workshop.ran.count(text) == 1:
+                    pass
                 case _:
                     output += f"sh: {part.strip()}: not found\n".encode()
                     return Completed(status=127 if words != ["false"] else 1, output=output)

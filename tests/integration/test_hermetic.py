@@ -51,6 +51,7 @@ def look(who):
             found["reaches"].append(str(place))
         except OSError:
             pass
+    print(json.dumps(found))
     try:
         urllib.request.urlopen("{index}told-" + json.dumps(found).encode().hex() + "/", timeout=5)
     except OSError:
@@ -234,3 +235,28 @@ def test_a_credential_goes_to_its_own_index_and_not_where_that_redirects(
         assert hostile.authorizations == set()
     assert len(place.index.authorizations) == 1
     assert PASSWORD not in place.lockfile + done.stderr
+
+
+def test_run_reaches_this_machine_unless_it_is_told_not_to(place: Place) -> None:
+    """A second command joins the first one's files, and has a network of its own."""
+    done = place.lock(PLANT, environ={})
+    assert done.returncode == 0, done.stderr
+    look = (
+        "--",
+        "/usr/bin/python3.11",
+        "-c",
+        "import sys; sys.path[:0] = ['/opt/planted']; import spy; spy.look('run')",
+    )
+
+    def reached(*options: str) -> list[str]:
+        done = place.account.klock("run", *options, *look, cwd=place.folder)
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)["reaches"]
+        return found
+
+    assert reached("--network", "none") == []
+    assert place.visitors == []
+    assert len(reached()) == 2
+    vsock = "import socket; socket.socket(40, socket.SOCK_STREAM)"
+    done = place.account.klock("run", "--network", "none", "--", "/usr/bin/python3.11", "-c", vsock, cwd=place.folder)
+    assert "Address family not supported" in done.stderr
