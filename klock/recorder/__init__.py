@@ -1,8 +1,9 @@
 """The network of shell steps: every HTTP request recorded, locked by hash, and answered the same at each replay.
+And the way out for uv, git and apt, which klock itself runs inside: their requests are passed on, none is locked.
 
     step --cable--> service --> connections --> capture ---> upstream     (recording)
-                                            |-> playback --> store        (replaying)
-                                            \\-> passage ---> upstream     (passing on)
+                                            |--> playback -> store        (replaying)
+                                            |--> passage --> upstream     (passing on)
 
 A step reaches nothing but the recorder. Recording, it is a proxy that no program needs to know of: names lead to it,
 and it ends TLS with an authority that lives as long as the step. Replaying, it answers what is in the lockfile, byte

@@ -51,10 +51,10 @@ class _Length:
 
 def deliver(wire: Wire, connection: h11.Connection, request: Request, answer: Answer) -> None:
     """Sends `answer`. Raises BrokenBody when its body breaks off after it was begun, OSError when nobody takes it."""
-    headers = [*answer.headers, ("Date", _DATE)]
     if answer.passing is not None:
-        _pass_on(wire, connection, request, answer, headers)
+        _pass_on(wire, connection, request, answer)
         return
+    headers = [*answer.headers, ("Date", _DATE)]
     body = answer.body
     if request.method == "HEAD" or body is None or answer.status in _WITHOUT_BODY:
         if request.method == "HEAD" and answer.size:
@@ -185,11 +185,10 @@ def _send_all(wire: Wire, head: bytes, content: bytes) -> None:
         wire.sendall(content)
 
 
-def _pass_on(
-    wire: Wire, connection: h11.Connection, request: Request, answer: Answer, headers: list[tuple[str, str]]
-) -> None:
+def _pass_on(wire: Wire, connection: h11.Connection, request: Request, answer: Answer) -> None:
     """Sends what upstream sends, as it comes: of known size, or in chunks where the client knows them."""
     assert answer.passing is not None
+    headers = list(answer.headers)
     has_body = request.method != "HEAD" and answer.status not in _WITHOUT_BODY
     try:
         if answer.size is not None and answer.status not in _WITHOUT_BODY:

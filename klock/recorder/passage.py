@@ -24,7 +24,7 @@ Authorize: TypeAlias = Callable[[str], Mapping[str, str]]
 # Of the connection to upstream (RFC 9110, 7.6.1), made for each answer, or about other ways to the server.
 _NOT_PASSED: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "transfer-encoding"}
-    | {"upgrade", "content-length", "date", "alt-svc", "strict-transport-security"}
+    | {"upgrade", "content-length", "alt-svc", "strict-transport-security"}
 )
 _GIT_READS: Final = "/git-upload-pack"
 
