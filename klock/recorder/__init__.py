@@ -80,6 +80,7 @@ def replaying(
     secrets: Sequence[str],
     private_urls: Sequence[str],
     offline: bool,
+    ports: Sequence[int] = (),
     ca_bundle: Path | None = None,
     local_hosts: Sequence[str] = (),
     proxies: Collection[Where] = (),
@@ -106,9 +107,11 @@ def replaying(
             upstream=None if offline else Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts),
         )
 
-    ports = sorted({port for request in requests if (port := urlsplit(request.url).port)})
+    asked = {port for request in requests if (port := urlsplit(request.url).port)}
     doors = Doors(proxies=frozenset(proxies))
-    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store, doors=doors) as recorder:
+    with run_recorder(
+        make_source, ports=(*_HTTP_PORTS, *sorted(asked.union(ports))), store=store, doors=doors
+    ) as recorder:
         yield recorder
 
 

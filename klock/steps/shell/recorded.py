@@ -42,11 +42,9 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
     step = at.step
     if context.offline:
         return replay_shell(at, workspace, context)
-    texts = (step.command, *at.variables(context.environ).values())
-    named = {int(port) for text in texts for port in _PORT.findall(text)}
     recorder = recording(
         store=context.store,
-        ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
+        ports=sorted({*ports, *_named_ports(at, context)}),
         proxies=_proxies(at, workspace, context),
         secrets=context.secret_values(at.lock),
         private_urls=step.private_urls,
@@ -64,6 +62,7 @@ def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
     step = at.step
     recorder = replaying(
         step.requests,
+        ports=sorted(_named_ports(at, context)),
         proxies=_proxies(at, workspace, context),
         unknown_hosts=step.unknown_hosts,
         store=context.store,
@@ -98,6 +97,12 @@ def _run(
         traces = [*recorder.traces, *_addresses(report)]
         refuse_leaks(at, workspace, context, met=report.private, traces=traces)
     return report
+
+
+def _named_ports(at: StepAt[ShellLock], context: Context) -> set[int]:
+    """The ports in URLs of the command and its variables."""
+    texts = (at.step.command, *at.variables(context.environ).values())
+    return {number for text in texts for port in _PORT.findall(text) if 0 < (number := int(port)) < 65536}
 
 
 def _proxies(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> frozenset[Where]:
