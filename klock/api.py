@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from klock.places.protocol import Place
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
+    from klock.workshop.protocol import Network
 
 __all__ = ["Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync"]
 
@@ -195,6 +196,7 @@ class Project:
         variables: Mapping[str, str] | None = None,
         mounts: Iterable[str] = (),
         working_dir: str | None = None,
+        network: str = "host",
         target: str | None = None,
         gpus: str | None = None,
         sync: bool = True,
@@ -206,7 +208,8 @@ class Project:
         """Runs a command in the environment, with its variables, working directory and services, to its end.
 
         An environment that is not the locked one is synced first, unless `sync` is False. `variables` are set for the
-        command and the services. Each of `mounts` shows a host path in the environment: `SOURCE:TARGET[:ro]`.
+        command and the services. Each of `mounts` shows a host path in the environment: `SOURCE:TARGET[:ro]`. They
+        reach what this machine does, or nothing but each other with the `network` "none".
 
         The command has this process's stdin, stdout and stderr; with `capture_output` an empty stdin, and what it
         prints is in the result, as from `subprocess.run`. With `check` a status other than 0 raises CalledProcessError.
@@ -227,6 +230,7 @@ class Project:
             variables=dict(variables or {}),
             mounts=parse_mounts(mounts),
             working_dir=working_dir,
+            network=_network(network),
             devices=devices_for(goal.lock, gpus, place),
         )
         # Before a sync would take the environment's place back: somebody may want to know what became of it.
@@ -248,6 +252,16 @@ class Project:
         if check:
             done.check_returncode()
         return done
+
+
+def _network(name: str) -> Network:
+    from klock.errors import KlockError
+    from klock.workshop.protocol import Network
+
+    try:
+        return Network(name)
+    except ValueError:
+        raise KlockError(f"network is {name!r}", hint="the networks are host and none") from None
 
 
 def refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
@@ -323,6 +337,7 @@ def run(
     variables: Mapping[str, str] | None = None,
     mounts: Iterable[str] = (),
     working_dir: str | None = None,
+    network: str = "host",
     target: str | None = None,
     gpus: str | None = None,
     sync: bool = True,
@@ -337,6 +352,7 @@ def run(
         variables=variables,
         mounts=mounts,
         working_dir=working_dir,
+        network=network,
         target=target,
         gpus=gpus,
         sync=sync,

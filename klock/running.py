@@ -32,6 +32,7 @@ class Wishes:
     variables: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     working_dir: str | None = None
+    network: Network = Network.HOST
     devices: ContainerEdits = NO_DEVICES
 
 
@@ -64,11 +65,13 @@ def execute(
             # The image's own is made, as by podman and docker; another one may be a mistake, and would be drift.
             makes_working_dir=not wishes.working_dir,
             user=lock.base.user,
-            network=Network.HOST,
+            network=wishes.network,
             mounts=wishes.mounts,
             devices=edits,
         )
-        services = [replace(each, devices=edits) for each in _services(lock, variables, session.environ)]
+        services = [
+            replace(each, devices=edits, network=wishes.network) for each in _services(lock, variables, session.environ)
+        ]
         return place.execute(goal.name, command, services=services, streams=streams, takes_over=takes_over)
 
 

@@ -28,3 +28,11 @@ def test_to_find_a_lockfile_stale_loads_nothing_that_makes_one() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     makers = {"bases", "debian", "export", "packages", "recorder", "replay", "vault", "workshop"}
     assert [name for name in done.stdout.split() if name.startswith("klock.") and name.split(".")[1] in makers] == []
+
+
+def test_only_run_and_its_services_have_the_hosts_network() -> None:
+    """The others of these files know what it is, and ask nobody to have it."""
+    ask = {"running.py", "steps/service/__init__.py"}
+    know = {"workshop/commands.py", "places/containers/running.py"}
+    named = {path for path in (ROOT / "klock").rglob("*.py") if "Network.HOST" in path.read_text("utf-8")}
+    assert {str(path.relative_to(ROOT / "klock")) for path in named} == ask | know

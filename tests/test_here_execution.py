@@ -14,10 +14,10 @@ SCRIPT = """
 import os
 from klock.places.here.execution import execute
 from klock.running import captured
-from klock.workshop.protocol import Command
+from klock.workshop.protocol import Command, Network
 
 def shell(text):
-    return Command(argv=("sh", "-c", text), environment=dict(os.environ))
+    return Command(argv=("sh", "-c", text), environment=dict(os.environ), network=Network.HOST)
 
 command = shell("echo command $$; exit 7")
 """
@@ -51,7 +51,8 @@ def test_the_command_takes_the_place_of_a_process_that_only_ends() -> None:
 
 def test_services_print_where_the_command_prints(tmp_path: Path) -> None:
     script = """
-service = Command(argv=("sh",), environment=dict(os.environ), script="echo service; touch $STARTED; sleep 100")
+text = "echo service; touch $STARTED; sleep 100"
+service = Command(argv=("sh",), environment=dict(os.environ), network=Network.HOST, script=text)
 waiting = shell("until [ -e $STARTED ]; do sleep 0.01; done; echo command")
 with captured() as (streams, outputs):
     execute(waiting, services=[service], streams=streams, takes_over=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import tempfile
@@ -248,6 +249,16 @@ def test_a_step_that_does_not_repeat_is_not_locked(here: Machine) -> None:
     assert "/count other content" in caught.value.message
     assert "/a other" not in caught.value.message
     assert caught.value.hint and "leave_out" in caught.value.hint and "keep_layer" in caught.value.hint
+
+
+def test_a_step_that_fails_when_it_runs_again_is_not_locked_and_says_so(here: Machine) -> None:
+    with pytest.raises(StepFailed) as caught:
+        here.lock(base(here.root).run_bash("echo hello && once"))
+    assert re.match(
+        r"step 1 \(.*\) did well, and failed when it ran once more with the same inputs: step 1 \(.*\) failed with status "
+        r"127: run_bash echo hello && once",
+        caught.value.message,
+    )
 
 
 def test_what_does_not_repeat_can_be_left_out(here: Machine) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.packages.credentials import Credentials, without_credentials
+from klock.packages.credentials import Credentials, bare_text, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,40 @@ def test_the_header_is_http_basic() -> None:
     assert known.headers("https://other.example/x") == {}
 
 
-def test_credentials_go_back_into_a_url_encoded() -> None:
-    known = Credentials.collect(urls=["https://u:p%2Fw@h.example/simple"])
-    assert known.put_into("https://h.example/links") == "https://u:p%2Fw@h.example/links"
-    assert known.put_into("https://g.example/links") == "https://g.example/links"
+@pytest.mark.parametrize(
+    "word",
+    ["--index-url=https://u:p@h.example/simple", "git+https://u:p@h.example/x@v1", "x@https://u:p@h.example/x.whl"],
+)
+def test_credentials_are_found_in_the_words_of_a_requirement(word: str) -> None:
+    known = Credentials.collect(urls=[word])
+    assert known.find("https://h.example/") == ("u", "p")
+    assert known.named == {("h.example", 443)}
+
+
+def test_netrc_is_for_https_and_for_the_servers_that_the_user_names(tmp_path: Path) -> None:
+    """A package's own code chooses what is fetched, and must not choose who is told a password."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine h.example login me password secret\ndefault login any password all\n")
+    known = Credentials.collect(urls=["http://h.example:8080/simple", "http://d.example/simple"], netrc=netrc)
+    assert known.find("http://h.example:8080/x") == ("me", "secret")
+    assert known.find("https://h.example/x") == ("me", "secret")
+    assert known.find("http://h.example/x") is None
+    assert known.find("http://d.example/x") == ("any", "all")
+    assert known.find("https://other.example/x") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("x @ https://u:p@h.example/x.whl ; a == 'b'", "x @ https://h.example/x.whl ; a == 'b'"),
+        ("x @ git+https://t@h.example/x@v1", "x @ git+https://h.example/x@v1"),
+        ("x @ git+ssh://git@h.example/x", "x @ git+ssh://git@h.example/x"),
+        ("https://h.example/a@b", "https://h.example/a@b"),
+        ("https://u:p@w@h.example/", "https://h.example/"),
+    ],
+)
+def test_a_text_without_credentials(text: str, bare: str) -> None:
+    assert bare_text(text) == bare
 
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=4, max_size=40))

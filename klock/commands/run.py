@@ -28,6 +28,12 @@ __all__ = ["run"]
     "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount a host file or folder."
 )
 @click.option("-w", "--workdir", metavar="PATH", help="The working directory. Default: the image's.")
+@click.option(
+    "--network",
+    type=click.Choice(["host", "none"]),
+    default="host",
+    help="What the command and the services reach: what this machine does, or nothing. Default: host.",
+)
 @click.option("--no-sync", is_flag=True, help="Do not sync the environment first.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
@@ -42,6 +48,7 @@ def run(
     variables: tuple[str, ...],
     mounts: tuple[str, ...],
     workdir: str | None,
+    network: str,
     no_sync: bool,
     frozen: bool,
     target: str | None,
@@ -60,6 +67,7 @@ def run(
         variables=dict(map(_parse_variable, variables)),
         mounts=mounts,
         working_dir=workdir,
+        network=network,
         target=target,
         gpus=gpus,
         sync=not no_sync,

@@ -5,7 +5,6 @@ What apt needs is brought in by read-only mounts below /run, which no layer hold
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,16 @@ from klock.debian.flat_repository import INDEX_SCRIPT, lay_out
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
+from klock.recorder import Passes
 from klock.store import Store
-from klock.workshop.protocol import Command, Completed, Mount, Network, Workspace
+from klock.words import listed
+from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 from klock.workshop.scratch import scratch_folder
+from klock.workshop.trust import CERTIFICATES
 
 __all__ = ["POLICY", "AptInEnvironment", "OnOutput", "failure"]
+
+_PROXY: Final = re.compile(r"(https?|all|no)_proxy", re.IGNORECASE)
 
 OnOutput = Callable[[bytes], None]
 
@@ -52,6 +56,15 @@ Dpkg::Options { "--force-confdef"; "--force-confold"; "--force-unsafe-io"; };
 #clear APT::Update::Post-Invoke-Success;
 #clear APT::Update::Pre-Invoke;
 """
+# In front of the recorder neither the image's proxies nor its other ways to know a server mean anything: klock checks
+# the server's certificate on the far side.
+_THROUGH_RECORDER: Final = f"""\
+#clear Acquire::http::Proxy;
+#clear Acquire::http::Proxy-Auto-Detect;
+#clear Acquire::http::ProxyAutoDetect;
+#clear Acquire::https;
+Acquire::https::CAInfo "{CERTIFICATES}";
+"""
 _ONLY_THESE: Final = """\
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
@@ -74,7 +87,11 @@ update() {{
     $apt update > /run/klock-apt/out 2>&1 || {{ cat /run/klock-apt/out; return 1; }}
 }}
 """
+# What the image itself says to apt, and not what the sandbox says to a recorded step: here upstream is asked, and what
+# it signed must still be valid.
 _OWN_SOURCES: Final = """\
+unset APT_CONFIG
+if [ -n "${KLOCK_APT_CONFIG:-}" ]; then export APT_CONFIG="$KLOCK_APT_CONFIG"; fi
 for name in sources.list preferences; do
     if [ -f /etc/apt/$name ]; then cat /etc/apt/$name >> /run/klock-apt/$name; fi
 done
@@ -99,13 +116,15 @@ POLICY: Final = "#!/bin/sh\nexit 101\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptInEnvironment:
-    """apt in a workspace. `environment`: the variables of the image; `where` names the step in messages."""
+    """apt in a workspace. `environment`: the variables of the image; `where` names the step in messages. `passes` is
+    the way to the environment's own sources."""
 
     workspace: Workspace
     environment: Mapping[str, str]
     store: Store
     mirrors: Mirrors
     where: str
+    passes: Passes | None = None
 
     def resolve(
         self, packages: Sequence[str], *, known: Sequence[DebPackage], own_sources: bool
@@ -116,21 +135,31 @@ class AptInEnvironment:
         """
         written = bytearray()
         script = (_OWN_SOURCES if own_sources else "") + _RESOLVE
-        network = Network.HOST if own_sources else Network.NONE
-        with scratch_folder(self.store) as folder:
-            mounts = self._request(folder / "request", known, own_sources=own_sources)
-            completed = self._run(
+        refused: tuple[str, ...] = ()
+
+        def run(network: Network | Uplink) -> Completed:
+            written.clear()
+            return self._run(
                 script,
                 packages,
                 mounts=mounts,
                 network=network,
                 on_output=written.extend,
-                variables={"LC_ALL": "C.UTF-8"},
+                variables={"LC_ALL": "C.UTF-8", "KLOCK_APT_CONFIG": self.environment.get("APT_CONFIG", "")},
             )
+
+        with scratch_folder(self.store) as folder:
+            mounts = self._request(folder / "request", known, own_sources=own_sources)
+            if own_sources:
+                assert self.passes is not None
+                completed, report = self.passes.run(run)
+                refused = report.refused
+            else:
+                completed = run(Network.NONE)
         output = written.decode("utf-8", "replace")
         if completed.status == _UPDATE_FAILED:
             raise FetchError(
-                f"{self.where}cannot read the apt sources of the environment:\n" + _tail(output),
+                f"{self.where}cannot read the apt sources of the environment:\n" + _tail(output) + listed(refused),
                 hint="check the network, and the sources in /etc/apt of the base",
             )
         if completed.status == _RESOLVE_FAILED:
@@ -163,7 +192,7 @@ class AptInEnvironment:
         lay_out(debs, folder / "repository", store=self.store)
         pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 995\n" for deb in debs]
         _write(folder / "preferences", "\n".join(pins))
-        _write(folder / "apt.conf", _CONFIGURATION + ("" if own_sources else _ONLY_THESE))
+        _write(folder / "apt.conf", _CONFIGURATION + (_THROUGH_RECORDER if own_sources else _ONLY_THESE))
         policy = folder / "policy-rc.d"
         _write(policy, POLICY)
         policy.chmod(0o755)
@@ -175,7 +204,7 @@ class AptInEnvironment:
         arguments: Sequence[str],
         *,
         mounts: Sequence[Mount],
-        network: Network,
+        network: Network | Uplink,
         on_output: OnOutput | None,
         variables: Mapping[str, str],
     ) -> Completed:
@@ -184,11 +213,10 @@ class AptInEnvironment:
                 f"{self.where}the image has no apt-get",
                 hint="use a base made of Debian or Ubuntu, or install the packages with run_bash()",
             )
-        online = network is Network.HOST
-        proxies = {name: v for name, v in os.environ.items() if online and name.lower().endswith("_proxy")}
+        own = {name: value for name, value in self.environment.items() if not _PROXY.fullmatch(name)}
         command = Command(
             argv=("/bin/sh", "-c", _PREPARE + script, "klock-apt", *arguments),
-            environment={**STEP_ENVIRONMENT, **proxies, **self.environment, **variables},
+            environment={**STEP_ENVIRONMENT, **own, **variables},
             user="",
             network=network,
             mounts=tuple(mounts),

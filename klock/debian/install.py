@@ -11,6 +11,7 @@ from klock.debian.fetch import fetch_debs as fetch
 from klock.errors import FetchError, HashMismatch, ResolutionError, StepFailed
 from klock.lockfile.model import DebPackage
 from klock.progress import Progress, Quiet
+from klock.recorder import Passes
 from klock.store import Store
 from klock.words import first_of
 from klock.workshop.protocol import Workspace
@@ -24,6 +25,7 @@ def resolve_apt(
     *,
     environment: Mapping[str, str],
     store: Store,
+    passes: Passes | None = None,
     mirrors: Mirrors | None = None,
     previous: Sequence[DebPackage] = (),
     offline: bool = False,
@@ -35,12 +37,21 @@ def resolve_apt(
     Those of `previous` are kept as far as they still do: all of them if they are enough (no network is used then), else
     as preferences. Give none to upgrade. `where` names the step, such as `step 2 (kimage.py:7)`.
 
-    The workspace is left as it was. Raises ResolutionError for an unknown package or a conflict, FetchError when the
-    sources or a .deb cannot be had, ImageError for an image without apt.
+    `passes` is the way to the sources; by default to any that is not on this machine. The workspace is left as it was.
+
+    Raises ResolutionError for an unknown package or a conflict, FetchError when the sources or a .deb cannot be had,
+    ImageError for an image without apt.
     """
     mirrors, progress = mirrors or Mirrors(), progress or Quiet()
     prefix = f"{where}: " if where else ""
-    apt = AptInEnvironment(workspace=workspace, environment=environment, store=store, mirrors=mirrors, where=prefix)
+    apt = AptInEnvironment(
+        workspace=workspace,
+        environment=environment,
+        store=store,
+        mirrors=mirrors,
+        where=prefix,
+        passes=passes or Passes(store=store),
+    )
     known = _still_there(previous, store=store, mirrors=mirrors, offline=offline, progress=progress)
     if known or offline:
         try:

@@ -22,6 +22,7 @@ from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.resolver import Resolver
 from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
 from klock.packages.wheels import read_wheel_metadata
+from klock.recorder import Passes
 from klock.store import Store
 
 __all__ = ["ArtifactLocker", "Built"]
@@ -100,7 +101,7 @@ class ArtifactLocker:
             return known
         with self._room(source, system, isolated=isolated) as room:
             if isinstance(source, Repository):
-                room.clone(self.resolver.credentials)
+                room.clone(self._passes)
             room.install(requires)
             if isolated and (extra := room.extra_requirements()):
                 requires = self._resolve(name, (*system.requires, *extra))
@@ -137,10 +138,17 @@ class ArtifactLocker:
 
     # -- steps of the above
 
+    @property
+    def _passes(self) -> Passes:
+        passes = self.resolver.passes
+        if passes is None:
+            raise FetchError("a repository cannot be cloned offline", hint="run the command once without --offline")
+        return passes
+
     def _lock_repository(self, package: SelectedPackage, source: SelectedRepository) -> LockedPackage:
         repository = Repository(url=source.url, commit=source.commit, subdirectory=source.subdirectory)
         with self._room(repository, BuildSystem(), isolated=False) as room:
-            system = room.clone(self.resolver.credentials)
+            system = room.clone(self._passes)
         key = [source.url, source.commit, source.subdirectory or ""]
         built = self.build(package.name, repository, system, key=key)
         artifact = VcsArtifact(
@@ -196,7 +204,8 @@ class ArtifactLocker:
         wanted = tuple(ScopedRequirement(text=text, origin=origin) for text in dict.fromkeys(requires))
         resolver = dataclasses.replace(self.resolver, preferences=self._build_preferences(name))
         answer = resolver.ask(
-            [PipRequest(requirements=wanted, environment=self.request.environment)], use_installed=False
+            [dataclasses.replace(self.request, requirements=wanted, constraints=(), projects=(), force=False)],
+            use_installed=False,
         )
         inner = dataclasses.replace(self, resolver=resolver, depth=self.depth + 1)
         packages = tuple(inner.lock(package, answer.index[package.name]) for package in answer.packages)
@@ -217,7 +226,7 @@ class ArtifactLocker:
             workspace=self._world.workspace,
             store=self._store,
             python=self._world.python.interpreter.path,
-            variables=self.request.environment,
+            variables=self.request.open_environment,
             source=source,
             system=system,
             isolated=isolated,

@@ -17,13 +17,15 @@ from typing import Any, Final
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import LockedPackage, WheelArtifact
 from klock.packages.build_system import BuildSystem, read_build_system
-from klock.packages.credentials import Credentials
 from klock.packages.interpreter import python_environment
-from klock.packages.uv import SOURCE_DATE_EPOCH, WORK, run_uv
+from klock.packages.uv import GIT_VARIABLES, SOURCE_DATE_EPOCH, WORK, run_uv
 from klock.packages.wheel_install import install_wheels, roomy_folder
 from klock.packages.wheels import wheel_of
+from klock.recorder import Passes
+from klock.secrets.masking import mask
 from klock.store import Store
-from klock.workshop.protocol import Command, Mount, Network, Workspace
+from klock.words import listed
+from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = ["Archive", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
 
@@ -43,7 +45,7 @@ class Archive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """A commit. `url` may hold credentials; git of the environment clones it."""
+    """A commit. git of the environment clones it."""
 
     url: str
     commit: str
@@ -177,9 +179,11 @@ class BuildRoom:
             return f"{_SOURCE}/project", (Mount(source=source.host, target=f"{_SOURCE}/project"),), True, None
         return source.path, (), source.copy, None
 
-    def clone(self, credentials: Credentials) -> BuildSystem:
+    def clone(self, passes: Passes) -> BuildSystem:
         """Brings a repository's commit, with its submodules, to where it is built. Returns its build system.
 
+        git is the environment's: what an earlier step put in its place reaches no more than a shell step does, and
+        finds no credential.
         Raises FetchError.
         """
         source = self.source
@@ -189,22 +193,20 @@ class BuildRoom:
             'git clone --quiet "$KLOCK_URL" "$2" && cd "$2" && git checkout --quiet --detach "$1" && '
             "git submodule --quiet update --init --recursive"
         )
-        ended = self.workspace.run(
-            Command(
-                argv=("/bin/sh", "-c", script, "sh", source.commit, _BUILD),
-                environment={
-                    **python_environment(self.variables),
-                    "KLOCK_URL": credentials.put_into(source.url),
-                    "GIT_TERMINAL_PROMPT": "0",
-                },
-                network=Network.HOST,
-                mounts=(Mount(source=self.work, target=WORK, read_only=False),),
+        ended, report = passes.run(
+            lambda uplink: self.workspace.run(
+                Command(
+                    argv=("/bin/sh", "-c", script, "sh", source.commit, _BUILD),
+                    environment={**python_environment(self.variables), **GIT_VARIABLES, "KLOCK_URL": source.url},
+                    network=uplink,
+                    mounts=(Mount(source=self.work, target=WORK, read_only=False),),
+                )
             )
         )
         if ended.status != 0:
-            words = credentials.mask(ended.output.decode("utf-8", "replace").strip())
+            words = mask(ended.output.decode("utf-8", "replace").strip(), passes.secrets)
             raise FetchError(
-                f"cannot fetch commit {source.commit} of {source.url}: {words}",
+                f"cannot fetch commit {source.commit} of {source.url}: {words}" + listed(report.refused),
                 hint="check the URL and the network; git itself must be installed in an earlier step",
             )
         pyproject = self.work / "build" / (source.subdirectory or "") / "pyproject.toml"

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from klock.errors import ResolutionError
-from klock.packages.credentials import without_credentials
+from klock.packages.credentials import bare_text, without_credentials
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
 from klock.packages.question import Question, World
 from klock.packages.request import PipRequest, ScopedRequirement
@@ -60,7 +60,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
             *sorted(promoted),
         ),
         direct=tuple(_at_commit(root.scoped.text, case.question) for root in case.roots if not root.requirement),
-        constraints=tuple(dict.fromkeys(c.text for c in constraints if parse_requirement(c))),
+        constraints=tuple(dict.fromkeys(bare_text(c.text) for c in constraints if parse_requirement(c))),
         settings=case.plan.shared,
         pins={name: index for name, index in pins.items() if name not in kept},
         preferences={**case.preferences, **installed},
@@ -78,13 +78,13 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
 
 
 def _at_commit(text: str, question: Question) -> str:
-    """The requirement with the commit of the last lock, if it asks for the same revision as then."""
+    """The requirement with the commit of the last lock, if it asks for the same revision as then, and no credential."""
     split = split_revision(text)
     if split is None:
-        return text
+        return bare_text(text)
     before, url, revision, after = split
     commit = question.preferred_commits.get((without_credentials(url), revision))
-    return text if commit is None else f"{before}{url}@{commit}{after}"
+    return bare_text(text if commit is None else f"{before}{url}@{commit}{after}")
 
 
 def _with_prereleases(case: Case, installed: Mapping[str, str]) -> tuple[str, ...]:

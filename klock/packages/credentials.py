@@ -1,7 +1,10 @@
 """Who klock is to an index: user names and passwords by origin, and their removal from all that is kept or shown.
 
 They come from index URLs (`https://user:password@host/simple`), from `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, and
-from netrc, as with uv and pip. An object of this module is never written anywhere.
+from netrc, as with uv and pip. An object of this module is never written anywhere, and goes into no sandbox.
+
+netrc names hosts, and no origins. What is fetched may be named by an index, or by what a package runs: so the entry of
+a host is for https and for the origins that the user names, and the default entry for those alone.
 """
 
 from __future__ import annotations
@@ -11,12 +14,22 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from klock.recorder.doors import Where, where_of
 from klock.secrets.masking import mask
 from klock.secrets.references import refuse_literals
 
-__all__ = ["Credentials", "public_url", "without_credentials"]
+__all__ = ["Credentials", "bare_text", "public_url", "without_credentials"]
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>\\]+")
+_USERINFO: Final = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*(?<!ssh)://)[^/\s?#]*@")
+
+
+def bare_text(text: str) -> str:
+    """A requirement, or any other text, whose URLs are without user name and password."""
+    return _USERINFO.sub(lambda match: match["scheme"], text)
 
 
 def without_credentials(url: str) -> str:
@@ -46,6 +59,7 @@ class Credentials:
 
     def __init__(self, *, netrc: Path | None = None, ca_bundle: Path | None = None) -> None:
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
+        self._named: set[Where] = set()
         self._netrc = netrc
         self.ca_bundle = ca_bundle
 
@@ -65,7 +79,7 @@ class Credentials:
             for name, value in environment.items():
                 if not name.startswith(("UV_", "PIP_")):
                     continue
-                for part in value.split():
+                for part in value.replace(",", " ").split() if name == "UV_FIND_LINKS" else value.split():
                     index, equals, url = part.partition("=")
                     if equals and re.fullmatch(r"[A-Za-z0-9._-]+", index) and "://" in url:
                         names[re.sub(r"[^A-Z0-9]", "_", index.upper())] = url
@@ -80,14 +94,26 @@ class Credentials:
             found.learn(url)
         return found
 
-    def learn(self, url: str) -> None:
-        """Keeps the credentials of `url`, if it has any. The first for an origin wins."""
-        if "@" not in url or "://" not in url:
-            return
-        parts = urlsplit(url.partition("+")[2] if url.startswith(("git+", "hg+", "svn+", "bzr+")) else url)
-        if parts.username is not None:
-            pair = (unquote(parts.username), unquote(parts.password or ""))
-            self._known.setdefault(_origin(url), pair)
+    def learn(self, text: str) -> None:
+        """Keeps the credentials of the URLs in a word that the user wrote, and that he named them. The first for an
+        origin wins."""
+        for url in _URL.findall(text):
+            url = re.sub(r"^[a-z]+\+", "", url)
+            if (where := where_of(url)) is not None:
+                self._named.add(where)
+            parts = urlsplit(url)
+            if parts.username is not None:
+                pair = (unquote(parts.username), unquote(parts.password or ""))
+                self._known.setdefault(_origin(url), pair)
+
+    @property
+    def named(self) -> frozenset[Where]:
+        """The servers of all URLs that the user names: they may be on this machine."""
+        return frozenset(self._named)
+
+    @property
+    def passwords(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(password for _, password in self._known.values() if password))
 
     def find(self, url: str) -> tuple[str, str] | None:
         """The user name and password for `url`."""
@@ -101,16 +127,6 @@ class Credentials:
         token = base64.b64encode(f"{pair[0]}:{pair[1]}".encode()).decode("ascii")
         return {"Authorization": f"Basic {token}"}
 
-    def put_into(self, url: str) -> str:
-        """The URL with its user name and password in it, for a program that takes them in no other way."""
-        from urllib.parse import quote
-
-        pair = self.find(url)
-        if pair is None or "://" not in url:
-            return url
-        scheme, _, rest = url.partition("://")
-        return f"{scheme}://{quote(pair[0], safe='')}:{quote(pair[1], safe='')}@{rest}"
-
     def mask(self, text: str) -> str:
         """`text` fit to be shown: no userinfo in URLs, no known password, in any form."""
         return mask(text, [password for _, password in self._known.values() if len(password) > 3])
@@ -120,10 +136,17 @@ class Credentials:
             return None
         import netrc
 
+        where = where_of(url)
         try:
-            entry = netrc.netrc(os.fspath(self._netrc)).authenticators(urlsplit(url).hostname or "")
+            hosts = netrc.netrc(os.fspath(self._netrc)).hosts
         except (OSError, netrc.NetrcParseError):
             return None
+        if where is None:
+            return None
+        is_named = where in self._named
+        entry = hosts.get(where[0]) if is_named or url.lower().startswith("https:") else None
+        if entry is None and is_named:
+            entry = hosts.get("default")
         return (entry[0] or "", entry[2] or "") if entry else None
 
 

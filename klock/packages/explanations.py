@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
+from klock.words import listed
 
 __all__ = ["error_from_uv", "missing_projects", "warnings_from_uv"]
 
@@ -32,11 +33,17 @@ def warnings_from_uv(output: str) -> tuple[str, ...]:
 
 
 def error_from_uv(
-    output: str, *, requirements: Iterable[tuple[str | None, str, str]], offline: bool = False
+    output: str,
+    *,
+    requirements: Iterable[tuple[str | None, str, str]],
+    refused: Sequence[str] = (),
+    offline: bool = False,
 ) -> KlockError:
-    """The error for uv's `output` (already masked). `requirements` are normalised name, text and origin of each."""
+    """The error for uv's `output` (already masked). `requirements` are normalised name, text and origin of each;
+    `refused` is what the recorder did not let through, or could not reach."""
     explanation = _explanation(output)
     one_line = " ".join(explanation.split())
+    explanation += listed(refused)
     failed = _BUILD.search(one_line)
     where = failed[0] if failed else one_line  # a build's output mentions many names
     named = [(text, origin) for name, text, origin in requirements if name and _mentions(where, name)]

@@ -28,7 +28,9 @@ __all__ = [
 
 _SCRIPT: Final = Path(__file__).with_name("probe_script.py")
 _OUTPUT: Final = "/run/klock/probe"
-_OWN_VARIABLES: Final = re.compile(r"(UV|PIP|PYTHON|VIRTUAL_ENV|CONDA)(_.*)?|PYTHON.*|SOURCE_DATE_EPOCH|PYC_.*")
+_OWN_VARIABLES: Final = re.compile(
+    r"(UV|PIP|PYTHON|VIRTUAL_ENV|CONDA)(_.*)?|PYTHON.*|SOURCE_DATE_EPOCH|PYC_.*|(?i:(https?|all|no)_proxy)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ def installed_distributions(
 
 
 def python_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The container's variables without those that would steer pip, uv or Python itself."""
+    """The container's variables without those that would steer pip, uv or Python itself, or name a proxy."""
     kept = {name: value for name, value in variables.items() if not _OWN_VARIABLES.fullmatch(name)}
     kept.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     kept["HOME"] = "/run/klock/home"

@@ -54,10 +54,14 @@ class Question:
 
     def collect_credentials(self, netrc: Path | None, ca_bundle: Path | None = None) -> Credentials:
         """Those in the steps' variables and lines; for any other index `netrc` is asked. `ca_bundle` is trusted."""
-        lines = [requirement for request in self.requests for requirement in request.requirements]
+        requests = self.requests
+        lines = [line for request in requests for line in (*request.requirements, *request.constraints)]
         return Credentials.collect(
             environments=[request.environment for request in self.requests],
-            urls=[url for line in lines for url in (*line.options.urls, *line.text.split())],
+            urls=[
+                self.default_index,
+                *(url for line in lines for url in (*line.options.urls, *line.text.split())),
+            ],
             netrc=netrc,
             ca_bundle=ca_bundle,
         )
@@ -69,7 +73,7 @@ class World:
 
     `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. With `offline` no network is
     used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has
-    certificates that are trusted besides the host's.
+    certificates that are trusted besides the host's; `local_hosts` are names that may lead to this machine.
     """
 
     workspace: Workspace
@@ -77,5 +81,6 @@ class World:
     store: Store
     netrc: Path | None = None
     ca_bundle: Path | None = None
+    local_hosts: tuple[str, ...] = ()
     offline: bool = False
     progress: Progress = field(default_factory=Quiet)

@@ -99,7 +99,8 @@ class LocalProjectSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipRequest:
-    """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place.
+    """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place; those
+    named in `secret_variables` are for klock alone.
 
     `force` reinstalls what the step names, whether the environment has it or not.
     """
@@ -108,7 +109,13 @@ class PipRequest:
     constraints: tuple[ScopedRequirement, ...] = ()
     projects: tuple[LocalProjectSource, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    secret_variables: frozenset[str] = frozenset()
     force: bool = False
+
+    @property
+    def open_environment(self) -> dict[str, str]:
+        """The variables that a package's own code may see."""
+        return {name: value for name, value in self.environment.items() if name not in self.secret_variables}
 
 
 def _texts(urls: Iterable[PrivateUrl]) -> tuple[str, ...]:

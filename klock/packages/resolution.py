@@ -111,5 +111,5 @@ def _install(resolution: Resolution, world: World, request: PipRequest) -> None:
         python=world.python.interpreter.path,
         workspace=world.workspace,
         store=world.store,
-        variables=request.environment,
+        variables=request.open_environment,
     )

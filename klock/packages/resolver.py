@@ -21,21 +21,23 @@ from klock.packages.explanations import error_from_uv, missing_projects, warning
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
+from klock.packages.passes import passes_with
 from klock.packages.question import Question, World
 from klock.packages.request import PipRequest
 from klock.packages.roots import Root, name_of, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import WORK, UvRun, run_uv
 from klock.packages.uv_project import UvProject
-from klock.workshop.protocol import Command, Network
+from klock.recorder import Passes
+from klock.workshop.protocol import Command
 
 __all__ = ["Answer", "Resolver"]
 
 _PASSED_ON: Final = (
-    *("UV_INDEX_STRATEGY", "UV_RESOLUTION", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND", "UV_INSECURE_HOST"),
+    *("UV_INDEX_STRATEGY", "UV_RESOLUTION", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND"),
     *("UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_BUILD_CONSTRAINT"),
     *("UV_CONSTRAINT", "UV_OVERRIDE", "UV_NO_BUILD_ISOLATION"),
-    *("UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES", "UV_KEYRING_PROVIDER"),
+    *("UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES"),
 )
 """What steers resolution in the container's own variables and is uv's to understand; a later step's value wins."""
 
@@ -57,6 +59,16 @@ class Resolver:
     question: Question
     credentials: Credentials
     preferences: Mapping[str, str]
+
+    @property
+    def passes(self) -> Passes | None:
+        """The way to the indexes; None offline."""
+        world = self.world
+        if world.offline:
+            return None
+        return passes_with(
+            self.credentials, store=world.store, ca_bundle=world.ca_bundle, local_hosts=world.local_hosts
+        )
 
     def ask(self, requests: Sequence[PipRequest], *, use_installed: bool = True) -> Answer:
         """uv's answer for all `requests` together. Without `use_installed` the base counts as empty.
@@ -96,7 +108,7 @@ class Resolver:
                 elif in_the_way := kept & pinned:
                     given_up |= in_the_way
                 else:
-                    raise self._error(ended.output, roots)
+                    raise self._error(ended, roots)
             index = self._indexes(case, project, selected)
         self._check_scopes(case, project, index)
         return Answer(packages=selected, index=index, warnings=warnings_from_uv(self.credentials.mask(ended.output)))
@@ -128,16 +140,15 @@ class Resolver:
     # -- an attempt
 
     def _run(self, case: Case, project: UvProject, arguments: list[str]) -> UvRun:
-        environment = dict(case.requests[-1].environment) if case.requests else {}
+        environment = case.requests[-1].open_environment if case.requests else {}
         variables = {n: v for r in case.requests for n, v in r.environment.items() if n in _PASSED_ON}
         return run_uv(
             self.world.workspace,
             arguments,
             work=case.folder,
             variables=environment,
-            more={**variables, **project.variables(self.credentials)},
-            network=Network.NONE if self.world.offline else Network.HOST,
-            netrc=self.world.netrc,
+            more={**variables, **project.variables},
+            passes=self.passes,
         )
 
     def _select(self, case: Case, project: UvProject) -> tuple[SelectedPackage, ...]:
@@ -161,9 +172,14 @@ class Resolver:
                     found[str(name)] = index
         return found
 
-    def _error(self, output: str, roots: Iterable[Root]) -> KlockError:
+    def _error(self, ended: UvRun, roots: Iterable[Root]) -> KlockError:
         requirements = [(root.name, self.credentials.mask(root.scoped.text), root.scoped.origin) for root in roots]
-        return error_from_uv(self.credentials.mask(output), requirements=requirements, offline=self.world.offline)
+        return error_from_uv(
+            self.credentials.mask(ended.output),
+            requirements=requirements,
+            refused=ended.refused,
+            offline=self.world.offline,
+        )
 
     # -- after the last one
 

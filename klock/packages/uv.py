@@ -6,8 +6,6 @@ uv comes from the `uv` package klock depends on; its one file is mounted into th
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from typing import Final
 from klock.errors import EngineError
 from klock.lockfile.model import Interpreter
 from klock.packages.interpreter import python_environment
-from klock.workshop.protocol import Command, Mount, Network, Workspace
+from klock.recorder import Passes
+from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 
-__all__ = ["SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv"]
+__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv"]
 
 WORK: Final = "/run/klock/work"
 """Where the call's work folder is seen inside the environment."""
@@ -26,17 +25,25 @@ WORK: Final = "/run/klock/work"
 SOURCE_DATE_EPOCH: Final = "1577836800"
 """2020-01-01T00:00:00Z: what builds take for the present. Late enough for the ZIP format, which begins in 1980."""
 
+GIT_VARIABLES: Final = {
+    "GIT_TERMINAL_PROMPT": "0",
+    # What the image's configuration has for a proxy is not there.
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "http.proxy",
+    "GIT_CONFIG_VALUE_0": "",
+}
+"""For the environment's git where it fetches for klock."""
+
 _UV: Final = "/run/klock/bin/uv"
-_NETRC: Final = "/run/klock/netrc"
-_FROM_HOST: Final = re.compile(r"(https?|all|no)_proxy", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UvRun:
-    """A finished uv command: exit status and what it said."""
+    """A finished uv command: exit status, what it said, and what the recorder refused it."""
 
     status: int
     output: str
+    refused: tuple[str, ...] = ()
 
 
 def run_uv(
@@ -47,11 +54,10 @@ def run_uv(
     variables: Mapping[str, str],
     more: Mapping[str, str] | None = None,
     mounts: Sequence[Mount] = (),
-    network: Network = Network.NONE,
-    netrc: Path | None = None,
+    passes: Passes | None = None,
 ) -> UvRun:
     """Runs `uv ARGUMENTS`. `work` (a host folder) is mounted writable at WORK and holds uv's cache; `variables` are
-    the container's, `more` are for uv.
+    the container's, `more` are for uv. It has a network with `passes` only.
     """
     for name in ("cache", "home", "tmp"):
         (work / name).mkdir(exist_ok=True)
@@ -70,25 +76,29 @@ def run_uv(
         "UV_PYTHON_DOWNLOADS": "never",
         "NO_COLOR": "1",
         "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+        **GIT_VARIABLES,
         **(more or {}),
     }
-    if network is not Network.NONE:
-        all_variables.update((name, value) for name, value in os.environ.items() if _FROM_HOST.fullmatch(name))
-        if netrc is not None and netrc.is_file():
-            all_mounts.append(Mount(source=netrc, target=_NETRC))
-            all_variables["NETRC"] = _NETRC
     lines: list[bytes] = []
-    ended = workspace.run(
-        Command(
+
+    def run(network: Network | Uplink) -> Completed:
+        lines.clear()
+        command = Command(
             argv=(_UV, *arguments),
             environment=all_variables,
             working_dir=WORK,
             network=network,
             mounts=tuple(all_mounts),
-        ),
-        on_output=lines.append,
-    )
-    return UvRun(status=ended.status, output=b"".join(lines).decode("utf-8", "replace"))
+        )
+        return workspace.run(command, on_output=lines.append)
+
+    refused: tuple[str, ...] = ()
+    if passes is None:
+        ended = run(Network.NONE)
+    else:
+        ended, report = passes.run(run)
+        refused = report.refused
+    return UvRun(status=ended.status, output=b"".join(lines).decode("utf-8", "replace"), refused=refused)
 
 
 def check_uv_runs(interpreter: Interpreter) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index, IndexSettings
 
 __all__ = ["PROJECT", "UvProject"]
@@ -74,18 +73,13 @@ class UvProject:
         """The same question, answered in the one format that says which index each project is from."""
         return [*self._shared_arguments(python), "--emit-index-annotation", "--no-strip-markers"]
 
-    def variables(self, credentials: Credentials) -> dict[str, str]:
-        """Credentials and links for uv's environment: nothing secret stands in a file or on a command line."""
-        found: dict[str, str] = {}
-        for index, name in self._names([*self._pinned(), *self._shared()]):
-            if pair := credentials.find(index.url):
-                found[f"UV_INDEX_{name.upper()}_USERNAME"], found[f"UV_INDEX_{name.upper()}_PASSWORD"] = pair
-        links = [credentials.put_into(index.url) for index in self.settings.find_links]
+    @property
+    def variables(self) -> dict[str, str]:
+        """The links, for uv's environment."""
+        links = [index.url for index in self.settings.find_links]
         if self.stubs:
             links.append(self.stubs)
-        if links:
-            found["UV_FIND_LINKS"] = ",".join(links)
-        return found
+        return {"UV_FIND_LINKS": ",".join(links)} if links else {}
 
     def _shared_arguments(self, python: str) -> list[str]:
         arguments = ["pip", "compile", "pyproject.toml", "--no-header", "--python", python]

@@ -1,7 +1,9 @@
 """The network of shell steps: every HTTP request recorded, locked by hash, and answered the same at each replay.
+And the way out for uv, git and apt, which klock itself runs inside: their requests are passed on, none is locked.
 
     step --cable--> service --> connections --> capture ---> upstream     (recording)
-                                            \\-> playback --> store        (replaying)
+                                            |--> playback -> store        (replaying)
+                                            |--> passage --> upstream     (passing on)
 
 A step reaches nothing but the recorder. Recording, it is a proxy that no program needs to know of: names lead to it,
 and it ends TLS with an authority that lives as long as the step. Replaying, it answers what is in the lockfile, byte
@@ -10,18 +12,27 @@ for byte, and refuses everything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.lockfile.model import LockedRequest
+from klock.recorder.doors import Doors, Where
 from klock.recorder.process import Recorder, ReportingSource, run_recorder
 from klock.recorder.report import Report
 from klock.store import Store
+from klock.workshop.protocol import Completed, Uplink
 
-__all__ = ["Recorder", "Report", "recording", "replaying"]
+if TYPE_CHECKING:
+    from klock.recorder.passage import Authorize
+
+__all__ = ["ROUNDS", "Doors", "Passes", "Recorder", "Report", "recording", "replaying"]
+
+ROUNDS: Final = 4
+"""How often a command may be run to find out which ports it needs."""
 
 _HTTP_PORTS: Final = (80, 443)
 
@@ -35,12 +46,13 @@ def recording(
     private_urls: Sequence[str],
     ca_bundle: Path | None = None,
     local_hosts: Sequence[str] = (),
+    proxies: Collection[Where] = (),
 ) -> Iterator[Recorder]:
     """A recorder that passes requests on to the real servers, for one command.
 
     It listens on 80, 443 and `ports`. `secrets` are values that must not be locked; `private_urls` patterns of URLs
     whose answers are never stored. `ca_bundle` is trusted besides the host's certificates. `local_hosts` are names that
-    may lead to this machine; others may not.
+    may lead to this machine; others may not. `proxies` are hosts and ports where the command may find a proxy.
     """
 
     def make_source(folder: Path) -> ReportingSource:
@@ -54,7 +66,8 @@ def recording(
         upstream = Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts)
         return Capture(store=store, folder=folder, upstream=upstream, redaction=redaction, notes=notes)
 
-    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+    doors = Doors(proxies=frozenset(proxies))
+    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store, doors=doors) as recorder:
         yield recorder
 
 
@@ -67,8 +80,10 @@ def replaying(
     secrets: Sequence[str],
     private_urls: Sequence[str],
     offline: bool,
+    ports: Sequence[int] = (),
     ca_bundle: Path | None = None,
     local_hosts: Sequence[str] = (),
+    proxies: Collection[Where] = (),
 ) -> Iterator[Recorder]:
     """A recorder that answers `requests` from the store, for one command.
 
@@ -92,6 +107,56 @@ def replaying(
             upstream=None if offline else Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts),
         )
 
-    ports = sorted({port for request in requests if (port := urlsplit(request.url).port)})
-    with run_recorder(make_source, ports=(*_HTTP_PORTS, *ports), store=store) as recorder:
+    asked = {port for request in requests if (port := urlsplit(request.url).port)}
+    doors = Doors(proxies=frozenset(proxies))
+    with run_recorder(
+        make_source, ports=(*_HTTP_PORTS, *sorted(asked.union(ports))), store=store, doors=doors
+    ) as recorder:
         yield recorder
+
+
+def _as_nobody(url: str) -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passes:
+    """What lets klock's own tools out of the workshop: to upstream, through the recorder, and nothing of it is locked.
+
+    `doors` are servers that the user names, and proxies. `authorize` says who klock is to the server of a URL, and
+    `secrets` what of that must not be shown. The other fields are the arguments of `recording`.
+    """
+
+    store: Store
+    doors: Doors = field(default_factory=Doors)
+    authorize: Authorize = field(default=_as_nobody, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    ca_bundle: Path | None = None
+    local_hosts: tuple[str, ...] = ()
+
+    def run(self, command: Callable[[Uplink], Completed]) -> tuple[Completed, Report]:
+        """Runs a command with such a network. One that failed, and tried other ports than those of HTTP, is run again
+        with these."""
+        ports: set[int] = set()
+        for _ in range(ROUNDS):
+            with run_recorder(
+                self._make_source, ports=(*_HTTP_PORTS, *sorted(ports)), store=self.store, doors=self.doors
+            ) as recorder:
+                completed = command(recorder.uplink)
+                report = recorder.finish()
+            if completed.status == 0 or ports.issuperset(report.ports):
+                break
+            ports.update(report.ports)
+        return completed, report
+
+    def _make_source(self, folder: Path) -> ReportingSource:
+        from klock.recorder.passage import Passage
+        from klock.recorder.redaction import Redaction
+        from klock.recorder.report import Notes
+        from klock.recorder.upstream import Upstream
+
+        notes = Notes(Redaction(secrets=self.secrets, private_urls=()))
+        upstream = Upstream(
+            notes=notes, ca_bundle=self.ca_bundle, local_hosts=self.local_hosts, origins=self.doors.origins
+        )
+        return Passage(upstream=upstream, notes=notes, authorize=self.authorize)

@@ -14,6 +14,7 @@ import h11
 from klock.recorder.addresses import is_literal
 from klock.recorder.authority import Authority
 from klock.recorder.delivery import Wire, deliver
+from klock.recorder.doors import Doors
 from klock.recorder.exchange import Answer, BrokenBody, Refused, Request, Source
 from klock.recorder.report import Notes
 
@@ -73,10 +74,18 @@ def server_context(authority: Authority) -> ssl.SSLContext:
     return context
 
 
-def serve(client: socket.socket, place: Place, *, context: ssl.SSLContext, source: Source, notes: Notes) -> None:
+def serve(
+    client: socket.socket,
+    place: Place,
+    *,
+    context: ssl.SSLContext,
+    source: Source,
+    notes: Notes,
+    doors: Doors,
+) -> None:
     """Serves a connection to its end, and closes it. No client can make it raise."""
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    conversation = _Conversation(client, context=context, source=source, notes=notes)
+    conversation = _Conversation(client, context=context, source=source, notes=notes, doors=doors)
     try:
         conversation.run(place)
     finally:
@@ -88,11 +97,14 @@ class _NotHttp(Exception):
 
 
 class _Conversation:
-    def __init__(self, client: socket.socket, *, context: ssl.SSLContext, source: Source, notes: Notes) -> None:
+    def __init__(
+        self, client: socket.socket, *, context: ssl.SSLContext, source: Source, notes: Notes, doors: Doors
+    ) -> None:
         self._wire: Wire = client
         self._context = context
         self._source = source
         self._notes = notes
+        self._doors = doors
         self._abort = False
 
     def run(self, place: Place) -> None:
@@ -251,7 +263,7 @@ class _Conversation:
     def _answer(self, event: h11.Request, body: bytes, place: Place, scheme: str) -> tuple[Request, Answer]:
         headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers.raw_items())
         host = next((value for name, value in headers if name.lower() == "host"), "") or place.name
-        url, reason = _url_of(event.target.decode("ascii"), host, place, scheme)
+        url, reason = _url_of(event.target.decode("ascii"), host, place, scheme, self._doors)
         request = Request(method=event.method.decode("ascii"), url=url, headers=headers, body=body)
         try:
             if reason:
@@ -261,7 +273,7 @@ class _Conversation:
             return request, Answer.of_text(403, self._notes.refuse_request(request, str(refused)))
 
 
-def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str]:
+def _url_of(target: str, host: str, place: Place, scheme: str, doors: Doors) -> tuple[str, str]:
     """The URL a request is for, and why it is refused, if it is. `host` is its Host header or the name of the place."""
     reason = ""
     absolute = _ABSOLUTE.fullmatch(target)
@@ -277,7 +289,7 @@ def _url_of(target: str, host: str, place: Place, scheme: str) -> tuple[str, str
     else:
         host = match["host"].rstrip(".").lower()
         port = int(match["port"] or _DEFAULT_PORTS[scheme]) if absolute is not None else place.port
-    if is_literal(host):
+    if is_literal(host) and not doors.is_origin(host, port):
         reason = "an address, but steps may connect only to host names"
     where = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
     return f"{scheme}://{where}{target.partition('#')[0]}", reason

@@ -51,6 +51,9 @@ class _Length:
 
 def deliver(wire: Wire, connection: h11.Connection, request: Request, answer: Answer) -> None:
     """Sends `answer`. Raises BrokenBody when its body breaks off after it was begun, OSError when nobody takes it."""
+    if answer.passing is not None:
+        _pass_on(wire, connection, request, answer)
+        return
     headers = [*answer.headers, ("Date", _DATE)]
     body = answer.body
     if request.method == "HEAD" or body is None or answer.status in _WITHOUT_BODY:
@@ -180,6 +183,22 @@ def _send_all(wire: Wire, head: bytes, content: bytes) -> None:
     else:
         wire.sendall(head)
         wire.sendall(content)
+
+
+def _pass_on(wire: Wire, connection: h11.Connection, request: Request, answer: Answer) -> None:
+    """Sends what upstream sends, as it comes: of known size, or in chunks where the client knows them."""
+    assert answer.passing is not None
+    headers = list(answer.headers)
+    has_body = request.method != "HEAD" and answer.status not in _WITHOUT_BODY
+    try:
+        if answer.size is not None and answer.status not in _WITHOUT_BODY:
+            headers.append(("Content-Length", str(answer.size)))
+        wire.sendall(_head(connection, answer.status, headers))
+        for chunk in answer.passing.chunks() if has_body else ():
+            wire.sendall(connection.send(h11.Data(data=chunk)) or b"")
+        wire.sendall(_end(connection))
+    finally:
+        answer.passing.close()
 
 
 def _send_growing(wire: Wire, connection: h11.Connection, body: Body) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 
 from klock.secrets.vocabulary import credential_name
 
-__all__ = ["PATIENCE", "Answer", "Body", "BrokenBody", "Refused", "Request", "Source"]
+__all__ = ["PATIENCE", "Answer", "Body", "BrokenBody", "Passing", "Refused", "Request", "Source"]
 
 PATIENCE: Final = 30.0
 """Seconds that upstream has for an answer that is not there yet when the step has ended."""
@@ -152,14 +153,27 @@ class Body:
                 raise BrokenBody
 
 
+class Passing(Protocol):
+    """A body that is sent on as it comes, once. Close it, read or not."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Raises BrokenBody."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a client is answered. `size` is what a HEAD announces. `headers` hold nothing that frames the message."""
+    """What a client is answered. `size` is what a HEAD announces. `headers` hold nothing that frames the message.
+
+    `passing` is an answer of upstream that is sent on as it comes, `size` bytes long if that is known.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: Body | None = None
     size: int | None = None
+    passing: Passing | None = None
 
     @classmethod
     def of_text(cls, status: int, text: str, *headers: tuple[str, str]) -> Answer:

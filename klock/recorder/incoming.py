@@ -33,7 +33,8 @@ class Truncated(Exception):
 class Incoming:
     """An answer that is coming in. `size` is announced, or None. Close it, read or not.
 
-    `resume` asks for the rest of the body, given how many bytes are here and an entity tag; None when that fails.
+    `resume` asks for the rest of the body, given how many bytes are here and an entity tag; None when that fails. There
+    is none where a client is to see that the body broke off.
     `count` is told the size of each piece that comes in.
     """
 
@@ -41,7 +42,7 @@ class Incoming:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     size: int | None
     response: BaseHTTPResponse = field(repr=False)
-    resume: Callable[[int, str | None], BaseHTTPResponse | None] = field(repr=False)
+    resume: Callable[[int, str | None], BaseHTTPResponse | None] | None = field(repr=False)
     count: Callable[[int], None] = field(repr=False)
     _hash: Hash = field(default_factory=hashlib.sha256, init=False, repr=False)
 
@@ -82,7 +83,7 @@ class Incoming:
                 self.response.close()
                 reason = reason_of(error)
                 resumed = None
-                while resumed is None and attempt < ATTEMPTS - 1:
+                while self.resume is not None and resumed is None and attempt < ATTEMPTS - 1:
                     time.sleep(PAUSE * 2**attempt)
                     attempt += 1
                     resumed = self.resume(received, self._validator)
@@ -93,6 +94,8 @@ class Incoming:
     def close(self) -> None:
         """Gives the connection back when the body was read to its end, and closes it otherwise."""
         if self.response.closed or self.response.length_remaining == 0:
+            # Of an answer to HEAD nothing was read, and http.client waits for that before the next request.
+            self.response.drain_conn()
             self.response.release_conn()
         else:
             self.response.close()

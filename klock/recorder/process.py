@@ -22,6 +22,7 @@ from typing import Final, Protocol, TypeAlias
 
 from klock.errors import EngineError, KlockError
 from klock.recorder.authority import Authority
+from klock.recorder.doors import Doors
 from klock.recorder.exchange import Source
 from klock.recorder.report import Notes, Report
 from klock.store import Store
@@ -35,6 +36,7 @@ _MOST_DESCRIPTORS: Final = 253  # SCM_MAX_FD, net/scm.h
 _BESIDES_PORTS: Final = 2
 _SERVING: Final = b"\n"
 _FINISH: Final = b"f"
+_NO_DOORS: Final = Doors()
 
 
 class ReportingSource(Source, Protocol):
@@ -97,10 +99,12 @@ class Recorder:
 
 
 @contextmanager
-def run_recorder(make_source: MakeSource, *, ports: Sequence[int], store: Store) -> Iterator[Recorder]:
-    """Forks a recorder that serves HTTP on `ports`. Only one thread may be alive in this process."""
-    ports = tuple(dict.fromkeys(ports))
-    if len(ports) > _MOST_DESCRIPTORS - _BESIDES_PORTS:
+def run_recorder(
+    make_source: MakeSource, *, ports: Sequence[int], store: Store, doors: Doors = _NO_DOORS
+) -> Iterator[Recorder]:
+    """Forks a recorder that serves HTTP on `ports` and at `doors`. Only one thread may be alive in this process."""
+    ports = tuple(dict.fromkeys((*ports, *doors.ports)))
+    if len(ports) + len(doors.loopback) > _MOST_DESCRIPTORS - _BESIDES_PORTS:
         raise EngineError(f"a step uses {len(ports)} ports for HTTP, and klock can listen on 251")
     authority = Authority()
     folder = store.temporary_path()
@@ -111,10 +115,10 @@ def run_recorder(make_source: MakeSource, *, ports: Sequence[int], store: Store)
         klock = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(make_source, folder, authority, channel=far_channel, control=far_control, parent=klock)
+            _become(make_source, folder, authority, doors, channel=far_channel, control=far_control, parent=klock)
         far_channel.close()
         far_control.close()
-        uplink = Uplink(channel=channel, ports=ports, certificate=authority.certificate)
+        uplink = Uplink(channel=channel, ports=ports, certificate=authority.certificate, loopback=doors.loopback)
         recorder = Recorder(uplink=uplink, traces=authority.traces, pid=pid, control=control)
         try:
             yield recorder
@@ -131,6 +135,7 @@ def _become(
     make_source: MakeSource,
     folder: Path,
     authority: Authority,
+    doors: Doors,
     *,
     channel: socket.socket,
     control: socket.socket,
@@ -144,7 +149,7 @@ def _become(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _drop_descriptors({channel.fileno(), control.fileno()})
-        outcome = _serve(make_source(folder), authority, channel, control)
+        outcome = _serve(make_source(folder), authority, doors, channel, control)
     except BaseException as error:
         if not isinstance(error, KlockError):
             error = EngineError(f"the recorder failed: {''.join(traceback.format_exception(error))}")
@@ -168,7 +173,9 @@ def _drop_descriptors(kept: set[int]) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve(source: ReportingSource, authority: Authority, channel: socket.socket, control: socket.socket) -> Report:
+def _serve(
+    source: ReportingSource, authority: Authority, doors: Doors, channel: socket.socket, control: socket.socket
+) -> Report:
     from klock.recorder.service import Service
 
     sockets = _receive(channel)
@@ -181,6 +188,7 @@ def _serve(source: ReportingSource, authority: Authority, channel: socket.socket
             authority=authority,
             source=source,
             notes=source.notes,
+            doors=doors,
         )
         channel.sendall(_SERVING)
     channel.close()
@@ -198,7 +206,8 @@ def _receive(channel: socket.socket) -> list[socket.socket] | None:
     message, descriptors, flags, _ = socket.recv_fds(channel, _CHUNK, _MOST_DESCRIPTORS)
     if not message:
         return None
-    ports = json.loads(message)["ports"]
-    if flags & socket.MSG_CTRUNC or len(descriptors) != len(ports) + _BESIDES_PORTS:
-        raise EngineError(f"the sandbox sent {len(descriptors)} sockets for {len(ports)} ports")
+    said = json.loads(message)
+    count = len(said["ports"]) + len(said["loopback"])
+    if flags & socket.MSG_CTRUNC or len(descriptors) != count + _BESIDES_PORTS:
+        raise EngineError(f"the sandbox sent {len(descriptors)} sockets for {count} ports")
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]

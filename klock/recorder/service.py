@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from klock.recorder.authority import Authority
 from klock.recorder.connections import Place, serve, server_context
+from klock.recorder.doors import Doors
 from klock.recorder.exchange import PATIENCE, Refused, Source
 from klock.recorder.names import Names
 from klock.recorder.packets import ConnectionAttempt, read_attempt
@@ -56,12 +57,14 @@ class Service:
         authority: Authority,
         source: Source,
         notes: Notes,
+        doors: Doors,
     ) -> None:
         self._resolver = resolver
         self._packets = packets
         self._listeners = listeners
         self._source = source
         self._notes = notes
+        self._doors = doors
         self._names = Names(self._find)
         self._context = server_context(authority)
         self._ports = frozenset(listener.getsockname()[1] for listener in listeners)
@@ -168,7 +171,7 @@ class Service:
 
     def _find(self, name: str) -> bool:
         try:
-            return self._source.finds(name)
+            return self._doors.has_host(name) or self._source.finds(name)
         except Refused as refused:
             self._notes.refuse(f"{name}: {refused}")
             return False
@@ -183,7 +186,7 @@ class Service:
                 return
             client.setblocking(True)
             address, port = client.getsockname()[:2]
-            name = self._names.name_of(address)
+            name = self._names.name_of(address) or self._doors.host_at(address, port)
             if name is None:
                 what = "this machine" if ip_address(address).is_loopback else "an address"
                 self._notes.refuse(f"tcp {address}:{port}: {what}, but steps may connect only to host names")
@@ -204,7 +207,7 @@ class Service:
 
     def _serve(self, client: socket.socket, place: Place) -> None:
         try:
-            serve(client, place, context=self._context, source=self._source, notes=self._notes)
+            serve(client, place, context=self._context, source=self._source, notes=self._notes, doors=self._doors)
         except ssl.SSLError:
             pass  # while closing
         except BaseException as error:

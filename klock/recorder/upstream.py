@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.connections import Pools, proxy_of, reason_of
 from klock.recorder.addresses import ForbiddenAddress, is_literal, look_up
+from klock.recorder.doors import Where
 from klock.recorder.exchange import Refused, Request
 from klock.recorder.incoming import ATTEMPTS, PAUSE, Incoming, connection_errors
 from klock.recorder.report import Notes
@@ -26,6 +27,8 @@ _ADDRESSES_LAST: Final = 60.0
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SWITCHING_PROTOCOLS: Final = 101
 _MOST_DIGITS: Final = 18
+_PORTS: Final = {"http": 80, "https": 443}
+_NOTHING: Final[Mapping[str, str]] = {}
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # RFC 9110, 7.6.1, and what belongs to the connection with the proxy that a client may take klock for.
@@ -33,10 +36,10 @@ _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"proxy-authorization"}
 )
-# The whole body is asked for, whatever the client has of it and however it wants it: the store serves the rest.
-_REPLACED: Final = frozenset(
-    {"host", "content-length", "expect", "accept-encoding", "range", "if-range"}
-    | {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
+_REPLACED: Final = frozenset({"host", "content-length", "expect"})
+# Where the whole body is asked for, whatever the client has of it and however it wants it: the store serves the rest.
+_OF_A_PART: Final = frozenset(
+    {"accept-encoding", "range", "if-range"} | {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
 )
 
 
@@ -47,16 +50,25 @@ class Unreachable(Exception):
 class Upstream:
     """The real servers, for any number of threads.
 
-    `ca_bundle` is trusted besides the host's certificates. `local_hosts` are the names that may lead to this machine.
+    `ca_bundle` is trusted besides the host's certificates. `local_hosts` are the names that may lead to this machine,
+    as may `origins`, hosts and ports, which may also be addresses.
     """
 
-    def __init__(self, *, notes: Notes, ca_bundle: Path | None = None, local_hosts: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        notes: Notes,
+        ca_bundle: Path | None = None,
+        local_hosts: Collection[str] = (),
+        origins: Collection[Where] = (),
+    ) -> None:
         from klock.recorder.pools import pools_by_scheme
 
         self._notes = notes
         self._local_hosts = frozenset(local_hosts)
+        self._origins = frozenset(origins)
         self._lock = threading.Lock()
-        self._addresses: dict[str, tuple[float, Sequence[tuple[int, str]]]] = {}
+        self._addresses: dict[tuple[str, bool], tuple[float, Sequence[tuple[int, str]]]] = {}
         self._left_to_proxy: set[str] = set()
         direct, proxied = pools_by_scheme(self._look_up)
         self._pools = Pools(ca_bundle=ca_bundle, direct=direct, proxied=proxied, block=True)
@@ -90,17 +102,31 @@ class Upstream:
             count=self._notes.count_bytes,
         )
 
+    def pass_on(self, request: Request, extra: Mapping[str, str]) -> Incoming:
+        """Asks for exactly what the client wants, with the headers `extra` besides. It is the client that asks again
+        when an answer is a failure, or breaks off. Raises Unreachable, Refused.
+        """
+        response = self._ask(request, extra, whole=False)
+        return Incoming(
+            status=response.status,
+            headers=tuple(response.headers.items()),
+            size=_announced(response),
+            response=response,
+            resume=None,
+            count=self._notes.count_bytes,
+        )
+
     def close(self) -> None:
         self._pools.close()
 
-    def _ask(self, request: Request) -> BaseHTTPResponse:
+    def _ask(self, request: Request, extra: Mapping[str, str] = _NOTHING, *, whole: bool = True) -> BaseHTTPResponse:
         from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             pause = PAUSE * 2**attempt
             try:
-                response = self._open(request, {})
+                response = self._open(request, extra, whole=whole)
             except connection_errors() as error:
                 if forbidden := _forbidden(error):
                     raise Refused(forbidden) from error
@@ -112,7 +138,7 @@ class Upstream:
                 if response.status == _SWITCHING_PROTOCOLS:
                     response.close()
                     raise Unreachable("upstream switched to a protocol other than HTTP/1.1")
-                if last or response.status not in _BUSY or not request.is_safe:
+                if last or response.status not in _BUSY or not request.is_safe or not whole:
                     return response
                 wait = response.headers.get("Retry-After", "")
                 pause = max(pause, float(wait)) if wait.isdecimal() else pause
@@ -137,12 +163,13 @@ class Upstream:
         response.close()
         return None
 
-    def _open(self, request: Request, extra: dict[str, str]) -> BaseHTTPResponse:
+    def _open(self, request: Request, extra: Mapping[str, str], *, whole: bool = True) -> BaseHTTPResponse:
         from urllib3 import ProxyManager
 
         parts = urlsplit(request.url)
         host = parts.hostname or ""
-        if is_literal(host) or host == "localhost" or host.endswith(".localhost"):
+        is_named = (host, parts.port or _PORTS[parts.scheme]) in self._origins
+        if not is_named and (is_literal(host) or host == "localhost" or host.endswith(".localhost")):
             raise Refused("an address, but steps may connect only to host names")
         manager = self._pools.for_url(request.url)
         if isinstance(manager, ProxyManager):
@@ -154,7 +181,7 @@ class Upstream:
         target = request.url if proxy else request.url[request.url.index("/", len(parts.scheme) + 3) :]
         # If one percent sign begins no escape, urllib3 encodes all percent signs, also those of real escapes.
         target = _LONE_PERCENT.sub("%25", target)
-        headers = _sent_headers(request)
+        headers = _sent_headers(request, whole=whole)
         headers.update(extra)
         if proxy:
             headers.update(proxy.proxy_headers)
@@ -183,27 +210,29 @@ class Upstream:
         self._left_to_proxy.add(name)
 
     def _look_up(self, name: str, port: int) -> Sequence[tuple[int, str]]:
+        is_local = name in self._local_hosts or (name, port) in self._origins
         with self._lock:
-            since, addresses = self._addresses.get(name, (0.0, ()))
+            since, addresses = self._addresses.get((name, is_local), (0.0, ()))
         now = time.monotonic()
         if not addresses or now - since > _ADDRESSES_LAST:
-            addresses = look_up(name, port, is_local=name in self._local_hosts)
+            addresses = look_up(name, port, is_local=is_local)
             with self._lock:
-                self._addresses[name] = (now, addresses)
+                self._addresses[name, is_local] = (now, addresses)
         return addresses
 
 
-def _sent_headers(request: Request) -> HTTPHeaderDict:
+def _sent_headers(request: Request, *, whole: bool) -> HTTPHeaderDict:
     from urllib3 import HTTPHeaderDict
     from urllib3.util import SKIP_HEADER
 
     named = {name.strip().lower() for name in (request.header("connection") or "").split(",")}
-    dropped = _HOP_BY_HOP | _REPLACED | named
+    dropped = _HOP_BY_HOP | _REPLACED | named | (_OF_A_PART if whole else frozenset())
     headers = HTTPHeaderDict()
     for name, value in request.headers:
         if name.lower() not in dropped:
             headers.add(name, value)
-    headers["Accept-Encoding"] = "identity"
+    if "Accept-Encoding" not in headers:
+        headers["Accept-Encoding"] = "identity"
     if "User-Agent" not in headers:
         headers["User-Agent"] = SKIP_HEADER
     if not request.body and not request.is_safe:

@@ -77,6 +77,16 @@ class StepAt(Generic[L]):
         return revealed_variables(self.before, environ)
 
     @property
+    def secret_variables(self) -> frozenset[str]:
+        """The names of those that hold credentials: for commands that the user writes, not for what packages run."""
+        return frozenset(variable.name for variable in self.before.variables if variable.secrets)
+
+    def open_variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables without those that hold credentials."""
+        hidden = self.secret_variables
+        return {name: value for name, value in self.variables(environ).items() if name not in hidden}
+
+    @property
     def folder(self) -> str:
         """What its files are below in an export: `step-03`."""
         return f"step-{self.position + 1:02d}"

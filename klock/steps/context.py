@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from klock.bases.mirrors import Mirrors
 from klock.lockfile.model import TargetLock
@@ -15,6 +15,10 @@ from klock.steps.at import StepAt
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import Workshop
+
+if TYPE_CHECKING:
+    from klock.recorder import Passes
+    from klock.recorder.doors import Where
 
 __all__ = ["Context"]
 
@@ -47,6 +51,27 @@ class Context:
 
         configured = self.pytorch_indexes
         return index_for(target, self.targets, configured=configured, default_index=self.index_url)
+
+    def named_servers(self, lock: TargetLock) -> frozenset[Where]:
+        """The servers in what the user wrote: the steps of `lock`, its variables, the settings. They may be on this
+        machine; those that a base or a package names may not."""
+        from klock.recorder.doors import wheres_in
+        from klock.steps import kind_of
+
+        steps = (text for step in lock.steps for text in kind_of(step).texts(step))
+        variables = (variable.value for variable in lock.variables)
+        return wheres_in([*steps, *variables, *self.mirrors.debian.values(), self.index_url or ""])
+
+    def passes(self, lock: TargetLock) -> Passes:
+        """The way out for tools that run over the steps of `lock`: to any server, and as nobody in particular."""
+        from klock.recorder import Doors, Passes
+
+        return Passes(
+            store=self.store,
+            doors=Doors(origins=self.named_servers(lock)),
+            ca_bundle=self.mirrors.ca_bundle,
+            local_hosts=self.local_hosts,
+        )
 
     def at(self, lock: TargetLock, position: int) -> StepAt[Any]:
         """The step of `lock` at `position` (from 0), with what is known of where it comes from."""

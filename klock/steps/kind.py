@@ -108,6 +108,10 @@ class Kind(Generic[S, L]):
         """The step in a few words on one line: `pip_install numpy>=1.24 (and 2 more)`."""
         raise NotImplementedError
 
+    def texts(self, step: L) -> Sequence[str]:
+        """What of it may name servers that the user means."""
+        return ()
+
     # -- from the image to a draft
 
     def draft(self, step: S, drafting: Drafting) -> L:

@@ -83,7 +83,7 @@ class Locking:
 
         at = self.at(draft)
         python = probe_interpreter(
-            workspace, python_path=self.image.python_path, variables=at.variables(self.context.environ)
+            workspace, python_path=self.image.python_path, variables=at.open_variables(self.context.environ)
         )
         if python is None:
             raise ImageError(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from klock.digests import hex_of
+from klock.errors import StepFailed
 from klock.layers.differences import explain
 from klock.layers.normalisation import is_left_out, matcher
 from klock.lockfile.model import KeptLayer
@@ -30,9 +31,15 @@ _DATED_BY_OTHERS: Final = "var/lib/apt/lists/"
 
 
 def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> None:
-    """Raises StepFailed with the paths, and the likely reasons, when the step makes another layer than `first`."""
+    """Raises StepFailed when the step fails now, or makes another layer than `first`, with paths and likely reasons."""
     context.progress.begin("once more, with the same inputs")
-    second = perform_step(at, context, varied=True, look=lambda workspace: _tell_of_today(at, workspace, context))
+    try:
+        second = perform_step(at, context, varied=True, look=lambda workspace: _tell_of_today(at, workspace, context))
+    except StepFailed as error:
+        raise StepFailed(
+            f"{at.name} did well, and failed when it ran once more with the same inputs: {error.message}",
+            hint="make the step do the same in each run",
+        ) from error
     if second.digest != first.digest:
         raise at.failed(
             f" makes something else each time it runs: {at.text}" + _differences(at, first, second, context),

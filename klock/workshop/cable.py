@@ -72,6 +72,8 @@ def enter_recorded_network(uplink: Uplink) -> None:
             _unshare()
             with RouteSocket() as inside:
                 _lay(inside, outside, namespace)
+        near = {place: listener for place in uplink.loopback if (listener := _listen_near(*place)) is not None}
+        sockets += near.values()
         resolver.bind((RESOLVER, _DNS))
         _check(resolver)
         # First the filter: without one it would take in everything from the moment it is bound.
@@ -80,7 +82,7 @@ def enter_recorded_network(uplink: Uplink) -> None:
         for listener, port in zip(listeners, uplink.ports, strict=True):
             listener.bind(("0.0.0.0", port))
             listener.listen(_WAITING)
-        _hand_over(uplink, sockets)
+        _hand_over(uplink, sockets, loopback=tuple(near))
     finally:
         os.close(namespace)
         for each in sockets:
@@ -147,6 +149,17 @@ def _address(
     inside.add_default_route(_INDEX, far.ip)
 
 
+def _listen_near(address: str, port: int) -> socket.socket | None:
+    """A listener on the command's own loopback; None where there is no IPv6."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=_WAITING)
+    except OSError as error:
+        if error.errno not in (*_NO_IPV6, errno.EADDRNOTAVAIL):
+            raise
+        return None
+
+
 def _check(resolver: socket.socket) -> None:
     """Waits until packets go both ways: the kernel opens a cable's ends a moment after they were brought up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
@@ -179,8 +192,8 @@ def _attach_filter(packets: socket.socket) -> None:
     packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)
 
 
-def _hand_over(uplink: Uplink, sockets: list[socket.socket]) -> None:
-    message = json.dumps({"ports": uplink.ports}).encode()
+def _hand_over(uplink: Uplink, sockets: list[socket.socket], *, loopback: tuple[tuple[str, int], ...]) -> None:
+    message = json.dumps({"ports": uplink.ports, "loopback": loopback}).encode()
     try:
         socket.send_fds(uplink.channel, [message], [each.fileno() for each in sockets])
     except OSError as error:

@@ -64,7 +64,7 @@ class Sandbox:
         self._configuration = area.path
         if not joined:
             self._mount_temporary(writable)
-            self._write_network_files()
+        self._write_network_files()
         self._variables = self._provide_certificates(commands[0].environment, ca_bundle)
         self._users = {command.user: find_user(self._root, command.user) for command in commands}
         self._enter_namespaces()
@@ -98,7 +98,11 @@ class Sandbox:
         elif isinstance(self._network, Uplink):
             resolver = f"nameserver {RESOLVER}\n".encode()
         for name, content in (("hosts", hosts), ("resolv.conf", resolver)):
-            Path(f"{self._configuration}/{name}").write_bytes(content)
+            Path(self._network_file(name)).write_bytes(content)
+
+    def _network_file(self, name: str) -> str:
+        """A file of this process's own: commands that share the mounts may have other networks."""
+        return f"{self._configuration}/{name}-{os.getpid()}"
 
     def _enter_namespaces(self) -> None:
         linux.unshare(linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP)
@@ -188,7 +192,7 @@ class Sandbox:
         """What the command sees besides the tree. The mount points are made."""
         for name in ("hosts", "resolv.conf"):
             target = self._inside(f"/etc/{name}", is_folder=False)
-            yield Bind(access=Access.READ_ONLY, source=f"{self._configuration}/{name}", target=target)
+            yield Bind(access=Access.READ_ONLY, source=self._network_file(name), target=target)
         for mount in command.mounts:
             access = Access.READ_ONLY if mount.read_only else Access.READ_WRITE
             target = self._inside(mount.target, is_folder=mount.source.is_dir())

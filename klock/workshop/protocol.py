@@ -59,7 +59,9 @@ class Uplink:
     1. a UDP socket at RESOLVER, port 53, which is the command's only name server;
     2. a packet socket (packet(7), SOCK_DGRAM) that sees what arrives over the cable and begins something: TCP segments
        with SYN and without ACK, UDP datagrams, ICMP echo requests, of IPv4 and IPv6;
-    3. for each port a listening TCP socket that takes connections to any IPv4 address.
+    3. for each port a listening TCP socket that takes connections to any IPv4 address;
+    4. for each of `loopback`, an address and a port of the command's own loopback, a listening TCP socket there. The
+       message names those that could be made, `"loopback": [["127.0.0.1", 8080], ...]`.
 
     The recorder answers with one byte when it serves them; only then the command starts. When the recorder ends, so do
     its sockets, and the command reaches nothing: it fails closed.
@@ -70,6 +72,7 @@ class Uplink:
     channel: socket
     ports: tuple[int, ...]
     certificate: bytes
+    loopback: tuple[tuple[str, int], ...] = ()
 
 
 RESOLVER: Final = "198.18.0.1"
@@ -173,6 +176,9 @@ class Workspace(Protocol):
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a file at an absolute path, following the environment's symlinks; None when there is none."""
+
+    def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
+        """The files whose absolute paths match shell patterns (glob(7)), by path: the first 64 KiB of each."""
 
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""

@@ -1,4 +1,4 @@
-"""Looks for byte strings in a folder's files: their contents, names, symlink targets and extended attributes.
+"""Reads files by patterns, and looks for byte strings in a folder: in contents, names, symlinks and attributes.
 
 Each file is read once, whatever the number of values, in pieces that stay in the processor's cache: `bytes.find` for
 each value is many times faster than one pattern of all values. A value that lies across two pieces is found, as each
@@ -7,14 +7,16 @@ piece begins with the end of the one before.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-__all__ = ["hits", "paths_with"]
+__all__ = ["files_matching", "hits", "paths_with"]
 
 _PIECE: Final = 1 << 18
+_BEGINNING: Final = 1 << 16
 
 
 def paths_with(values: Sequence[bytes], folder: str) -> list[str]:
@@ -28,6 +30,21 @@ def hits(values: Sequence[bytes], paths: Iterable[str]) -> Iterator[str]:
     if wanted:
         search = _Search(wanted)
         yield from filter(search.is_hit, paths)
+
+
+def files_matching(patterns: Iterable[str]) -> dict[str, bytes]:
+    """The files whose paths match shell patterns, by path, the first 64 KiB of each."""
+    found = {}
+    for path in sorted({path for pattern in patterns for path in glob.iglob(pattern, include_hidden=True)}):
+        try:
+            # Not to wait for a FIFO's other end.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        with open(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found[path] = file.read(_BEGINNING)
+    return found
 
 
 def _below(folder: str) -> Iterator[str]:

@@ -20,12 +20,13 @@ from typing import Final
 
 from klock.workshop.overlay import resolve
 
-__all__ = ["FOLDER", "VARIABLES", "TrustingLayer", "host_files", "recorded_files", "variables_of"]
+__all__ = ["CERTIFICATES", "FOLDER", "VARIABLES", "TrustingLayer", "host_files", "recorded_files", "variables_of"]
 
 FOLDER: Final = "/run/klock"
 """Where a command finds the files below; the folder is gone when it ends."""
 
-_CERTIFICATES: Final = f"{FOLDER}/ca.pem"
+CERTIFICATES: Final = f"{FOLDER}/ca.pem"
+"""What a command trusts for TLS (PEM)."""
 _APT: Final = f"{FOLDER}/apt.conf"
 _WGET: Final = f"{FOLDER}/wgetrc"
 
@@ -60,7 +61,7 @@ _BUNDLES: Final = (
 
 # Signatures and certificates of upstream do expire; what is locked by hash does not.
 _APT_CONFIGURATION: Final = f"""\
-Acquire::https::CAInfo "{_CERTIFICATES}";
+Acquire::https::CAInfo "{CERTIFICATES}";
 Acquire::Check-Valid-Until "false";
 Acquire::Check-Date "false";
 """
@@ -68,7 +69,7 @@ Acquire::Check-Date "false";
 
 def host_files(certificates: bytes) -> dict[str, bytes]:
     """The files for FOLDER, by their paths, of a command with the host's network, which trusts what the host trusts."""
-    return {_CERTIFICATES: certificates}
+    return {CERTIFICATES: certificates}
 
 
 def recorded_files(root: str, environment: Mapping[str, str], certificate: bytes) -> dict[str, bytes]:
@@ -77,15 +78,15 @@ def recorded_files(root: str, environment: Mapping[str, str], certificate: bytes
     included = f'#include "{apt}";\n' if apt and '"' not in apt and os.path.isfile(resolve(root, apt)) else ""
     wget = _content(resolve(root, environment.get("WGETRC") or f"{environment.get('HOME', '/root')}/.wgetrc"))
     return {
-        _CERTIFICATES: certificate,
+        CERTIFICATES: certificate,
         _APT: (included + _APT_CONFIGURATION).encode("utf-8", "surrogateescape"),
-        _WGET: wget + b"\n" * bool(wget) + f"ca_certificate = {_CERTIFICATES}\n".encode(),
+        _WGET: wget + b"\n" * bool(wget) + f"ca_certificate = {CERTIFICATES}\n".encode(),
     }
 
 
 def variables_of(files: Iterable[str]) -> dict[str, str]:
     """The variables that name these files."""
-    named = {**dict.fromkeys(VARIABLES, _CERTIFICATES), "APT_CONFIG": _APT, "WGETRC": _WGET}
+    named = {**dict.fromkeys(VARIABLES, CERTIFICATES), "APT_CONFIG": _APT, "WGETRC": _WGET}
     return {name: path for name, path in named.items() if path in files}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,7 +20,7 @@ from klock.workshop.namespace import NamespaceProcess, in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.placing import place
 from klock.workshop.protocol import Command, Completed, Layer, Network, PlacedFile, Uplink
-from klock.workshop.searching import paths_with
+from klock.workshop.searching import files_matching, paths_with
 from klock.workshop.trees import Trees
 from klock.workshop.trust import TrustingLayer
 
@@ -89,6 +89,15 @@ class SandboxWorkspace:
                 return None
             with open(descriptor, "rb") as file:
                 return file.read()
+
+        return in_namespace(task)
+
+    def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
+        """The files whose absolute paths match shell patterns, by path: the first 64 KiB of each."""
+
+        def task() -> Mapping[str, bytes]:
+            os.chroot(self._mounted().merged)
+            return files_matching(patterns)
 
         return in_namespace(task)
 

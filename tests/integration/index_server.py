@@ -5,6 +5,7 @@
         index.url                       # http://127.0.0.1:PORT/simple/
         index.url_for("user", "pass")   # the same with credentials in it
         index.requests                  # every path that was asked for, in order
+    index.authorizations            # every Authorization header that came with one
 
 `tls` and `address` make it an https server of that address, for a name in /etc/hosts. `upstream` is another index, to
 which it redirects for projects it does not have, as company indexes do.
@@ -62,6 +63,7 @@ class IndexServer:
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
         self.requests: list[str] = []
+        self.authorizations: set[str] = set()
         self.credentials = f"{username}:{password}" if username is not None else None
         self._server = ThreadingHTTPServer(address, _handler_for(self))
         self._server.daemon_threads = True
@@ -192,6 +194,8 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
         def _answer(self, *, with_body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             index.requests.append(path)
+            if authorization := self.headers.get("Authorization"):
+                index.authorizations.add(authorization)
             if index.credentials is not None:
                 expected = "Basic " + base64.b64encode(index.credentials.encode()).decode("ascii")
                 if self.headers.get("Authorization") != expected:

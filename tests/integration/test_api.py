@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import klock
-from klock.errors import StaleLockError, StepFailed
+from klock.errors import KlockError, StaleLockError, StepFailed
 from klock.progress import Quiet
 from klock.replay.plan import ReplaceEnvironment, ReuseLayer, RunStep
 from klock.store import Store
@@ -84,6 +84,10 @@ def test_each_verb_gives_a_value_and_prints_nothing(folder: Path, capfd: pytest.
     assert klock.check(environment=True) == klock.Checked(lockfile=locked.lockfile, findings=())
     done = klock.run(["sh", "/app/main.sh"], capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+    alone = klock.run(["cat", "/proc/net/dev"], network="none", capture_output=True).stdout
+    assert [line.split()[0] for line in alone.splitlines() if b":" in line] == [b"lo:"]
+    with pytest.raises(KlockError, match="network is 'some'"):
+        klock.run(["true"], network="some")
     assert capfd.readouterr() == ("", "")
     assert dict(os.environ) == before
 

@@ -12,6 +12,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -169,6 +170,16 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     secret = succeeded(run(host, project, "sh", "-c", 'echo "$PASSWORD" | rev'))
     assert secret.stdout == "esroh tcerroc\n"
     assert host.containers() == []
+
+
+@on("podman", "docker")
+def test_without_a_network(host: ContainerHost, project: Path) -> None:
+    def interfaces(*options: str) -> set[str]:
+        done = succeeded(host.klock("run", *options, "--", "cat", "/proc/net/dev", cwd=project))
+        return {line.partition(":")[0].strip() for line in done.stdout.splitlines() if ":" in line}
+
+    assert interfaces("--network", "none") == {"lo"}
+    assert interfaces() == {name for _, name in socket.if_nameindex()}
 
 
 @on("podman", "docker")

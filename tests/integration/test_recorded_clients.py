@@ -175,6 +175,26 @@ CASES: Final[dict[str, Case]] = {
             got(f"https://files.{ZONE}/hops/0"),
         ),
     ),
+    "proxies that the image names, and nobody has": Case(
+        steps=(
+            KEY,
+            """echo 'Acquire::http::Proxy "http://proxy.none:3128";' > /etc/apt/apt.conf.d/99proxy"""
+            " && printf '[global]\\nproxy = http://10.9.8.7:3129\\n' > /etc/pip.conf"
+            " && git config --system http.proxy http://127.0.0.1:3130",
+            apt("http", installs("greeter")),
+            f"{PIP} greeting && git clone --quiet --depth 1 {REPOSITORY} /tool",
+            '.set_env_vars({"https_proxy": "http://me:word@proxy.none:8888"})',
+            f"curl -fsSL https://files.{ZONE}/hops/2 -o /hops",
+        ),
+        script='greeter; cat /hops /tool/words.txt; python3 -c "import greeting"',
+        prints=f"good morning\ntone = kind\nconfigured\narrived\n{WORDS}",
+        asks=(
+            got(f"http://debian.{ZONE}/debian/pool/greeter_1.0-1_all.deb"),
+            got(f"{PACKAGES}/wording-1.1-py3-none-any.whl"),
+            posted(f"{REPOSITORY}/git-upload-pack"),
+            got(f"https://files.{ZONE}/hops/0"),
+        ),
+    ),
 }
 
 

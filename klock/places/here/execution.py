@@ -13,7 +13,7 @@ from typing import Final
 from klock.errors import EngineError
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.terminal import has_controlling_terminal
-from klock.workshop.protocol import Command
+from klock.workshop.protocol import Command, Network
 from klock.workshop.users import find_user, give_streams
 from klock.workshop.working_dir import missing_working_dir
 
@@ -40,6 +40,11 @@ def execute(
     With `takes_over` and no services it becomes the command instead, as the entrypoint of a container should. What
     services print goes where the command's output goes.
     """
+    if command.network is Network.NONE:
+        raise EngineError(
+            "a command in a running container has that container's network",
+            hint="leave out --network none, or start the container without a network",
+        )
     if command.mounts:
         raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
     _provide_working_dir(command)

@@ -20,11 +20,10 @@ from klock.errors import EngineError
 from klock.places.here.changes import canonical_changes
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
-from klock.workshop import trust
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point
 from klock.workshop.placing import place
-from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, Network, PlacedFile, Uplink
-from klock.workshop.searching import hits
+from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, PlacedFile, Uplink
+from klock.workshop.searching import files_matching, hits
 from klock.workshop.users import find_user
 from klock.workshop.workspace import KEPT_OUTPUT, run_in_sandbox
 
@@ -103,6 +102,10 @@ class HereWorkspace:
         with open(descriptor, "rb") as file:
             return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
+    def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
+        """The files whose absolute paths match shell patterns, by path: the first 64 KiB of each."""
+        return files_matching(patterns)
+
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of what was written so far and holds one of `values`."""
         now = scan(self._before, without=self._without)
@@ -143,16 +146,13 @@ class HereWorkspace:
 
     def _run_plainly(self, command: Command, on_output: Callable[[bytes], None] | None) -> Completed:
         user = find_user("/", command.user)
-        variables: Mapping[str, str] = command.environment
-        if command.network is Network.HOST and self._ca_bundle is not None:
-            variables = {**trust.variables_of(trust.host_files(self._ca_bundle.read_bytes())), **variables}
         with self._mounts_as_links(command):
             os.makedirs(command.working_dir, mode=0o755, exist_ok=True)
             kept = b""
             try:
                 process = subprocess.Popen(
                     command.argv,
-                    env=dict(variables),
+                    env=dict(command.environment),
                     cwd=command.working_dir,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,

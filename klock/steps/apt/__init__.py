@@ -65,8 +65,9 @@ class AptKind(Kind[AptInstall, AptLock]):
             debs = resolve_apt(
                 draft.packages,
                 workspace,
-                environment=at.variables(context.environ),
+                environment=at.open_variables(context.environ),
                 store=context.store,
+                passes=context.passes(at.before),
                 mirrors=context.mirrors,
                 previous=() if locking.upgrade.everything else previous,
                 where=at.name,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
-from klock.errors import LockfileError
+from klock.errors import LockfileError, RequirementError
 from klock.findings import Finding
 from klock.image.steps import PipInstall
 from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND"]
+
+_ONLY_WITH_KEYS: Final = re.compile(r"git\+(?:ssh|git)://", re.IGNORECASE)
 
 # `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
 _NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
@@ -79,8 +81,16 @@ class PipKind(Kind[PipInstall, PipLock]):
     def check(self, step: PipInstall, drafting: Drafting) -> None:
         """A draft reads no more of the requirements than it has to."""
         from klock.image.requirement_files import read_requirements
+        from klock.image.requirements import UrlRequirement
 
-        read_requirements(step, drafting.root, drafting.environ)
+        for requirement in read_requirements(step, drafting.root, drafting.environ).requirements:
+            if isinstance(requirement, UrlRequirement) and _ONLY_WITH_KEYS.match(requirement.url.url):
+                raise RequirementError(
+                    f"{requirement.where}: {requirement.url.url} cannot be cloned: klock clones over HTTP and HTTPS "
+                    "only, and takes no SSH key into the sandbox",
+                    hint="write git+https://, and give a token by netrc or in the URL: "
+                    "git+https://{os.environ['TOKEN']}@HOST/...",
+                )
 
     def complete(self, draft: PipLock, locking: Locking) -> PipLock:
         """All pip steps are resolved with the first of them, so that a later one never changes an earlier one."""
@@ -129,6 +139,7 @@ class PipKind(Kind[PipInstall, PipLock]):
         yield lambda: build_wheels(at, wanted, context, open_below)
 
     def perform(self, at: StepAt[PipLock], workspace: Workspace, context: Context) -> None:
+        from klock.packages.passes import passes_with
         from klock.steps.leaks import refuse_leaks
         from klock.steps.pip.credentials import index_credentials
         from klock.steps.pip.installing import install
@@ -136,15 +147,20 @@ class PipKind(Kind[PipInstall, PipLock]):
         if at.lock.interpreter is None:
             raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
         self.fetch(at, context)
+        passes = passes_with(
+            index_credentials([at], context),
+            store=context.store,
+            ca_bundle=context.mirrors.ca_bundle,
+            local_hosts=context.local_hosts,
+        )
         install(
             at.step,
             at.lock.packages,
             interpreter=at.lock.interpreter,
             workspace=workspace,
             store=context.store,
-            variables=at.variables(context.environ),
-            credentials=index_credentials([at], context),
-            offline=context.offline,
+            variables=at.open_variables(context.environ),
+            passes=None if context.offline else passes,
             over=(at.lock.base.id, *at.below) if context.over_locked_base else None,
         )
         refuse_leaks(at, workspace, context)

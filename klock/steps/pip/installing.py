@@ -14,11 +14,11 @@ from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.builds import Archive, Repository, Source, build_room
-from klock.packages.credentials import Credentials
 from klock.packages.projects import install_projects
 from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
+from klock.recorder import Passes
 from klock.store import Store
 from klock.workshop.protocol import Workspace
 
@@ -33,13 +33,12 @@ def install(
     workspace: Workspace,
     store: Store,
     variables: Mapping[str, str],
-    credentials: Credentials | None = None,
-    offline: bool = False,
+    passes: Passes | None = None,
     over: Sequence[Digest] | None = None,
 ) -> None:
     """Installs what `step` names over other versions that are there. `packages` are all of the target's; those of the
     step are in the store (`fetch_packages`). `variables` are the container's at this step, `over` the digests of the
-    base and the layers that `workspace` shows, where they are known.
+    base and the layers that `workspace` shows, where they are known. Without `passes` no repository is cloned.
 
     Raises StepFailed when uv, a build or the environment's Python fails, HashMismatch when a wheel is built that is not
     the locked one, FetchError when something is missing.
@@ -53,8 +52,7 @@ def install(
         workspace=workspace,
         store=store,
         variables=variables,
-        credentials=credentials or Credentials(),
-        offline=offline,
+        passes=passes,
         over=over,
     )
     last = [package for package in wanted if _needs_environment(package) and not maker.has(package)]
@@ -78,8 +76,7 @@ class _Maker:
     workspace: Workspace
     store: Store
     variables: Mapping[str, str]
-    credentials: Credentials
-    offline: bool
+    passes: Passes | None
     over: Sequence[Digest] | None
 
     def has(self, package: LockedPackage) -> bool:
@@ -130,7 +127,8 @@ class _Maker:
         )
         with room as build:
             if isinstance(source, Repository):
-                build = replace(build, system=build.clone(self.credentials))
+                assert self.passes is not None
+                build = replace(build, system=build.clone(self.passes))
             build.install(requires)
             wheel = build.build()
         if wheel.sha256 != artifact.wheel.sha256:
@@ -144,7 +142,7 @@ class _Maker:
 
     def _source(self, artifact: SdistArtifact | VcsArtifact) -> tuple[Source, BuildSystem]:
         if isinstance(artifact, VcsArtifact):
-            if self.offline:
+            if self.passes is None:
                 raise FetchError(
                     f"the wheel of {artifact.url} is not in the store", hint="run the command once without --offline"
                 )

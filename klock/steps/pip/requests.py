@@ -52,12 +52,14 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 )
             else:
                 requirements.append(with_index(ScopedRequirement.of(parsed), context.pytorch_index(drafted.target)))
+        at = context.at(drafted, position)
         requests.append(
             PipRequest(
                 requirements=tuple(requirements),
                 constraints=tuple(ScopedRequirement.of(parsed) for parsed in inputs.constraints),
                 projects=tuple(projects),
-                environment=context.at(drafted, position).variables(context.environ),
+                environment=at.variables(context.environ),
+                secret_variables=at.secret_variables,
                 force=step.force,
             )
         )

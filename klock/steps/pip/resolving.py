@@ -59,6 +59,7 @@ def _resolve(locking: Locking) -> dict[int, PipLock]:
             store=context.store,
             netrc=netrc_of(context.environ),
             ca_bundle=context.mirrors.ca_bundle,
+            local_hosts=context.local_hosts,
             offline=context.offline,
             progress=context.progress,
         )

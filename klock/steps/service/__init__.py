@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klock.findings import Finding
@@ -56,11 +57,17 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
 
     def try_out(self, at: StepAt[ServiceLock], workspace: Workspace, context: Context) -> None:
         from klock.secrets.masking import masked_tail
+        from klock.workshop.protocol import Completed, Network, Uplink
 
         variables = revealed_variables(at.lock, context.environ)
         command = self.service(at.step, base=at.lock.base, variables=variables, environ=context.environ)
-        completed = workspace.run_service(command)
-        if completed is not None and completed.status != 0:
+
+        def run(network: Network | Uplink) -> Completed:
+            ended = workspace.run_service(replace(command, network=network))
+            return ended or Completed(status=0, output=b"")
+
+        completed = run(Network.NONE) if context.offline else context.passes(at.lock).run(run)[0]
+        if completed.status != 0:
             raise at.failed(
                 f": the service ended with status {completed.status} within 0.5 s: {at.text}"
                 + masked_tail(completed.output, context.secret_values(at.lock)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.shell.rights import refuse_sudo
 from klock.steps.staleness import changed, changed_options
 from klock.words import counted, in_bytes
 
@@ -39,7 +40,11 @@ class ShellKind(Kind[RunBash, ShellLock]):
     def describe(self, step: ShellLock) -> str:
         return described_command(step.command)
 
+    def texts(self, step: ShellLock) -> Sequence[str]:
+        return (step.command,)
+
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
+        refuse_sudo(step.command, user=drafting.base.user)
         command = redact(step.command, drafting.environ, what="the command of run_bash")
         for pattern in step.private_urls:
             refuse_literals(pattern, what="private_urls of run_bash")

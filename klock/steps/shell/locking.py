@@ -10,7 +10,7 @@ from typing import Final
 from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.errors import StepFailed
 from klock.lockfile.model import ShellLock
-from klock.recorder import Report
+from klock.recorder import ROUNDS, Report
 from klock.recorder.permanent_urls import is_permanent
 from klock.steps.at import StepAt
 from klock.steps.context import Context
@@ -23,8 +23,6 @@ __all__ = ["lock_shell_step"]
 
 APART: Final = 1.0
 """Seconds from the beginning of a step's first run to that of the second, at least."""
-
-_ROUNDS: Final = 4
 
 
 def lock_shell_step(at: StepAt[ShellLock], context: Context) -> ShellLock:
@@ -51,7 +49,7 @@ def _record(at: StepAt[ShellLock], context: Context) -> tuple[ShellLock, Layer]:
     """Runs the step, again when it turned out that it needs other ports than those of HTTP."""
     step = at.step
     ports: set[int] = set()
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         with context.workshop.open(at.lock.base.id, at.below) as workspace:
             before = _debian_packages(workspace)
             report = record_shell(at, workspace, context, ports=sorted(ports))

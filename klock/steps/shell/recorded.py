@@ -16,6 +16,7 @@ from klock.errors import StepFailed
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock
 from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder.doors import Where
 from klock.recorder.names import Names
 from klock.secrets.masking import masked, masked_tail
 from klock.secrets.references import reveal
@@ -23,6 +24,7 @@ from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.leaks import refuse_leaks
 from klock.steps.shell.command import shell_command
+from klock.steps.shell.proxies import proxies_of
 from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
 
@@ -42,17 +44,16 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
     step = at.step
     if context.offline:
         return replay_shell(at, workspace, context)
-    texts = (step.command, *at.variables(context.environ).values())
-    named = {int(port) for text in texts for port in _PORT.findall(text)}
     recorder = recording(
         store=context.store,
-        ports=sorted({*ports, *(port for port in named if 0 < port < 65536)}),
+        ports=sorted({*ports, *_named_ports(at, context)}),
+        proxies=_proxies(at, workspace, context),
         secrets=context.secret_values(at.lock),
         private_urls=step.private_urls,
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    report = _run(at, workspace, context, recorder)
+    report = _run(at, workspace, context, recorder, may_need_ports=True)
     if not report.ports:
         _tell_of_errors(at, report, context)
     return report
@@ -63,6 +64,8 @@ def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) 
     step = at.step
     recorder = replaying(
         step.requests,
+        ports=sorted(_named_ports(at, context)),
+        proxies=_proxies(at, workspace, context),
         unknown_hosts=step.unknown_hosts,
         store=context.store,
         secrets=context.secret_values(at.lock),
@@ -79,6 +82,8 @@ def _run(
     workspace: Workspace,
     context: Context,
     starting: AbstractContextManager[Recorder],
+    *,
+    may_need_ports: bool = False,
 ) -> Report:
     step = at.step
     variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **at.variables(context.environ)}
@@ -88,11 +93,21 @@ def _run(
         command = shell_command(text, base=at.lock.base, variables=variables, network=recorder.uplink)
         completed = workspace.run(command, on_output=on_output)
         report = recorder.finish()
-    if not report.ports:
+    if not (report.ports and may_need_ports):
         _judge(at, context, completed, report)
         traces = [*recorder.traces, *_addresses(report)]
         refuse_leaks(at, workspace, context, met=report.private, traces=traces)
     return report
+
+
+def _named_ports(at: StepAt[ShellLock], context: Context) -> set[int]:
+    """The ports in URLs of the command and its variables."""
+    texts = (at.step.command, *at.variables(context.environ).values())
+    return {number for text in texts for port in _PORT.findall(text) if 0 < (number := int(port)) < 65536}
+
+
+def _proxies(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> frozenset[Where]:
+    return proxies_of(workspace, command=at.step.command, variables=at.variables(context.environ))
 
 
 def _addresses(report: Report) -> list[bytes]:
