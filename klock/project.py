@@ -25,6 +25,7 @@ from typing import Any, Final
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
 from klock.places import PLACES
+from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
 
@@ -45,6 +46,7 @@ class Settings:
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
+    credential_files: Treatment = Treatment.WARN
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -123,11 +125,12 @@ class _Reader:
             pytorch_indexes=self._pytorch_indexes(),
             ca_bundle=self._ca_bundle(),
             local_hosts=self._local_hosts(),
+            credential_files=self._credential_files(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
-                "local-hosts"
+                "local-hosts, credential-files"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -222,6 +225,15 @@ class _Reader:
                 hint = 'write for example ["index.internal"]; localhost itself is the step\'s own'
                 raise self._error(f"local-hosts[{index}]", f"is {name!r} (expected a host name)", hint=hint)
         return tuple(written)
+
+    def _credential_files(self) -> Treatment:
+        written = self._optional_text("credential-files")
+        if written is None:
+            return Treatment.WARN
+        values = [treatment.value for treatment in Treatment]
+        if written not in values:
+            raise self._error("credential-files", f"is {written!r}", hint=f"write {', '.join(values)}")
+        return Treatment(written)
 
     def _ca_bundle(self) -> Path | None:
         written = self._optional_text("ca-bundle")

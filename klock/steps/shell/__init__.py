@@ -39,7 +39,7 @@ class ShellKind(Kind[RunBash, ShellLock]):
         return described_command(step.command)
 
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
-        command = redact(step.command, drafting.environ, what="the command of run_bash")
+        command = redact(step.command, drafting.environ, what="the command of run_bash", used=drafting.used)
         for pattern in step.private_urls:
             refuse_literals(pattern, what="private_urls of run_bash")
         return ShellLock(
