@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, progress_options
+from klock.commands.printing import say, show
 from klock.errors import StoreError
 from klock.progress import Progress
 
@@ -102,13 +103,13 @@ def check(folder: Path, image: str | None, *, target: str | None, progress: Prog
     targets = _targets(session, target)
     faults = find_faults(targets, _existing(folder), progress=progress)
     for fault in faults:
-        click.echo(str(fault))
+        show(str(fault))
     if faults:
-        click.echo(counted(len(faults), "finding"), err=True)
+        say(counted(len(faults), "finding"))
         return 1
     inputs = inputs_of_all(targets)
     size = in_bytes(sum(item.size for item in inputs))
-    click.echo(f"{counted(len(inputs), 'blob')}, {size}, all there", err=True)
+    say(f"{counted(len(inputs), 'blob')}, {size}, all there")
     return 0
 
 
@@ -129,6 +130,6 @@ def _report(done: Transferred, *, dry_run: bool) -> int:
     from klock.words import in_bytes
 
     for item in done.new if dry_run else ():
-        click.echo(f"{item.name} ({in_bytes(item.size)})")
-    click.echo(str(done), err=True)
+        show(f"{item.name} ({in_bytes(item.size)})")
+    say(str(done))
     return 0
