@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from klock.documents import read_toml, shown
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
 from klock.places import PLACES
@@ -93,10 +94,8 @@ def lockfile_path(loaded: LoadedImage) -> Path:
 
 
 def _read_settings(pyproject: Path) -> Settings:
-    import tomllib
-
     try:
-        document = tomllib.loads(pyproject.read_bytes().decode("utf-8"))
+        document = read_toml(pyproject.read_bytes().decode("utf-8"))
     except (OSError, ValueError) as error:
         raise KlockError(f"cannot read {pyproject}: {error}") from error
     tool = document.get("tool", {})
@@ -140,7 +139,7 @@ class _Reader:
 
     def _text(self, key: str, value: object) -> str:
         if not isinstance(value, str):
-            raise self._error(key, f"is {value!r} (expected a string)")
+            raise self._error(key, f"is {shown(value)} (expected a string)")
         if not value:
             raise self._error(key, "is empty")
         return value
@@ -155,24 +154,24 @@ class _Reader:
             try:
                 ImageReference.parse(written, folder=self._file.parent)
             except ImageError as error:
-                raise self._error("image", f"is {written!r}", hint=error.hint) from error
+                raise self._error("image", f"is {shown(written)}", hint=error.hint) from error
         return written
 
     def _pytorch_indexes(self) -> dict[str, str]:
         written = self._table.pop("pytorch-indexes", {})
         if not isinstance(written, dict):
-            raise self._error("pytorch-indexes", f"is {written!r} (expected accelerators and URLs)")
+            raise self._error("pytorch-indexes", f"is {shown(written)} (expected accelerators and URLs)")
         for accelerator, url in written.items():
             key = f"pytorch-indexes.{accelerator}"
             Target.parse(f"linux/amd64/{accelerator}")
             if not self._text(key, url).startswith(("https://", "http://")):
-                raise self._error(key, f"is {url!r} (expected an http or https URL)")
+                raise self._error(key, f"is {shown(url)} (expected an http or https URL)")
         return dict(written)
 
     def _targets(self) -> list[Target]:
         written = self._table.pop("targets", [])
         if not isinstance(written, list):
-            raise self._error("targets", f"is {written!r} (expected a list of strings)")
+            raise self._error("targets", f"is {shown(written)} (expected a list of strings)")
         targets: list[Target] = []
         for index, entry in enumerate(written):
             key = f"targets[{index}]"
@@ -181,22 +180,22 @@ class _Reader:
             except KlockError as error:
                 if error.hint is None:
                     raise
-                raise self._error(key, f"is {entry!r}: {error.message}", hint=error.hint) from error
+                raise self._error(key, f"is {shown(entry)}: {error.message}", hint=error.hint) from error
             if target in targets:
-                raise self._error(key, f"has {entry!r} twice")
+                raise self._error(key, f"has {shown(entry)} twice")
             targets.append(target)
         return targets
 
     def _engine(self) -> str | None:
         engine = self._optional_text("engine")
         if engine is not None and engine not in PLACES:
-            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(PLACES)}")
+            raise self._error("engine", f"is {shown(engine)}", hint=f"the engines are {', '.join(PLACES)}")
         return engine
 
     def _mirrors(self) -> dict[str, str]:
         written = self._table.pop("registry-mirrors", {})
         if not isinstance(written, dict):
-            raise self._error("registry-mirrors", f"is {written!r} (expected a table of registries and URLs)")
+            raise self._error("registry-mirrors", f"is {shown(written)} (expected a table of registries and URLs)")
         for registry, url in written.items():
             key = f'registry-mirrors."{registry}"'
             if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
@@ -210,7 +209,9 @@ class _Reader:
 
     def _checked_url(self, key: str, url: str) -> str:
         if not re.match(r"(https?|file)://\S+\Z", url):
-            raise self._error(key, f"is {url!r} (expected a URL)", hint="write https://..., http://... or file:///...")
+            raise self._error(
+                key, f"is {shown(url)} (expected a URL)", hint="write https://..., http://... or file:///..."
+            )
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise self._error(key, "has a user or password in it", hint="keep them in a netrc file")
         refuse_literals(url, what=f"{self._file}: tool.klock.{key}")
@@ -219,11 +220,11 @@ class _Reader:
     def _local_hosts(self) -> tuple[str, ...]:
         written = self._table.pop("local-hosts", [])
         if not isinstance(written, list):
-            raise self._error("local-hosts", f"is {written!r} (expected a list of host names)")
+            raise self._error("local-hosts", f"is {shown(written)} (expected a list of host names)")
         for index, name in enumerate(written):
             if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+", name):
                 hint = 'write for example ["index.internal"]; localhost itself is the step\'s own'
-                raise self._error(f"local-hosts[{index}]", f"is {name!r} (expected a host name)", hint=hint)
+                raise self._error(f"local-hosts[{index}]", f"is {shown(name)} (expected a host name)", hint=hint)
         return tuple(written)
 
     def _credential_files(self) -> Treatment:
@@ -232,7 +233,7 @@ class _Reader:
             return Treatment.WARN
         values = [treatment.value for treatment in Treatment]
         if written not in values:
-            raise self._error("credential-files", f"is {written!r}", hint=f"write {', '.join(values)}")
+            raise self._error("credential-files", f"is {shown(written)}", hint=f"write {', '.join(values)}")
         return Treatment(written)
 
     def _ca_bundle(self) -> Path | None:
@@ -241,5 +242,5 @@ class _Reader:
             return None
         path = self._file.parent / Path(written).expanduser()
         if not path.is_file():
-            raise self._error("ca-bundle", f"is {written!r}: there is no such file")
+            raise self._error("ca-bundle", f"is {shown(written)}: there is no such file")
         return path

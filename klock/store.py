@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest, hex_of
+from klock.documents import read_json
 from klock.errors import HashMismatch, StoreError
 from klock.store_folder import store_folder
 
@@ -141,7 +142,7 @@ class Store:
     def read_record(self, kind: str, key: str) -> Any | None:
         """A record, or None when there is none or it is damaged (it can be made again)."""
         try:
-            return json.loads(self.record_path(kind, key).read_bytes())
+            return read_json(self.record_path(kind, key).read_bytes(), any_text=True)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,8 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["vault"]
 
 
+class _Folder(click.Path):
+    """A path, and no address: `Path` would make a folder `s3:` of one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if match := re.match(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://|[\w.+-]+@[\w.-]+:", str(value)):
+            path = "/" + str(value)[match.end() :].lstrip("/") if match["scheme"] == "file" else None
+            raise StoreError(
+                f"{value} is not a folder, and a vault is one",
+                hint=f"write {path}" if path else "name a folder, on a disk or on a network's file system: /srv/vault",
+            )
+        return super().convert(value, param, ctx)
+
+
 def _common(command: F) -> F:
-    folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+    folder = click.argument("folder", metavar="DIR", type=_Folder(file_okay=False, path_type=Path))
     target = click.option("--target", metavar="TARGET", help="Only this target. Default: all targets in the lockfile.")
     return folder(image_argument(target(progress_options(command))))
 

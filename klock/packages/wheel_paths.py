@@ -22,6 +22,8 @@ from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 from installer.sources import WheelFile
 from installer.utils import Scheme
 
+from klock.packages.archives import BROKEN, LARGEST_MEMBER
+
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
@@ -36,13 +38,15 @@ def paths_of_wheel(wheel: Path, file_name: str, python_paths: Mapping[str, str])
     """
     try:
         with zipfile.ZipFile(wheel) as archive, warnings.catch_warnings():
+            if any(m.file_size > LARGEST_MEMBER for m in archive.infolist() if ".dist-info/" in m.filename):
+                return None
             warnings.simplefilter("ignore")  # it warns of compiled modules in a wheel
             archive.filename = file_name
             source = WheelFile(archive)
             destination = _Destination(source.distribution, python_paths)
             install(source, destination, additional_metadata={})
     # A script without a function fails an assertion there.
-    except (InstallerError, zipfile.BadZipFile, configparser.Error, ValueError, KeyError, AssertionError):
+    except (InstallerError, configparser.Error, AssertionError, *BROKEN):
         return None
     return destination.paths
 
