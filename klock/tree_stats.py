@@ -1,6 +1,7 @@
 """Whether an unpacked tree of the store is as it was made, told by the stat of every path in it.
 
-A file beside the tree has them. It is written when the tree is whole and nobody else has seen it: after the clock of
+A file beside the tree has of each path its inode and its ctime, which moves with mode, size, owner, content and mtime,
+and cannot be set back. It is written when the tree is whole and nobody else has seen it: after the clock of
 the file system has moved on, so that every later change has another ctime. Imported where nothing is to be done, so it
 imports next to nothing.
 """
@@ -33,56 +34,58 @@ def note_stats(folder: str) -> None:
     waiting = [root]
     while waiting:
         here = waiting.pop()
-        entries = []
+        names, facts = [], []
         try:
             with os.scandir(here) as found:
-                names = [entry.name for entry in found]
+                listed = [entry.name for entry in found]
         except PermissionError:
-            names = []
-        for name in names:
+            listed = []
+        for name in listed:
             path = f"{here}/{name}"
             try:
                 status = os.lstat(path)
             except PermissionError:
                 continue
-            entries.append((name, *_fields(status)))
+            names.append(name)
+            facts += [status.st_ino, status.st_ctime_ns]
             if stat.S_ISDIR(status.st_mode):
                 waiting.append(path)
-        folders.append((here[len(root) :], entries))
+        folders.append((here[len(root) :], names, facts))
     status = os.lstat(root)
-    noted = (_VERSION, status.st_dev, _fields(status), folders)
+    noted = (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns, folders)
     temporary = os.path.join(folder, f"{FILE}.{os.getpid()}")
     with open(temporary, "wb") as file:
         file.write(marshal.dumps(noted))
     os.replace(temporary, os.path.join(folder, FILE))
 
 
-def is_as_noted(folder: str) -> bool:
-    """Whether every path of `folder`/root has the stat that was noted. False without a note."""
+def is_as_noted(folder: str, *, may_move: bool = False) -> bool:
+    """Whether every path of `folder`/root is as it was noted. False without a note.
+
+    With `may_move` the process's current folder changes meanwhile, which saves a quarter of the time.
+    """
+    before = os.open(".", os.O_RDONLY | os.O_CLOEXEC) if may_move else -1
     try:
         with open(os.path.join(folder, FILE), "rb") as file:
-            version, device, of_root, folders = marshal.loads(file.read())
+            version, device, inode, ctime, folders = marshal.loads(file.read())
         root = os.path.join(folder, "root")
         status = os.lstat(root)
-        if (version, device, of_root) != (_VERSION, status.st_dev, _fields(status)):
+        if (version, device, inode, ctime) != (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns):
             return False
-        lstat = os.lstat
-        for below, entries in folders:
-            here = f"{root}{below}/"
-            for name, inode, mode, size, mtime, ctime in entries:
-                found = lstat(here + name)
-                if (
-                    found.st_ctime_ns != ctime
-                    or found.st_ino != inode
-                    or found.st_mode != mode
-                    or found.st_size != size
-                    or found.st_mtime_ns != mtime
-                ):
+        for below, names, facts in folders:
+            here = root + below
+            if may_move and names:
+                os.chdir(here)
+            else:
+                names = [f"{here}/{name}" for name in names]
+            known = iter(facts)
+            for found in map(os.lstat, names):
+                if found.st_ino != next(known) or found.st_ctime_ns != next(known):
                     return False
-    except (OSError, ValueError, TypeError, EOFError):
+    except (OSError, ValueError, TypeError, EOFError, StopIteration):
         return False
+    finally:
+        if before >= 0:
+            os.fchdir(before)
+            os.close(before)
     return True
-
-
-def _fields(status: os.stat_result) -> tuple[int, int, int, int, int]:
-    return (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KlockError as error:
         say(f"error: {error.message}")
         if error.hint:
-            say(f"\nhint: {error.hint}")
+            say("")
+            say(f"hint: {error.hint}")
         sys.exit(2)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say(f"error: {where}{error.strerror or error}")
-        say("\nhint: the lockfile and the environment are as they were")
+        say("")
+        say("hint: the lockfile and the environment are as they were")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -80,7 +80,7 @@ def line_of(kind: bytes, path: bytes) -> bytes | None:
     if kind == b"t":
         from klock.tree_stats import is_as_noted
 
-        return b"t \0" + path if is_as_noted(os.fsdecode(path)) else None
+        return b"t \0" + path if is_as_noted(os.fsdecode(path), may_move=True) else None
     try:
         status = os.lstat(path) if kind in b"l-" else os.stat(path)
     except OSError:

@@ -61,6 +61,11 @@ def _as_before_but_ctime(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def _lead_elsewhere(link: Path) -> None:
+    link.unlink()
+    link.symlink_to("dade")
+
+
 CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a byte of a step's file": ("made", _in_place),
     "a byte, and its time put back": ("d/more", _as_before_but_ctime),
@@ -69,7 +74,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a mode": ("made", lambda path: path.chmod(0o600)),
     "a file is gone": ("d/more", Path.unlink),
     "a file more": ("d", lambda path: (path / "evil").write_text("x")),
-    "a symlink leads elsewhere": ("link", lambda path: (path.unlink(), path.symlink_to("dade"))),
+    "a symlink leads elsewhere": ("link", _lead_elsewhere),
 }
 
 
