@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import FetchError
+from klock.layers.streaming import BoundedMember
 
 __all__ = ["BROKEN", "LARGEST_MEMBER", "LARGEST_TEXT", "opened_zip", "read_from_tar", "read_member"]
 
@@ -43,21 +44,6 @@ BROKEN: Final = (
 )
 """What Python's readers of archives raise for one that is broken."""
 
-_HEADERS: Final = frozenset([tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])
-_LONG_NAMES: Final = frozenset([tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
-_LARGEST_HEADER: Final = 1 << 20
-
-
-class _Member(tarfile.TarInfo):
-    """A header of a tar archive that is not longer than can be read into memory."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS | _LONG_NAMES and member.size > _LARGEST_HEADER:
-            raise tarfile.ReadError("it has a header of its own of more than 1 MiB")
-        return member
-
 
 @contextmanager
 def opened_zip(path: Path, file_name: str, *, what: str = "a wheel") -> Iterator[zipfile.ZipFile]:
@@ -80,7 +66,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, largest: int = LARGEST_M
 
 def read_from_tar(path: Path, wanted: str) -> bytes | None:
     """The first file of a tar archive whose path is `wanted`, below the archive's one folder. Raises one of BROKEN."""
-    with tarfile.open(path, tarinfo=_Member) as archive:
+    with tarfile.open(path, tarinfo=BoundedMember) as archive:
         for member in archive:
             # They are kept for `getmember`, which nobody calls.
             archive.members.clear()  # type: ignore[attr-defined]
