@@ -47,23 +47,35 @@ def draft_steps(
     step's location) for a source or requirements file that is not there.
     """
 
-    def draft(used: frozenset[str]) -> list[StepLock]:
+    failed: KlockError | None = None
+
+    def draft(used: frozenset[str], *, goes_on: bool) -> list[StepLock]:
+        nonlocal failed
         drafting = Drafting(
             root=root, base=base, environ=environ, store=store, used=used, credential_files=credential_files
         )
         drafts: list[StepLock] = []
         for position, step in enumerate(steps):
-            with _located(position, step, root):
-                drafts.append(kind_of_image_step(step).draft(step, drafting))
+            try:
+                with _located(position, step, root):
+                    drafts.append(kind_of_image_step(step).draft(step, drafting))
+            except KlockError as error:
+                failed = failed or error
+                if not goes_on:
+                    raise
         if notes is not None:
             notes[:] = drafting.notes
         return drafts
 
-    drafts = draft(frozenset())
+    drafts = draft(frozenset(), goes_on=True)
     # What one step shows to be a credential, another may have within a word.
     named = {name for step in drafts for name in getattr(step, "secrets", ()) if not is_user_name(name)}
     used = frozenset(name for name in named if not is_secret(name, environ.get(name, "")))
-    return draft(used) if used else drafts
+    if used:
+        return draft(used, goes_on=False)
+    if failed is not None:
+        raise failed
+    return drafts
 
 
 def check_steps(steps: tuple[Step, ...], *, root: Path, base: BaseLock, environ: Mapping[str, str]) -> None:
