@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -107,3 +108,28 @@ def test_a_changed_blob_is_fetched_again(account: Account, project: Path) -> Non
     account.run(["rm", "-rf", *account.store.glob("trees/*")], cwd=project)
     assert not said(account, project, "sync").startswith("environment unchanged")
     assert said(account, project, "run", "--", "cat", "/h/old") == "old1"
+
+
+def test_a_name_forges_no_finding_and_clears_no_screen(account: Account, project: Path) -> None:
+    name = "x\r\x1b[1A\x1b[2K\x9b\nstale-file: forged\u202e"
+    (project / "src" / name).write_text("")
+    account.give(project / "src")
+    done = account.klock("check", cwd=project)
+    assert (done.returncode, done.stderr) == (1, "1 finding\n")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("stale-file: step 2 (kimage.py:3): ")
+    assert r"x\x0d\x1b[1A\x1b[2K\x9b\nstale-file: forged\u202e" in line
+    (finding,) = json.loads(account.klock("check", "--format", "json", cwd=project).stdout)
+    assert finding["path"].endswith(name)
+    done = account.klock("sync", cwd=project)
+    assert done.returncode == 2
+    assert not set(done.stderr) & set("\r\x1b\x9b\u202e")
+    assert not any(line.startswith("stale-file") for line in done.stderr.splitlines())
+
+
+def test_a_vault_is_a_folder(account: Account, project: Path) -> None:
+    for place in ("s3://bucket/x", "https://h/x", "file:///srv/x", "me@host:/x"):
+        done = account.klock("vault", "push", place, cwd=project)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {place} is not a folder, and a vault is one\n\nhint: ")
+    assert not list(project.glob("s3:*"))
