@@ -6,6 +6,7 @@
 export KLOCK_TEST_CACHE ?= /var/tmp/klock-test-cache
 JOBS ?= $(shell expr $$(nproc) + 2)
 SEED ?= $(shell date +%s)
+export SEED
 MINUTES ?= 120
 PYTEST = .venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs
 

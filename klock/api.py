@@ -140,7 +140,7 @@ class Project:
         refuse_stale(
             lockfile,
             loaded=session.loaded,
-            targets=session.settings.targets,
+            settings=session.settings,
             environ=session.environ,
             store=session.store,
             file=session.lockfile,
@@ -161,7 +161,7 @@ class Project:
         findings = stale_findings(
             lockfile,
             loaded=session.loaded,
-            targets=session.settings.targets,
+            settings=session.settings,
             environ=session.environ,
             store=session.store,
         )

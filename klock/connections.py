@@ -12,10 +12,10 @@ from klock.errors import FetchError
 if TYPE_CHECKING:
     import ssl
 
-    from urllib3 import PoolManager
+    from urllib3 import PoolManager, Retry
     from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["Pools", "client_context", "is_loopback", "proxy_of", "reason_of"]
+__all__ = ["Pools", "client_context", "is_loopback", "proxy_of", "reason_of", "refuse_redirect", "retries"]
 
 
 class Pools:
@@ -75,6 +75,60 @@ class Pools:
         if self._proxied is not None:
             proxy_manager.pool_classes_by_scheme = dict(self._proxied)
         return proxy_manager
+
+
+def retries(**options: Any) -> Retry:
+    """urllib3's retries, that follow no redirect from elsewhere to this machine or to what only this link reaches.
+
+    Such a redirect would make klock ask in the user's network for a stranger. Raises FetchError then.
+    """
+    from urllib3 import Retry
+
+    class Careful(Retry):
+        def increment(self, *args: Any, **values: Any) -> Retry:  # type: ignore[override]
+            response = values.get("response")
+            location = response.get_redirect_location() if response is not None else None
+            if location:
+                url, pool = values.get("url") or (args[1] if len(args) > 1 else ""), values.get("_pool")
+                refuse_redirect(urlsplit(url or "").hostname or getattr(pool, "host", "") or "", location)
+            return super().increment(*args, **values)
+
+    return Careful(**options)
+
+
+def refuse_redirect(origin: str, location: str) -> None:
+    """Raises FetchError where the host `origin` sends to a URL that it has no business with."""
+    try:
+        parts = urlsplit(location)
+        host, scheme = parts.hostname or origin, parts.scheme or "http"
+    except ValueError:
+        raise FetchError(f"{origin} redirects to {location[:200]!r}, which is no URL") from None
+    if scheme not in ("http", "https"):
+        raise FetchError(f"{origin} redirects to a URL of the kind {scheme}:, which klock does not follow")
+    if _is_near(host) and not _is_near(origin):
+        raise FetchError(
+            f"{origin} redirects to {host}, which is this machine or its own link; klock does not follow that",
+            hint="find out who changed the server; if it is meant, name that address itself",
+        )
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine, or an address that only its link reaches, such as a cloud's metadata service."""
+    import ipaddress
+    import socket
+
+    if is_loopback(host):
+        return True
+    try:
+        # As resolvers do, which read `127.1` and `0x7f000001` too.
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(socket.inet_aton(host))
+    except (OSError, ValueError):
+        try:
+            address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+        except ValueError:
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
 
 
 def client_context(ca_bundle: Path | None) -> ssl.SSLContext:

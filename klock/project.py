@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from klock.documents import read_toml, shown
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, load
 from klock.places import PLACES
+from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
 
@@ -47,6 +49,7 @@ class Settings:
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
     trusted_keys: tuple[Path, ...] = ()
+    credential_files: Treatment = Treatment.WARN
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -93,10 +96,8 @@ def lockfile_path(loaded: LoadedImage) -> Path:
 
 
 def _read_settings(pyproject: Path) -> Settings:
-    import tomllib
-
     try:
-        document = tomllib.loads(pyproject.read_bytes().decode("utf-8"))
+        document = read_toml(pyproject.read_bytes().decode("utf-8"))
     except (OSError, ValueError) as error:
         raise KlockError(f"cannot read {pyproject}: {error}") from error
     tool = document.get("tool", {})
@@ -126,11 +127,12 @@ class _Reader:
             ca_bundle=self._ca_bundle(),
             local_hosts=self._local_hosts(),
             trusted_keys=self._trusted_keys(),
+            credential_files=self._credential_files(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
-                "local-hosts, trusted-keys"
+                "local-hosts, trusted-keys, credential-files"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -140,7 +142,7 @@ class _Reader:
 
     def _text(self, key: str, value: object) -> str:
         if not isinstance(value, str):
-            raise self._error(key, f"is {value!r} (expected a string)")
+            raise self._error(key, f"is {shown(value)} (expected a string)")
         if not value:
             raise self._error(key, "is empty")
         return value
@@ -155,24 +157,24 @@ class _Reader:
             try:
                 ImageReference.parse(written, folder=self._file.parent)
             except ImageError as error:
-                raise self._error("image", f"is {written!r}", hint=error.hint) from error
+                raise self._error("image", f"is {shown(written)}", hint=error.hint) from error
         return written
 
     def _pytorch_indexes(self) -> dict[str, str]:
         written = self._table.pop("pytorch-indexes", {})
         if not isinstance(written, dict):
-            raise self._error("pytorch-indexes", f"is {written!r} (expected accelerators and URLs)")
+            raise self._error("pytorch-indexes", f"is {shown(written)} (expected accelerators and URLs)")
         for accelerator, url in written.items():
             key = f"pytorch-indexes.{accelerator}"
             Target.parse(f"linux/amd64/{accelerator}")
             if not self._text(key, url).startswith(("https://", "http://")):
-                raise self._error(key, f"is {url!r} (expected an http or https URL)")
+                raise self._error(key, f"is {shown(url)} (expected an http or https URL)")
         return dict(written)
 
     def _targets(self) -> list[Target]:
         written = self._table.pop("targets", [])
         if not isinstance(written, list):
-            raise self._error("targets", f"is {written!r} (expected a list of strings)")
+            raise self._error("targets", f"is {shown(written)} (expected a list of strings)")
         targets: list[Target] = []
         for index, entry in enumerate(written):
             key = f"targets[{index}]"
@@ -181,22 +183,22 @@ class _Reader:
             except KlockError as error:
                 if error.hint is None:
                     raise
-                raise self._error(key, f"is {entry!r}: {error.message}", hint=error.hint) from error
+                raise self._error(key, f"is {shown(entry)}: {error.message}", hint=error.hint) from error
             if target in targets:
-                raise self._error(key, f"has {entry!r} twice")
+                raise self._error(key, f"has {shown(entry)} twice")
             targets.append(target)
         return targets
 
     def _engine(self) -> str | None:
         engine = self._optional_text("engine")
         if engine is not None and engine not in PLACES:
-            raise self._error("engine", f"is {engine!r}", hint=f"the engines are {', '.join(PLACES)}")
+            raise self._error("engine", f"is {shown(engine)}", hint=f"the engines are {', '.join(PLACES)}")
         return engine
 
     def _mirrors(self) -> dict[str, str]:
         written = self._table.pop("registry-mirrors", {})
         if not isinstance(written, dict):
-            raise self._error("registry-mirrors", f"is {written!r} (expected a table of registries and URLs)")
+            raise self._error("registry-mirrors", f"is {shown(written)} (expected a table of registries and URLs)")
         for registry, url in written.items():
             key = f'registry-mirrors."{registry}"'
             if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
@@ -210,7 +212,9 @@ class _Reader:
 
     def _checked_url(self, key: str, url: str) -> str:
         if not re.match(r"(https?|file)://\S+\Z", url):
-            raise self._error(key, f"is {url!r} (expected a URL)", hint="write https://..., http://... or file:///...")
+            raise self._error(
+                key, f"is {shown(url)} (expected a URL)", hint="write https://..., http://... or file:///..."
+            )
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise self._error(key, "has a user or password in it", hint="keep them in a netrc file")
         refuse_literals(url, what=f"{self._file}: tool.klock.{key}")
@@ -219,19 +223,28 @@ class _Reader:
     def _local_hosts(self) -> tuple[str, ...]:
         written = self._table.pop("local-hosts", [])
         if not isinstance(written, list):
-            raise self._error("local-hosts", f"is {written!r} (expected a list of host names)")
+            raise self._error("local-hosts", f"is {shown(written)} (expected a list of host names)")
         for index, name in enumerate(written):
             if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+", name):
                 hint = 'write for example ["index.internal"]; localhost itself is the step\'s own'
-                raise self._error(f"local-hosts[{index}]", f"is {name!r} (expected a host name)", hint=hint)
+                raise self._error(f"local-hosts[{index}]", f"is {shown(name)} (expected a host name)", hint=hint)
         return tuple(written)
 
     def _trusted_keys(self) -> tuple[Path, ...]:
         written = self._table.pop("trusted-keys", [])
         if not isinstance(written, list):
-            raise self._error("trusted-keys", f"is {written!r} (expected a list of files with public keys)")
+            raise self._error("trusted-keys", f"is {shown(written)} (expected a list of files with public keys)")
         keys = [f"trusted-keys[{number}]" for number in range(len(written))]
         return tuple(self._existing_file(key, self._text(key, name)) for key, name in zip(keys, written, strict=True))
+
+    def _credential_files(self) -> Treatment:
+        written = self._optional_text("credential-files")
+        if written is None:
+            return Treatment.WARN
+        values = [treatment.value for treatment in Treatment]
+        if written not in values:
+            raise self._error("credential-files", f"is {shown(written)}", hint=f"write {', '.join(values)}")
+        return Treatment(written)
 
     def _ca_bundle(self) -> Path | None:
         written = self._optional_text("ca-bundle")
@@ -240,5 +253,5 @@ class _Reader:
     def _existing_file(self, key: str, written: str) -> Path:
         path = self._file.parent / Path(written).expanduser()
         if not path.is_file():
-            raise self._error(key, f"is {written!r}: there is no such file")
+            raise self._error(key, f"is {shown(written)}: there is no such file")
         return path

@@ -129,6 +129,7 @@ class Session:
             environ=self.environ,
             offline=self.offline,
             local_hosts=self.settings.local_hosts,
+            credential_files=self.settings.credential_files,
             locations=self.loaded.locations,
             sources=host_sources(self.loaded.image.steps),
         )

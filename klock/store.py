@@ -4,6 +4,7 @@
     kept/sha256/ab/abcd...        hard links to those blobs that cannot be had again for sure; they outlive a clean
     trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
     records/<kind>/<key>.json     small facts that can be made again; records/unchanged/: see `klock.unchanged`
+    records/verified              which blobs were read and found whole (`klock.verified`)
     environments/<name>/          what places note of environments (`klock.places.records`)
     tmp/                          half-made things; renamed into place when whole
     locks/                        flock files
@@ -25,8 +26,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest, hex_of
+from klock.documents import read_json
 from klock.errors import HashMismatch, StoreError
 from klock.store_folder import store_folder
+from klock.verified import Verified
 
 __all__ = ["FOLDERS", "Store"]
 
@@ -42,6 +45,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or Path(store_folder())
+        self._verified = Verified(self.root / "records" / "verified")
 
     # -- blobs
 
@@ -50,16 +54,26 @@ class Store:
         return self.root / "blobs" / "sha256" / digits[:2] / digits
 
     def find_blob(self, digest: Digest) -> Path | None:
-        """The blob's path when the store holds it. Its bytes were verified when they came in."""
+        """The blob's path when the store holds it. One that was changed since it was last read is removed."""
         path = self.blob_path(digest)
-        if path.exists():
-            return path
-        # `remove_downloads` takes a blob's first name only.
-        return path if self._link(self._kept_path(digest), path) else None
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            # `remove_downloads` takes a blob's first name only.
+            if not self._link(self._kept_path(digest), path):
+                return None
+            status = path.stat()
+        is_whole = self._verified.holds(path.name, status) or self.verify_blob(digest)
+        return path if is_whole else None
 
     def keep_blob(self, digest: Digest) -> bool:
         """Has a blob outlive `remove_downloads`, as it may not be had again; False when the store does not hold it."""
-        return self._link(self.blob_path(digest), self._kept_path(digest))
+        path = self.blob_path(digest)
+        was_whole = path.exists() and self._verified.holds(path.name, path.stat())
+        is_kept = self._link(path, self._kept_path(digest))
+        if was_whole and path.exists():
+            self._verified.note(path.name, path.stat())  # another name is no other file
+        return is_kept
 
     def kept_bytes(self) -> int:
         """The bytes of all blobs that `keep_blob` was called for."""
@@ -120,6 +134,8 @@ class Store:
             with self.temporary_file() as link:
                 if self._link(blob, link):
                     self._put(link, kept)
+        with contextlib.suppress(FileNotFoundError):
+            self._verified.note(blob.name, blob.stat())
         return found, length
 
     def add_bytes(self, content: bytes, *, digest: Digest | None = None, source: str = "data") -> Digest:
@@ -127,11 +143,13 @@ class Store:
 
     def verify_blob(self, digest: Digest) -> bool:
         """Reads the blob again. A blob that was damaged on disk is removed, so that it is fetched anew."""
-        path = self.find_blob(digest)
-        if path is None:
+        path = self.blob_path(digest)
+        if not path.exists() and not self._link(self._kept_path(digest), path):
             return False
         with open(path, "rb") as file:
+            before = os.fstat(file.fileno())
             if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                self._verified.note(path.name, before)
                 return True
         path.unlink(missing_ok=True)
         self._kept_path(digest).unlink(missing_ok=True)
@@ -142,7 +160,7 @@ class Store:
     def read_record(self, kind: str, key: str) -> Any | None:
         """A record, or None when there is none or it is damaged (it can be made again)."""
         try:
-            return json.loads(self.record_path(kind, key).read_bytes())
+            return read_json(self.record_path(kind, key).read_bytes(), any_text=True)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 

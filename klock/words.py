@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from klock.escaping import on_one_line
+
 __all__ = ["counted", "first_of", "in_bytes", "listed", "some"]
 
 
@@ -25,12 +27,13 @@ def in_bytes(size: int) -> str:
 
 def first_of(names: Iterable[str], *, most: int = 5) -> str:
     """`a, b, c`, or `a, b and 7 more`: the first `most` of them, within a sentence."""
-    all_names = list(names)
+    all_names = list(map(on_one_line, names))
     return ", ".join(all_names[:most]) + _and_more(len(all_names) - most, " ")
 
 
 def some(names: Sequence[str]) -> str:
     """`a, b, c`, or `a, b (and 7 more)`: enough of them to know which list it is."""
+    names = list(map(on_one_line, names))
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} (and {len(names) - 2} more)"
 
 

@@ -161,6 +161,35 @@ COMMANDS = [
     "helm install my-secret ./chart --set image.tag=v1.2.3 && kubectl get secret my-secret-1a2b -o yaml",
     "echo my-token:v1.2.3 registry/api-token:1.0 && cp -p a1 b1",
     "printf 'machine h login %s password %s' $USER $PASS > ~/.netrc",
+    "printf 'machine %s login %s password %s\\n' h bob \"$PASS\" > ~/.netrc",
+    "printf '[pypi]\\nusername = __token__\\npassword = %s\\n' \"$PYPI_TOKEN\" > ~/.pypirc",
+    "printf '[app]\\nname = tokens\\nlevel = debug\\n' > /etc/app.ini",
+    "git config credential.helper '!f() { echo username=x; echo password=$GIT_TOKEN; }; f'",
+    "git config --global credential.helper 'cache --timeout=3600'",
+    "git config --global credential.helper '!aws codecommit credential-helper $@'",
+    "echo aGVsbG8gd29ybGQhIQ== | base64 -d > /greeting",  # hello world!!
+    "echo eyJuYW1lIjogImFwcCIsICJsZXZlbCI6ICJkZWJ1ZyJ9 | base64 -d > /app.json",  # {"name": "app", "level": "debug"}
+    "echo aHR0cHM6Ly9leGFtcGxlLm9yZy9h | base64 -d",  # https://example.org/a
+    "echo 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' > integrity",
+    "pip install --hash=sha256:" + "0123456789abcdef" * 4 + " x==1.0",
+    "cp node_modules/typescript/lib/tsc /usr/local/bin/abcdefghijkl",
+    'echo "root:root" | chpasswd && echo "root:$ROOT_PW" | chpasswd',
+    "echo root:Docker! | chpasswd",
+    'echo "$PASSWORD" | docker login -u me --password-stdin r',
+    'echo "$SUDO_PW" | sudo -S true && cat /run/secrets/p | gh auth login --with-token',
+    "mysql -e \"CREATE USER 'app'@'%' IDENTIFIED WITH auth_socket\" && mysql -e \"ALTER USER a IDENTIFIED BY '$PW'\"",
+    "psql -c \"COMMENT ON COLUMN users.password IS 'the hash'\" && psql -c 'SELECT password FROM users'",
+    "ssh-keygen -A && ssh-keygen -q -t rsa -b 4096 -N '' -f /etc/ssh/k && ssh-keygen -y -P '' -f k",
+    "unzip -q -o x.zip -d /opt && zip -r -q out.zip dir && 7z x -y a.7z -oout",
+    "mongod --fork --port 27017 && mongosh -p --eval 'db.version()'",
+    "mount -t cifs -o credentials=/run/secrets/smb,uid=1000 //h/s /mnt && mount -o ro,noexec /dev/sdb1 /mnt",
+    "composer config repositories.app vcs https://github.com/a/b && wandb login --relogin",
+    "lftp -e 'mirror /pub; quit' https://h && smbclient -N -L //h",
+    "cat > s.xml <<END\n<server><username>bob</username><password>${env.PW}</password></server>\nEND",
+    "cat > p.xml <<END\n<project><artifactId>token-api</artifactId><version>1.2.3</version></project>\nEND",
+    "cat > c.ini <<END\n[auth]\ntoken = ${TOKEN}\npassword =\nuser = bob\nEND",
+    'cat > Cargo.toml <<END\n[dependencies]\nsecrecy = "0.8"\npassword-hash = "0.5"\nEND',
+    "curl -fsSL https://repo.anaconda.com/miniconda/x.sh && conda config --add channels https://h/t/simple",
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from klock.errors import ImageError
+from klock.secrets.credential_files import FILES
 from klock.secrets.references import redact
 from klock.secrets.vocabulary import NAMES, PROGRAMS, TOKENS
 
@@ -37,7 +38,21 @@ def programs() -> str:
     return "\n".join(f"    {option.example}" for option in PROGRAMS)
 
 
-LISTS: Final[dict[str, Callable[[], str]]] = {"names": names, "tokens": tokens, "programs": programs}
+def files() -> str:
+    lines = ["| what | names | if it holds |", "|---|---|---|"]
+    for file in FILES:
+        named = ", ".join("any" if name == "*" else f"`{name}`" for name in file.names)
+        besides = ", not " + ", ".join(f"`{name}`" for name in file.besides) if file.besides else ""
+        lines.append(f"| {file.words} | {named}{besides} | {file.holds_in_words} |")
+    return "\n".join(lines)
+
+
+LISTS: Final[dict[str, Callable[[], str]]] = {
+    "names": names,
+    "tokens": tokens,
+    "programs": programs,
+    "files": files,
+}
 
 
 def block(name: str) -> re.Pattern[str]:

@@ -32,6 +32,10 @@ ENVIRON = {
     "SORT_KEY": "name",
     "PIN_PASSWORD": "12345",
     "SIGNATURE": "abcdef0123",
+    "FISH_PASSWORD": "swordfish",
+    "DB_PASSWORD": "postgres",
+    "SHORT_PASSWORD": "letmein",
+    "DAY_PASSWORD": "20240101",
 }
 
 BY_REFERENCE = {
@@ -69,6 +73,18 @@ BY_REFERENCE = {
         "git config credential.helper '!f() { echo password=hunter2; }; f'",
         "git config credential.helper '!f() { echo password=${REGISTRY_PASS}; }; f'",
     ),
+    "beside letters and digits": ("hunter22 xhunter2", "${REGISTRY_PASS}2 x${REGISTRY_PASS}"),
+    "letters beside letters": ("kswordfishk", "k${FISH_PASSWORD}k"),
+    "a default password as a word": ("psql -U postgres", "psql -U ${DB_PASSWORD}"),
+    "two behind an option": (
+        f"mysql -phunter2{ENVIRON['KAGGLE_KEY']} db",
+        "mysql -p${REGISTRY_PASS}${KAGGLE_KEY} db",
+    ),
+    "with letters more, where a credential is expected": (
+        "login --password=k-hunter2",
+        "login --password=k-${REGISTRY_PASS}",
+    ),
+    "with letters more in a URL": ("https://bob:k-hunter2@h", "https://bob:k-${REGISTRY_PASS}@h"),
     "64: twice": ("hunter2 https://bob:hunter2@h", "${REGISTRY_PASS} https://${REGISTRY_USER}:${REGISTRY_PASS}@h"),
 }
 
@@ -88,12 +104,14 @@ UNCHANGED = {
     "an @ in a path": "https://registry.npmjs.org/@types/node",
     "an ssh user": "git+ssh://git@github.com/a/b",
     "a container's variables": "https://$USER:${PASS}@h/simple",
-    "a word that contains a secret's value": "hunter22 xhunter2",
+    "a default password within a word": "apt-get install postgresql-client",
+    "a few letters within a word": "kletmein",
+    "a number within a number": "sha256:0020240101aa",
     "short and ordinary": "x 1 main /home/bob",
     "a flag of a tokenizer": "TOKENIZERS_PARALLELISM=false MAX_TOKENS=512 PAD_TOKEN=<pad>",
     "an assignment from a variable": "export API_KEY=$OTHER_KEY",
     "sk is only a prefix": "sk-learn scikit",
-    "keys that are none of a lock": "SORT_KEY=name PARTITION_KEY=user_id PUBLIC_KEY=0123456789abcdef0123",
+    "keys that are none of a lock": "SORT_KEY=name PARTITION_KEY=user_id PUBLIC_KEY=0123456789abcdee0123",
     "a key's fingerprint": "GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D NGINX_GPGKEY=573BFD6B3D8FBC641079A6",
     "a number that a password is too": "x 12345",
 }

@@ -7,7 +7,6 @@ sent to a plain http address unless the registry itself is one.
 from __future__ import annotations
 
 import base64
-import json
 import re
 import threading
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 from klock.bases.credentials import Credentials, DockerConfig
 from klock.bases.transport import Transport
 from klock.connections import is_loopback
+from klock.documents import read_json
 from klock.errors import FetchError
 
 __all__ = ["Authentication", "Challenge", "parse_challenges", "unauthorised"]
@@ -128,7 +128,7 @@ class Authentication:
         if response.status in (401, 403):
             raise unauthorised(self._name, has_credentials=credentials is not None)
         try:
-            answer = json.loads(response.body)
+            answer = read_json(response.body)
             token = answer.get("token") or answer.get("access_token")
         except (ValueError, AttributeError):
             token = None

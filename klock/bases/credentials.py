@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.bases.reference import DOCKER_HUB
+from klock.documents import read_json
 from klock.errors import FetchError
 
 __all__ = ["Credentials", "DockerConfig"]
@@ -50,7 +50,7 @@ class DockerConfig:
         folder = environment.get("DOCKER_CONFIG")
         path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
         try:
-            content = json.loads(path.read_bytes())
+            content = read_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             content = {}
         except (OSError, ValueError) as error:
@@ -112,7 +112,7 @@ class DockerConfig:
                 return None
             raise FetchError(f"the credential helper {program} failed with status {done.returncode}")
         try:
-            answer = json.loads(done.stdout)
+            answer = read_json(done.stdout)
             username, secret = str(answer["Username"]), str(answer["Secret"])
         except (ValueError, KeyError, TypeError):
             raise FetchError(f"the credential helper {program} did not answer with a user name and a secret") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 from klock.bases.oci import ACCEPTED_MANIFESTS, OCI_INDEX
 from klock.bases.sources import Document
 from klock.digests import Digest, digest_of_bytes, hex_of, is_digest
+from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob
 
@@ -75,7 +75,7 @@ class LayoutFolder:
 
     def _read_json(self, name: str) -> Mapping[str, Any]:
         try:
-            document = json.loads((self._folder / name).read_bytes())
+            document = read_json((self._folder / name).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise FetchError(
                 f"{self.name}: {self._folder} is not an OCI layout folder: it has no {name}",

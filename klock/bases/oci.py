@@ -5,12 +5,12 @@ Bytes in, verified model out: what these functions return is well formed, and ev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from klock.digests import Digest, is_digest
+from klock.documents import read_json
 from klock.errors import FetchError
 from klock.lockfile.model import OciBlob
 from klock.targets import Target
@@ -183,7 +183,7 @@ def _list(document: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:
-    document = json.loads(content)
+    document = read_json(content)
     if not isinstance(document, dict):
         raise TypeError("it is not a JSON object")
     return document

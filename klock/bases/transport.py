@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from klock.connections import Pools, reason_of
+from klock.connections import Pools, reason_of, retries
 from klock.errors import FetchError
 
 if TYPE_CHECKING:
@@ -104,10 +104,8 @@ class Transport:
         self._pools.close()
 
     def _open(self, method: str, url: str, headers: Mapping[str, str], body: str) -> BaseHTTPResponse:
-        from urllib3 import Retry
-
         # Authorization is dropped by urllib3 when a redirect leaves the host, the port or the scheme.
-        retries = Retry(
+        careful = retries(
             total=_ATTEMPTS,
             connect=_CONNECTING,
             redirect=5,
@@ -123,7 +121,7 @@ class Transport:
                 url,
                 headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
                 body=body or None,
-                retries=retries,
+                retries=careful,
                 preload_content=False,
             )
         except _errors() as error:

@@ -6,6 +6,7 @@ command's own.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Final, NoReturn
 
 import click
 
+from klock.commands.printing import say, show
 from klock.errors import Interrupted, KlockError
 
 __all__ = ["main"]
@@ -39,7 +41,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     if wanted and not ctx.resilient_parsing:
         from klock import __version__
 
-        click.echo(f"klock {__version__}")
+        show(f"klock {__version__}")
         ctx.exit()
 
 
@@ -55,29 +57,33 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
     except KlockError as error:
-        click.echo(f"error: {error.message}", err=True)
+        say(f"error: {error.message}")
         if error.hint:
-            click.echo(f"\nhint: {error.hint}", err=True)
+            say("")
+            say(f"hint: {error.hint}")
         sys.exit(2)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(file=shown)
+        say(shown.getvalue().rstrip("\n"))
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort) as error:
         # Within a command click makes the one the cause of the other.
         interrupt = error.__cause__ if isinstance(error, click.Abort) else error
         known = interrupt.message if isinstance(interrupt, Interrupted) else None
         state = known or "the lockfile and the environment are as they were"
-        click.echo(f"interrupted: {state}", err=True)
+        say(f"interrupted: {state}")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
-        click.echo("\nhint: the lockfile and the environment are as they were", err=True)
+        say(f"error: {where}{error.strerror or error}")
+        say("")
+        say("hint: the lockfile and the environment are as they were")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from klock.commands.printing import say, show_text
 from klock.store import Store
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def cache() -> None:
 @cache.command(name="dir")
 def folder() -> int:
     """Print where the store is."""
-    click.echo(str(Store().root))
+    show_text(f"{Store().root}\n")
     return 0
 
 
@@ -49,9 +50,8 @@ def clean(*, everything: bool) -> int:
     store = Store()
     _report(remove(store, on_wait=_say_that_others_work, kept_too=everything))
     if kept := store.kept_bytes():
-        click.echo(
+        say(
             f"kept {in_bytes(kept)} that upstream may no longer have; `klock cache clean --all` removes it too",
-            err=True,
         )
     return 0
 
@@ -64,9 +64,9 @@ def _report(removed: Removed) -> None:
     from klock.words import counted, in_bytes
 
     for place, count in removed.environments.items():
-        click.echo(f"{place}: removed {counted(count, 'environment')}", err=True)
+        say(f"{place}: removed {counted(count, 'environment')}")
     for place, count in removed.leftovers.items():
-        click.echo(f"{place}: removed {counted(count, 'leftover')}", err=True)
+        say(f"{place}: removed {counted(count, 'leftover')}")
     for problem in removed.problems:
-        click.echo(f"warning: {problem}; run this again later to remove the rest", err=True)
-    click.echo(f"freed {in_bytes(removed.bytes)}", err=True)
+        say(f"warning: {problem}; run this again later to remove the rest")
+    say(f"freed {in_bytes(removed.bytes)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import engine_option, image_argument, open_project, target_option
+from klock.commands.printing import say, show, show_text
 from klock.commands.quick import remember_check
 from klock.unchanged.watching import seen
 
@@ -43,19 +44,19 @@ def check(
     watched = seen()
     _say_driver(checked.lockfile)
     if form == "json":
-        click.echo(json.dumps([finding.to_json() for finding in checked.findings], indent=2))
+        show_text(json.dumps([finding.to_json() for finding in checked.findings], indent=2) + "\n")
     else:
         for finding in checked.findings:
-            click.echo(f"{finding.code.value}: {finding}")
+            show(f"{finding.code.value}: {finding}")
     for hint in checked.hints:
-        click.echo(f"hint: {hint}", err=True)
+        say(f"hint: {hint}")
     if not checked.agrees:
         from klock.words import counted
 
-        click.echo(counted(len(checked.findings), "finding"), err=True)
+        say(counted(len(checked.findings), "finding"))
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
-    click.echo(agree, err=True)
+    say(agree)
     if not with_environment and form == "text":
         remember_check(watched, agree, project.session, checked.lockfile)
     return 0
@@ -67,4 +68,4 @@ def _say_driver(lock: Lockfile) -> None:
         return
     from klock.gpu.driver import find_driver
 
-    click.echo(f"this machine: {find_driver() or 'no NVIDIA driver'}", err=True)
+    say(f"this machine: {find_driver() or 'no NVIDIA driver'}")

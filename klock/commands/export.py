@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, progress_options, target_option
+from klock.commands.printing import say, show_text
 from klock.errors import KlockError
 from klock.progress import Progress
 
@@ -75,12 +76,12 @@ def dockerfile(
         )
         if output is not None:
             write_context(output, exported.text, exported.files)
-            click.echo(f"{output} written: Dockerfile and {counted(len(exported.files), 'file')} beside it", err=True)
+            say(f"{output} written: Dockerfile and {counted(len(exported.files), 'file')} beside it")
             return 0
     if exported.files:
         raise KlockError(
             f"the Dockerfile copies files, such as {exported.files[0].path}, so it needs a folder",
             hint="write all of it into one folder: klock export dockerfile -o DIR",
         )
-    click.echo(exported.text, nl=False)
+    show_text(exported.text)
     return 0

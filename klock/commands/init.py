@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from klock.commands.printing import say
 from klock.errors import KlockError
 
 __all__ = ["init"]
@@ -38,5 +39,5 @@ def init(folder: Path) -> int:
     except OSError as error:
         raise KlockError(f"cannot write {file}: {error.strerror or error}") from error
     where = "" if folder == Path() else f" {file}"
-    click.echo(f"wrote {file}; next: klock lock{where}", err=True)
+    say(f"wrote {file}; next: klock lock{where}")
     return 0

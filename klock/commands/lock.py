@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, progress_options
+from klock.commands.printing import say
 from klock.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def lock(
         upgrade=upgrade, upgrade_packages=upgrade_packages, upgrade_base=upgrade_base, dry_run=dry_run
     )
     for line in locked.moved:
-        click.echo(line, err=True)
+        say(line)
     if dry_run:
-        click.echo(f"{locked.path.name} would {'change' if locked.would_change else 'not change'}", err=True)
+        say(f"{locked.path.name} would {'change' if locked.would_change else 'not change'}")
         return 0
     for target in locked.lockfile.targets:
         _say(target, locked)
@@ -57,11 +58,10 @@ def _say(target: TargetLock, locked: Locked) -> None:
 
     state = "written" if locked.written else "unchanged"
     layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
-    click.echo(f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}", err=True)
+    say(f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}")
     count, size = lapsing(target) if locked.written else (0, 0)
     if count:
-        click.echo(
+        say(
             f"answers that upstream may not give again: {count} ({in_bytes(size)}), only in this machine's store; "
             "`klock vault push DIR` saves them for others",
-            err=True,
         )

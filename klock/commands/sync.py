@@ -13,6 +13,7 @@ from klock.commands.options import (
     progress_options,
     target_option,
 )
+from klock.commands.printing import say, show
 from klock.commands.quick import look_before_sync, remember_sync
 from klock.progress import Progress
 
@@ -59,10 +60,10 @@ def sync(
     if dry_run:
         actions = place.plan(goal).actions
         for line in [str(action) for action in actions] or ["nothing to do"]:
-            click.echo(line)
+            show(line)
         return 0
     looked_at = look_before_sync(project.session, lockfile, goal, place)
-    click.echo(str(project.apply(goal, place, force=force)), err=True)
+    say(str(project.apply(goal, place, force=force)))
     if looked_at is not None:
         remember_sync(looked_at, str(as_is(goal, place)), project.session, goal, place)
     return 0

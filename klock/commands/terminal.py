@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from klock.commands.printing import say, say_output
+from klock.escaping import ForeignText, on_one_line
 from klock.progress import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ class Notes(Quiet):
     """Says what klock chose, and nothing of its work."""
 
     def note(self, message: str) -> None:
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
+        say(message)
 
 
 class _Lines:
@@ -52,6 +53,7 @@ class _Lines:
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
         self._depth = 0
+        self._printed = ForeignText()
 
     def begin(self, task: str, *, total: int | None = None) -> None:
         self._say(task)
@@ -61,8 +63,7 @@ class _Lines:
 
     def output(self, text: bytes) -> None:
         if self._verbose:
-            sys.stderr.write(text.decode("utf-8", "replace"))
-            sys.stderr.flush()
+            say_output(self._printed.feed(text))
 
     def done(self, result: str) -> None:
         self._say(result)
@@ -75,8 +76,9 @@ class _Lines:
         self._say(message)
 
     def _say(self, text: str) -> None:
-        sys.stderr.write("  " * self._depth + text + "\n")
-        sys.stderr.flush()
+        if rest := self._printed.end():
+            say_output(rest)
+        say(text, indent="  " * self._depth)
 
 
 class _Live:
@@ -106,17 +108,17 @@ class _Live:
     def done(self, result: str) -> None:
         self.stop()
         task, _ = self._tasks.pop() if self._tasks else ("", None)
-        self._say("  " * len(self._tasks) + f"{task}: {result}")
+        say(f"{task}: {result}", indent="  " * len(self._tasks))
         self._show()
 
     def warn(self, message: str) -> None:
         self.stop()
-        self._say(f"warning: {message}")
+        say(f"warning: {message}")
         self._show()
 
     def note(self, message: str) -> None:
         self.stop()
-        self._say(message)
+        say(message)
         self._show()
 
     def stop(self) -> None:
@@ -148,7 +150,7 @@ class _Live:
         console = Console(stderr=True, highlight=False)
         self._bars = Bars(*columns, console=console, auto_refresh=False, transient=True)
         self._bars.start()
-        self._shown = self._bars.add_task(task, total=total)
+        self._shown = self._bars.add_task(on_one_line(task), total=total)
         self._bars.refresh()
 
     def _draw(self) -> None:
@@ -156,7 +158,3 @@ class _Live:
         if self._bars is not None and now - self._drawn > 0.1:
             self._drawn = now
             self._bars.refresh()
-
-    def _say(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()

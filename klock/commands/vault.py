@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, progress_options
+from klock.commands.printing import say, show
 from klock.errors import StoreError
 from klock.progress import Progress
 
@@ -24,8 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["vault"]
 
 
+class _Folder(click.Path):
+    """A path, and no address: `Path` would make a folder `s3:` of one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if match := re.match(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://|[\w.+-]+@[\w.-]+:", str(value)):
+            path = "/" + str(value)[match.end() :].lstrip("/") if match["scheme"] == "file" else None
+            raise StoreError(
+                f"{value} is not a folder, and a vault is one",
+                hint=f"write {path}" if path else "name a folder, on a disk or on a network's file system: /srv/vault",
+            )
+        return super().convert(value, param, ctx)
+
+
 def _common(command: F) -> F:
-    folder = click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+    folder = click.argument("folder", metavar="DIR", type=_Folder(file_okay=False, path_type=Path))
     target = click.option("--target", metavar="TARGET", help="Only this target. Default: all targets in the lockfile.")
     return folder(image_argument(target(progress_options(command))))
 
@@ -102,13 +117,13 @@ def check(folder: Path, image: str | None, *, target: str | None, progress: Prog
     targets = _targets(session, target)
     faults = find_faults(targets, _existing(folder), progress=progress)
     for fault in faults:
-        click.echo(str(fault))
+        show(str(fault))
     if faults:
-        click.echo(counted(len(faults), "finding"), err=True)
+        say(counted(len(faults), "finding"))
         return 1
     inputs = inputs_of_all(targets)
     size = in_bytes(sum(item.size for item in inputs))
-    click.echo(f"{counted(len(inputs), 'blob')}, {size}, all there", err=True)
+    say(f"{counted(len(inputs), 'blob')}, {size}, all there")
     return 0
 
 
@@ -129,6 +144,6 @@ def _report(done: Transferred, *, dry_run: bool) -> int:
     from klock.words import in_bytes
 
     for item in done.new if dry_run else ():
-        click.echo(f"{item.name} ({in_bytes(item.size)})")
-    click.echo(str(done), err=True)
+        show(f"{item.name} ({in_bytes(item.size)})")
+    say(str(done))
     return 0

@@ -34,7 +34,7 @@ class DigestCache:
         self._store = store
         self._key = key
         self._clock = clock
-        self._saved: dict[str, tuple[_Fields, Digest]] = {}
+        self._saved: dict[str, tuple[_Fields, Digest, str]] = {}
         if store is not None:
             self._saved = _read(store.read_record(_KIND, key))
         self._now = dict(self._saved)
@@ -44,15 +44,18 @@ class DigestCache:
         """The digests of files below the absolute path `source`."""
         return cls(store=store, key=digest_of_bytes(os.fsencode(source)))
 
-    def find(self, path: str, status: os.stat_result) -> Digest | None:
-        """The digest of a file with this stat; None when it has to be read."""
+    def find(self, path: str, status: os.stat_result) -> tuple[Digest, str] | None:
+        """The digest of a file with this stat, and the credential that it is; None when it has to be read."""
         known = self._now.get(path)
-        return known[1] if known is not None and known[0] == _fields(status) else None
+        return known[1:] if known is not None and known[0] == _fields(status) else None
 
-    def remember(self, path: str, status: os.stat_result, digest: Digest) -> None:
-        """Takes note of a digest just computed of a file with this stat, unless the file is too young to tell."""
+    def remember(self, path: str, status: os.stat_result, digest: Digest, credential: str = "") -> None:
+        """Takes note of a digest just computed of a file with this stat, unless the file is too young to tell.
+
+        `credential` says in words what credential the file is, if it is one.
+        """
         if max(status.st_mtime_ns, status.st_ctime_ns) + RACY_NANOSECONDS < self._clock():
-            self._now[path] = (_fields(status), digest)
+            self._now[path] = (_fields(status), digest, credential)
         else:
             self._now.pop(path, None)
 
@@ -65,7 +68,7 @@ class DigestCache:
         """Writes the cache into the store. A store that cannot be written costs time later, nothing else."""
         if self._store is None or self._now == self._saved:
             return
-        record = {path: [*fields, digest] for path, (fields, digest) in self._now.items()}
+        record = {path: [*fields, *known] for path, (fields, *known) in self._now.items()}
         with contextlib.suppress(StoreError):
             self._store.write_record(_KIND, self._key, record)
         self._saved = dict(self._now)
@@ -75,13 +78,15 @@ def _fields(status: os.stat_result) -> _Fields:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _read(record: Any) -> dict[str, tuple[_Fields, Digest]]:
+def _read(record: Any) -> dict[str, tuple[_Fields, Digest, str]]:
     """A record of another shape is as good as none."""
     if not isinstance(record, dict):
         return {}
-    known: dict[str, tuple[_Fields, Digest]] = {}
+    known: dict[str, tuple[_Fields, Digest, str]] = {}
     for path, value in record.items():
         match value:
-            case [int(device), int(inode), int(size), int(mtime), int(ctime), str(digest)] if is_digest(digest):
-                known[path] = ((device, inode, size, mtime, ctime), digest)
+            case [int(device), int(inode), int(size), int(mtime), int(ctime), str(digest), str(credential)] if (
+                is_digest(digest)
+            ):
+                known[path] = ((device, inode, size, mtime, ctime), digest, credential)
     return known

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from klock.files.digest_cache import DigestCache
 from klock.files.scan import scan
 from klock.lockfile.model import FileEntry
+from klock.secrets.credential_files import LOOKED_INTO, CredentialFiles, credential_file
 from klock.store import Store
 
 if TYPE_CHECKING:
     from klock.workshop.protocol import PlacedFile
 
-__all__ = ["import_paths", "placed_files", "read_entries"]
+__all__ = ["credentials_among", "import_paths", "placed_files", "read_entries"]
 
 
 def read_entries(
@@ -26,15 +27,36 @@ def read_entries(
     filter_options: str | None = None,
     where: str,
     store: Store | None = None,
+    credentials: CredentialFiles | None = None,
 ) -> tuple[FileEntry, ...]:
     """What is at the absolute host path `source`, as `scan` has it.
 
     With a store, files that did not change since the last time are not read again. Raises ImageError.
     """
     cache = DigestCache.of_source(store, source) if store else DigestCache()
-    entries = scan(source, root=root, contents=contents, filter_options=filter_options, where=where, digests=cache)
+    entries = scan(
+        source,
+        root=root,
+        contents=contents,
+        filter_options=filter_options,
+        where=where,
+        digests=cache,
+        credentials=credentials,
+    )
     cache.save()
     return entries
+
+
+def credentials_among(entries: Iterable[FileEntry], source: Path) -> list[tuple[str, str]]:
+    """Which of the files at `source` are credentials, and what."""
+    found: list[tuple[str, str]] = []
+    for entry in entries:
+        path = source / entry.path
+        if entry.digest is not None and path.is_file():
+            with open(path, "rb") as file:
+                if words := credential_file(str(path), file.read(LOOKED_INTO)):
+                    found.append((entry.path or source.name, words))
+    return found
 
 
 def placed_files(entries: Iterable[FileEntry], source: Path) -> tuple[PlacedFile, ...]:

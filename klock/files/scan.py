@@ -18,9 +18,10 @@ from typing import Final
 from klock.digests import Digest, digest_of_json
 from klock.errors import ImageError
 from klock.files.digest_cache import DigestCache
-from klock.files.filters import Filters, parse_filter_options
+from klock.files.filters import Filters, Rule, parse_filter_options
 from klock.files.ignore import IGNORE_FILES, IgnoreRules, ignore_rules_above, is_always_left_out
 from klock.lockfile.model import FileEntry
+from klock.secrets.credential_files import LOOKED_INTO, CredentialFiles, Treatment, credential_file
 
 __all__ = ["scan", "tree_digest"]
 
@@ -44,12 +45,14 @@ def scan(
     filter_options: str | None,
     where: str,
     digests: DigestCache | None = None,
+    credentials: CredentialFiles | None = None,
 ) -> tuple[FileEntry, ...]:
     """The entries of `source`, sorted by path. A file is one entry with path "", a folder what is below it.
 
     `root` is the image's folder. `contents` says whether the folder's own name is part of the paths that filter rules
     see, as for rsync's `src` and `src/`. `where` begins every message. With `digests`, files whose stat says that
-    nothing changed are not read. Raises ImageError.
+    nothing changed are not read. `credentials` says what becomes of files that are credentials, unless a filter rule
+    includes them; those that were found are added to it. Raises ImageError.
     """
     source = Path(os.path.abspath(source))  # noqa: PTH100 (resolve() would follow the links that a name goes through)
     digests = digests or DigestCache()
@@ -58,10 +61,13 @@ def scan(
         status = source.stat()
     except OSError as error:
         raise _unreadable(source, error, where) from error
-    walk = _Walk(where=where, filters=filters, digests=digests)
+    walk = _Walk(where=where, filters=filters, digests=digests, credentials=credentials or CredentialFiles())
     if not stat.S_ISDIR(status.st_mode):
         walk.reject_if_excluded(source, os.fsencode(source.name), is_folder=False)
-        return (walk.file_entry(os.fspath(source), "", status),)
+        entry = walk.file_entry(os.fspath(source), "", status)
+        # What a step names it is to have.
+        walk.leaves_out(source.name)
+        return (entry,)
     name = b"" if contents else os.fsencode(source.name)
     if name:
         walk.reject_if_excluded(source, name, is_folder=True)
@@ -73,10 +79,12 @@ def scan(
 
 
 class _Walk:
-    def __init__(self, *, where: str, filters: Filters, digests: DigestCache) -> None:
+    def __init__(self, *, where: str, filters: Filters, digests: DigestCache, credentials: CredentialFiles) -> None:
         self._where = where
         self._filters = filters
         self._digests = digests
+        self._credentials = credentials
+        self._credential = ""
 
     def reject_if_excluded(self, source: Path, name: bytes, *, is_folder: bool) -> None:
         """What a step names is never left out by the default exclusions, but rsync's rules do apply to it."""
@@ -99,7 +107,8 @@ class _Walk:
                 rules = rules.entered(os.fsencode(host), ignore_files, where=self._where)
             for child in children:
                 is_folder = child.is_dir(follow_symlinks=False)
-                if self._is_left_out(child, name, rules, is_folder=is_folder):
+                rule = self._rule(child, name, is_folder=is_folder)
+                if self._is_left_out(child, rule, rules, is_folder=is_folder):
                     continue
                 self._require_utf8(child.name, f"the name {child.path!r}")
                 child_path = path + child.name
@@ -107,7 +116,9 @@ class _Walk:
                     yield FileEntry(path=child_path, mode=FOLDER_MODE)
                     pending.append((child.path, child_path + "/", name + os.fsencode(child.name) + b"/", rules))
                 else:
-                    yield self._entry(child, child_path)
+                    entry = self._entry(child, child_path)
+                    if rule is not None or entry.digest is None or not self.leaves_out(child_path):
+                        yield entry
 
     def _list(self, folder: str) -> list[os.DirEntry[str]]:
         try:
@@ -134,22 +145,32 @@ class _Walk:
                 hint=f"""leave it out: filter_options="--exclude='{Path(host).name}'\"""",
             )
         mode = EXECUTABLE_MODE if status.st_mode & stat.S_IXUSR else FILE_MODE
-        digest = self._digests.find(path, status)
-        if digest is None:
-            digest = _hash(host, status, self._where)
-            self._digests.remember(path, status, digest)
+        known = self._digests.find(path, status)
+        if known is None:
+            known = _read(host, status, self._where)
+            self._digests.remember(path, status, *known)
+        digest, self._credential = known
         return FileEntry(path=path, mode=mode, size=status.st_size, digest=digest)
 
-    def _is_left_out(self, child: os.DirEntry[str], name: bytes, rules: IgnoreRules, *, is_folder: bool) -> bool:
-        """The user's rules first, then what is left out by default."""
-        rule = (
+    def _rule(self, child: os.DirEntry[str], name: bytes, *, is_folder: bool) -> Rule | None:
+        """The user's rule for it."""
+        return (
             self._filters.decide(name + os.fsencode(child.name), is_folder=is_folder) if self._filters.rules else None
         )
+
+    def _is_left_out(self, child: os.DirEntry[str], rule: Rule | None, rules: IgnoreRules, *, is_folder: bool) -> bool:
+        """The user's rules first, then what is left out by default."""
         if rule is not None:
             return not rule.include
         return is_always_left_out(child.name, child.path) or rules.leaves_out(
             os.fsencode(child.path), is_folder=is_folder
         )
+
+    def leaves_out(self, path: str) -> bool:
+        """Whether the file whose entry was made last is a credential, which is noted, and left out for that."""
+        if self._credential:
+            self._credentials.found.append((path, self._credential))
+        return bool(self._credential) and self._credentials.treatment is Treatment.LEAVE_OUT
 
     def _require_utf8(self, text: str, what: str) -> None:
         try:
@@ -161,14 +182,16 @@ class _Walk:
             ) from None
 
 
-def _hash(host: str, expected: os.stat_result, where: str) -> Digest:
-    """The digest of a file that was `expected` by lstat, and is the same before and after it is read."""
+def _read(host: str, expected: os.stat_result, where: str) -> tuple[Digest, str]:
+    """The digest of a file that was `expected` by lstat, and is the same before and after it is read; and what
+    credential it is, if it is one."""
     try:
         descriptor = os.open(host, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb", buffering=0) as file:
             before = os.fstat(descriptor)
             digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
             length = file.tell()
+            credential = credential_file(host, os.pread(descriptor, LOOKED_INTO, 0))
             after = os.fstat(descriptor)
     except OSError as error:
         raise _unreadable(Path(host), error, where) from error
@@ -176,7 +199,7 @@ def _hash(host: str, expected: os.stat_result, where: str) -> Digest:
         raise ImageError(
             f"{where}: {host} changed while it was read", hint="run the command again when nothing writes to it"
         )
-    return digest
+    return digest, credential or ""
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -6,13 +6,13 @@ GPUs; any other vendor's are as good here.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from klock.documents import read_json
 from klock.errors import EngineError
 from klock.extras import missing_extra_hint
 from klock.gpu.edits import ContainerEdits, DeviceMount, DeviceNode, Hook
@@ -147,7 +147,7 @@ def _parsed(file: Path) -> Any:
         raise EngineError(f"{file} cannot be read: {error}") from error
     if file.suffix == ".json":
         try:
-            return json.loads(text)
+            return read_json(text)
         except (ValueError, RecursionError) as error:
             raise EngineError(f"{file} is not JSON: {error}") from error
     try:

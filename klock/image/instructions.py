@@ -5,13 +5,13 @@ As the Dockerfile reference has it. What an instruction means is read by `klock.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from klock.documents import read_json
 from klock.errors import ImageError
 from klock.image.heredoc import Heredoc, heredocs_in
 from klock.image.steps import Location
@@ -53,7 +53,7 @@ class Instruction:
         if not text.startswith("["):
             return None
         try:
-            words = json.loads(text)
+            words = read_json(text)
         except ValueError:
             raise self.error(f"{self.name} is not valid JSON", hint='write the exec form as ["a", "b"]') from None
         if not words or not all(isinstance(word, str) for word in words):

@@ -15,7 +15,6 @@ Where kubetorch's pods and its documentation disagree, klock's meaning is that o
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from klock.documents import read_json
 from klock.errors import ImageError
 from klock.image import arguments
 from klock.image.call_site import call_site
@@ -197,7 +197,7 @@ def _is_requirement(text: str) -> bool:
 
 def _is_exec_form(command: str) -> bool:
     try:
-        words = json.loads(command)
+        words = read_json(command)
     except ValueError:
         return False
     return isinstance(words, list)

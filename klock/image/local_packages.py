@@ -6,7 +6,6 @@ uses: the running one, the active virtual environment, and the project's own `.v
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from klock.documents import read_json
 from klock.errors import ImageError
 
 __all__ = ["locate_package", "package_root"]
@@ -64,7 +64,7 @@ def _editable_installs(name: str, root: Path) -> Iterator[Path]:
 def _folder_of(record: str) -> Path | None:
     """The folder in a `direct_url.json`, None for archives and remote URLs."""
     try:
-        url = json.loads(record)["url"]
+        url = read_json(record)["url"]
     except (ValueError, KeyError, TypeError):
         return None
     parts = urlsplit(url) if isinstance(url, str) else None

@@ -23,7 +23,7 @@ from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
 from klock.layers.decompression import Uncompressed
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
-from klock.layers.streaming import members_of
+from klock.layers.streaming import BoundedMember, members_of
 
 __all__ = ["unpack", "unpack_package"]
 
@@ -50,7 +50,12 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     """
     with _explained(source), Uncompressed(archive, media_type, source) as plain:
         with tarfile.open(
-            fileobj=plain.content, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
+            fileobj=plain.content,
+            mode="r|",
+            bufsize=_BUFFER,
+            encoding="utf-8",
+            errors="surrogateescape",
+            tarinfo=BoundedMember,
         ) as tar:
             _Unpacking(source).members(tar)
         while plain.content.read(_BUFFER):

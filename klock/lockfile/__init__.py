@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from klock.documents import LARGEST_TOML
 from klock.errors import LockfileError
 from klock.lockfile.model import Lockfile
 from klock.lockfile.reading import from_text
@@ -17,7 +18,11 @@ __all__ = ["read", "write"]
 def read(path: Path) -> Lockfile | None:
     """The lockfile at `path`, or None when there is no file. Raises LockfileError."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_TOML + 1)
+        if len(content) > LARGEST_TOML:
+            raise LockfileError(f"{path.name} is no lockfile: it is longer than {LARGEST_TOML >> 20} MiB")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

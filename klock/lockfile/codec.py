@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from klock.digests import is_digest
+from klock.documents import shown
 from klock.errors import LockfileError
 
-__all__ = ["decode", "encode"]
+__all__ = ["check_types", "decode", "encode"]
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def decode(cls: type[T], table: object, where: str) -> T:
         raise LockfileError(f"{where}: {_name_of(table)} where a table is expected")
     fields = _fields(cls)
     if unknown := sorted(set(table) - {f.key for f in fields}):
-        raise LockfileError(f"{where}: unknown key {unknown[0]!r}")
+        raise LockfileError(f"{where}: unknown key {shown(unknown[0])}")
     values: dict[str, Any] = {}
     for field in fields:
         place = f"{where}.{field.key}"
@@ -84,16 +85,26 @@ def decode(cls: type[T], table: object, where: str) -> T:
     return cls(**values)
 
 
+def check_types(value: Any, place: str) -> None:
+    """Raises LockfileError, as `decode` does, for a field that is not of its type in an instance made otherwise."""
+    for field in _fields(type(value)):
+        item = getattr(value, field.name)
+        if dataclasses.is_dataclass(item):
+            check_types(item, f"{place}.{field.key}")
+        elif item is not None or type(None) not in typing.get_args(field.type):
+            _decode_value(field.type, list(item) if isinstance(item, tuple) else item, f"{place}.{field.key}")
+
+
 def _decode_field(field: _Field, item: object, place: str) -> Any:
     if field.name == "mode":
         if not isinstance(item, str) or not re.fullmatch(r"[0-7]{4}", item):
-            raise LockfileError(f'{place}: {item!r} is not a mode such as "0644"')
+            raise LockfileError(f'{place}: {shown(item)} is not a mode such as "0644"')
         return int(item, 8)
     value = _decode_value(field.type, item, place)
     if field.name in _DIGEST_FIELDS and isinstance(value, str) and not is_digest(value):
-        raise LockfileError(f"{place}: {value!r} is not a SHA-256 digest")
+        raise LockfileError(f"{place}: {shown(value)} is not a SHA-256 digest")
     if field.name == "sha256" and not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise LockfileError(f"{place}: {value!r} is not a SHA-256 in hex")
+        raise LockfileError(f"{place}: {shown(value)} is not a SHA-256 in hex")
     return value
 
 
@@ -118,10 +129,15 @@ def _decode_value(kind: Any, item: object, place: str) -> Any:
         return decode(typing.cast("type[Any]", kind), item, place)
     if type(item) is not kind:
         raise LockfileError(f"{place}: {_name_of(item)} where {_NAMES.get(kind, kind)} is expected")
-    if kind is int and typing.cast(int, item) < 0:
-        raise LockfileError(f"{place}: {item} is negative")
+    if kind is int and not 0 <= typing.cast(int, item) <= _LARGEST:
+        raise LockfileError(f"{place}: {shown(item)} is {'negative' if typing.cast(int, item) < 0 else 'too large'}")
+    if kind is str and "\0" in typing.cast(str, item):
+        raise LockfileError(f"{place}: {shown(item)} has a NUL character in it")
     return item
 
+
+_LARGEST: Final = 2**63 - 1
+"""What TOML 1.0 lets an integer be."""
 
 _NAMES: dict[Any, str] = {str: "a string", int: "an integer", bool: "a boolean", list: "an array", dict: "a table"}
 

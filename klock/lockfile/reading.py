@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from klock.documents import read_toml, shown
 from klock.errors import KlockError, LockfileError
-from klock.lockfile.codec import decode
+from klock.lockfile.codec import check_types, decode
 from klock.lockfile.format import BASES, LAST_LINE, LOCK_VERSION, STEPS
 from klock.lockfile.model import (
     ImageLock,
@@ -32,14 +33,12 @@ _RELOCK: Final = "restore it from version control, or remove it and run `klock l
 
 def from_text(text: str, where: str = "kimage.lock") -> Lockfile:
     """Reads what `klock.lockfile.writing.to_text` wrote. `where` names the file in messages. Raises LockfileError."""
-    import tomllib
-
     if "\n<<<<<<< " in f"\n{text}":
         hint = "take one side of kimage.py and of the lockfile, then run `klock lock`"
         raise LockfileError(f"{where} has merge conflicts in it", hint=hint)
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = read_toml(text)
+    except ValueError as error:
         raise LockfileError(f"{where} is not valid TOML: {error}", hint=_RELOCK) from error
     _check_version(document.get("lock-version"), where)
     if not text.endswith(LAST_LINE):
@@ -69,6 +68,8 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
     names = document.get("targets")
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise LockfileError("targets: an array of at least one target is expected")
+    if len(set(names)) < len(names):
+        raise LockfileError("targets: one of them stands twice")
     normalisation = document.get("normalisation")
     if type(normalisation) is not int:
         raise LockfileError("normalisation: an integer is expected")
@@ -106,8 +107,8 @@ def _rows(document: dict[str, Any], key: str, names: list[str]) -> dict[str, lis
         where = table.get("targets", names)
         rest = {k: v for k, v in table.items() if k != "targets"}
         for name in where if isinstance(where, list) else [where]:
-            if name not in rows:
-                raise LockfileError(f"{place}.targets: {name!r} is not one of the lockfile's targets")
+            if not isinstance(name, str) or name not in rows:
+                raise LockfileError(f"{place}.targets: {shown(name)} is not one of the lockfile's targets")
             rows[name].append((rest, place))
     return rows
 
@@ -115,7 +116,7 @@ def _rows(document: dict[str, Any], key: str, names: list[str]) -> dict[str, lis
 def _decode_kind(kinds: dict[str, Any], table: dict[str, Any], place: str) -> Any:
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise LockfileError(f"{place}.kind: {kind!r} is none of {', '.join(kinds)}")
+        raise LockfileError(f"{place}.kind: {shown(kind)} is none of {', '.join(kinds)}")
     decoded = decode(kinds[kind], {k: v for k, v in table.items() if k != "kind"}, place)
     if isinstance(decoded, ShellLock):
         check_requests(decoded, place)
@@ -154,7 +155,7 @@ def _decode_package(table: dict[str, Any], place: str) -> LockedPackage:
                     wheel=built,
                     build=build,
                 )
-        return LockedPackage(
+        package = LockedPackage(
             name=flat["name"],
             version=flat["version"],
             index=flat.get("index"),
@@ -163,11 +164,15 @@ def _decode_package(table: dict[str, Any], place: str) -> LockedPackage:
             build_only=extra.get("build-only", False),
             replaces=extra.get("replaces"),
         )
+        check_types(package, place)
+        return package
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise LockfileError(f"{place}: not a package table: {error}") from error
+        raise LockfileError(f"{place}: not a package table: {shown(error)}") from error
 
 
-def _decode_file(table: dict[str, Any], place: str) -> WheelArtifact:
+def _decode_file(table: object, place: str) -> WheelArtifact:
+    if not isinstance(table, dict):
+        raise LockfileError(f"{place}: a table is expected")
     hashes = table.get("hashes")
     sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
     if sha256 is None:

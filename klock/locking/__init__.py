@@ -53,6 +53,7 @@ def lock_image(
             previous_image=previous.image if previous else None,
             context=context,
             upgrade=upgrade or Upgrade(),
+            is_first=target == targets[0],
         ).run()
         for target in targets
     )

@@ -14,7 +14,9 @@ from klock.errors import KlockError
 from klock.image.builder import Image
 from klock.image.steps import Base, LayoutBase, RegistryBase, Step
 from klock.lockfile.model import BaseLock, DebianLock, ImageLock, OciLock, StepLock
+from klock.secrets.credential_files import Treatment
 from klock.secrets.references import redact_index
+from klock.secrets.values import is_secret, is_user_name
 from klock.steps import kind_of, kind_of_image_step
 from klock.steps.drafting import Drafting
 from klock.store import Store
@@ -35,17 +37,44 @@ def draft_steps(
     base: BaseLock,
     environ: Mapping[str, str],
     store: Store | None = None,
+    credential_files: Treatment = Treatment.WARN,
+    notes: list[str] | None = None,
 ) -> list[StepLock]:
     """The drafts of an image's steps. `root` is the image file's folder, `environ` where secrets are looked up.
 
-    With a store, local files that did not change since the last time are not read again. Raises ImageError (with the
+    With a store, local files that did not change since the last time are not read again. `credential_files` says what
+    becomes of files that are credentials; `notes` gets what the user should know of. Raises ImageError (with the
     step's location) for a source or requirements file that is not there.
     """
-    drafting = Drafting(root=root, base=base, environ=environ, store=store)
-    drafts: list[StepLock] = []
-    for position, step in enumerate(steps):
-        with _located(position, step, root):
-            drafts.append(kind_of_image_step(step).draft(step, drafting))
+
+    failed: KlockError | None = None
+
+    def draft(used: frozenset[str], *, goes_on: bool) -> list[StepLock]:
+        nonlocal failed
+        drafting = Drafting(
+            root=root, base=base, environ=environ, store=store, used=used, credential_files=credential_files
+        )
+        drafts: list[StepLock] = []
+        for position, step in enumerate(steps):
+            try:
+                with _located(position, step, root):
+                    drafts.append(kind_of_image_step(step).draft(step, drafting))
+            except KlockError as error:
+                failed = failed or error
+                if not goes_on:
+                    raise
+        if notes is not None:
+            notes[:] = drafting.notes
+        return drafts
+
+    drafts = draft(frozenset(), goes_on=True)
+    # What one step shows to be a credential, another may have within a word.
+    named = {name for step in drafts for name in getattr(step, "secrets", ()) if not is_user_name(name)}
+    used = frozenset(name for name in named if not is_secret(name, environ.get(name, "")))
+    if used:
+        return draft(used, goes_on=False)
+    if failed is not None:
+        raise failed
     return drafts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from klock.errors import StaleLockError
@@ -12,25 +12,25 @@ from klock.layers import NORMALISATION
 from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, Lockfile
 from klock.locking.draft import base_agrees, draft_image, draft_steps
 from klock.locking.stale import compare_image, compare_steps
+from klock.project import Settings
 from klock.store import Store
-from klock.targets import Target
 
 __all__ = ["hint_for_credentials", "refuse_stale", "stale_findings"]
 
 
 def stale_findings(
-    lock: Lockfile, *, loaded: LoadedImage, targets: Sequence[Target], environ: Mapping[str, str], store: Store
+    lock: Lockfile, *, loaded: LoadedImage, settings: Settings, environ: Mapping[str, str], store: Store
 ) -> list[Finding]:
     """Every way in which the image and the local files are no longer what was locked.
 
-    `targets` are those of the settings. With `store`, files that did not change since the last time are not read again.
+    With `store`, files that did not change since the last time are not read again.
     """
     image = loaded.image
     findings = list(compare_image(draft_image(image, environ), lock.image))
     if lock.normalisation != NORMALISATION:
         words = f"the lockfile has version {lock.normalisation} of the layer rules, klock now has {NORMALISATION}"
         findings.append(Finding(code=Code.STALE_IMAGE, message=words))
-    wanted = {str(target) for target in targets}
+    wanted = {str(target) for target in settings.targets}
     have = {str(locked.target) for locked in lock.targets}
     for name in sorted(wanted - have):
         findings.append(Finding(code=Code.STALE_TARGET, message=f"the target {name} is not in the lockfile"))
@@ -43,7 +43,14 @@ def stale_findings(
             old = f"version {locked.base.recipe} of the rules for Debian bases"
             words = f"the base has {old}, klock now has {DEBIAN_RECIPE}"
             findings.append(Finding(code=Code.STALE_BASE, message=words, location=loaded.base_location))
-        drafts = draft_steps(image.steps, root=loaded.root, base=locked.base, environ=environ, store=store)
+        drafts = draft_steps(
+            image.steps,
+            root=loaded.root,
+            base=locked.base,
+            environ=environ,
+            store=store,
+            credential_files=settings.credential_files,
+        )
         findings += [f for f in compare_steps(drafts, locked.steps, loaded.locations) if f not in findings]
     return findings
 
@@ -52,13 +59,13 @@ def refuse_stale(
     lock: Lockfile,
     *,
     loaded: LoadedImage,
-    targets: Sequence[Target],
+    settings: Settings,
     environ: Mapping[str, str],
     store: Store,
     file: Path,
 ) -> None:
     """Raises StaleLockError with every finding when image and lockfile disagree; `file` is the lockfile's."""
-    findings = stale_findings(lock, loaded=loaded, targets=targets, environ=environ, store=store)
+    findings = stale_findings(lock, loaded=loaded, settings=settings, environ=environ, store=store)
     if findings:
         hint = "run `klock lock`; or use the lockfile as it is with --frozen"
         raise StaleLockError(

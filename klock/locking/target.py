@@ -37,7 +37,8 @@ _UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLocker:
-    """Locks `image` for one target. `previous` is the target's part of the lockfile before."""
+    """Locks `image` for one target. `previous` is the target's part of the lockfile before. The first of several says
+    what holds for all of them."""
 
     image: Image
     image_lock: ImageLock
@@ -46,6 +47,7 @@ class TargetLocker:
     previous_image: ImageLock | None
     context: Context
     upgrade: Upgrade
+    is_first: bool = True
 
     def run(self) -> TargetLock:
         # What is wrong with the image itself is said before anything is fetched.
@@ -54,7 +56,10 @@ class TargetLocker:
         steps = with_install_options(self.image.steps, self.image.install_cmd)
         check_steps(steps, root=self.context.root, base=known, environ=self.context.environ)
         base = self._resolve_base()
-        drafts = self._draft(base)
+        notes: list[str] = []
+        drafts = self._draft(base, notes)
+        for note in notes if self.is_first else ():
+            self.context.progress.warn(note)
         if self.previous is not None and self._is_unchanged(self.previous, base, drafts):
             return self.previous
         locking = Locking(
@@ -74,9 +79,17 @@ class TargetLocker:
         self._try_services(locking)
         return locking.lock
 
-    def _draft(self, base: BaseLock) -> list[StepLock]:
+    def _draft(self, base: BaseLock, notes: list[str] | None = None) -> list[StepLock]:
         context = self.context
-        return draft_steps(self.image.steps, root=context.root, base=base, environ=context.environ, store=context.store)
+        return draft_steps(
+            self.image.steps,
+            root=context.root,
+            base=base,
+            environ=context.environ,
+            store=context.store,
+            credential_files=context.credential_files,
+            notes=notes,
+        )
 
     def _resolve_base(self) -> BaseLock:
         from klock.bases import resolve_base

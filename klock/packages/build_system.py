@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +10,9 @@ from typing import Any, Final
 
 from packaging.utils import canonicalize_name
 
+from klock.documents import read_toml
 from klock.errors import FetchError, ImageError
+from klock.packages.archives import BROKEN, LARGEST_TEXT, opened_zip, read_from_tar, read_member
 
 __all__ = ["BuildSystem", "StaticMetadata", "build_system_of_archive", "read_build_system", "read_static_metadata"]
 
@@ -44,10 +44,17 @@ def read_build_system(pyproject: bytes | None, *, where: str) -> BuildSystem:
     table = _toml(pyproject, where).get("build-system") if pyproject is not None else None
     if table is None:
         return _LEGACY
-    requires, backend, path = table.get("requires"), table.get("build-backend"), table.get("backend-path", [])
-    if not _is_strings(requires) or not isinstance(backend, str | None) or not _is_strings(path):
+    if not isinstance(table, dict):
         raise ImageError(f"{where}: [build-system] does not follow PEP 518")
-    return BuildSystem(requires=tuple(requires), backend=backend or _LEGACY.backend, backend_path=tuple(path))
+    requires, backend, path = table.get("requires"), table.get("build-backend"), table.get("backend-path", [])
+    if (
+        not isinstance(requires, list)
+        or not _is_strings(requires)
+        or not isinstance(backend, str | None)
+        or not _is_strings(path)
+    ):
+        raise ImageError(f"{where}: [build-system] does not follow PEP 518")
+    return BuildSystem(requires=tuple(requires or ()), backend=backend or _LEGACY.backend, backend_path=tuple(path))
 
 
 def read_static_metadata(pyproject: bytes | None, *, where: str) -> StaticMetadata | None:
@@ -56,6 +63,8 @@ def read_static_metadata(pyproject: bytes | None, *, where: str) -> StaticMetada
     if not isinstance(project, dict) or not isinstance(project.get("name"), str):
         return None
     dynamic = project.get("dynamic", [])
+    if not _is_strings(dynamic):
+        raise ImageError(f"{where}: [project] does not follow PEP 621")
     if "dependencies" in dynamic or "optional-dependencies" in dynamic:
         return None
     dependencies, extras = project.get("dependencies", []), project.get("optional-dependencies", {})
@@ -75,29 +84,20 @@ def build_system_of_archive(path: Path, file_name: str, subdirectory: str | None
     wanted = f"{subdirectory.strip('/')}/pyproject.toml" if subdirectory else "pyproject.toml"
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+            with opened_zip(path, file_name, what="a source distribution") as archive:
                 names = [n for n in archive.namelist() if n.partition("/")[2] == wanted]
-                content = archive.read(names[0]) if names else None
+                content = read_member(archive, names[0], largest=LARGEST_TEXT) if names else None
         else:
-            content = _from_tar(path, wanted)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+            content = read_from_tar(path, wanted)
+    except BROKEN as error:
         raise FetchError(f"{file_name} is not a source distribution: {error}") from error
     return read_build_system(content, where=file_name)
 
 
-def _from_tar(path: Path, wanted: str) -> bytes | None:
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and member.name.removeprefix("./").partition("/")[2] == wanted:
-                file = archive.extractfile(member)
-                return file.read() if file else None
-    return None
-
-
 def _toml(content: bytes | None, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads((content or b"").decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_toml((content or b"").decode("utf-8"))
+    except ValueError as error:
         raise ImageError(f"{where}: pyproject.toml cannot be read: {error}") from error
 
 

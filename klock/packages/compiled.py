@@ -18,6 +18,7 @@ from typing import Final
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import StepFailed
 from klock.lockfile.model import WheelArtifact
+from klock.packages.archives import BROKEN
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import WORK
 from klock.store import Store
@@ -97,6 +98,6 @@ def _content(path: Path) -> Iterator[bytes]:
 
 def _brings_python(wheel: Path) -> bool:
     """Whether a wheel's files may take the place of Python's own; True for one that cannot be read."""
-    with suppress(zipfile.BadZipFile, NotImplementedError, RuntimeError), zipfile.ZipFile(wheel) as archive:
+    with suppress(*BROKEN), zipfile.ZipFile(wheel) as archive:
         return any(map(_OF_PYTHON.match, archive.namelist()))
     return True

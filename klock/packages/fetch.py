@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from klock.connections import client_context
+from klock.connections import client_context, retries
 from klock.digests import Digest
 from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
@@ -205,13 +205,13 @@ def _pool(proxy: str | None, ca_bundle: Path | None) -> urllib3.PoolManager:
     import urllib3
 
     again = (429, 500, 502, 503, 504)
-    retries = urllib3.Retry(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
+    careful = retries(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
     timeout = urllib3.Timeout(connect=15, read=60)
     context = client_context(ca_bundle)
     if proxy is None:
         return urllib3.PoolManager(
-            num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ssl_context=context
+            num_pools=16, maxsize=_PARALLEL, retries=careful, timeout=timeout, ssl_context=context
         )
     return urllib3.ProxyManager(
-        proxy, num_pools=16, maxsize=_PARALLEL, retries=retries, timeout=timeout, ssl_context=context
+        proxy, num_pools=16, maxsize=_PARALLEL, retries=careful, timeout=timeout, ssl_context=context
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -81,8 +82,14 @@ class _Anchors(HTMLParser):
 
 def _links(page: str) -> list[str]:
     parser = _Anchors()
-    parser.feed(page)
-    return [unquote(urlsplit(urljoin("http://page/", link)).path.rpartition("/")[2]) for link in parser.links]
+    # It has assertions of its own about what a page may be.
+    with contextlib.suppress(AssertionError, ValueError):
+        parser.feed(page)
+    names = []
+    for link in parser.links:
+        with contextlib.suppress(ValueError):  # no URL at all
+            names.append(unquote(urlsplit(urljoin("http://page/", link)).path.rpartition("/")[2]))
+    return names
 
 
 def _projects_of(file_names: list[str]) -> set[str]:

@@ -6,16 +6,16 @@ no part, so one image locks to the same bytes whatever klock runs on.
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from klock.documents import read_json
 from klock.errors import KlockError, StepFailed
 from klock.lockfile.model import Distribution, Interpreter
+from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = [
@@ -112,7 +112,7 @@ def _find(workspace: Workspace, named: str | None, variables: Mapping[str, str])
 def _ask(workspace: Workspace, path: str, variables: Mapping[str, str]) -> Any:
     import packaging
 
-    with tempfile.TemporaryDirectory(prefix="klock-probe-") as folder:
+    with temporary_folder("probe") as folder:
         ended = workspace.run(
             Command(
                 argv=(path, "-I", "-B", "/run/klock/probe_script.py", f"{_OUTPUT}/result.json"),
@@ -120,7 +120,7 @@ def _ask(workspace: Workspace, path: str, variables: Mapping[str, str]) -> Any:
                 mounts=(
                     Mount(source=_SCRIPT, target="/run/klock/probe_script.py"),
                     Mount(source=Path(packaging.__file__).parent, target="/run/klock/lib/packaging"),
-                    Mount(source=Path(folder), target=_OUTPUT, read_only=False),
+                    Mount(source=folder, target=_OUTPUT, read_only=False),
                 ),
             )
         )
@@ -131,7 +131,7 @@ def _ask(workspace: Workspace, path: str, variables: Mapping[str, str]) -> Any:
                 hint="set python_path to another Python, 3.8 or newer",
             )
         try:
-            return json.loads((Path(folder) / "result.json").read_bytes())
+            return read_json((folder / "result.json").read_bytes())
         except (OSError, ValueError) as error:
             raise StepFailed(f"the environment's Python at {path} did not say what it is: {error}") from error
 

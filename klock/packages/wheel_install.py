@@ -7,7 +7,6 @@ then compiled (`klock.packages.compiled`), since a first import without .pyc fil
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from klock.packages.compiled import compile_modules
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import WORK, run_uv
 from klock.store import Store
+from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = ["CACHE", "install_wheels", "roomy_folder"]
@@ -53,8 +53,8 @@ def install_wheels(
         if blob is None:
             raise FetchError(f"{wheel.name} is not in the store", hint="run `klock sync` without --offline to fetch it")
         mounts.append(Mount(source=blob, target=f"{_WHEELS}/{wheel.name}"))
-    with tempfile.TemporaryDirectory(prefix="klock-install-", dir=roomy_folder(store)) as folder:
-        here = work or Path(folder)
+    with temporary_folder("install", within=roomy_folder(store)) as folder:
+        here = work or folder
         lines = [f"{name}=={version} --hash=sha256:{wheel.sha256}\n" for name, version, wheel in wheels]
         (here / "requirements.txt").write_text("".join(lines), encoding="utf-8")
         ended = run_uv(

@@ -6,6 +6,7 @@ pypa's `installer` installs the wheel, into a destination that only notes where 
 from __future__ import annotations
 
 import configparser
+import csv
 import io
 import posixpath
 import warnings
@@ -22,6 +23,8 @@ from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 from installer.sources import WheelFile
 from installer.utils import Scheme
 
+from klock.packages.archives import BROKEN, LARGEST_MEMBER
+
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
@@ -36,13 +39,15 @@ def paths_of_wheel(wheel: Path, file_name: str, python_paths: Mapping[str, str])
     """
     try:
         with zipfile.ZipFile(wheel) as archive, warnings.catch_warnings():
+            if any(m.file_size > LARGEST_MEMBER for m in archive.infolist() if ".dist-info/" in m.filename):
+                return None
             warnings.simplefilter("ignore")  # it warns of compiled modules in a wheel
             archive.filename = file_name
             source = WheelFile(archive)
             destination = _Destination(source.distribution, python_paths)
             install(source, destination, additional_metadata={})
     # A script without a function fails an assertion there.
-    except (InstallerError, zipfile.BadZipFile, configparser.Error, ValueError, KeyError, AssertionError):
+    except (InstallerError, InvalidRecordEntry, csv.Error, configparser.Error, AssertionError, *BROKEN):
         return None
     return destination.paths
 
@@ -56,7 +61,7 @@ def paths_in_record(record: bytes, folder: str) -> list[str]:
         # As csv has it: `str.splitlines` would also split a name at U+2028.
         lines = io.StringIO(record.decode("utf-8"), newline="")
         rows = list(parse_record_file(line for line in lines if line.strip()))
-    except (UnicodeDecodeError, InvalidRecordEntry):
+    except (UnicodeDecodeError, InvalidRecordEntry, csv.Error):
         return []
     return [posixpath.normpath(posixpath.join(folder, path)) for path, _, _ in rows]
 

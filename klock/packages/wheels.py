@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import email.parser
 import email.policy
-import zipfile
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, WheelArtifact
+from klock.packages.archives import opened_zip, read_member
 
 __all__ = ["WheelMetadata", "closure", "read_wheel_metadata", "required_names", "wheel_of"]
 
@@ -36,20 +38,23 @@ def wheel_of(package: LockedPackage) -> WheelArtifact:
 
 def read_wheel_metadata(path: Path, file_name: str) -> WheelMetadata:
     """The METADATA of a wheel; `file_name` names it in messages. Raises FetchError when it is no wheel."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
-            if len(members) != 1:
-                raise FetchError(f"{file_name} is not a wheel: it has {len(members)} METADATA files")
-            return parse_metadata(archive.read(members[0]), file_name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise FetchError(f"{file_name} is not a wheel: {error}") from error
+    with opened_zip(path, file_name) as archive:
+        members = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
+        if len(members) != 1:
+            raise FetchError(f"{file_name} is not a wheel: it has {len(members)} METADATA files")
+        content = read_member(archive, members[0])
+    return parse_metadata(content, file_name)
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]{0,200}")
 
 
 def parse_metadata(content: bytes, file_name: str) -> WheelMetadata:
     message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(content, headersonly=True)
-    name, version = message.get("Name"), message.get("Version")
-    if not name or not version:
+    # What is not ASCII comes as a value of another kind, and prints as text.
+    name, version = str(message.get("Name") or "").strip(), str(message.get("Version") or "").strip()
+    if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
         raise FetchError(f"{file_name}: METADATA names no project or version")
     return WheelMetadata(
         name=canonicalize_name(name),

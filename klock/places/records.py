@@ -6,9 +6,10 @@ of environments end with a hyphen and digits, so none is taken for another's.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from klock.documents import read_json
 
 if TYPE_CHECKING:
     from klock.digests import Digest
@@ -44,7 +45,7 @@ def parts_of_all(store: Store) -> set[Digest]:
     found: set[Digest] = set()
     for name in store.environment_names():
         try:
-            record = json.loads((store.environment_path(name) / "record.json").read_bytes())
+            record = read_json((store.environment_path(name) / "record.json").read_bytes(), any_text=True)
             found |= {record["base"], *record["layers"]}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue

@@ -9,35 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote
 
+from klock.secrets.encoded import USER_AND_PASSWORD, encoded_words
+from klock.secrets.literal import KINDS, Literal, compiled, is_named, literal, matches
 from klock.secrets.values import is_secret, looks_random, may_be_secret
-from klock.secrets.vocabulary import (
-    NO_OPTIONS,
-    PROGRAMS,
-    SCHEMES,
-    TOKEN,
-    TOKENS,
-    credential_name,
-    variable_name,
-    words_of,
-)
+from klock.secrets.vocabulary import NO_OPTIONS, PROGRAMS, SCHEMES, TOKEN, TOKENS, credential_name, words_of
+from klock.secrets.written_files import in_files
 
 __all__ = ["Literal", "literals_in"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Literal:
-    """A credential at `start` to `end` of a text. `where` says in words what it is, without its value; `variable` is a
-    fitting name for the variable that it should be taken from."""
-
-    start: int
-    end: int
-    where: str
-    variable: str
 
 
 # -- the query of a URL
@@ -49,14 +31,14 @@ _ENCODED_QUERY: Final = (
 
 
 def _in_queries(text: str) -> Iterator[Literal]:
-    for match in _matches(_QUERY, text, "="):
+    for match in matches(_QUERY, text, "="):
         name = unquote(match["name"])
         is_one = credential_name(name) or (name.isupper() and is_secret(name, match["value"]))
         if is_one and may_be_secret(match["value"]):
-            yield _literal(match, f"{name} in the query of a URL", name)
-    for match in _matches(_ENCODED_QUERY, text, "%"):
+            yield literal(match, f"{name} in the query of a URL", name)
+    for match in matches(_ENCODED_QUERY, text, "%"):
         if credential_name(match["name"]) and may_be_secret(unquote(match["value"])):
-            yield _literal(match, f"{match['name']} in the query of a URL", match["name"])
+            yield literal(match, f"{match['name']} in the query of a URL", match["name"])
 
 
 # -- headers
@@ -79,25 +61,25 @@ _PAIR: Final = r"(?P<name>[^\s=;]{1,64})=(?P<value>[^\s;]+)"
 
 def _in_headers(text: str) -> Iterator[Literal]:
     lowered = text.lower()
-    for match in _matches(_AUTHORIZATION, text, "authorization", lowered):
+    for match in matches(_AUTHORIZATION, text, "authorization", lowered):
         scheme = (match["scheme"] or "").lower()
         is_scheme = match["value"].lower() in SCHEMES
         if not is_scheme and SCHEMES.get(scheme, looks_random(match["value"])) and may_be_secret(match["value"]):
-            yield _literal(match, "an Authorization header", "API_TOKEN")
-    for match in _matches(_HEADER_OPTION, text, "-h", lowered):
+            yield literal(match, "an Authorization header", "API_TOKEN")
+    for match in matches(_HEADER_OPTION, text, "-h", lowered):
         name, group = (match["name"], "value") if match["name"] else (match["bare_name"], "bare_value")
         value = _without_scheme(match[group])
         if credential_name(name) and may_be_secret(value):
             end = match.end(group)
-            yield replace(_literal(match, f"the header {name}", name, group), start=end - len(value))
-    for match in _matches(_HEADER, text, "-"):
+            yield replace(literal(match, f"the header {name}", name, group), start=end - len(value))
+    for match in matches(_HEADER, text, "-"):
         name = match["name"] or match["x_name"]
         if credential_name(name) and looks_random(match["value"]):
-            yield _literal(match, f"the header {name}", name)
-    for match in _matches(_COOKIE, text, "cookie", lowered):
-        for pair in _compiled(_PAIR).finditer(text, *match.span("value")):
+            yield literal(match, f"the header {name}", name)
+    for match in matches(_COOKIE, text, "cookie", lowered):
+        for pair in compiled(_PAIR).finditer(text, *match.span("value")):
             if is_secret(pair["name"], pair["value"]) and may_be_secret(pair["value"]):
-                yield _literal(pair, f"the cookie {pair['name']}", "SESSION_COOKIE")
+                yield literal(pair, f"the cookie {pair['name']}", "SESSION_COOKIE")
 
 
 def _without_scheme(value: str) -> str:
@@ -110,8 +92,8 @@ def _without_scheme(value: str) -> str:
 
 def _by_their_form(text: str) -> Iterator[Literal]:
     for match in TOKEN.finditer(text):
-        form = next(form for form in TOKENS if _compiled(form.pattern).match(match["value"]))
-        yield _literal(match, form.words, form.variable)
+        form = next(form for form in TOKENS if compiled(form.pattern).match(match["value"]))
+        yield literal(match, form.words, form.variable)
 
 
 # -- assignments
@@ -125,7 +107,7 @@ _NO_VALUE: Final = r"(?s)[.\[(^\\*]|.*[(,)]"
 
 
 def _in_assignments(text: str) -> Iterator[Literal]:
-    for match in _matches(_ASSIGNMENT, text, "="):
+    for match in matches(_ASSIGNMENT, text, "="):
         name, group = match["name"], str(match.lastgroup)
         value = match[group]
         if "$" in value or not may_be_secret(value):
@@ -134,49 +116,11 @@ def _in_assignments(text: str) -> Iterator[Literal]:
             is_one = is_secret(name, value)
         elif group == "bare":
             is_call = text[max(0, match.start() - 2) : match.start()].endswith(("(", ", "))
-            is_one = not is_call and not re.match(_NO_VALUE, value) and _is_named(name, value)
+            is_one = not is_call and not re.match(_NO_VALUE, value) and is_named(name, value)
         else:
-            is_one = _is_named(name, value) and value.lower() not in _KINDS
+            is_one = is_named(name, value) and value.lower() not in KINDS
         if is_one:
-            yield _literal(match, f"the value of {name}", name, group)
-
-
-_KINDS: Final = frozenset(
-    ["string", "str", "text", "bytes", "int", "number", "required", "optional", "password", "passwd", "token", "secret"]
-)
-"""Words that say what a value is, and are none."""
-
-
-def _is_named(name: str, value: str) -> bool:
-    """Whether the value of what is called so, in a variable's way, is a credential."""
-    entry = variable_name(name)
-    return entry is not None and is_secret(name, value)
-
-
-# -- files: JSON, TOML, YAML, INI, netrc
-
-_JSON: Final = r"\\?[\"'](?P<name>[\w.-]{1,64})\\?[\"'][ \t]{0,4}:[ \t]{0,4}\\?[\"'](?P<value>[^\"'\\\r\n]+)\\?[\"']"
-_LINE: Final = (
-    r"(?m)^[ \t]{0,32}(?:-[ \t]{1,4})?(?P<name>[\w.-]{1,64})[ \t]{0,8}(?:=|:)[ \t]{1,8}"
-    r"(?:\"(?P<double>[^\"\\\r\n]+)\"|'(?P<single>[^'\\\r\n]+)'|(?P<bare>[^\s'\"#(){}\[\]]+))[ \t]*(?:#.*)?$"
-)
-_NETRC: Final = r"\blogin\s+\S+\s+password\s+(?P<value>[^\s'\"\\]+)"
-
-
-def _in_files(text: str) -> Iterator[Literal]:
-    for match in _matches(_JSON, text, ":"):
-        name, value = match["name"], match["value"]
-        if _is_named(name, value) and may_be_secret(value) and value.lower() not in _KINDS:
-            yield _literal(match, f"the value of {name}", name)
-    for match in _compiled(_LINE).finditer(text):
-        name, group = match["name"], str(match.lastgroup)
-        value = match[group]
-        is_written = value.lower() not in _KINDS if group != "bare" else looks_random(value)
-        if is_written and _is_named(name, value) and may_be_secret(value):
-            yield _literal(match, f"the value of {name}", name, group)
-    for match in _matches(_NETRC, text, "password"):
-        if may_be_secret(match["value"]):
-            yield _literal(match, "the password of a netrc file", "PASSWORD")
+            yield literal(match, f"the value of {name}", name, group)
 
 
 # -- options
@@ -192,20 +136,20 @@ _CONFIG: Final = (
 
 
 def _in_options(text: str) -> Iterator[Literal]:
-    for match in _matches(_OPTION, text, "-"):
+    for match in matches(_OPTION, text, "-"):
         name, group = match["long"] or match["short"], str(match.lastgroup)
         value = match[group]
         if (
             not re.fullmatch(NO_OPTIONS, words_of(name)[0])
-            and _is_named(name, value)
+            and is_named(name, value)
             and may_be_secret(value)
             and not re.fullmatch(_BUILD_SECRET, value)
         ):
-            yield _literal(match, f"the value of --{name}" if match["long"] else f"the value of -{name}", name, group)
-    for match in _matches(_CONFIG, text, "set"):
+            yield literal(match, f"the value of --{name}" if match["long"] else f"the value of -{name}", name, group)
+    for match in matches(_CONFIG, text, "set"):
         name = match["name"].rpartition(":")[2]
-        if _is_named(name, match["value"]) and may_be_secret(match["value"]):
-            yield _literal(match, f"the value of {name}", name)
+        if is_named(name, match["value"]) and may_be_secret(match["value"]):
+            yield literal(match, f"the value of {name}", name)
 
 
 _COMMAND: Final = (
@@ -215,12 +159,51 @@ _COMMAND: Final = (
 
 
 def _in_arguments(text: str) -> Iterator[Literal]:
-    for command in _compiled(_COMMAND).finditer(text):
+    for command in compiled(_COMMAND).finditer(text):
         for option in PROGRAMS:
-            if _compiled(option.programs).fullmatch(command["program"]):
-                for match in _compiled(option.pattern).finditer(text, *command.span("arguments")):
+            if compiled(option.programs).fullmatch(command["program"]):
+                for match in compiled(option.pattern).finditer(text, *command.span("arguments")):
                     if may_be_secret(match["value"]):
-                        yield _literal(match, f"a password for {command['program']}", "PASSWORD")
+                        yield literal(match, f"a password for {command['program']}", "PASSWORD")
+
+
+_PIPED: Final = (
+    r"\b(?:echo|printf)[ \t]+(?:-n[ \t]+)?['\"]?(?P<value>[^\s'\"|$]+)['\"]?[ \t]*\|"
+    r"[^\n|;]{0,500}?(?:--password-stdin|--pass-stdin|--with-token|\bpasswd[ \t]+--stdin|\bsudo[ \t]+-S)"
+)
+_ACCOUNT: Final = (
+    r"(?<![^\s'\"])(?P<user>[\w.-]{1,64}):(?P<value>[^\s'\"$:|]+)['\"]?"
+    r"[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd(?![ \t]+-e)"
+)
+_SQL: Final = (
+    r"(?i:\bidentified[ \t]+(?:with[ \t]+\S{1,64}[ \t]+)?by|\b(?:user|role)\b[^;\n]{0,200}?\bpassword)"
+    r"[ \t]+\\?['\"](?P<value>[^'\"\\\r\n]+)"
+)
+
+
+def _on_their_way(text: str) -> Iterator[Literal]:
+    """Passwords that are written into a pipe or into SQL."""
+    lowered = text.lower()
+    for match in matches(_PIPED, text, "|"):
+        if may_be_secret(match["value"]):
+            yield literal(match, "a password on standard input", "PASSWORD")
+    for match in matches(_ACCOUNT, text, "chpasswd"):
+        # `root:root` opens a container to whoever plays with it.
+        if looks_random(match["value"]) and match["value"] != match["user"]:
+            yield literal(match, "a password for chpasswd", "PASSWORD")
+    for sign in ("identified", "password"):
+        for match in matches(_SQL, text, sign, lowered):
+            if may_be_secret(match["value"]):
+                yield literal(match, "a password in SQL", "DB_PASSWORD")
+
+
+def _encoded(text: str) -> Iterator[Literal]:
+    """What base64 or hexadecimal digits hide: a token, a user with a password, a file that holds one."""
+    for word in encoded_words(text):
+        if USER_AND_PASSWORD.fullmatch(word.plain):
+            yield Literal(start=word.start, end=word.end, where="a user and a password, encoded", variable="PASSWORD")
+        elif found := next((each for find in _FINDERS for each in find(word.plain)), None):
+            yield replace(found, start=word.start, end=word.end, where=f"{found.where}, encoded")
 
 
 # -- all of them
@@ -230,9 +213,10 @@ _FINDERS: Final[tuple[Callable[[str], Iterator[Literal]], ...]] = (
     _in_headers,
     _by_their_form,
     _in_assignments,
-    _in_files,
+    in_files,
     _in_options,
     _in_arguments,
+    _on_their_way,
 )
 
 
@@ -243,21 +227,4 @@ def literals_in(text: str) -> Iterator[Literal]:
     """
     for find in _FINDERS:
         yield from find(text)
-
-
-def _matches(pattern: str, text: str, sign: str, seen: str | None = None) -> Iterator[re.Match[str]]:
-    """Many texts lack the sign without which there is no match; then the pattern need not even be compiled.
-
-    `seen` is the text in which to look for the sign, where that is another one: the same in lower case.
-    """
-    return _compiled(pattern).finditer(text) if sign in (text if seen is None else seen) else iter(())
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
-
-
-def _literal(match: re.Match[str], where: str, name: str, group: str = "value") -> Literal:
-    variable = "_".join(words_of(name)).upper().removeprefix("X_")
-    return Literal(start=match.start(group), end=match.end(group), where=where, variable=variable or "SECRET")
+    yield from _encoded(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final
 
 from klock.secrets.finding import literals_in
@@ -18,7 +19,7 @@ from klock.secrets.userinfo import USERINFO, is_ssh_user
 from klock.secrets.values import SHORTEST_SEARCHED
 from klock.secrets.vocabulary import credential_name
 
-__all__ = ["mask", "masked", "masked_tail"]
+__all__ = ["mask", "mask_known", "masked", "masked_tail"]
 
 _TAIL: Final = 20
 """lines"""
@@ -47,11 +48,17 @@ _OPEN_KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?![\s\S]*----
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` fit for a log: `***` for each of `secrets`, the users and passwords of URLs, and literal credentials."""
+    text = mask_known(text, tuple(secrets))
+    return masked_at(text, _places_in(text))
+
+
+def mask_known(text: str, secrets: tuple[str, ...]) -> str:
+    """`text` with `***` for each of `secrets`, in any form."""
     known = _any_form_of(secrets)
     if known is not None:
         encoded = known.sub(MASK.encode("ascii"), text.encode("utf-8", "surrogatepass"))
         text = encoded.decode("utf-8", "surrogatepass")
-    return masked_at(text, _places_in(text))
+    return text
 
 
 @contextmanager
@@ -158,6 +165,11 @@ def _forms(secrets: Iterable[str]) -> frozenset[bytes]:
 
 
 def _any_form_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
+    return _pattern_of(tuple(secrets))
+
+
+@lru_cache(maxsize=16)
+def _pattern_of(secrets: tuple[str, ...]) -> re.Pattern[bytes] | None:
     """Of two that begin alike the longer one; None without any."""
     forms = sorted(_forms(secrets), key=len, reverse=True)
     return re.compile(b"|".join(map(re.escape, forms))) if forms else None

@@ -23,25 +23,21 @@ these, such as base64, a value cannot be written by reference, and is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from klock.errors import ImageError, KlockError
 from klock.secrets.finding import Literal, literals_in
+from klock.secrets.held import NAME, held_values, is_told_anywhere, variable_with
 from klock.secrets.userinfo import USERINFO, in_userinfo, is_ssh_user
-from klock.secrets.values import is_host_name, is_secret, is_user_name, looks_random, may_be_secret
+from klock.secrets.values import is_host_name, is_secret, looks_random, may_be_secret
 
 __all__ = ["Redacted", "redact", "redact_index", "redact_variable", "refuse_literals", "refuse_variable", "reveal"]
 
-_SHORTEST_ANYWHERE: Final = 6
-_SHORTEST_HARMLESS: Final = 8
-_SHORTEST_UNNAMED: Final = 4
 _SHORTEST_NUMBER: Final = 5
-_SHORTEST_PART: Final = 12
 _SHORTEST_ENCODED: Final = 8
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WRITTEN_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+\}")
 _INDEX_VARIABLES: Final = re.compile(r"(?:UV|PIP)_(?:DEFAULT_|EXTRA_)?(?:INDEX|FIND_LINKS)(?:_URL)?")
 
@@ -54,12 +50,13 @@ class Redacted:
     names: tuple[str, ...] = ()
 
 
-def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
+def redact(text: str, environ: Mapping[str, str], *, what: str, used: Collection[str] = ()) -> Redacted:
     """`text` with every credential by reference. `what` names the text in messages: "the command of run_bash".
 
-    Raises ImageError for a credential that no variable of `environ` holds.
+    `used` names variables that hold a credential although their name does not say so: one stood elsewhere in the image
+    where credentials stand. Raises ImageError for a credential that no variable of `environ` holds.
     """
-    places = _Places(text, environ, what)
+    places = _Places(text, environ, what, used)
     for match in USERINFO.finditer(text):
         places.add_userinfo(match)
     for literal in literals_in(text):
@@ -68,10 +65,10 @@ def redact(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
     return places.redacted()
 
 
-def redact_index(text: str, environ: Mapping[str, str], *, what: str) -> Redacted:
+def redact_index(text: str, environ: Mapping[str, str], *, what: str, used: Collection[str] = ()) -> Redacted:
     """`redact` for what names a package index. Raises ImageError for a credential in its URL's path or query as well:
     the lockfile names packages by URL, which can be had without user and password, but not without a part."""
-    redacted = redact(text, environ, what=what)
+    redacted = redact(text, environ, what=what, used=used)
     users = [match.span("userinfo") for match in USERINFO.finditer(redacted.text)]
     for match in _references(redacted.names).finditer(redacted.text):
         word = redacted.text[: match.end()].split()[-1]
@@ -84,22 +81,23 @@ def redact_index(text: str, environ: Mapping[str, str], *, what: str) -> Redacte
     return redacted
 
 
-def redact_variable(name: str, value: str, environ: Mapping[str, str]) -> Redacted:
+def redact_variable(name: str, value: str, environ: Mapping[str, str], *, used: Collection[str] = ()) -> Redacted:
     """`redact` for a variable's value: a literal one under a secret's name is a credential too. Raises ImageError."""
     what = f"the value of {name}"
-    held_by = _variable_with(value, environ, user=False)
+    held_by = variable_with(value, environ, user=False)
     is_number = value.isdigit() and len(value) >= _SHORTEST_NUMBER
     is_named = is_secret(name, value) and may_be_secret(value)
-    if held_by is not None and (is_named or (is_secret(held_by, value) and (may_be_secret(value) or is_number))):
+    is_held = held_by is not None and (held_by in used or is_secret(held_by, value))
+    if held_by is not None and (is_named or (is_held and (may_be_secret(value) or is_number))):
         return Redacted(text=f"${{{held_by}}}", names=(held_by,))
     if is_named:
-        redacted = redact(value, environ, what=what)
+        redacted = redact(value, environ, what=what, used=used)
         if redacted.names or not re.search(r"\w", _WRITTEN_REFERENCE.sub("", value)):
             return redacted
         raise _refusal(what, f"a variable named {name} holds one", name)
     if _INDEX_VARIABLES.fullmatch(name):
-        return redact_index(value, environ, what=what)
-    return redact(value, environ, what=what)
+        return redact_index(value, environ, what=what, used=used)
+    return redact(value, environ, what=what, used=used)
 
 
 def refuse_literals(text: str, *, what: str) -> None:
@@ -139,10 +137,11 @@ def _references(names: Iterable[str]) -> re.Pattern[str]:
 class _Places:
     """The parts of a text to replace, found one after the other; of two that overlap the first one found stays."""
 
-    def __init__(self, text: str, environ: Mapping[str, str], what: str) -> None:
+    def __init__(self, text: str, environ: Mapping[str, str], what: str, used: Collection[str]) -> None:
         self._text = text
         self._environ = environ
         self._what = what
+        self._held = held_values(environ, used)
         self._found: list[tuple[int, int, str]] = []
         self._names: set[str] = set()
         self._add_raw_passwords()
@@ -158,7 +157,7 @@ class _Places:
         secret_name = self._variable_with(secret, user=False)
         if secret_name is None and (not secret or _WRITTEN_REFERENCE.fullmatch(secret)):
             return  # nothing, or a variable of the container
-        if secret_name is None and self._add_around(*match.span()):
+        if secret_name is None and (self._add_around(*match.span()) or self._add_within(end - len(secret), end)):
             return
         if secret_name is None:
             raise _refusal(self._what, "the user and password of a URL", "REGISTRY_PASS")
@@ -171,30 +170,24 @@ class _Places:
         start, end = literal.start, literal.end
         if self._is_covered(start, end):
             return
-        name = _variable_with(self._text[start:end], self._environ, user=False)
-        if name is None and self._add_around(start, end):
+        name = variable_with(self._text[start:end], self._environ, user=False)
+        if name is None and (self._add_around(start, end) or self._add_within(start, end)):
             return
         if name is None:
+            self._refuse_other_forms()
             raise _refusal(self._what, literal.where, literal.variable)
         self._add(start, end, name)
 
     def add_values(self) -> None:
-        """The values of this process's secrets: as words, in a row, behind an option's letter, and some anywhere."""
-        held = {
-            value
-            for name, value in self._environ.items()
-            if is_secret(name, value)
-            and len(value) >= (_SHORTEST_ANYWHERE if may_be_secret(value) else _SHORTEST_HARMLESS)
-        }
-        if not held:
+        """The values of this process's secrets: anywhere, or as words, in a row and behind an option's letter."""
+        if not self._held:
             return
-        words = _any_of(held)
+        words = _any_of(self._held)
         row = rf"(?:(?<![A-Za-z0-9_])|(?<=\s-[A-Za-z]))(?:{words.pattern})+(?![A-Za-z0-9_])"
         for match in re.finditer(row, self._text):
             self._add_values_at(words.finditer(self._text, *match.span()))
-        parts = {value for value in held if len(value) >= _SHORTEST_PART and looks_random(value)}
-        self._add_values_at(_any_of(parts).finditer(self._text))
-        self._refuse_other_forms(value for value in held if may_be_secret(value) and len(value) >= _SHORTEST_ENCODED)
+        self._add_values_at(_any_of(filter(is_told_anywhere, self._held)).finditer(self._text))
+        self._refuse_other_forms()
 
     def redacted(self) -> Redacted:
         text = self._text
@@ -210,11 +203,10 @@ class _Places:
 
     def _add_values_at(self, matches: Iterator[re.Match[str]]) -> None:
         for match in matches:
-            name = _variable_with(match[0], self._environ, user=False)
-            if name is not None:
-                self._add(*match.span(), name)
+            if match[0]:
+                self._add(*match.span(), self._held[match[0]])
 
-    def _refuse_other_forms(self, values: Iterable[str]) -> None:
+    def _refuse_other_forms(self) -> None:
         """Raises ImageError for a value that stands there as base64, JSON or a URL writes it."""
         from klock.secrets.forms import forms_of
 
@@ -222,10 +214,12 @@ class _Places:
         for start, end, _ in self._found:
             rest = rest[:start] + " " * (end - start) + rest[end:]
         content = rest.encode("utf-8", "surrogatepass")
-        for value in sorted(values):
+        for value in sorted(self._held):
+            if not may_be_secret(value) or len(value) < _SHORTEST_ENCODED:
+                continue
             plain = value.encode("utf-8", "surrogatepass")
             if any(form in content for form in forms_of(value, within_base64=True) if form != plain):
-                name = _variable_with(value, self._environ, user=False) or "SECRET"
+                name = self._held[value]
                 raise ImageError(
                     f"{self._what} has a credential written into it: the value of {name}, encoded",
                     hint=f'take it as it is, os.environ["{name}"], and encode it in the command: the lockfile can only '
@@ -245,7 +239,7 @@ class _Places:
     def _add_around(self, start: int, end: int) -> bool:
         """Whether a variable holds more than the credential, such as a whole URL: then all of that is by reference."""
         for name, value in sorted(self._environ.items(), key=lambda item: (len(item[1]), item[0])):
-            if len(value) < end - start or is_host_name(name) or not _NAME.fullmatch(name):
+            if len(value) < end - start or is_host_name(name) or not NAME.fullmatch(name):
                 continue
             place = self._text.find(value, max(0, end - len(value)), start + len(value))
             if place >= 0 and not self._is_covered(place, place + len(value)):
@@ -253,10 +247,22 @@ class _Places:
                 return True
         return False
 
+    def _add_within(self, start: int, end: int) -> bool:
+        """Whether what stands there is made of values that variables hold, side by side or with a few letters more."""
+        matches = [m for m in _any_of(self._held).finditer(self._text) if m[0] and m.start() < end and start < m.end()]
+        rest = self._text[start:end]
+        for match in matches:
+            first, last = max(match.start(), start) - start, min(match.end(), end) - start
+            rest = rest[:first] + " " * (last - first) + rest[last:]
+        if not matches or any(looks_random(word) for word in rest.split()):
+            return False
+        self._add_values_at(iter(matches))
+        return True
+
     def _variable_with(self, part: str, *, user: bool) -> str | None:
         """For a part of a userinfo, which should be percent-encoded but may have been put in as it is."""
-        decoded = _variable_with(unquote(part), self._environ, user=user)
-        return decoded or _variable_with(part, self._environ, user=user)
+        decoded = variable_with(unquote(part), self._environ, user=user)
+        return decoded or variable_with(part, self._environ, user=user)
 
     def _add(self, start: int, end: int, name: str) -> None:
         if not self._is_covered(start, end):
@@ -270,24 +276,6 @@ class _Places:
 def _any_of(values: Iterable[str]) -> re.Pattern[str]:
     """Of two that begin alike the longer one."""
     return re.compile("|".join(map(re.escape, sorted(values, key=lambda value: (-len(value), value)))) or r"(?!)")
-
-
-def _variable_with(value: str, environ: Mapping[str, str], *, user: bool) -> str | None:
-    """The variable that holds `value`: one whose name says so before any other, then by name."""
-
-    def says_so(name: str) -> bool:
-        return is_user_name(name) if user else is_secret(name, value)
-
-    if not value:
-        return None
-    candidates = [
-        (not says_so(name), name)
-        for name, held in environ.items()
-        if held == value
-        and _NAME.fullmatch(name)
-        and (says_so(name) or (len(value) >= _SHORTEST_UNNAMED and not is_host_name(name)))
-    ]
-    return min(candidates)[1] if candidates else None
 
 
 def _refusal(what: str, where: str, name: str) -> ImageError:

@@ -205,6 +205,55 @@ PROGRAMS: Final = (
         pattern=r"\s-pass(?:in|out)?[ \t]+['\"]?pass:(?P<value>[^\s'\"]+)",
         example="openssl enc -pass pass:PASSWORD",
     ),
+    ProgramOption(
+        programs="mongo(?:sh|dump|restore|import|export)?",
+        pattern=r"(?<=\s)-p[ \t]+['\"]?(?P<value>[^\s'\"-][^\s'\"]*)",
+        example="mongosh -u me -p PASSWORD",
+    ),
+    ProgramOption(
+        programs="lftp",
+        pattern=r"(?<=\s)-u[ \t]*['\"]?[^\s,'\"]+,(?P<value>[^\s'\"]+)",
+        example="lftp -u me,PASSWORD host",
+    ),
+    ProgramOption(
+        programs="smbclient|rpcclient|smbget",
+        pattern=r"(?<=\s)-U[ \t]*['\"]?[^\s%'\"]+%(?P<value>[^\s'\"]+)",
+        example="smbclient -U me%PASSWORD //host/share",
+    ),
+    ProgramOption(
+        programs=r"mount(?:\.cifs)?|mount\.davfs",
+        pattern=r"[ ,](?:password|pass)=(?P<value>[^\s,'\"]+)",
+        example="mount -o username=me,password=PASSWORD //host/share /mnt",
+    ),
+    ProgramOption(
+        programs="ssh-keygen",
+        pattern=r"(?<=\s)-[NP][ \t]*['\"]?(?P<value>[^\s'\"-][^\s'\"]*)",
+        example="ssh-keygen -N PASSWORD -f key",
+    ),
+    ProgramOption(
+        programs="(?:un)?zip",
+        pattern=r"(?<=\s)-P[ \t]*['\"]?(?P<value>[^\s'\"-][^\s'\"]*)",
+        example="unzip -P PASSWORD files.zip",
+    ),
+    ProgramOption(
+        programs="7z[ar]?|7zz", pattern=r"(?<=\s)-p['\"]?(?P<value>[^\s'\"]+)", example="7z x -pPASSWORD files.7z"
+    ),
+    ProgramOption(
+        programs="nuget|dotnet",
+        pattern=r"(?i:(?<=\s)-password)[ \t]+['\"]?(?P<value>[^\s'\"-][^\s'\"]*)",
+        example="nuget sources add -username me -password PASSWORD",
+    ),
+    ProgramOption(
+        programs="composer",
+        pattern=r"\sconfig\s(?:--?\S+\s+)*"
+        r"(?:http-basic\.\S+[ \t]+\S+|(?:\w+-oauth|bearer)\.\S+)[ \t]+['\"]?(?P<value>[^\s'\"]+)",
+        example="composer config http-basic.host me PASSWORD",
+    ),
+    ProgramOption(
+        programs="wandb",
+        pattern=r"\slogin\s(?:--\S+[ \t]+)*['\"]?(?P<value>[^\s'\"-][^\s'\"]*)",
+        example="wandb login PASSWORD",
+    ),
 )
 
 _BREAKS: Final = re.compile(r"[^0-9A-Za-z]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from klock.bases.mirrors import Mirrors
 from klock.lockfile.model import TargetLock
 from klock.progress import Progress
+from klock.secrets.credential_files import Treatment
 from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
 from klock.steps.at import StepAt
 from klock.store import Store
@@ -27,7 +28,8 @@ __all__ = ["Context"]
 class Context:
     """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
-    `local_hosts` are names that shell steps may reach although they lead to this machine. `over_locked_base` is False
+    `local_hosts` are names that shell steps may reach although they lead to this machine. `credential_files` says what
+    becomes of files that are credentials. `over_locked_base` is False
     where steps are done over something that nobody has compared with the locked base in full."""
 
     root: Path
@@ -42,6 +44,7 @@ class Context:
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     over_locked_base: bool = True
     local_hosts: tuple[str, ...] = ()
+    credential_files: Treatment = Treatment.WARN
     locations: tuple[str | None, ...] = ()
     sources: Mapping[int, Path] = field(default_factory=dict)
 

@@ -8,7 +8,8 @@ One file for each folder and command line, `records/unchanged/<name>` in the sto
     <kind> <what is so> NUL <what it is so of>        any number of them
 
 Kinds: `s` a path's stat, through symlinks; `l` its own; `e` that it exists; `-` that it does not; `i` the id of an
-image of podman's or docker's, where `<socket> NUL <name>` leads to it (`image_at`).
+image of podman's or docker's, where `<socket> NUL <name>` leads to it (`image_at`); `t` that a folder of the store's
+trees is as it was made.
 """
 
 import os
@@ -76,6 +77,10 @@ def line_of(kind: bytes, path: bytes) -> bytes | None:
         socket, _, name = path.partition(b"\0")
         found = image_id(socket, name)
         return None if found is None else b"i " + found + b" \0" + path
+    if kind == b"t":
+        from klock.tree_stats import is_as_noted
+
+        return b"t \0" + path if is_as_noted(os.fsdecode(path), may_move=True) else None
     try:
         status = os.lstat(path) if kind in b"l-" else os.stat(path)
     except OSError:

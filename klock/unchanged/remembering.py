@@ -57,7 +57,10 @@ class Looked:
         asked whether the answer holds for them.
         """
         with suppress(OSError, ValueError, KlockError, _CannotTell):
-            lines = {*self.lines, *(_line(b"s", path) for path in environment)}
+            paths = list(environment)
+            lines = {*self.lines, *(_line(b"s", path) for path in paths)}
+            trees = self.store.root / "trees"
+            lines |= {_line(b"t", path) for path in paths if path.parent == trees}
             lines |= {_line(b"s" if path.exists() else b"-", path) for path in settings}
             if image is not None:
                 lines.add(_line(b"i", image_at(*map(os.fsencode, image))))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from klock.gpu.edits import ContainerEdits
     from klock.layers.manifest import Manifest
     from klock.workshop.protocol import BaseLayer, NewBase, Workspace
+    from klock.workshop.whole import WholeTrees
 
 __all__ = ["SandboxWorkshop"]
 
@@ -35,6 +36,7 @@ class SandboxWorkshop:
         """`ca_bundle`: certificates that commands with the host's network trust."""
         self._store = store
         self.trees = Trees(store)
+        self._whole: WholeTrees | None = None
         self.ca_bundle = ca_bundle
 
     def check(self) -> None:
@@ -50,10 +52,18 @@ class SandboxWorkshop:
         (folder / "lower").mkdir()
         Area.create(self.area()).mount_to_write([folder / "lower"], writable)
 
+    @property
+    def _whole_trees(self) -> WholeTrees:
+        if self._whole is None:
+            from klock.workshop.whole import WholeTrees
+
+            self._whole = WholeTrees(self.trees, self.area())
+        return self._whole
+
     # -- bases and layers
 
     def has_base(self, base: str) -> bool:
-        return self.trees.has_base(base)
+        return self._whole_trees.has_base(base)
 
     def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
         """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
@@ -90,7 +100,7 @@ class SandboxWorkshop:
             in_namespace(task)
 
     def has_layer(self, layer: Digest) -> bool:
-        return self.trees.layer(layer).exists()
+        return self._whole_trees.has_layer(layer)
 
     def layer_manifest(self, layer: Digest) -> Manifest | None:
         return self.trees.layer_manifest(layer) if self.has_layer(layer) else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from klock.store import Store
+from klock.temporary import remove_abandoned_folders
 from klock.workshop.namespace import in_namespace
 
 __all__ = [
@@ -44,6 +45,7 @@ _HOLDER: Final = "mounted-by-"
 def scratch_folder(store: Store) -> Iterator[Path]:
     """A fresh folder on the store's disk, for this user alone. What is left of it at the end is removed."""
     remove_abandoned(store)
+    remove_abandoned_folders()
     unnamed = store.temporary_path()
     unnamed.mkdir(mode=0o700)
     with held(unnamed):

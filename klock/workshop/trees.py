@@ -3,6 +3,8 @@
 trees/diff-<hex>/root        one archive of a base image, unpacked as it is; shared by bases
 trees/base-<hex>/            `diffs` (the archives of a base, the lowest first) and `manifest` (all it shows)
 trees/layer-<hex>/root       the layer of a step in canonical form, and `manifest`
+
+Beside each root there is `stats`, by which a change is seen (`klock.tree_stats`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from klock.digests import Digest, hex_of
 from klock.errors import StoreError
 from klock.store import Store
+from klock.tree_stats import note_stats
 from klock.workshop import linux
 
 if TYPE_CHECKING:
@@ -70,11 +73,19 @@ class Trees:
         # Others must not reach the setuid programs of an image through the store.
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         linux.sync_file_system(str(made))
+        if (made / "root").exists():
+            note_stats(str(made))
         try:
             made.rename(final)
         except OSError:
             if not final.exists():
                 raise
+
+    def put_aside(self, folder: Path) -> Path:
+        """Takes a folder's name away; where it is now, to be removed."""
+        aside = self._store.temporary_path()
+        folder.rename(aside)
+        return aside
 
     def diffs_of_bases(self, bases: Sequence[str]) -> set[Digest]:
         return {diff_id for base in bases for diff_id in self.diffs_of(base)}

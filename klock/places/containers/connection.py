@@ -13,10 +13,9 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import EngineError
 from klock.extras import missing_extra_hint
+from klock.temporary import temporary_folder
 from klock.workshop import linux
 
 if TYPE_CHECKING:
@@ -200,8 +200,9 @@ def _own_service(environ: Mapping[str, str]) -> str:
     program = shutil.which("podman", path=environ.get("PATH"))
     if program is None:
         raise EngineError("podman is not installed", hint="run `apt-get install podman`")
-    folder = tempfile.mkdtemp(prefix="klock-podman-")
-    path, log = f"{folder}/podman.sock", Path(folder, "log")
+    stack = ExitStack()
+    folder = stack.enter_context(temporary_folder("podman"))
+    path, log = f"{folder}/podman.sock", folder / "log"
     parent = os.getpid()
     with open(log, "wb") as output:
         service = subprocess.Popen(
@@ -214,7 +215,7 @@ def _own_service(environ: Mapping[str, str]) -> str:
             # Signals of the terminal are for klock, which has containers to remove before the service may go.
             start_new_session=True,
         )
-    atexit.register(_end, service, folder, parent)
+    atexit.register(_end, service, stack, parent)
     deadline = time.monotonic() + _PATIENCE
     while not _listens(path):
         if service.poll() is not None or time.monotonic() > deadline:
@@ -226,7 +227,7 @@ def _own_service(environ: Mapping[str, str]) -> str:
     return path
 
 
-def _end(service: subprocess.Popen[bytes], folder: str, owner: int) -> None:
+def _end(service: subprocess.Popen[bytes], stack: ExitStack, owner: int) -> None:
     if os.getpid() != owner:  # a fork of klock's
         return
     with suppress(ProcessLookupError):
@@ -236,7 +237,7 @@ def _end(service: subprocess.Popen[bytes], folder: str, owner: int) -> None:
     except subprocess.TimeoutExpired:
         service.kill()
         service.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    stack.close()
 
 
 def reject_errors(name: str, lines: Iterable[Mapping[str, Any]]) -> None:

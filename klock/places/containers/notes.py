@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from klock.digests import Digest
+from klock.documents import read_json
 
 __all__ = ["Note", "Notes"]
 
@@ -42,7 +43,7 @@ class Notes:
 
     def read(self) -> Note | None:
         try:
-            note = json.loads(self.file.read_bytes())
+            note = read_json(self.file.read_bytes(), any_text=True)
             return Note(
                 base=note["base"], layers=tuple(note["layers"]), image=note["image"], previous=note.get("previous")
             )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest
+from klock.documents import read_json
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
 from klock.places.containers.attached import signals_raised
@@ -62,7 +63,7 @@ class SyncedImage:
         if labels is None or self._notes.read() is None or any(f"{LABEL}.{key}" not in labels for key in _RECORD):
             return None
         try:
-            variables = json.loads(labels.get(f"{LABEL}.variables", ""))
+            variables = read_json(labels.get(f"{LABEL}.variables", ""))
         except ValueError:
             return None
         return {**{key: labels[f"{LABEL}.{key}"] for key in _RECORD}, "variables": variables}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from klock.digests import Digest, hex_of
+from klock.documents import read_json
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
 from klock.places.here.step_paths import StepPaths
@@ -89,7 +90,7 @@ class StateFolder:
     def read(self) -> State | None:
         """None before the first sync. Raises StoreError for a state that is damaged."""
         try:
-            found: dict[str, Any] = json.loads((self.root / "state.json").read_bytes())
+            found: dict[str, Any] = read_json((self.root / "state.json").read_bytes(), any_text=True)
             if found.pop("version") != _VERSION:
                 raise ValueError("another version")
             doing = found.pop("doing")
@@ -165,7 +166,7 @@ class StateFolder:
 
     def read_undo(self, name: str) -> tuple[Tree, list[str]]:
         folder = self.undo_folder(name)
-        return Tree.from_bytes(self._read(folder / "before")), json.loads(self._read(folder / "added"))
+        return Tree.from_bytes(self._read(folder / "before")), read_json(self._read(folder / "added"), any_text=True)
 
     def forget_others(self, state: State) -> None:
         """Removes what no step of `state` needs any more."""

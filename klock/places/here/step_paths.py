@@ -7,6 +7,7 @@ from collections.abc import Iterable, Set
 from functools import cached_property
 from typing import Final
 
+from klock.documents import read_json
 from klock.errors import StoreError
 from klock.layers.rewriting.bytecode import source_of
 
@@ -60,7 +61,7 @@ class StepPaths:
     def from_bytes(cls, content: bytes) -> StepPaths:
         """Reads what `to_bytes` wrote. Raises StoreError."""
         try:
-            return cls(**json.loads(content))
+            return cls(**read_json(content, any_text=True))
         except (ValueError, TypeError) as error:
             raise StoreError(f"a damaged record of a step's paths: {error}") from error
 

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from klock.documents import read_json
 from klock.errors import EngineError, StoreError
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.records import folder_of
@@ -160,7 +161,7 @@ class SandboxEnvironment:
 
     def _state(self) -> dict[str, Any] | None:
         try:
-            state = json.loads((self._folder / "record.json").read_bytes())
+            state = read_json((self._folder / "record.json").read_bytes(), any_text=True)
         except (FileNotFoundError, ValueError):
             return None
         return state if isinstance(state, dict) else None

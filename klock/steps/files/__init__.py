@@ -12,9 +12,11 @@ from klock.files.destination import source_path
 from klock.findings import Finding
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry, FilesLock
+from klock.secrets.credential_files import CredentialFiles, Treatment
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Kind, Writes
 from klock.steps.staleness import changed, changed_files, changed_options
+from klock.words import some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -43,7 +45,13 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         from klock.steps.files.reading import read_local_files
 
         where = step.location.below(drafting.root) if step.location else "copy"
-        files = read_local_files(step, working_dir=drafting.base.working_dir, where=where, store=drafting.store)
+        credentials = CredentialFiles(treatment=drafting.credential_files)
+        files = read_local_files(
+            step, working_dir=drafting.base.working_dir, where=where, store=drafting.store, credentials=credentials
+        )
+        if credentials.found and credentials.treatment is not Treatment.ALLOW:
+            is_named = [entry.path for entry in files.entries] == [""]
+            drafting.notes.append(_about_credentials(where, credentials, is_named=is_named))
         draft = FilesLock(
             source=step.package if isinstance(step, SyncPackage) else step.source,
             destination=files.destination,
@@ -131,11 +139,21 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
     # -- export
 
     def export(self, at: StepAt[FilesLock], exporting: Exporting) -> None:
+        from klock.files.local import credentials_among
         from klock.steps.files.export import write_file_step
 
         page = exporting.page
         if at.source is None:
             raise page.error("the image is needed to find its files", hint="export without --frozen")
+        if found := credentials_among(at.step.entries, at.source):
+            credentials = CredentialFiles(treatment=exporting.context.credential_files, found=found)
+            if credentials.treatment is Treatment.LEAVE_OUT and at.source.is_dir():
+                raise page.error(
+                    f"the lockfile has files that look like a credential: {some([path for path, _ in found])}",
+                    hint='run `klock lock`: credential-files = "leave-out" is set',
+                )
+            if credentials.treatment is Treatment.WARN:
+                exporting.context.progress.warn(_about_credentials(at.name, credentials))
         write_file_step(page, at.step, folder=at.folder, source=at.source, store=exporting.context.store)
 
 
@@ -147,6 +165,17 @@ def _place_path_file(path: str, import_paths: tuple[str, ...], workspace: Worksp
     digest = context.store.add_bytes(content)
     file = PlacedFile(path="", mode=0o644, source=context.store.blob_path(digest), digest=digest)
     workspace.place([file], path)
+
+
+def _about_credentials(where: str, credentials: CredentialFiles, *, is_named: bool = False) -> str:
+    """The paths, and the switch. `is_named`: the step names the file itself, and so has it."""
+    files = some([f"{path} ({words})" for path, words in sorted(credentials.found)])
+    if credentials.treatment is Treatment.LEAVE_OUT and not is_named:
+        return f"{where} leaves out what looks like a credential: {files}"
+    return (
+        f'{where} copies what looks like a credential: {files}; credential-files = "leave-out" in [tool.klock] leaves '
+        'such files out, "allow" says that they are meant'
+    )
 
 
 def _summaries(step: FilesLock) -> dict[str, str]:

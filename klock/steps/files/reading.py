@@ -11,6 +11,7 @@ from klock.files.local import import_paths, read_entries
 from klock.files.scan import tree_digest
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry
+from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
 
 __all__ = ["LocalFiles", "read_local_files"]
@@ -35,14 +36,19 @@ class LocalFiles:
 
 
 def read_local_files(
-    step: CopyFiles | SyncPackage, *, working_dir: str, where: str, store: Store | None = None
+    step: CopyFiles | SyncPackage,
+    *,
+    working_dir: str,
+    where: str,
+    store: Store | None = None,
+    credentials: CredentialFiles | None = None,
 ) -> LocalFiles:
     """Reads what `step` would place. With a store, files that did not change since the last time are not read again.
 
-    `where` names the step in messages. Raises ImageError.
+    `where` names the step in messages; `credentials`: see `klock.files.scan`. Raises ImageError.
     """
     if isinstance(step, SyncPackage):
-        return _read_package(step, working_dir=working_dir, where=where, store=store)
+        return _read_package(step, working_dir=working_dir, where=where, store=store, credentials=credentials)
     root = Path(step.root)
     source = source_path(step.source, root=root)
     entries = read_entries(
@@ -52,6 +58,7 @@ def read_local_files(
         filter_options=step.filter_options,
         where=where,
         store=store,
+        credentials=credentials,
     )
     if source.is_dir():
         place = folder_destination(step.source, step.dest, contents=step.contents, working_dir=working_dir, where=where)
@@ -60,9 +67,11 @@ def read_local_files(
     return LocalFiles(source=source, destination=place, entries=entries)
 
 
-def _read_package(step: SyncPackage, *, working_dir: str, where: str, store: Store | None) -> LocalFiles:
+def _read_package(
+    step: SyncPackage, *, working_dir: str, where: str, store: Store | None, credentials: CredentialFiles | None
+) -> LocalFiles:
     """A synced package becomes a folder of the working directory."""
     source = Path(step.path)
-    entries = read_entries(source, root=source, where=where, store=store)
+    entries = read_entries(source, root=source, where=where, store=store, credentials=credentials)
     place = folder_destination(step.folder, None, contents=False, working_dir=working_dir, where=where)
     return LocalFiles(source=source, destination=place, entries=entries, import_paths=import_paths(entries, place))

@@ -33,7 +33,7 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
         return described_command(step.command)
 
     def draft(self, step: RunBash, drafting: Drafting) -> ServiceLock:
-        command = redact(step.command, drafting.environ, what="the command of run_bash")
+        command = redact(step.command, drafting.environ, what="the command of run_bash", used=drafting.used)
         return ServiceLock(command=command.text, secrets=command.names)
 
     def as_draft(self, step: ServiceLock) -> ServiceLock:

@@ -45,7 +45,7 @@ class ShellKind(Kind[RunBash, ShellLock]):
 
     def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
         refuse_sudo(step.command, user=drafting.base.user)
-        command = redact(step.command, drafting.environ, what="the command of run_bash")
+        command = redact(step.command, drafting.environ, what="the command of run_bash", used=drafting.used)
         for pattern in step.private_urls:
             refuse_literals(pattern, what="private_urls of run_bash")
         return ShellLock(

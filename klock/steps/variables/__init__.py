@@ -38,7 +38,7 @@ class VariablesKind(Kind[SetEnvVars, EnvLock]):
         seen = dict(drafting.variables)
         locked = []
         for name, written in step.variables:
-            redacted = redact_variable(name, written, drafting.environ)
+            redacted = redact_variable(name, written, drafting.environ, used=drafting.used)
             drafting.secrets.update(redacted.names)
             visible = {n: v for n, v in seen.items() if n not in redacted.names}
             seen[name] = expand_value(redacted.text, visible)

@@ -1,0 +1,56 @@
+"""The only place where klock prints: stdout is data, stderr is talk. Whatever is said passes here, and nothing of it is
+obeyed by a terminal, forges a line of klock's own, or shows a credential of this process's variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+
+import click
+
+from klock.escaping import escaped, on_one_line
+
+__all__ = ["say", "say_output", "show", "show_text"]
+
+
+def say(text: str, *, indent: str = "") -> None:
+    """A message on stderr, which may have several lines."""
+    click.echo(indent + escaped(_without_secrets(text)), err=True)
+
+
+def say_output(text: str) -> None:
+    """What a program printed, free of credentials and fit to show (`klock.escaping.ForeignText`), on stderr."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def show(line: str) -> None:
+    """One thing on one line of stdout."""
+    click.echo(on_one_line(_without_secrets(line)))
+
+
+def show_text(text: str) -> None:
+    """A document for other programs on stdout: byte for byte, unless it is a terminal that would obey it."""
+    click.echo(escaped(text) if sys.stdout.isatty() else text, nl=False)
+
+
+def _without_secrets(text: str) -> str:
+    """Messages are free of the credentials that their makers know of. Those that none of them thought of are here."""
+    secrets = _secrets()
+    if not secrets:
+        return text
+    from klock.secrets.masking import mask_known
+
+    return mask_known(text, secrets)
+
+
+@cache
+def _secrets() -> tuple[str, ...]:
+    from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
+
+    return tuple(
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST_SEARCHED and is_secret(name, value) and may_be_secret(value)
+    )

@@ -1,0 +1,64 @@
+"""Folders in `$TMPDIR` that do not outlive klock for long: one that was killed is cleared away by the next one.
+
+Each is held by a lock on a file in it, for as long as the process lives, or a child of it. Whoever makes a folder, or
+begins other work (`klock.workshop.scratch`), first removes those of this user that nobody holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+__all__ = ["remove_abandoned_folders", "temporary_folder"]
+
+_PREFIX: Final = "klock-"
+_HOLD: Final = ".klock-holds-this"
+_WORK: Final = "w"
+
+
+@contextlib.contextmanager
+def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]:
+    """An empty folder for this user alone, `klock-<name>-...` in `$TMPDIR` or `within` another. It is removed at the
+    end, whatever is in it."""
+    remove_abandoned_folders(within)
+    outer = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name}-", dir=within))
+    try:
+        with open(outer / _HOLD, "xb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            folder = outer / _WORK
+            folder.mkdir(mode=0o700)
+            yield folder
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def remove_abandoned_folders(within: Path | None = None) -> None:
+    """Removes the folders of this user's processes that are gone. What is not surely such a folder stays."""
+    with contextlib.suppress(OSError), os.scandir(within or tempfile.gettempdir()) as found:
+        for entry in found:
+            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False) and _is_abandoned(entry):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    try:
+        if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+            return False
+        # Made, locked and filled in this order: one without the file, or without its work, is being made or removed.
+        hold = os.open(os.path.join(entry.path, _HOLD), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)  # noqa: PTH118
+    except OSError:
+        return False
+    try:
+        has_work = os.path.isdir(os.path.join(entry.path, _WORK))  # noqa: PTH112, PTH118
+        fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(hold)
+    return has_work

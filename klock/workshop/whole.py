@@ -1,0 +1,128 @@
+"""Finds trees of the store that were changed since they were made, and takes them away, so that they are made again.
+
+Asked once a process for each tree. Most often their stats say that nothing changed (`klock.tree_stats`); where they do
+not, because somebody wrote into a tree or copied the store, every byte is read and compared with the manifest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from klock.digests import Digest
+from klock.errors import StoreError
+from klock.tree_stats import is_as_noted, note_stats
+from klock.workshop.namespace import in_namespace
+from klock.workshop.overlay import Area
+from klock.workshop.scratch import remove_trees
+from klock.workshop.trees import Trees
+
+if TYPE_CHECKING:
+    from klock.layers.manifest import Manifest
+
+__all__ = ["WholeTrees"]
+
+
+class WholeTrees:
+    """`area` is where namespace processes mount."""
+
+    def __init__(self, trees: Trees, area: str) -> None:
+        self._trees = trees
+        self._area = area
+        self._known: set[Path] = set()
+
+    def has_layer(self, layer: Digest) -> bool:
+        """Whether the store has a layer that is what its digest says."""
+        folder = self._trees.layer(layer)
+        if self._is_known(folder):
+            return True
+        if not folder.exists():
+            return False
+
+        def is_whole() -> bool:
+            try:
+                manifest = self._trees.layer_manifest(layer)
+            except StoreError:
+                return False
+            return _holds(os.fsencode(folder / "root"), manifest)
+
+        return self._settled([folder], in_namespace(is_whole))
+
+    def has_base(self, base: str) -> bool:
+        """Whether the store has a base that shows what its manifest says."""
+        if not self._trees.has_base(base):
+            return False
+        diffs = list(dict.fromkeys(map(self._trees.diff, self._trees.diffs_of(base))))
+        unknown = [folder for folder in diffs if not self._is_known(folder)]
+        if not unknown:
+            return True
+
+        def is_whole() -> bool:
+            from klock.layers.scan import manifest_of_tree
+
+            lower = Area.create(self._area).mount_to_read([folder / "root" for folder in diffs])
+            return manifest_of_tree(os.fsencode(lower)).to_bytes() == (self._trees.base(base) / "manifest").read_bytes()
+
+        return self._settled(unknown, in_namespace(is_whole))
+
+    def _is_known(self, folder: Path) -> bool:
+        if folder not in self._known and is_as_noted(str(folder)):
+            self._known.add(folder)
+        return folder in self._known
+
+    def _settled(self, folders: Sequence[Path], is_whole: bool) -> bool:
+        if is_whole:
+            for folder in folders:
+                note_stats(str(folder))
+                self._known.add(folder)
+        else:
+            # From its name first: nobody may find half of it.
+            remove_trees([self._trees.put_aside(folder) for folder in folders])
+        return is_whole
+
+
+def _holds(root: bytes, manifest: Manifest) -> bool:
+    """Whether a layer's folder holds what its manifest says, and nothing else."""
+    from klock.layers.manifest import Kind
+    from klock.layers.scan import digests_of_files, entry_of
+
+    files: list[tuple[bytes, int]] = []
+    for entry in manifest.values():
+        on_disk = os.path.join(root, os.fsencode(entry.path))
+        try:
+            status = os.lstat(on_disk)
+        except OSError:
+            return False
+        if entry.kind is Kind.FILE:
+            files.append((on_disk, status.st_size))
+        # Of a hard link and of a whiteout the entry says something else than what lies there.
+        is_plain = entry.kind in (Kind.FILE, Kind.FOLDER, Kind.SYMLINK, Kind.FIFO)
+        if is_plain and entry_of(on_disk, entry.path, status, digest=entry.digest) != entry:
+            return False
+        if entry.kind is Kind.HARDLINK and entry.target is not None:
+            target = os.path.join(root, os.fsencode(entry.target))
+            if not os.path.lexists(target) or not os.path.samestat(status, os.lstat(target)):
+                return False
+    wanted = [entry.digest for entry in manifest.values() if entry.kind is Kind.FILE]
+    return digests_of_files(files) == wanted and _has_no_others(root, manifest)
+
+
+def _has_no_others(root: bytes, manifest: Manifest) -> bool:
+    above = {folder for path in manifest for folder in _folders_above(path)}
+    waiting = [(root, "")]
+    while waiting:
+        folder, start = waiting.pop()
+        for entry in os.scandir(folder):
+            path = start + os.fsdecode(entry.name)
+            if path not in manifest and path not in above:
+                return False
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((entry.path, path + "/"))
+    return True
+
+
+def _folders_above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -1,0 +1,135 @@
+"""What was changed in the store, at equal size too, is found by the next command that needs it, and made again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from klock.tree_stats import is_as_noted
+from tests.integration.small_base import SMALL_BASE, write_small_base
+from tests.integration.unprivileged import Account
+
+pytestmark = pytest.mark.integration
+
+IMAGE = f"""import klock as kt
+image = kt.Image().from_docker({SMALL_BASE!r})
+image.run_bash("echo made > /made; mkdir /d; echo more > /d/more; ln -s made /link").rsync("./src", "/srv")
+"""
+
+
+@pytest.fixture(scope="module")
+def account(unprivileged: Account) -> Account:
+    """The one that may not look into everything."""
+    return unprivileged
+
+
+@pytest.fixture
+def project(account: Account) -> Path:
+    folder = account.make_folder("project")
+    (folder / "src").mkdir()
+    (folder / "src/a").write_text("aaaa")
+    write_small_base(folder / "layout", [("h/", None), ("h/old", "old1")])
+    (folder / "kimage.py").write_text(IMAGE)
+    account.give(folder)
+    assert account.klock("lock", cwd=folder).returncode == 0
+    assert account.klock("sync", cwd=folder).returncode == 0
+    return folder
+
+
+def said(account: Account, project: Path, *arguments: str) -> str:
+    done = account.klock(*arguments, cwd=project)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def tree_with(account: Account, path: str) -> Path:
+    (found,) = account.store.glob(f"trees/*/root/{path}")
+    return found
+
+
+def _in_place(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"M")
+
+
+def _as_before_but_ctime(path: Path) -> None:
+    status = path.stat()
+    _in_place(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _lead_elsewhere(link: Path) -> None:
+    link.unlink()
+    link.symlink_to("dade")
+
+
+CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a byte of a step's file": ("made", _in_place),
+    "a byte, and its time put back": ("d/more", _as_before_but_ctime),
+    "a byte of a copied file": ("srv/src/a", _in_place),
+    "a byte of the base": ("h/old", _in_place),
+    "a mode": ("made", lambda path: path.chmod(0o600)),
+    "a file is gone": ("d/more", Path.unlink),
+    "a file more": ("d", lambda path: (path / "evil").write_text("x")),
+    "a symlink leads elsewhere": ("link", _lead_elsewhere),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_changed_tree_is_made_again(case: str, account: Account, project: Path) -> None:
+    path, change = CHANGES[case]
+    assert said(account, project, "sync").startswith("environment unchanged")
+    change(tree_with(account, path))
+    assert not said(account, project, "sync").startswith("environment unchanged")
+    assert said(account, project, "check", "--env")
+    command = "cat /made /d/more /srv/src/a /h/old; ls /d; stat -c %a /made; cat /link"
+    assert said(account, project, "run", "--", "sh", "-c", command) == "made\nmore\naaaaold1more\n644\nmade\n"
+    assert said(account, project, "sync").startswith("environment unchanged")
+
+
+def test_a_store_that_was_copied_is_read_once_and_kept(account: Account, project: Path) -> None:
+    trees = {tree_with(account, path).relative_to(account.store).parts[1] for path in ("made", "srv/src/a", "h/old")}
+    before = {account.store / "trees" / tree / "root": 0 for tree in trees}
+    for tree in before:
+        (tree.parent / "stats").unlink()
+        before[tree] = tree.stat().st_ino
+    assert said(account, project, "sync").startswith("environment unchanged")
+    assert {tree: tree.stat().st_ino for tree in before} == before
+    assert all(is_as_noted(str(tree.parent)) for tree in before)
+
+
+def test_a_changed_blob_is_fetched_again(account: Account, project: Path) -> None:
+    for blob in account.store.glob("blobs/sha256/*/*"):
+        _in_place(blob)
+    account.run(["rm", "-rf", *account.store.glob("trees/*")], cwd=project)
+    assert not said(account, project, "sync").startswith("environment unchanged")
+    assert said(account, project, "run", "--", "cat", "/h/old") == "old1"
+
+
+def test_a_name_forges_no_finding_and_clears_no_screen(account: Account, project: Path) -> None:
+    name = "x\r\x1b[1A\x1b[2K\x9b\nstale-file: forged\u202e"
+    (project / "src" / name).write_text("")
+    account.give(project / "src")
+    done = account.klock("check", cwd=project)
+    assert (done.returncode, done.stderr) == (1, "1 finding\n")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("stale-file: step 2 (kimage.py:3): ")
+    assert r"x\x0d\x1b[1A\x1b[2K\x9b\nstale-file: forged\u202e" in line
+    (finding,) = json.loads(account.klock("check", "--format", "json", cwd=project).stdout)
+    assert finding["path"].endswith(name)
+    done = account.klock("sync", cwd=project)
+    assert done.returncode == 2
+    assert not set(done.stderr) & set("\r\x1b\x9b\u202e")
+    assert not any(line.startswith("stale-file") for line in done.stderr.splitlines())
+
+
+def test_a_vault_is_a_folder(account: Account, project: Path) -> None:
+    for place in ("s3://bucket/x", "https://h/x", "file:///srv/x", "me@host:/x"):
+        done = account.klock("vault", "push", place, cwd=project)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {place} is not a folder, and a vault is one\n\nhint: ")
+    assert not list(project.glob("s3:*"))

@@ -1,0 +1,582 @@
+"""What strangers send, ten thousand times: each is read or refused in words, within bounds, and leads nowhere.
+
+`make soak SEED=1` runs it; `FUZZ_TRIES=300 pytest -m soak tests/test_fuzz.py` runs a part. What it found
+has a small test of its own elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import ipaddress
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+
+from klock.bases.authentication import Authentication, parse_challenges
+from klock.bases.credentials import Credentials
+from klock.bases.oci import parse_config, parse_manifest
+from klock.bases.transport import Response
+from klock.connections import is_loopback, refuse_redirect
+from klock.debian.dpkg_status import installed_packages
+from klock.errors import KlockError
+from klock.escaping import escaped, on_one_line
+from klock.layers.manifest import Manifest
+from klock.layers.rewriting.git_index import without_stat_data
+from klock.layers.unpack import unpack
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
+from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
+from klock.packages.compiled import _brings_python
+from klock.packages.index_pages import _links, _projects_of
+from klock.packages.wheel_paths import paths_in_record, paths_of_wheel
+from klock.packages.wheels import read_wheel_metadata, required_names
+from klock.project import load_settings
+from klock.steps import describe
+from klock.store import Store
+from klock.vault.inputs import inputs_of_all
+
+pytestmark = [pytest.mark.soak]
+
+SEED: Final = int(os.environ.get("SEED") or 1)
+TRIES: Final = int(os.environ.get("FUZZ_TRIES") or 10_000)
+LONGEST: Final = 10
+"""seconds that one reading may take."""
+MOST_MEMORY: Final = 700 << 10
+"""KiB by which this process may grow."""
+
+ODD_TEXTS: Final = [
+    *(
+        "",
+        "\0",
+        "\n",
+        "../../x",
+        "/etc/passwd",
+        "a" * 5000,
+        "\udcff",
+        "\u202e",
+        "${X}",
+        "file:///etc/passwd",
+        "ü",
+        "\x1b[2J",
+    ),
+    *("sha256:" + "0" * 64, "linux/amd64/cpu", "-", "1e400", "http://[::1", "0" * 400),
+]
+ODD_TOML: Final = [
+    *("[" * 600 + "]" * 600, "{a={b={}}}", "nan", "inf", "-1", "9" * 30, "9" * 5000, "true", "[]", "[[]]", '[["x"]]'),
+    *(
+        "{}",
+        "1979-05-27T07:32:00Z",
+        "07:32:00",
+        '""',
+        '"\\u0000"',
+        '"\\ud800"',
+        "'''x",
+        '"a\\nb"',
+        "[1, 'a', {}]",
+        "1.5",
+    ),
+]
+
+
+class Hang(BaseException):
+    """Reading took too long."""
+
+
+@contextlib.contextmanager
+def within_bounds() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise Hang
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    old = signal.signal(signal.SIGALRM, ring)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY
+
+
+def fuzz(make: Callable[[random.Random], Any], read: Callable[[Any], object], *, tries: int = TRIES) -> None:
+    """Each try has a number to make it again by."""
+    refused = 0
+    with within_bounds():
+        for number in range(tries):
+            made = make(random.Random(f"{SEED}:{number}"))
+            signal.alarm(LONGEST)
+            try:
+                read(made)
+            except KlockError as error:
+                refused += 1
+                assert len(error.message) < 20_000, f"try {number} of seed {SEED}: a message of {len(error.message)}"
+                escaped(error.message).encode("utf-8")
+            except BaseException as error:
+                shown = made[:2000] if isinstance(made, str | bytes) else made
+                raise AssertionError(f"try {number} of seed {SEED}: {type(error).__name__}: {shown!r}") from error
+            finally:
+                signal.alarm(0)
+    print(f"{tries} tries, {refused} refused, {tries - refused} read")
+
+
+# -- making things
+
+
+def changed_bytes(content: bytes, r: random.Random) -> bytes:
+    found = bytearray(content)
+    for _ in range(r.choice([1, 1, 2, 5, 20])):
+        at = r.randrange(len(found) + 1)
+        match r.randrange(5):
+            case 0 | 1 if found:
+                found[at % len(found)] = r.randrange(256)
+            case 2:
+                found[at:at] = r.choice([b"\0", b"\xff" * 8, os.urandom(0), b"\n", b"A" * 300, bytes(8)])
+            case 3:
+                del found[at : at + r.choice([1, 4, 50, 1000])]
+            case _:
+                found[at : at + 4] = r.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80"])
+    return bytes(found)
+
+
+def changed_lines(text: str, r: random.Random, odd: list[str]) -> str:
+    lines = text.splitlines()
+    for _ in range(r.choice([1, 1, 2, 4])):
+        at = r.randrange(len(lines))
+        match r.randrange(7):
+            case 0 | 1 | 2 if "=" in lines[at]:
+                key, _, _ = lines[at].partition("=")
+                lines[at] = f"{key}= {r.choice(odd)}"
+            case 3:
+                lines.insert(at, r.choice(lines))
+            case 4:
+                del lines[at]
+                lines = lines or [""]
+            case 5:
+                begin = r.randrange(len(lines[at]) + 1)
+                lines[at] = lines[at][:begin] + r.choice(['"', "[", "]", "{", "}", ",", "=", "#", "'", "\\", "\u2028"])
+            case _:
+                lines[at] = f"{r.choice(['x', 'kind', 'targets', 'name', 'mode', 'size'])} = {r.choice(odd)}"
+    return "\n".join(lines) + "\n"
+
+
+def changed_json(value: Any, r: random.Random) -> Any:
+    """With some leaf or branch replaced."""
+    odd: list[Any] = [None, True, -1, 10**30, 1e308, [], {}, [[]], {"a": []}, *ODD_TEXTS]
+    if r.random() < 0.15 or not isinstance(value, dict | list) or not value:
+        return r.choice(odd)
+    if isinstance(value, dict):
+        key = r.choice(sorted(value))
+        return (
+            {**value, key: changed_json(value[key], r)}
+            if r.random() < 0.8
+            else {k: v for k, v in value.items() if k != key}
+        )
+    at = r.randrange(len(value))
+    return [*value[:at], changed_json(value[at], r), *value[at + 1 :]]
+
+
+def as_json(value: Any, r: random.Random) -> bytes:
+    text = json.dumps(value)
+    for _ in range(r.choice([0, 0, 1, 3])):
+        text = json.dumps(changed_json(json.loads(text), r))
+    match r.randrange(12):
+        case 0:
+            text = text.replace(
+                r.choice(["[", "{", '"', ":", ","]), r.choice(["[" * 2000, "", '"', "NaN", "1" * 5000]), 1
+            )
+        case 1:
+            text = "[" * r.choice([10, 70, 1000, 100_000]) + text
+        case 2:
+            return changed_bytes(text.encode(), r)
+    return text.encode("utf-8", "surrogatepass")
+
+
+# -- lockfiles and settings
+
+
+LOCKS: Final = [path.read_text(encoding="utf-8") for path in sorted(Path("fixtures/lockfile").rglob("*.lock"))] or [
+    Path("kimage.lock").read_text(encoding="utf-8")
+]
+
+
+def test_lockfiles() -> None:
+    def make(r: random.Random) -> str:
+        text = r.choice(LOCKS)
+        body, _, last = text.rpartition("# end of the lockfile")
+        return changed_lines(body, r, ODD_TOML) + ("# end of the lockfile" + last if r.random() < 0.97 else "")
+
+    def read(text: str) -> None:
+        lock = from_text(text)
+        to_text(lock).encode("utf-8")
+        for step in lock.targets[0].steps:
+            on_one_line(describe(step))
+        for item in inputs_of_all(lock.targets):
+            assert item.digest.startswith("sha256:")
+        assert lock.targets[0].fingerprint
+
+    fuzz(make, read)
+
+
+def test_settings(tmp_path: Path) -> None:
+    whole = (
+        '[tool.klock]\nimage = "kimage.py:image"\ntargets = ["linux/amd64"]\nengine = "podman"\nindex-url = "https://h/s"\n'
+        'debian-mirror = "http://h/d"\nlocal-hosts = ["a.internal"]\nregistry-mirrors = { "docker.io" = "http://h" }\n'
+        'pytorch-indexes = { "cuda12.4" = "https://h/w" }\ncredential-files = "warn"\n'
+    )
+
+    def read(text: str) -> None:
+        (tmp_path / "pyproject.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
+        load_settings(tmp_path)
+
+    fuzz(lambda r: changed_lines(whole, r, ODD_TOML), read)
+
+
+# -- registries
+
+
+D: Final = "sha256:" + "1" * 64
+MANIFEST: Final = {
+    "schemaVersion": 2,
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": D, "size": 3},
+    "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": D, "size": 3}],
+}
+INDEX: Final = {
+    "schemaVersion": 2,
+    "mediaType": "application/vnd.oci.image.index.v1+json",
+    "manifests": [
+        {
+            "mediaType": MANIFEST["mediaType"],
+            "digest": D,
+            "size": 3,
+            "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
+        }
+    ],
+}
+CONFIG: Final = {
+    "os": "linux",
+    "architecture": "amd64",
+    "config": {"Env": ["PATH=/bin"], "WorkingDir": "/", "User": "0"},
+    "rootfs": {"type": "layers", "diff_ids": [D]},
+}
+
+
+def test_manifests_and_configs() -> None:
+    def make(r: random.Random) -> tuple[bool, bytes]:
+        of = r.choice([MANIFEST, INDEX, CONFIG])
+        return of is CONFIG, as_json(of, r)
+
+    def read(made: tuple[bool, bytes]) -> None:
+        is_config, content = made
+        found = parse_config(content, name="h/x") if is_config else parse_manifest(content, media_type=None, name="h/x")
+        repr(found).encode("utf-8")
+
+    fuzz(make, read)
+
+
+def test_tokens_and_challenges() -> None:
+    @dataclass
+    class Registry:
+        body: bytes
+
+        def get(self, url: str, headers: object, **_: object) -> Response:
+            return Response(status=200, headers={}, challenges=(), body=self.body)
+
+    class NoConfig:
+        def find(self, name: str) -> Credentials | None:
+            return None
+
+    challenge = 'Bearer realm="https://h/token",service="h",scope="repository:x:pull"'
+
+    def make(r: random.Random) -> tuple[str, bytes]:
+        header = challenge if r.random() < 0.5 else changed_bytes(challenge.encode(), r).decode("latin-1")
+        return header, as_json({"token": "abc", "access_token": "abc", "expires_in": 60}, r)
+
+    def read(made: tuple[str, bytes]) -> None:
+        header, body = made
+        parse_challenges([header])
+        asked = Authentication(Registry(body), name="h", repository="x", secure=True, config=NoConfig())  # type: ignore[arg-type]
+        asked.answer([header], refused=None)
+
+    fuzz(make, read)
+
+
+HOSTS: Final = [
+    *(
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "a.localhost",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "017700000001",
+        "0",
+        "0.0.0.0",
+    ),
+    *(
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::]",
+        "169.254.169.254",
+        "[fe80::1]",
+        "[fe80::1%25eth0]",
+        "0xa9fea9fe",
+        "10.0.0.1",
+    ),
+    *("h.example", "h.example.", "127.0.0.1.example", "user@127.0.0.1", "h.example:80", "127.0.0.1:80", "[::1]:80", ""),
+]
+
+
+def test_redirects() -> None:
+    def make(r: random.Random) -> str:
+        scheme = r.choice(["http:", "https:", "file:", "FILE:", "ftp:", "gopher:", "javascript:", "data:", ""])
+        slashes = r.choice(["//", "//", "/", "", "///", "\\\\"])
+        url = scheme + slashes + r.choice(HOSTS) + r.choice(["", "/x", "?a", "#b"])
+        return url if r.random() < 0.8 else changed_bytes(url.encode(), r).decode("latin-1")
+
+    def read(location: str) -> None:
+        refuse_redirect("registry.example", location)
+        parts = urlsplit(location)
+        assert parts.scheme in ("", "http", "https")
+        host = parts.hostname or ""
+        assert not is_loopback(host)
+        with contextlib.suppress(OSError, ValueError):
+            address = ipaddress.ip_address(socket.inet_aton(host))
+            assert not (address.is_loopback or address.is_link_local)
+
+    fuzz(make, read)
+
+
+def test_index_pages() -> None:
+    page = '<html><a href="a-1.0-py3-none-any.whl#sha256=0">a</a><a href="https://h/b-1.0.tar.gz">b</a></html>'
+    fuzz(lambda r: changed_bytes(page.encode(), r).decode("utf-8", "replace"), lambda text: _projects_of(_links(text)))
+
+
+# -- packages
+
+
+def wheel(r: random.Random) -> bytes:
+    metadata = (
+        b"Metadata-Version: 2.1\nName: a\nVersion: 1.0\nRequires-Dist: b>=1 ; python_version > '3'\nProvides-Extra: x\n"
+    )
+    record = b"a/__init__.py,sha256=abc,5\na-1.0.dist-info/RECORD,,\n"
+    points = b"[console_scripts]\na = a:main [x]\n"
+    about = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = {"METADATA": metadata, "RECORD": record, "entry_points.txt": points, "WHEEL": about}
+    for name in r.sample(sorted(files), r.choice([0, 1, 2])):
+        files[name] = changed_bytes(files[name], r)
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", r.choice([0, 8, 12, 14])) as archive:
+        archive.writestr("a/__init__.py", b"x = 1\n" * 20)
+        for name, content in files.items():
+            archive.writestr(f"a-1.0.dist-info/{name}", content)
+    return changed_bytes(raw.getvalue(), r) if r.random() < 0.7 else raw.getvalue()
+
+
+def test_wheels(tmp_path: Path) -> None:
+    path = tmp_path / "wheel"
+    places = dict.fromkeys(("purelib", "platlib", "scripts", "data", "include", "headers"), "/x")
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        found = paths_of_wheel(path, "a-1.0-py3-none-any.whl", places)
+        assert all(name.startswith("/") for name in found or ())
+        _brings_python(path)
+        metadata = read_wheel_metadata(path, "a-1.0-py3-none-any.whl")
+        required_names(metadata.requires, markers={"python_version": "3.11"}, extras=metadata.extras)
+        (metadata.name + metadata.version).encode("ascii")
+
+    fuzz(wheel, read)
+
+
+def test_source_distributions(tmp_path: Path) -> None:
+    path = tmp_path / "sdist"
+    pyproject = "[build-system]\nrequires = ['a']\nbuild-backend = 'b'\n"
+    pyproject += "[project]\nname = 'c'\nversion = '1'\ndependencies = []\n"
+
+    def make(r: random.Random) -> bytes:
+        text = changed_lines(pyproject, r, ODD_TOML).encode("utf-8", "surrogatepass")
+        raw = io.BytesIO()
+        if r.random() < 0.3:
+            with zipfile.ZipFile(raw, "w", r.choice([0, 8])) as archive:
+                archive.writestr("c-1/pyproject.toml", text)
+        else:
+            mode: Any = r.choice(["w", "w:gz", "w:xz", "w:bz2"])
+            with tarfile.open(fileobj=raw, mode=mode, format=r.choice([0, 1, 2])) as tar:
+                member = tarfile.TarInfo("c-1/pyproject.toml")
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
+        return changed_bytes(raw.getvalue(), r) if r.random() < 0.6 else raw.getvalue()
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        build_system_of_archive(path, "c-1.tar.gz")
+
+    fuzz(make, read)
+    text = lambda r: changed_lines(pyproject, r, ODD_TOML).encode("utf-8", "surrogatepass")  # noqa: E731
+    fuzz(
+        text,
+        lambda content: (read_build_system(content, where="c"), read_static_metadata(content, where="c")),
+        tries=TRIES // 4,
+    )
+
+
+def test_small_files_of_others(tmp_path: Path) -> None:
+    """Each is passed over or read; none of them is refused."""
+    store = Store(tmp_path)
+    record = store.record_path("k", "x")
+    record.parent.mkdir(parents=True)
+    status = b"Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n\n" * 3
+    index = (
+        b"DIRC"
+        + bytes([0, 0, 0, 2, 0, 0, 0, 1])
+        + bytes(24)
+        + b"\0\0\x81\xa4"
+        + bytes(8)
+        + bytes(24)
+        + b"\0\1a\0"
+        + bytes(8)
+    )
+
+    def read(made: tuple[int, bytes]) -> None:
+        kind, content = made
+        match kind:
+            case 0:
+                installed_packages(content)
+            case 1:
+                without_stat_data(content)
+            case 2:
+                assert all(path.startswith("/") for path in paths_in_record(content, "/x"))
+            case 3:
+                record.write_bytes(content)
+                store.read_record("k", "x")
+            case _:
+                with contextlib.suppress(KlockError):
+                    Manifest.from_bytes(content)
+
+    def make(r: random.Random) -> tuple[int, bytes]:
+        kind = r.randrange(5)
+        line = b"klock-manifest 1\na file 0644 0:0 5 sha256:" + b"0" * 64 + b" -\n"
+        whole = (status, index, b"a/b.py,sha256=x,5\n", b"", line)[kind]
+        return kind, as_json({"a": [1, {"b": "c"}]}, r) if kind == 3 else changed_bytes(whole, r)
+
+    fuzz(make, read)
+
+
+# -- archives: a reader of .debs belongs here, too
+
+
+NAMES: Final = [
+    *(
+        "a",
+        "a/b",
+        "../x",
+        "/x",
+        "a/../../x",
+        "..",
+        ".",
+        "",
+        "a/",
+        "//x",
+        "a\0b",
+        "\udcff",
+        "b/.wh.a",
+        ".wh..wh..opq",
+        "a" * 300,
+    ),
+    *("link", "link/x", "up", "up/escaped", "abs", "abs/escaped", "dev", "a/b/c/d"),
+]
+TARGETS: Final = ["/", "..", "../..", "/proc/self/root", "a", "link", ".", "", "/etc", "../outside", "x" * 5000]
+
+
+def archive(r: random.Random) -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(
+        fileobj=raw, mode="w", format=r.choice([0, 1, 2]), encoding="utf-8", errors="surrogateescape"
+    ) as tar:
+        for _ in range(r.choice([1, 3, 8])):
+            member = tarfile.TarInfo(r.choice(NAMES))
+            member.type = r.choice([b"0", b"0", b"1", b"2", b"2", b"3", b"4", b"5", b"6", b"7"])
+            member.mode, member.uid, member.gid = r.choice([0o644, 0o4755, 0, 0o177777]), r.choice([0, 1000, 2**31]), 0
+            member.mtime = r.choice([0, 1, -1, 2**40, 1.5])
+            member.linkname = r.choice(TARGETS) if member.type in b"12" else ""
+            content = b"x" * r.choice([0, 5, 600]) if member.type == b"0" else b""
+            member.size = len(content)
+            with contextlib.suppress(ValueError, UnicodeError):
+                tar.addfile(member, io.BytesIO(content))
+    content = raw.getvalue()
+    content = changed_bytes(content, r) if r.random() < 0.6 else content
+    return gzip.compress(content, 1, mtime=0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs chroot")
+def test_archives_of_layers() -> None:
+    """Unpacked as klock does, by a process whose root is an empty folder; beside it nothing changes."""
+    from klock.workshop.unpacking import _preload
+
+    _preload()
+    with tempfile.TemporaryDirectory() as folder:
+        outside = Path(folder, "outside")
+        outside.mkdir()
+        (outside / "kept").write_text("kept")
+        known = outside.stat().st_mtime_ns
+
+        def read(content: bytes) -> None:
+            path, root = Path(folder, "archive"), Path(folder, "root")
+            path.write_bytes(changed_bytes(content, random.Random(len(content))) if len(content) % 7 == 0 else content)
+            root.mkdir()
+            child = os.fork()
+            if child == 0:
+                _unpack(path, root)
+            try:
+                _, status = os.waitpid(child, 0)
+            except Hang:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise
+            finally:
+                os.system(f"rm -rf {root}")
+            assert os.waitstatus_to_exitcode(status) in (0, 2), "a traceback"
+            assert [each.name for each in Path(folder).iterdir() if each != path] == ["outside"]
+            assert (outside.stat().st_mtime_ns, [each.name for each in outside.iterdir()]) == (known, ["kept"])
+
+        fuzz(archive, read)
+
+
+def _unpack(path: Path, root: Path) -> None:
+    status = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        with open(path, "rb") as file:
+            os.chroot(root)
+            os.chdir("/")
+            unpack(file, media_type="application/vnd.oci.image.layer.v1.tar+gzip", diff_id="", source="x")
+        status = 0
+    except (KlockError, OSError) as error:
+        # A full disk and the like is for the caller to explain.
+        status = 2 if isinstance(error, KlockError) else 3
+        if status == 3:
+            import traceback
+
+            traceback.print_exc()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)

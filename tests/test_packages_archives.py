@@ -1,0 +1,161 @@
+"""Wheels and source distributions of strangers are read within bounds; one that is broken is named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from klock.errors import FetchError, KlockError
+from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
+from klock.packages.compiled import _brings_python
+from klock.packages.wheel_paths import paths_of_wheel
+from klock.packages.wheels import read_wheel_metadata
+
+METADATA = b"Metadata-Version: 2.1\nName: a\nVersion: 1.0\nRequires-Dist: b>=1\n"
+PATHS = dict.fromkeys(("purelib", "platlib", "scripts", "data", "include", "headers"), "/x")
+
+
+def wheel(
+    metadata: bytes = METADATA, *, compression: int = zipfile.ZIP_DEFLATED, record: bytes = b"", points: bytes = b""
+) -> bytes:
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", compression) as archive:
+        archive.writestr("a/__init__.py", b"x = 1\n" * 50)
+        archive.writestr("a-1.0.dist-info/METADATA", metadata)
+        archive.writestr("a-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("a-1.0.dist-info/entry_points.txt", points or b"[console_scripts]\na = a:main\n")
+        archive.writestr("a-1.0.dist-info/RECORD", record or b"a/__init__.py,,\n")
+    return raw.getvalue()
+
+
+def read(content: bytes, tmp_path: Path) -> str:
+    path = tmp_path / "blob"
+    path.write_bytes(content)
+    paths_of_wheel(path, "a-1.0-py3-none-any.whl", PATHS)
+    _brings_python(path)
+    return read_wheel_metadata(path, "a-1.0-py3-none-any.whl").name
+
+
+def test_a_wheel(tmp_path: Path) -> None:
+    assert read(wheel(), tmp_path) == "a"
+
+
+BROKEN = {
+    "no archive": b"PK",
+    "cut off": wheel()[:-30],
+    "a name that is no ASCII": wheel(b"Name: \xff\nVersion: 1\n"),
+    "a name that is no name": wheel(b"Name: ../../x\nVersion: 1\n"),
+    "a name over two lines": wheel(b"Name: a\n b\nVersion: 1\n"),
+    "a version that is no version": wheel(b"Name: a\nVersion: 1/2\n"),
+    "no text at all": wheel(bytes(range(256)) * 10),
+    "broken DEFLATE": wheel().replace(METADATA[:1], METADATA[:1]).replace(b"\x0b\x49", b"\xff\xff"),
+    "an unknown compression": wheel(compression=zipfile.ZIP_STORED).replace(b"\0\0\0\0a-1.0", b"\0\0\0\0b-1.0"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_wheel_is_named_or_read(case: str, tmp_path: Path) -> None:
+    try:
+        assert read(BROKEN[case], tmp_path) == "a"
+    except FetchError as error:
+        assert error.message.startswith("a-1.0-py3-none-any.whl")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_wheel_with_any_bytes_changed_is_named_or_read(compression: int, tmp_path: Path) -> None:
+    whole, random = wheel(compression=compression), Random(1)
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(random.randint(1, 4)):
+            content[random.randrange(len(content))] = random.randrange(256)
+        try:
+            read(bytes(content), tmp_path)
+        except FetchError as error:
+            assert error.message.startswith("a-1.0-py3-none-any.whl")
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    finally:
+        tracemalloc.stop()
+
+
+BOMB = b"Name: a\nVersion: 1\n\n" + bytes(96 << 20)
+
+
+@pytest.fixture(scope="module")
+def bombs() -> dict[str, bytes]:
+    return {
+        "METADATA": wheel(BOMB),
+        "RECORD": wheel(record=b"a/__init__.py,,\n" + b"\n" * (96 << 20)),
+        "entry_points.txt": wheel(points=b"[console_scripts]\n" + b"\n" * (96 << 20)),
+    }
+
+
+@pytest.mark.parametrize("name", ["METADATA", "RECORD", "entry_points.txt"])
+def test_a_bomb_takes_little_memory(name: str, bombs: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(bombs[name])
+    assert path.stat().st_size < 1_000_000
+    with little_memory():
+        assert paths_of_wheel(path, "a-1.0-py3-none-any.whl", PATHS) is None
+        if name == "METADATA":
+            with pytest.raises(FetchError, match="METADATA is larger than 32 MiB"):
+                read_wheel_metadata(path, "a-1.0-py3-none-any.whl")
+
+
+def sdist(pyproject: bytes, *, header: bytes = b"") -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a-1.0/pyproject.toml")
+        member.size = len(pyproject)
+        if header:
+            member.pax_headers = {"comment": header.decode()}
+        archive.addfile(member, io.BytesIO(pyproject))
+    return raw.getvalue()
+
+
+SDISTS = {
+    "no archive": b"no",
+    "cut off": sdist(b"[project]\nname = 'a'\n" * 1000)[:-20],
+    "a bomb": sdist(bytes(64 << 20)),
+    "a header that is a bomb": sdist(b"", header=b"x" * (64 << 20)),
+    "no TOML": sdist(b"\xff"),
+    "nested TOML": sdist(b"a = " + b"[" * 2000),
+    "odd types": sdist(b"build-system = [1]"),
+    "odd types of requirements": sdist(b"[build-system]\nrequires = {a = 1}"),
+}
+
+
+@pytest.mark.parametrize("case", SDISTS)
+def test_a_broken_source_distribution_is_named(case: str, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(SDISTS[case])
+    with little_memory(), pytest.raises(KlockError, match=r"a-1\.0\.tar\.gz"):
+        build_system_of_archive(tmp_path / "blob", "a-1.0.tar.gz")
+
+
+@pytest.mark.parametrize(
+    "pyproject",
+    [
+        "[project]\nname = 'a'\ndynamic = 1",
+        "[project]\nname = 'a'\ndependencies = 'b'",
+        "[project]\nname = 'a'\noptional-dependencies = [1]",
+        "[build-system]\nrequires = ['a']\nbackend-path = [1]",
+    ],
+)
+def test_a_project_of_odd_types(pyproject: str) -> None:
+    with pytest.raises(KlockError, match="x: "):
+        read_static_metadata(pyproject.encode(), where="x")
+        read_build_system(pyproject.encode(), where="x")

@@ -1,0 +1,75 @@
+"""Nothing stays in `$TMPDIR` for long after klock was killed, and nobody else's folder is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from klock.temporary import remove_abandoned_folders, temporary_folder
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def names(place: Path) -> list[str]:
+    return sorted(path.name.rsplit("-", 1)[0] for path in place.iterdir())
+
+
+def test_a_folder_is_empty_private_and_gone_at_the_end(place: Path) -> None:
+    with temporary_folder("probe") as folder:
+        assert list(folder.iterdir()) == [] and folder.stat().st_mode & 0o777 == 0o700
+        assert names(place) == ["klock-probe"]
+        (folder / "x").write_text("x")
+        remove_abandoned_folders()
+        assert (folder / "x").exists()
+    assert names(place) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(place: Path) -> None:
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with temporary_folder("resolve") as folder:
+            (folder / "netrc").write_text("password hunter2")
+            os.write(tell, b"x")
+            signal.pause()
+        os._exit(0)
+    os.read(ready, 1)
+    remove_abandoned_folders()
+    assert names(place) == ["klock-resolve"], "it is still used"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert names(place) == ["klock-resolve"]
+    with temporary_folder("probe"):
+        assert names(place) == ["klock-probe"]
+
+
+def test_a_child_keeps_its_parents_folder(place: Path) -> None:
+    with temporary_folder("build") as folder:
+        end, wait = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(wait)
+            os.read(end, 1)
+            os._exit(0)
+        hold = folder.parent
+        remove_abandoned_folders()
+        assert hold.exists()
+    os.close(wait)
+    os.waitpid(child, 0)
+
+
+def test_others_stay(place: Path) -> None:
+    (place / "klock-mine").mkdir()
+    (place / "klock-file").write_text("")
+    (place / "other").mkdir()
+    (place / "klock-link").symlink_to(place / "other")
+    (place / "other/.klock-holds-this").write_text("")
+    remove_abandoned_folders()
+    assert len(list(place.iterdir())) == 4
