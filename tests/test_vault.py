@@ -149,7 +149,7 @@ def test_the_inputs_of_every_kind_of_step() -> None:
         "libjq1 1.6": ("libjq1", False),
         "GET http://deb.debian.org/debian/dists/bookworm/InRelease": ("InRelease", False),
         "GET https://files.org/numbers-1.0.tar.gz": ("numbers.tar.gz", True),
-        "the kept layer of 'date > /x'": ("in.tar", False),
+        "the kept layer of run_bash date > /x": ("in.tar", False),
     }
     assert found == {
         name: (digest_of_bytes(text.encode()), len(text), permanent) for name, (text, permanent) in expected.items()

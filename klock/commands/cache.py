@@ -57,7 +57,7 @@ def clean(*, everything: bool) -> int:
 
 
 def _say_that_others_work() -> None:
-    click.echo("waiting for other klock processes to finish", err=True)
+    say("waiting for other klock processes to finish")
 
 
 def _report(removed: Removed) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from klock.commands.options import image_argument, open_project
+from klock.commands.printing import say
 
 __all__ = ["sign"]
 
@@ -32,12 +33,12 @@ def sign(image: str | None, *, key: Path | None, make_key: Path | None) -> int:
 
     if make_key is not None:
         public, keyid = signing.make_key(make_key)
-        click.echo(f"{make_key} written, keep it secret; {public} written, key {keyid[:12]}", err=True)
+        say(f"{make_key} written, keep it secret; {public} written, key {keyid[:12]}")
         return 0
     if key is None:
         raise click.UsageError("name a key: --key FILE, or KLOCK_SIGNING_KEY; make one: klock sign --make-key FILE")
     session = open_project(image).session
     session.read_lockfile()
     keyid = signing.sign(session.lockfile, key, session.environ)
-    click.echo(f"{signing.signature_path(session.lockfile).name} written, key {keyid[:12]}", err=True)
+    say(f"{signing.signature_path(session.lockfile).name} written, key {keyid[:12]}")
     return 0

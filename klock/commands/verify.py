@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from klock.commands.options import image_argument, open_project
+from klock.commands.printing import say
 
 __all__ = ["verify"]
 
@@ -34,5 +35,5 @@ def verify(image: str | None, *, keys: tuple[Path, ...]) -> int:
         raise click.UsageError("name a key to trust: --key FILE, or trusted-keys in [tool.klock]")
     session.read_lockfile()
     keyid = signing.verify(session.lockfile, trusted)
-    click.echo(f"{session.lockfile.name} is signed, key {keyid[:12]}", err=True)
+    say(f"{session.lockfile.name} is signed, key {keyid[:12]}")
     return 0
