@@ -24,7 +24,7 @@ for deb in "$repository"/*.deb; do
     echo
 done
 """
-"""Prints the index (`Packages`) of the folder `$repository`, with sh and dpkg: on the host or in an environment."""
+"""Prints the index (`Packages`) of the folder `$repository`, with the environment's sh and dpkg."""
 
 
 def lay_out(debs: Sequence[DebPackage], folder: Path, *, store: Store) -> None:

@@ -23,8 +23,9 @@ from klock.workshop.workspace import SandboxWorkspace
 __all__ = ["SandboxNewBase"]
 
 _EXPANSION: Final = 100
-_LEAST: Final = 256 << 20
-"""A package may unpack to a hundred times its size, and to this in any case: ten times is much for real ones."""
+"""How many times its size a package may unpack to: ten times is much for a real one."""
+_ALLOWED: Final = 256 << 20
+"""The bytes to which any package may unpack, however small it is."""
 
 
 class SandboxNewBase(SandboxWorkspace):
@@ -46,7 +47,7 @@ class SandboxNewBase(SandboxWorkspace):
                     unpack_package(
                         cast("IO[bytes]", _Part(file, package.size)),
                         media_type=package.media_type,
-                        limit=max(_LEAST, _EXPANSION * package.size),
+                        limit=max(_ALLOWED, _EXPANSION * package.size),
                         source=package.name,
                     )
 
