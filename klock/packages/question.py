@@ -35,6 +35,11 @@ class Question:
     default_index: str = DEFAULT_INDEX
 
     @property
+    def builds_must_repeat(self) -> bool:
+        """Whether another machine may have to build what is built now."""
+        return not all(request.keeps_layer for request in self.requests)
+
+    @property
     def preferred_versions(self) -> Mapping[str, str]:
         """The versions to keep, by project."""
         return {package.name: package.version for package in self._kept}

@@ -102,7 +102,8 @@ class PipRequest:
     """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place; those
     named in `secret_variables` are for klock alone.
 
-    `force` reinstalls what the step names, whether the environment has it or not.
+    `force` reinstalls what the step names, whether the environment has it or not. `keeps_layer`: what it makes is kept
+    as an artifact, so that nothing of it has to be built anywhere else.
     """
 
     requirements: tuple[ScopedRequirement, ...] = ()
@@ -111,6 +112,7 @@ class PipRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_variables: frozenset[str] = frozenset()
     force: bool = False
+    keeps_layer: bool = False
 
     @property
     def open_environment(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import WheelArtifact
 from klock.packages.compiled import compile_modules
 from klock.packages.interpreter import python_environment
+from klock.packages.shared_paths import batches
 from klock.packages.uv import WORK, run_uv
 from klock.store import Store
 from klock.temporary import temporary_folder
@@ -53,32 +54,34 @@ def install_wheels(
         if blob is None:
             raise FetchError(f"{wheel.name} is not in the store", hint="run `klock sync` without --offline to fetch it")
         mounts.append(Mount(source=blob, target=f"{_WHEELS}/{wheel.name}"))
+    in_order = batches(wheels, store)
     with temporary_folder("install", within=roomy_folder(store)) as folder:
         here = work or folder
-        lines = [f"{name}=={version} --hash=sha256:{wheel.sha256}\n" for name, version, wheel in wheels]
-        (here / "requirements.txt").write_text("".join(lines), encoding="utf-8")
-        ended = run_uv(
-            workspace,
-            [
-                *("pip", "install", "--python", python, "--break-system-packages", "--offline", "--no-index"),
-                *("--find-links", _WHEELS, "--no-deps", "--no-build", "--require-hashes", "--reinstall"),
-                *("--link-mode", "hardlink", "--requirements", f"{WORK}/requirements.txt"),
-            ],
-            work=here,
-            variables=variables,
-            more={"UV_NO_INSTALLER_METADATA": "1", "UV_CACHE_DIR": CACHE},
-            mounts=mounts,
-        )
-        if ended.status != 0:
-            raise StepFailed(
-                f"uv could not install the locked packages (exit status {ended.status}):\n{ended.output.strip()}"
+        for batch in in_order:
+            lines = [f"{name}=={version} --hash=sha256:{wheel.sha256}\n" for name, version, wheel in batch]
+            (here / "requirements.txt").write_text("".join(lines), encoding="utf-8")
+            ended = run_uv(
+                workspace,
+                [
+                    *("pip", "install", "--python", python, "--break-system-packages", "--offline", "--no-index"),
+                    *("--find-links", _WHEELS, "--no-deps", "--no-build", "--require-hashes", "--reinstall"),
+                    *("--link-mode", "hardlink", "--requirements", f"{WORK}/requirements.txt"),
+                ],
+                work=here,
+                variables=variables,
+                more={"UV_NO_INSTALLER_METADATA": "1", "UV_CACHE_DIR": CACHE},
+                mounts=mounts,
             )
+            if ended.status != 0:
+                raise StepFailed(
+                    f"uv could not install the locked packages (exit status {ended.status}):\n{ended.output.strip()}"
+                )
         _remove_cache(workspace, variables)
         if compiled:
             room = here / "compile"
             room.mkdir()
             compile_modules(
-                [(name, wheel) for name, _, wheel in wheels],
+                [(name, wheel) for batch in in_order for name, _, wheel in batch],
                 python=python,
                 workspace=workspace,
                 store=store,

@@ -567,6 +567,22 @@ def test_a_wheel_that_was_changed_in_the_store_is_not_installed(lab: Lab) -> Non
         blob.unlink()
 
 
+def test_two_wheels_that_own_one_path_are_installed_in_one_order(lab: Lab) -> None:
+    shared = [f"shared/{number}.py" for number in range(3)]
+    for name in ("zebra", "ant"):
+        make_wheel(lab.files, name, "1.0", files=dict.fromkeys(shared, f"OWNER = {name!r}\n") | {"same.py": "\n"})
+    locked = lab.resolve(step("zebra", "ant"))
+    assert locked.warnings == (
+        "ant and zebra both bring shared/0.py and 2 more paths, with different bytes: zebra is installed last, and its "
+        "bytes count",
+    )
+    layers = {lab.layer_of(locked).digest for _ in range(2)}
+    assert len(layers) == 1
+    with lab.workspace(*layers) as workspace:
+        for path in shared:
+            assert workspace.read(f"/usr/local/lib/python3.11/dist-packages/{path}") == b"OWNER = 'zebra'\n"
+
+
 # -- from source
 
 
@@ -626,6 +642,22 @@ def test_a_build_that_comes_out_otherwise_is_refused(lab: Lab) -> None:
     changed = dataclasses.replace(package, artifact=dataclasses.replace(package.artifact, wheel=other))
     with pytest.raises(HashMismatch, match=r"^built==1.0 was built again from its locked source and is now sha256:"):
         lab.layer_of(dataclasses.replace(locked, packages=(changed, *locked.packages[1:])))
+
+
+def test_a_build_that_does_not_repeat_is_not_locked_unless_its_layer_is_kept(lab: Lab) -> None:
+    make_wheel(lab.files, "tool", "1.0")
+    make_wheel(lab.files, "lib", "1.0")
+    backend = BACKEND.replace('"tool": tool.__version__', '"time": __import__("time").time()')
+    make_sdist(lab.files, "built", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": backend})
+    with pytest.raises(StepFailed) as caught:
+        lab.resolve(step("built"))
+    assert caught.value.message == (
+        "built is built from source, and each build makes another wheel, built-1.0-py3-none-any.whl:\n"
+        "  built.py other content: a time in seconds since 1970"
+    )
+    assert caught.value.hint is not None and "pip_install(..., keep_layer=True)" in caught.value.hint
+    kept = dataclasses.replace(step("built"), keeps_layer=True)
+    assert pins(lab.resolve(kept).packages) == ["built==1.0", "lib==1.0", "tool==1.0"]
 
 
 def test_without_build_isolation_the_environment_builds(lab: Lab) -> None:

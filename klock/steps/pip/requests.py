@@ -61,6 +61,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 environment=at.variables(context.environ),
                 secret_variables=at.secret_variables,
                 force=step.force,
+                keeps_layer=step.keep_layer,
             )
         )
     return requests
