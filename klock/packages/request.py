@@ -100,7 +100,7 @@ class LocalProjectSource:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipRequest:
     """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place; those
-    named in `secret_variables` are for klock alone.
+    named in `secret_variables` are for klock alone. `base` are those of the base image.
 
     `force` reinstalls what the step names, whether the environment has it or not.
     """
@@ -110,6 +110,7 @@ class PipRequest:
     projects: tuple[LocalProjectSource, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_variables: frozenset[str] = frozenset()
+    base: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
 
     @property
