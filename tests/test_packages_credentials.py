@@ -90,6 +90,17 @@ def test_credentials_are_found_in_the_words_of_a_requirement(word: str) -> None:
     assert known.named == {("h.example", 443)}
 
 
+def test_a_base_names_no_server_on_this_machine() -> None:
+    """A base is somebody else's: its variables lead uv to an index, and no package's code to what listens here."""
+    base = {
+        "UV_INDEX": "http://127.0.0.1:2375/simple http://localhost:80/ http://name.example/ http://10.1.2.3:8080/",
+        "PIP_INDEX_URL": "http://127.0.0.1:9200/",
+    }
+    own = {**base, "PIP_INDEX_URL": "http://127.0.0.1:3141/"}
+    known = Credentials.collect(environments=[own], base=base)
+    assert known.named == {("10.1.2.3", 8080), ("127.0.0.1", 3141)}
+
+
 def test_netrc_is_for_https_and_for_the_servers_that_the_user_names(tmp_path: Path) -> None:
     """A package's own code chooses what is fetched, and must not choose who is told a password."""
     netrc = tmp_path / "netrc"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from klock.recorder.doors import Where, where_of
+from klock.recorder.doors import Where, elsewhere, where_of
 from klock.secrets.masking import mask
 from klock.secrets.references import refuse_literals
 
@@ -68,11 +68,17 @@ class Credentials:
         cls,
         *,
         environments: Iterable[Mapping[str, str]] = (),
+        base: Mapping[str, str] | None = None,
         urls: Iterable[str] = (),
         netrc: Path | None = None,
         ca_bundle: Path | None = None,
     ) -> Credentials:
-        """Those in any URL of `environments` (what steers uv and pip) and `urls`; netrc answers for the rest."""
+        """Those in any URL of `environments` (what steers uv and pip) and `urls`; netrc answers for the rest.
+
+        What `base`, the base image, has in its variables is none of the user's words: nothing there names a server on
+        this machine.
+        """
+        base = base or {}
         found = cls(netrc=netrc, ca_bundle=ca_bundle)
         for environment in environments:
             names: dict[str, str] = {}
@@ -84,7 +90,7 @@ class Credentials:
                     if equals and re.fullmatch(r"[A-Za-z0-9._-]+", index) and "://" in url:
                         names[re.sub(r"[^A-Z0-9]", "_", index.upper())] = url
                         part = url
-                    found.learn(part)
+                    found.learn(part, is_bases=base.get(name) == value)
             for index, url in names.items():
                 user = environment.get(f"UV_INDEX_{index}_USERNAME")
                 password = environment.get(f"UV_INDEX_{index}_PASSWORD")
@@ -94,13 +100,14 @@ class Credentials:
             found.learn(url)
         return found
 
-    def learn(self, text: str) -> None:
-        """Keeps the credentials of the URLs in a word that the user wrote, and that he named them. The first for an
+    def learn(self, text: str, *, is_bases: bool = False) -> None:
+        """Keeps the credentials of the URLs in a word, and that the user named them, or the base. The first for an
         origin wins."""
         for url in _URL.findall(text):
             url = re.sub(r"^[a-z]+\+", "", url)
-            if (where := where_of(url)) is not None:
-                self._named.add(where)
+            where = where_of(url)
+            if where is not None:
+                self._named |= elsewhere([where]) if is_bases else {where}
             parts = urlsplit(url)
             if parts.username is not None:
                 pair = (unquote(parts.username), unquote(parts.password or ""))
@@ -108,7 +115,7 @@ class Credentials:
 
     @property
     def named(self) -> frozenset[Where]:
-        """The servers of all URLs that the user names: they may be on this machine."""
+        """The servers of all URLs that the user names: they may be on this machine. And the addresses of the base's."""
         return frozenset(self._named)
 
     @property

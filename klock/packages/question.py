@@ -63,6 +63,7 @@ class Question:
         lines = [line for request in requests for line in (*request.requirements, *request.constraints)]
         return Credentials.collect(
             environments=[request.environment for request in self.requests],
+            base={name: value for request in self.requests for name, value in request.base.items()},
             urls=[
                 self.default_index,
                 *(url for line in lines for url in (*line.options.urls, *line.text.split())),

@@ -100,7 +100,7 @@ class LocalProjectSource:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipRequest:
     """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place; those
-    named in `secret_variables` are for klock alone.
+    named in `secret_variables` are for klock alone. `base` are those of the base image.
 
     `force` reinstalls what the step names, whether the environment has it or not. `keeps_layer`: what it makes is kept
     as an artifact, so that nothing of it has to be built anywhere else.
@@ -111,6 +111,7 @@ class PipRequest:
     projects: tuple[LocalProjectSource, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_variables: frozenset[str] = frozenset()
+    base: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
     keeps_layer: bool = False
 

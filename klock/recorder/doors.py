@@ -14,8 +14,9 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from klock.connections import is_loopback
+from klock.recorder.addresses import is_literal
 
-__all__ = ["Doors", "Where", "where_of", "wheres_in"]
+__all__ = ["Doors", "Where", "elsewhere", "where_of", "wheres_in"]
 
 Where: TypeAlias = tuple[str, int]
 """A host, in lower case and without brackets, and a port."""
@@ -67,6 +68,11 @@ class Doors:
     @cached_property
     def _hosts(self) -> frozenset[str]:
         return frozenset(host for host, _ in self._all)
+
+
+def elsewhere(wheres: Iterable[Where]) -> frozenset[Where]:
+    """Those at addresses of other machines: of what somebody else names, these may be reached. Names are looked up."""
+    return frozenset(where for where in wheres if is_literal(where[0]) and not is_loopback(where[0]))
 
 
 def where_of(url: str) -> Where | None:

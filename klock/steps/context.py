@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,13 +65,17 @@ class Context:
         variables = (variable.value for variable in lock.variables)
         return wheres_in([*steps, *variables, *self.mirrors.debian.values(), self.index_url or ""])
 
-    def passes(self, lock: TargetLock) -> Passes:
-        """The way out for tools that run over the steps of `lock`: to any server, and as nobody in particular."""
+    def passes(self, lock: TargetLock, *, settings: Iterable[str] = ()) -> Passes:
+        """The way out for tools that run over the steps of `lock`: to any server, and as nobody in particular.
+
+        `settings` are texts of the environment's own, whose servers may be at an address, but not on this machine.
+        """
         from klock.recorder import Doors, Passes
+        from klock.recorder.doors import elsewhere, wheres_in
 
         return Passes(
             store=self.store,
-            doors=Doors(origins=self.named_servers(lock)),
+            doors=Doors(origins=self.named_servers(lock) | elsewhere(wheres_in(settings))),
             ca_bundle=self.mirrors.ca_bundle,
             local_hosts=self.local_hosts,
         )

@@ -78,7 +78,7 @@ def build_wheel(folder, settings=None, metadata=None):
 """
 PYPROJECT: Final = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 PLANTED: Final = """#!/bin/bash
-PYTHONPATH=/opt/planted /usr/bin/python3.11 -c 'import spy; spy.look("{name}")' 2> /dev/null
+PYTHONPATH=/opt/planted /usr/bin/python3.11 -c 'import spy; spy.look("{name}")' > /dev/null 2>&1
 {goes_on}
 """
 PLANT: Final = (

@@ -183,7 +183,7 @@ CASES: Final[dict[str, Case]] = {
             " && git config --system http.proxy http://127.0.0.1:3130",
             apt("http", installs("greeter")),
             f"{PIP} greeting && git clone --quiet --depth 1 {REPOSITORY} /tool",
-            '.set_env_vars({"https_proxy": "http://me:word@proxy.none:8888"})',
+            '.set_env_vars({"https_proxy": "http://proxy.none:8888"})',
             f"curl -fsSL https://files.{ZONE}/hops/2 -o /hops",
         ),
         script='greeter; cat /hops /tool/words.txt; python3 -c "import greeting"',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
 from klock.findings import Finding
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND"]
+
+_SOURCES: Final = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*")
 
 
 class AptKind(Kind[AptInstall, AptLock]):
@@ -62,12 +64,13 @@ class AptKind(Kind[AptInstall, AptLock]):
         before = [step for step in locking.previous_steps if isinstance(step, AptLock)]
         previous: tuple[DebPackage, ...] = next((s.debs for s in before if s.packages == draft.packages), ())
         with locking.workspace() as workspace:
+            sources = workspace.read_matching(_SOURCES).values()
             debs = resolve_apt(
                 draft.packages,
                 workspace,
                 environment=at.open_variables(context.environ),
                 store=context.store,
-                passes=context.passes(at.before),
+                passes=context.passes(at.before, settings=[text.decode("utf-8", "replace") for text in sources]),
                 mirrors=context.mirrors,
                 previous=() if locking.upgrade.everything else previous,
                 where=at.name,

@@ -17,13 +17,16 @@ __all__ = ["index_credentials", "netrc_of"]
 def index_credentials(steps: Iterable[StepAt[PipLock]], context: Context) -> Credentials:
     """Those in the steps' variables, lines and requirements files; for any other index netrc is asked."""
     environments, urls = [], []
+    base: Mapping[str, str] = {}
     for at in steps:
         step = at.step
+        base = dict(at.lock.base.environment)
         environments.append(at.variables(context.environ))
         for line in (*step.requirements, *_lines_of_files(step, context.root)):
             urls += [word for word in reveal(line, step.secrets, context.environ).split() if "://" in word]
     return Credentials.collect(
         environments=environments,
+        base=base,
         urls=urls,
         netrc=netrc_of(context.environ),
         ca_bundle=context.mirrors.ca_bundle,

@@ -60,6 +60,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 projects=tuple(projects),
                 environment=at.variables(context.environ),
                 secret_variables=at.secret_variables,
+                base=dict(drafted.base.environment),
                 force=step.force,
                 keeps_layer=step.keep_layer,
             )
