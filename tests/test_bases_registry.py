@@ -257,7 +257,9 @@ def test_a_registry_that_refuses_every_token_is_not_asked_for_ever() -> None:
         assert len(simulator.asked) <= 6
 
 
-@pytest.mark.parametrize("realm", ["http://auth.example/token", "ftp://auth.example/token", "nonsense"])
+@pytest.mark.parametrize(
+    "realm", ["http://auth.example/token", "ftp://auth.example/token", "nonsense", "https://[::1/token"]
+)
 def test_a_token_service_that_is_not_https_gets_no_credentials(realm: str) -> None:
     def answer(asked: Asked) -> Answer:
         return 401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}, b""

@@ -115,6 +115,12 @@ LOCKS = {
         f'built-wheel = {{name = "a-1-py3-none-any.whl", size = 1, hashes = {{sha256 = "{"0" * 64}"}}}}\n',
         "packages[0].artifact.url: an array where a string is expected",
     ),
+    "a URL that is none": (
+        HEAD + 'targets = ["linux/amd64/cpu"]\n' + BASE + '[[packages]]\nname = "a"\nversion = "1"\n'
+        'wheels = [{name = "a-1-py3-none-any.whl", url = "https://[::1/a", size = 1, '
+        f'hashes = {{sha256 = "{"0" * 64}"}}}}]\n',
+        "packages: a==1: 'https://[::1/a' is not a URL",
+    ),
     "a wheel that is a number": (
         HEAD + 'targets = ["linux/amd64/cpu"]\n' + BASE + '[[packages]]\nname = "a"\nversion = "1"\nwheels = [1]\n',
         "packages[0].wheels[0]: a table is expected",

@@ -109,8 +109,11 @@ class Authentication:
 
     def _fetch_token(self, challenge: Challenge) -> str:
         realm = challenge.get("realm") or ""
-        parts = urlsplit(realm)
-        host = parts.hostname or ""
+        try:
+            parts = urlsplit(realm)
+            host = parts.hostname or ""
+        except ValueError:
+            parts, host = urlsplit(""), ""
         if parts.scheme != "https" and not (parts.scheme == "http" and (not self._secure or is_loopback(host))):
             raise FetchError(f"{self._name} sends klock for a token to {realm!r}, which is not an https address")
         service = {"service": s} if (s := challenge.get("service")) else {}

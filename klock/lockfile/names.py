@@ -27,6 +27,11 @@ from klock.lockfile.model import (
 __all__ = ["check_names"]
 
 _FILE_NAME: Final = re.compile(r"[^./\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*")
+# With a host and a port that a client can make sense of (RFC 3986).
+_URL: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?:(?!//)|//(?:[^/?#@\[\]\x00-\x20]*@)?"
+    r"(?:\[[0-9A-Fa-f:.%]+\]|[^/?#@:\[\]\x00-\x20]*)(?::\d{1,5})?(?=[/?#]|\Z))[^\x00-\x20\x7f]*"
+)
 # Debian Policy 5.6.1, 5.6.12 and 5.6.8.
 _DEB: Final = {
     "name": re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*"),
@@ -101,6 +106,8 @@ def _faults_of_package(package: LockedPackage) -> Iterator[tuple[str, str, str]]
             yield place, folder, "a folder below the repository's root"
     elif not isinstance(artifact, WheelArtifact):
         names.append(artifact.name)
+    if not isinstance(artifact, VcsArtifact) and artifact.url and not _URL.fullmatch(artifact.url):
+        yield place, artifact.url, "a URL"
     for name in names:
         if not _FILE_NAME.fullmatch(name):
             yield place, name, "the name of a file"
