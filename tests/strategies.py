@@ -40,7 +40,7 @@ from klock.lockfile.model import (
 )
 from klock.targets import Target
 
-hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
+hexes = st.integers(0, 2**256 - 1).map("{:064x}".format)  # one draw, where 64 characters would be 64
 digests = hexes.map("sha256:".__add__)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30)
 names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
@@ -54,7 +54,8 @@ layers = st.builds(LayerLock, digest=digests, files=sizes, size=sizes)
 debs = st.builds(
     DebPackage, name=names, version=versions, architecture=names, path=paths, size=sizes, sha256=hexes, archive=names
 )
-wheels = st.builds(WheelArtifact, name=file_names, url=texts, size=sizes, sha256=hexes)
+urls = st.tuples(names, paths).map("https://{0[0]}.test/{0[1]}".format)
+wheels = st.builds(WheelArtifact, name=file_names, url=urls, size=sizes, sha256=hexes)
 built = st.builds(WheelArtifact, name=file_names, url=st.just(""), size=sizes, sha256=hexes)
 values = texts.map(lambda text: re.sub(r"[\x00-\x1f\x7f]", "", text))
 requests = st.builds(
@@ -97,8 +98,8 @@ bases: st.SearchStrategy[BaseLock] = st.one_of(
 )
 artifacts = st.one_of(
     wheels,
-    st.builds(SdistArtifact, name=file_names, url=texts, size=sizes, sha256=hexes, wheel=built),
-    st.builds(VcsArtifact, type=st.just("git"), url=texts, commit=hexes, wheel=built, subdirectory=st.none() | names),
+    st.builds(SdistArtifact, name=file_names, url=urls, size=sizes, sha256=hexes, wheel=built),
+    st.builds(VcsArtifact, type=st.just("git"), url=urls, commit=hexes, wheel=built, subdirectory=st.none() | names),
 )
 any_packages = st.builds(
     LockedPackage,
