@@ -39,6 +39,15 @@ from klock.workshop.trust import VARIABLES
         "root/.local/state/pipx/log/cmd_2029-02-01_00.06.23.log",
         "src/build/CMakeFiles/CMakeOutput.log",
         "src/build/CMakeFiles/CMakeConfigureLog.yaml",
+        "opt/conda/pkgs/cache/497deca9.json",
+        "root/miniconda3/pkgs/cache/497deca9.info.json",
+        "root/.conda/pkgs/cache/x",
+        "home/joe/micromamba/pkgs/cache/497deca9.solv",
+        "opt/miniforge3/pkgs/cache/497deca9.json.zst",
+        "root/.conda/aau_token",
+        "var/lib/texmf/web2c/metafont/mf.log",
+        "var/lib/texmf/web2c/updmap.log",
+        "root/.cache/rattler/cache/pkgs/x-1-0/info/index.json",
     ],
 )
 def test_left_out(path: str) -> None:
@@ -67,6 +76,13 @@ def test_left_out(path: str) -> None:
         "opt/.wget-hsts",
         "src/build/CMakeFiles/CMakeCache.txt",
         "src/CMakeOutput.log",
+        "app/pkgs/cache/cache.go",
+        "opt/conda/pkgs/six-1.16.0-0/info/index.json",
+        "opt/conda/pkgs/urls.txt",
+        "opt/conda/conda-meta/history",
+        "root/.conda/environments.txt",
+        "var/lib/texmf/web2c/pdftex/latex.fmt",
+        "app/paper.log",
     ],
 )
 def test_kept(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.layers.normalisation import MTIME, REWRITTEN, rewriting_of
-from klock.layers.rewriting import gnupg
+from klock.layers.rewriting import conda, gnupg, tex
 from klock.layers.rewriting.bytecode import source_of, with_time_of_source
 from klock.layers.rewriting.crontab import without_time
 from klock.layers.rewriting.java_keystore import without_times
@@ -104,6 +105,138 @@ def test_other_key_boxes_are_unchanged(box: bytes) -> None:
     assert gnupg.without_time(box, seconds=MTIME) == box
 
 
+# -- conda and mamba
+
+HISTORY = b"""\
+==> 2026-11-29 20:44:45 <==
+# cmd: /opt/conda/bin/conda create -y -n e python=3.12
+# conda version: 25.9.1
++https://conda.anaconda.org/conda-forge/linux-64::python-3.12.1-0
++https://conda.anaconda.org/conda-forge/linux-64::bzip2-1.0.8-7
+# update specs: ['python=3.12']
+==> 2026-11-29 20:45:02 <==
+# cmd: mamba
+# conda version: 3.8.0
+-defaults/linux-64::xz-5.4-0
++defaults/linux-64::xz-5.6-0
++defaults/linux-64::six-1.16.0-0
+# update specs: ["xtensor"]
+# neutered specs: []
+"""
+HISTORY_REWRITTEN = b"""\
+==> 2000-01-01 00:00:00 <==
+# cmd: /opt/conda/bin/conda create -y -n e python=3.12
+# conda version: 25.9.1
++https://conda.anaconda.org/conda-forge/linux-64::bzip2-1.0.8-7
++https://conda.anaconda.org/conda-forge/linux-64::python-3.12.1-0
+# update specs: ['python=3.12']
+==> 2000-01-01 00:00:00 <==
+# cmd: mamba
+# conda version: 3.8.0
+-defaults/linux-64::xz-5.4-0
++defaults/linux-64::six-1.16.0-0
++defaults/linux-64::xz-5.6-0
+# update specs: ["xtensor"]
+# neutered specs: []
+"""
+
+
+def test_a_history_of_conda_keeps_all_but_times_and_the_order_of_packages() -> None:
+    assert conda.history_without_times(HISTORY, seconds=MTIME) == HISTORY_REWRITTEN
+    assert conda.history_without_times(HISTORY_REWRITTEN, seconds=MTIME) == HISTORY_REWRITTEN
+
+
+@pytest.mark.parametrize(
+    "history",
+    [b"", b"defaults::six-1.16.0-0\n" + HISTORY, b"==> yesterday <==\n+b\n+a\n", b"2 files\n+b\n+a\n", HISTORY[:-1]],
+)
+def test_other_histories_are_unchanged(history: bytes) -> None:
+    assert conda.history_without_times(history, seconds=MTIME) == history
+
+
+CREATED = {
+    b"2026-11-29T20:44:45.123456+00:00": b"2000-01-01T00:00:00+00:00",
+    b"2026-11-29T20:44:45+01:00\n": b"2000-01-01T00:00:00+00:00\n",
+    b"2026-11-29 20:44:45": b"2000-01-01 00:00:00",
+    b"1795985085": b"946684800",
+    b"1795985085.25\n": b"946684800.0\n",
+    b"": b"",
+    b"2026-11-29": b"2026-11-29",
+    b"in November": b"in November",
+    b"\xff": b"\xff",
+}
+
+
+@pytest.mark.parametrize(("note", "expected"), CREATED.items(), ids=map(repr, CREATED))
+def test_the_note_of_when_an_environment_was_made(note: bytes, expected: bytes) -> None:
+    assert conda.creation_without_time(note, seconds=MTIME) == expected
+    assert conda.creation_without_time(expected, seconds=MTIME) == expected
+
+
+def test_urls_of_packages_are_sorted() -> None:
+    urls = [b"https://h/c/noarch/b-1-0.conda\n", b"file:///c/a-1-0.tar.bz2#" + b"0" * 32 + b"\n"]
+    assert conda.sorted_urls(b"".join(urls)) == urls[1] + urls[0]
+
+
+@pytest.mark.parametrize("text", [b"", b"https://h/b.conda\nhttps://h/a", b"https://h/b.html\nhttps://h/a.html\n"])
+def test_other_lists_of_urls_are_unchanged(text: bytes) -> None:
+    assert conda.sorted_urls(text) == text
+
+
+# -- TeX
+
+LS_R = b"% ls-R -- filename database for kpathsea; do not change this line.\n\n"
+
+
+def test_a_database_of_names_is_sorted() -> None:
+    database = LS_R + b"./:\n.:\nweb2c\nls-R\n\n./web2c:\ntex\npdftex\n\n./empty:\n\n./dvips:\nconfig\n\n"
+    expected = LS_R + b"./:\n.:\nls-R\nweb2c\n\n./dvips:\nconfig\n\n./empty:\n\n./web2c:\npdftex\ntex\n\n"
+    assert tex.sorted_names(database) == expected
+    assert tex.sorted_names(expected) == expected
+
+
+@pytest.mark.parametrize("text", [b"", b"./:\nb\na\n", LS_R, LS_R + b"b\na\n", LS_R + b"./:\nb\na\n\nb\na\n"])
+def test_other_lists_of_names_are_unchanged(text: bytes) -> None:
+    assert tex.sorted_names(text) == text
+
+
+def lua_format(*words: bytes, engine: bytes = b"luahbtex", length: int | None = None) -> bytes:
+    """What is in a format of LuaTeX, in small: its head, patterns, the exceptions, and what follows."""
+    head = b"W2TX\0\0\x03\xc5\0\0\0\x0c" + engine + bytes(12 - len(engine)) + b"W2TX?\xff\xff\xff"
+    exceptions = b" " + b" ".join(words) + b"\0"
+    size = len(exceptions) if length is None else length
+    return head + b"\0\0\0\x14uac4 1tra u1at ub4e \0" + struct.pack(">I", size) + exceptions + bytes(range(256)) * 600
+
+
+@pytest.mark.parametrize("engine", [b"luahbtex", b"luatex", b"luajittex"])
+def test_a_format_of_luatex_keeps_all_but_the_order_of_exceptions(engine: bytes) -> None:
+    one = lua_format(b"ta-ble", b"present", b"as-so-ciate", engine=engine)
+    expected = lua_format(b"as-so-ciate", b"present", b"ta-ble", engine=engine)
+    rewritten = tex.with_sorted_exceptions(gzip.compress(one, 3, mtime=0))
+    assert gzip.decompress(rewritten) == expected
+    assert tex.with_sorted_exceptions(gzip.compress(expected, 9, mtime=0)) == rewritten
+    assert tex.with_sorted_exceptions(rewritten) == rewritten
+
+
+def test_bytes_that_only_look_like_exceptions_keep_their_order() -> None:
+    for content in (lua_format(b"ta-ble", b"present", length=12), lua_format(b"table", b"present")):
+        assert gzip.decompress(tex.with_sorted_exceptions(gzip.compress(content, mtime=0))) == content
+
+
+OTHER_FORMATS = {
+    "no gzip": lua_format(b"b-b", b"a"),
+    "another engine": gzip.compress(lua_format(b"b-b", b"a", engine=b"pdftex"), mtime=0),
+    "a part of one": gzip.compress(lua_format(b"b-b", b"a"), mtime=0)[:-9],
+    "more behind it": gzip.compress(lua_format(b"b-b", b"a"), mtime=0) + b"x",
+    "damaged": gzip.compress(lua_format(b"b-b", b"a"), mtime=0)[:-6] + b"abcdef",
+}
+
+
+@pytest.mark.parametrize("dump", OTHER_FORMATS.values(), ids=OTHER_FORMATS)
+def test_other_formats_are_unchanged(dump: bytes) -> None:
+    assert tex.with_sorted_exceptions(dump) == dump
+
+
 # -- bytecode
 
 
@@ -186,7 +319,19 @@ PATHS = {
     "etc/ssl/certs/java/cacerts": 1,
     "var/spool/cron/crontabs/root": 2,
     "root/.gnupg/pubring.kbx": 3,
+    "opt/conda/envs/e/conda-meta/history": 4,
+    "app/.pixi/envs/default/conda-meta/created_at": 5,
+    "opt/conda/pkgs/urls.txt": 6,
+    "root/.conda/pkgs/urls": 7,
+    "var/lib/texmf/ls-R": 8,
+    "var/lib/texmf/ls-R-TEXMFMAIN": 9,
+    "var/lib/texmf/web2c/luahbtex/lualatex.fmt": 10,
+    "root/.texlive2022/texmf-var/web2c/luatex/luatex.fmt": 10,
+    "var/lib/texmf/web2c/pdftex/latex.fmt": None,
     "opt/index": None,
+    "opt/conda-meta/history/x": None,
+    "opt/my-conda-meta/history": None,
+    "opt/urls.txt": None,
     "opt/.git/indexes": None,
     "opt/etc/ssl/certs/java/cacerts": None,
     "var/spool/cron/crontabs/a/b": None,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
-from klock.layers.rewriting import crontab, git_index, gnupg, java_keystore
+from klock.layers.rewriting import conda, crontab, git_index, gnupg, java_keystore, tex
 
 __all__ = [
     "EMPTIED",
@@ -84,6 +84,14 @@ LEFT_OUT: Final = (
     Rule(pattern="home/*/.cache/pip/**", reason="pip's downloads"),
     Rule(pattern="home/*/.cache/uv/**", reason="uv's downloads"),
     Rule(pattern="home/*/.npm/**", reason="npm's downloads and logs"),
+    Rule(pattern="**conda*/pkgs/cache/**", reason="conda's copies of the indexes of channels, with times"),
+    Rule(pattern="**mamba*/pkgs/cache/**", reason="mamba's copies of the indexes of channels, with times"),
+    Rule(pattern="**miniforge*/pkgs/cache/**", reason="conda's copies of the indexes of channels, with times"),
+    Rule(pattern="root/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
+    Rule(pattern="home/*/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
+    Rule(pattern="**/web2c/**.log", reason="logs of making TeX's formats and lists of fonts, with times"),
+    Rule(pattern="root/.cache/rattler/**", reason="pixi's downloads"),
+    Rule(pattern="home/*/.cache/rattler/**", reason="pixi's downloads"),
 )
 
 EMPTIED: Final = (
@@ -112,6 +120,41 @@ REWRITTEN: Final = (
         reason="the header of GnuPG's key box holds the time at which it was made",
         rewrite=partial(gnupg.without_time, seconds=MTIME),
     ),
+    Rewriting(
+        pattern="**/conda-meta/history",
+        reason="conda notes the time of each change of an environment",
+        rewrite=partial(conda.history_without_times, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/conda-meta/created_at",
+        reason="conda notes the time at which it made an environment",
+        rewrite=partial(conda.creation_without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/pkgs/urls.txt",
+        reason="conda adds the URL of a package whenever one of several downloads ends: its lines are sorted",
+        rewrite=conda.sorted_urls,
+    ),
+    Rewriting(
+        pattern="**/pkgs/urls",
+        reason="conda adds the URL of a package whenever one of several downloads ends: its lines are sorted",
+        rewrite=conda.sorted_urls,
+    ),
+    Rewriting(
+        pattern="**/ls-R",
+        reason="TeX's database of names lists folders in the order of the disk: the names are sorted",
+        rewrite=tex.sorted_names,
+    ),
+    Rewriting(
+        pattern="**/ls-R-TEX*",
+        reason="TeX's database of names lists folders in the order of the disk: the names are sorted",
+        rewrite=tex.sorted_names,
+    ),
+    Rewriting(
+        pattern="**/web2c/lua*/*.fmt",
+        reason="LuaTeX writes exceptions of hyphenation in a random order: they are sorted, and nothing is compressed",
+        rewrite=tex.with_sorted_exceptions,
+    ),
 )
 
 STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
@@ -132,6 +175,8 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # git writes a time into reflogs and commits.
     "GIT_AUTHOR_DATE": f"@{MTIME} +0000",
     "GIT_COMMITTER_DATE": f"@{MTIME} +0000",
+    # TeX writes SOURCE_DATE_EPOCH into its formats only if told twice.
+    "FORCE_SOURCE_DATE": "1",
 }
 """Variables set while the steps of an image run, under those the image sets. They are never part of the environment."""
 

@@ -1,0 +1,75 @@
+"""Puts in order what TeX's programs write in the order of a disk or of a hash table.
+
+`mktexlsr` lists folders as the disk does: `ls-R` is a database of names, in which the order means nothing. LuaTeX keeps
+the words that hyphenation makes an exception of in a Lua table, whose order is another one in each process, and dumps
+them into its formats. Format: LuaTeX's `lang/texlang.c` (`dump_one_language`) in a gzip file; integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from typing import Final
+
+__all__ = ["sorted_names", "with_sorted_exceptions"]
+
+_LS_R: Final = b"% ls-R -- filename database for kpathsea; do not change this line.\n\n"
+_TOP: Final = b"./:\n"
+
+_GZIP: Final = b"\x1f\x8b\x08\x00"
+_FORMAT: Final = re.compile(rb"W2TX.{4}\0\0\0.lua", re.DOTALL)
+_WORDS: Final = re.compile(rb"(?<=\0)\0\0([\0-\xff]{2})((?: [^\0- ]+)+)\0")
+"""After the patterns of a language, which NUL ends: how many bytes follow, each word after a space, NUL."""
+
+_LARGEST: Final = 64 << 20
+_STORED: Final = 0xFFFF
+"""The most bytes of a block of RFC 1951 that is not compressed."""
+
+
+def sorted_names(database: bytes) -> bytes:
+    """A database of names with folders, and the names in each, in sorted order; other bytes come back unchanged."""
+    if not database.startswith(_LS_R + _TOP):
+        return database
+    text = database[len(_LS_R) :].rstrip(b"\n")
+    blocks = [block.split(b"\n") for block in text.split(b"\n\n")]
+    if not all(folder.endswith(b":") for folder, *_ in blocks):
+        return database
+    ordered = sorted((folder.removesuffix(b":"), sorted(names)) for folder, *names in blocks)
+    ending = database[len(_LS_R) + len(text) :]
+    return _LS_R + b"\n\n".join(b"\n".join([folder + b":", *names]) for folder, names in ordered) + ending
+
+
+def with_sorted_exceptions(dump: bytes) -> bytes:
+    """A format of LuaTeX with the words of each language in sorted order; bytes of another format come back unchanged.
+
+    It is no longer compressed: what a compressor makes depends on its version.
+    """
+    if not dump.startswith(_GZIP):
+        return dump
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        content = unzip.decompress(dump, _LARGEST)
+    except zlib.error:
+        return dump
+    if not unzip.eof or unzip.unused_data or not _FORMAT.match(content):
+        return dump
+    return _stored(_WORDS.sub(_sorted, content))
+
+
+def _sorted(found: re.Match[bytes]) -> bytes:
+    (length,) = struct.unpack(">H", found[1])
+    words = found[2]
+    if length != len(words) + 1 or b"-" not in words:
+        return found[0]
+    return b"\0\0" + found[1] + b" " + b" ".join(sorted(words[1:].split(b" "))) + b"\0"
+
+
+def _stored(content: bytes) -> bytes:
+    """A gzip file (RFC 1952) of blocks that are not compressed."""
+    starts = range(0, len(content), _STORED)
+    blocks = bytearray(_GZIP + bytes(5) + b"\x03")
+    for start in starts:
+        block = content[start : start + _STORED]
+        blocks += struct.pack("<BHH", start == starts[-1], len(block), len(block) ^ 0xFFFF) + block
+    return bytes(blocks) + struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF)
