@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
-from klock.layers.rewriting import conda, crontab, git_index, gnupg, java_keystore, tex
+from klock.layers.rewriting import berkeley_db, conda, crontab, git_index, gnupg, java_keystore, tex
 
 __all__ = [
     "EMPTIED",
@@ -90,6 +90,13 @@ LEFT_OUT: Final = (
     Rule(pattern="root/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
     Rule(pattern="home/*/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
     Rule(pattern="**/web2c/**.log", reason="logs of making TeX's formats and lists of fonts, with times"),
+    Rule(pattern="root/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
+    Rule(pattern="home/*/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
+    Rule(pattern="root/.cache/ccache/**", reason="ccache's cache of what was compiled"),
+    Rule(pattern="home/*/.cache/ccache/**", reason="ccache's cache of what was compiled"),
+    Rule(pattern="**/target/.rustc_info.json", reason="cargo's note about its compiler, in a random order"),
+    Rule(pattern="**/.ninja_log", reason="ninja's note of what it built when; it builds again without"),
+    Rule(pattern="**/.ninja_deps", reason="ninja's note of what it built when; it builds again without"),
     Rule(pattern="root/.cache/rattler/**", reason="pixi's downloads"),
     Rule(pattern="home/*/.cache/rattler/**", reason="pixi's downloads"),
 )
@@ -155,12 +162,29 @@ REWRITTEN: Final = (
         reason="LuaTeX writes exceptions of hyphenation in a random order: they are sorted, and nothing is compressed",
         rewrite=tex.with_sorted_exceptions,
     ),
+    Rewriting(
+        pattern="**/web2c/tex/*.fmt",
+        reason="TeX keeps in a format the time at which it was made",
+        rewrite=partial(tex.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="etc/aliases.db",
+        reason="Postfix notes the time at which it made the database of aliases, and gives it a random id",
+        rewrite=partial(berkeley_db.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="etc/postfix/**.db",
+        reason="Postfix notes the time at which it made a lookup table, and gives it a random id",
+        rewrite=partial(berkeley_db.without_time, seconds=MTIME),
+    ),
 )
 
 STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # Hash-based .pyc files, a stable /etc/shadow, stable font caches, wheels that can be built twice.
     "SOURCE_DATE_EPOCH": str(MTIME),
     "PYTHONHASHSEED": "0",
+    "PERL_HASH_SEED": "0",
+    "PERL_PERTURB_KEYS": "0",
     "PIP_NO_CACHE_DIR": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
@@ -175,6 +199,8 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # git writes a time into reflogs and commits.
     "GIT_AUTHOR_DATE": f"@{MTIME} +0000",
     "GIT_COMMITTER_DATE": f"@{MTIME} +0000",
+    # Names of incremental builds hold times.
+    "CARGO_INCREMENTAL": "0",
     # TeX writes SOURCE_DATE_EPOCH into its formats only if told twice.
     "FORCE_SOURCE_DATE": "1",
 }
