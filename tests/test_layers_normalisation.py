@@ -48,6 +48,11 @@ from klock.workshop.trust import VARIABLES
         "var/lib/texmf/web2c/metafont/mf.log",
         "var/lib/texmf/web2c/updmap.log",
         "root/.cache/rattler/cache/pkgs/x-1-0/info/index.json",
+        "root/.cache/go-build/01/0f-a",
+        "home/joe/.cache/ccache/5/8/x",
+        "root/.cache/pypoetry/artifacts/a/b/six.whl",
+        "srv/hello/target/.rustc_info.json",
+        "src/build/.ninja_deps",
     ],
 )
 def test_left_out(path: str) -> None:
@@ -77,6 +82,9 @@ def test_left_out(path: str) -> None:
         "src/build/CMakeFiles/CMakeCache.txt",
         "src/CMakeOutput.log",
         "app/pkgs/cache/cache.go",
+        "root/go/pkg/mod/example.org/l@v1.0.0/l.go",
+        "srv/hello/target/debug/libhello.rlib",
+        "root/.local/share/pnpm/store/v3/files/00/1f-index.json",
         "opt/conda/pkgs/six-1.16.0-0/info/index.json",
         "opt/conda/pkgs/urls.txt",
         "opt/conda/conda-meta/history",

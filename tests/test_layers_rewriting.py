@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.layers.normalisation import MTIME, REWRITTEN, rewriting_of
-from klock.layers.rewriting import conda, gnupg, tex
+from klock.layers.rewriting import berkeley_db, conda, gnupg, pnpm, tex
 from klock.layers.rewriting.bytecode import source_of, with_time_of_source
 from klock.layers.rewriting.crontab import without_time
 from klock.layers.rewriting.java_keystore import without_times
@@ -237,6 +237,80 @@ def test_other_formats_are_unchanged(dump: bytes) -> None:
     assert tex.with_sorted_exceptions(dump) == dump
 
 
+def tex_format(hour: int, minute: int, day: int, month: int, year: int) -> bytes:
+    """What is in a format of TeX, in small: its parameters from \\mag to \\showboxdepth, and their counts."""
+    values = [1000, 901, 2000, hour * 60 + minute, day, month, year, 5, 3]
+    body = b""
+    while values:
+        count = next((at for at in range(1, len(values)) if values[at - 1] == values[at]), len(values))
+        body += struct.pack(">I", count) + b"".join(struct.pack(">II", value, 0x650000) for value in values[:count])
+        equal = next((at for at in range(count, len(values)) if values[at] != values[count - 1]), len(values)) - count
+        body += struct.pack(">I", equal)
+        values = values[count + equal :]
+    return b"W2TX\0\0\0\x04tex\0" + bytes(range(256)) + body + bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    "made", [(20, 55, 29, 11, 2026), (0, 1, 1, 12, 1999), (23, 59, 12, 12, 2031), (7, 0, 1, 1, 2027)]
+)
+def test_a_format_of_tex_keeps_all_but_the_time_it_was_made(made: tuple[int, int, int, int, int]) -> None:
+    rewritten = tex.without_time(tex_format(*made), seconds=MTIME)
+    assert rewritten == tex.without_time(tex_format(20, 55, 29, 11, 2026), seconds=MTIME)
+    assert struct.pack(">IIIIIIII", 0, 0x650000, 1, 0x650000, 1, 0x650000, 2000, 0x650000) in rewritten
+    assert tex.without_time(rewritten, seconds=MTIME) == rewritten
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [b"", tex_format(1, 1, 2, 3, 2026)[4:], tex_format(1, 1, 2, 3, 2026) * 2, tex_format(1, 1, 2, 3, 2026)[:290]],
+)
+def test_other_formats_of_tex_are_unchanged(dump: bytes) -> None:
+    assert tex.without_time(dump, seconds=MTIME) == dump
+
+
+# -- Postfix's databases
+
+
+def aliases(uid: bytes, modified: bytes) -> bytes:
+    """A Berkeley DB such as postalias(1) writes: two pages of metadata, and one with an entry."""
+    meta = struct.pack("<QIIIIIII", 1, 0, 0x061561, 9, 4096, 0x0800, 0, 2).ljust(52, b"\0") + uid
+    entry = b"\x01" + modified + b"\x01YP_LAST_MODIFIED\x01postmaster\0"
+    return meta.ljust(4096, b"\0") + entry.rjust(4096, b"\0") + meta.ljust(4096, b"\0")
+
+
+def test_a_database_of_postfix_keeps_all_but_its_time_and_its_id() -> None:
+    one, other = aliases(b"1" * 20, b"1795985085"), aliases(b"2" * 20, b"1795985099")
+    rewritten = berkeley_db.without_time(one, seconds=MTIME)
+    assert rewritten == berkeley_db.without_time(other, seconds=MTIME) == aliases(rewritten[52:72], b"0946684800")
+    assert berkeley_db.without_time(rewritten, seconds=MTIME) == rewritten
+    more = berkeley_db.without_time(one.replace(b"postmaster", b"webmaster0"), seconds=MTIME)
+    assert more[52:72] != rewritten[52:72]
+
+
+@pytest.mark.parametrize("database", [b"", aliases(b"1" * 20, b"1795985085")[:-1], b"SQLite format 3\0" + bytes(4080)])
+def test_other_databases_are_unchanged(database: bytes) -> None:
+    assert berkeley_db.without_time(database, seconds=MTIME) == database
+
+
+# -- pnpm
+
+INDEX = b'{"name":"ms","files":{"index.js":{"checkedAt":%s,"integrity":"sha512-x==","mode":420,"size":3}}}'
+
+
+def test_notes_of_pnpm_keep_all_but_their_times() -> None:
+    assert pnpm.index_without_times(INDEX % b"1795985085123", seconds=MTIME) == INDEX % b"946684800000"
+    assert pnpm.index_without_times(INDEX % b"946684800000", seconds=MTIME) == INDEX % b"946684800000"
+    for notes in (b"layoutVersion: 5\nprunedAt: %s\nstoreDir: /s\n", b'{\n  "prunedAt": "%s",\n  "storeDir": "/s"\n}'):
+        expected = notes % b"Sat, 01 Jan 2000 00:00:00 GMT"
+        assert pnpm.modules_without_time(notes % b"Sun, 29 Nov 2026 20:44:45 GMT", seconds=MTIME) == expected
+
+
+@pytest.mark.parametrize("notes", [b"", b'{"checkedAt":1795985085123}', b"prunedAt: today\n"])
+def test_other_notes_are_unchanged(notes: bytes) -> None:
+    assert pnpm.index_without_times(notes, seconds=MTIME) == notes
+    assert pnpm.modules_without_time(notes, seconds=MTIME) == notes
+
+
 # -- bytecode
 
 
@@ -327,7 +401,13 @@ PATHS = {
     "var/lib/texmf/ls-R-TEXMFMAIN": 9,
     "var/lib/texmf/web2c/luahbtex/lualatex.fmt": 10,
     "root/.texlive2022/texmf-var/web2c/luatex/luatex.fmt": 10,
+    "app/node_modules/.modules.yaml": 11,
+    "root/.local/share/pnpm/store/v3/files/00/1f-index.json": 12,
+    "var/lib/texmf/web2c/tex/tex.fmt": 13,
+    "etc/aliases.db": 14,
+    "etc/postfix/maps/virtual.db": 15,
     "var/lib/texmf/web2c/pdftex/latex.fmt": None,
+    "etc/virtual.db": None,
     "opt/index": None,
     "opt/conda-meta/history/x": None,
     "opt/my-conda-meta/history": None,

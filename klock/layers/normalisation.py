@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
-from klock.layers.rewriting import berkeley_db, conda, crontab, git_index, gnupg, java_keystore, tex
+from klock.layers.rewriting import berkeley_db, conda, crontab, git_index, gnupg, java_keystore, pnpm, tex
 
 __all__ = [
     "EMPTIED",
@@ -90,6 +90,16 @@ LEFT_OUT: Final = (
     Rule(pattern="root/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
     Rule(pattern="home/*/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
     Rule(pattern="**/web2c/**.log", reason="logs of making TeX's formats and lists of fonts, with times"),
+    Rule(pattern="root/.cache/pnpm/**", reason="pnpm's copies of the index of packages"),
+    Rule(pattern="home/*/.cache/pnpm/**", reason="pnpm's copies of the index of packages"),
+    Rule(pattern="root/.cache/pypoetry/cache/**", reason="poetry's downloads"),
+    Rule(pattern="home/*/.cache/pypoetry/cache/**", reason="poetry's downloads"),
+    Rule(pattern="root/.cache/pypoetry/artifacts/**", reason="poetry's downloads"),
+    Rule(pattern="home/*/.cache/pypoetry/artifacts/**", reason="poetry's downloads"),
+    Rule(pattern="root/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="home/*/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="root/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="home/*/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
     Rule(pattern="root/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
     Rule(pattern="home/*/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
     Rule(pattern="root/.cache/ccache/**", reason="ccache's cache of what was compiled"),
@@ -161,6 +171,16 @@ REWRITTEN: Final = (
         pattern="**/web2c/lua*/*.fmt",
         reason="LuaTeX writes exceptions of hyphenation in a random order: they are sorted, and nothing is compressed",
         rewrite=tex.with_sorted_exceptions,
+    ),
+    Rewriting(
+        pattern="**/node_modules/.modules.yaml",
+        reason="pnpm notes the time at which it last removed packages",
+        rewrite=partial(pnpm.modules_without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/pnpm/store/**.json",
+        reason="pnpm notes the time at which it last checked the files of its store",
+        rewrite=partial(pnpm.index_without_times, seconds=MTIME),
     ),
     Rewriting(
         pattern="**/web2c/tex/*.fmt",

@@ -26,14 +26,20 @@ _WORDS: Final = re.compile(rb"(?<=\0)\0\0([\0-\xff]{2})((?: [^\0- ]+)+)\0")
 
 _TEX: Final = b"W2TX\0\0\0\x04tex\0"
 _INT: Final = struct.Struct(">I")
-_WHEN: Final = re.compile(rb"(\0\0[\0-\5].)(.{4})(\0\0\0[\1-\x1f])\2(\0\0\0[\1-\x0c])\2(\0\0[\7\x08].)\2", re.DOTALL)
-_WHEN_DAY_IS_MONTH: Final = re.compile(
-    rb"(\0\0[\0-\5].)(.{4})(\0\0\0[\1-\x0c])\2\0\0\0\1(\0\0..)(\0\0[\7\x08].)\2", re.DOTALL
+_RUNS: Final = tuple(
+    (words, repeated, re.compile(expression, re.DOTALL))
+    for words, repeated, expression in (
+        (4, 0, rb"\0\0[\0-\5].(?P<tag>.{4})\0\0\0[\1-\x1f](?P=tag)\0\0\0[\1-\x0c](?P=tag)\0\0[\7\x08].(?P=tag)"),
+        (2, 1, rb"\0\0[\0-\5].(?P<tag>.{4})\0\0\0[\1-\x0c](?P=tag)\0\0\0\x01(?P<next>\0\0..)\0\0[\7\x08].(?P=tag)"),
+        (1, 1, rb"\0\0\0[\1-\x1f](?P<tag>.{4})\0\0\0\x01(?P<next>\0\0..)\0\0\0[\1-\x0c](?P=tag)\0\0[\7\x08].(?P=tag)"),
+        (1, 2, rb"\0\0\0[\1-\x0c](?P<tag>.{4})\0\0\0\x02(?P<next>\0\0..)\0\0[\7\x08].(?P=tag)"),
+    )
 )
 r"""\time, \day, \month and \year, each with what else is in a word of memory: the same for all of them.
 
-TeX counts words that differ from the next, writes them, and counts those that follow and are equal: twice the same
-number, for the day and the month, ends a run of words and begins another."""
+TeX counts words up to one that is equal to the next, writes them, counts those that follow and are equal, and begins
+again. So the four are in one run, or the day is the month, the minute is the day, or both. For each of these: how many
+of the four are in the first run, and how many are only counted."""
 
 _LARGEST: Final = 64 << 20
 _STORED: Final = 0xFFFF
@@ -59,24 +65,27 @@ def without_time(dump: bytes, *, seconds: int) -> bytes:
         return dump
     when = time.gmtime(seconds)
     numbers = (when.tm_hour * 60 + when.tm_min, when.tm_mday, when.tm_mon, when.tm_year)
-    for expression in (_WHEN, _WHEN_DAY_IS_MONTH):
+    for words, repeated, expression in _RUNS:
         found = list(expression.finditer(dump))
         if len(found) == 1:
-            words = b"".join(_INT.pack(number) + found[0][2] for number in numbers)
-            rewritten = dump[: found[0].start()] + words + dump[found[0].end() :]
-            return rewritten if expression is _WHEN else _as_one_run(dump, rewritten, found[0])
+            start, end, tag = found[0].start(), found[0].end(), found[0]["tag"]
+            together = b"".join(_INT.pack(number) + tag for number in numbers)
+            if not repeated:
+                return dump[:start] + together + dump[end:]
+            at, before = _count_before(dump, start, tag)
+            if before != (start - at) // 8 + words:
+                return dump
+            count = before + repeated + _INT.unpack(found[0]["next"])[0]
+            return dump[:at] + _INT.pack(count) + dump[at + 4 : start] + together + dump[end:]
     return dump
 
 
-def _as_one_run(dump: bytes, rewritten: bytes, found: re.Match[bytes]) -> bytes:
-    """`rewritten` with the count of the run before the day and of the one after the month added up."""
-    at = found.start() - 4
-    while at >= 8 and dump[at : at + 4] == found[2]:
+def _count_before(dump: bytes, start: int, tag: bytes) -> tuple[int, int]:
+    """Where the count of the run stands to which the words before `start` belong, and that count."""
+    at = start - 4
+    while at >= 8 and dump[at : at + 4] == tag:
         at -= 8
-    before, after = _INT.unpack_from(dump, at)[0], _INT.unpack(found[4])[0]
-    if before != (found.start() - 4 - at) // 8 + 2:
-        return dump
-    return rewritten[:at] + _INT.pack(before + 1 + after) + rewritten[at + 4 :]
+    return at, _INT.unpack_from(dump, at)[0]
 
 
 def with_sorted_exceptions(dump: bytes) -> bytes:
