@@ -121,8 +121,8 @@ SERVERS: Final = (
     ShellStep(
         name="apt: postgresql, no cluster, leave_out",
         script=all_of(
-            "mkdir -p /etc/postgresql-common",
-            "echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf",
+            apt("postgresql-common"),
+            "sed -i 's/^#create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf",
             apt("postgresql"),
         ),
         leave_out=_SNAKEOIL,

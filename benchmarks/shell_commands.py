@@ -87,7 +87,7 @@ _DEBIAN: Final = (
     ShellStep(
         name="apt: postgresql",
         script=apt("postgresql"),
-        remark="set `create_main_cluster = false` in /etc/postgresql-common/createcluster.conf before, "
+        remark="install postgresql-common first, set `create_main_cluster = false` in its createcluster.conf, "
         "make the cluster when the service starts, and do with ssl-cert's files as below",
     ),
     ShellStep(name="apt: default-jre-headless", script=apt("default-jre-headless")),
