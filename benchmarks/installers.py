@@ -14,8 +14,9 @@ _CHANNEL: Final = all_of(
     "mkdir -p /srv/channel/noarch /srv/channel/linux-64",
     "cat > /tmp/channel.py <<'END'\n"
     + """
-import asyncio, hashlib, io, json, os, tarfile
-from rattler.index import index_fs
+import hashlib, io, json, os, tarfile
+
+CHANNEL = {"linux-64": {}, "noarch": {}}
 
 def package(subdir, name, version, files, depends=(), **more):
     index = dict(name=name, version=version, build="0", build_number=0, depends=list(depends), subdir=subdir, **more)
@@ -29,11 +30,17 @@ def package(subdir, name, version, files, depends=(), **more):
             "noarch": {"type": "python", "entry_points": ["hello = hello:main"]}, "package_metadata_version": 1
         }
     members = [(f"info/{name}", json.dumps(data).encode(), 0o644) for name, data in info.items()]
-    with tarfile.open(f"/srv/channel/{subdir}/{name}-{version}-0.tar.bz2", "w:bz2") as tar:
+    file = f"{name}-{version}-0.tar.bz2"
+    with tarfile.open(f"/srv/channel/{subdir}/{file}", "w:bz2") as tar:
         for path, data, mode in [*members, *files]:
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(data), mode
             tar.addfile(member, io.BytesIO(data))
+    with open(f"/srv/channel/{subdir}/{file}", "rb") as packed:
+        data = packed.read()
+    CHANNEL[subdir][file] = index | dict(
+        md5=hashlib.md5(data).hexdigest(), sha256=hashlib.sha256(data).hexdigest(), size=len(data)
+    )
 
 def binary(path):
     with open(os.path.realpath(path), "rb") as file:
@@ -43,8 +50,9 @@ package("linux-64", "env", "1.0", [("bin/env", binary("/usr/bin/env"), 0o755)])
 package("linux-64", "python", "3.11.2", [("bin/python3", binary("/usr/bin/python3"), 0o755)])
 source = b"def main():\\n    print(1)\\n"
 package("noarch", "hello", "1.0", [("site-packages/hello.py", source, 0o644)], ["python"], noarch="python")
-asyncio.run(index_fs("/srv/channel"))
-os._exit(0)
+for subdir, packages in CHANNEL.items():
+    with open(f"/srv/channel/{subdir}/repodata.json", "w") as file:
+        json.dump({"info": {"subdir": subdir}, "packages": packages}, file)
 """.strip()
     + "\nEND\npython3 /tmp/channel.py",
     "cat > /usr/local/bin/install-from-channel <<'END'\n"
