@@ -244,7 +244,9 @@ def is_emptied(path: str) -> bool:
 
 def rewriting_of(path: str) -> Callable[[bytes], bytes] | None:
     """What rewrites the content of a file at this path (relative to the root); None for nearly all files."""
-    return next((rewrite for named, rewrite in _rewritings() if named.fullmatch(path)), None)
+    anchored, every = _rewritings()
+    rules = every if _names_anywhere().fullmatch(path, path.rfind("/") + 1) else anchored
+    return next((rewrite for named, rewrite in rules if named.fullmatch(path)), None)
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
@@ -282,9 +284,21 @@ def _emptied() -> re.Pattern[str]:
     return _any_of(EMPTIED)
 
 
+_Rewritings = tuple[tuple[re.Pattern[str], Callable[[bytes], bytes]], ...]
+
+
 @cache
-def _rewritings() -> tuple[tuple[re.Pattern[str], Callable[[bytes], bytes]], ...]:
-    return tuple((_any_of([rule]), rule.rewrite) for rule in REWRITTEN)
+def _rewritings() -> tuple[_Rewritings, _Rewritings]:
+    """The rules whose patterns begin at the root, and all rules."""
+    rules = [(_any_of([rule]), rule.rewrite, rule.pattern.startswith("**")) for rule in REWRITTEN]
+    return tuple(rule[:2] for rule in rules if not rule[2]), tuple(rule[:2] for rule in rules)
+
+
+@cache
+def _names_anywhere() -> re.Pattern[str]:
+    """The last names of the patterns that begin anywhere. Those take long to match, and few files have such a name."""
+    patterns = (rule.pattern for rule in REWRITTEN if rule.pattern.startswith("**"))
+    return re.compile(_expression(pattern.rpartition("/")[2] for pattern in patterns), re.DOTALL)
 
 
 def _any_of(rules: Sequence[Rule]) -> re.Pattern[str]:

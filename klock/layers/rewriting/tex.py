@@ -41,6 +41,10 @@ TeX counts words up to one that is equal to the next, writes them, counts those 
 again. So the four are in one run, or the day is the month, the minute is the day, or both. For each of these: how many
 of the four are in the first run, and how many are only counted."""
 
+_IDENT: Final = re.compile(rb" \(preloaded format=[^\0-\x20()]{1,99} (\d{4}\.\d\d?\.\d\d?)\)")
+"""The last string of the pool of strings."""
+
+_SEARCHED: Final = 4096
 _LARGEST: Final = 64 << 20
 _STORED: Final = 0xFFFF
 """The most bytes of a block of RFC 1951 that is not compressed."""
@@ -64,6 +68,7 @@ def without_time(dump: bytes, *, seconds: int) -> bytes:
     if not dump.startswith(_TEX):
         return dump
     when = time.gmtime(seconds)
+    dump = _with_date(dump, b"%d.%d.%d" % when[:3])
     numbers = (when.tm_hour * 60 + when.tm_min, when.tm_mday, when.tm_mon, when.tm_year)
     for words, repeated, expression in _RUNS:
         found = list(expression.finditer(dump))
@@ -77,6 +82,21 @@ def without_time(dump: bytes, *, seconds: int) -> bytes:
                 return dump
             count = before + repeated + _INT.unpack(found[0]["next"])[0]
             return dump[:at] + _INT.pack(count) + dump[at + 4 : start] + together + dump[end:]
+    return dump
+
+
+def _with_date(dump: bytes, date: bytes) -> bytes:
+    """The format with another date in its name. Where a pool of strings ends is said before it, in bytes: twice."""
+    if len(found := list(_IDENT.finditer(dump))) != 1:
+        return dump
+    end, (first, last) = found[0].end(), found[0].span(1)
+    for at in range(len(_TEX), min(end, _SEARCHED) - 8):
+        pool, strings = _INT.unpack_from(dump, at)[0], _INT.unpack_from(dump, at + 4)[0]
+        start = at + 8 + 4 * (strings + 1)
+        if start + pool == end and dump[start - 4 : start] == _INT.pack(pool):
+            size = _INT.pack(pool + len(date) - (last - first))
+            before = dump[:at] + size + dump[at + 4 : start - 4] + size + dump[start:first]
+            return before + date + dump[last:]
     return dump
 
 
