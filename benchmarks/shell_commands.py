@@ -7,7 +7,7 @@ from typing import Final
 from benchmarks import installers
 from benchmarks.shell_step import ShellStep, all_of, apt, pip, write
 
-__all__ = ["GROUPS", "TOOLS"]
+__all__ = ["GROUPS", "SHOWN", "TOOLS"]
 
 TOOLS: Final = {
     **installers.TOOLS,
@@ -350,17 +350,7 @@ _SYSTEM: Final = (
         name="groupadd, useradd, usermod",
         script=all_of("groupadd -g 2000 crew", "useradd -m -g crew -s /bin/bash joe", "usermod -aG crew www-data"),
     ),
-    ShellStep(
-        name="useradd, klock's variables unset",
-        script="unset SOURCE_DATE_EPOCH; useradd -m joe",
-        remark="the day of the last change is in /etc/shadow: leave SOURCE_DATE_EPOCH set",
-    ),
     ShellStep(name="chpasswd -e", script=all_of("useradd -m joe", "echo 'joe:$6$salt$hash' | chpasswd -e")),
-    ShellStep(
-        name="chpasswd",
-        script="echo root:x | chpasswd",
-        remark="the salt is random: use `chpasswd -e` with a hash",
-    ),
     ShellStep(
         name="systemd-sysusers",
         script=all_of(apt("systemd"), "echo 'u joe - \"Joe\" /srv' > /usr/lib/sysusers.d/joe.conf", "systemd-sysusers"),
@@ -384,17 +374,27 @@ _SYSTEM: Final = (
         name="ldconfig", script=all_of("mkdir -p /opt/lib", "echo /opt/lib > /etc/ld.so.conf.d/opt.conf", "ldconfig")
     ),
     ShellStep(
-        name="tar czf",
-        script=all_of("echo x > /opt/x", "tar czf /opt/x.tgz -C /opt x"),
-        remark="use `tar --sort=name --mtime=@0` and `gzip -n`",
-    ),
-    ShellStep(
         name="tar --mtime, gzip -n",
         script=all_of("echo x > /opt/x", "tar --sort=name --mtime=@0 -cf - -C /opt x | gzip -n > /opt/x.tgz"),
     ),
 )
 
 _RANDOM: Final = (
+    ShellStep(
+        name="useradd, klock's variables unset",
+        script="unset SOURCE_DATE_EPOCH; useradd -m joe",
+        remark="the day of the last change is in /etc/shadow: leave SOURCE_DATE_EPOCH set",
+    ),
+    ShellStep(
+        name="chpasswd",
+        script="echo root:x | chpasswd",
+        remark="the salt is random: use `chpasswd -e` with a hash",
+    ),
+    ShellStep(
+        name="tar czf",
+        script=all_of("echo x > /opt/x", "tar czf /opt/x.tgz -C /opt x"),
+        remark="use `tar --sort=name --mtime=@0` and `gzip -n`",
+    ),
     ShellStep(
         name="ssh-keygen",
         script=all_of(apt("openssh-client"), "ssh-keygen -q -t ed25519 -N '' -f /etc/key"),
@@ -434,6 +434,9 @@ _RANDOM: Final = (
     ),
 )
 
+SHOWN: Final = "Time and randomness"
+"""The heading of steps that are there to show what does not repeat, and what to write instead."""
+
 GROUPS: Final = {
     "Debian packages": (*_DEBIAN, *installers.SERVERS),
     "Python": (*_PYTHON, *installers.PYTHON),
@@ -444,6 +447,6 @@ GROUPS: Final = {
     "Compilers": (*_COMPILERS, *installers.LANGUAGES),
     "Downloads": _DOWNLOADS,
     "Accounts, files": _SYSTEM,
-    "Time and randomness": _RANDOM,
+    SHOWN: _RANDOM,
 }
 """All steps, by the heading they stand under."""

@@ -31,7 +31,7 @@ from typing import Any, Final, NoReturn
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.shell_commands import GROUPS, TOOLS  # noqa: E402
+from benchmarks.shell_commands import GROUPS, SHOWN, TOOLS  # noqa: E402
 from benchmarks.shell_step import ShellStep  # noqa: E402
 from benchmarks.shell_step_run import Request, Result  # noqa: E402
 from klock.layers import NORMALISATION  # noqa: E402
@@ -292,12 +292,14 @@ def _render(groups: Mapping[str, Sequence[Measured]]) -> str:
 
 def _lines(groups: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
     all_steps = [measured for group in groups.values() for measured in group]
-    repeating = sum(measured.repeats for measured in all_steps)
+    real = [measured for heading, group in groups.items() if heading != SHOWN for measured in group]
+    counts = [(sum(measured.repeats for measured in steps), len(steps)) for steps in (all_steps, real)]
     bubblewrap = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
     today = datetime.datetime.now(datetime.UTC).date()
     yield (
         f"{today}: Debian {SUITE}, Linux {platform.release().partition('-')[0]}, bubblewrap {bubblewrap}, version "
-        f"{NORMALISATION} of the rules. {repeating} of {len(all_steps)} steps make one layer in all runs."
+        f"{NORMALISATION} of the rules. {counts[0][0]} of {counts[0][1]} steps make one layer in all runs; without the "
+        f"last heading, which shows what does not repeat, {counts[1][0]} of {counts[1][1]}."
     )
     yield ""
     yield f"| step | replayed | +{DAYS} days | root = unprivileged | what differs |"
