@@ -341,7 +341,6 @@ _DOWNLOADS: Final = (
             f"gpg -q --no-default-keyring --keyring {_KEYRING} --export > /tmp/keys", "gpg -q --import /tmp/keys"
         ),
         tools=("gpg",),
-        remark="gpg notes when keys were added: use `gpg --dearmor`, and name the file in signed-by",
     ),
 )
 

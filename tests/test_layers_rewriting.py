@@ -100,6 +100,37 @@ def test_a_key_box_keeps_all_but_its_time() -> None:
     assert gnupg.without_time(box(1795478131, 0), seconds=MTIME) == box(MTIME, 0)
 
 
+def key(made: int, *, flags: int = 0) -> bytes:
+    """A blob of a key box: one key, a user id and a signature, as gpg writes them, and what stands for the key."""
+    keys = struct.pack(">HH", 1, 28) + bytes(28)
+    serial, names, signatures = (
+        struct.pack(">H", 0),
+        struct.pack(">HH", 1, 12) + bytes(12),
+        struct.pack(">HHI", 1, 4, 9),
+    )
+    times = struct.pack(">BBHIIII", 0, 0, 0, 0, 0, made, 0)
+    body = struct.pack(">BBHII", 2, 1, flags, 99, 3) + keys + serial + names + signatures + times + b"key"
+    body = struct.pack(">I", 4 + len(body) + 20) + body
+    return body + hashlib.sha1(body).digest()
+
+
+def test_keys_in_a_box_keep_all_but_the_time_at_which_they_were_added() -> None:
+    head = struct.pack(">IBBH4sIIIII", 32, 1, 1, 2, b"KBXf", 0, MTIME, 0, 0, 0)
+    box = head + key(1795478131) + key(1795478132)
+    assert gnupg.without_time(box, seconds=MTIME) == head + key(MTIME) * 2
+    for other in (key(1795478131, flags=2), key(1795478131)[:-1], key(1795478131)[:-1] + b"x"):
+        assert gnupg.without_time(head + other, seconds=MTIME) == head + other
+
+
+def test_a_database_of_trust_keeps_all_but_its_time() -> None:
+    def database(made: int) -> bytes:
+        return (b"\x01gpg\x03\x03\x01\x05\x01\x02\0\0" + struct.pack(">I", made)).ljust(40, b"\0") + bytes(40)
+
+    assert gnupg.trust_without_time(database(1795478131), seconds=MTIME) == database(MTIME)
+    for other in (b"", database(1)[:-1], b"\x01gpg\x02" + bytes(35)):
+        assert gnupg.trust_without_time(other, seconds=MTIME) == other
+
+
 @pytest.mark.parametrize("box", [b"", b"\0\0\0\x20\1\1", b"\0\0\0\x20\1\2\0\0KBXf" + bytes(20)])
 def test_other_key_boxes_are_unchanged(box: bytes) -> None:
     assert gnupg.without_time(box, seconds=MTIME) == box
@@ -410,6 +441,8 @@ PATHS = {
     "var/lib/texmf/web2c/tex/tex.fmt": 13,
     "etc/aliases.db": 14,
     "etc/postfix/maps/virtual.db": 15,
+    "root/.gnupg/pubring.kbx~": 16,
+    "root/.gnupg/trustdb.gpg": 17,
     "var/lib/texmf/web2c/pdftex/latex.fmt": None,
     "etc/virtual.db": None,
     "opt/index": None,

@@ -134,7 +134,7 @@ REWRITTEN: Final = (
     ),
     Rewriting(
         pattern="**.gnupg/pubring.kbx",
-        reason="the header of GnuPG's key box holds the time at which it was made",
+        reason="GnuPG's key box holds the times at which it was made and keys were added",
         rewrite=partial(gnupg.without_time, seconds=MTIME),
     ),
     Rewriting(
@@ -196,6 +196,16 @@ REWRITTEN: Final = (
         pattern="etc/postfix/**.db",
         reason="Postfix notes the time at which it made a lookup table, and gives it a random id",
         rewrite=partial(berkeley_db.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**.gnupg/pubring.kbx~",
+        reason="the key box as it was before the last change",
+        rewrite=partial(gnupg.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**.gnupg/trustdb.gpg",
+        reason="GnuPG's database of trust holds the time at which it was made",
+        rewrite=partial(gnupg.trust_without_time, seconds=MTIME),
     ),
 )
 
