@@ -246,7 +246,6 @@ PYTHON: Final = (
             write("index.rst", "X", "="),
             "sphinx-build -q . out",
         ),
-        remark="its doctrees are pickles of sets, and search indexes",
     ),
 )
 

@@ -100,6 +100,8 @@ LEFT_OUT: Final = (
     Rule(pattern="home/*/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
     Rule(pattern="root/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
     Rule(pattern="home/*/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="root/.cache/pip-tools/**", reason="downloads of pip-compile"),
+    Rule(pattern="home/*/.cache/pip-tools/**", reason="downloads of pip-compile"),
     Rule(pattern="root/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
     Rule(pattern="home/*/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
     Rule(pattern="root/.cache/ccache/**", reason="ccache's cache of what was compiled"),
