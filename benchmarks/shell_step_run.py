@@ -21,7 +21,7 @@ from klock.lockfile.model import LockedRequest
 from klock.recorder import Recorder, Report, recording, replaying
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
-from klock.workshop.protocol import SCRIPT, BaseLayer, Command, Completed, Mount, Network, Uplink
+from klock.workshop.protocol import SCRIPT, BaseLayer, Command, Completed, Mount, Uplink
 
 __all__ = ["Request", "Result"]
 
@@ -40,7 +40,7 @@ class Request:
 
     What the last one fetches is written to the file `tape`, or answered from it when it is there; `blobs` is a folder
     of files by SHA-256 that may be needed for that. The last one sees a clock that is `days` ahead, by the library at
-    `clock` (libfaketime).
+    `clock` (libfaketime), and its layer is made without what `leave_out` names.
     """
 
     store: str
@@ -51,6 +51,7 @@ class Request:
     blobs: str
     clock: str | None = None
     days: int = 0
+    leave_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +77,10 @@ def make(request: Request) -> Result:
     for script in tools:
         known = Path(request.store) / f"tools-{digest_of_json([*layers, script]).removeprefix('sha256:')}"
         if not known.exists():
-            with engine.open(request.base_digest, layers) as workspace:
-                if output := _failure(workspace.run(_command(script, Network.HOST))):
+            with engine.open(request.base_digest, layers) as workspace, _recording(store) as recorder:
+                completed = workspace.run(_command(script, recorder.uplink))
+                report = recorder.finish()
+                if output := _failure(completed) or "\n".join(report.refused):
                     return Result(layer=None, output=output)
                 known.write_text(workspace.snapshot().digest, "ascii")
         layers.append(known.read_text("ascii"))
@@ -87,13 +90,17 @@ def make(request: Request) -> Result:
         if output := _failure(completed) or "\n".join(report.refused):
             return Result(layer=None, output=output)
         _save(report, Path(request.tape))
-        return Result(layer=workspace.snapshot().digest)
+        return Result(layer=workspace.snapshot(leave_out=request.leave_out).digest)
+
+
+def _recording(store: Store) -> AbstractContextManager[Recorder]:
+    return recording(store=store, ports=(), secrets=(), private_urls=())
 
 
 def _recorder(request: Request, store: Store) -> AbstractContextManager[Recorder]:
     tape = Path(request.tape)
     if not tape.exists():
-        return recording(store=store, ports=(), secrets=(), private_urls=())
+        return _recording(store)
     content = json.loads(tape.read_bytes())
     requests = [decode(LockedRequest, line, "tape") for line in content["requests"]]
     for digest in {request.sha256 for request in requests if request.sha256}:
@@ -109,7 +116,7 @@ def _save(report: Report, tape: Path) -> None:
         tape.write_text(json.dumps({"requests": requests, "unknown_hosts": report.unknown_hosts}), "utf-8")
 
 
-def _command(script: str, network: Network | Uplink, *, clock: str | None = None, days: int = 0) -> Command:
+def _command(script: str, network: Uplink, *, clock: str | None = None, days: int = 0) -> Command:
     variables = _VARIABLES | dict(STEP_ENVIRONMENT)
     if clock is not None:
         variables |= {

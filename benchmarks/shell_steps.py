@@ -1,10 +1,11 @@
 """Records the shell steps people write, replays them, and says which of them make the same layer.
 
-    python benchmarks/shell_steps.py --output docs/shell-steps.md [--only WORD ...] [--work FOLDER] [--clock LIBRARY]
+    python benchmarks/shell_steps.py --output docs/shell-steps.md --results FILE [--only WORD ...] [--work FOLDER]
 
 Each step is recorded as root, and replayed: with other settings of klock's own process; with a clock that is 800 days
 ahead; and by an account without privileges, with a store of its own. Needs root, the account and interpreter that
-`make test` makes, and mmdebstrap and libfaketime.
+`make test` makes, and mmdebstrap and libfaketime. It takes an hour: with `--results` what was measured is kept, and a
+step that has not changed since is not run again.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.shell_commands import GROUPS, TOOLS, ShellStep  # noqa: E402
+from benchmarks.shell_commands import GROUPS, SHOWN, TOOLS  # noqa: E402
+from benchmarks.shell_step import ShellStep  # noqa: E402
 from benchmarks.shell_step_run import Request, Result  # noqa: E402
 from klock.layers import NORMALISATION  # noqa: E402
 from klock.layers.differences import Difference, explain  # noqa: E402
@@ -105,6 +107,7 @@ class Laboratory:
             blobs=str(self.shared),
             clock=str(self.clock) if run is Run.LATER else None,
             days=DAYS,
+            leave_out=step.leave_out,
         )
         argv: list[str | Path] = ["sh", "-c", f'umask {umask}; exec "$0" -m benchmarks.shell_step_run']
         done = place.account.run(
@@ -154,6 +157,10 @@ class Measured:
         return "yes" if first == other else "**no**"
 
     @property
+    def complete(self) -> bool:
+        return all(result.layer is not None for result in self.results.values())
+
+    @property
     def repeats(self) -> bool:
         return all(self.cell(run) == "yes" for run in Run)
 
@@ -165,10 +172,38 @@ class Measured:
         return "; ".join(filter(None, (where, "" if self.repeats else self.step.remark)))
 
 
+class Notes:
+    """What was measured in this run and in earlier ones, in a file of JSON if there is one."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._known: dict[str, dict[str, Any]] = json.loads(file.read_bytes()) if file and file.exists() else {}
+
+    def find(self, step: ShellStep) -> Measured | None:
+        if (known := self._known.get(_key_of(step))) is None:
+            return None
+        results = {Run(name): Result(**result) for name, result in known["results"].items()}
+        return Measured(step=step, results=results, differences=[Difference(**each) for each in known["differences"]])
+
+    def keep(self, measured: Measured) -> None:
+        results = {run.value: asdict(result) for run, result in measured.results.items()}
+        known = {"step": measured.step.name, "results": results, "differences": list(map(asdict, measured.differences))}
+        self._known[_key_of(measured.step)] = known
+        if self._file:
+            self._file.write_text(json.dumps(self._known, indent=1) + "\n", "utf-8")
+
+
+def _key_of(step: ShellStep) -> str:
+    """The same for a step whose layers are the same, as far as this script can tell."""
+    parts = [step.name, step.script, [TOOLS[name] for name in step.tools], step.leave_out, SUITE, NORMALISATION]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Says which shell steps make the same layer each time.")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="a page with the two marker lines")
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="steps whose name holds a word")
+    parser.add_argument("--results", type=Path, metavar="FILE.json", help="keeps what was measured, and takes it over")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a folder on a disk with 10 GB")
     parser.add_argument("--clock", type=Path, metavar="LIBRARY", help="libfaketime.so.1")
     arguments = parser.parse_args()
@@ -180,7 +215,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="klock-", dir=arguments.work))
     folder.chmod(0o755)
     try:
-        measured = _measure(_laboratory(folder, clock), arguments.only)
+        measured = _measure(_laboratory(folder, clock), arguments.only, Notes(arguments.results))
     finally:
         shutil.rmtree(folder)
     page = _render(measured)
@@ -219,20 +254,20 @@ def _laboratory(folder: Path, clock: Path) -> Laboratory:
     )
 
 
-def _measure(laboratory: Laboratory, words: Sequence[str]) -> dict[str, list[Measured]]:
+def _measure(laboratory: Laboratory, words: Sequence[str], notes: Notes) -> dict[str, list[Measured]]:
     groups = {
         heading: [step for step in steps if any(word in step.name for word in words)]
         for heading, steps in GROUPS.items()
     }
     with ThreadPoolExecutor(1) as besides:
         return {
-            heading: [_measure_step(laboratory, step, besides) for step in steps]
+            heading: [notes.find(step) or _measure_step(laboratory, step, besides, notes) for step in steps]
             for heading, steps in groups.items()
             if steps
         }
 
 
-def _measure_step(laboratory: Laboratory, step: ShellStep, besides: ThreadPoolExecutor) -> Measured:
+def _measure_step(laboratory: Laboratory, step: ShellStep, besides: ThreadPoolExecutor, notes: Notes) -> Measured:
     results = {Run.FIRST: laboratory.run(step, Run.FIRST)}
     time.sleep(1.1)  # not in the same second: many times are whole seconds
     unprivileged = besides.submit(laboratory.run, step, Run.UNPRIVILEGED)
@@ -246,6 +281,8 @@ def _measure_step(laboratory: Laboratory, step: ShellStep, besides: ThreadPoolEx
     for run, result in results.items():
         if result.layer is None:
             _say(f"  {run.value} failed:\n{result.output}")
+    if measured.complete:
+        notes.keep(measured)
     return measured
 
 
@@ -255,12 +292,14 @@ def _render(groups: Mapping[str, Sequence[Measured]]) -> str:
 
 def _lines(groups: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
     all_steps = [measured for group in groups.values() for measured in group]
-    repeating = sum(measured.repeats for measured in all_steps)
+    real = [measured for heading, group in groups.items() if heading != SHOWN for measured in group]
+    counts = [(sum(measured.repeats for measured in steps), len(steps)) for steps in (all_steps, real)]
     bubblewrap = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
     today = datetime.datetime.now(datetime.UTC).date()
     yield (
         f"{today}: Debian {SUITE}, Linux {platform.release().partition('-')[0]}, bubblewrap {bubblewrap}, version "
-        f"{NORMALISATION} of the rules. {repeating} of {len(all_steps)} steps make one layer in all runs."
+        f"{NORMALISATION} of the rules. {counts[0][0]} of {counts[0][1]} steps make one layer in all runs; without the "
+        f"last heading, which shows what does not repeat, {counts[1][0]} of {counts[1][1]}."
     )
     yield ""
     yield f"| step | replayed | +{DAYS} days | root = unprivileged | what differs |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.layers.normalisation import MTIME, REWRITTEN, rewriting_of
-from klock.layers.rewriting import gnupg
+from klock.layers.rewriting import berkeley_db, conda, gnupg, pnpm, tex
 from klock.layers.rewriting.bytecode import source_of, with_time_of_source
 from klock.layers.rewriting.crontab import without_time
 from klock.layers.rewriting.java_keystore import without_times
@@ -99,9 +100,250 @@ def test_a_key_box_keeps_all_but_its_time() -> None:
     assert gnupg.without_time(box(1795478131, 0), seconds=MTIME) == box(MTIME, 0)
 
 
+def key(made: int, *, flags: int = 0) -> bytes:
+    """A blob of a key box: one key, a user id and a signature, as gpg writes them, and what stands for the key."""
+    keys = struct.pack(">HH", 1, 28) + bytes(28)
+    serial, names, signatures = (
+        struct.pack(">H", 0),
+        struct.pack(">HH", 1, 12) + bytes(12),
+        struct.pack(">HHI", 1, 4, 9),
+    )
+    times = struct.pack(">BBHIIII", 0, 0, 0, 0, 0, made, 0)
+    body = struct.pack(">BBHII", 2, 1, flags, 99, 3) + keys + serial + names + signatures + times + b"key"
+    body = struct.pack(">I", 4 + len(body) + 20) + body
+    return body + hashlib.sha1(body).digest()
+
+
+def test_keys_in_a_box_keep_all_but_the_time_at_which_they_were_added() -> None:
+    head = struct.pack(">IBBH4sIIIII", 32, 1, 1, 2, b"KBXf", 0, MTIME, 0, 0, 0)
+    box = head + key(1795478131) + key(1795478132)
+    assert gnupg.without_time(box, seconds=MTIME) == head + key(MTIME) * 2
+    for other in (key(1795478131, flags=2), key(1795478131)[:-1], key(1795478131)[:-1] + b"x"):
+        assert gnupg.without_time(head + other, seconds=MTIME) == head + other
+
+
+def test_a_database_of_trust_keeps_all_but_its_time() -> None:
+    def database(made: int) -> bytes:
+        return (b"\x01gpg\x03\x03\x01\x05\x01\x02\0\0" + struct.pack(">I", made)).ljust(40, b"\0") + bytes(40)
+
+    assert gnupg.trust_without_time(database(1795478131), seconds=MTIME) == database(MTIME)
+    for other in (b"", database(1)[:-1], b"\x01gpg\x02" + bytes(35)):
+        assert gnupg.trust_without_time(other, seconds=MTIME) == other
+
+
 @pytest.mark.parametrize("box", [b"", b"\0\0\0\x20\1\1", b"\0\0\0\x20\1\2\0\0KBXf" + bytes(20)])
 def test_other_key_boxes_are_unchanged(box: bytes) -> None:
     assert gnupg.without_time(box, seconds=MTIME) == box
+
+
+# -- conda and mamba
+
+HISTORY = b"""\
+==> 2026-11-29 20:44:45 <==
+# cmd: /opt/conda/bin/conda create -y -n e python=3.12
+# conda version: 25.9.1
++https://conda.anaconda.org/conda-forge/linux-64::python-3.12.1-0
++https://conda.anaconda.org/conda-forge/linux-64::bzip2-1.0.8-7
+# update specs: ['python=3.12']
+==> 2026-11-29 20:45:02 <==
+# cmd: mamba
+# conda version: 3.8.0
+-defaults/linux-64::xz-5.4-0
++defaults/linux-64::xz-5.6-0
++defaults/linux-64::six-1.16.0-0
+# update specs: ["xtensor"]
+# neutered specs: []
+"""
+HISTORY_REWRITTEN = b"""\
+==> 2000-01-01 00:00:00 <==
+# cmd: /opt/conda/bin/conda create -y -n e python=3.12
+# conda version: 25.9.1
++https://conda.anaconda.org/conda-forge/linux-64::bzip2-1.0.8-7
++https://conda.anaconda.org/conda-forge/linux-64::python-3.12.1-0
+# update specs: ['python=3.12']
+==> 2000-01-01 00:00:00 <==
+# cmd: mamba
+# conda version: 3.8.0
+-defaults/linux-64::xz-5.4-0
++defaults/linux-64::six-1.16.0-0
++defaults/linux-64::xz-5.6-0
+# update specs: ["xtensor"]
+# neutered specs: []
+"""
+
+
+def test_a_history_of_conda_keeps_all_but_times_and_the_order_of_packages() -> None:
+    assert conda.history_without_times(HISTORY, seconds=MTIME) == HISTORY_REWRITTEN
+    assert conda.history_without_times(HISTORY_REWRITTEN, seconds=MTIME) == HISTORY_REWRITTEN
+
+
+@pytest.mark.parametrize(
+    "history",
+    [b"", b"defaults::six-1.16.0-0\n" + HISTORY, b"==> yesterday <==\n+b\n+a\n", b"2 files\n+b\n+a\n", HISTORY[:-1]],
+)
+def test_other_histories_are_unchanged(history: bytes) -> None:
+    assert conda.history_without_times(history, seconds=MTIME) == history
+
+
+CREATED = {
+    b"2026-11-29T20:44:45.123456+00:00": b"2000-01-01T00:00:00+00:00",
+    b"2026-11-29T20:44:45+01:00\n": b"2000-01-01T00:00:00+00:00\n",
+    b"2026-11-29 20:44:45": b"2000-01-01 00:00:00",
+    b"1795985085": b"946684800",
+    b"1795985085.25\n": b"946684800.0\n",
+    b"": b"",
+    b"2026-11-29": b"2026-11-29",
+    b"in November": b"in November",
+    b"\xff": b"\xff",
+}
+
+
+@pytest.mark.parametrize(("note", "expected"), CREATED.items(), ids=map(repr, CREATED))
+def test_the_note_of_when_an_environment_was_made(note: bytes, expected: bytes) -> None:
+    assert conda.creation_without_time(note, seconds=MTIME) == expected
+    assert conda.creation_without_time(expected, seconds=MTIME) == expected
+
+
+def test_urls_of_packages_are_sorted() -> None:
+    urls = [b"https://h/c/noarch/b-1-0.conda\n", b"file:///c/a-1-0.tar.bz2#" + b"0" * 32 + b"\n"]
+    assert conda.sorted_urls(b"".join(urls)) == urls[1] + urls[0]
+
+
+@pytest.mark.parametrize("text", [b"", b"https://h/b.conda\nhttps://h/a", b"https://h/b.html\nhttps://h/a.html\n"])
+def test_other_lists_of_urls_are_unchanged(text: bytes) -> None:
+    assert conda.sorted_urls(text) == text
+
+
+# -- TeX
+
+LS_R = b"% ls-R -- filename database for kpathsea; do not change this line.\n\n"
+
+
+def test_a_database_of_names_is_sorted() -> None:
+    database = LS_R + b"./:\n.:\nweb2c\nls-R\n\n./web2c:\ntex\npdftex\n\n./empty:\n\n./dvips:\nconfig\n\n"
+    expected = LS_R + b"./:\n.:\nls-R\nweb2c\n\n./dvips:\nconfig\n\n./empty:\n\n./web2c:\npdftex\ntex\n\n"
+    assert tex.sorted_names(database) == expected
+    assert tex.sorted_names(expected) == expected
+
+
+@pytest.mark.parametrize("text", [b"", b"./:\nb\na\n", LS_R, LS_R + b"b\na\n", LS_R + b"./:\nb\na\n\nb\na\n"])
+def test_other_lists_of_names_are_unchanged(text: bytes) -> None:
+    assert tex.sorted_names(text) == text
+
+
+def lua_format(*words: bytes, engine: bytes = b"luahbtex", length: int | None = None) -> bytes:
+    """What is in a format of LuaTeX, in small: its head, patterns, the exceptions, and what follows."""
+    head = b"W2TX\0\0\x03\xc5\0\0\0\x0c" + engine + bytes(12 - len(engine)) + b"W2TX?\xff\xff\xff"
+    exceptions = b" " + b" ".join(words) + b"\0"
+    size = len(exceptions) if length is None else length
+    return head + b"\0\0\0\x14uac4 1tra u1at ub4e \0" + struct.pack(">I", size) + exceptions + bytes(range(256)) * 600
+
+
+@pytest.mark.parametrize("engine", [b"luahbtex", b"luatex", b"luajittex"])
+def test_a_format_of_luatex_keeps_all_but_the_order_of_exceptions(engine: bytes) -> None:
+    one = lua_format(b"ta-ble", b"present", b"as-so-ciate", engine=engine)
+    expected = lua_format(b"as-so-ciate", b"present", b"ta-ble", engine=engine)
+    rewritten = tex.with_sorted_exceptions(gzip.compress(one, 3, mtime=0))
+    assert gzip.decompress(rewritten) == expected
+    assert tex.with_sorted_exceptions(gzip.compress(expected, 9, mtime=0)) == rewritten
+    assert tex.with_sorted_exceptions(rewritten) == rewritten
+
+
+def test_bytes_that_only_look_like_exceptions_keep_their_order() -> None:
+    for content in (lua_format(b"ta-ble", b"present", length=12), lua_format(b"table", b"present")):
+        assert gzip.decompress(tex.with_sorted_exceptions(gzip.compress(content, mtime=0))) == content
+
+
+OTHER_FORMATS = {
+    "no gzip": lua_format(b"b-b", b"a"),
+    "another engine": gzip.compress(lua_format(b"b-b", b"a", engine=b"pdftex"), mtime=0),
+    "a part of one": gzip.compress(lua_format(b"b-b", b"a"), mtime=0)[:-9],
+    "more behind it": gzip.compress(lua_format(b"b-b", b"a"), mtime=0) + b"x",
+    "damaged": gzip.compress(lua_format(b"b-b", b"a"), mtime=0)[:-6] + b"abcdef",
+}
+
+
+@pytest.mark.parametrize("dump", OTHER_FORMATS.values(), ids=OTHER_FORMATS)
+def test_other_formats_are_unchanged(dump: bytes) -> None:
+    assert tex.with_sorted_exceptions(dump) == dump
+
+
+def tex_format(hour: int, minute: int, day: int, month: int, year: int) -> bytes:
+    """What is in a format of TeX, in small: its parameters from \\mag to \\showboxdepth, and their counts."""
+    values = [1000, 901, 2000, hour * 60 + minute, day, month, year, 5, 3]
+    body = b""
+    while values:
+        count = next((at for at in range(1, len(values)) if values[at - 1] == values[at]), len(values))
+        body += struct.pack(">I", count) + b"".join(struct.pack(">II", value, 0x650000) for value in values[:count])
+        equal = next((at for at in range(count, len(values)) if values[at] != values[count - 1]), len(values)) - count
+        body += struct.pack(">I", equal)
+        values = values[count + equal :]
+    strings = [b"buffer size", b"tex", b" (preloaded format=tex %d.%d.%d)" % (year, month, day)]
+    starts = [sum(map(len, strings[:at])) for at in range(len(strings) + 1)]
+    pool = struct.pack(">II4I", starts[-1], len(strings), *starts) + b"".join(strings)
+    return b"W2TX\0\0\0\x04tex\0" + bytes(16) + pool + bytes(range(256)) + body + bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    "made", [(20, 55, 29, 11, 2026), (0, 1, 1, 12, 1999), (23, 59, 12, 12, 2031), (7, 0, 1, 1, 2027)]
+)
+def test_a_format_of_tex_keeps_all_but_the_time_it_was_made(made: tuple[int, int, int, int, int]) -> None:
+    rewritten = tex.without_time(tex_format(*made), seconds=MTIME)
+    assert rewritten == tex.without_time(tex_format(20, 55, 29, 11, 2026), seconds=MTIME)
+    assert b" (preloaded format=tex 2000.1.1)" in rewritten
+    assert struct.pack(">IIIIIIII", 0, 0x650000, 1, 0x650000, 1, 0x650000, 2000, 0x650000) in rewritten
+    assert tex.without_time(rewritten, seconds=MTIME) == rewritten
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [b"", tex_format(1, 1, 2, 3, 2026)[4:], tex_format(1, 1, 2, 3, 2026) * 2, tex_format(1, 1, 2, 3, 2026)[:60]],
+)
+def test_other_formats_of_tex_are_unchanged(dump: bytes) -> None:
+    assert tex.without_time(dump, seconds=MTIME) == dump
+
+
+# -- Postfix's databases
+
+
+def aliases(uid: bytes, modified: bytes) -> bytes:
+    """A Berkeley DB such as postalias(1) writes: two pages of metadata, and one with an entry."""
+    meta = struct.pack("<QIIIIIII", 1, 0, 0x061561, 9, 4096, 0x0800, 0, 2).ljust(52, b"\0") + uid
+    entry = b"\x01" + modified + b"\x01YP_LAST_MODIFIED\x01postmaster\0"
+    return meta.ljust(4096, b"\0") + entry.rjust(4096, b"\0") + meta.ljust(4096, b"\0")
+
+
+def test_a_database_of_postfix_keeps_all_but_its_time_and_its_id() -> None:
+    one, other = aliases(b"1" * 20, b"1795985085"), aliases(b"2" * 20, b"1795985099")
+    rewritten = berkeley_db.without_time(one, seconds=MTIME)
+    assert rewritten == berkeley_db.without_time(other, seconds=MTIME) == aliases(rewritten[52:72], b"0946684800")
+    assert berkeley_db.without_time(rewritten, seconds=MTIME) == rewritten
+    more = berkeley_db.without_time(one.replace(b"postmaster", b"webmaster0"), seconds=MTIME)
+    assert more[52:72] != rewritten[52:72]
+
+
+@pytest.mark.parametrize("database", [b"", aliases(b"1" * 20, b"1795985085")[:-1], b"SQLite format 3\0" + bytes(4080)])
+def test_other_databases_are_unchanged(database: bytes) -> None:
+    assert berkeley_db.without_time(database, seconds=MTIME) == database
+
+
+# -- pnpm
+
+INDEX = b'{"name":"ms","files":{"index.js":{"checkedAt":%s,"integrity":"sha512-x==","mode":420,"size":3}}}'
+
+
+def test_notes_of_pnpm_keep_all_but_their_times() -> None:
+    assert pnpm.index_without_times(INDEX % b"1795985085123", seconds=MTIME) == INDEX % b"946684800000"
+    assert pnpm.index_without_times(INDEX % b"946684800000", seconds=MTIME) == INDEX % b"946684800000"
+    for notes in (b"layoutVersion: 5\nprunedAt: %s\nstoreDir: /s\n", b'{\n  "prunedAt": "%s",\n  "storeDir": "/s"\n}'):
+        expected = notes % b"Sat, 01 Jan 2000 00:00:00 GMT"
+        assert pnpm.modules_without_time(notes % b"Sun, 29 Nov 2026 20:44:45 GMT", seconds=MTIME) == expected
+
+
+@pytest.mark.parametrize("notes", [b"", b'{"checkedAt":1795985085123}', b"prunedAt: today\n"])
+def test_other_notes_are_unchanged(notes: bytes) -> None:
+    assert pnpm.index_without_times(notes, seconds=MTIME) == notes
+    assert pnpm.modules_without_time(notes, seconds=MTIME) == notes
 
 
 # -- bytecode
@@ -186,7 +428,27 @@ PATHS = {
     "etc/ssl/certs/java/cacerts": 1,
     "var/spool/cron/crontabs/root": 2,
     "root/.gnupg/pubring.kbx": 3,
+    "opt/conda/envs/e/conda-meta/history": 4,
+    "app/.pixi/envs/default/conda-meta/created_at": 5,
+    "opt/conda/pkgs/urls.txt": 6,
+    "root/.conda/pkgs/urls": 7,
+    "var/lib/texmf/ls-R": 8,
+    "var/lib/texmf/ls-R-TEXMFMAIN": 9,
+    "var/lib/texmf/web2c/luahbtex/lualatex.fmt": 10,
+    "root/.texlive2022/texmf-var/web2c/luatex/luatex.fmt": 10,
+    "app/node_modules/.modules.yaml": 11,
+    "root/.local/share/pnpm/store/v3/files/00/1f-index.json": 12,
+    "var/lib/texmf/web2c/tex/tex.fmt": 13,
+    "etc/aliases.db": 14,
+    "etc/postfix/maps/virtual.db": 15,
+    "root/.gnupg/pubring.kbx~": 16,
+    "root/.gnupg/trustdb.gpg": 17,
+    "var/lib/texmf/web2c/pdftex/latex.fmt": None,
+    "etc/virtual.db": None,
     "opt/index": None,
+    "opt/conda-meta/history/x": None,
+    "opt/my-conda-meta/history": None,
+    "opt/urls.txt": None,
     "opt/.git/indexes": None,
     "opt/etc/ssl/certs/java/cacerts": None,
     "var/spool/cron/crontabs/a/b": None,

@@ -41,6 +41,10 @@ AMD64 = Target()
 class Warnings(Quiet):
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
@@ -121,6 +125,20 @@ def test_the_lock_names_the_base_by_digest_and_each_layer(here: Machine) -> None
     assert from_text(text) == lock
     assert [type(step).__name__ for step in lock.targets[0].steps] == ["ShellLock", "FilesLock"]
     assert set(here.workshop.layers) == set(lock.targets[0].layers)
+
+
+def test_a_lock_of_older_rules_keeps_its_base_and_makes_every_layer_again(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app")
+    lock = here.lock(image)
+    again = here.lock(image, dataclasses.replace(lock, normalisation=lock.normalisation - 1))
+    assert len(here.workshop.ran) == TWICE
+    assert again == lock
+    assert here.progress.notes == [
+        f"the lockfile has version {lock.normalisation - 1} of the layer rules, klock now has {lock.normalisation}: "
+        "every layer is made again, the base and packages keep their versions"
+    ]
+    assert here.lock(image, again) == lock
+    assert here.workshop.ran == []
 
 
 def test_syncing_where_it_was_locked_runs_nothing(here: Machine) -> None:

@@ -209,7 +209,8 @@ def normalise_content(on_disk: bytes, path: str, status: os.stat_result, source:
 def _rewrite(
     on_disk: bytes, status: os.stat_result, rewrite: Callable[[bytes], bytes], *, length: int = -1
 ) -> os.stat_result:
-    """Replaces the first `length` bytes of a file, or all, by as many others. What it then is on disk."""
+    """Replaces the first `length` bytes of a file by as many others, or all by what may be longer or shorter. What the
+    file then is on disk."""
     with open(on_disk, "r+b") as file:
         content = file.read(length)
         rewritten = rewrite(content)
@@ -217,6 +218,8 @@ def _rewrite(
             return status
         file.seek(0)
         file.write(rewritten)
+        if length < 0:
+            file.truncate()
     return os.lstat(on_disk)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
-from klock.layers.rewriting import crontab, git_index, gnupg, java_keystore
+from klock.layers.rewriting import berkeley_db, conda, crontab, git_index, gnupg, java_keystore, pnpm, tex
 
 __all__ = [
     "EMPTIED",
@@ -84,6 +84,33 @@ LEFT_OUT: Final = (
     Rule(pattern="home/*/.cache/pip/**", reason="pip's downloads"),
     Rule(pattern="home/*/.cache/uv/**", reason="uv's downloads"),
     Rule(pattern="home/*/.npm/**", reason="npm's downloads and logs"),
+    Rule(pattern="**conda*/pkgs/cache/**", reason="conda's copies of the indexes of channels, with times"),
+    Rule(pattern="**mamba*/pkgs/cache/**", reason="mamba's copies of the indexes of channels, with times"),
+    Rule(pattern="**miniforge*/pkgs/cache/**", reason="conda's copies of the indexes of channels, with times"),
+    Rule(pattern="root/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
+    Rule(pattern="home/*/.conda/aau_token*", reason="a random number by which Anaconda counts users"),
+    Rule(pattern="**/web2c/**.log", reason="logs of making TeX's formats and lists of fonts, with times"),
+    Rule(pattern="root/.cache/pnpm/**", reason="pnpm's copies of the index of packages"),
+    Rule(pattern="home/*/.cache/pnpm/**", reason="pnpm's copies of the index of packages"),
+    Rule(pattern="root/.cache/pypoetry/cache/**", reason="poetry's downloads"),
+    Rule(pattern="home/*/.cache/pypoetry/cache/**", reason="poetry's downloads"),
+    Rule(pattern="root/.cache/pypoetry/artifacts/**", reason="poetry's downloads"),
+    Rule(pattern="home/*/.cache/pypoetry/artifacts/**", reason="poetry's downloads"),
+    Rule(pattern="root/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="home/*/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="root/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="home/*/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
+    Rule(pattern="root/.cache/pip-tools/**", reason="downloads of pip-compile"),
+    Rule(pattern="home/*/.cache/pip-tools/**", reason="downloads of pip-compile"),
+    Rule(pattern="root/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
+    Rule(pattern="home/*/.cache/go-build/**", reason="go's cache of what it compiled, with times"),
+    Rule(pattern="root/.cache/ccache/**", reason="ccache's cache of what was compiled"),
+    Rule(pattern="home/*/.cache/ccache/**", reason="ccache's cache of what was compiled"),
+    Rule(pattern="**/target/.rustc_info.json", reason="cargo's note about its compiler, in a random order"),
+    Rule(pattern="**/.ninja_log", reason="ninja's note of what it built when; it builds again without"),
+    Rule(pattern="**/.ninja_deps", reason="ninja's note of what it built when; it builds again without"),
+    Rule(pattern="root/.cache/rattler/**", reason="pixi's downloads"),
+    Rule(pattern="home/*/.cache/rattler/**", reason="pixi's downloads"),
 )
 
 EMPTIED: Final = (
@@ -109,8 +136,78 @@ REWRITTEN: Final = (
     ),
     Rewriting(
         pattern="**.gnupg/pubring.kbx",
-        reason="the header of GnuPG's key box holds the time at which it was made",
+        reason="GnuPG's key box holds the times at which it was made and keys were added",
         rewrite=partial(gnupg.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/conda-meta/history",
+        reason="conda notes the time of each change of an environment",
+        rewrite=partial(conda.history_without_times, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/conda-meta/created_at",
+        reason="conda notes the time at which it made an environment",
+        rewrite=partial(conda.creation_without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/pkgs/urls.txt",
+        reason="conda adds the URL of a package whenever one of several downloads ends: its lines are sorted",
+        rewrite=conda.sorted_urls,
+    ),
+    Rewriting(
+        pattern="**/pkgs/urls",
+        reason="conda adds the URL of a package whenever one of several downloads ends: its lines are sorted",
+        rewrite=conda.sorted_urls,
+    ),
+    Rewriting(
+        pattern="**/ls-R",
+        reason="TeX's database of names lists folders in the order of the disk: the names are sorted",
+        rewrite=tex.sorted_names,
+    ),
+    Rewriting(
+        pattern="**/ls-R-TEX*",
+        reason="TeX's database of names lists folders in the order of the disk: the names are sorted",
+        rewrite=tex.sorted_names,
+    ),
+    Rewriting(
+        pattern="**/web2c/lua*/*.fmt",
+        reason="LuaTeX writes exceptions of hyphenation in a random order: they are sorted, and nothing is compressed",
+        rewrite=tex.with_sorted_exceptions,
+    ),
+    Rewriting(
+        pattern="**/node_modules/.modules.yaml",
+        reason="pnpm notes the time at which it last removed packages",
+        rewrite=partial(pnpm.modules_without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/pnpm/store/**.json",
+        reason="pnpm notes the time at which it last checked the files of its store",
+        rewrite=partial(pnpm.index_without_times, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**/web2c/tex/*.fmt",
+        reason="TeX keeps in a format the time at which it was made",
+        rewrite=partial(tex.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="etc/aliases.db",
+        reason="Postfix notes the time at which it made the database of aliases, and gives it a random id",
+        rewrite=partial(berkeley_db.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="etc/postfix/**.db",
+        reason="Postfix notes the time at which it made a lookup table, and gives it a random id",
+        rewrite=partial(berkeley_db.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**.gnupg/pubring.kbx~",
+        reason="the key box as it was before the last change",
+        rewrite=partial(gnupg.without_time, seconds=MTIME),
+    ),
+    Rewriting(
+        pattern="**.gnupg/trustdb.gpg",
+        reason="GnuPG's database of trust holds the time at which it was made",
+        rewrite=partial(gnupg.trust_without_time, seconds=MTIME),
     ),
 )
 
@@ -118,6 +215,8 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # Hash-based .pyc files, a stable /etc/shadow, stable font caches, wheels that can be built twice.
     "SOURCE_DATE_EPOCH": str(MTIME),
     "PYTHONHASHSEED": "0",
+    "PERL_HASH_SEED": "0",
+    "PERL_PERTURB_KEYS": "0",
     "PIP_NO_CACHE_DIR": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
@@ -132,6 +231,10 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # git writes a time into reflogs and commits.
     "GIT_AUTHOR_DATE": f"@{MTIME} +0000",
     "GIT_COMMITTER_DATE": f"@{MTIME} +0000",
+    # Names of incremental builds hold times.
+    "CARGO_INCREMENTAL": "0",
+    # TeX writes SOURCE_DATE_EPOCH into its formats only if told twice.
+    "FORCE_SOURCE_DATE": "1",
 }
 """Variables set while the steps of an image run, under those the image sets. They are never part of the environment."""
 
@@ -153,7 +256,9 @@ def is_emptied(path: str) -> bool:
 
 def rewriting_of(path: str) -> Callable[[bytes], bytes] | None:
     """What rewrites the content of a file at this path (relative to the root); None for nearly all files."""
-    return next((rewrite for named, rewrite in _rewritings() if named.fullmatch(path)), None)
+    anchored, every = _rewritings()
+    rules = every if _names_anywhere().fullmatch(path, path.rfind("/") + 1) else anchored
+    return next((rewrite for named, rewrite in rules if named.fullmatch(path)), None)
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
@@ -191,9 +296,21 @@ def _emptied() -> re.Pattern[str]:
     return _any_of(EMPTIED)
 
 
+_Rewritings = tuple[tuple[re.Pattern[str], Callable[[bytes], bytes]], ...]
+
+
 @cache
-def _rewritings() -> tuple[tuple[re.Pattern[str], Callable[[bytes], bytes]], ...]:
-    return tuple((_any_of([rule]), rule.rewrite) for rule in REWRITTEN)
+def _rewritings() -> tuple[_Rewritings, _Rewritings]:
+    """The rules whose patterns begin at the root, and all rules."""
+    rules = [(_any_of([rule]), rule.rewrite, rule.pattern.startswith("**")) for rule in REWRITTEN]
+    return tuple(rule[:2] for rule in rules if not rule[2]), tuple(rule[:2] for rule in rules)
+
+
+@cache
+def _names_anywhere() -> re.Pattern[str]:
+    """The last names of the patterns that begin anywhere. Those take long to match, and few files have such a name."""
+    patterns = (rule.pattern for rule in REWRITTEN if rule.pattern.startswith("**"))
+    return re.compile(_expression(pattern.rpartition("/")[2] for pattern in patterns), re.DOTALL)
 
 
 def _any_of(rules: Sequence[Rule]) -> re.Pattern[str]:

@@ -42,8 +42,12 @@ def lock_image(
 
     if image.base is None:
         raise ImageError("the image has no base", hint="start from klock.images or call from_docker(...)")
-    if previous is not None and previous.normalisation != NORMALISATION:
-        previous = None
+    rules_changed = previous is not None and previous.normalisation != NORMALISATION
+    if previous is not None and rules_changed:
+        context.progress.note(
+            f"the lockfile has version {previous.normalisation} of the layer rules, klock now has {NORMALISATION}: "
+            "every layer is made again, the base and packages keep their versions"
+        )
     locked = tuple(
         TargetLocker(
             image=image,
@@ -51,6 +55,7 @@ def lock_image(
             target=target,
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
+            rules_changed=rules_changed,
             context=context,
             upgrade=upgrade or Upgrade(),
             is_first=target == targets[0],

@@ -38,13 +38,18 @@ _UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLocker:
     """Locks `image` for one target. `previous` is the target's part of the lockfile before. The first of several says
-    what holds for all of them."""
+    what holds for all of them.
+
+    If the layers of `previous` followed other rules (`rules_changed`), versions are taken over from it, and layers are
+    not.
+    """
 
     image: Image
     image_lock: ImageLock
     target: Target
     previous: TargetLock | None
     previous_image: ImageLock | None
+    rules_changed: bool
     context: Context
     upgrade: Upgrade
     is_first: bool = True
@@ -129,6 +134,7 @@ class TargetLocker:
     def _is_unchanged(self, previous: TargetLock, base: BaseLock, drafts: list[StepLock]) -> bool:
         return (
             not self.upgrade
+            and not self.rules_changed
             and self.previous_image == self.image_lock
             and previous.base == base
             and [as_draft(step) for step in previous.steps] == drafts
@@ -136,8 +142,8 @@ class TargetLocker:
         )
 
     def _previous_steps(self, *, drafted: bool = False) -> Iterator[tuple[Digest, StepLock]]:
-        """The previous lockfile's steps that make layers, with their keys (see `cache_keys`)."""
-        if self.previous is not None and self.previous_image is not None:
+        """The previous lockfile's steps that make layers by the present rules, with their keys (see `cache_keys`)."""
+        if self.previous is not None and self.previous_image is not None and not self.rules_changed:
             keys = cache_keys(self.previous, image=self.previous_image, normalisation=NORMALISATION, drafted=drafted)
             yield from ((k, step) for k, step in zip(keys, self.previous.steps, strict=True) if k is not None)
 

@@ -111,6 +111,18 @@ CRONTAB = (
     "# (- installed on Mon Nov 23 23:56:0{second} 2026)\\n0 0 * * * true\\n' > /var/spool/cron/crontabs/root"
 )
 
+CONDA = (
+    "mkdir -p /opt/conda/pkgs/cache /opt/conda/envs/e/conda-meta; cd /opt/conda; echo {second} > pkgs/cache/0a.json; "
+    "printf '==> 2026-11-29 20:44:{second} <==\n# cmd: conda create\n{changes}' > envs/e/conda-meta/history; "
+    "printf 17959850{second}.{second} > envs/e/conda-meta/created_at; printf '{urls}' > pkgs/urls.txt"
+)
+TEX = (
+    "mkdir -p /var/lib/texmf/web2c/luatex; python3 -c 'import gzip, sys; "
+    'head = b"W2TX\\0\\0\\3\\xc5\\0\\0\\0\\x08luatex\\0"; '
+    'sys.stdout.buffer.write(gzip.compress(head + b"\\0\\0\\0\\x0c{words}\\0" + bytes(99999), {level}))'
+    "' > /var/lib/texmf/web2c/luatex/luatex.fmt"
+)
+
 SAME = {
     "one command or two": (["echo x > /opt/x", "echo y > /opt/y"], ["echo y > /opt/y; echo x > /opt/x"]),
     "a file made once or twice": (["echo x > /opt/x"], ["echo y > /opt/x; sleep 0.01; echo x > /opt/x"]),
@@ -128,6 +140,14 @@ SAME = {
         ["echo x > /opt/a; ln /opt/a /opt/b"],
     ),
     "a crontab of another time": ([CRONTAB.format(second=1)], [CRONTAB.format(second=2)]),
+    "an environment of conda of another time": (
+        [CONDA.format(second=11, changes=r"+c::a-1-0\n+c::b-1-0\n", urls=r"https://h/a.conda\nhttps://h/b.conda\n")],
+        [CONDA.format(second=22, changes=r"+c::b-1-0\n+c::a-1-0\n", urls=r"https://h/b.conda\nhttps://h/a.conda\n")],
+    ),
+    "a format of LuaTeX that is compressed another way": (
+        [TEX.format(words=" ta-ble a-b", level=1)],
+        [TEX.format(words=" a-b ta-ble", level=9)],
+    ),
     "another machine id": (["echo 11 > /etc/machine-id"], ["echo 22 > /etc/machine-id"]),
 }
 
