@@ -33,7 +33,6 @@ def verify(image: str | None, *, keys: tuple[Path, ...]) -> int:
     trusted = keys or session.settings.trusted_keys
     if not trusted:
         raise click.UsageError("name a key to trust: --key FILE, or trusted-keys in [tool.klock]")
-    session.read_lockfile()
     keyid = signing.verify(session.lockfile, trusted)
     say(f"{session.lockfile.name} is signed, key {keyid[:12]}")
     return 0
