@@ -522,7 +522,7 @@ def test_what_a_killed_klock_leaves_is_pruned(host: ContainerHost, project: Path
     process.communicate(timeout=30)
     assert len(host.containers()) == 1
     done = host.account.klock("cache", "prune", cwd=project, env=host.variables)
-    assert succeeded(done).stderr.startswith(f"{host.engine}: removed 1 leftover\n")
+    assert f"{host.engine}: removed 1 leftover\n" in succeeded(done).stderr
     assert host.containers() == []
     assert succeeded(host.klock("sync", cwd=project)).stderr.startswith("environment unchanged")
 
