@@ -47,12 +47,11 @@ class Step:
 class Laboratory:
     """Somebody with two stores: one that records, and another that gets the blobs of the first but none of its layers.
 
-    Without `upstream` images are locked in this machine's network. With `replayer` it is somebody else who replays."""
+    Without `upstream` images are locked in this machine's network."""
 
     account: Account
     layout: Path
     upstream: World | None = None
-    replayer: Account | None = None
 
     @cached_property
     def recording_store(self) -> Path:
@@ -60,7 +59,7 @@ class Laboratory:
 
     @cached_property
     def replaying_store(self) -> Path:
-        return (self.replayer or self.account).make_folder("replaying")
+        return self.account.make_folder("replaying")
 
     def project(self, *steps: Step | str, files: Mapping[str, bytes] | None = None) -> Project:
         """A folder with `kimage.py`. A step given as text is a command; one with a dot in front a builder's call."""
@@ -136,8 +135,7 @@ class Project:
         """klock in an empty network, with the store that replays."""
         laboratory = self.laboratory
         variables = {"KLOCK_CACHE_DIR": str(laboratory.replaying_store), **(env or {})}
-        account = laboratory.replayer or laboratory.account
-        done = account.klock(*arguments, cwd=self.folder, env=variables, enter=EMPTY_NETWORK)
+        done = laboratory.account.klock(*arguments, cwd=self.folder, env=variables, enter=EMPTY_NETWORK)
         return self._heard(done, status)
 
     def prints(self, script: str, *, env: Mapping[str, str] | None = None) -> str:
@@ -179,12 +177,8 @@ def carry_blobs(source: Path, target: Path, *, without: Collection[str] = ()) ->
             continue
         for folder in reversed([f for f in copy.parents if f.is_relative_to(target) and not f.exists()]):
             folder.mkdir()
-            shutil.chown(folder, target.stat().st_uid, target.stat().st_gid)
-        if source.stat().st_uid == target.stat().st_uid:
-            os.link(path, copy)
-        else:
-            shutil.copy2(path, copy)
-            shutil.chown(copy, target.stat().st_uid, target.stat().st_gid)
+            shutil.chown(folder, source.stat().st_uid, source.stat().st_gid)
+        os.link(path, copy)
 
 
 def _is_call(step: Step | str) -> bool:
