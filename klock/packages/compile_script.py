@@ -22,6 +22,7 @@ import py_compile
 import re
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 
 CHUNK = 200
@@ -138,18 +139,24 @@ class Forks:
 def compile_all(out: str, archives: str) -> int:
     names = sorted(name[: -len(".sources")] for name in os.listdir(out) if name.endswith(".sources"))
     sources = {name: read_sources(os.path.join(out, name + ".sources")) for name in names}
+    # Two forks must not compile one path at the same time, and what it becomes depends on both distributions.
+    owners = Counter(path for paths in sources.values() for path in paths)
+    sharing = {name for name in names if any(owners[path] > 1 for path in sources[name])}
     forks = Forks()
-    kept = [name for name in names if os.path.exists(os.path.join(archives, name + ".zip"))]
+    kept = [n for n in names if n not in sharing and os.path.exists(os.path.join(archives, n + ".zip"))]
     for name in kept:
         forks.start(name, unpack, sources[name], os.path.join(archives, name + ".zip"))
     forks.wait()
     stale = [name for name in kept if forks.status.pop(name) != 0]
     new = [name for name in names if name not in kept or name in stale]
+    begun: set[str] = set()
     for name in new:
-        for start in range(0, len(sources[name]), CHUNK):
-            forks.start(name, compile_chunk, sources[name][start : start + CHUNK])
+        paths = [path for path in sources[name] if path not in begun]
+        begun.update(paths)
+        for start in range(0, len(paths), CHUNK):
+            forks.start(name, compile_chunk, paths[start : start + CHUNK])
     forks.wait()
-    for name in new:
+    for name in (name for name in new if name not in sharing):
         forks.start(name, pack, sources[name], os.path.join(out, name + ".zip"))
     forks.wait()
     return 1 if any(forks.status.values()) else 0

@@ -577,7 +577,7 @@ def test_two_wheels_that_own_one_path_are_installed_in_one_order(lab: Lab) -> No
         "ant and zebra both bring shared/0.py and 2 more paths, with different bytes: zebra is installed last, and its "
         "bytes count",
     )
-    layers = {lab.layer_of(locked).digest for _ in range(2)}
+    layers = {lab.layer_of(locked, over=over).digest for over in (None, [lab.base], [lab.base])}
     assert len(layers) == 1
     with lab.workspace(*layers) as workspace:
         for path in shared:
