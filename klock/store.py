@@ -23,7 +23,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from klock.digests import Digest, hex_of
 from klock.documents import read_json
@@ -221,10 +221,9 @@ class Store:
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Only one process at a time holds the lock `name`; the kernel releases it when its holder dies."""
-        with contextlib.ExitStack() as stack:
-            with self._io_errors():
-                (self.root / "locks").mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(open(self.root / "locks" / name, "ab"))
+        with self._io_errors():
+            file = self._lock_file(name)
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -235,8 +234,7 @@ class Store:
         Unlocked by hand, for children of this process inherit the open file and may outlive the block.
         """
         try:
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            file = open(self.root / "locks" / _USERS, "ab")  # noqa: SIM115
+            file = self._lock_file(_USERS)
         except OSError:
             # Nobody can remove anything from a store that cannot be written.
             yield
@@ -252,8 +250,7 @@ class Store:
     def alone(self, on_wait: Callable[[], None]) -> Iterator[None]:
         """Nobody uses the store while the block runs. `on_wait` is called when that has to be waited for."""
         with self._io_errors():
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            file = open(self.root / "locks" / _USERS, "ab")  # noqa: SIM115
+            file = self._lock_file(_USERS)
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -264,6 +261,10 @@ class Store:
                 yield
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _lock_file(self, name: str) -> BinaryIO:
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        return open(self.root / "locks" / name, "ab")
 
     def _put(self, temporary: Path, final: Path) -> None:
         with self._io_errors():

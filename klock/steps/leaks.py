@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from klock.errors import StepFailed
-from klock.layers.normalisation import is_left_out, matcher
 from klock.secrets.forms import forms_of
 from klock.secrets.values import SHORTEST_SEARCHED
-from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.steps.searching import paths_in_layer_with
 from klock.words import first_of
 from klock.workshop.protocol import Workspace
 
@@ -35,22 +34,15 @@ def refuse_leaks(
     secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
     if not secrets and not traces:
         return
-    is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
-
-    def find(values: Sequence[bytes]) -> list[str]:
-        """The paths that become part of the layer."""
-        found = workspace.find(values) if values else []
-        return [path for path in found if not is_left_out(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))]
-
-    if not find([*sorted(secrets), *traces]):
+    if not paths_in_layer_with([*sorted(secrets), *traces], at, workspace):
         return
-    if paths := find(sorted(secrets)):
+    if paths := paths_in_layer_with(sorted(secrets), at, workspace):
         raise StepFailed(
             f"{at.name} wrote a credential into {first_of(paths)}: {at.text}",
             hint="remove the file in the same step, or keep the credential out of it",
         )
     raise StepFailed(
         f"{at.name} wrote what belongs to klock's recorder (its certificate, a name "
-        f"or a path of it) into {first_of(find(traces))}: {at.text}",
+        f"or a path of it) into {first_of(paths_in_layer_with(traces, at, workspace))}: {at.text}",
         hint="remove the file in the same step, or leave it out of the layer: run_bash(..., leave_out=[...])",
     )

@@ -12,12 +12,12 @@ from typing import Any, Final
 from klock.digests import hex_of
 from klock.errors import StepFailed
 from klock.layers.differences import explain
-from klock.layers.normalisation import is_left_out, matcher
 from klock.lockfile.model import KeptLayer
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.performing import perform_step
+from klock.steps.searching import paths_in_layer_with
 from klock.words import first_of, listed
 from klock.workshop.protocol import Layer, Workspace
 
@@ -26,7 +26,7 @@ __all__ = ["keep_layer", "prove_that_it_repeats", "ways_out"]
 _DATES: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%a %b %e")
 """How programs write a day, as strftime(3) has it."""
 
-_DATED_BY_OTHERS: Final = "var/lib/apt/lists/"
+_DATED_BY_OTHERS: Final = "/var/lib/apt/lists/"
 """What apt was given: the archive's date is locked with it."""
 
 
@@ -71,21 +71,13 @@ def _tell_of_today(at: StepAt[Any], workspace: Workspace, context: Context) -> N
     """Warns of files that hold today's date: both runs were today, so they cannot show that tomorrow's differs."""
     today = datetime.now(UTC)
     written = sorted({today.strftime(form).encode() for form in _DATES})
-    is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
-    found = [
-        path
-        for path in workspace.find(written)
-        if not _is_expected(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))
-    ]
+    paths = paths_in_layer_with(written, at, workspace)
+    found = [path for path in paths if not path.startswith(_DATED_BY_OTHERS)]
     if found:
         context.progress.warn(
             f"{at.name} wrote today's date into {first_of(found)}: if that is the day it ran on, it makes something "
             "else tomorrow"
         )
-
-
-def _is_expected(path: str) -> bool:
-    return is_left_out(path) or path.startswith(_DATED_BY_OTHERS)
 
 
 def _differences(at: StepAt[Any], first: Layer, second: Layer, context: Context) -> str:

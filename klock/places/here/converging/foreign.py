@@ -59,8 +59,10 @@ def foreign_distributions(goal: Goal, here: Here, state: State, now: Tree, *, ru
     for record in sorted(path for path in now if path.endswith(".dist-info/RECORD")):
         info = posixpath.dirname(record)
         for (folder, name), versions in distributions_in(Manifest(_below(info, now))).items():
+            if name not in names:
+                continue
             paths = [path for path in _files_of(record, folder, now) if path not in made and path not in base]
-            if name in names and paths:
+            if paths:
                 # Last, as the next sync needs it when this one is killed.
                 paths.sort(key=lambda path: path == record)
                 found.append(Foreign(name=name, version=" and ".join(sorted(versions)), paths=tuple(paths)))
