@@ -6,10 +6,8 @@ dependency that only a scoped index has is looked for there. Each turn of the lo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from packaging.utils import canonicalize_name
@@ -29,6 +27,7 @@ from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import WORK, UvRun, run_uv
 from klock.packages.uv_project import UvProject
 from klock.recorder import Passes
+from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command
 
 __all__ = ["Answer", "Resolver"]
@@ -81,7 +80,7 @@ class Resolver:
         base = world.python.versions
         given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)
         promoted: dict[str, Index] = {}
-        with tempfile.TemporaryDirectory(prefix="klock-resolve-") as folder:
+        with temporary_folder("resolve") as folder:
             case = Case(
                 world=world,
                 question=self.question,
@@ -89,7 +88,7 @@ class Resolver:
                 roots=roots,
                 plan=self._plan(requests, pages),
                 preferences=self.preferences,
-                folder=Path(folder),
+                folder=folder,
             )
             while True:
                 kept = base.keys() - given_up
