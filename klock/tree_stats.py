@@ -26,11 +26,16 @@ _TICK = 0.012
 """seconds: more than any kernel lets pass between two ticks of the clock that it gives files their times from."""
 
 
-def note_stats(folder: str) -> None:
-    """Writes the stats of `folder`/root. What this user may not look into, nobody else but root can change."""
+def note_stats(*folders: str) -> None:
+    """Writes the stats of each folder's root. What this user may not look into, nobody else but root can change."""
     time.sleep(_TICK)
+    for folder in folders:
+        _note(folder)
+
+
+def _note(folder: str) -> None:
     root = os.path.join(folder, "root")
-    folders: list[Any] = []
+    noted: list[Any] = []
     waiting = [root]
     while waiting:
         here = waiting.pop()
@@ -50,12 +55,12 @@ def note_stats(folder: str) -> None:
             facts += [status.st_ino, status.st_ctime_ns]
             if stat.S_ISDIR(status.st_mode):
                 waiting.append(path)
-        folders.append((here[len(root) :], names, facts))
+        noted.append((here[len(root) :], names, facts))
     status = os.lstat(root)
-    noted = (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns, folders)
+    content = (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns, noted)
     temporary = os.path.join(folder, f"{FILE}.{os.getpid()}")
     with open(temporary, "wb") as file:
-        file.write(marshal.dumps(noted))
+        file.write(marshal.dumps(content))
     os.replace(temporary, os.path.join(folder, FILE))
 
 

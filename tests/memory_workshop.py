@@ -29,7 +29,7 @@ from klock.replay.goal import Goal
 from klock.replay.plan import Plan, make_plan
 from klock.steps.context import Context
 from klock.store import Store
-from klock.workshop.protocol import BaseLayer, Command, Completed, Layer, NewBase, PlacedFile, Uplink
+from klock.workshop.protocol import BaseLayer, Command, Completed, FileTree, Layer, NewBase, PlacedFile, Uplink
 
 __all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry", "memory_context"]
 
@@ -58,6 +58,7 @@ class MemoryWorkshop:
     layers: dict[Digest, Manifest] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     day: int = 1
+    is_still: bool = False
 
     def check(self) -> None: ...
 
@@ -80,8 +81,25 @@ class MemoryWorkshop:
     def layer_manifest(self, layer: Digest) -> Manifest | None:
         return self.layers.get(layer)
 
-    def write_layer(self, layer: Digest, archive: Path) -> None:
+    def shown_manifest(self, layer: Digest) -> Manifest | None:
+        return self.layers.get(layer)
+
+    def write_layer(self, layer: Digest, archive: Path, *, derived: bool = False) -> None:
         archive.write_bytes(self.layers[layer].to_bytes())
+
+    def find_trees(self, keys: Sequence[Digest]) -> Mapping[Digest, FileTree]:
+        return {}
+
+    def search_trees(self, keys: Sequence[Digest], values: Sequence[bytes]) -> list[str]:
+        return []
+
+    def keep_trees(self, trees: Sequence[FileTree], folders: Sequence[Path]) -> None: ...
+
+    def add_composed_layer(
+        self, manifest: Manifest, trees: Sequence[Digest], *, base: str, below: Sequence[Digest]
+    ) -> Layer:
+        self.layers[manifest.digest] = manifest
+        return Layer(digest=manifest.digest, manifest=manifest)
 
     def add_layer(self, archive: Path, layer: Digest) -> None:
         manifest = Manifest.from_bytes(archive.read_bytes())
@@ -116,6 +134,7 @@ class MemoryWorkspace:
     below: Manifest
     entries: dict[str, Entry] = field(default_factory=dict)
     runs: int = 0
+    known: None = None
 
     def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
         if isinstance(command.network, Uplink):

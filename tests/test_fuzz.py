@@ -33,17 +33,18 @@ from klock.bases.oci import parse_config, parse_manifest
 from klock.bases.transport import Response
 from klock.connections import is_loopback, refuse_redirect
 from klock.debian.dpkg_status import installed_packages
-from klock.errors import KlockError
+from klock.errors import FetchError, KlockError
 from klock.escaping import escaped, on_one_line
 from klock.layers.manifest import Manifest
 from klock.layers.rewriting.git_index import without_stat_data
 from klock.layers.unpack import unpack
+from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
 from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
-from klock.packages.compiled import _brings_python
 from klock.packages.index_pages import _links, _projects_of
-from klock.packages.wheel_paths import paths_in_record, paths_of_wheel
+from klock.packages.records import paths_in_record
+from klock.packages.wheel_layout import Scheme, lay_out
 from klock.packages.wheels import read_wheel_metadata, required_names
 from klock.project import load_settings
 from klock.steps import describe
@@ -390,13 +391,15 @@ def wheel(r: random.Random) -> bytes:
 
 def test_wheels(tmp_path: Path) -> None:
     path = tmp_path / "wheel"
-    places = dict.fromkeys(("purelib", "platlib", "scripts", "data", "include", "headers"), "/x")
+    folders = InstallFolders(purelib="/x", platlib="/x", scripts="/x", data="/x", headers="/x")
+    scheme = Scheme(python="/usr/bin/python3", folders=folders, links={})
+    artifact = WheelArtifact(name="a-1.0-py3-none-any.whl", url="", size=0, sha256="0" * 64)
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        found = paths_of_wheel(path, "a-1.0-py3-none-any.whl", places)
-        assert all(name.startswith("/") for name in found or ())
-        _brings_python(path)
+        with contextlib.suppress(FetchError):
+            found = lay_out(path, artifact, scheme, root=None)
+            assert all(name.startswith("x/") for name in found)
         metadata = read_wheel_metadata(path, "a-1.0-py3-none-any.whl")
         required_names(metadata.requires, markers={"python_version": "3.11"}, extras=metadata.extras)
         (metadata.name + metadata.version).encode("ascii")

@@ -14,13 +14,15 @@ from random import Random
 import pytest
 
 from klock.errors import FetchError, KlockError
+from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
-from klock.packages.compiled import _brings_python
-from klock.packages.wheel_paths import paths_of_wheel
+from klock.packages.wheel_layout import Scheme, lay_out
 from klock.packages.wheels import read_wheel_metadata
 
 METADATA = b"Metadata-Version: 2.1\nName: a\nVersion: 1.0\nRequires-Dist: b>=1\n"
-PATHS = dict.fromkeys(("purelib", "platlib", "scripts", "data", "include", "headers"), "/x")
+FOLDERS = InstallFolders(purelib="/x", platlib="/x", scripts="/x", data="/x", headers="/x")
+SCHEME = Scheme(python="/usr/bin/python3", folders=FOLDERS, links={})
+ARTIFACT = WheelArtifact(name="a-1.0-py3-none-any.whl", url="", size=0, sha256="0" * 64)
 
 
 def wheel(
@@ -39,8 +41,8 @@ def wheel(
 def read(content: bytes, tmp_path: Path) -> str:
     path = tmp_path / "blob"
     path.write_bytes(content)
-    paths_of_wheel(path, "a-1.0-py3-none-any.whl", PATHS)
-    _brings_python(path)
+    with contextlib.suppress(FetchError):
+        lay_out(path, ARTIFACT, SCHEME, root=None)
     return read_wheel_metadata(path, "a-1.0-py3-none-any.whl").name
 
 
@@ -110,7 +112,8 @@ def test_a_bomb_takes_little_memory(name: str, bombs: dict[str, bytes], tmp_path
     path.write_bytes(bombs[name])
     assert path.stat().st_size < 1_000_000
     with little_memory():
-        assert paths_of_wheel(path, "a-1.0-py3-none-any.whl", PATHS) is None
+        with pytest.raises(FetchError, match=f"{name} is larger than 32 MiB"):
+            lay_out(path, ARTIFACT, SCHEME, root=None)
         if name == "METADATA":
             with pytest.raises(FetchError, match="METADATA is larger than 32 MiB"):
                 read_wheel_metadata(path, "a-1.0-py3-none-any.whl")

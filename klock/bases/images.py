@@ -92,19 +92,15 @@ def fetch_image(
     """
     if workshop.has_base(lock.id):
         return
-    fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
-    layers = [
-        BaseLayer(path=store.blob_path(layer.digest), media_type=layer.media_type, diff_id=layer.diff_id)
-        for layer in lock.layers
-    ]
-    progress.begin(f"unpack {lock.reference}")
+    layers = fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
+    progress.begin(f"{'read' if workshop.is_still else 'unpack'} {lock.reference}")
     manifest = workshop.add_base(lock.id, layers)
     progress.done(f"{len(manifest)} entries")
 
 
 def fetch_layers(
     lock: OciLock, *, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
-) -> None:
+) -> list[BaseLayer]:
     """Makes the store have the image's layers, compressed as they are. Raises FetchError, HashMismatch."""
     source = _source(lock.reference, root=root, mirrors=mirrors)
     wanted = [
@@ -119,6 +115,10 @@ def fetch_layers(
         for layer in lock.layers
     ]
     download(wanted, task=f"fetch {lock.reference}", store=store, offline=offline, progress=progress)
+    return [
+        BaseLayer(path=store.blob_path(layer.digest), media_type=layer.media_type, diff_id=layer.diff_id)
+        for layer in lock.layers
+    ]
 
 
 def fetch_documents(

@@ -17,7 +17,7 @@ from typing import Final
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import StoreError
 
-__all__ = ["Entry", "Kind", "Manifest"]
+__all__ = ["Entry", "Kind", "Manifest", "escaped", "unescaped"]
 
 HEADER: Final = "klock-manifest 1\n"
 
@@ -78,10 +78,21 @@ class Entry:
 class Manifest(Mapping[str, Entry]):
     """Entries by path, in sort order of their escaped paths."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_content", "_known")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._entries = {e.path: e for e in sorted(entries, key=lambda e: _escape(e.path))}
+        self._known: dict[str, Entry] | None = {e.path: e for e in sorted(entries, key=lambda e: _escape(e.path))}
+        self._content: bytes | None = None
+
+    @property
+    def _entries(self) -> dict[str, Entry]:
+        if self._known is None:
+            self._known = {e.path: e for e in map(Entry.from_line, self._text.splitlines()[1:])}
+        return self._known
+
+    @property
+    def _text(self) -> str:
+        return self.to_bytes().decode("ascii")
 
     def __getitem__(self, path: str) -> Entry:
         return self._entries[path]
@@ -90,19 +101,26 @@ class Manifest(Mapping[str, Entry]):
         return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._known) if self._known is not None else self.to_bytes().count(b"\n") - 1
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(e.size for e in self._entries.values())
+        return sum(int(line.split(b" ", 5)[4]) for line in self.lines())
 
     @property
     def digest(self) -> Digest:
         return digest_of_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        return (HEADER + "".join(e.to_line() for e in self._entries.values())).encode("ascii")
+        if self._content is None:
+            lines = (e.to_line() for e in self._entries.values())
+            self._content = (HEADER + "".join(lines)).encode("ascii")
+        return self._content
+
+    def lines(self) -> list[bytes]:
+        """The lines of the entries, in order, without their ends. Each begins with the escaped path and a space."""
+        return self.to_bytes().split(b"\n")[1:-1]
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Manifest:
@@ -115,6 +133,13 @@ class Manifest(Mapping[str, Entry]):
         except ValueError as error:
             raise StoreError(f"a damaged manifest in the store: {error}") from error
 
+    @classmethod
+    def of_own(cls, content: bytes) -> Manifest:
+        """What `to_bytes` gave here, or what has its known digest: parsed only when an entry is asked for."""
+        made = cls()
+        made._known, made._content = None, content
+        return made
+
     def without_links(self) -> Manifest:
         """The same tree with every hard link written as the file that it is."""
         links = [e for e in self._entries.values() if e.kind is Kind.HARDLINK and e.target in self._entries]
@@ -125,6 +150,8 @@ class Manifest(Mapping[str, Entry]):
 
     def apply(self, layer: Manifest) -> Manifest:
         """The tree that is seen when `layer` lies over this one: its whiteouts remove, its other entries replace.
+
+        A folder that is not there, and that the layer does not list, is root's and has mode 0755.
 
         The result has no hard links: overlayfs cuts them when a layer changes one of the names, so only the files they
         stand for can be said of a tree. An observed tree has none either.
@@ -140,7 +167,24 @@ class Manifest(Mapping[str, Entry]):
                 entries.pop(path, None)
             else:
                 entries[path] = entry
+                _add_folders_above(path, entries)
         return Manifest(entries.values())
+
+
+def _add_folders_above(path: str, entries: dict[str, Entry]) -> None:
+    above = path.rpartition("/")[0]
+    while above and above not in entries:
+        entries[above] = Entry(path=above, kind=Kind.FOLDER, mode=0o755)
+        above = above.rpartition("/")[0]
+
+
+def escaped(path: str) -> bytes:
+    """A path as it begins a line of a manifest."""
+    return _escape(path).encode("ascii")
+
+
+def unescaped(path: bytes) -> str:
+    return _unescape(path.decode("ascii"))
 
 
 _UNSAFE: Final = re.compile(rb"[^!-\[\]-~]|[,=]")

@@ -25,7 +25,7 @@ from klock.layers.decompression import Uncompressed
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
 from klock.layers.streaming import BoundedMember, members_of
 
-__all__ = ["unpack", "unpack_package"]
+__all__ = ["BROKEN_ARCHIVE", "is_kept_xattr", "unpack", "unpack_package", "xattr_value"]
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
@@ -38,7 +38,15 @@ _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 # Links that lead through one another: what one member makes, another takes away.
 _OF_ONE_ANOTHER: Final = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
-_BROKEN: Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError, RecursionError)
+BROKEN_ARCHIVE: Final = (
+    tarfile.TarError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str) -> Digest:
@@ -87,7 +95,7 @@ def _explained(source: str) -> Iterator[None]:
     """Errors of a broken archive become ones that name it; a full disk stays an OSError for the caller to explain."""
     try:
         yield
-    except _BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
     except OSError as error:
         if error.errno in _TOO_MUCH:
@@ -253,8 +261,8 @@ class _Unpacking:
             os.chmod(path, stat.S_IMODE(member.mode))  # after chown, which clears setuid
         for header, text in member.pax_headers.items():
             name = header.removeprefix(_XATTR)
-            if name != header and _is_kept(name):
-                os.setxattr(path, name, _xattr_value(name, text), follow_symlinks=False)
+            if name != header and is_kept_xattr(name):
+                os.setxattr(path, name, xattr_value(name, text), follow_symlinks=False)
 
 
 class _UnpackingPackage(_Unpacking):
@@ -267,12 +275,14 @@ class _UnpackingPackage(_Unpacking):
             super()._folder(member, path)
 
 
-def _is_kept(name: str) -> bool:
-    """overlayfs' own notes in an archive could hide files; security labels belong to the host that wrote them."""
+def is_kept_xattr(name: str) -> bool:
+    """Whether an extended attribute of an archive is taken. overlayfs' own notes could hide files; security labels
+    belong to the host that wrote them."""
     return name in MEANINGFUL_XATTRS or (name.startswith("user.") and not name.startswith(OVERLAY_XATTR))
 
 
-def _xattr_value(name: str, text: str) -> bytes:
+def xattr_value(name: str, text: str) -> bytes:
+    """The value of an attribute that an archive has as `text`."""
     value = text.encode("utf-8", "surrogateescape")
     if name == "security.capability" and len(value) == 24 and value[3] == 3:
         # Version 3 (linux/capability.h) adds the root id of the namespace that wrote it; here it is root's own.

@@ -149,11 +149,23 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstallFolders:
+    """Where a Python has what wheels bring (packaging.python.org, "Binary distribution format"): absolute paths without
+    symlinks."""
+
+    purelib: str
+    platlib: str
+    scripts: str
+    data: str
+    headers: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
     """The Python that pip steps install into, as found in the environment just before the first of them.
 
-    `tags` are the wheel tags it accepts, best first, when it was probed; they are derived again, not locked. `markers`
-    are the PEP 508 environment markers. `distributions` were there before klock installed anything.
+    `distributions` were there before klock installed anything. `links` are symlinks in the folder `data`, with the
+    folders that they lead to.
     """
 
     path: str
@@ -162,6 +174,8 @@ class Interpreter:
     libc: str
     sha256: str
     distributions: tuple[Distribution, ...] = ()
+    folders: InstallFolders | None = None
+    links: tuple[tuple[str, str], ...] = ()
 
 
 # -- packages (after PEP 751)

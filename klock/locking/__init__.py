@@ -2,7 +2,8 @@
 
 The image is drafted (`klock.locking.draft`), then completed in order: the base is resolved; each step whose key is in
 the previous lockfile takes over its layer; any other step runs and its layer is recorded. All pip steps are resolved
-together, before the first of them runs and in the environment it will find.
+together, before the first of them runs and in the environment it will find. A target whose programs do not run here is
+locked without running any (`klock.locking.still`).
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def lock_image(
 
     Raises KlockError; the previous lockfile is the caller's to keep then.
     """
-    from klock.errors import ImageError
+    from klock.errors import ImageError, KlockError
     from klock.layers import NORMALISATION
     from klock.lockfile.model import Lockfile
     from klock.locking.draft import draft_image
+    from klock.locking.still import in_workshop_for
     from klock.locking.target import TargetLocker
     from klock.steps.locking import Upgrade
 
@@ -48,21 +50,35 @@ def lock_image(
             f"the lockfile has version {previous.normalisation} of the layer rules, klock now has {NORMALISATION}: "
             "every layer is made again, the base and packages keep their versions"
         )
-    locked = tuple(
+    image_lock = draft_image(image, context.environ)
+    lockers = [
         TargetLocker(
             image=image,
-            image_lock=draft_image(image, context.environ),
+            image_lock=image_lock,
             target=target,
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
             rules_changed=rules_changed,
-            context=context,
+            context=in_workshop_for(target, image, context),
             upgrade=upgrade or Upgrade(),
             is_first=target == targets[0],
-        ).run()
+        )
         for target in targets
-    )
-    return Lockfile(image=draft_image(image, context.environ), normalisation=NORMALISATION, targets=locked)
+    ]
+    # What is wrong with one target is said before another one takes minutes.
+    for locker in lockers:
+        locker.refuse_early()
+    locked, errors = [], []
+    for locker in lockers:
+        try:
+            locked.append(locker.run())
+        except KlockError as error:
+            # What the others make stays in the store, for the next time.
+            message = error.message if len(lockers) == 1 else f"{locker.target}: {error.message}"
+            errors.append(type(error)(message, hint=error.hint))
+    if errors:
+        raise errors[0]
+    return Lockfile(image=image_lock, normalisation=NORMALISATION, targets=tuple(locked))
 
 
 def lapsing(lock: TargetLock) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from klock.lockfile.model import (
     with_layer,
 )
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
+from klock.locking.still import bring_archives_of, refuse_what_must_run
 from klock.replay import make_layers, opened_over
 from klock.steps import kind_of
 from klock.steps.cache_keys import cache_key, cache_keys
@@ -54,6 +55,15 @@ class TargetLocker:
     upgrade: Upgrade
     is_first: bool = True
 
+    def refuse_early(self) -> None:
+        """Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched."""
+        previous, base = self.previous, self.image.base
+        if previous is not None and base is not None and base_agrees(base, previous.base):
+            drafts = self._draft(previous.base)
+            if self._is_unchanged(previous, previous.base, drafts):
+                return
+        refuse_what_must_run(self.image, self.context)
+
     def run(self) -> TargetLock:
         # What is wrong with the image itself is said before anything is fetched.
         known = self.previous.base if self.previous else _UNKNOWN_BASE
@@ -61,6 +71,7 @@ class TargetLocker:
         steps = with_install_options(self.image.steps, self.image.install_cmd)
         check_steps(steps, root=self.context.root, base=known, environ=self.context.environ)
         base = self._resolve_base()
+        bring_archives_of(base, self.context)
         notes: list[str] = []
         drafts = self._draft(base, notes)
         for note in notes if self.is_first else ():
@@ -195,7 +206,7 @@ class TargetLocker:
         if kind.remembers(step) and not is_forced(step):
             for digest in layers_made_by(key, store)[-1:] if kind.repeats(at) else proven_layers(key, store):
                 if (manifest := self.context.workshop.layer_manifest(digest)) is not None:
-                    return with_layer(step, kind.locked_layer(manifest))
+                    return with_layer(step, kind.locked_layer(step, manifest))
         make_layers(locking.lock, self.context)
         done: StepLock = kind.make(at, self.context)
         layer = layer_of(done)
@@ -207,7 +218,7 @@ class TargetLocker:
 
     def _try_services(self, locking: Locking) -> None:
         for at in self.context.each(locking.lock):
-            if kind_of(at.step).is_service:
+            if kind_of(at.step).is_service and not self.context.workshop.is_still:
                 self.context.progress.begin(at.heading)
                 with locking.workspace() as workspace:
                     kind_of(at.step).try_out(at, workspace, self.context)

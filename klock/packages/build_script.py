@@ -5,7 +5,6 @@ folder, to leave it as it is), `build` (where to unpack or copy to, always the s
 their output), `subdirectory`, `output` (a folder for wheels and metadata) and `result` (where the answer goes).
 """
 
-# ruff: noqa: PTH100, PTH103, PTH112, PTH118, PTH208
 # os.path: a script that starts fast on any Python from 3.8 on.
 
 from __future__ import annotations

@@ -95,7 +95,6 @@ class BuildRoom:
             workspace=self.workspace,
             store=self.store,
             variables=self.variables,
-            compiled=False,
             work=self.work,
         )
 

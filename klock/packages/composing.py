@@ -15,11 +15,12 @@ from packaging.version import InvalidVersion, Version
 from klock.errors import ResolutionError
 from klock.packages.credentials import bare_text, without_credentials
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
+from klock.packages.platform_tags import uv_platform
 from klock.packages.question import Question, World
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, names_in_options, parse_requirement, split_revision
 from klock.packages.stubs import write_stub
-from klock.packages.uv import WORK
+from klock.packages.uv import work_folder
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import read_wheel_metadata, wheel_of
 
@@ -69,12 +70,20 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         only_binary=_sorted(name for root, line in options for name in names_in_options(line.only_binary, root)),
         no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
         fallbacks=_fallbacks(case),
-        stubs=f"{WORK}/stubs",
+        stubs=f"{work_folder(case.world.workspace, case.folder)}/stubs",
+        elsewhere=_elsewhere(case.world),
         offline=case.world.offline,
     )
     project.write(case.folder)
     _write_stubs(case, kept)
     return project
+
+
+def _elsewhere(world: World) -> tuple[str, str] | None:
+    if world.workspace.known is None:
+        return None
+    machine, libc = world.python.markers["platform_machine"], world.python.interpreter.libc
+    return world.python.interpreter.version, uv_platform(machine, libc)
 
 
 def _at_commit(text: str, question: Question) -> str:

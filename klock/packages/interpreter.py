@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from klock.documents import read_json
 from klock.errors import KlockError, StepFailed
-from klock.lockfile.model import Distribution, Interpreter
+from klock.lockfile.model import Distribution, InstallFolders, Interpreter
 from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command, Mount, Workspace
 
@@ -28,6 +28,7 @@ __all__ = [
 
 _SCRIPT: Final = Path(__file__).with_name("probe_script.py")
 _OUTPUT: Final = "/run/klock/probe"
+_PATH: Final = r"/[^\n\0]*"
 _OWN_VARIABLES: Final = re.compile(
     r"(UV|PIP|PYTHON|VIRTUAL_ENV|CONDA)(_.*)?|PYTHON.*|SOURCE_DATE_EPOCH|PYC_.*|(?i:(https?|all|no)_proxy)"
 )
@@ -47,15 +48,12 @@ class InstalledDistribution:
 class TargetPython:
     """An interpreter with what resolving for it needs and a lockfile does not keep.
 
-    `markers` are the PEP 508 environment markers, `tags` the wheel tags it accepts, best first, `paths` sysconfig's.
-    `externally_managed` is PEP 668's marker file.
+    `markers` are the PEP 508 environment markers, `tags` the wheel tags it accepts, best first.
     """
 
     interpreter: Interpreter
     markers: Mapping[str, str]
     tags: tuple[str, ...]
-    paths: Mapping[str, str]
-    externally_managed: bool
     installed: tuple[InstalledDistribution, ...]
 
     @property
@@ -65,14 +63,21 @@ class TargetPython:
 
 
 def probe_interpreter(
-    workspace: Workspace, *, python_path: str | None = None, variables: Mapping[str, str]
+    workspace: Workspace, *, python_path: str | None = None, variables: Mapping[str, str], machine: str | None = None
 ) -> TargetPython | None:
     """The Python of `python_path`, else of `$KT_PYTHON_PATH`, else the first python3 or python on `$PATH`, if any.
 
-    `variables` are the container's variables at this step. Raises KlockError when a named Python is not there or is
-    too old, StepFailed when it does not run.
+    `variables` are the container's variables at this step; `machine` is the kernel's name of the architecture, for a
+    workspace in which nothing runs. Raises KlockError when a named Python is not there or is too old, StepFailed when
+    it does not run.
     """
     named = python_path or variables.get("KT_PYTHON_PATH")
+    if workspace.known is not None:
+        from klock.packages.still_python import describe_python
+
+        search_path = python_environment(variables)["PATH"]
+        answer = describe_python(workspace.known, machine=machine or "", search_path=search_path, named=named)
+        return None if answer is None else _parse(answer, answer["path"])
     path = _find(workspace, named, variables)
     if path is None:
         if named:
@@ -149,21 +154,19 @@ def _parse(answer: Any, path: str) -> TargetPython:
             for item in answer["distributions"]
         )
         interpreter = Interpreter(
-            path=_text(answer["path"], r"/[^\n]*"),
+            path=_text(answer["path"], _PATH),
             version=_text(answer["version"], r"\d+\.\d+\.\d+[!-~]*"),
             implementation=_text(answer["implementation"], r"[a-z]+"),
             libc=_text(answer["libc"], r"|(glibc|musl) \d+\.\d+"),
             sha256=_text(answer["sha256"], r"[0-9a-f]{64}"),
             distributions=tuple(Distribution(name=item.name, version=item.version) for item in installed),
+            folders=InstallFolders(**{_text(n): _text(path, _PATH) for n, path in answer["folders"].items()}),
+            links=tuple((_text(path, _PATH), _text(to, _PATH)) for path, to in sorted(answer["links"].items())),
         )
-        if not isinstance(answer["externally_managed"], bool):
-            raise TypeError(f"externally_managed is {answer['externally_managed']!r}")
         return TargetPython(
             interpreter=interpreter,
             markers={_text(name, r"[a-z_]+"): _text(value) for name, value in answer["markers"].items()},
             tags=tuple(_text(tag, r"[!-~]+-[!-~]+-[!-~]+") for tag in answer["tags"]),
-            paths={_text(name): _text(value, r"/[^\n]*") for name, value in answer["paths"].items()},
-            externally_managed=answer["externally_managed"],
             installed=installed,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:

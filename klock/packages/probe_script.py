@@ -14,7 +14,6 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 
@@ -46,6 +45,27 @@ def distributions(canonicalize_name: Callable[[str], str]) -> list[dict[str, Any
     return [found[name] for name in sorted(found)]
 
 
+def folders() -> dict[str, str]:
+    """Where wheels go, by the names of the wheel format, without symlinks."""
+    paths = sysconfig.get_paths()
+    if sys.prefix == sys.base_prefix:
+        headers = paths["include"]
+    else:  # in a virtual environment they are not the base Python's
+        headers = os.path.join(sys.prefix, "include", "site", "python%d.%d" % sys.version_info[:2])  # noqa: UP031
+    found = {name: paths[name] for name in ("purelib", "platlib", "scripts", "data")}
+    return {name: os.path.realpath(path) for name, path in dict(found, headers=headers).items()}
+
+
+def links(data: str) -> dict[str, str]:
+    """The folders in `data` that are symlinks, with what they lead to."""
+    try:
+        names = sorted(os.listdir(data))
+    except OSError:
+        return {}
+    paths = [os.path.join(data, name) for name in names]
+    return {path: os.path.realpath(path) for path in paths if os.path.islink(path) and os.path.isdir(path)}
+
+
 def main() -> None:
     sys.path.insert(0, "/run/klock/lib")
     from packaging.markers import default_environment
@@ -54,10 +74,10 @@ def main() -> None:
 
     with open(os.path.realpath(sys.executable), "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    markers = dict(default_environment())
+    # What differs between two hosts of one kind must not decide what is installed.
+    markers = dict(default_environment(), platform_release="", platform_version="")
     tags = [str(tag) for tag in sys_tags()]
     sys.path.remove("/run/klock/lib")
-    stdlib = sysconfig.get_path("stdlib")
     result = {
         "path": sys.executable,
         "version": platform.python_version(),
@@ -66,8 +86,8 @@ def main() -> None:
         "sha256": digest,
         "markers": {name: value for name, value in markers.items() if name != "extra"},
         "tags": tags,
-        "paths": {name: sysconfig.get_path(name) for name in ("purelib", "platlib", "scripts", "data", "stdlib")},
-        "externally_managed": sys.prefix == sys.base_prefix and Path(stdlib, "EXTERNALLY-MANAGED").is_file(),
+        "folders": folders(),
+        "links": links(folders()["data"]),
         "distributions": distributions(canonicalize_name),
     }
     with open(sys.argv[1], "w", encoding="utf-8") as file:

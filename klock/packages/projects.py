@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from klock.errors import ImageError, StepFailed
-from klock.lockfile.model import Interpreter, LocalProject, LockedPackage
+from klock.lockfile.model import Interpreter, LocalProject, LockedPackage, WheelArtifact
 from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_system, read_static_metadata
 from klock.packages.builds import Folder, build_room
 from klock.packages.request import LocalProjectSource, ScopedRequirement
-from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import parse_metadata, read_wheel_metadata
 from klock.store import Store
 from klock.workshop.protocol import Workspace
 
-__all__ = ["ReadProject", "install_projects", "read_project"]
+__all__ = ["ReadProject", "build_projects", "read_project"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
     return ReadProject(project=project, requires=tuple(ScopedRequirement(text=t, origin=origin) for t in texts))
 
 
-def install_projects(
+def build_projects(
     projects: Sequence[LocalProject],
     packages: Mapping[str, LockedPackage],
     *,
@@ -69,8 +68,12 @@ def install_projects(
     workspace: Workspace,
     store: Store,
     variables: Mapping[str, str],
-) -> None:
-    """Builds each project at its path in the environment and installs it. Raises StepFailed."""
+) -> list[tuple[str, WheelArtifact]]:
+    """Builds each project at its path in the environment; the wheels, with the names of their distributions.
+
+    Raises StepFailed.
+    """
+    wheels = []
     for project in projects:
         content = workspace.read(f"{project.path}/pyproject.toml")
         if content is None and workspace.read(f"{project.path}/setup.py") is None:
@@ -92,13 +95,8 @@ def install_projects(
             raise StepFailed(
                 f"{project.path} is {metadata.name}, but {project.name} is locked", hint="run `klock lock`"
             )
-        install_wheels(
-            [(metadata.name, metadata.version, wheel)],
-            python=interpreter.path,
-            workspace=workspace,
-            store=store,
-            variables=variables,
-        )
+        wheels.append((metadata.name, wheel))
+    return wheels
 
 
 def _check_extras(metadata: StaticMetadata, source: LocalProjectSource) -> None:

@@ -20,7 +20,6 @@ from klock.packages.question import Question, World
 from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots
-from klock.packages.shared_paths import warnings_of_shared_paths
 from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
@@ -34,7 +33,8 @@ def resolve(question: Question, world: World) -> Resolution:
     Raises RequirementError, ResolutionError, FetchError, HashMismatch, or StepFailed for a build that fails; no message
     has credentials in it.
     """
-    check_uv_runs(world.python.interpreter)
+    if world.workspace.known is None:
+        check_uv_runs(world.python.interpreter)
     resolver = Resolver(
         world=world,
         question=question,
@@ -74,15 +74,12 @@ def _resolve_together(
     )
     check_hashes(roots, packages, world.store)
     placed = place(len(requests), roots, packages, answer, python=world.python, store=world.store)
-    by_pin = {package.pin: package for package in placed.packages}
-    shared = [w for step in placed.steps for w in warnings_of_shared_paths([by_pin[pin] for pin in step], world.store)]
-    pins = by_pin.keys()
+    pins = {package.pin for package in placed.packages}
     builders = [package for pin, package in locker.build_packages.items() if pin not in pins]
     return replace(
         placed,
         packages=tuple(sorted((*placed.packages, *builders), key=lambda p: (p.name, p.version))),
         projects=tuple(tuple(read.project for read in found) for found in projects),
-        warnings=(*placed.warnings, *shared),
     )
 
 

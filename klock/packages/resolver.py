@@ -6,6 +6,7 @@ dependency that only a scoped index has is looked for there. Each turn of the lo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,7 +25,7 @@ from klock.packages.question import Question, World
 from klock.packages.request import PipRequest
 from klock.packages.roots import Root, name_of, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
-from klock.packages.uv import WORK, UvRun, run_uv
+from klock.packages.uv import UvRun, run_uv, work_folder
 from klock.packages.uv_project import UvProject
 from klock.recorder import Passes
 from klock.temporary import temporary_folder
@@ -94,7 +95,7 @@ class Resolver:
                 kept = base.keys() - given_up
                 pinned = {*case.plan.pins, *promoted}
                 project = compose(case, kept=kept, promoted=promoted)
-                ended = self._run(case, project, project.arguments(python=world.python.interpreter.path))
+                ended = self._run(case, project, project.arguments(python=self._python))
                 if ended.status == 0:
                     selected = self._select(case, project)
                     replaced = {p.name for p in selected if p.name in kept and p.version != base[p.name]}
@@ -111,6 +112,11 @@ class Resolver:
             index = self._indexes(case, project, selected)
         self._check_scopes(case, project, index)
         return Answer(packages=selected, index=index, warnings=warnings_from_uv(self.credentials.mask(ended.output)))
+
+    @property
+    def _python(self) -> str:
+        """The Python that uv is shown: the environment's, or klock's own where that does not run."""
+        return self.world.python.interpreter.path if self.world.workspace.known is None else sys.executable
 
     # -- before the first attempt
 
@@ -146,9 +152,19 @@ class Resolver:
             arguments,
             work=case.folder,
             variables=environment,
-            more={**variables, **project.variables},
+            more={**variables, **project.variables, **self._credential_variables(project)},
             passes=self.passes,
         )
+
+    def _credential_variables(self, project: UvProject) -> dict[str, str]:
+        """Outside of a workspace nobody adds credentials to what uv asks: it is told those of its indexes."""
+        if self.world.workspace.known is None:
+            return {}
+        found: dict[str, str] = {}
+        for url, name in project.named_indexes():
+            if (pair := self.credentials.find(url)) is not None:
+                found |= {f"UV_INDEX_{name.upper()}_USERNAME": pair[0], f"UV_INDEX_{name.upper()}_PASSWORD": pair[1]}
+        return found
 
     def _select(self, case: Case, project: UvProject) -> tuple[SelectedPackage, ...]:
         return select_artifacts(
@@ -193,13 +209,14 @@ class Resolver:
             replace(project, preferences={p.name: p.version for p in selected if p.version}).write(case.folder)
             annotated = case.folder / "annotated.txt"
             annotated.write_text("".join(f"{p.name}=={p.version}\n" for p in selected if not p.direct), "utf-8")
-            arguments = project.annotation_arguments(python=self.world.python.interpreter.path)
+            arguments = project.annotation_arguments(python=self._python)
             ended = self._run(case, project, [*arguments, "--output-file", annotated.name])
             if ended.status != 0:
                 words = self.credentials.mask(ended.output)
                 raise ResolutionError(f"uv's second answer differs from its first: {words}")
             found.update(_annotations(annotated.read_text("utf-8")))
-        return {name: None if url and url.startswith(f"file://{WORK}") else url for name, url in found.items()}
+        stubs = f"file://{work_folder(self.world.workspace, case.folder)}"
+        return {name: None if url and url.startswith(stubs) else url for name, url in found.items()}
 
     def _check_scopes(self, case: Case, project: UvProject, index: Mapping[str, str | None]) -> None:
         """A requirement is not answered by an index that another requirement has for itself."""

@@ -1,4 +1,4 @@
-"""Paths that two wheels of one step own with different bytes: which of them is installed must not be left to chance.
+"""Paths that two wheels own with different bytes, where a build is going to see both.
 
 uv installs wheels side by side, so the winner would differ from run to run. Wheels that share such a path are installed
 one after the other, by name; the last one's bytes are there in the end, on every machine.
@@ -9,63 +9,37 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from klock.lockfile.model import LockedPackage, WheelArtifact
+from klock.lockfile.model import WheelArtifact
 from klock.packages.archives import opened_zip, read_member
-from klock.packages.wheels import wheel_of
 from klock.store import Store
-from klock.words import counted
 
-__all__ = ["batches", "warnings_of_shared_paths"]
+__all__ = ["batches"]
 
 Wheel: TypeAlias = tuple[str, str, WheelArtifact]
 """A wheel with the name and the version of its distribution."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shared:
-    """`first` and `last` are names; what both own is what `last` brings. `path` is one of `count`."""
-
-    first: str
-    last: str
-    path: str
-    count: int
-
-
 def batches(wheels: Sequence[Wheel], store: Store) -> list[list[Wheel]]:
     """Wheels in the order of installation: those of one batch share no path with each other."""
     by_name = {wheel[0]: wheel for wheel in wheels}
-    shared = _shared({name: artifact for name, (_, _, artifact) in by_name.items()}, store)
-    clashing = sorted({name for each in shared for name in (each.first, each.last)})
+    clashing = _clashing({name: artifact for name, (_, _, artifact) in by_name.items()}, store)
     free = [wheel for name, wheel in by_name.items() if name not in clashing]
-    return [*([free] if free else []), *([by_name[name]] for name in clashing)]
+    return [*([free] if free else []), *([by_name[name]] for name in sorted(clashing))]
 
 
-def warnings_of_shared_paths(packages: Sequence[LockedPackage], store: Store) -> Iterator[str]:
-    """A sentence for each two packages of one step that own a path with different bytes."""
-    for shared in _shared({package.name: wheel_of(package) for package in packages}, store):
-        more = f" and {counted(shared.count - 1, 'more path')}" if shared.count > 1 else ""
-        yield (
-            f"{shared.first} and {shared.last} both bring {shared.path}{more}, with different bytes: "
-            f"{shared.last} is installed last, and its bytes count"
-        )
-
-
-def _shared(wheels: Mapping[str, WheelArtifact], store: Store) -> list[_Shared]:
+def _clashing(wheels: Mapping[str, WheelArtifact], store: Store) -> set[str]:
+    """The names of those that own a path which another one owns with other bytes."""
     owners: dict[str, tuple[str, str]] = {}
-    found: dict[tuple[str, str], list[str]] = {}
+    found: set[str] = set()
     for name in sorted(wheels):
         for path, digest in _recorded(wheels[name], store):
             before = owners.get(path)
             if before is not None and before[1] != digest:
-                found.setdefault((before[0], name), []).append(path)
+                found |= {before[0], name}
             owners[path] = name, digest
-    return [
-        _Shared(first=first, last=last, path=min(paths), count=len(paths))
-        for (first, last), paths in sorted(found.items())
-    ]
+    return found
 
 
 def _recorded(wheel: WheelArtifact, store: Store) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ uv comes from the `uv` package klock depends on; its one file is mounted into th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from klock.packages.interpreter import python_environment
 from klock.recorder import Passes
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 
-__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv"]
+__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv", "work_folder"]
 
 WORK: Final = "/run/klock/work"
 """Where the call's work folder is seen inside the environment."""
@@ -61,6 +62,8 @@ def run_uv(
     """
     for name in ("cache", "home", "tmp"):
         (work / name).mkdir(exist_ok=True)
+    if workspace.known is not None:
+        return _run_outside(arguments, work, more or {})
     all_mounts = [
         Mount(source=uv_program(), target=_UV),
         Mount(source=work, target=WORK, read_only=False),
@@ -68,15 +71,7 @@ def run_uv(
     ]
     all_variables = {
         **python_environment(variables),
-        "HOME": f"{WORK}/home",
-        "TMPDIR": f"{WORK}/tmp",
-        "UV_CACHE_DIR": f"{WORK}/cache",
-        "UV_NO_CONFIG": "1",
-        "UV_NO_PROGRESS": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
-        "NO_COLOR": "1",
-        "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
-        **GIT_VARIABLES,
+        **_fixed(WORK),
         **(more or {}),
     }
     lines: list[bytes] = []
@@ -99,6 +94,44 @@ def run_uv(
         ended, report = passes.run(run)
         refused = report.refused
     return UvRun(status=ended.status, output=b"".join(lines).decode("utf-8", "replace"), refused=refused)
+
+
+def work_folder(workspace: Workspace, work: Path) -> str:
+    """What uv calls the host folder `work`."""
+    return WORK if workspace.known is None else os.fspath(work)
+
+
+def _run_outside(arguments: Sequence[str], work: Path, more: Mapping[str, str]) -> UvRun:
+    """Runs uv on this machine, for an environment in which nothing runs. It starts no program itself: see
+    `klock.packages.uv_project.UvProject.elsewhere`."""
+    import subprocess
+
+    kept = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    variables = {n: v for name in kept for n in (name, name.lower()) if (v := os.environ.get(n)) is not None}
+    ended = subprocess.run(
+        [uv_program(), *arguments],
+        cwd=work,
+        env={**variables, **_fixed(os.fspath(work)), "PATH": os.defpath, **more},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return UvRun(status=ended.returncode, output=ended.stdout.decode("utf-8", "replace"))
+
+
+def _fixed(work: str) -> dict[str, str]:
+    return {
+        "HOME": f"{work}/home",
+        "TMPDIR": f"{work}/tmp",
+        "UV_CACHE_DIR": f"{work}/cache",
+        "UV_NO_CONFIG": "1",
+        "UV_NO_PROGRESS": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "NO_COLOR": "1",
+        "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+        **GIT_VARIABLES,
+    }
 
 
 def check_uv_runs(interpreter: Interpreter) -> None:

@@ -26,7 +26,8 @@ class UvProject:
 
     `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
     environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. Names are normalised;
-    `:all:` is allowed where pip has it.
+    `:all:` is allowed where pip has it. `elsewhere`, a Python version and a platform as uv has it, is for a Python that
+    does not run: uv then builds nothing, and so starts nothing.
     """
 
     dependencies: tuple[str, ...]
@@ -42,6 +43,7 @@ class UvProject:
     fallbacks: tuple[Index, ...] = ()
     stubs: str | None = None
     offline: bool = False
+    elsewhere: tuple[str, str] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes pyproject.toml, direct.in, constraints.txt and pylock.toml (the preferences)."""
@@ -81,8 +83,15 @@ class UvProject:
             links.append(self.stubs)
         return {"UV_FIND_LINKS": ",".join(links)} if links else {}
 
+    def named_indexes(self) -> list[tuple[str, str]]:
+        """The URL of each index with the name that uv knows it by."""
+        return [(index.url, name) for index, name in self._names([*self._pinned(), *self._shared()])]
+
     def _shared_arguments(self, python: str) -> list[str]:
         arguments = ["pip", "compile", "pyproject.toml", "--no-header", "--python", python]
+        if self.elsewhere is not None:
+            version, platform = self.elsewhere
+            arguments += ["--no-build", "--python-version", version, "--python-platform", platform]
         if self.constraints:
             arguments += ["--constraints", "constraints.txt"]
         if self.direct:

@@ -1,8 +1,7 @@
-"""Installs locked wheels with uv: no resolving, no network, every file hashed, the same bytes each time.
+"""Installs locked wheels with uv into what a build is going to see: no resolving, no network, every file hashed.
 
-The wheels are the store's own files, mounted read-only under their names; uv installs exactly those, without its
-records of where and when (`direct_url.json`, `uv_cache.json`, `INSTALLER`), and its cache is thrown away. Modules are
-then compiled (`klock.packages.compiled`), since a first import without .pyc files is almost three times slower.
+The wheels are the store's own files, mounted read-only under their names; uv installs exactly those, and its cache is
+thrown away. What an environment gets is composed instead (`klock.packages.wheel_trees`).
 """
 
 from __future__ import annotations
@@ -11,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from klock.digests import Digest
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import WheelArtifact
-from klock.packages.compiled import compile_modules
 from klock.packages.interpreter import python_environment
 from klock.packages.shared_paths import batches
 from klock.packages.uv import WORK, run_uv
@@ -38,14 +35,9 @@ def install_wheels(
     workspace: Workspace,
     store: Store,
     variables: Mapping[str, str],
-    compiled: bool = True,
-    over: Sequence[Digest] | None = None,
     work: Path | None = None,
 ) -> None:
-    """Installs wheels, given with the name and version of each, into the Python at `python`.
-
-    `compiled`: with their modules compiled; `over` is what `klock.packages.compiled.compile_modules` wants to know.
-    """
+    """Installs wheels, given with the name and version of each, into the Python at `python`."""
     if not wheels:
         return
     mounts = []
@@ -77,18 +69,6 @@ def install_wheels(
                     f"uv could not install the locked packages (exit status {ended.status}):\n{ended.output.strip()}"
                 )
         _remove_cache(workspace, variables)
-        if compiled:
-            room = here / "compile"
-            room.mkdir()
-            compile_modules(
-                [(name, wheel) for batch in in_order for name, _, wheel in batch],
-                python=python,
-                workspace=workspace,
-                store=store,
-                variables=variables,
-                over=over,
-                work=room,
-            )
 
 
 def _remove_cache(workspace: Workspace, variables: Mapping[str, str]) -> None:

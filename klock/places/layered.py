@@ -52,14 +52,14 @@ def why_not_in_store(lock: TargetLock, workshop: Workshop) -> str | None:
 
 
 def locked_files(lock: TargetLock, workshop: Workshop) -> tuple[Manifest, list[Manifest]]:
-    """All that base and layers make together, and the layers, which are in the store."""
+    """All that base and layers show together, and the layers, which are in the store."""
     layers = [layer_in_store(digest, workshop) for digest in lock.layers]
     return functools.reduce(Manifest.apply, layers, workshop.base_manifest(lock.base.id)), layers
 
 
 def layer_in_store(digest: Digest, workshop: Workshop) -> Manifest:
-    """Raises StoreError when it is not."""
-    manifest = workshop.layer_manifest(digest)
+    """What a layer shows. Raises StoreError when it is not."""
+    manifest = workshop.shown_manifest(digest)
     if manifest is None:
         raise StoreError(f"the layer {digest} is not in the store", hint="run `klock sync`")
     return manifest

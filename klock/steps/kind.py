@@ -24,9 +24,20 @@ if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
-    from klock.workshop.protocol import Command, Workspace
+    from klock.workshop.protocol import Command, Layer, Workspace
 
-__all__ = ["UNKNOWN_LAYER", "Input", "Kind", "OpenBelow", "RunningSystem", "Writes", "layer_lock_of", "ways_of"]
+__all__ = [
+    "UNKNOWN_LAYER",
+    "Input",
+    "Kind",
+    "Look",
+    "OpenBelow",
+    "RunningSystem",
+    "Searchable",
+    "Writes",
+    "layer_lock_of",
+    "ways_of",
+]
 
 S = TypeVar("S", bound="Step")
 L = TypeVar("L", bound=StepLock)
@@ -85,6 +96,14 @@ class RunningSystem(Protocol):
     def open(self) -> AbstractContextManager[Workspace]: ...
 
 
+class Searchable(Protocol):
+    """What a step wrote."""
+
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        """The absolute paths that hold one of `values`, sorted."""
+
+
+Look: TypeAlias = "Callable[[Searchable], None]"
 OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"
 
 
@@ -167,18 +186,32 @@ class Kind(Generic[S, L]):
 
         Raises StepFailed when it fails, and when a second run makes another layer.
         """
-        from klock.steps.performing import perform_step
         from klock.steps.repeating import keep_layer, prove_that_it_repeats
 
-        layer = perform_step(at, context)
-        step = with_layer(at.step, self.locked_layer(layer.manifest))
+        layer = self.produce(at, context)
+        step = with_layer(at.step, self.locked_layer(at.step, layer.manifest))
         if self.keeps_layer(at.step):
             return cast(L, replace(cast(Any, step), kept=keep_layer(layer, context)))
         if not self.repeats(at):
             prove_that_it_repeats(at, layer, context)
         return cast(L, step)
 
-    def locked_layer(self, manifest: Manifest) -> LayerLock:
+    def produce(self, at: StepAt[L], context: Context, *, varied: bool = False, look: Look = lambda _: None) -> Layer:
+        """Does the step once over its locked predecessors, which are in the store: at lock and at replay.
+
+        `varied`: see `klock.workshop.protocol.Workshop.open`. `look` is called when the step is done, before its layer
+        is taken. Raises StepFailed.
+        """
+        with context.workshop.open(at.lock.base.id, at.below, varied=varied) as workspace:
+            self.perform(at, workspace, context)
+            look(workspace)
+            return workspace.snapshot(leave_out=self.leave_out(at.step))
+
+    def as_locked(self, manifest: Manifest) -> Manifest:
+        """A layer of it that was read off a running system, in the form in which the workshop makes it."""
+        return manifest
+
+    def locked_layer(self, step: L, manifest: Manifest) -> LayerLock:
         """What the lockfile says of a layer that it made."""
         return layer_lock_of(manifest, sketched=not self.is_copied)
 
@@ -268,6 +301,10 @@ class Kind(Generic[S, L]):
     def needs_isolation(self, at: StepAt[L]) -> bool:
         """Whether it runs what an image or a package brings: that could reach the network, and do anything."""
         return self.runs_commands
+
+    def perform_in(self, at: StepAt[L], workspace: Workspace, system: RunningSystem, context: Context) -> None:
+        """Does the step in a running system, which `workspace` works in. Raises StepFailed."""
+        self.perform(at, workspace, context)
 
     def writes(self, at: StepAt[L], system: RunningSystem, context: Context) -> Writes | None:
         """What it is going to write there; None for a step that may write anything."""

@@ -10,16 +10,16 @@ from klock.secrets.forms import forms_of
 from klock.secrets.values import SHORTEST_SEARCHED
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.steps.kind import Searchable
 from klock.steps.searching import paths_in_layer_with
 from klock.words import first_of
-from klock.workshop.protocol import Workspace
 
 __all__ = ["refuse_leaks"]
 
 
 def refuse_leaks(
     at: StepAt[Any],
-    workspace: Workspace,
+    layer: Searchable,
     context: Context,
     *,
     met: Sequence[str] = (),
@@ -34,15 +34,15 @@ def refuse_leaks(
     secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
     if not secrets and not traces:
         return
-    if not paths_in_layer_with([*sorted(secrets), *traces], at, workspace):
+    if not paths_in_layer_with([*sorted(secrets), *traces], at, layer):
         return
-    if paths := paths_in_layer_with(sorted(secrets), at, workspace):
+    if paths := paths_in_layer_with(sorted(secrets), at, layer):
         raise StepFailed(
             f"{at.name} wrote a credential into {first_of(paths)}: {at.text}",
             hint="remove the file in the same step, or keep the credential out of it",
         )
     raise StepFailed(
         f"{at.name} wrote what belongs to klock's recorder (its certificate, a name "
-        f"or a path of it) into {first_of(paths_in_layer_with(traces, at, workspace))}: {at.text}",
+        f"or a path of it) into {first_of(paths_in_layer_with(traces, at, layer))}: {at.text}",
         hint="remove the file in the same step, or leave it out of the layer: run_bash(..., leave_out=[...])",
     )

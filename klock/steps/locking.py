@@ -83,7 +83,10 @@ class Locking:
 
         at = self.at(draft)
         python = probe_interpreter(
-            workspace, python_path=self.image.python_path, variables=at.open_variables(self.context.environ)
+            workspace,
+            python_path=self.image.python_path,
+            variables=at.open_variables(self.context.environ),
+            machine=self.lock.target.machine,
         )
         if python is None:
             raise ImageError(

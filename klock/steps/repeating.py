@@ -16,10 +16,10 @@ from klock.lockfile.model import KeptLayer
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.performing import perform_step
+from klock.steps.kind import Searchable
 from klock.steps.searching import paths_in_layer_with
 from klock.words import first_of, listed
-from klock.workshop.protocol import Layer, Workspace
+from klock.workshop.protocol import Layer
 
 __all__ = ["keep_layer", "prove_that_it_repeats", "ways_out"]
 
@@ -34,7 +34,9 @@ def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> No
     """Raises StepFailed when the step fails now, or makes another layer than `first`, with paths and likely reasons."""
     context.progress.begin("once more, with the same inputs")
     try:
-        second = perform_step(at, context, varied=True, look=lambda workspace: _tell_of_today(at, workspace, context))
+        second = kind_of(at.step).produce(
+            at, context, varied=True, look=lambda written: _tell_of_today(at, written, context)
+        )
     except StepFailed as error:
         raise StepFailed(
             f"{at.name} did well, and failed when it ran once more with the same inputs: {error.message}",
@@ -67,11 +69,11 @@ def keep_layer(layer: Layer, context: Context) -> KeptLayer:
     return KeptLayer(sha256=hex_of(digest), size=size)
 
 
-def _tell_of_today(at: StepAt[Any], workspace: Workspace, context: Context) -> None:
+def _tell_of_today(at: StepAt[Any], layer: Searchable, context: Context) -> None:
     """Warns of files that hold today's date: both runs were today, so they cannot show that tomorrow's differs."""
     today = datetime.now(UTC)
     written = sorted({today.strftime(form).encode() for form in _DATES})
-    paths = paths_in_layer_with(written, at, workspace)
+    paths = paths_in_layer_with(written, at, layer)
     found = [path for path in paths if not path.startswith(_DATED_BY_OTHERS)]
     if found:
         context.progress.warn(

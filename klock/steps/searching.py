@@ -8,13 +8,13 @@ from typing import Any
 from klock.layers.normalisation import is_left_out, matcher
 from klock.steps import kind_of
 from klock.steps.at import StepAt
-from klock.workshop.protocol import Workspace
+from klock.steps.kind import Searchable
 
 __all__ = ["paths_in_layer_with"]
 
 
-def paths_in_layer_with(values: Sequence[bytes], at: StepAt[Any], workspace: Workspace) -> list[str]:
+def paths_in_layer_with(values: Sequence[bytes], at: StepAt[Any], layer: Searchable) -> list[str]:
     """The absolute paths that hold one of `values` and become part of the step's layer, sorted."""
     is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
-    found = workspace.find(values) if values else []
+    found = layer.find(values) if values else []
     return [path for path in found if not is_left_out(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))]

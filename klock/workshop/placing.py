@@ -16,7 +16,7 @@ from klock.errors import HashMismatch, ImageError
 from klock.layers.normalisation import is_left_out
 from klock.workshop.protocol import PlacedFile
 
-__all__ = ["place"]
+__all__ = ["cannot_make_folder", "cannot_replace_folder", "joined", "never_kept", "place"]
 
 _CHUNK: Final = 1 << 20
 
@@ -31,23 +31,41 @@ def place(root: str, files: Sequence[PlacedFile], destination: str) -> None:
         os.chroot(root)
     os.chdir("/")
     for file in sorted(files, key=lambda file: file.path):
-        _place(host, file, _joined(destination, file.path))
+        _place(host, file, joined(destination, file.path))
 
 
-def _joined(destination: str, path: str) -> str:
+def joined(destination: str, path: str) -> str:
+    """The absolute path of a placed file. Raises ImageError for one that is not below the destination."""
     parts = [part for part in path.split("/") if part]
     if not destination.startswith("/") or path.startswith("/") or ".." in parts or "." in parts:
         raise ImageError(f"cannot place {path!r} below {destination!r}", hint="paths must stay below the destination")
     return "/".join([destination.rstrip("/"), *parts]) or "/"
 
 
+def never_kept(path: str) -> ImageError:
+    return ImageError(
+        f"cannot place a file at {path}: klock leaves this folder out of every environment",
+        hint="choose a destination outside of /tmp, /run, /dev, /proc, /sys and caches",
+    )
+
+
+def cannot_make_folder(path: str) -> ImageError:
+    return ImageError(
+        f"cannot make the folder {path}: the environment has a file there", hint="choose another destination"
+    )
+
+
+def cannot_replace_folder(path: str) -> ImageError:
+    return ImageError(
+        f"cannot place a file at {path}: the environment has a folder there",
+        hint=f"to put the file into that folder, end the destination in a slash: {path}/",
+    )
+
+
 def _place(host: int, file: PlacedFile, path: str) -> None:
     real = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
     if is_left_out(real.lstrip("/")):
-        raise ImageError(
-            f"cannot place a file at {path}: klock leaves this folder out of every environment",
-            hint="choose a destination outside of /tmp, /run, /dev, /proc, /sys and caches",
-        )
+        raise never_kept(path)
     _make_folders(os.path.dirname(path))
     if file.source is not None:
         _make_way(path)
@@ -71,9 +89,7 @@ def _make_folders(path: str) -> None:
     try:
         os.mkdir(path)
     except FileExistsError:
-        raise ImageError(
-            f"cannot make the folder {path}: the environment has a file there", hint="choose another destination"
-        ) from None
+        raise cannot_make_folder(path) from None
     os.chmod(path, 0o755)
 
 
@@ -83,10 +99,7 @@ def _make_way(path: str) -> None:
     except FileNotFoundError:
         pass
     except IsADirectoryError:
-        raise ImageError(
-            f"cannot place a file at {path}: the environment has a folder there",
-            hint=f"to put the file into that folder, end the destination in a slash: {path}/",
-        ) from None
+        raise cannot_replace_folder(path) from None
 
 
 def _copy(host: int, file: PlacedFile, path: str) -> None:

@@ -5,7 +5,7 @@ Nothing else starts a program of an image or of a package. Values here are what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from klock.digests import Digest
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
-from klock.layers.manifest import Manifest
+from klock.layers.manifest import Entry, Manifest
 
 if TYPE_CHECKING:
     from socket import socket
@@ -25,6 +25,8 @@ __all__ = [
     "BaseLayer",
     "Command",
     "Completed",
+    "FileTree",
+    "KnownFiles",
     "Layer",
     "Mount",
     "Network",
@@ -138,6 +140,19 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileTree:
+    """A tree that composed layers share, such as what a wheel installs. All of it is root's; folders have mode 0755.
+
+    `key` says what it was made of. `files` are locked with each layer that it goes into; what was `derived` of them
+    here (compiled modules) is shown beside them, and can be made again of them.
+    """
+
+    key: Digest
+    files: Manifest
+    derived: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaseLayer:
     """An archive of a base image: a tar file, compressed as `media_type` says (OCI image-spec, layer.md)."""
 
@@ -158,8 +173,28 @@ class PackageFiles:
     media_type: str
 
 
+class KnownFiles(Protocol):
+    """The files of a workspace in which nothing runs. Paths are relative to the root where nothing else is said."""
+
+    def find(self, path: str) -> Entry | None:
+        """What is at an absolute path, behind all symlinks."""
+
+    def real(self, path: str) -> str:
+        """Where an absolute path leads, without symlinks."""
+
+    def paths(self) -> Iterable[str]:
+        """All paths, in no order."""
+
+    def read(self, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """The bytes of those of the files that can be had, by path. Slow: it is asked for many at once."""
+
+
 class Workspace(Protocol):
     """A base and some layers with a writable layer on top. Closed without a snapshot it leaves nothing behind."""
+
+    @property
+    def known(self) -> KnownFiles | None:
+        """Its files, where no program runs (`klock.workshop.still`); None in all other workspaces."""
 
     def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
         """Runs to the end and returns the status; a status other than 0 raises nothing. stdin is empty."""
@@ -210,6 +245,10 @@ class NewBase(Workspace, Protocol):
 class Workshop(Protocol):
     """Makes bases and layers, and keeps them in its store under their digests."""
 
+    @property
+    def is_still(self) -> bool:
+        """Whether no program runs in it, and no file is unpacked."""
+
     def check(self) -> None:
         """Raises EngineError, with the way out, when this machine cannot run the workshop. Cheap."""
 
@@ -236,10 +275,34 @@ class Workshop(Protocol):
 
     def has_layer(self, layer: Digest) -> bool: ...
 
-    def layer_manifest(self, layer: Digest) -> Manifest | None: ...
+    def layer_manifest(self, layer: Digest) -> Manifest | None:
+        """What is locked of a layer; None when it is not here."""
 
-    def write_layer(self, layer: Digest, archive: Path) -> None:
-        """Writes a layer that is here as a tar archive (OCI image-spec, layer.md); equal layers give equal bytes."""
+    def shown_manifest(self, layer: Digest) -> Manifest | None:
+        """What a layer shows: also what was derived of its trees here."""
+
+    def write_layer(self, layer: Digest, archive: Path, *, derived: bool = False) -> None:
+        """Writes a layer that is here as a tar archive (OCI image-spec, layer.md); equal layers give equal bytes.
+
+        With `derived` all that it shows.
+        """
+
+    def find_trees(self, keys: Sequence[Digest]) -> Mapping[Digest, FileTree]:
+        """Those of the trees that are here."""
+
+    def search_trees(self, keys: Sequence[Digest], values: Sequence[bytes]) -> list[str]:
+        """The absolute paths of files in trees that are here and hold one of `values`, sorted."""
+
+    def keep_trees(self, trees: Sequence[FileTree], folders: Sequence[Path]) -> None:
+        """Takes finished trees from `folders`, on the store's disk, each with the tree itself in it as `root`."""
+
+    def add_composed_layer(
+        self, manifest: Manifest, trees: Sequence[Digest], *, base: str, below: Sequence[Digest]
+    ) -> Layer:
+        """Keeps a layer that is composed of trees, the lowest first, over a base and layers that are all here.
+
+        `manifest`: see `klock.layers.composing`. No file is copied.
+        """
 
     def add_layer(self, archive: Path, layer: Digest) -> None:
         """Takes in what `write_layer` wrote. Raises HashMismatch when it is not the layer with this digest."""

@@ -20,7 +20,7 @@ from klock.workshop.unpacking import unpack_in_root
 if TYPE_CHECKING:
     from klock.gpu.edits import ContainerEdits
     from klock.layers.manifest import Manifest
-    from klock.workshop.protocol import BaseLayer, NewBase, Workspace
+    from klock.workshop.protocol import BaseLayer, FileTree, Layer, NewBase, Workspace
     from klock.workshop.whole import WholeTrees
 
 __all__ = ["SandboxWorkshop"]
@@ -31,6 +31,8 @@ class SandboxWorkshop:
 
     Several klock processes may use one store at once; what they keep appears by one rename each.
     """
+
+    is_still = False
 
     def __init__(self, store: Store, *, ca_bundle: Path | None = None) -> None:
         """`ca_bundle`: certificates that commands with the host's network trust."""
@@ -105,23 +107,73 @@ class SandboxWorkshop:
     def layer_manifest(self, layer: Digest) -> Manifest | None:
         return self.trees.layer_manifest(layer) if self.has_layer(layer) else None
 
-    def write_layer(self, layer: Digest, archive: Path) -> None:
+    def shown_manifest(self, layer: Digest) -> Manifest | None:
+        return self.trees.shown_manifest(layer) if self.has_layer(layer) else None
+
+    def write_layer(self, layer: Digest, archive: Path, *, derived: bool = False) -> None:
         """Writes a layer that is here as a tar archive; see `klock.workshop.protocol.Workshop`."""
         from klock.layers.pack import pack
 
-        manifest = self.trees.layer_manifest(layer)
-        root = os.fsencode(self.trees.layer(layer) / "root")
+        manifest = self.trees.shown_manifest(layer) if derived else self.trees.layer_manifest(layer)
+        folders = [folder / "root" for folder in self.trees.folders_of(layer)]
         try:
             with open(archive, "wb") as output:
 
                 def task() -> None:
-                    pack(root, manifest, output)
+                    root = folders[0] if len(folders) == 1 else Area.create(self.area()).mount_to_read(folders)
+                    pack(os.fsencode(root), manifest, output)
                     output.flush()
 
                 in_namespace(task)
         except BaseException:
             archive.unlink(missing_ok=True)
             raise
+
+    def find_trees(self, keys: Sequence[Digest]) -> dict[Digest, FileTree]:
+        return {key: self.trees.file_tree(key) for key in keys if self._whole_trees.has_tree(key)}
+
+    def search_trees(self, keys: Sequence[Digest], values: Sequence[bytes]) -> list[str]:
+        from klock.workshop.searching import paths_with
+
+        roots = [str(self.trees.tree(key) / "root") for key in keys] if values else []
+        return sorted({path for root in roots for path in paths_with(values, root)})
+
+    def keep_trees(self, trees: Sequence[FileTree], folders: Sequence[Path]) -> None:
+        """Takes finished trees from `folders`; see `klock.workshop.protocol.Workshop`."""
+        for tree, folder in zip(trees, folders, strict=True):
+            (folder / "manifest").write_bytes(tree.files.to_bytes())
+            (folder / "derived").write_bytes(tree.derived.to_bytes())
+        self.trees.keep_all({folder: self.trees.tree(t.key) for t, folder in zip(trees, folders, strict=True)})
+
+    def add_composed_layer(
+        self, manifest: Manifest, trees: Sequence[Digest], *, base: str, below: Sequence[Digest]
+    ) -> Layer:
+        """Keeps a layer that is composed of trees; see `klock.workshop.protocol.Workshop`."""
+        from klock.workshop.covering import cover_of, make_cover
+        from klock.workshop.protocol import Layer
+
+        digest = manifest.digest
+        with scratch_folder(self._store) as folder:
+            covering = cover_of(
+                manifest, [self.base_manifest(base), *(self.trees.layer_manifest(layer) for layer in below)]
+            )
+            cover = self.trees.cover(covering.digest)
+            if not self._whole_trees.has_cover(covering.digest):
+                made = folder / "cover"
+                made.mkdir()
+                in_namespace(lambda: make_cover(covering, made / "root"))
+                (made / "manifest").write_bytes(covering.to_bytes())
+                self.trees.keep(made, cover)
+            parts = [*map(self.trees.tree, trees), cover]
+            made = folder / "layer"
+            made.mkdir()
+            (made / "manifest").write_bytes(manifest.to_bytes())
+            (made / "parts").write_text("".join(f"{part.name}\n" for part in parts), "ascii")
+            final = self.trees.layer(digest)
+            if final.exists() and not self.has_layer(digest):
+                remove_trees([self.trees.put_aside(final)])
+            self.trees.keep(made, final)
+        return Layer(digest=digest, manifest=manifest)
 
     def add_layer(self, archive: Path, layer: Digest) -> None:
         """Takes in what `write_layer` wrote, if it is the layer with this digest."""
@@ -218,7 +270,10 @@ class SandboxWorkshop:
         bases = [digest for digest in digests if self.trees.base(digest) in trees]
         kept = {self.trees.base(base) for base in bases}
         kept |= {self.trees.diff(diff_id) for diff_id in self.trees.diffs_of_bases(bases)}
-        kept |= {self.trees.layer(digest) for digest in digests}
+        layers = {digest: self.trees.layer(digest) for digest in digests}
+        present = [digest for digest, layer in layers.items() if layer in trees]
+        kept |= {folder for digest in present for folder in self.trees.folders_of(digest)}
+        kept |= set(layers.values())
         removed = [tree for tree in trees if tree not in kept]
         remove_stale(self._store)
         if not removed:

@@ -3,26 +3,33 @@
 trees/diff-<hex>/root        one archive of a base image, unpacked as it is; shared by bases
 trees/base-<hex>/            `diffs` (the archives of a base, the lowest first) and `manifest` (all it shows)
 trees/layer-<hex>/root       the layer of a step in canonical form, and `manifest`
+trees/layer-<hex>/parts      or, of a layer that is composed of trees, their names, the lowest first
+trees/tree-<hex>/root        a tree that layers are composed of: `manifest` is what is locked of it, `derived` the rest
+trees/cover-<hex>/root       what lies over the trees of such a layer: folders as they are below it, and whiteouts
 
 Beside each root there is `stats`, by which a change is seen (`klock.tree_stats`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from klock.digests import Digest, hex_of
+from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.errors import StoreError
 from klock.store import Store
 from klock.tree_stats import note_stats
 from klock.workshop import linux
 
 if TYPE_CHECKING:
-    from klock.layers.manifest import Manifest
+    from klock.layers.manifest import Entry, Manifest
+    from klock.workshop.protocol import FileTree
 
-__all__ = ["Trees"]
+__all__ = ["DERIVED", "Trees"]
+
+_MANIFEST: Final = "manifest"
+DERIVED: Final = "derived"
 
 
 class Trees:
@@ -38,6 +45,25 @@ class Trees:
     def layer(self, layer: Digest) -> Path:
         return self._store.tree_path(f"layer-{hex_of(layer)}")
 
+    def tree(self, key: Digest) -> Path:
+        return self._store.tree_path(f"tree-{hex_of(key)}")
+
+    def cover(self, digest: Digest) -> Path:
+        return self._store.tree_path(f"cover-{hex_of(digest)}")
+
+    def parts_of(self, layer: Digest) -> list[Path] | None:
+        """The folders that a composed layer is made of, the lowest first; None for a layer that is one tree."""
+        try:
+            names = (self.layer(layer) / "parts").read_text("ascii").split()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return [self._store.tree_path(name) for name in names]
+
+    def folders_of(self, layer: Digest) -> list[Path]:
+        """The folders whose roots show the layer when they lie upon each other, the lowest first."""
+        parts = self.parts_of(layer)
+        return [self.layer(layer)] if parts is None else parts
+
     def has_base(self, base: str) -> bool:
         try:
             return all(self.diff(diff_id).exists() for diff_id in self.diffs_of(base))
@@ -48,13 +74,41 @@ class Trees:
         return self._manifest(self.base(base), f"the base {base}")
 
     def layer_manifest(self, layer: Digest) -> Manifest:
+        from klock.layers.manifest import Manifest
+
         folder = self.layer(layer)
-        manifest = self._manifest(folder, f"the layer {layer}")
-        if manifest.digest != layer:
+        content = self._content(folder, f"the layer {layer}")
+        if digest_of_bytes(content) != layer:
             raise StoreError(
                 f"the layer {layer} was changed in the store", hint=f"remove {folder}, then run `klock sync`"
             )
-        return manifest
+        return Manifest.of_own(content)
+
+    def shown_manifest(self, layer: Digest) -> Manifest:
+        """The layer's manifest with what was derived of it: see `klock.workshop.protocol.FileTree`."""
+        from klock.layers.manifest import Manifest
+
+        manifest = self.layer_manifest(layer)
+        entries: dict[str, Entry] = {}
+        for folder in self.parts_of(layer) or ():
+            if (folder / DERIVED).exists():
+                entries.update(self._manifest(folder, folder.name, DERIVED))
+        return Manifest([*manifest.values(), *entries.values()]) if entries else manifest
+
+    def file_tree(self, key: Digest) -> FileTree:
+        """Raises StoreError when it is not here, or damaged."""
+        from klock.workshop.protocol import FileTree
+
+        folder = self.tree(key)
+        files, derived = (self._manifest(folder, f"the tree {key}", name) for name in (_MANIFEST, DERIVED))
+        return FileTree(key=key, files=files, derived=derived)
+
+    def noted_manifest(self, folder: Path) -> Manifest:
+        """All that the root of a part of a layer should have in it. Raises StoreError."""
+        from klock.layers.manifest import Manifest
+
+        names = [name for name in (_MANIFEST, DERIVED) if (folder / name).exists()]
+        return Manifest(e for name in names for e in self._manifest(folder, folder.name, name).values())
 
     def stack(self, base: str, layers: Sequence[Digest]) -> list[Path]:
         """The folders to mount for a base and layers, the lowest first. Raises StoreError when one is not here."""
@@ -62,7 +116,7 @@ class Trees:
             folders = [self.diff(diff_id) for diff_id in self.diffs_of(base)]
         except FileNotFoundError:
             raise StoreError(f"the base {base} is not in the store", hint="run `klock sync`") from None
-        folders += [self.layer(layer) for layer in layers]
+        folders += [folder for layer in layers for folder in self.folders_of(layer)]
         for folder in folders:
             if not folder.exists():
                 raise StoreError(f"{folder.name} is not in the store", hint="run `klock sync`")
@@ -70,16 +124,22 @@ class Trees:
 
     def keep(self, made: Path, final: Path) -> None:
         """Renames a finished folder to its name. If that name exists already, its content is the same, and it stays."""
+        self.keep_all({made: final})
+
+    def keep_all(self, folders: Mapping[Path, Path]) -> None:
+        """Renames finished folders, as `keep` does, and waits for the disk once."""
+        if not folders:
+            return
         # Others must not reach the setuid programs of an image through the store.
-        final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        linux.sync_file_system(str(made))
-        if (made / "root").exists():
-            note_stats(str(made))
-        try:
-            made.rename(final)
-        except OSError:
-            if not final.exists():
-                raise
+        self._store.tree_path("").mkdir(mode=0o700, parents=True, exist_ok=True)
+        linux.sync_file_system(str(next(iter(folders))))
+        note_stats(*(str(made) for made in folders if (made / "root").exists()))
+        for made, final in folders.items():
+            try:
+                made.rename(final)
+            except OSError:
+                if not final.exists():
+                    raise
 
     def put_aside(self, folder: Path) -> Path:
         """Takes a folder's name away; where it is now, to be removed."""
@@ -94,10 +154,13 @@ class Trees:
         """The archives of a base, the lowest first. Raises FileNotFoundError when it is not here."""
         return (self.base(base) / "diffs").read_text("ascii").split()
 
-    def _manifest(self, folder: Path, what: str) -> Manifest:
+    def _manifest(self, folder: Path, what: str, name: str = _MANIFEST) -> Manifest:
         from klock.layers.manifest import Manifest
 
+        return Manifest.from_bytes(self._content(folder, what, name))
+
+    def _content(self, folder: Path, what: str, name: str = _MANIFEST) -> bytes:
         try:
-            return Manifest.from_bytes((folder / "manifest").read_bytes())
+            return (folder / name).read_bytes()
         except FileNotFoundError:
             raise StoreError(f"{what} is not in the store", hint="run `klock sync`") from None

@@ -7,7 +7,7 @@ not, because somebody wrote into a tree or copied the store, every byte is read 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,20 @@ class WholeTrees:
 
     def has_layer(self, layer: Digest) -> bool:
         """Whether the store has a layer that is what its digest says."""
+        parts = self._trees.parts_of(layer)
+        if parts is not None:
+            return all(self._has_folder(part) for part in parts)
         folder = self._trees.layer(layer)
+        return self._has_folder(folder, lambda: self._trees.layer_manifest(layer))
+
+    def has_tree(self, key: Digest) -> bool:
+        return self._has_folder(self._trees.tree(key))
+
+    def has_cover(self, digest: Digest) -> bool:
+        return self._has_folder(self._trees.cover(digest))
+
+    def _has_folder(self, folder: Path, read: Callable[[], Manifest] | None = None) -> bool:
+        """Whether a folder of the store has a `root` that is what its own notes, or `read`, say."""
         if self._is_known(folder):
             return True
         if not folder.exists():
@@ -43,7 +56,7 @@ class WholeTrees:
 
         def is_whole() -> bool:
             try:
-                manifest = self._trees.layer_manifest(layer)
+                manifest = read() if read is not None else self._trees.noted_manifest(folder)
             except StoreError:
                 return False
             return _holds(os.fsencode(folder / "root"), manifest)
@@ -68,15 +81,17 @@ class WholeTrees:
         return self._settled(unknown, in_namespace(is_whole))
 
     def _is_known(self, folder: Path) -> bool:
-        if folder not in self._known and is_as_noted(str(folder)):
+        if folder in self._known and folder.exists():
+            return True
+        if is_as_noted(str(folder)):
             self._known.add(folder)
-        return folder in self._known
+            return True
+        return False
 
     def _settled(self, folders: Sequence[Path], is_whole: bool) -> bool:
         if is_whole:
-            for folder in folders:
-                note_stats(str(folder))
-                self._known.add(folder)
+            note_stats(*map(str, folders))
+            self._known.update(folders)
         else:
             # From its name first: nobody may find half of it.
             remove_trees([self._trees.put_aside(folder) for folder in folders])

@@ -36,6 +36,7 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 class SandboxWorkspace:
+    known = None
     _lasts = True
 
     def __init__(

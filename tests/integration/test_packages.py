@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes
 from klock.errors import (
     EngineError,
@@ -23,7 +22,20 @@ from klock.errors import (
     ResolutionError,
     StepFailed,
 )
-from klock.lockfile.model import LayerLock, LockedPackage, PipLock, SdistArtifact, WheelArtifact
+from klock.layers.manifest import Kind
+from klock.lockfile.model import (
+    FilesLock,
+    Interpreter,
+    LayerLock,
+    LockedPackage,
+    OciBlob,
+    OciLayer,
+    OciLock,
+    PipLock,
+    SdistArtifact,
+    TargetLock,
+    WheelArtifact,
+)
 from klock.packages import (
     LocalProjectSource,
     PipRequest,
@@ -38,8 +50,11 @@ from klock.packages import (
     probe_interpreter,
     resolve,
 )
-from klock.steps.pip.installing import install
+from klock.progress import Quiet
+from klock.steps import kind_of
+from klock.steps.context import Context
 from klock.store import Store
+from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
@@ -81,20 +96,31 @@ def build_editable(folder, settings=None, metadata=None):
 PYPROJECT = '[build-system]\nrequires = ["tool"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
+class Warnings(Quiet):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+
 @dataclasses.dataclass(slots=True)
 class Lab:
     """An engine with a Debian base, an index, and the Python of the base."""
 
     engine: SandboxWorkshop
     store: Store
-    base: str
+    base: OciLock
     python: TargetPython
     files: Path
     index: IndexServer
+    progress: Warnings = dataclasses.field(default_factory=Warnings)
 
     @contextmanager
     def workspace(self, *layers: str) -> Iterator[Workspace]:
-        with self.engine.open(self.base, layers) as workspace:
+        with self.engine.open(self.base.id, layers) as workspace:
             yield workspace
 
     def resolve(
@@ -118,54 +144,82 @@ class Lab:
             world = World(workspace=workspace, python=python or self.python, store=self.store, offline=offline)
             return resolve(question, world)
 
-    def install(self, resolution: Resolution, workspace: Workspace, *, over: Sequence[str] | None = None) -> Layer:
+    def layers_of(
+        self, resolution: Resolution, *, below: Sequence[Layer] = (), interpreter: Interpreter | None = None
+    ) -> list[Layer]:
+        """The layers of the pip steps, over what is below."""
+        engine, environ = self.engine, dict[str, str]()
+        context = Context(
+            root=self.files,
+            mirrors=Mirrors(),
+            store=self.store,
+            workshop=engine,
+            progress=self.progress,
+            environ=environ,
+        )
+        lock = TargetLock(
+            target=Target(),
+            base=self.base,
+            interpreter=interpreter or self.python.interpreter,
+            packages=resolution.packages,
+            steps=tuple(copied(layer) for layer in below),
+        )
+        made = []
         for pins, projects in zip(resolution.steps, resolution.projects, strict=True):
-            install(
-                PipLock(requirements=(), packages=pins, layer=NO_LAYER, projects=projects),
-                resolution.packages,
-                interpreter=self.python.interpreter,
-                workspace=workspace,
-                store=self.store,
-                variables=VARIABLES,
-                over=over,
-            )
-        return workspace.snapshot()
+            step = PipLock(requirements=(), packages=pins, layer=NO_LAYER, projects=projects)
+            lock = dataclasses.replace(lock, steps=(*lock.steps, step))
+            at = context.at(lock, len(lock.steps) - 1)
+            done = kind_of(step).make(at, context)
+            manifest = engine.layer_manifest(done.layer.digest)
+            assert manifest is not None
+            made.append(Layer(digest=done.layer.digest, manifest=manifest))
+            lock = dataclasses.replace(lock, steps=(*lock.steps[:-1], done))
+        return made
 
-    def layer_of(self, resolution: Resolution, *, over: Sequence[str] | None = None) -> Layer:
-        with self.workspace() as workspace:
-            return self.install(resolution, workspace, over=over)
+    def layer_of(self, resolution: Resolution) -> Layer:
+        """The layer of the last step."""
+        return self.layers_of(resolution)[-1]
 
-    def compiled(self) -> set[Path]:
-        """The records of archives of compiled modules."""
-        return set((self.store.root / "records/compiled").glob("*"))
+    def trees(self) -> dict[str, int]:
+        """The trees in the store, with their inodes."""
+        return {path.name: path.stat().st_ino for path in (self.store.root / "trees").glob("tree-*")}
+
+
+def copied(layer: Layer) -> FilesLock:
+    """A step below a pip step, by its layer alone."""
+    locked = LayerLock(digest=layer.digest, files=len(layer.manifest), size=layer.manifest.size)
+    return FilesLock(source=".", destination="/", entries=(), tree="sha256:" + "0" * 64, layer=locked)
 
 
 @pytest.fixture(scope="module")
-def base(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxWorkshop, Store, str]:
+def base(debian_rootfs_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SandboxWorkshop, Store, OciLock]:
     store = Store(tmp_path_factory.mktemp("packages") / "store")
     engine = SandboxWorkshop(store)
     with open(debian_rootfs_tar, "rb") as file:
         diff_id = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    engine.add_base(diff_id, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=diff_id)])
-    return engine, store, diff_id
+    blob = OciBlob(digest=diff_id, size=0, media_type=TAR)
+    layer = OciLayer(digest=diff_id, size=0, media_type=TAR, diff_id=diff_id)
+    lock = OciLock(reference="oci:base", index_digest=None, manifest=blob, config=blob, layers=(layer,))
+    engine.add_base(lock.id, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=diff_id)])
+    return engine, store, lock
 
 
 @pytest.fixture(scope="module")
-def python(base: tuple[SandboxWorkshop, Store, str]) -> TargetPython:
-    engine, _, diff_id = base
-    with engine.open(diff_id, []) as workspace:
+def python(base: tuple[SandboxWorkshop, Store, OciLock]) -> TargetPython:
+    engine, _, lock = base
+    with engine.open(lock.id, []) as workspace:
         found = probe_interpreter(workspace, variables=VARIABLES)
     assert found is not None
     return found
 
 
 @pytest.fixture
-def lab(base: tuple[SandboxWorkshop, Store, str], python: TargetPython, tmp_path: Path) -> Iterator[Lab]:
-    engine, store, diff_id = base
+def lab(base: tuple[SandboxWorkshop, Store, OciLock], python: TargetPython, tmp_path: Path) -> Iterator[Lab]:
+    engine, store, lock = base
     files = tmp_path / "files"
     files.mkdir()
     with IndexServer(files) as index:
-        yield Lab(engine, store, diff_id, python, files, index)
+        yield Lab(engine, store, lock, python, files, index)
 
 
 def step(*requirements: str | tuple[str, RequirementOptions], line: int = 7, **fields: object) -> PipRequest:
@@ -195,7 +249,13 @@ def test_the_environments_own_python_is_asked(python: TargetPython) -> None:
     assert python.markers["python_full_version"] == found.version
     assert "cp311-cp311-manylinux_2_36_x86_64" in python.tags
     assert "cp311-cp311-manylinux_2_37_x86_64" not in python.tags
-    assert python.externally_managed
+    assert found.folders is not None
+    assert (found.folders.purelib, found.folders.scripts) == (
+        "/usr/local/lib/python3.11/dist-packages",
+        "/usr/local/bin",
+    )
+    assert (found.folders.data, found.folders.headers) == ("/usr/local", "/usr/include/python3.11")
+    assert found.links == (("/usr/local/man", "/usr/local/share/man"),)
     assert {"pip", "setuptools"} <= python.versions.keys()
 
 
@@ -215,20 +275,15 @@ def test_kt_python_path_names_a_virtual_environment(lab: Lab) -> None:
     with lab.workspace() as workspace:
         made = workspace.run(Command(argv=("python3", "-m", "venv", "--without-pip", "/v"), environment=VARIABLES))
         assert made.status == 0
-        variables = {**VARIABLES, "KT_PYTHON_PATH": "/v/bin/python"}
+        layer = workspace.snapshot()
+    variables = {**VARIABLES, "KT_PYTHON_PATH": "/v/bin/python"}
+    with lab.workspace(layer.digest) as workspace:
         venv = probe_interpreter(workspace, variables=variables)
-        assert venv is not None
-        assert (venv.interpreter.path, venv.externally_managed, venv.installed) == ("/v/bin/python", False, ())
-        locked = lab.resolve(step("lib"))
-        one = PipLock(requirements=("lib",), packages=locked.steps[0], layer=NO_LAYER)
-        install(
-            one,
-            locked.packages,
-            interpreter=venv.interpreter,
-            workspace=workspace,
-            store=lab.store,
-            variables=variables,
-        )
+    assert venv is not None
+    assert (venv.interpreter.path, venv.installed) == ("/v/bin/python", ())
+    [installed] = lab.layers_of(lab.resolve(step("lib")), below=[layer], interpreter=venv.interpreter)
+    assert "v/lib/python3.11/site-packages/lib/__init__.py" in installed.manifest
+    with lab.workspace(layer.digest, installed.digest) as workspace:
         found = installed_distributions(workspace, python="/v/bin/python", variables=variables)
     assert [(d.name, d.version) for d in found] == [("lib", "1.0")]
 
@@ -357,8 +412,8 @@ def test_find_links_name_a_folder_in_the_environment(lab: Lab, tmp_path: Path) -
         assert artifact.url == f"file:///wheels/{wheel.name}"
         lab.store.blob_path(f"sha256:{artifact.sha256}").unlink()
         fetch_packages(locked.packages, store=lab.store)
-    with lab.workspace(layer.digest) as workspace:
-        assert "usr/local/lib/python3.11/dist-packages/linked/__init__.py" in lab.install(locked, workspace).manifest
+    [made] = lab.layers_of(locked, below=[layer])
+    assert "usr/local/lib/python3.11/dist-packages/linked/__init__.py" in made.manifest
 
 
 @pytest.mark.parametrize(("without_hashes", "without_sizes"), [(True, True), (False, True), (True, False)])
@@ -468,12 +523,11 @@ def test_an_installation_is_the_same_bytes_each_time(lab: Lab) -> None:
     first, second = lab.layer_of(locked), lab.layer_of(locked)
     assert first.digest == second.digest
     site = "usr/local/lib/python3.11/dist-packages"
-    assert {
-        f"{site}/app/more.py",
-        f"{site}/app/__pycache__/more.cpython-311.pyc",
-        f"{site}/app-1.0.dist-info/RECORD",
-        "usr/local/bin/hello",
-    } <= set(first.manifest)
+    assert {f"{site}/app/more.py", f"{site}/app-1.0.dist-info/RECORD", "usr/local/bin/hello"} <= set(first.manifest)
+    shown = lab.engine.shown_manifest(first.digest)
+    assert shown is not None
+    assert f"{site}/app/__pycache__/more.cpython-311.pyc" in shown, "bytecode is derived, and not locked"
+    assert not [path for path in first.manifest if path.endswith(".pyc")]
     names = {path.rpartition("/")[2] for path in first.manifest}
     assert names.isdisjoint({"direct_url.json", "INSTALLER", "uv_cache.json", "REQUESTED"})
     with lab.workspace(first.digest) as workspace:
@@ -484,88 +538,79 @@ def test_an_installation_is_the_same_bytes_each_time(lab: Lab) -> None:
     assert compiled[4:8] == b"\x03\x00\x00\x00", "hash-based and checked (PEP 552): an edited source is noticed"
 
 
-def test_what_was_compiled_is_taken_again_and_is_the_same_bytes(lab: Lab) -> None:
+def test_a_wheel_is_laid_out_and_compiled_once_and_to_the_same_bytes(lab: Lab) -> None:
     many = {f"app/m{n}.py": f"def f{n}(): return {{'a', 'b', {n}}}, 'x{n} y'\n" for n in range(250)}
     make_wheel(lab.files, "app", "1.0", files={**many, "app/bad.py": "not a module\n"})
     make_wheel(lab.files, "more", "1.0", files={"more.py": "X = 'more'\n"})
+    lab.engine.remove_unused(keep=[lab.base.id])
     one, both = lab.resolve(step("app")), lab.resolve(step("app", "more"))
-    before = lab.compiled()
-    plain = lab.layer_of(both)
-    assert lab.compiled() == before, "where nobody says what is below, nothing is kept"
-    lab.layer_of(one, over=[lab.base])
-    (record,) = lab.compiled() - before
-    kept = record.stat().st_ino
-    again = lab.layer_of(both, over=[lab.base])
-    assert again.digest == plain.digest
-    assert len(lab.compiled() - before) == 2
-    assert record.stat().st_ino == kept, "it was not compiled again"
-    # One that was changed in the store is no longer what its digest says: it is made again.
-    swap_member(lab.store, record, "m7.py", b"\x00" * 64)
-    swapped = lab.layer_of(both, over=[lab.base])
-    assert swapped.digest == plain.digest
+    lab.layer_of(one)
+    before = lab.trees()
+    layer = lab.layer_of(both)
+    shown = lab.engine.shown_manifest(layer.digest)
+    assert shown is not None and len(shown) > len(layer.manifest) + 250
+    assert before.items() <= lab.trees().items(), "it was not made again"
+    assert len(lab.trees()) == len(before) + 1
+    # Compiled together, on another day, they are the same.
+    lab.engine.remove_unused(keep=[lab.base.id])
+    again = lab.layer_of(both)
+    assert (again.digest, lab.engine.shown_manifest(again.digest)) == (layer.digest, shown)
 
 
-@pytest.mark.parametrize("damage", ["of another source", "cut off"])
-def test_an_archive_of_compiled_modules_that_does_not_fit_is_not_used(lab: Lab, damage: str) -> None:
-    make_wheel(lab.files, "app", "1.0", files={"app/m.py": f"X = {damage!r}\n"})
+def test_a_tree_that_was_changed_in_the_store_is_made_again(lab: Lab) -> None:
+    make_wheel(lab.files, "app", "1.0", files={"app/m.py": "X = 1\n"})
     locked = lab.resolve(step("app"))
-    before = lab.compiled()
-    good = lab.layer_of(locked, over=[lab.base])
-    (record,) = lab.compiled() - before
-    if damage == "cut off":
-        blob = lab.store.blob_path(json.loads(record.read_text()))
-        blob.write_bytes(blob.read_bytes()[:-30])
-    else:
-        swap_member(lab.store, record, "m.py", b"\x00" * 64, source_hash=b"\x00" * 8)
-    assert lab.layer_of(locked, over=[lab.base]).digest == good.digest
+    layer = lab.layer_of(locked)
+    assert lab.engine.has_layer(layer.digest)
+    for name in ("m.py", "m.cpython-311.pyc"):
+        [path] = (path for path in (lab.store.root / "trees").rglob(name) if "app" in path.parts)
+        before = path.read_bytes()
+        path.write_bytes(bytes(len(before)))
+        engine = SandboxWorkshop(lab.store)
+        assert not engine.has_layer(layer.digest)
+        lab = dataclasses.replace(lab, engine=engine)
+        assert lab.layer_of(locked).digest == layer.digest
+        assert path.read_bytes() == before
 
 
-def test_beside_a_wheel_that_brings_files_of_python_itself_nothing_compiled_is_kept(lab: Lab) -> None:
-    make_wheel(lab.files, "app", "1.0", files={"app-1.0.data/data/lib/python3.11/os.py": "import posix\n"})
-    make_wheel(lab.files, "more", "1.0", files={"more.py": "X = 'poisoned?'\n"})
-    before = lab.compiled()
-    with lab.workspace() as workspace, suppress(KlockError):  # a Python without its os may not even compile
-        lab.install(lab.resolve(step("app", "more")), workspace, over=[lab.base])
-    assert lab.compiled() == before
-
-
-def test_what_is_compiled_after_a_build_ran_is_not_kept(lab: Lab) -> None:
-    make_source(lab)
-    locked = lab.resolve(step("built"))
-    artifact = locked.packages[0].artifact
-    assert isinstance(artifact, SdistArtifact)
-    lose(lab.store, artifact.wheel)
-    before = lab.compiled()
-    lab.layer_of(locked, over=[lab.base])
-    assert lab.compiled() == before
-
-
-def swap_member(store: Store, record: Path, name: str, code: bytes, *, source_hash: bytes | None = None) -> None:
-    """Gives the archive of a record other bytes for one module."""
-    blob = store.blob_path(json.loads(record.read_text()))
-    with zipfile.ZipFile(blob) as archive:
-        members = {member: archive.read(member) for member in archive.namelist()}
-    (found,) = (member for member in members if member.endswith(f"/{name}"))
-    content = members[found]
-    members[found] = content[:8] + (source_hash or content[8:16]) + code
-    with zipfile.ZipFile(blob, "w") as archive:
-        for member, content in members.items():
-            archive.writestr(member, content)
+def test_what_it_replaces_goes_and_folders_stay_as_they_are(lab: Lab) -> None:
+    """A distribution of a lower layer, in the same folder: its files, its bytecode, and folders that are empty then."""
+    site = "/usr/local/lib/python3.11/dist-packages"
+    make_wheel(lab.files, "app", "1.0", files={"app/old/gone.py": "", "app/stays.py": "X = 1\n"})
+    first = lab.layer_of(lab.resolve(step("app")))
+    with lab.workspace(first.digest) as workspace:
+        words = f"chmod 2775 {site}; python3 -m compileall -q {site}; touch {site}/app/others"
+        assert workspace.run(Command(argv=("/bin/sh", "-c", words), environment=VARIABLES)).status == 0
+        between = workspace.snapshot()
+    make_wheel(lab.files, "app", "2.0", files={"app/stays.py": "X = 2\n"})
+    [second] = lab.layers_of(lab.resolve(step("app>1")), below=[first, between])
+    removed = sorted(e.path for e in second.manifest.values() if e.kind is Kind.WHITEOUT)
+    assert f"{site.lstrip('/')}/app/old" in removed
+    assert f"{site.lstrip('/')}/app-1.0.dist-info" in removed
+    with lab.workspace(first.digest, between.digest, second.digest) as workspace:
+        words = f"cd {site}; stat -c %a .; ls app; python3 -c 'import app.stays; print(app.stays.X)'; ls -d app-*"
+        seen = workspace.run(Command(argv=("/bin/sh", "-c", words), environment=VARIABLES))
+    assert seen.output.decode().split() == [
+        "2775",
+        "__init__.py",
+        "__pycache__",
+        "others",
+        "stays.py",
+        "2",
+        "app-2.0.dist-info",
+    ]
 
 
 def test_a_wheel_that_was_changed_in_the_store_is_not_installed(lab: Lab) -> None:
-    make_wheel(lab.files, "app", "1.0")
-    locked = lab.resolve(step("app"))
+    make_wheel(lab.files, "changed", "1.0")
+    locked = lab.resolve(step("changed"))
     artifact = locked.packages[0].artifact
     assert isinstance(artifact, WheelArtifact)
     blob = lab.store.blob_path(f"sha256:{artifact.sha256}")
-    other = make_wheel(blob.parent, "app", "1.0", files={"app/evil.py": ""})
+    other = make_wheel(blob.parent, "changed", "1.0", files={"changed/evil.py": ""})
     other.replace(blob)
-    with pytest.raises(KlockError, match=r"app-1\.0-py3-none-any\.whl is not in the store"):
-        lab.layer_of(locked)
-    assert not blob.exists()
-    fetch_packages(locked.packages, store=lab.store, all_packages=locked.packages)
-    assert "usr/local/lib/python3.11/dist-packages/app/evil.py" not in lab.layer_of(locked).manifest
+    assert "usr/local/lib/python3.11/dist-packages/changed/evil.py" not in lab.layer_of(locked).manifest
+    assert hashlib.sha256(blob.read_bytes()).hexdigest() == artifact.sha256, "it was fetched again"
 
 
 def test_two_wheels_that_own_one_path_are_installed_in_one_order(lab: Lab) -> None:
@@ -573,15 +618,18 @@ def test_two_wheels_that_own_one_path_are_installed_in_one_order(lab: Lab) -> No
     for name in ("zebra", "ant"):
         make_wheel(lab.files, name, "1.0", files=dict.fromkeys(shared, f"OWNER = {name!r}\n") | {"same.py": "\n"})
     locked = lab.resolve(step("zebra", "ant"))
-    assert locked.warnings == (
-        "ant and zebra both bring shared/0.py and 2 more paths, with different bytes: zebra is installed last, and its "
-        "bytes count",
-    )
-    layers = {lab.layer_of(locked, over=over).digest for over in (None, [lab.base], [lab.base])}
-    assert len(layers) == 1
-    with lab.workspace(*layers) as workspace:
+    layer = lab.layer_of(locked)
+    assert lab.progress.said == [
+        "step 1: ant and zebra both bring /usr/local/lib/python3.11/dist-packages/shared/0.py and 2 more paths, with "
+        "different bytes: those of zebra count"
+    ]
+    with lab.workspace(layer.digest) as workspace:
         for path in shared:
             assert workspace.read(f"/usr/local/lib/python3.11/dist-packages/{path}") == b"OWNER = 'zebra'\n"
+    make_wheel(lab.files, "file", "1.0", files={"both": ""})
+    make_wheel(lab.files, "folder", "1.0", files={"both/x": ""})
+    with pytest.raises(StepFailed, match=r"file and folder cannot be installed together: /usr/local/lib"):
+        lab.layer_of(lab.resolve(step("file", "folder")))
 
 
 # -- from source
@@ -711,12 +759,10 @@ def test_a_local_project_is_installed_from_its_path(lab: Lab, tmp_path: Path, ed
         PlacedFile(path=path.name, mode=0o644, source=path, digest=digest_of_bytes(path.read_bytes()))
         for path in sorted(folder.iterdir())
     ]
-    layers = []
-    for _ in range(2):
-        with lab.workspace() as workspace:
-            workspace.place(files, "/my_lib")
-            workspace.snapshot()
-            layers.append(lab.install(locked, workspace))
+    with lab.workspace() as workspace:
+        workspace.place(files, "/my_lib")
+        placed = workspace.snapshot()
+    layers = [lab.layers_of(locked, below=[placed])[-1] for _ in range(2)]
     assert layers[0].digest == layers[1].digest
     site = "usr/local/lib/python3.11/dist-packages"
     assert f"{site}/built.{'pth' if editable else 'py'}" in layers[0].manifest

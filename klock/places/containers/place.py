@@ -236,7 +236,11 @@ class ContainerPlace:
             else:
                 found = [_archive(folder / "base.tar", functools.partial(self._workshop.write_base, base))]
             for number, layer in enumerate(layers):
-                found.append(_archive(folder / f"{number}.tar", functools.partial(self._workshop.write_layer, layer)))
+                found.append(
+                    _archive(
+                        folder / f"{number}.tar", functools.partial(self._workshop.write_layer, layer, derived=True)
+                    )
+                )
             yield found
 
 

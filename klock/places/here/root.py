@@ -96,7 +96,7 @@ class Root:
 
 def _unpacked(archive: Path, layer: Digest, root: Path) -> Manifest:
     """Unpacks in a process whose root is `root`, so that no member can lead out of it."""
-    from klock.places.here.forked import in_fork
+    from klock.forks import in_fork
     from klock.workshop.unpacking import unpack_in_root
 
     def unpacked(file: BinaryIO) -> bytes:

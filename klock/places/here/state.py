@@ -4,7 +4,7 @@
     state.json        the base, the steps that were done, and what is being done at this moment
     trees/<name>      the root file system before the first and after the last of them (`klock.places.here.tree`), and
                       what they made of it
-    layers/<hex>      the manifest of each step's layer
+    layers/<hex>      by the digest of each step's locked layer, the manifest of all that the step made here
     undo/<name>/      how to take a step back: `own` (what it may write), `before` (what was there, as a tree), `added`
                       and `kept/` (bytes by hash)
 
@@ -22,12 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from klock.digests import Digest, hex_of
+from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.documents import read_json
 from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
+from klock.workshop.protocol import Layer
 from klock.workshop.scratch import file_lock
 
 __all__ = ["FOLDER", "FORCED", "Doing", "Done", "State", "StateFolder"]
@@ -35,7 +36,7 @@ __all__ = ["FOLDER", "FORCED", "Doing", "Done", "State", "StateFolder"]
 FOLDER: Final = Path("/var/lib/klock/here")
 FORCED: Final = "forced"
 """The fingerprint in the record of a container that a sync left other than locked."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +122,20 @@ class StateFolder:
         return name
 
     def layer(self, digest: Digest) -> Manifest:
-        """Raises StoreError when it is not what its digest says."""
+        """All that the step with the locked layer `digest` made here. Raises StoreError when that is not known."""
         try:
-            manifest = Manifest.from_bytes((self.root / "layers" / hex_of(digest)).read_bytes())
+            content = (self.root / "layers" / hex_of(digest)).read_bytes()
         except FileNotFoundError:
-            manifest = Manifest()
-        if manifest.digest != digest:
+            content = b""
+        written, _, rest = content.partition(b"\n")
+        if digest_of_bytes(rest).encode("ascii") != written:
             raise StoreError(f"the manifest of {digest} in {self.root} is damaged", hint="start a new container")
-        return manifest
+        return Manifest.from_bytes(rest)
 
-    def write_layer(self, manifest: Manifest) -> None:
-        self._write(self.root / "layers" / hex_of(manifest.digest), manifest.to_bytes())
+    def write_layer(self, layer: Layer) -> None:
+        """Writes down what a step made, by the digest of its locked layer."""
+        digest = layer.manifest.digest.encode("ascii")
+        self._write(self.root / "layers" / hex_of(layer.digest), digest + b"\n" + layer.manifest.to_bytes())
 
     def made_by(self, steps: Sequence[Done]) -> tuple[Manifest, dict[str, int]]:
         """What `steps` made, by their layers alone, and the number of the step that said the last word on a path."""

@@ -47,6 +47,8 @@ class HereWorkspace:
     What is outside of `own`, where that is known, is nobody's doing in this workspace.
     """
 
+    known = None
+
     def __init__(
         self,
         before: Tree,

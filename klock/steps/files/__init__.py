@@ -90,9 +90,10 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         if draft.package is None:
             return draft
         with locking.workspace() as workspace:
-            folder = locking.probe(workspace, draft).paths["purelib"]
+            folders = locking.probe(workspace, draft).interpreter.folders
+        assert folders is not None
         name = draft.destination.rpartition("/")[2]
-        return replace(draft, path_file=f"{folder}/klock-{name}.pth")
+        return replace(draft, path_file=f"{folders.purelib}/klock-{name}.pth")
 
     def repeats(self, at: StepAt[FilesLock]) -> bool:
         return True

@@ -8,25 +8,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
-from klock.errors import LockfileError, RequirementError
+from klock.errors import RequirementError
 from klock.findings import Finding
 from klock.image.steps import PipInstall
-from klock.lockfile.model import LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
+from klock.lockfile.model import LayerLock, LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
 from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes, ways_of
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
 from klock.steps.staleness import changed_files, changed_options, stale
 from klock.words import some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.image.requirement_files import RequirementInputs
+    from klock.layers.manifest import Manifest
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.kind import RunningSystem
     from klock.steps.locking import Locking
-    from klock.workshop.protocol import Workspace
+    from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["KIND"]
 
@@ -102,6 +103,21 @@ class PipKind(Kind[PipInstall, PipLock]):
         """Wheels are laid out as they are; a local project is built anew each time."""
         return not at.step.projects
 
+    def make(self, at: StepAt[PipLock], context: Context) -> PipLock:
+        from klock.steps.pip.composing import Composition
+
+        made = super().make(at, context)
+        for clash in Composition(at=at, context=context).clashes():
+            context.progress.warn(
+                f"{at.name}: {clash.first} and {clash.last} both bring /{clash.path}{clash.and_more}, with different "
+                f"bytes: those of {clash.last} count"
+            )
+        return made
+
+    def locked_layer(self, step: PipLock, manifest: Manifest) -> LayerLock:
+        """A layer of wheels needs no sketch: the lockfile has the hash of each."""
+        return layer_lock_of(manifest, sketched=bool(step.projects))
+
     # -- replay
 
     def content(self, at: StepAt[PipLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
@@ -138,32 +154,18 @@ class PipKind(Kind[PipInstall, PipLock]):
         yield lambda: fetch_wanted(at, wanted, context)
         yield lambda: build_wheels(at, wanted, context, open_below)
 
-    def perform(self, at: StepAt[PipLock], workspace: Workspace, context: Context) -> None:
-        from klock.packages.passes import passes_with
+    def produce(
+        self, at: StepAt[PipLock], context: Context, *, varied: bool = False, look: Look = lambda _: None
+    ) -> Layer:
         from klock.steps.leaks import refuse_leaks
-        from klock.steps.pip.credentials import index_credentials
-        from klock.steps.pip.installing import install
+        from klock.steps.pip.composing import Composition
 
-        if at.lock.interpreter is None:
-            raise LockfileError("the lockfile has a pip step and no python table", hint="run `klock lock`")
         self.fetch(at, context)
-        passes = passes_with(
-            index_credentials([at], context),
-            store=context.store,
-            ca_bundle=context.mirrors.ca_bundle,
-            local_hosts=context.local_hosts,
-        )
-        install(
-            at.step,
-            at.lock.packages,
-            interpreter=at.lock.interpreter,
-            workspace=workspace,
-            store=context.store,
-            variables=at.open_variables(context.environ),
-            passes=None if context.offline else passes,
-            over=(at.lock.base.id, *at.below) if context.over_locked_base else None,
-        )
-        refuse_leaks(at, workspace, context)
+        composition = Composition(at=at, context=context, varied=varied)
+        layer = composition.layer()
+        look(composition)
+        refuse_leaks(at, composition, context)
+        return layer
 
     # -- in a running system
 
@@ -171,6 +173,29 @@ class PipKind(Kind[PipInstall, PipLock]):
         """A build runs what a package brings."""
         artifacts = (package.artifact for package in _packages_of(at))
         return bool(at.step.projects) or any(not isinstance(artifact, WheelArtifact) for artifact in artifacts)
+
+    def perform_in(self, at: StepAt[PipLock], workspace: Workspace, system: RunningSystem, context: Context) -> None:
+        from klock.packages.wheel_install import roomy_folder
+        from klock.steps.leaks import refuse_leaks
+        from klock.steps.pip.composing import Composition
+        from klock.temporary import temporary_folder
+
+        self.fetch(at, context)
+        with temporary_folder("wheels", within=roomy_folder(context.store)) as folder:
+            Composition(at=at, context=context).put_into(workspace, system.manifest, folder)
+        refuse_leaks(at, workspace, context)
+
+    def as_locked(self, manifest: Manifest) -> Manifest:
+        """Without what is derived of the wheels' files: folders, and bytecode of their modules."""
+        from klock.layers.manifest import Kind as EntryKind
+        from klock.layers.manifest import Manifest
+        from klock.layers.rewriting.bytecode import source_of
+
+        return Manifest(
+            entry
+            for path, entry in manifest.items()
+            if entry.kind is not EntryKind.FOLDER and source_of(path) not in manifest
+        )
 
     def writes(self, at: StepAt[PipLock], system: RunningSystem, context: Context) -> Writes:
         from klock.steps.pip.writing import writes_of_packages

@@ -35,8 +35,9 @@ def fetch_wanted(at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> 
 
 
 def build_wheels(at: StepAt[PipLock], wanted: Set[Digest], context: Context, open_below: OpenBelow) -> None:
-    """Runs the step if wheels that it builds are missing: it builds them again, and compares the hash."""
+    """Builds the wheels that the step builds again, if one is missing, and compares the hash."""
     from klock.steps import kind_of
+    from klock.steps.pip.composing import Composition
 
     if at.lock.target.platform != Target.of_this_machine().platform:
         return
@@ -45,6 +46,7 @@ def build_wheels(at: StepAt[PipLock], wanted: Set[Digest], context: Context, ope
     built = {f"sha256:{a.wheel.sha256}" for a in artifacts if not isinstance(a, WheelArtifact)}
     if any(context.store.find_blob(digest) is None for digest in built & wanted):
         context.progress.begin(f"{at.name}: build again")
-        with open_below() as workspace:
-            kind_of(at.step).perform(at, workspace, context)
+        kind_of(at.step).fetch(at, context)
+        with open_below():
+            Composition(at=at, context=context).make_wheels()
         context.progress.done("as locked")

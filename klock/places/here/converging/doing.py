@@ -9,7 +9,7 @@ from klock.errors import StepFailed
 from klock.lockfile.model import layer_of as locked_layer
 from klock.places.here.contents import Here
 from klock.places.here.converging.journal import Journal
-from klock.places.here.converging.owning import anchors_of, kept_archive, paths_of_step
+from klock.places.here.converging.owning import System, anchors_of, kept_archive, paths_of_step
 from klock.places.here.converging.plan import layer_of
 from klock.places.here.converging.reading import Surroundings, read_as
 from klock.places.here.converging.taking_back import restore
@@ -51,7 +51,7 @@ def do_step(at: StepAt[Any], key: Digest, journal: Journal, here: Here, context:
         paths = None
     with here.root.open(before, paths) as workspace:
         try:
-            _perform(at, workspace, here, context)
+            _perform(at, workspace, before, here, context)
             layer = read_as(
                 locked,
                 workspace.snapshot(leave_out=kind.leave_out(at.step)),
@@ -62,6 +62,7 @@ def do_step(at: StepAt[Any], key: Digest, journal: Journal, here: Here, context:
                     anchors=anchors_of(at, paths),
                     left=journal.state.left,
                 ),
+                kind.as_locked,
             )
             if layer.digest != locked:
                 _tell_difference(at, layer, here, context, force=force)
@@ -92,17 +93,17 @@ def _is_current(before: Tree, paths: StepPaths) -> bool:
     return is_untouched(known) and all(path in before or see(path) is None for path in paths.exact)
 
 
-def _perform(at: StepAt[Any], workspace: HereWorkspace, here: Here, context: Context) -> None:
+def _perform(at: StepAt[Any], workspace: HereWorkspace, before: Tree, here: Here, context: Context) -> None:
     if (archive := kept_archive(at, context.store)) is not None:
         here.root.apply(archive, layer_of(at.step))
     else:
-        kind_of(at.step).perform(at, workspace, context)
+        kind_of(at.step).perform_in(at, workspace, System(here, before), context)
 
 
 def _tell_difference(at: StepAt[Any], layer: Layer, here: Here, context: Context, *, force: bool) -> None:
     locked = locked_layer(at.step)
     assert locked is not None
-    differs = "it differs at" + differences_from(locked, layer.manifest, context)
+    differs = "it differs at" + differences_from(locked, kind_of(at.step).as_locked(layer.manifest), context)
     message = f"{at.name} made another layer than the locked one: {at.text}; {differs}"
     if not force:
         raise StepFailed(
@@ -139,7 +140,7 @@ def _end(at: StepAt[Any], layer: Layer, journal: Journal, *, before: Tree, now: 
             undo, why = None, f"it replaced /{missing[0]}, which was not kept"
         else:
             folder.write_undo(undo, was, added)
-    folder.write_layer(layer.manifest)
+    folder.write_layer(layer)
     done = Done(
         key=doing.key,
         layer=layer.digest,

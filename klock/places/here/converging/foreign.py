@@ -15,7 +15,7 @@ from klock.drift import distributions_in
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.rewriting.bytecode import source_of
 from klock.lockfile.model import StepLock
-from klock.packages.wheel_paths import paths_in_record
+from klock.packages.records import paths_in_record
 from klock.places.here.contents import Here
 from klock.places.here.converging.journal import Journal
 from klock.places.here.state import State

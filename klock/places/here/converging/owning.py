@@ -23,11 +23,11 @@ from klock.steps.context import Context
 from klock.steps.kind import Writes
 from klock.store import Store
 
-__all__ = ["anchors_of", "kept_archive", "paths_of_step", "paths_of_writes", "resolved"]
+__all__ = ["System", "anchors_of", "kept_archive", "paths_of_step", "paths_of_writes", "resolved"]
 
 
 @dataclass(frozen=True)
-class _System:
+class System:
     """`klock.steps.kind.RunningSystem`: the container's root as `before` says."""
 
     here: Here
@@ -48,7 +48,7 @@ def paths_of_step(at: StepAt[Any], *, before: Tree, here: Here, context: Context
     """
     if (archive := kept_archive(at, context.store)) is not None:
         return StepPaths(resolved(f"/{path}" for path in here.root.paths_in(archive))), True
-    writes = kind_of(at.step).writes(at, _System(here, before), context)
+    writes = kind_of(at.step).writes(at, System(here, before), context)
     return (None, False) if writes is None else (paths_of_writes(writes, before), writes.is_all)
 
 

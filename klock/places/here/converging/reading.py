@@ -6,7 +6,7 @@ What of it matters is told by the locked digest: a reading that has it is the lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from klock.digests import Digest
@@ -34,9 +34,14 @@ class Surroundings:
     left: Sequence[str]
 
 
-def read_as(locked: Digest, found: Layer, where: Surroundings) -> Layer:
-    """The reading of `found` whose digest is `locked`; without one, what is the step's own of it."""
-    readings = (Layer(digest=read.digest, manifest=read) for read in _readings(found.manifest, where))
+def read_as(
+    locked: Digest, found: Layer, where: Surroundings, as_locked: Callable[[Manifest], Manifest] = lambda m: m
+) -> Layer:
+    """The reading of `found` whose digest is `locked`; without one, what is the step's own of it.
+
+    `as_locked` gives of what a step made here what is locked of it: the result's digest is that's.
+    """
+    readings = (Layer(digest=as_locked(read).digest, manifest=read) for read in _readings(found.manifest, where))
     first = next(readings)
     if first.digest == locked:
         return first

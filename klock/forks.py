@@ -1,0 +1,84 @@
+"""Runs functions in processes of their own: for what would change this one, such as its root, or to use every core.
+
+Processes and not threads: the workshop forks, and Python code runs on one core only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from klock.errors import EngineError
+
+__all__ = ["in_fork", "map_in_forks"]
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+_MOST: Final = 8
+
+
+def in_fork(task: Callable[[], T]) -> T:
+    """Returns what `task` returns, or raises what it raises."""
+    result: T = _result_of(*_start(task))
+    return result
+
+
+def map_in_forks(function: Callable[[A], T], items: Sequence[A], *, cost: Callable[[A], int]) -> list[T]:
+    """What `function` returns for each item, in order, with a process for each core. `cost` tells large items from
+    small ones. The first error is raised, when all have ended."""
+    workers = min(len(os.sched_getaffinity(0)), _MOST, len(items))
+    if workers <= 1:
+        return [function(item) for item in items]
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    loads = [0] * workers
+    for index in sorted(range(len(items)), key=lambda index: -cost(items[index])):
+        worker = loads.index(min(loads))
+        shares[worker].append(index)
+        loads[worker] += cost(items[index]) + 1
+
+    def work(share: list[int]) -> list[tuple[int, T]]:
+        return [(index, function(items[index])) for index in share]
+
+    started = [_start(functools.partial(work, share)) for share in shares]
+    found: dict[int, T] = {}
+    errors: list[BaseException] = []
+    for child, results in started:
+        try:
+            found.update(_result_of(child, results))
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return [found[index] for index in range(len(items))]
+
+
+def _start(task: Callable[[], Any]) -> tuple[int, int]:
+    """The process id of a child that does `task`, and a pipe that its result comes out of."""
+    results, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            outcome: tuple[bool, object] = (True, task())
+        except BaseException as error:
+            outcome = (False, error)
+        with open(end, "wb") as pipe:
+            pickle.dump(outcome, pipe)
+        os._exit(0)
+    os.close(end)
+    return child, results
+
+
+def _result_of(child: int, results: int) -> Any:
+    with open(results, "rb") as pipe:
+        content = pipe.read()
+    os.waitpid(child, 0)
+    if not content:
+        raise EngineError("a process of klock ended without a result", hint="try again")
+    succeeded, value = pickle.loads(content)
+    if not succeeded:
+        raise value
+    return value

@@ -1,0 +1,253 @@
+"""A workshop in which nothing runs: it knows bases and layers by their manifests alone.
+
+With it klock locks for a platform whose programs do not run here, or where no sandbox can be made. What a base shows is
+read off its archives as they stream by, and kept under the base's id; layers are composed, or computed from what is
+placed. Whoever wants to run a program in it is told what is needed for that.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from klock.digests import Digest, digest_of_bytes, is_digest
+from klock.errors import EngineError, StoreError
+from klock.layers.listing import ArchivedLayer, list_layers, read_layers
+from klock.layers.manifest import Entry, Kind, Manifest
+from klock.store import Store
+from klock.workshop.protocol import (
+    BaseLayer,
+    Command,
+    Completed,
+    FileTree,
+    Layer,
+    NewBase,
+    PlacedFile,
+    Workspace,
+)
+from klock.workshop.searching import hits
+from klock.workshop.still_tree import StillTree
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from klock.gpu.edits import ContainerEdits
+
+__all__ = ["StillWorkshop"]
+
+_KIND = "base-manifest"
+_BEGINNING = 64 << 10
+
+
+class StillWorkshop:
+    """`klock.workshop.protocol.Workshop`. `why` says why nothing can run, and `hint` where it can.
+
+    `bring` fetches the archives of the base with this id, the lowest first.
+    """
+
+    is_still = True
+
+    def __init__(
+        self, store: Store, *, why: str, hint: str, bring: Callable[[str], Sequence[BaseLayer]] | None = None
+    ) -> None:
+        self._store = store
+        self.why = why
+        self.hint = hint
+        self.bring = bring
+        self._archives: dict[str, Sequence[ArchivedLayer]] = {}
+        self._bases: dict[str, Manifest] = {}
+        self._layers: dict[Digest, Manifest] = {}
+        self._placed: dict[Digest, Mapping[str, Path]] = {}
+
+    def refuse(self) -> NoReturn:
+        raise EngineError(self.why, hint=self.hint)
+
+    def check(self) -> None:
+        """Nothing is needed."""
+
+    # -- bases and layers
+
+    def has_base(self, base: str) -> bool:
+        return self._known(base) is not None
+
+    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+        """Reads the archives of a base, and takes note of what it shows."""
+        manifest = list_layers(self._note(base, layers))
+        digest = self._store.add_bytes(manifest.to_bytes(), source="the manifest of a base")
+        self._store.write_record(_KIND, base, digest)
+        self._bases[base] = manifest
+        return manifest
+
+    def base_manifest(self, base: str) -> Manifest:
+        manifest = self._known(base)
+        if manifest is None:
+            raise StoreError(f"the base {base} is not in the store", hint="run `klock sync`")
+        return manifest
+
+    def read_files(self, base: str, wanted: Callable[[str], bool], use: Callable[[str, IO[bytes]], None]) -> None:
+        """Calls `use` with those files of the base's archives whose paths, relative to the root, are `wanted`."""
+        if base not in self._archives and self.bring is not None:
+            self._note(base, self.bring(base))
+        read_layers(self._archives.get(base, ()), wanted, use)
+
+    def _known(self, base: str) -> Manifest | None:
+        if base not in self._bases:
+            digest = self._store.read_record(_KIND, base)
+            blob = self._store.find_blob(digest) if isinstance(digest, str) and is_digest(digest) else None
+            if blob is None:
+                return None
+            self._bases[base] = Manifest.of_own(blob.read_bytes())
+        return self._bases[base]
+
+    def _note(self, base: str, layers: Sequence[BaseLayer]) -> Sequence[ArchivedLayer]:
+        found = [
+            ArchivedLayer(path=each.path, media_type=each.media_type, diff_id=each.diff_id, name=each.path.name)
+            for each in layers
+        ]
+        self._archives[base] = found
+        return found
+
+    def make_base(self) -> AbstractContextManager[NewBase]:
+        self.refuse()
+
+    def write_base(self, base: str, archive: Path) -> None:
+        self.refuse()
+
+    def has_layer(self, layer: Digest) -> bool:
+        return layer in self._layers
+
+    def layer_manifest(self, layer: Digest) -> Manifest | None:
+        return self._layers.get(layer)
+
+    def shown_manifest(self, layer: Digest) -> Manifest | None:
+        return self._layers.get(layer)
+
+    def write_layer(self, layer: Digest, archive: Path, *, derived: bool = False) -> None:
+        self.refuse()
+
+    def add_layer(self, archive: Path, layer: Digest) -> None:
+        self.refuse()
+
+    def find_trees(self, keys: Sequence[Digest]) -> Mapping[Digest, FileTree]:
+        return {}
+
+    def search_trees(self, keys: Sequence[Digest], values: Sequence[bytes]) -> list[str]:
+        return []
+
+    def keep_trees(self, trees: Sequence[FileTree], folders: Sequence[Path]) -> None:
+        self.refuse()
+
+    def add_composed_layer(
+        self, manifest: Manifest, trees: Sequence[Digest], *, base: str, below: Sequence[Digest]
+    ) -> Layer:
+        return self.keep(manifest, {})
+
+    def keep(self, manifest: Manifest, placed: Mapping[str, Path]) -> Layer:
+        """Takes note of a layer. `placed`: by path relative to the root, the host files whose bytes it has."""
+        digest = manifest.digest
+        self._layers[digest] = manifest
+        self._placed[digest] = placed
+        return Layer(digest=digest, manifest=manifest)
+
+    def placed_in(self, layers: Sequence[Digest]) -> dict[str, Path]:
+        """By path, the host files that the layers have; a later layer counts."""
+        return {path: file for layer in layers for path, file in self._placed.get(layer, {}).items()}
+
+    def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+        return 0
+
+    # -- workspaces
+
+    @contextmanager
+    def open(self, base: str, layers: Sequence[Digest], *, varied: bool = False) -> Iterator[Workspace]:
+        manifests = [self._layers[layer] for layer in layers]
+        below = functools.reduce(Manifest.apply, manifests, self.base_manifest(base))
+        yield StillWorkspace(self, base, below, self.placed_in(layers))
+
+    @contextmanager
+    def without_hooks(self, edits: ContainerEdits, *, base: str, layers: Sequence[Digest]) -> Iterator[ContainerEdits]:
+        self.refuse()
+        yield edits
+
+
+class StillFiles:
+    """`klock.workshop.protocol.KnownFiles`."""
+
+    def __init__(self, tree: StillTree, read: Callable[[Sequence[Entry]], dict[str, bytes]]) -> None:
+        self._tree = tree
+        self._read = read
+        self.find, self.real, self.paths = tree.find, tree.real, tree.paths
+
+    def read(self, paths: Sequence[str]) -> Mapping[str, bytes]:
+        found = [entry for path in paths if (entry := self._tree.find(f"/{path}")) and entry.kind is Kind.FILE]
+        read = self._read(found)
+        real = {path: self._tree.real(f"/{path}") for path in paths}
+        return {path: read[there] for path, there in real.items() if there in read}
+
+
+class StillWorkspace:
+    """`klock.workshop.protocol.Workspace` over what `below` says."""
+
+    def __init__(self, workshop: StillWorkshop, base: str, below: Manifest, placed: Mapping[str, Path]) -> None:
+        self._workshop = workshop
+        self._base = base
+        self._below = below
+        self._tree = StillTree(below)
+        self._placed = dict(placed)
+
+    def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
+        self._workshop.refuse()
+
+    def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
+        """Nothing can be tried here."""
+        return None
+
+    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+        self._placed.update(self._tree.place(files, destination))
+
+    @property
+    def known(self) -> StillFiles:
+        return StillFiles(self._tree, self._read)
+
+    def read(self, path: str) -> bytes | None:
+        entry = self._tree.find(path)
+        if entry is None or entry.kind is not Kind.FILE:
+            return None
+        return self._read([entry]).get(entry.path)
+
+    def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
+        entries = {}
+        for path in self._tree.paths():
+            if any(fnmatch.fnmatchcase(f"/{path}", pattern) for pattern in patterns):
+                entry = self._tree.find(f"/{path}")
+                if entry is not None and entry.kind is Kind.FILE:
+                    entries[f"/{path}"] = entry
+        found = self._read(list(entries.values()))
+        return {path: found[entry.path][:_BEGINNING] for path, entry in entries.items() if entry.path in found}
+
+    def find(self, values: Sequence[bytes]) -> list[str]:
+        by_file = {os.fspath(self._placed[path]): f"/{path}" for path in self._tree.written if path in self._placed}
+        return sorted(by_file[file] for file in hits(values, by_file))
+
+    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+        return self._workshop.keep(self._tree.changes(leave_out), self._placed)
+
+    def _read(self, entries: Sequence[Entry]) -> dict[str, bytes]:
+        """The bytes of files by their paths in the tree, each of which is what its entry says."""
+        wanted = {entry.path: entry for entry in entries}
+        found: dict[str, bytes] = {}
+
+        def take(path: str, content: bytes) -> None:
+            if digest_of_bytes(content) == wanted[path].digest:
+                found[path] = content
+
+        for path in wanted.keys() & self._placed.keys():
+            take(path, self._placed[path].read_bytes())
+        if missing := wanted.keys() - found.keys():
+            self._workshop.read_files(self._base, missing.__contains__, lambda path, file: take(path, file.read()))
+        return found

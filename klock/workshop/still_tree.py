@@ -1,0 +1,137 @@
+"""A tree of files known by its manifest alone, into which files are placed: what `klock.workshop.placing` and
+`klock.layers.canonical` make of a real one, computed."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from klock.errors import HashMismatch
+from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.normalisation import is_left_out, matcher
+from klock.workshop.placing import cannot_make_folder, cannot_replace_folder, joined, never_kept
+from klock.workshop.protocol import PlacedFile
+
+__all__ = ["StillTree"]
+
+_MOST_LINKS: Final = 40
+
+
+class StillTree:
+    """`written` are the paths, relative to the root, that were placed. They lead through no symlink."""
+
+    def __init__(self, below: Manifest) -> None:
+        self._below = below
+        self._entries = dict(below)
+        self.written: set[str] = set()
+
+    def paths(self) -> Iterable[str]:
+        return self._entries
+
+    def find(self, path: str) -> Entry | None:
+        """What is at an absolute path, behind all symlinks."""
+        return self._entries.get(self.real(path))
+
+    def real(self, path: str) -> str:
+        """Where an absolute path leads, as realpath(3) has it within the root; missing parts are kept."""
+        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        parts: list[str] = []
+        followed = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                del parts[-1:]
+                continue
+            entry = self._entries.get("/".join([*parts, part]))
+            if entry is None or entry.kind is not Kind.SYMLINK or followed == _MOST_LINKS:
+                parts.append(part)
+                continue
+            followed += 1
+            target = entry.target or ""
+            if target.startswith("/"):
+                parts = []
+            waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        return "/".join(parts)
+
+    def place(self, files: Sequence[PlacedFile], destination: str) -> dict[str, Path]:
+        """Places files as `klock.workshop.placing.place` does; by path, the host files whose bytes are there then."""
+        sources = {}
+        for file in sorted(files, key=lambda file: file.path):
+            path = joined(destination, file.path)
+            real = self._beside(path)
+            if is_left_out(real):
+                raise never_kept(path)
+            self._make_folders(posixpath.dirname(path))
+            if file.source is not None:
+                self._put(path, real, self._file(file, real))
+                sources[real] = file.source
+            elif file.target is not None:
+                self._put(path, real, Entry(path=real, kind=Kind.SYMLINK, mode=0o777, target=file.target))
+            else:
+                self._folder(path, real, file.mode)
+        return sources
+
+    def changes(self, leave_out: Sequence[str]) -> Manifest:
+        """What was placed and is not as it was below, in canonical form."""
+        is_unwanted = matcher(leave_out)
+        return Manifest(
+            entry
+            for path in self.written
+            if not is_left_out(path) and not is_unwanted(path)
+            if (entry := self._entries[path]) != self._below.get(path)
+        )
+
+    def _file(self, file: PlacedFile, path: str) -> Entry:
+        assert file.source is not None
+        with open(file.source, "rb") as content:
+            digest = f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
+            size = content.tell()
+        if file.digest is not None and digest != file.digest:
+            raise HashMismatch(
+                f"{file.source}: hash mismatch: locked {file.digest}, on disk {digest}",
+                hint="run `klock lock` to accept the changed file",
+            )
+        return Entry(path=path, kind=Kind.FILE, mode=file.mode, size=size, digest=digest)
+
+    def _put(self, path: str, real: str, entry: Entry) -> None:
+        there = self._entries.get(real)
+        if there is not None and there.kind is Kind.FOLDER:
+            raise cannot_replace_folder(path)
+        self._write(entry)
+
+    def _folder(self, path: str, real: str, mode: int) -> None:
+        there = self._entries.get(real)
+        if there is not None and there.kind is Kind.SYMLINK and self._is_folder(path):
+            return  # a symlink to a folder stays one, and its target keeps its mode
+        self._make_folders(path)
+        there = self._entries.get(self.real(path))
+        if there is not None:
+            self._write(replace(there, mode=mode, uid=0, gid=0))
+
+    def _make_folders(self, path: str) -> None:
+        if path in ("", "/") or self._is_folder(path):
+            return
+        self._make_folders(posixpath.dirname(path))
+        real = self.real(path)
+        if real in self._entries or self._entries.get(
+            f"{self.real(posixpath.dirname(path))}/{posixpath.basename(path)}".strip("/")
+        ):
+            raise cannot_make_folder(path)
+        self._write(Entry(path=real, kind=Kind.FOLDER, mode=0o755))
+
+    def _beside(self, path: str) -> str:
+        """Where an absolute path is itself: a symlink at its end is not followed."""
+        return f"{self.real(posixpath.dirname(path))}/{posixpath.basename(path)}".strip("/")
+
+    def _is_folder(self, path: str) -> bool:
+        real = self.real(path)
+        found = self._entries.get(real)
+        return not real or (found is not None and found.kind is Kind.FOLDER)
+
+    def _write(self, entry: Entry) -> None:
+        self._entries[entry.path] = entry
+        self.written.add(entry.path)
