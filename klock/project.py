@@ -13,6 +13,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
     trusted-keys = ["keys/release.pub"]                           # one of them must have signed what --frozen uses
+    keep-base = true                                              # nothing replaces Python packages that the base has
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Settings:
     local_hosts: tuple[str, ...] = ()
     trusted_keys: tuple[Path, ...] = ()
     credential_files: Treatment = Treatment.WARN
+    keep_base: bool = False
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -128,11 +130,12 @@ class _Reader:
             local_hosts=self._local_hosts(),
             trusted_keys=self._trusted_keys(),
             credential_files=self._credential_files(),
+            keep_base=self._flag("keep-base"),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
-                "local-hosts, trusted-keys, credential-files"
+                "local-hosts, trusted-keys, credential-files, keep-base"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -150,6 +153,12 @@ class _Reader:
     def _optional_text(self, key: str) -> str | None:
         value = self._table.pop(key, None)
         return None if value is None else self._text(key, value)
+
+    def _flag(self, key: str) -> bool:
+        written = self._table.pop(key, False)
+        if not isinstance(written, bool):
+            raise self._error(key, f"is {shown(written)} (expected true or false)")
+        return written
 
     def _image(self) -> str | None:
         written = self._optional_text("image")

@@ -32,6 +32,7 @@ from klock.image.requirements import (
     PathRequirement,
     UrlRequirement,
     fragment_of,
+    hashes_in_fragment,
 )
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
@@ -174,6 +175,7 @@ def _located(
             f"{where}: a path or URL has no spaces: {mask(url)!r}", hint="write a space in a file: URL as %20"
         )
     name = canonicalize_name(name) if name else None
+    in_fragment = _hashes_of(url, where)
     if "://" in url and not url.lower().startswith("file:"):
         egg = re.match(_NAME, fragment_of(url).get("egg", ""))
         egg_extras = _EXTRAS.fullmatch(fragment_of(url).get("egg", ""))
@@ -185,6 +187,7 @@ def _located(
             marker=marker,
             options=options,
             hashes=hashes,
+            fragment_hashes=in_fragment,
             where=where,
         )
     path = unquote(urlsplit(url).path) if url.lower().startswith("file:") else url
@@ -200,8 +203,23 @@ def _located(
         marker=marker,
         options=options,
         hashes=hashes,
+        fragment_hashes=in_fragment,
         where=where,
     )
+
+
+def _hashes_of(url: str, where: str) -> tuple[str, ...]:
+    try:
+        hashes = hashes_in_fragment(url) if "://" in url or url.lower().startswith("file:") else ()
+    except ValueError as error:
+        raise RequirementError(
+            f"{where}: the hash in {mask(url)} cannot be checked: {error}", hint="write #sha256=<64 hex digits>"
+        ) from None
+    if hashes and re.match(r"(?:git|hg|svn|bzr)\+", url, re.IGNORECASE):
+        raise RequirementError(
+            f"{where}: a repository has no hash: {mask(url)}", hint="name the commit instead: git+https://HOST/x@COMMIT"
+        )
+    return hashes
 
 
 def _marker(text: str, where: str) -> Marker:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from urllib.parse import unquote
@@ -24,10 +25,13 @@ __all__ = [
     "PathRequirement",
     "UrlRequirement",
     "fragment_of",
+    "hashes_in_fragment",
 ]
 
 _VERSION_CONTROLS: Final = ("git", "hg", "svn", "bzr")
 _NONE: Final = PipOptions()
+_HEX_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128, "sha224": 56, "sha1": 40, "md5": 32}
+"""How long the hashes are that pip checks in a URL's fragment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class PathRequirement:
     """A project folder or an archive at a path inside the environment: `/my_lib[opora]`, `-e /my_lib`, `./x`.
 
     `path` is absolute or relative to the working directory; `name` is known only where it was written.
+    `fragment_hashes` are those of a file: URL.
     """
 
     path: str
@@ -70,6 +75,7 @@ class PathRequirement:
     marker: Marker | None = None
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
+    fragment_hashes: tuple[str, ...] = ()
     where: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -80,7 +86,8 @@ class PathRequirement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlRequirement:
     """An archive or a repository at a URL. `url` begins with the version control's name if it is one (`git+https`),
-    and keeps `@REVISION` and the fragment; `name` is known where it was written or is in the file's name."""
+    and keeps `@REVISION` and the fragment; `name` is known where it was written or is in the file's name.
+    `fragment_hashes` are those of the fragment."""
 
     url: PrivateUrl
     name: str | None = None
@@ -89,6 +96,7 @@ class UrlRequirement:
     marker: Marker | None = None
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
+    fragment_hashes: tuple[str, ...] = ()
     where: str = field(default="", compare=False)
 
     @property
@@ -129,6 +137,25 @@ class ParsedLine:
     options: PipOptions = _NONE
     require_hashes: bool = False
     variables: tuple[str, ...] = ()
+
+
+def hashes_in_fragment(url: str) -> tuple[str, ...]:
+    """The hashes of `#sha256=HEX`, as `sha256:HEX`. Raises ValueError, saying what is wrong, for one that is none."""
+    found = []
+    for part in url.partition("#")[2].split("&"):
+        if not re.match(r"(?:sha|md\d|blake|crc|shake|ripemd)", part, re.IGNORECASE):
+            continue
+        algorithm, equals, digits = part.partition("=")
+        wanted = _HEX_DIGITS.get(algorithm)
+        if wanted is None or not equals:
+            names = ", ".join(_HEX_DIGITS)
+            raise ValueError(f"{algorithm!r} is no hash that can be checked; write one of {names}, and = behind it")
+        if not re.fullmatch(r"[0-9A-Fa-f]*", digits):
+            raise ValueError(f"{algorithm} has something in it that is no hexadecimal digit")
+        if len(digits) != wanted:
+            raise ValueError(f"{algorithm} has {len(digits)} digits (expected {wanted})")
+        found.append(f"{algorithm}:{digits.lower()}")
+    return tuple(found)
 
 
 def fragment_of(url: str) -> dict[str, str]:

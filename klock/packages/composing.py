@@ -60,7 +60,9 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
             *sorted(promoted),
         ),
         direct=tuple(_at_commit(root.scoped.text, case.question) for root in case.roots if not root.requirement),
-        constraints=tuple(dict.fromkeys(bare_text(c.text) for c in constraints if parse_requirement(c))),
+        constraints=tuple(
+            dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
+        ),
         settings=case.plan.shared,
         pins={name: index for name, index in pins.items() if name not in kept},
         preferences={**case.preferences, **installed},
@@ -75,6 +77,13 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
     project.write(case.folder)
     _write_stubs(case, kept)
     return project
+
+
+def _held(case: Case, installed: Mapping[str, str]) -> list[str]:
+    """What stays of the base as constraints, where it has to stay: uv then looks for versions that fit."""
+    if not case.question.keep_base:
+        return []
+    return [f"{name}=={version}" for name, version in sorted(installed.items()) if _is_version(version)]
 
 
 def _at_commit(text: str, question: Question) -> str:
@@ -138,10 +147,15 @@ def _write_stubs(case: Case, kept: Collection[str]) -> None:
 
 
 def _is_prerelease(version: str) -> bool:
+    return _is_version(version) and Version(version).is_prerelease
+
+
+def _is_version(version: str) -> bool:
     try:
-        return Version(version).is_prerelease
+        Version(version)
     except InvalidVersion:
         return False
+    return True
 
 
 def _sorted(names: Iterable[str | None]) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ def error_from_uv(
     requirements: Iterable[tuple[str | None, str, str]],
     refused: Sequence[str] = (),
     offline: bool = False,
+    keeps_base: bool = False,
 ) -> KlockError:
     """The error for uv's `output` (already masked). `requirements` are normalised name, text and origin of each;
     `refused` is what the recorder did not let through, or could not reach."""
@@ -72,6 +73,11 @@ def error_from_uv(
     if missing := missing_projects(explanation):
         hint = f"check the spelling of {' and '.join(missing)}, and which index has it"
         return ResolutionError(f"cannot meet {subject}\n{explanation}", hint=hint)
+    if keeps_base:
+        return ResolutionError(
+            f"cannot meet {subject}\n{explanation}",
+            hint="what the base has is kept: ask for versions that fit it, or lock without --keep-base",
+        )
     return ResolutionError(
         f"cannot meet {subject}\n{explanation}",
         hint="loosen one of the requirements named above; all pip steps of an image are resolved together",

@@ -26,6 +26,7 @@ class Question:
 
     Versions of `previous` stay where they still fit, except with `upgrade`, and those of `upgrade_packages`, which are
     project names in any spelling. `default_index` answers where neither the image nor its variables name an index.
+    With `keep_base` no distribution of the base may be replaced.
     """
 
     requests: tuple[PipRequest, ...]
@@ -33,6 +34,7 @@ class Question:
     upgrade: bool = False
     upgrade_packages: frozenset[str] = frozenset()
     default_index: str = DEFAULT_INDEX
+    keep_base: bool = False
 
     @property
     def builds_must_repeat(self) -> bool:

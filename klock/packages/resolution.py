@@ -17,6 +17,7 @@ from klock.packages.fetch import fetch_packages
 from klock.packages.placing import Resolution, check_hashes, place
 from klock.packages.projects import ReadProject, read_project
 from klock.packages.question import Question, World
+from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots
@@ -72,8 +73,10 @@ def _resolve_together(
         offline=world.offline,
         progress=world.progress,
     )
-    check_hashes(roots, packages, world.store)
+    check_hashes(roots, packages, answer, world.store)
     placed = place(len(requests), roots, packages, answer, python=world.python, store=world.store)
+    if resolver.question.keep_base:
+        refuse_replacements(placed.replacements)
     by_pin = {package.pin: package for package in placed.packages}
     shared = [w for step in placed.steps for w in warnings_of_shared_paths([by_pin[pin] for pin in step], world.store)]
     pins = by_pin.keys()
@@ -82,7 +85,7 @@ def _resolve_together(
         placed,
         packages=tuple(sorted((*placed.packages, *builders), key=lambda p: (p.name, p.version))),
         projects=tuple(tuple(read.project for read in found) for found in projects),
-        warnings=(*placed.warnings, *shared),
+        warnings=(*placed.replacements, *placed.warnings, *shared),
     )
 
 

@@ -6,6 +6,7 @@ dependency that only a scoped index has is looked for there. Each turn of the lo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,11 +22,13 @@ from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
 from klock.packages.passes import passes_with
 from klock.packages.question import Question, World
+from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest
 from klock.packages.roots import Root, name_of, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import WORK, UvRun, run_uv
 from klock.packages.uv_project import UvProject
+from klock.packages.yanks import yanked_files
 from klock.recorder import Passes
 from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command
@@ -96,7 +99,8 @@ class Resolver:
                 project = compose(case, kept=kept, promoted=promoted)
                 ended = self._run(case, project, project.arguments(python=world.python.interpreter.path))
                 if ended.status == 0:
-                    selected = self._select(case, project)
+                    pylock = (case.folder / "pylock.toml").read_text("utf-8")
+                    selected = self._select(case, project, pylock)
                     replaced = {p.name for p in selected if p.name in kept and p.version != base[p.name]}
                     given_up |= replaced
                     # What was said of them so far was for the base's version, not for one of an index.
@@ -104,13 +108,17 @@ class Resolver:
                         break
                 elif found := self._found_elsewhere(ended.output, case.plan, pages, known=pinned):
                     promoted |= found
-                elif in_the_way := kept & pinned:
+                elif (in_the_way := kept & pinned) and not self.question.keep_base:
                     given_up |= in_the_way
                 else:
                     raise self._error(ended, roots)
             index = self._indexes(case, project, selected)
+            yanked = self._yanked(project, selected, index, pages)
+            good = self._without(case, project, pylock, yanked) if yanked else selected
         self._check_scopes(case, project, index)
-        return Answer(packages=selected, index=index, warnings=warnings_from_uv(self.credentials.mask(ended.output)))
+        mended = tuple(f"`{old.name}=={old.version}` is yanked" for old in selected if old not in good)
+        warnings = warnings_from_uv(self.credentials.mask(ended.output))
+        return Answer(packages=good, index=index, warnings=tuple(w for w in warnings if not w.startswith(mended)))
 
     # -- before the first attempt
 
@@ -121,14 +129,16 @@ class Resolver:
 
     def _given_up_at_once(self, requests: Sequence[PipRequest], roots: Sequence[Root]) -> set[str]:
         """Distributions of the base that cannot or must not stay: not allowed by a root, or asked for anew."""
-        found = set()
+        found = {}
         for root in roots:
             installed = self.world.python.versions.get(root.name or "")
             if root.name is not None and installed is not None:
                 anew = requests[root.step].force or root.scoped.options.upgrade
                 if anew or not root.allows(installed):
-                    found.add(root.name)
-        return found
+                    found[root.name] = f"{root.scoped.origin}: {root.scoped.text}: the base has {installed}"
+        if self.question.keep_base:
+            refuse_replacements([self.credentials.mask(text) for text in found.values()])
+        return set(found)
 
     def _list_folder(self, path: str) -> list[str]:
         listed = self.world.workspace.run(
@@ -150,13 +160,16 @@ class Resolver:
             passes=self.passes,
         )
 
-    def _select(self, case: Case, project: UvProject) -> tuple[SelectedPackage, ...]:
+    def _select(
+        self, case: Case, project: UvProject, pylock: str, *, without: Mapping[str, Collection[str]] | None = None
+    ) -> tuple[SelectedPackage, ...]:
         return select_artifacts(
-            (case.folder / "pylock.toml").read_text("utf-8"),
+            pylock,
             markers=self.world.python.markers,
             tags=self.world.python.tags,
             from_source=project.no_binary,
             hashes={root.name: root.scoped.hashes for root in case.roots if root.name and root.scoped.hashes},
+            without=without,
         )
 
     def _found_elsewhere(
@@ -178,6 +191,7 @@ class Resolver:
             requirements=requirements,
             refused=ended.refused,
             offline=self.world.offline,
+            keeps_base=self.question.keep_base,
         )
 
     # -- after the last one
@@ -200,6 +214,31 @@ class Resolver:
                 raise ResolutionError(f"uv's second answer differs from its first: {words}")
             found.update(_annotations(annotated.read_text("utf-8")))
         return {name: None if url and url.startswith(f"file://{WORK}") else url for name, url in found.items()}
+
+    def _yanked(
+        self,
+        project: UvProject,
+        selected: Sequence[SelectedPackage],
+        index: Mapping[str, str | None],
+        pages: IndexPages,
+    ) -> Mapping[str, Collection[str]]:
+        if self.world.offline:
+            return {}
+        known = {each.url: each for each in (*project.settings.find_links, *project.pins.values())}
+        indexes = {name: known.get(url, Index(url=url)) for name, url in index.items() if url is not None}
+        return yanked_files(selected, indexes, pages)
+
+    def _without(
+        self, case: Case, project: UvProject, pylock: str, yanked: Mapping[str, Collection[str]]
+    ) -> tuple[SelectedPackage, ...]:
+        """The answer without the files of `yanked`, of the projects that have another one that fits."""
+        selected = self._select(case, project, pylock)
+        without: dict[str, Collection[str]] = {}
+        for name, files in yanked.items():
+            with contextlib.suppress(ResolutionError):
+                selected = self._select(case, project, pylock, without={**without, name: files})
+                without[name] = files
+        return selected
 
     def _check_scopes(self, case: Case, project: UvProject, index: Mapping[str, str | None]) -> None:
         """A requirement is not answered by an index that another requirement has for itself."""

@@ -10,8 +10,8 @@
 `tls` and `address` make it an https server of that address, for a name in /etc/hosts. `upstream` is another index, to
 which it redirects for projects it does not have, as company indexes do.
 `username` and `password` make it ask for HTTP Basic authentication (RFC 7617). `yanked` maps file names to the reason,
-`without_hashes` leaves the hashes out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658 metadata is
-served for wheels unless `without_metadata`.
+`status` is what it answers every page with, `without_hashes` leaves the hashes out as old indexes do, `without_sizes`
+leaves PEP 700 sizes out. PEP 658 metadata is served for wheels unless `without_metadata`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class IndexServer:
         username: str | None = None,
         password: str | None = None,
         yanked: Mapping[str, str] | None = None,
+        status: int = 200,
         without_hashes: bool = False,
         without_sizes: bool = False,
         without_metadata: bool = False,
@@ -59,6 +60,7 @@ class IndexServer:
         self.folder = folder
         self.upstream = upstream
         self.yanked = dict(yanked or {})
+        self.status = status
         self.without_hashes = without_hashes
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
@@ -230,6 +232,8 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
             return self._send(200, content, "application/octet-stream", headers, with_body=with_body)
 
         def _page(self, project: str | None, *, with_body: bool) -> None:
+            if index.status != 200:
+                return self._send(index.status, b"", "text/plain", {}, with_body=with_body)
             projects = index.projects()
             if project is None:
                 links = "".join(f'<a href="{name}/">{name}</a>\n' for name in projects)

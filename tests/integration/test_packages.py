@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -105,6 +106,7 @@ class Lab:
         upgrade: bool = False,
         upgrade_packages: frozenset[str] = frozenset(),
         default_index: str | None = None,
+        keep_base: bool = False,
         offline: bool = False,
     ) -> Resolution:
         question = Question(
@@ -113,6 +115,7 @@ class Lab:
             upgrade=upgrade,
             upgrade_packages=upgrade_packages,
             default_index=default_index or self.index.url,
+            keep_base=keep_base,
         )
         with self.workspace() as workspace:
             world = World(workspace=workspace, python=python or self.python, store=self.store, offline=offline)
@@ -382,6 +385,16 @@ def test_a_yanked_version_is_warned_of(lab: Lab) -> None:
     assert locked.warnings == ('`lib==1.0` is yanked (reason: "it eats files")',)
 
 
+@pytest.mark.parametrize("wanted", ["lib", "lib==1.0"])
+def test_a_yanked_build_gives_way_to_a_good_one_of_its_version(lab: Lab, wanted: str) -> None:
+    good = make_wheel(lab.files, "lib", "1.0")
+    yanked = lab.files / "lib-1.0-1-py3-none-any.whl"
+    shutil.copy(good, yanked)
+    lab.index.yanked[yanked.name] = "wrongly built"
+    locked = lab.resolve(step(wanted))
+    assert ([p.artifact.name for p in locked.packages], locked.warnings) == ([good.name], ())  # type: ignore[union-attr]
+
+
 def test_required_hashes_are_kept_to(lab: Lab) -> None:
     wheel = make_wheel(lab.files, "lib", "1.0")
     right = f"sha512:{hashlib.sha512(wheel.read_bytes()).hexdigest()}"
@@ -445,9 +458,31 @@ def test_a_distribution_of_the_base_gives_way_to_a_requirement_and_the_lock_says
     make_wheel(lab.files, "torch", "2.5")
     make_wheel(lab.files, "torch", "2.6rc1")
     python = vendor(vendor(lab.python, "torch", "2.4.0a0+nv"), "vision", "1.0", "torch<2.5")
-    locked = lab.resolve(step("torch>=2.4.1"), python=python)
-    assert [(p.pin, p.replaces) for p in locked.packages] == [("torch==2.5", "2.4.0a0+nv")]
-    assert locked.warnings == ("vision 1.0 of the base requires torch<2.5, but 2.5 is going to be installed",)
+    make_wheel(lab.files, "app", "1.0", requires=["net>=2"])
+    make_wheel(lab.files, "net", "2.0", requires=["torch>=2.4.1"])
+    locked = lab.resolve(step("app"), python=python)
+    assert [(p.pin, p.replaces) for p in locked.packages][-1] == ("torch==2.5", "2.4.0a0+nv")
+    assert locked.warnings == (
+        "torch 2.4.0a0+nv of the base is replaced by 2.5: kimage.py:7: app requires net>=2 requires torch>=2.4.1",
+        "vision 1.0 of the base requires torch<2.5, but 2.5 is going to be installed",
+    )
+
+
+def test_a_base_that_is_kept(lab: Lab) -> None:
+    make_wheel(lab.files, "torch", "2.5")
+    make_wheel(lab.files, "net", "1.0", requires=["torch"])
+    make_wheel(lab.files, "net", "2.0", requires=["torch>=2.4.1"])
+    python = vendor(lab.python, "torch", "2.4.0a0+nv")
+    assert lab.resolve(step("net"), python=python, keep_base=True).steps == (("net==1.0",),)
+    with pytest.raises(ResolutionError) as caught:
+        lab.resolve(step("net>=2"), python=python, keep_base=True)
+    assert "Because net>=2.0 depends on torch>=2.4.1 and torch==2.4.0a0+nv, we can" in caught.value.message
+    assert caught.value.hint == "what the base has is kept: ask for versions that fit it, or lock without --keep-base"
+    with pytest.raises(ResolutionError) as caught:
+        lab.resolve(step("torch>2.4"), python=python, keep_base=True)
+    assert caught.value.message == (
+        "the base is to be kept, and the image replaces what it has:\n  kimage.py:7: torch>2.4: the base has 2.4.0a0+nv"
+    )
 
 
 def test_force_reinstalls_what_the_step_names(lab: Lab) -> None:

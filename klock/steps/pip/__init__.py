@@ -98,6 +98,11 @@ class PipKind(Kind[PipInstall, PipLock]):
 
         return locking.shared(self, lambda: resolve_all(locking))[locking.position]
 
+    def moved(self, at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
+        from klock.steps.pip.moved import moved_files
+
+        return moved_files(at, context)
+
     def repeats(self, at: StepAt[PipLock]) -> bool:
         """Wheels are laid out as they are; a local project is built anew each time."""
         return not at.step.projects
