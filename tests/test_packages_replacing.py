@@ -37,8 +37,6 @@ PYTHON = TargetPython(
 def test_the_chain_that_replaces_a_distribution_of_the_base(
     lines: list[str], requires: dict[str, list[str]], because: str
 ) -> None:
-    scoped = tuple(
-        ScopedRequirement(text=text, origin=f"line {n}") for n, text in enumerate(lines, 1) if text[0] != "-"
-    )
+    scoped = tuple(ScopedRequirement(text=text, origin=f"line {n}") for n, text in enumerate(lines, 1))
     (sentence,) = replacements([TORCH], read_roots([PipRequest(requirements=scoped)]), requires, PYTHON)
     assert sentence.startswith(f"torch 2.4.0a0+nv24.8 of the base is replaced by 2.5{because}")

@@ -17,8 +17,9 @@ from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_system import BuildSystem, build_system_of_archive
-from klock.packages.builds import Archive, BuildRoom, Repository, Source, build_room
+from klock.packages.builds import Archive, BuildFailed, BuildRoom, Repository, Source, build_room
 from klock.packages.fetch import fetch_packages, fetch_unhashed
+from klock.packages.indexes import Index
 from klock.packages.question import World
 from klock.packages.repeating import refuse_other_wheel
 from klock.packages.request import PipRequest, ScopedRequirement
@@ -63,8 +64,8 @@ class ArtifactLocker:
     def _store(self) -> Store:
         return self.resolver.world.store
 
-    def lock(self, package: SelectedPackage, index: str | None) -> LockedPackage:
-        """Raises FetchError, HashMismatch, or StepFailed when a build fails."""
+    def lock(self, package: SelectedPackage, index: str | None, *, asked: str = "") -> LockedPackage:
+        """Raises FetchError, HashMismatch, or StepFailed when a build fails. `asked` is the line that asks for it."""
         if (before := self._before(package)) is not None:
             return before
         source = package.source
@@ -87,7 +88,10 @@ class ArtifactLocker:
         blob = self._store.blob_path(f"sha256:{sha256}")
         archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
         system = build_system_of_archive(blob, source.name, package.subdirectory)
-        built = self.build(package.name, archive, system, key=[sha256, package.subdirectory or ""])
+        try:
+            built = self.build(package.name, archive, system, key=[sha256, package.subdirectory or ""])
+        except BuildFailed as error:
+            raise self._explained(error, package, index, asked) from None
         artifact = SdistArtifact(
             name=source.name,
             url=source.url,
@@ -149,6 +153,14 @@ class ArtifactLocker:
         return tuple(sorted(package.pin for package in requires)), metadata
 
     # -- steps of the above
+
+    def _explained(self, error: BuildFailed, package: SelectedPackage, index: str | None, asked: str) -> BuildFailed:
+        """The error with the reason why there was anything to build."""
+        why = ""
+        if index is not None and package.version:
+            why = self.resolver.why_no_wheel(package.name, package.version, [Index(url=index)])
+        because = f"{package.name} {package.version} {why}, and " if why else ""
+        return BuildFailed(f"{asked}{': ' if asked else ''}{because}{error.message}", hint=error.hint)
 
     @property
     def _passes(self) -> Passes:

@@ -6,13 +6,14 @@ versions are preferred to all others.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from klock.errors import ResolutionError
+from klock.errors import RequirementError, ResolutionError
 from klock.packages.credentials import bare_text, without_credentials
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
 from klock.packages.question import Question, World
@@ -23,7 +24,7 @@ from klock.packages.uv import WORK
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import read_wheel_metadata, wheel_of
 
-__all__ = ["Case", "compose"]
+__all__ = ["Case", "all_constraints", "compose"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
     """
     versions = case.world.python.versions
     installed = {name: versions[name] for name in kept}
-    constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case)]
+    constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case, "PIP")]
     options = [(root, root.scoped.options) for root in case.roots]
     pins = {**case.plan.pins, **promoted}
     project = UvProject(
@@ -77,6 +78,21 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
     project.write(case.folder)
     _write_stubs(case, kept)
     return project
+
+
+def all_constraints(case: Case) -> list[ScopedRequirement]:
+    """Every constraint with its line, of the files that uv reads itself too."""
+    lines = [constraint for request in case.requests for constraint in request.constraints]
+    with contextlib.suppress(ResolutionError):
+        lines += [*_constraint_files(case, "PIP"), *_constraint_files(case, "UV")]
+    return [line for line in lines if _is_requirement(line)]
+
+
+def _is_requirement(line: ScopedRequirement) -> bool:
+    try:
+        return parse_requirement(line) is not None
+    except RequirementError:
+        return False
 
 
 def _held(case: Case, installed: Mapping[str, str]) -> list[str]:
@@ -114,14 +130,14 @@ def _fallbacks(case: Case) -> tuple[Index, ...]:
     return tuple(index for index in case.plan.fallbacks if not index.flat)
 
 
-def _constraint_files(case: Case) -> list[ScopedRequirement]:
-    """The file of `PIP_CONSTRAINT` in the container, as vendors' images have it. UV_CONSTRAINT uv reads itself."""
+def _constraint_files(case: Case, whose: str) -> list[ScopedRequirement]:
+    """The files of `PIP_CONSTRAINT` in the container, as vendors' images have it. UV_CONSTRAINT uv reads itself."""
     found: dict[str, ScopedRequirement] = {}
     for request in case.requests:
-        for path in request.environment.get("PIP_CONSTRAINT", "").split():
+        for path in request.environment.get(f"{whose}_CONSTRAINT", "").split():
             content = case.world.workspace.read(path.removeprefix("file://"))
             if content is None:
-                raise ResolutionError(f"PIP_CONSTRAINT names {path}, which is not in the environment")
+                raise ResolutionError(f"{whose}_CONSTRAINT names {path}, which is not in the environment")
             for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
                 text = line.partition(" #")[0].strip()
                 if text and not text.startswith(("#", "-")):

@@ -96,7 +96,8 @@ def _lock(
     versions = locker.resolver.world.python.versions
     forced = {root.name for root in roots if requests[root.step].force}
     chosen = [p for p in answer.packages if p.direct or p.name in forced or versions.get(p.name) != p.version]
-    return [locker.lock(package, answer.index[package.name]) for package in chosen]
+    asked = {root.name: f"{root.scoped.origin}: {root.scoped.text}" for root in reversed(roots)}
+    return [locker.lock(p, answer.index[p.name], asked=asked.get(p.name, "")) for p in chosen]
 
 
 def _without_builds_against(request: PipRequest) -> PipRequest:

@@ -7,24 +7,25 @@ dependency that only a scoped index has is looked for there. Each turn of the lo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from packaging.utils import canonicalize_name
 
-from klock.errors import KlockError, ResolutionError
-from klock.packages.composing import Case, compose
+from klock.errors import FetchError, KlockError, ResolutionError
+from klock.packages.composing import Case, all_constraints, compose
 from klock.packages.credentials import Credentials
-from klock.packages.explanations import error_from_uv, missing_projects, warnings_from_uv
+from klock.packages.explanations import Asked, error_from_uv, missing_projects, warnings_from_uv
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
+from klock.packages.no_wheel import why_no_wheel
 from klock.packages.passes import passes_with
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
-from klock.packages.request import PipRequest
-from klock.packages.roots import Root, name_of, read_roots
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.roots import Root, name_of, parse_requirement, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import WORK, UvRun, run_uv
 from klock.packages.uv_project import UvProject
@@ -79,7 +80,7 @@ class Resolver:
         """
         world = self.world
         roots = tuple(root for root in read_roots(requests) if root.applies_to(world.python))
-        pages = IndexPages(credentials=self.credentials, list_folder=self._list_folder, offline=world.offline)
+        pages = self.pages()
         base = world.python.versions
         given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)
         promoted: dict[str, Index] = {}
@@ -111,7 +112,7 @@ class Resolver:
                 elif (in_the_way := kept & pinned) and not self.question.keep_base:
                     given_up |= in_the_way
                 else:
-                    raise self._error(ended, roots)
+                    raise self._error(ended, case, pages)
             index = self._indexes(case, project, selected)
             yanked = self._yanked(project, selected, index, pages)
             good = self._without(case, project, pylock, yanked) if yanked else selected
@@ -184,15 +185,42 @@ class Resolver:
                     found[str(name)] = index
         return found
 
-    def _error(self, ended: UvRun, roots: Iterable[Root]) -> KlockError:
-        requirements = [(root.name, self.credentials.mask(root.scoped.text), root.scoped.origin) for root in roots]
+    def _error(self, ended: UvRun, case: Case, pages: IndexPages) -> KlockError:
+        settings, pins = case.plan.shared, case.plan.pins
+        shared = [*settings.extras, *([settings.default] if settings.default else []), *case.plan.fallbacks]
+
+        def asked(scoped: ScopedRequirement) -> Asked:
+            root = parse_requirement(scoped)
+            name = canonicalize_name(root.name) if root else None
+            return Asked(name=name, text=self.credentials.mask(scoped.text), origin=scoped.origin)
+
+        def why_no_wheel(name: str, version: str) -> str:
+            indexes = [pins[name]] if name in pins else shared
+            return self.why_no_wheel(name, version, indexes, pages)
+
         return error_from_uv(
             self.credentials.mask(ended.output),
-            requirements=requirements,
+            requirements=[asked(root.scoped) for root in case.roots],
+            constraints=[asked(scoped) for scoped in all_constraints(case)],
             refused=ended.refused,
             offline=self.world.offline,
             keeps_base=self.question.keep_base,
+            why_no_wheel=why_no_wheel,
         )
+
+    def why_no_wheel(self, name: str, version: str, indexes: Sequence[Index], pages: IndexPages | None = None) -> str:
+        """Why `version` has no wheel for the environment's Python, by the first index that has the project; empty where
+        nobody knows. Is asked when something failed: that this fails too is no news."""
+        pages = pages or self.pages()
+        for index in indexes:
+            with contextlib.suppress(FetchError):
+                files = pages.files(index, name)
+                if files is not None:
+                    return why_no_wheel(version, [file.name for file in files], self.world.python.tags)
+        return ""
+
+    def pages(self) -> IndexPages:
+        return IndexPages(credentials=self.credentials, list_folder=self._list_folder, offline=self.world.offline)
 
     # -- after the last one
 
