@@ -22,7 +22,6 @@ from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots
 from klock.packages.shared_paths import warnings_of_shared_paths
-from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
 
@@ -35,7 +34,6 @@ def resolve(question: Question, world: World) -> Resolution:
     Raises RequirementError, ResolutionError, FetchError, HashMismatch, or StepFailed for a build that fails; no message
     has credentials in it.
     """
-    check_uv_runs(world.python.interpreter)
     resolver = Resolver(
         world=world,
         question=question,

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,6 @@ import pytest
 
 from klock.digests import digest_of_bytes
 from klock.errors import (
-    EngineError,
     FetchError,
     HashMismatch,
     ImageError,
@@ -39,6 +39,7 @@ from klock.packages import (
     probe_interpreter,
     resolve,
 )
+from klock.packages.uv import run_uv
 from klock.steps.pip.installing import install
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
@@ -236,13 +237,18 @@ def test_kt_python_path_names_a_virtual_environment(lab: Lab) -> None:
     assert [(d.name, d.version) for d in found] == [("lib", "1.0")]
 
 
-def test_an_environment_whose_c_library_uv_cannot_use(lab: Lab) -> None:
-    musl = dataclasses.replace(lab.python.interpreter, libc="musl 1.2")
-    with pytest.raises(EngineError) as caught:
-        lab.resolve(step("lib"), python=dataclasses.replace(lab.python, interpreter=musl))
-    assert caught.value.message == (
-        "klock's uv program needs glibc, but the environment's Python at /usr/bin/python3 uses musl 1.2"
-    )
+def test_uv_runs_where_there_is_no_c_library(lab: Lab, tmp_path: Path) -> None:
+    busybox = shutil.which("busybox")
+    assert busybox is not None  # Debian's is static
+    base = tmp_path / "base.tar"
+    with tarfile.open(base, "w") as archive:
+        archive.add(busybox, arcname="bin/busybox")
+    diff_id = digest_of_bytes(base.read_bytes())
+    lab.engine.add_base(diff_id, [BaseLayer(path=base, media_type=TAR, diff_id=diff_id)])
+    with lab.engine.open(diff_id, []) as workspace:
+        ended = run_uv(workspace, ["--version"], work=tmp_path, variables={})
+        assert (ended.status, ended.output.partition(" ")[0]) == (0, "uv")
+        assert not [path for path in workspace.snapshot().manifest if "libc" in path or "ld-" in path]
 
 
 # -- resolving

@@ -15,7 +15,6 @@ from klock.lockfile.model import Interpreter, LockedPackage, PipLock, SdistArtif
 from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.builds import Archive, Repository, Source, build_room
 from klock.packages.projects import install_projects
-from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
 from klock.recorder import Passes
@@ -43,7 +42,6 @@ def install(
     Raises StepFailed when uv, a build or the environment's Python fails, HashMismatch when a wheel is built that is not
     the locked one, FetchError when something is missing.
     """
-    check_uv_runs(interpreter)
     known = {package.pin: package for package in packages}
     wanted = [known[pin] for pin in step.packages]
     maker = _Maker(
