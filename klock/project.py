@@ -9,6 +9,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
     debian-mirror = "http://deb.debian.org/debian"
     index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one
+    index-mirrors = {"https://pypi.org/simple" = "https://h/simple"}    # index -> where its bytes come from instead
     pytorch-indexes = {"cuda12.4" = "https://download.pytorch.org/whl/cu124"}    # PyTorch's packages, by accelerator
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
@@ -46,6 +47,7 @@ class Settings:
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     debian_mirror: str | None = None
     index_url: str | None = None
+    index_mirrors: Mapping[str, str] = field(default_factory=dict)
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
@@ -125,6 +127,7 @@ class _Reader:
             registry_mirrors=self._mirrors(),
             debian_mirror=self._url("debian-mirror"),
             index_url=self._url("index-url"),
+            index_mirrors=self._index_mirrors(),
             pytorch_indexes=self._pytorch_indexes(),
             ca_bundle=self._ca_bundle(),
             local_hosts=self._local_hosts(),
@@ -134,8 +137,8 @@ class _Reader:
         )
         if self._table:
             known = (
-                "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
-                "local-hosts, trusted-keys, credential-files, keep-base"
+                "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -213,6 +216,17 @@ class _Reader:
             if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
                 raise self._error(key, "is not a registry's host", hint='write for example "docker.io"')
             self._checked_url(key, self._text(key, url))
+        return dict(written)
+
+    def _index_mirrors(self) -> dict[str, str]:
+        written = self._table.pop("index-mirrors", {})
+        if not isinstance(written, dict):
+            raise self._error("index-mirrors", f"is {shown(written)} (expected a table of URLs and URLs)")
+        for url, mirror in written.items():
+            key = f'index-mirrors."{url}"'
+            for each in (url, self._text(key, mirror)):
+                if not self._checked_url(key, each).startswith(("https://", "http://")):
+                    raise self._error(key, f"has {shown(each)} (expected an http or https URL)")
         return dict(written)
 
     def _url(self, key: str) -> str | None:

@@ -31,7 +31,6 @@ PYTHON = TargetPython(
         (["torch", "a"], {"a": ["torch>=2.5 ; sys_platform == 'linux'"]}, ": line 2: a requires torch>=2.5"),
         (["a[x]"], {"a": ["b ; extra == 'x'", "torch ; extra == 'y'"], "b": ["torch"]}, ": line 1: a[x] requires b "),
         (["a"], {"a": ["torch>9 ; python_version < '3'", "b"], "b": ["a", "torch"]}, ": line 1: a requires b requires"),
-        (["-bad @ https://h/x"], {}, ""),
     ],
 )
 def test_the_chain_that_replaces_a_distribution_of_the_base(

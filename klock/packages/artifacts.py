@@ -77,6 +77,7 @@ class ArtifactLocker:
                 hint="copy it with rsync() in an earlier step, and install it from there",
             )
         size, sha256 = self._facts(source)
+        source = dataclasses.replace(source, url=self._url_to_lock(source, sha256))
         version = package.version or _version_in(source.name)
         wheel = WheelArtifact(name=source.name, url=source.url, size=size, sha256=sha256)
         if source.is_wheel:
@@ -212,6 +213,14 @@ class ArtifactLocker:
                 return artifact.size, artifact.sha256
         digest, size = fetch_unhashed(file.url, self._store, credentials=self.resolver.credentials, name=file.name)
         return size, self._agreed(file, digest)
+
+    def _url_to_lock(self, file: SelectedFile, sha256: str) -> str:
+        """Where the file was locked first, or where the mirror that it was found in has it from, if that is known."""
+        url = self._world.mirrors.back(file.url)
+        if not self._world.mirrors.table:
+            return url
+        locked = [p.artifact for p in self.resolver.question.previous if not isinstance(p.artifact, VcsArtifact)]
+        return next((a.url for a in locked if (a.sha256, a.name) == (sha256, file.name)), url)
 
     def _agreed(self, file: SelectedFile, digest: Digest) -> str:
         found = digest.removeprefix("sha256:")

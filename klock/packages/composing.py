@@ -73,6 +73,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
         fallbacks=_fallbacks(case),
         stubs=f"{WORK}/stubs",
+        mirrors=case.world.mirrors,
         offline=case.world.offline,
     )
     project.write(case.folder)

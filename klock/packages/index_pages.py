@@ -61,10 +61,11 @@ class IndexPages:
         return self._pages[key]
 
     def _read(self, index: Index, project: str) -> tuple[PageFile, ...] | None:
+        mirrors = self._credentials.mirrors
         if not index.flat:
-            return self._get(f"{index.url.rstrip('/')}/{project}/")
+            return self._get(mirrors.towards(f"{index.url.rstrip('/')}/{project}/"))
         if urlsplit(index.url).scheme in ("http", "https"):
-            found = self._get(index.url)
+            found = self._get(mirrors.towards(index.url))
             if found is None:
                 raise FetchError(f"there is no page of links {index.url}", hint="check the URL after --find-links")
             return found

@@ -37,7 +37,7 @@ def resolve(question: Question, world: World) -> Resolution:
     resolver = Resolver(
         world=world,
         question=question,
-        credentials=question.collect_credentials(world.netrc, world.ca_bundle),
+        credentials=question.collect_credentials(world),
         preferences=question.preferred_versions,
     )
     against_environment = frozenset(

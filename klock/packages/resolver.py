@@ -240,7 +240,8 @@ class Resolver:
             if ended.status != 0:
                 words = self.credentials.mask(ended.output)
                 raise ResolutionError(f"uv's second answer differs from its first: {words}")
-            found.update(_annotations(annotated.read_text("utf-8")))
+            read = _annotations(annotated.read_text("utf-8"))
+            found.update({name: self.world.mirrors.back(url) for name, url in read.items()})
         return {name: None if url and url.startswith(f"file://{WORK}") else url for name, url in found.items()}
 
     def _yanked(

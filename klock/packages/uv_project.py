@@ -8,10 +8,11 @@ can install, where `uv lock` resolves for every platform and may take one whose 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import Index, IndexSettings
 
 __all__ = ["PROJECT", "UvProject"]
@@ -25,8 +26,8 @@ class UvProject:
     """What to resolve. `dependencies` and `constraints` are PEP 508; `direct` are nameless URL lines.
 
     `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
-    environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. Names are normalised;
-    `:all:` is allowed where pip has it.
+    environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. uv is told of the
+    mirrors of all these indexes instead. Names are normalised; `:all:` is allowed where pip has it.
     """
 
     dependencies: tuple[str, ...]
@@ -41,6 +42,7 @@ class UvProject:
     no_build_isolation: tuple[str, ...] = ()
     fallbacks: tuple[Index, ...] = ()
     stubs: str | None = None
+    mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     offline: bool = False
 
     def write(self, folder: Path) -> None:
@@ -49,7 +51,7 @@ class UvProject:
 
         tool: dict[str, Any] = {
             "index": [
-                {"name": name, "url": index.url, "explicit": True, **({"format": "flat"} if index.flat else {})}
+                {"name": name, "url": self._url(index), "explicit": True, **({"format": "flat"} if index.flat else {})}
                 for index, name in self._names(self._pinned())
             ],
             "sources": {project: {"index": self._name_of(index)} for project, index in sorted(self.pins.items())},
@@ -76,7 +78,7 @@ class UvProject:
     @property
     def variables(self) -> dict[str, str]:
         """The links, for uv's environment."""
-        links = [index.url for index in self.settings.find_links]
+        links = [self._url(index) for index in self.settings.find_links]
         if self.stubs:
             links.append(self.stubs)
         return {"UV_FIND_LINKS": ",".join(links)} if links else {}
@@ -87,7 +89,7 @@ class UvProject:
             arguments += ["--constraints", "constraints.txt"]
         if self.direct:
             arguments.append("direct.in")
-        *first, last = [f"{self._name_of(index)}={index.url}" for index in self._shared()] or [""]
+        *first, last = [f"{self._name_of(index)}={self._url(index)}" for index in self._shared()] or [""]
         for index in first:
             arguments += ["--index", index]
         arguments += ["--default-index", last] if last else ["--no-index"]  # uv asks its default index last
@@ -105,6 +107,9 @@ class UvProject:
         if self.offline:
             arguments.append("--offline")
         return arguments
+
+    def _url(self, index: Index) -> str:
+        return self.mirrors.towards(index.url)
 
     def _pinned(self) -> list[Index]:
         return sorted(set(self.pins.values()), key=lambda index: (index.url, index.flat))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from klock.bases.mirrors import Mirrors
 from klock.lockfile.model import TargetLock
+from klock.packages.index_mirrors import IndexMirrors
 from klock.progress import Progress
 from klock.secrets.credential_files import Treatment
 from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
@@ -36,6 +37,7 @@ class Context:
     root: Path
     mirrors: Mirrors
     index_url: str | None = None
+    index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     store: Store
     workshop: Workshop
     progress: Progress

@@ -26,15 +26,18 @@ import ssl
 import tarfile
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from types import TracebackType
 from urllib.parse import quote, unquote, urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
-__all__ = ["IndexServer", "make_sdist", "make_wheel"]
+__all__ = ["IndexServer", "make_sdist", "make_wheel", "private_pypiserver"]
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -108,6 +111,34 @@ class IndexServer:
                 continue
             found.setdefault(canonicalize_name(name), []).append(path)
         return found
+
+
+@contextmanager
+def private_pypiserver(folder: Path, tls: ssl.SSLContext, login: tuple[str, str]) -> Iterator[str]:
+    """pypiserver itself, on loopback, over https and for those alone who log in; the URL of its index."""
+    import pypiserver  # type: ignore[import-untyped]
+
+    app = pypiserver.app(
+        roots=[folder], authenticate=["list", "download"], auther=lambda *given: given == login, disable_fallback=True
+    )
+
+    class Server(ThreadingMixIn, WSGIServer):
+        daemon_threads = True
+
+    class Handler(WSGIRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = make_server("127.0.0.1", 0, app, server_class=Server, handler_class=Handler)
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}/simple"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def make_wheel(

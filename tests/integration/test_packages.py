@@ -8,9 +8,10 @@ import json
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -39,12 +40,15 @@ from klock.packages import (
     probe_interpreter,
     resolve,
 )
+from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.uv import run_uv
+from klock.packages.wheels import wheel_of
 from klock.steps.pip.installing import install
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
-from tests.integration.index_server import IndexServer, make_sdist, make_wheel
+from tests.integration.index_server import IndexServer, make_sdist, make_wheel, private_pypiserver
+from tests.integration.private_names import PrivateNames
 
 pytestmark = pytest.mark.integration
 
@@ -108,6 +112,7 @@ class Lab:
         upgrade_packages: frozenset[str] = frozenset(),
         default_index: str | None = None,
         keep_base: bool = False,
+        ways: Mapping[str, Any] | None = None,
         offline: bool = False,
     ) -> Resolution:
         question = Question(
@@ -119,7 +124,9 @@ class Lab:
             keep_base=keep_base,
         )
         with self.workspace() as workspace:
-            world = World(workspace=workspace, python=python or self.python, store=self.store, offline=offline)
+            world = World(
+                workspace=workspace, python=python or self.python, store=self.store, offline=offline, **(ways or {})
+            )
             return resolve(question, world)
 
     def install(self, resolution: Resolution, workspace: Workspace, *, over: Sequence[str] | None = None) -> Layer:
@@ -438,6 +445,62 @@ def test_an_index_that_is_not_there(lab: Lab) -> None:
     with pytest.raises(FetchError, match="an index cannot be read"):
         once = {**VARIABLES, "UV_HTTP_RETRIES": "0"}
         lab.resolve(step("lib", environment=once), default_index="http://127.0.0.1:9/simple/")
+
+
+def test_a_mirror_changes_nothing_of_a_lock(lab: Lab, tmp_path: Path) -> None:
+    make_wheel(lab.files, "lib", "1.0")
+    extra = RequirementOptions(extra_index_urls=("http://127.0.0.1:9/extra/",))
+    with IndexServer(tmp_path / "none") as dead:
+        pass
+    table = {dead.url: lab.index.url, "http://127.0.0.1:9/extra": f"{lab.index.url}nothing"}
+    locked = lab.resolve(step("lib"), default_index=dead.url, ways={"mirrors": IndexMirrors.of(table, {})})
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, WheelArtifact)
+    assert (locked.packages[0].index, artifact.url) == (dead.url, f"{lab.index.url[:-8]}/files/{artifact.name}")
+    first = dataclasses.replace(artifact, url="https://files.example/lib.whl")
+    before = (dataclasses.replace(locked.packages[0], artifact=first),)
+    again = lab.resolve(
+        step(("lib", extra)),
+        default_index=dead.url,
+        ways={"mirrors": IndexMirrors.of(table, {})},
+        previous=before,
+    )
+    assert again.packages == before
+
+
+@pytest.mark.parametrize("kind", ["netrc", "variables", "mirror"])
+def test_a_real_index_behind_tls_and_a_login(lab: Lab, tmp_path: Path, kind: str) -> None:
+    make_wheel(lab.files, "app", "1.0", requires=["lib"])
+    make_wheel(lab.files, "lib", "1.0")
+    names = PrivateNames(tmp_path, {})
+    with private_pypiserver(lab.files, names.server_context("127.0.0.1"), ("me", "pa:ss/wd")) as url:
+        netrc, variables, environ = tmp_path / "netrc", dict(VARIABLES), {}
+        mirrors, default_index = IndexMirrors(), url
+        if kind == "netrc":
+            netrc.write_text("machine 127.0.0.1 login me password pa:ss/wd\n")
+        elif kind == "variables":
+            variables["UV_DEFAULT_INDEX"] = f"corp={url}"
+            environ = {"UV_INDEX_CORP_USERNAME": "me", "UV_INDEX_CORP_PASSWORD": "pa:ss/wd"}
+        else:
+            default_index = "https://index.test/simple"
+            with_login = url.replace("://", "://me:pa%3Ass%2Fwd@")
+            mirrors = IndexMirrors.of({}, {"KLOCK_INDEX_MIRRORS": f"{default_index}={with_login}"})
+        ways: dict[str, Any] = {
+            "netrc": netrc,
+            "ca_bundle": names.ca_certificate,
+            "environ": environ,
+            "mirrors": mirrors,
+        }
+        wanted = step("app", environment=variables)
+        locked = lab.resolve(wanted, default_index=default_index, ways=ways)
+        assert pins(locked.packages) == ["app==1.0", "lib==1.0"]
+        assert "pa:ss" not in repr(locked)
+        for package in locked.packages:
+            lab.store.blob_path(f"sha256:{wheel_of(package).sha256}").unlink()
+        world = World(workspace=cast("Workspace", None), python=lab.python, store=lab.store, **ways)
+        credentials = Question(requests=(wanted,), default_index=default_index).collect_credentials(world)
+        fetch_packages(locked.packages, store=lab.store, credentials=credentials)
+    assert all(lab.store.find_blob(f"sha256:{wheel_of(package).sha256}") for package in locked.packages)
 
 
 # -- the base's own distributions

@@ -63,6 +63,8 @@ def _resolve(locking: Locking) -> dict[int, PipLock]:
             netrc=netrc_of(context.environ),
             ca_bundle=context.mirrors.ca_bundle,
             local_hosts=context.local_hosts,
+            environ=context.environ,
+            mirrors=context.index_mirrors,
             offline=context.offline,
             progress=context.progress,
         )
