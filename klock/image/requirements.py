@@ -23,6 +23,7 @@ __all__ = [
     "ParsedLine",
     "ParsedRequirement",
     "PathRequirement",
+    "ProjectParts",
     "UrlRequirement",
     "fragment_of",
     "hashes_in_fragment",
@@ -36,11 +37,15 @@ _HEX_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128, "sha224": 56, "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageRequirement:
-    """A distribution from an index: `ray[data]==2.50.1; python_version < "3.13"`. Its `url` is always None."""
+    """A distribution from an index: `ray[data]==2.50.1; python_version < "3.13"`. Its `url` is always None.
+
+    `is_locked`: it is from a lock, whose versions hold whatever packages require of each other.
+    """
 
     requirement: Requirement
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
+    is_locked: bool = False
     where: str = field(default="", compare=False)
 
     @property
@@ -119,11 +124,27 @@ ParsedRequirement: TypeAlias = PackageRequirement | PathRequirement | UrlRequire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectParts:
+    """Which parts of a project are meant, as uv's options say it. `groups_only`: not its own dependencies, as `--group`
+    says it to pip. `no_dev`: without the groups that uv takes by default."""
+
+    groups: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    all_groups: bool = False
+    all_extras: bool = False
+    no_dev: bool = False
+    package: str | None = None
+    groups_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileReference:
-    """`-r PATH` or, as a constraint, `-c PATH`. `path` is as written; `options` hold for all it contains."""
+    """`-r PATH` or, as a constraint, `-c PATH`. `path` is as written; `options` hold for all it contains. `parts` are
+    chosen of what a pyproject.toml or a uv.lock has."""
 
     path: str
     constraint: bool
+    parts: ProjectParts = ProjectParts()
     options: PipOptions = _NONE
     where: str = field(default="", compare=False)
 

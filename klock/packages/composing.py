@@ -64,6 +64,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         constraints=tuple(
             dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
         ),
+        overrides=tuple(dict.fromkeys(root.scoped.text for root in case.roots if root.scoped.is_locked)),
         settings=case.plan.shared,
         pins={name: index for name, index in pins.items() if name not in kept},
         preferences={**case.preferences, **installed},

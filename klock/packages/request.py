@@ -59,13 +59,15 @@ class ScopedRequirement:
     """One requirement with the options that hold for it alone. `text` is PEP 508, or a nameless URL as pip takes it.
 
     `hashes` (`sha256:...`), of --hash and of a URL's fragment, are the only ones its artifact may have, when there are
-    any. `origin` says in messages where it is from: `kimage.py:12: pip_install`, `requirements.txt:3`.
+    any. `is_locked`: its version holds whatever other packages require. `origin` says in messages where it is from:
+    `kimage.py:12: pip_install`, `requirements.txt:3`.
     """
 
     text: str
     origin: str
     options: RequirementOptions = RequirementOptions()
     hashes: tuple[str, ...] = ()
+    is_locked: bool = False
 
     @classmethod
     def of(cls, parsed: ParsedRequirement) -> ScopedRequirement:
@@ -85,7 +87,8 @@ class ScopedRequirement:
         options = RequirementOptions.of(parsed.options)
         more = () if isinstance(parsed, PackageRequirement) else parsed.fragment_hashes
         hashes = tuple(dict.fromkeys([*parsed.hashes, *more]))
-        return cls(text=text, origin=parsed.where, options=options, hashes=hashes)
+        is_locked = isinstance(parsed, PackageRequirement) and parsed.is_locked
+        return cls(text=text, origin=parsed.where, options=options, hashes=hashes, is_locked=is_locked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

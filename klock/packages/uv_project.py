@@ -23,7 +23,7 @@ PROJECT: Final = "this-image"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UvProject:
-    """What to resolve. `dependencies` and `constraints` are PEP 508; `direct` are nameless URL lines.
+    """What to resolve. `dependencies`, `constraints` and `overrides` are PEP 508; `direct` are nameless URL lines.
 
     `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
     environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. uv is told of the
@@ -33,6 +33,7 @@ class UvProject:
     dependencies: tuple[str, ...]
     direct: tuple[str, ...]
     constraints: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
     settings: IndexSettings
     pins: Mapping[str, Index]
     preferences: Mapping[str, str]
@@ -46,7 +47,7 @@ class UvProject:
     offline: bool = False
 
     def write(self, folder: Path) -> None:
-        """Writes pyproject.toml, direct.in, constraints.txt and pylock.toml (the preferences)."""
+        """Writes pyproject.toml, direct.in, constraints.txt, overrides.txt and pylock.toml (the preferences)."""
         import tomlkit
 
         tool: dict[str, Any] = {
@@ -63,6 +64,7 @@ class UvProject:
         (folder / "pyproject.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
         (folder / "direct.in").write_text("".join(f"{line}\n" for line in self.direct), encoding="utf-8")
         (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in self.constraints), encoding="utf-8")
+        (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in self.overrides), encoding="utf-8")
         packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
         preferred = {"lock-version": "1.0", "created-by": "klock", "packages": packages}
         (folder / "pylock.toml").write_text(tomlkit.dumps(preferred), encoding="utf-8")
@@ -87,6 +89,8 @@ class UvProject:
         arguments = ["pip", "compile", "pyproject.toml", "--no-header", "--python", python]
         if self.constraints:
             arguments += ["--constraints", "constraints.txt"]
+        if self.overrides:
+            arguments += ["--overrides", "overrides.txt"]
         if self.direct:
             arguments.append("direct.in")
         *first, last = [f"{self._name_of(index)}={self._url(index)}" for index in self._shared()] or [""]

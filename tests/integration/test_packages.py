@@ -418,6 +418,17 @@ def test_required_hashes_are_kept_to(lab: Lab) -> None:
         lab.resolve(PipRequest(requirements=(wrong,), environment=VARIABLES))
 
 
+def test_the_lock_of_another_tool_holds_whatever_packages_require(lab: Lab) -> None:
+    wheels = [make_wheel(lab.files, "lib", version) for version in ("1.0", "2.0")]
+    make_wheel(lab.files, "lib", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")  # was not there when it was locked
+    make_wheel(lab.files, "app", "1.0", requires=["lib>=2"])
+    right = f"sha256:{hashlib.sha256(wheels[0].read_bytes()).hexdigest()}"
+    locked = ScopedRequirement(text="lib==1.0", origin="pylock.toml", hashes=(right,), is_locked=True)
+    app = ScopedRequirement(text="app==1.0", origin="pylock.toml", is_locked=True)
+    found = lab.resolve(PipRequest(requirements=(app, locked), environment=VARIABLES))
+    assert [wheel_of(package).name for package in found.packages] == ["app-1.0-py3-none-any.whl", wheels[0].name]
+
+
 @pytest.mark.parametrize(
     ("wanted", "kind", "message"),
     [

@@ -33,7 +33,7 @@ __all__ = ["KIND"]
 _ONLY_WITH_KEYS: Final = re.compile(r"git\+(?:ssh|git)://", re.IGNORECASE)
 
 # `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
-_NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
+_NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con|--group)|\$")
 
 
 class PipKind(Kind[PipInstall, PipLock]):
@@ -215,7 +215,7 @@ def _read_inputs(step: PipInstall, drafting: Drafting) -> RequirementInputs | No
         return None
     from klock.image.requirement_files import read_requirements
 
-    return read_requirements(step, drafting.root, drafting.environ)
+    return read_requirements(step, drafting.root, drafting.environ, locks=False)
 
 
 KIND = PipKind()
