@@ -25,6 +25,7 @@ from klock.session import Options, Session, open_session
 if TYPE_CHECKING:
     import subprocess
 
+    from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
@@ -53,12 +54,14 @@ class Project:
         upgrade: bool = False,
         upgrade_packages: Iterable[str] = (),
         upgrade_base: bool = False,
+        keep_base: bool = False,
         dry_run: bool = False,
     ) -> Locked:
         """Resolves the image and writes the lockfile. What is locked and still satisfies the image is kept.
 
         `upgrade` lets everything move, `upgrade_packages` the packages of these names, `upgrade_base` the base's tag.
-        With `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
+        With `keep_base` nothing may replace a Python package that the base has, as with the setting `keep-base`. With
+        `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
         """
         from packaging.utils import canonicalize_name
 
@@ -79,7 +82,7 @@ class Project:
                 session.loaded.image,
                 session.targets,
                 previous=previous,
-                context=session.context,
+                context=replace(session.context, keep_base=keep_base or session.settings.keep_base),
                 upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
             )
         written = False
@@ -148,8 +151,16 @@ class Project:
 
     # -- check
 
-    def check(self, *, environment: bool = False, container: str | None = None, target: str | None = None) -> Checked:
-        """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network.
+    def check(
+        self,
+        *,
+        environment: bool = False,
+        container: str | None = None,
+        moved: bool = False,
+        target: str | None = None,
+    ) -> Checked:
+        """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network, unless
+        `moved`: then package indexes are asked what became of the locked files.
 
         `container` names a container that was started from the environment's image, which is compared instead.
         """
@@ -165,6 +176,8 @@ class Project:
             environ=session.environ,
             store=session.store,
         )
+        if moved:
+            findings += self._moved(lockfile)
         hints = []
         if environment or container is not None:
             from klock.drift import compare, with_steps
@@ -186,6 +199,18 @@ class Project:
         if findings and (hint := hint_for_credentials(lockfile, session.environ)):
             hints.append(hint)
         return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints))
+
+    def _moved(self, lockfile: Lockfile) -> list[Finding]:
+        from klock.steps import kind_of
+
+        context = self.session.context
+        steps = [at for locked in lockfile.targets for at in context.each(locked)]
+        found = (
+            replace(finding, step=at.position + 1, location=at.location)
+            for at in steps
+            for finding in kind_of(at.step).moved(at, context)
+        )
+        return list(dict.fromkeys(found))
 
     # -- run
 
@@ -284,12 +309,17 @@ def lock(
     upgrade: bool = False,
     upgrade_packages: Iterable[str] = (),
     upgrade_base: bool = False,
+    keep_base: bool = False,
     dry_run: bool = False,
     **options: Unpack[Options],
 ) -> Locked:
     """Resolves an image and writes its lockfile; see `Project.lock`, and `klock.session.Options` for the options."""
     return Project(image, **options).lock(
-        upgrade=upgrade, upgrade_packages=upgrade_packages, upgrade_base=upgrade_base, dry_run=dry_run
+        upgrade=upgrade,
+        upgrade_packages=upgrade_packages,
+        upgrade_base=upgrade_base,
+        keep_base=keep_base,
+        dry_run=dry_run,
     )
 
 
@@ -323,11 +353,12 @@ def check(
     *,
     environment: bool = False,
     container: str | None = None,
+    moved: bool = False,
     target: str | None = None,
     **options: Unpack[Options],
 ) -> Checked:
     """Says where image, lockfile and environment disagree; see `Project.check`."""
-    return Project(image, **options).check(environment=environment, container=container, target=target)
+    return Project(image, **options).check(environment=environment, container=container, moved=moved, target=target)
 
 
 def run(

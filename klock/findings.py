@@ -10,13 +10,17 @@ __all__ = ["Code", "Finding"]
 
 
 class Code(Enum):
-    """`stale`: image and lockfile disagree. `drift`: an environment and the lockfile disagree."""
+    """`stale`: image and lockfile disagree. `moved`: upstream and the lockfile disagree. `drift`: an environment and
+    the lockfile disagree."""
 
     STALE_IMAGE = "stale-image"
     STALE_BASE = "stale-base"
     STALE_STEP = "stale-step"
     STALE_FILE = "stale-file"
     STALE_TARGET = "stale-target"
+    YANKED = "moved-yanked"
+    GONE = "moved-gone"
+    OTHER_FILE = "moved-file"
     NOT_SYNCED = "drift-not-synced"
     MODIFIED = "drift-modified"
     MISSING = "drift-missing"

@@ -9,10 +9,12 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
     debian-mirror = "http://deb.debian.org/debian"
     index-url = "https://pypi.org/simple"                         # the package index, unless a requirement names one
+    index-mirrors = {"https://pypi.org/simple" = "https://h/simple"}    # index -> where its bytes come from instead
     pytorch-indexes = {"cuda12.4" = "https://download.pytorch.org/whl/cu124"}    # PyTorch's packages, by accelerator
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
     trusted-keys = ["keys/release.pub"]                           # one of them must have signed what --frozen uses
+    keep-base = true                                              # nothing replaces Python packages that the base has
 """
 
 from __future__ import annotations
@@ -45,11 +47,13 @@ class Settings:
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     debian_mirror: str | None = None
     index_url: str | None = None
+    index_mirrors: Mapping[str, str] = field(default_factory=dict)
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
     trusted_keys: tuple[Path, ...] = ()
     credential_files: Treatment = Treatment.WARN
+    keep_base: bool = False
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -123,16 +127,18 @@ class _Reader:
             registry_mirrors=self._mirrors(),
             debian_mirror=self._url("debian-mirror"),
             index_url=self._url("index-url"),
+            index_mirrors=self._index_mirrors(),
             pytorch_indexes=self._pytorch_indexes(),
             ca_bundle=self._ca_bundle(),
             local_hosts=self._local_hosts(),
             trusted_keys=self._trusted_keys(),
             credential_files=self._credential_files(),
+            keep_base=self._flag("keep-base"),
         )
         if self._table:
             known = (
-                "image, targets, engine, registry-mirrors, debian-mirror, index-url, pytorch-indexes, ca-bundle, "
-                "local-hosts, trusted-keys, credential-files"
+                "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -150,6 +156,12 @@ class _Reader:
     def _optional_text(self, key: str) -> str | None:
         value = self._table.pop(key, None)
         return None if value is None else self._text(key, value)
+
+    def _flag(self, key: str) -> bool:
+        written = self._table.pop(key, False)
+        if not isinstance(written, bool):
+            raise self._error(key, f"is {shown(written)} (expected true or false)")
+        return written
 
     def _image(self) -> str | None:
         written = self._optional_text("image")
@@ -204,6 +216,17 @@ class _Reader:
             if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
                 raise self._error(key, "is not a registry's host", hint='write for example "docker.io"')
             self._checked_url(key, self._text(key, url))
+        return dict(written)
+
+    def _index_mirrors(self) -> dict[str, str]:
+        written = self._table.pop("index-mirrors", {})
+        if not isinstance(written, dict):
+            raise self._error("index-mirrors", f"is {shown(written)} (expected a table of URLs and URLs)")
+        for url, mirror in written.items():
+            key = f'index-mirrors."{url}"'
+            for each in (url, self._text(key, mirror)):
+                if not self._checked_url(key, each).startswith(("https://", "http://")):
+                    raise self._error(key, f"has {shown(each)} (expected an http or https URL)")
         return dict(written)
 
     def _url(self, key: str) -> str | None:

@@ -111,6 +111,7 @@ class Session:
     def context(self) -> Context:
         from klock.bases.mirrors import Mirrors
         from klock.locking.draft import host_sources
+        from klock.packages.index_mirrors import IndexMirrors
         from klock.steps.context import Context
 
         return Context(
@@ -121,6 +122,7 @@ class Session:
                 ca_bundle=self.ca_bundle,
             ),
             index_url=self.settings.index_url,
+            index_mirrors=IndexMirrors.of(self.settings.index_mirrors, self.environ),
             targets=self.targets,
             pytorch_indexes=self.settings.pytorch_indexes,
             store=self.store,

@@ -42,7 +42,7 @@ from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
 from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
-from klock.packages.index_pages import _links, _projects_of
+from klock.packages.index_pages import _files_in_html, _projects_of
 from klock.packages.records import paths_in_record
 from klock.packages.wheel_layout import Scheme, lay_out
 from klock.packages.wheels import read_wheel_metadata, required_names
@@ -365,7 +365,11 @@ def test_redirects() -> None:
 
 def test_index_pages() -> None:
     page = '<html><a href="a-1.0-py3-none-any.whl#sha256=0">a</a><a href="https://h/b-1.0.tar.gz">b</a></html>'
-    fuzz(lambda r: changed_bytes(page.encode(), r).decode("utf-8", "replace"), lambda text: _projects_of(_links(text)))
+
+    def read(text: str) -> None:
+        _projects_of(file.name for file in _files_in_html(text, "http://h/simple/a/"))
+
+    fuzz(lambda r: changed_bytes(page.encode(), r).decode("utf-8", "replace"), read)
 
 
 # -- packages

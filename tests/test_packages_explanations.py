@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
-from klock.packages.explanations import error_from_uv, missing_projects, warnings_from_uv
+from klock.packages.build_failures import essence, hint_for_build
+from klock.packages.explanations import Asked, error_from_uv, missing_projects, warnings_from_uv
+from klock.packages.no_wheel import why_no_wheel
 
 REQUIREMENTS = [
-    ("six", "six>=99", "kimage.py:7: pip_install"),
-    ("ray", "ray[data]", "kimage.py:8: pip_install"),
-    ("zope-interface", "zope.interface", "requirements.txt:3"),
+    Asked(name="six", text="six>=99", origin="kimage.py:7: pip_install"),
+    Asked(name="ray", text="ray[data]", origin="kimage.py:8: pip_install"),
+    Asked(name="zope-interface", text="zope.interface", origin="requirements.txt:3"),
 ]
 
 UNSATISFIABLE = """\
@@ -47,6 +49,37 @@ error: Failed to download and build `ray @ git+https://h/ray`
   cause: Git operation failed
   cause: Git executable not found. Ensure that Git is installed and available.
 """
+NO_WHEEL = """\
+error: No solution found when resolving dependencies
+  cause: Because six==1.0 has no wheels with a matching platform tag (e.g., `manylinux_2_36_x86_64`) and this-image \
+depends on six, we can conclude that your requirements are unsatisfiable.
+
+hint: Wheels are available for `six` (v1.0) on the following platform: `win32`
+"""
+FORBIDDEN = """\
+error: No solution found when resolving dependencies
+  cause: Because six was not found in the package registry and this-image depends on six, we can conclude that [...]
+
+hint: An index (http://h/simple/) returned a 403 Forbidden error. Check that the index URL is correct.
+"""
+UNDECLARED = """\
+   Building ray==2.0
+error: Failed to build `ray==2.0`
+  cause: The build backend returned an error
+  cause: Call to `setuptools.build_meta.get_requires_for_build_wheel` failed (exit status: 1)
+
+         [stderr]
+         Traceback (most recent call last):
+           File "<string>", line 14, in <module>
+             from torch.utils import x
+           File "setup.py", line 2, in <module>
+         ModuleNotFoundError: No module named 'torch'
+
+hint: This error likely indicates that `ray@2.0` depends on `torch`, but doesn't declare it as a build dependency. If
+
+[tool.uv.extra-build-dependencies]
+ray = ["torch"]
+"""
 UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
 
 
@@ -58,13 +91,13 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
             ResolutionError,
             "cannot meet kimage.py:7: pip_install: six>=99\nBecause only six<=1.17.0 is available and this-image "
             "depends on six>=99, we can conclude that your requirements are unsatisfiable.",
-            "loosen one of the requirements named above; all pip steps of an image are resolved together",
+            'a pre-release has to be asked for: pip_install(["--pre NAME"]), or NAME==its exact version',
         ),
         (
             REFUSED,
             FetchError,
             "an index refuses access: Because six was not found in the package registry and this-image depends on six, "
-            "we can conclude that [...]\nhint: An index URL (http://h/simple/) could not be queried due to a lack of "
+            "we can conclude that [...]\nAn index URL (http://h/simple/) could not be queried due to a lack of "
             "valid authentication credentials (401 Unauthorized)",
             "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL",
         ),
@@ -76,13 +109,40 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
             "check the network and the index URLs; --offline locks with what the store has",
         ),
         (
+            FORBIDDEN,
+            FetchError,
+            "an index refuses access: Because six was not found in the package registry and this-image depends on six, "
+            "we can conclude that [...]\nAn index (http://h/simple/) returned a 403 Forbidden error. Check that the "
+            "index URL is correct.",
+            "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL",
+        ),
+        (
+            NO_WHEEL,
+            ResolutionError,
+            "cannot meet kimage.py:7: pip_install: six>=99\nBecause six==1.0 has no wheels with a matching platform "
+            "tag (e.g., `manylinux_2_36_x86_64`) and this-image depends on six, we can conclude that your requirements "
+            "are unsatisfiable.\nWheels are available for `six` (v1.0) on the following platform: `win32`",
+            "ask for a version that has a wheel for this Python, or take a base whose Python it has wheels for",
+        ),
+        (
+            UNDECLARED,
+            ResolutionError,
+            "kimage.py:8: pip_install: ray[data]: ray==2.0 has wheels for cp39 only, not for cp311, and building its "
+            "source fails: Failed to build `ray==2.0`\nThe build backend returned an error\n"
+            "Call to `setuptools.build_meta.get_requires_for_build_wheel` failed (exit status: 1)\n[stderr]\n"
+            "ModuleNotFoundError: No module named 'torch'",
+            "ray imports torch when it is built, and does not declare that it needs it (uv's extra-build-dependencies)"
+            '. Build it against what the image has: pip_install(["torch"]).pip_install(["--no-build-isolation ray"])',
+        ),
+        (
             BUILD_FAILS,
             ResolutionError,
-            "kimage.py:8: pip_install: ray[data]: cannot fetch or build its source: Failed to build `ray==2.0`\n"
-            "The build backend returned an error\n"
+            "kimage.py:8: pip_install: ray[data]: ray==2.0 has wheels for cp39 only, not for cp311, and building its "
+            "source fails: Failed to build `ray==2.0`\nThe build backend returned an error\n"
             "Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n[stderr]\n"
             "error: gcc: No such file, six is fine",
-            "install its compilers and libraries in an earlier step: klock builds the source to read its metadata",
+            "ask for a version that has a wheel for this Python, or install what the build needs (compilers, libraries)"
+            " in an earlier step; a build has no network",
         ),
         (
             NO_GIT,
@@ -100,15 +160,83 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         ),
         ("", ResolutionError, "cannot meet the image's requirements\nuv gave no reason", None),
     ],
-    ids=["unsatisfiable", "refused", "unreachable", "build fails", "no git", "unreadable", "nothing said"],
+    ids=[
+        *("unsatisfiable", "refused", "unreachable", "forbidden", "no wheel that fits", "undeclared", "build fails"),
+        *("no git", "unreadable", "nothing said"),
+    ],
 )
 def test_an_error_names_the_requirement_its_line_and_the_reason(
     output: str, kind: type[KlockError], message: str, hint: str | None
 ) -> None:
-    error = error_from_uv(output, requirements=REQUIREMENTS)
+    error = error_from_uv(
+        output, requirements=REQUIREMENTS, why_no_wheel=lambda *_: "has wheels for cp39 only, not for cp311"
+    )
     assert (type(error), error.message) == (kind, message)
     if hint is not None:
         assert error.hint == hint
+
+
+def test_a_conflict_with_a_constraint_names_its_file_and_line() -> None:
+    constraints = [Asked(name="six", text="six<2", origin="constraints.txt:3"), Asked(name="b", text="b", origin="c:1")]
+    error = error_from_uv(
+        "error: No solution found when resolving dependencies\n  cause: Because this-image wants six>=99 and six<2",
+        requirements=REQUIREMENTS,
+        constraints=constraints,
+    )
+    assert error.message.splitlines()[0] == (
+        "cannot meet kimage.py:7: pip_install: six>=99; constrained by constraints.txt:3: six<2"
+    )
+    assert error.hint == "change the constraint, or a requirement named above"
+
+
+@pytest.mark.parametrize(
+    ("wheels", "why"),
+    [
+        ([], "has no wheel"),
+        (["a-2.0-py3-none-any.whl", "a-1.0.tar.gz", "what"], "has no wheel"),
+        (["a-1.0-py3-none-any.whl", "a-1.0-cp39-cp39-win32.whl"], ""),
+        (
+            ["a-1.0-cp310-cp310-win32.whl", "a-1.0-cp39-cp39-win32.whl", "a-1.0-cp37-cp37m-win32.whl"],
+            "has wheels for cp37, cp39, cp310 only, not for cp311",
+        ),
+        (["a-1.0-cp311-cp311t-manylinux_2_17_x86_64.whl"], "has wheels for cp311t only, not for cp311"),
+        (
+            ["a-1.0-cp311-cp311-musllinux_1_1_x86_64.whl", "a-1.0-cp37-abi3-win32.whl"],
+            "has wheels for musllinux_1_1_x86_64, win32 only, not for manylinux_2_36_x86_64 or older",
+        ),
+    ],
+)
+def test_why_there_is_no_wheel(wheels: list[str], why: str) -> None:
+    tags = [
+        *("cp311-cp311-manylinux_2_36_x86_64", "cp311-cp311-manylinux_2_17_x86_64"),
+        *("cp37-abi3-manylinux_2_36_x86_64", "py3-none-any"),
+    ]
+    assert why_no_wheel("1.0", wheels, tags) == why
+
+
+def test_of_a_traceback_the_reason_is_kept_and_the_frames_are_not() -> None:
+    output = (
+        "running build\nTraceback (most recent call last):\n  File 'a', line 1, in f\n    x()\nValueError: one\n\n"
+        "During handling of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n"
+        "  File 'b', line 1, in g\n    y()\n\nRuntimeError: two\n  with more\n"
+    )
+    assert essence(output).splitlines() == [
+        *("running build", "ValueError: one", "During handling of the above exception, another exception occurred:"),
+        *("RuntimeError: two", "  with more"),
+    ]
+    assert essence("x\n" * 40).splitlines() == ["...", *["x"] * 16]
+
+
+@pytest.mark.parametrize(
+    ("output", "hint"),
+    [
+        ("ModuleNotFoundError: No module named 'distutils'", "the Python of the base is too new for x: "),
+        ("ImportError: No module named numpy", "x imports numpy when it is built, "),
+        ("error: command 'gcc' failed", "ask for a version that has a wheel for this Python, "),
+    ],
+)
+def test_what_to_do_about_a_build_that_fails(output: str, hint: str) -> None:
+    assert hint_for_build(output, "x").startswith(hint)
 
 
 def test_a_name_is_found_as_uv_normalises_it() -> None:

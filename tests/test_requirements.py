@@ -99,8 +99,16 @@ ENTRIES: dict[str, tuple[str, list[ParsedRequirement]]] = {
         [UrlRequirement(url=url("https://h/a.zip"), name="b", extras=("x",))],
     ),
     "a wheel at a URL": (
-        "https://h/a-1-py3-none-any.whl#sha256=1",
-        [UrlRequirement(url=url("https://h/a-1-py3-none-any.whl#sha256=1"), name="a")],
+        f"https://h/a-1-py3-none-any.whl#sha256={'AB' * 32}",
+        [
+            UrlRequirement(
+                url=url(f"https://h/a-1-py3-none-any.whl#sha256={'AB' * 32}"), name="a", fragment_hashes=(HASH,)
+            )
+        ],
+    ),
+    "a wheel in the environment, with a hash": (
+        f"a @ file:///w/a-1.whl#sha512={'0' * 128}",
+        [PathRequirement(path="/w/a-1.whl", name="a", fragment_hashes=(f"sha512:{'0' * 128}",))],
     ),
     "a repository": ("git+https://h/b@v1", [UrlRequirement(url=url("git+https://h/b@v1"))]),
     "a named repository": (
@@ -175,6 +183,33 @@ WRONG = {
     "a name at no URL": ("a @ b c", "here: a path or URL has no spaces: 'b c'"),
     "not a hash": ("a==1 --hash=sha256:12", "here: not a hash: sha256:12"),
     "a weak hash": ("a==1 --hash=md5:" + "0" * 32, "here: not a hash: md5:" + "0" * 32),
+    "too long a hash in a URL": (
+        f"a @ https://h/a.zip#sha256={'0' * 65}",
+        f"here: the hash in https://h/a.zip#sha256={'0' * 65} cannot be checked: sha256 has 65 digits (expected 64)",
+    ),
+    "no hash in a URL": (
+        f"https://h/a.zip#egg=a&sha256={'x' * 64}",
+        f"here: the hash in https://h/a.zip#egg=a&sha256={'x' * 64} cannot be checked: "
+        "sha256 has something in it that is no hexadecimal digit",
+    ),
+    "an empty hash in a URL": (
+        "file:///a.zip#md5=",
+        "here: the hash in file:///a.zip#md5= cannot be checked: md5 has 0 digits (expected 32)",
+    ),
+    "an unknown hash in a URL": (
+        "https://h/a.zip#sha3_256=00",
+        "here: the hash in https://h/a.zip#sha3_256=00 cannot be checked: 'sha3_256' is no hash that can be checked; "
+        "write one of sha256, sha384, sha512, sha224, sha1, md5, and = behind it",
+    ),
+    "a hash in a URL, written as --hash has it": (
+        "https://h/a.zip#sha256:00",
+        "here: the hash in https://h/a.zip#sha256:00 cannot be checked: 'sha256:00' is no hash that can be checked; "
+        "write one of sha256, sha384, sha512, sha224, sha1, md5, and = behind it",
+    ),
+    "a hash of a repository": (
+        f"git+https://h/b#sha256={'0' * 64}",
+        f"here: a repository has no hash: git+https://h/b#sha256={'0' * 64}",
+    ),
     "a hash for two": (f"a b --hash={HASH}", "here: --hash goes with exactly one requirement, not 2"),
     "--prerelease": ("--prerelease=yes x", "here: --prerelease has no value 'yes'"),
     "64: credentials in a message": (

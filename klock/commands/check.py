@@ -24,6 +24,7 @@ __all__ = ["check"]
 @engine_option
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
 @click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
+@click.option("--moved", is_flag=True, help="Also ask the package indexes what became of the locked files.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print findings.")
 def check(
     image: str | None,
@@ -32,15 +33,16 @@ def check(
     engine: str | None,
     with_environment: bool,
     container: str | None,
+    moved: bool,
     form: str,
 ) -> int:
-    """Say where image, lockfile and environment no longer agree. Uses no network.
+    """Say where image, lockfile and environment no longer agree. Uses no network without --moved.
 
     Exit status: 0 when all agree, 1 with findings, 2 when klock cannot compare them.
     """
     project = open_project(image, engine=engine)
     with_environment = with_environment or container is not None
-    checked = project.check(environment=with_environment, container=container, target=target)
+    checked = project.check(environment=with_environment, container=container, moved=moved, target=target)
     watched = seen()
     _say_driver(checked.lockfile)
     if form == "json":
@@ -57,7 +59,7 @@ def check(
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     say(agree)
-    if not with_environment and form == "text":
+    if not with_environment and not moved and form == "text":
         remember_check(watched, agree, project.session, checked.lockfile)
     return 0
 

@@ -85,3 +85,35 @@ def dockerfile(
         )
     show_text(exported.text)
     return 0
+
+
+def _packages(name: str, what: str) -> None:
+    """Adds `klock export NAME`, which writes the Python packages of a target."""
+
+    @export.command(name, help=f"Write the locked Python packages as {what}, with their hashes.")
+    @image_argument
+    @click.option(
+        "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Without -o, print it."
+    )
+    @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+    @target_option
+    def write(image: str | None, *, output: Path | None, frozen: bool, target: str | None) -> int:
+        from klock.export.packages import left_out, to_pylock, to_requirements
+
+        project = open_project(image)
+        lock = project.session.read_lockfile()
+        project.refuse(lock, frozen=frozen)
+        locked = project.session.locked_target(lock, target)
+        text = to_requirements(locked) if name == "requirements.txt" else to_pylock(locked)
+        if missing := left_out(locked):
+            say(f"not in it: {', '.join(missing)}, which the image copies and installs from there")
+        if output is None:
+            show_text(text)
+        else:
+            output.write_text(text, encoding="utf-8")
+            say(f"{output} written: {locked.target}")
+        return 0
+
+
+_packages("pylock.toml", "a pylock.toml (PEP 751)")
+_packages("requirements.txt", "a requirements.txt for pip and uv")

@@ -22,6 +22,7 @@ __all__ = ["lock"]
 @click.option("--upgrade", is_flag=True, help="Upgrade everything: packages, base, what shell steps fetch.")
 @click.option("--upgrade-package", "upgrade_packages", multiple=True, metavar="NAME", help="Upgrade this package.")
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
+@click.option("--keep-base", is_flag=True, help="Replace no Python package that the base has.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
 @progress_options
@@ -31,6 +32,7 @@ def lock(
     upgrade: bool,
     upgrade_packages: tuple[str, ...],
     upgrade_base: bool,
+    keep_base: bool,
     dry_run: bool,
     offline: bool,
     progress: Progress,
@@ -40,7 +42,11 @@ def lock(
     Keeps the locked versions that still fit the image, unless an --upgrade option asks for newer ones.
     """
     locked = open_project(image, offline=offline, progress=progress).lock(
-        upgrade=upgrade, upgrade_packages=upgrade_packages, upgrade_base=upgrade_base, dry_run=dry_run
+        upgrade=upgrade,
+        upgrade_packages=upgrade_packages,
+        upgrade_base=upgrade_base,
+        keep_base=keep_base,
+        dry_run=dry_run,
     )
     for line in locked.moved:
         say(line)

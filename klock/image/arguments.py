@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -16,6 +17,7 @@ __all__ = [
     "destination",
     "flag",
     "optional_text",
+    "parts",
     "path_patterns",
     "requirements",
     "text",
@@ -64,6 +66,24 @@ def requirements(method: str, value: object) -> tuple[str, ...]:
     """One requirement or several, without the outer quotes that users of a shell put around `'numpy>=1.20'`."""
     entries = [value] if isinstance(value, str) else _listed(method, "reqs", value)
     return tuple(_unquoted(text(method, f"requirement {number}", entry)) for number, entry in enumerate(entries, 1))
+
+
+def parts(
+    method: str,
+    path: object,
+    *,
+    extras: object,
+    groups: object,
+    no_dev: object = False,
+    package: object = None,
+) -> str:
+    """A file of a project and what of it is meant, as an entry of `pip_install`."""
+    words = ["-r", text(method, "path", path)]
+    for option, name, value in (("--extra", "extras", extras), ("--group", "groups", groups)):
+        words += [word for entry in _texts(method, name, value) for word in (option, entry)]
+    words += ["--no-dev"] if flag(method, "no_dev", no_dev) else []
+    words += [] if package is None else ["--package", text(method, "package", package)]
+    return shlex.join(words)
 
 
 def debian_packages(method: str, value: object, *, versions: bool = True) -> tuple[str, ...]:

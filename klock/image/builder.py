@@ -170,6 +170,39 @@ class Image:
         )
         return self._add(_checked("pip_install", step), when=step.requirements)
 
+    def pip_install_from_pyproject(
+        self,
+        path: str | os.PathLike[str] = "pyproject.toml",
+        *,
+        extras: str | Iterable[str] = (),
+        groups: str | Iterable[str] = (),
+        force: bool = False,
+    ) -> Image:
+        """Installs the dependencies of a project, with those of its `extras` and `groups` (PEP 735); not the project.
+
+        `path` is from the image file's folder. It is `pip_install("-r pyproject.toml --extra E --group G")`.
+        """
+        chosen = arguments.parts("pip_install_from_pyproject", path, extras=extras, groups=groups)
+        return self.pip_install(chosen, force=force)
+
+    def uv_sync(
+        self,
+        folder: str | os.PathLike[str] = ".",
+        *,
+        extras: str | Iterable[str] = (),
+        groups: str | Iterable[str] = (),
+        no_dev: bool = False,
+        package: str | None = None,
+        force: bool = False,
+    ) -> Image:
+        """Installs what `uv sync` would in the project in `folder`: the versions and hashes of its uv.lock, with the
+        groups that uv takes by default, unless `no_dev`. Members of the workspace, the project among them, are not
+        installed: copy them with `rsync`. `package` names the member that is meant.
+        """
+        file = Path(arguments.text("uv_sync", "folder", folder)) / "uv.lock"
+        chosen = arguments.parts("uv_sync", file, extras=extras, groups=groups, no_dev=no_dev, package=package)
+        return self.pip_install(chosen, force=force)
+
     def apt_install(
         self,
         packages: str | Iterable[str],

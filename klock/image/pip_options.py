@@ -69,6 +69,12 @@ class ScannedLine:
     constraint_files: tuple[str, ...]
     hashes: tuple[str, ...]
     require_hashes: bool
+    groups: tuple[str, ...]
+    extras: tuple[str, ...]
+    packages: tuple[str, ...]
+    all_groups: bool
+    all_extras: bool
+    no_dev: bool
     parts: tuple[_Part, ...]
 
 
@@ -98,6 +104,12 @@ class _Kind(Enum):
     CONSTRAINT_FILE = "constraint"
     HASH = "hash"
     REQUIRE_HASHES = "require_hashes"
+    GROUP = "group"
+    EXTRA = "extra"
+    ALL_GROUPS = "all_groups"
+    ALL_EXTRAS = "all_extras"
+    NO_DEV = "no_dev"
+    PACKAGE = "package"
     NOTHING = "nothing"
     NOTHING_WITH_VALUE = "nothing with a value"
 
@@ -108,6 +120,9 @@ _FLAGS: Final = {
     _Kind.NO_BUILD_ISOLATION,
     _Kind.UPGRADE,
     _Kind.REQUIRE_HASHES,
+    _Kind.ALL_GROUPS,
+    _Kind.ALL_EXTRAS,
+    _Kind.NO_DEV,
     _Kind.NOTHING,
 }
 _OPTIONS: Final = {
@@ -137,6 +152,13 @@ _OPTIONS: Final = {
     "--constraints": _Kind.CONSTRAINT_FILE,
     "--hash": _Kind.HASH,
     "--require-hashes": _Kind.REQUIRE_HASHES,
+    "--group": _Kind.GROUP,
+    "--extra": _Kind.EXTRA,
+    "--all-groups": _Kind.ALL_GROUPS,
+    "--all-extras": _Kind.ALL_EXTRAS,
+    "--no-dev": _Kind.NO_DEV,
+    "--no-default-groups": _Kind.NO_DEV,
+    "--package": _Kind.PACKAGE,
     # These change what is printed or kept, or where an installer writes by default: never which bytes are locked.
     "-q": _Kind.NOTHING,
     "--quiet": _Kind.NOTHING,
@@ -181,6 +203,12 @@ def scan(text: str, *, where: str) -> ScannedLine:
         constraint_files=tuple(found.get(_Kind.CONSTRAINT_FILE, ())),
         hashes=tuple(found.get(_Kind.HASH, ())),
         require_hashes=_Kind.REQUIRE_HASHES in found,
+        groups=tuple(found.get(_Kind.GROUP, ())),
+        extras=tuple(found.get(_Kind.EXTRA, ())),
+        packages=tuple(found.get(_Kind.PACKAGE, ())),
+        all_groups=_Kind.ALL_GROUPS in found,
+        all_extras=_Kind.ALL_EXTRAS in found,
+        no_dev=_Kind.NO_DEV in found,
         parts=parts,
     )
 

@@ -19,8 +19,15 @@ from urllib.parse import unquote, urlsplit
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
+from klock.image.project_files import is_project_file, read_project_file
 from klock.image.requirement_lines import parse_line
-from klock.image.requirements import FileReference, PackageRequirement, ParsedLine, ParsedRequirement
+from klock.image.requirements import (
+    FileReference,
+    PackageRequirement,
+    ParsedLine,
+    ParsedRequirement,
+    ProjectParts,
+)
 from klock.image.steps import PipInstall
 
 __all__ = ["ReadFile", "RequirementInputs", "read_requirements"]
@@ -44,8 +51,11 @@ class RequirementInputs:
     variables: tuple[str, ...] = ()
 
 
-def read_requirements(step: PipInstall, folder: Path, environ: Mapping[str, str]) -> RequirementInputs:
-    """Reads a step of an image in `folder` (absolute). Raises RequirementError, naming the file and line to mend."""
+def read_requirements(
+    step: PipInstall, folder: Path, environ: Mapping[str, str], *, locks: bool = True
+) -> RequirementInputs:
+    """Reads a step of an image in `folder` (absolute). Without `locks`, what pyproject.toml and other tools' locks ask
+    for is left out. Raises RequirementError, naming the file and line to mend."""
     requirements: list[ParsedRequirement] = []
     constraints: list[ParsedRequirement] = []
     files: set[ReadFile] = set()
@@ -56,7 +66,7 @@ def read_requirements(step: PipInstall, folder: Path, environ: Mapping[str, str]
         requirements += line.requirements
         variables.update(line.variables)
         for reference in line.files:
-            tree = _Tree(folder=folder, environ=environ)
+            tree = _Tree(folder=folder, environ=environ, locks=locks)
             tree.read(reference, base=folder, constraint=reference.constraint, including=())
             tree.check_hashes()
             found = tree.requirements(over=reference.options)
@@ -78,9 +88,11 @@ class _Tree:
 
     folder: Path
     environ: Mapping[str, str]
+    locks: bool = True
     files: set[ReadFile] = field(default_factory=set)
     variables: set[str] = field(default_factory=set)
     _lines: list[tuple[bool, ParsedLine]] = field(default_factory=list)
+    _from_projects: list[tuple[bool, ParsedLine]] = field(default_factory=list)
     _options: PipOptions = field(default_factory=PipOptions)
 
     def read(self, reference: FileReference, *, base: Path, constraint: bool, including: tuple[Path, ...]) -> None:
@@ -89,6 +101,14 @@ class _Tree:
             raise RequirementError(f"{reference.where}: {self._name(path)} includes itself")
         content = _content(path, reference, self._name(path))
         self.files.add(ReadFile(path=self._name(path), digest=digest_of_bytes(content)))
+        if is_project_file(path.as_posix()):
+            self._read_project(path, content, reference, constraint=constraint)
+            return
+        if reference.parts != ProjectParts():
+            raise RequirementError(
+                f"{reference.where}: {self._name(path)} has no groups and extras to choose from",
+                hint="they are in a pyproject.toml or a uv.lock",
+            )
         for number, text in _logical_lines(content, self._name(path)):
             where = f"{self._name(path)}:{number}"
             line = parse_line(text, where, self.environ, several=False)
@@ -102,6 +122,16 @@ class _Tree:
                 self.read(
                     nested, base=path.parent, constraint=constraint or nested.constraint, including=(*including, path)
                 )
+
+    def _read_project(self, path: Path, content: bytes, reference: FileReference, *, constraint: bool) -> None:
+        if path.name == "uv.lock":
+            beside = replace(reference, path="pyproject.toml")
+            project = path.with_name("pyproject.toml")
+            digest = digest_of_bytes(_content(project, beside, self._name(project)))
+            self.files.add(ReadFile(path=self._name(project), digest=digest))
+        if self.locks:
+            found = tuple(read_project_file(path, content, reference.parts, self._name(path)))
+            self._from_projects.append((constraint, ParsedLine(requirements=found)))
 
     def check_hashes(self) -> None:
         """As in pip: a file that has one hash, or says --require-hashes, must have a hash for each requirement."""
@@ -119,7 +149,7 @@ class _Tree:
         """Requirements and constraints, each with the options of its line, the files, and the entry."""
         wider = self._options.over(over)
         found: tuple[list[ParsedRequirement], list[ParsedRequirement]] = ([], [])
-        for constraint, line in self._lines:
+        for constraint, line in [*self._lines, *self._from_projects]:
             found[constraint].extend(replace(r, options=r.options.over(wider)) for r in line.requirements)
         return found
 

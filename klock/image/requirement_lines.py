@@ -23,15 +23,17 @@ from packaging.utils import (
 )
 
 from klock.errors import RequirementError
-from klock.image.pip_options import PipOptions, scan, shell_words
+from klock.image.pip_options import PipOptions, ScannedLine, scan, shell_words
 from klock.image.requirements import (
     FileReference,
     PackageRequirement,
     ParsedLine,
     ParsedRequirement,
     PathRequirement,
+    ProjectParts,
     UrlRequirement,
     fragment_of,
+    hashes_in_fragment,
 )
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
@@ -61,10 +63,9 @@ def parse_line(text: str, where: str, environ: Mapping[str, str] | None = None, 
     texts = [t for s in scanned.segments for t in (_requirement_texts(s, where) if several else [s])]
     requirements = [_parse_requirement(t, options, scanned.hashes, where) for t in texts]
     requirements += [_parse_location(e, options, scanned.hashes, where, editable=True) for e in scanned.editables]
-    files = [
-        FileReference(path=path, constraint=constraint, options=options, where=where)
-        for paths, constraint in ((scanned.requirement_files, False), (scanned.constraint_files, True))
-        for path in paths
+    files = _project_files(scanned, where)
+    files += [
+        FileReference(path=path, constraint=True, options=options, where=where) for path in scanned.constraint_files
     ]
     if scanned.hashes and len(requirements) != 1:
         raise RequirementError(f"{where}: --hash goes with exactly one requirement, not {len(requirements)}")
@@ -78,6 +79,39 @@ def parse_line(text: str, where: str, environ: Mapping[str, str] | None = None, 
         require_hashes=scanned.require_hashes,
         variables=tuple(variables),
     )
+
+
+def _project_files(scanned: ScannedLine, where: str) -> list[FileReference]:
+    """The files after `-r`, with the parts of a project that are chosen; those after `--group` alone, as pip has it."""
+    parts = ProjectParts(
+        groups=scanned.groups,
+        extras=scanned.extras,
+        all_groups=scanned.all_groups,
+        all_extras=scanned.all_extras,
+        no_dev=scanned.no_dev,
+        package=scanned.packages[-1] if scanned.packages else None,
+    )
+    paths = scanned.requirement_files
+    if parts != ProjectParts() and not paths:
+        if parts != ProjectParts(groups=scanned.groups):
+            raise RequirementError(
+                f"{where}: --extra, --package and the like choose from a project, and no file of one is named",
+                hint="write -r pyproject.toml or -r uv.lock before it",
+            )
+        named = [group.rpartition(":") for group in scanned.groups]
+        return [
+            FileReference(
+                path=path or "pyproject.toml",
+                constraint=False,
+                parts=ProjectParts(groups=(group,), groups_only=True),
+                options=scanned.options,
+                where=where,
+            )
+            for path, _, group in named
+        ]
+    return [
+        FileReference(path=path, constraint=False, parts=parts, options=scanned.options, where=where) for path in paths
+    ]
 
 
 def words_of(text: str) -> list[str]:
@@ -174,6 +208,7 @@ def _located(
             f"{where}: a path or URL has no spaces: {mask(url)!r}", hint="write a space in a file: URL as %20"
         )
     name = canonicalize_name(name) if name else None
+    in_fragment = _hashes_of(url, where)
     if "://" in url and not url.lower().startswith("file:"):
         egg = re.match(_NAME, fragment_of(url).get("egg", ""))
         egg_extras = _EXTRAS.fullmatch(fragment_of(url).get("egg", ""))
@@ -185,6 +220,7 @@ def _located(
             marker=marker,
             options=options,
             hashes=hashes,
+            fragment_hashes=in_fragment,
             where=where,
         )
     path = unquote(urlsplit(url).path) if url.lower().startswith("file:") else url
@@ -200,8 +236,23 @@ def _located(
         marker=marker,
         options=options,
         hashes=hashes,
+        fragment_hashes=in_fragment,
         where=where,
     )
+
+
+def _hashes_of(url: str, where: str) -> tuple[str, ...]:
+    try:
+        hashes = hashes_in_fragment(url) if "://" in url or url.lower().startswith("file:") else ()
+    except ValueError as error:
+        raise RequirementError(
+            f"{where}: the hash in {mask(url)} cannot be checked: {error}", hint="write #sha256=<64 hex digits>"
+        ) from None
+    if hashes and re.match(r"(?:git|hg|svn|bzr)\+", url, re.IGNORECASE):
+        raise RequirementError(
+            f"{where}: a repository has no hash: {mask(url)}", hint="name the commit instead: git+https://HOST/x@COMMIT"
+        )
+    return hashes
 
 
 def _marker(text: str, where: str) -> Marker:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from urllib.parse import unquote
@@ -22,21 +23,29 @@ __all__ = [
     "ParsedLine",
     "ParsedRequirement",
     "PathRequirement",
+    "ProjectParts",
     "UrlRequirement",
     "fragment_of",
+    "hashes_in_fragment",
 ]
 
 _VERSION_CONTROLS: Final = ("git", "hg", "svn", "bzr")
 _NONE: Final = PipOptions()
+_HEX_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128, "sha224": 56, "sha1": 40, "md5": 32}
+"""How long the hashes are that pip checks in a URL's fragment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageRequirement:
-    """A distribution from an index: `ray[data]==2.50.1; python_version < "3.13"`. Its `url` is always None."""
+    """A distribution from an index: `ray[data]==2.50.1; python_version < "3.13"`. Its `url` is always None.
+
+    `is_locked`: it is from a lock, whose versions hold whatever packages require of each other.
+    """
 
     requirement: Requirement
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
+    is_locked: bool = False
     where: str = field(default="", compare=False)
 
     @property
@@ -61,6 +70,7 @@ class PathRequirement:
     """A project folder or an archive at a path inside the environment: `/my_lib[opora]`, `-e /my_lib`, `./x`.
 
     `path` is absolute or relative to the working directory; `name` is known only where it was written.
+    `fragment_hashes` are those of a file: URL.
     """
 
     path: str
@@ -70,6 +80,7 @@ class PathRequirement:
     marker: Marker | None = None
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
+    fragment_hashes: tuple[str, ...] = ()
     where: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -80,7 +91,8 @@ class PathRequirement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlRequirement:
     """An archive or a repository at a URL. `url` begins with the version control's name if it is one (`git+https`),
-    and keeps `@REVISION` and the fragment; `name` is known where it was written or is in the file's name."""
+    and keeps `@REVISION` and the fragment; `name` is known where it was written or is in the file's name.
+    `fragment_hashes` are those of the fragment."""
 
     url: PrivateUrl
     name: str | None = None
@@ -89,6 +101,7 @@ class UrlRequirement:
     marker: Marker | None = None
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
+    fragment_hashes: tuple[str, ...] = ()
     where: str = field(default="", compare=False)
 
     @property
@@ -111,11 +124,27 @@ ParsedRequirement: TypeAlias = PackageRequirement | PathRequirement | UrlRequire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectParts:
+    """Which parts of a project are meant, as uv's options say it. `groups_only`: not its own dependencies, as `--group`
+    says it to pip. `no_dev`: without the groups that uv takes by default."""
+
+    groups: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    all_groups: bool = False
+    all_extras: bool = False
+    no_dev: bool = False
+    package: str | None = None
+    groups_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileReference:
-    """`-r PATH` or, as a constraint, `-c PATH`. `path` is as written; `options` hold for all it contains."""
+    """`-r PATH` or, as a constraint, `-c PATH`. `path` is as written; `options` hold for all it contains. `parts` are
+    chosen of what a pyproject.toml or a uv.lock has."""
 
     path: str
     constraint: bool
+    parts: ProjectParts = ProjectParts()
     options: PipOptions = _NONE
     where: str = field(default="", compare=False)
 
@@ -129,6 +158,25 @@ class ParsedLine:
     options: PipOptions = _NONE
     require_hashes: bool = False
     variables: tuple[str, ...] = ()
+
+
+def hashes_in_fragment(url: str) -> tuple[str, ...]:
+    """The hashes of `#sha256=HEX`, as `sha256:HEX`. Raises ValueError, saying what is wrong, for one that is none."""
+    found = []
+    for part in url.partition("#")[2].split("&"):
+        if not re.match(r"(?:sha|md\d|blake|crc|shake|ripemd)", part, re.IGNORECASE):
+            continue
+        algorithm, equals, digits = part.partition("=")
+        wanted = _HEX_DIGITS.get(algorithm)
+        if wanted is None or not equals:
+            names = ", ".join(_HEX_DIGITS)
+            raise ValueError(f"{algorithm!r} is no hash that can be checked; write one of {names}, and = behind it")
+        if not re.fullmatch(r"[0-9A-Fa-f]*", digits):
+            raise ValueError(f"{algorithm} has something in it that is no hexadecimal digit")
+        if len(digits) != wanted:
+            raise ValueError(f"{algorithm} has {len(digits)} digits (expected {wanted})")
+        found.append(f"{algorithm}:{digits.lower()}")
+    return tuple(found)
 
 
 def fragment_of(url: str) -> dict[str, str]:

@@ -150,6 +150,7 @@ class TargetLocker:
             and previous.base == base
             and [as_draft(step) for step in previous.steps] == drafts
             and not any(self._is_refuted(key, step) for key, step in self._previous_steps())
+            and not (self.context.keep_base and any(p.replaces is not None for p in previous.packages))
         )
 
     def _previous_steps(self, *, drafted: bool = False) -> Iterator[tuple[Digest, StepLock]]:

@@ -17,8 +17,9 @@ from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_system import BuildSystem, build_system_of_archive
-from klock.packages.builds import Archive, BuildRoom, Repository, Source, build_room
+from klock.packages.builds import Archive, BuildFailed, BuildRoom, Repository, Source, build_room
 from klock.packages.fetch import fetch_packages, fetch_unhashed
+from klock.packages.indexes import Index
 from klock.packages.question import World
 from klock.packages.repeating import refuse_other_wheel
 from klock.packages.request import PipRequest, ScopedRequirement
@@ -63,8 +64,8 @@ class ArtifactLocker:
     def _store(self) -> Store:
         return self.resolver.world.store
 
-    def lock(self, package: SelectedPackage, index: str | None) -> LockedPackage:
-        """Raises FetchError, HashMismatch, or StepFailed when a build fails."""
+    def lock(self, package: SelectedPackage, index: str | None, *, asked: str = "") -> LockedPackage:
+        """Raises FetchError, HashMismatch, or StepFailed when a build fails. `asked` is the line that asks for it."""
         if (before := self._before(package)) is not None:
             return before
         source = package.source
@@ -76,6 +77,7 @@ class ArtifactLocker:
                 hint="copy it with rsync() in an earlier step, and install it from there",
             )
         size, sha256 = self._facts(source)
+        source = dataclasses.replace(source, url=self._url_to_lock(source, sha256))
         version = package.version or _version_in(source.name)
         wheel = WheelArtifact(name=source.name, url=source.url, size=size, sha256=sha256)
         if source.is_wheel:
@@ -87,7 +89,10 @@ class ArtifactLocker:
         blob = self._store.blob_path(f"sha256:{sha256}")
         archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
         system = build_system_of_archive(blob, source.name, package.subdirectory)
-        built = self.build(package.name, archive, system, key=[sha256, package.subdirectory or ""])
+        try:
+            built = self.build(package.name, archive, system, key=[sha256, package.subdirectory or ""])
+        except BuildFailed as error:
+            raise self._explained(error, package, index, asked) from None
         artifact = SdistArtifact(
             name=source.name,
             url=source.url,
@@ -150,6 +155,14 @@ class ArtifactLocker:
 
     # -- steps of the above
 
+    def _explained(self, error: BuildFailed, package: SelectedPackage, index: str | None, asked: str) -> BuildFailed:
+        """The error with the reason why there was anything to build."""
+        why = ""
+        if index is not None and package.version:
+            why = self.resolver.why_no_wheel(package.name, package.version, [Index(url=index)])
+        because = f"{package.name} {package.version} {why}, and " if why else ""
+        return BuildFailed(f"{asked}{': ' if asked else ''}{because}{error.message}", hint=error.hint)
+
     @property
     def _passes(self) -> Passes:
         passes = self.resolver.passes
@@ -200,6 +213,14 @@ class ArtifactLocker:
                 return artifact.size, artifact.sha256
         digest, size = fetch_unhashed(file.url, self._store, credentials=self.resolver.credentials, name=file.name)
         return size, self._agreed(file, digest)
+
+    def _url_to_lock(self, file: SelectedFile, sha256: str) -> str:
+        """Where the file was locked first, or where the mirror that it was found in has it from, if that is known."""
+        url = self._world.mirrors.back(file.url)
+        if not self._world.mirrors.table:
+            return url
+        locked = [p.artifact for p in self.resolver.question.previous if not isinstance(p.artifact, VcsArtifact)]
+        return next((a.url for a in locked if (a.sha256, a.name) == (sha256, file.name)), url)
 
     def _agreed(self, file: SelectedFile, digest: Digest) -> str:
         found = digest.removeprefix("sha256:")

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import LockedPackage, WheelArtifact
+from klock.packages.build_failures import essence, hint_for_build
 from klock.packages.build_system import BuildSystem, read_build_system
 from klock.packages.interpreter import python_environment
 from klock.packages.uv import GIT_VARIABLES, SOURCE_DATE_EPOCH, WORK, run_uv
@@ -27,7 +28,7 @@ from klock.store import Store
 from klock.words import listed
 from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["Archive", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
+__all__ = ["Archive", "BuildFailed", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
 
 _SCRIPT: Final = Path(__file__).with_name("build_script.py")
 _BUILD: Final = f"{WORK}/build"
@@ -160,10 +161,10 @@ class BuildRoom:
             )
         )
         if ended.status != 0 or not result.is_file():
-            words = ended.output.decode("utf-8", "replace").strip()[-4000:]
-            raise StepFailed(
-                f"{_title(self.source)} does not build (exit status {ended.status}):\n{words}",
-                hint="install its compilers and libraries in an earlier step; a build has no network",
+            words = ended.output.decode("utf-8", "replace").strip()
+            raise BuildFailed(
+                f"{_title(self.source)} does not build (exit status {ended.status}):\n{essence(words)}",
+                hint=hint_for_build(words, _project(self.source)),
             )
         return json.loads(result.read_bytes())
 
@@ -212,6 +213,10 @@ class BuildRoom:
         return read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)
 
 
+class BuildFailed(StepFailed):
+    """The build backend of a project ends with an error."""
+
+
 @contextmanager
 def build_room(
     *,
@@ -239,6 +244,11 @@ def build_room(
             isolated=isolated,
             work=work,
         )
+
+
+def _project(source: Source) -> str:
+    """The name of the project, or what stands for it in a requirement."""
+    return source.name.rpartition("-")[0] if isinstance(source, Archive) else _title(source)
 
 
 def _title(source: Source) -> str:

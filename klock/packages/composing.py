@@ -6,13 +6,14 @@ versions are preferred to all others.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from klock.errors import ResolutionError
+from klock.errors import RequirementError, ResolutionError
 from klock.packages.credentials import bare_text, without_credentials
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
 from klock.packages.platform_tags import uv_platform
@@ -24,7 +25,7 @@ from klock.packages.uv import work_folder
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import read_wheel_metadata, wheel_of
 
-__all__ = ["Case", "compose"]
+__all__ = ["Case", "all_constraints", "compose"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
     """
     versions = case.world.python.versions
     installed = {name: versions[name] for name in kept}
-    constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case)]
+    constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case, "PIP")]
     options = [(root, root.scoped.options) for root in case.roots]
     pins = {**case.plan.pins, **promoted}
     project = UvProject(
@@ -61,7 +62,10 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
             *sorted(promoted),
         ),
         direct=tuple(_at_commit(root.scoped.text, case.question) for root in case.roots if not root.requirement),
-        constraints=tuple(dict.fromkeys(bare_text(c.text) for c in constraints if parse_requirement(c))),
+        constraints=tuple(
+            dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
+        ),
+        overrides=tuple(dict.fromkeys(root.scoped.text for root in case.roots if root.scoped.is_locked)),
         settings=case.plan.shared,
         pins={name: index for name, index in pins.items() if name not in kept},
         preferences={**case.preferences, **installed},
@@ -72,6 +76,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         fallbacks=_fallbacks(case),
         stubs=f"{work_folder(case.world.workspace, case.folder)}/stubs",
         elsewhere=_elsewhere(case.world),
+        mirrors=case.world.mirrors,
         offline=case.world.offline,
     )
     project.write(case.folder)
@@ -84,6 +89,28 @@ def _elsewhere(world: World) -> tuple[str, str] | None:
         return None
     machine, libc = world.python.markers["platform_machine"], world.python.interpreter.libc
     return world.python.interpreter.version, uv_platform(machine, libc)
+
+
+def all_constraints(case: Case) -> list[ScopedRequirement]:
+    """Every constraint with its line, of the files that uv reads itself too."""
+    lines = [constraint for request in case.requests for constraint in request.constraints]
+    with contextlib.suppress(ResolutionError):
+        lines += [*_constraint_files(case, "PIP"), *_constraint_files(case, "UV")]
+    return [line for line in lines if _is_requirement(line)]
+
+
+def _is_requirement(line: ScopedRequirement) -> bool:
+    try:
+        return parse_requirement(line) is not None
+    except RequirementError:
+        return False
+
+
+def _held(case: Case, installed: Mapping[str, str]) -> list[str]:
+    """What stays of the base as constraints, where it has to stay: uv then looks for versions that fit."""
+    if not case.question.keep_base:
+        return []
+    return [f"{name}=={version}" for name, version in sorted(installed.items()) if _is_version(version)]
 
 
 def _at_commit(text: str, question: Question) -> str:
@@ -114,14 +141,14 @@ def _fallbacks(case: Case) -> tuple[Index, ...]:
     return tuple(index for index in case.plan.fallbacks if not index.flat)
 
 
-def _constraint_files(case: Case) -> list[ScopedRequirement]:
-    """The file of `PIP_CONSTRAINT` in the container, as vendors' images have it. UV_CONSTRAINT uv reads itself."""
+def _constraint_files(case: Case, whose: str) -> list[ScopedRequirement]:
+    """The files of `PIP_CONSTRAINT` in the container, as vendors' images have it. UV_CONSTRAINT uv reads itself."""
     found: dict[str, ScopedRequirement] = {}
     for request in case.requests:
-        for path in request.environment.get("PIP_CONSTRAINT", "").split():
+        for path in request.environment.get(f"{whose}_CONSTRAINT", "").split():
             content = case.world.workspace.read(path.removeprefix("file://"))
             if content is None:
-                raise ResolutionError(f"PIP_CONSTRAINT names {path}, which is not in the environment")
+                raise ResolutionError(f"{whose}_CONSTRAINT names {path}, which is not in the environment")
             for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
                 text = line.partition(" #")[0].strip()
                 if text and not text.startswith(("#", "-")):
@@ -147,10 +174,15 @@ def _write_stubs(case: Case, kept: Collection[str]) -> None:
 
 
 def _is_prerelease(version: str) -> bool:
+    return _is_version(version) and Version(version).is_prerelease
+
+
+def _is_version(version: str) -> bool:
     try:
-        return Version(version).is_prerelease
+        Version(version)
     except InvalidVersion:
         return False
+    return True
 
 
 def _sorted(names: Iterable[str | None]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from klock.packages.index_mirrors import IndexMirrors
 from klock.recorder.doors import Where, elsewhere, where_of
 from klock.secrets.masking import mask
 from klock.secrets.references import refuse_literals
@@ -54,14 +55,20 @@ def public_url(url: str) -> str:
 class Credentials:
     """User name and password for each origin (scheme, host, port).
 
-    `ca_bundle`: a PEM file with certificates that are trusted besides the host's when they are used.
+    `ca_bundle`: a PEM file with certificates that are trusted besides the host's when they are used. `mirrors` say
+    where to go instead.
     """
 
-    def __init__(self, *, netrc: Path | None = None, ca_bundle: Path | None = None) -> None:
+    def __init__(
+        self, *, netrc: Path | None = None, ca_bundle: Path | None = None, mirrors: IndexMirrors | None = None
+    ) -> None:
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
         self._named: set[Where] = set()
         self._netrc = netrc
         self.ca_bundle = ca_bundle
+        self.mirrors = mirrors or IndexMirrors()
+        for _, mirror in self.mirrors.table:
+            self.learn(mirror.with_credentials)
 
     @classmethod
     def collect(
@@ -70,16 +77,21 @@ class Credentials:
         environments: Iterable[Mapping[str, str]] = (),
         base: Mapping[str, str] | None = None,
         urls: Iterable[str] = (),
+        host: Mapping[str, str] | None = None,
         netrc: Path | None = None,
         ca_bundle: Path | None = None,
+        mirrors: IndexMirrors | None = None,
     ) -> Credentials:
         """Those in any URL of `environments` (what steers uv and pip) and `urls`; netrc answers for the rest.
+
+        `host` are klock's own variables: UV_INDEX_<NAME>_USERNAME and _PASSWORD count there too, for the indexes that
+        the image names.
 
         What `base`, the base image, has in its variables is none of the user's words: nothing there names a server on
         this machine.
         """
         base = base or {}
-        found = cls(netrc=netrc, ca_bundle=ca_bundle)
+        found = cls(netrc=netrc, ca_bundle=ca_bundle, mirrors=mirrors)
         for environment in environments:
             names: dict[str, str] = {}
             for name, value in environment.items():
@@ -92,8 +104,8 @@ class Credentials:
                         part = url
                     found.learn(part, is_bases=base.get(name) == value)
             for index, url in names.items():
-                user = environment.get(f"UV_INDEX_{index}_USERNAME")
-                password = environment.get(f"UV_INDEX_{index}_PASSWORD")
+                known = {**(host or {}), **environment}
+                user, password = (known.get(f"UV_INDEX_{index}_{part}") for part in ("USERNAME", "PASSWORD"))
                 if user or password:
                     found._known.setdefault(_origin(url), (user or "", password or ""))
         for url in urls:

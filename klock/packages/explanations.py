@@ -1,24 +1,63 @@
-"""Turns what uv says when it fails into klock's errors: which requirements, from which lines, and why."""
+"""Turns what uv says when it fails into klock's errors: which requirements, from which lines, and why.
+
+uv's hints come through, in the words of the builder where they name options and settings of uv.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
+from klock.packages.build_failures import essence, hint_for_build
 from klock.words import listed
 
-__all__ = ["error_from_uv", "missing_projects", "warnings_from_uv"]
+__all__ = ["Asked", "error_from_uv", "missing_projects", "warnings_from_uv"]
 
 _NOT_FOUND: Final = re.compile(
     r"(?<![\w.-])([a-z0-9][a-z0-9._-]*) was not found in (?:the package registry|the provided package locations)"
 )
 _NETWORK: Final = ("Failed to fetch", "error sending request", "dns error", "Could not connect", "tls handshake")
+_REFUSALS: Final = ("401 Unauthorized", "403 Forbidden", "Missing credentials")
 _BUILD: Final = re.compile(
-    r"Failed to (?:download and )?build(?: `[^`]*`)?|The build backend returned|Git operation failed"
+    r"Failed to (?:download and )?build(?: `(?P<what>[^`]*)`)?|The build backend returned|Git operation failed"
 )
+_PIN: Final = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;@]+)")
+_WHEELS: Final = re.compile(r"only found wheels for|[Ww]heels are available for")
 _LONGEST: Final = 24
+
+_IN_OUR_WORDS: Final = (
+    (r"pre-release", 'a pre-release has to be asked for: pip_install(["--pre NAME"]), or NAME==its exact version'),
+    (
+        r"--index-strategy",
+        "the first index that has a project is the only one that is asked for it, so that nobody can put another there."
+        ' If you trust all of them: set_env_vars({"UV_INDEX_STRATEGY": "unsafe-best-match"}) before',
+    ),
+    (
+        r"building from source is disabled|--no-build|--only-binary",
+        "only wheels are allowed for it (--only-binary, UV_NO_BUILD): allow its source, or ask for another version",
+    ),
+    (
+        r"using pre-built wheels is disabled|--no-binary",
+        "no wheel is allowed for it (--no-binary, UV_NO_BINARY): allow wheels, or ask for another version",
+    ),
+    (r"exclude-newer", "files that are newer than the date of exclude-newer do not count: choose a later date"),
+)
+"""What uv's hint has in it, and what is said instead: what has an option of uv's is written otherwise in an image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A requirement or constraint: the normalised name, its text, and the line it is from."""
+
+    name: str | None
+    text: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.text}"
 
 
 def missing_projects(output: str) -> tuple[str, ...]:
@@ -35,64 +74,102 @@ def warnings_from_uv(output: str) -> tuple[str, ...]:
 def error_from_uv(
     output: str,
     *,
-    requirements: Iterable[tuple[str | None, str, str]],
+    requirements: Iterable[Asked],
+    constraints: Iterable[Asked] = (),
     refused: Sequence[str] = (),
     offline: bool = False,
+    keeps_base: bool = False,
+    why_no_wheel: Callable[[str, str], str] = lambda _name, _version: "",
 ) -> KlockError:
-    """The error for uv's `output` (already masked). `requirements` are normalised name, text and origin of each;
-    `refused` is what the recorder did not let through, or could not reach."""
-    explanation = _explanation(output)
+    """The error for uv's `output` (already masked). `refused` is what the recorder did not let through, or could not
+    reach. `why_no_wheel` is asked for a project and its version which uv has to build."""
+    explanation, hints = _explanation(output)
     one_line = " ".join(explanation.split())
     explanation += listed(refused)
     failed = _BUILD.search(one_line)
     where = failed[0] if failed else one_line  # a build's output mentions many names
-    named = [(text, origin) for name, text, origin in requirements if name and _mentions(where, name)]
-    subject = "; ".join(f"{origin}: {text}" for text, origin in dict.fromkeys(named)) or "the image's requirements"
-    if "401 Unauthorized" in one_line or "403 Forbidden" in one_line or "Missing credentials" in one_line:
-        hint = "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
-        return FetchError(f"an index refuses access: {explanation}", hint=hint)
+    subject = _those_in(where, requirements) or "the image's requirements"
+    if any(sign in one_line + " ".join(hints) for sign in _REFUSALS):
+        login = "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
+        words = "\n".join([explanation, *hints])
+        return FetchError(f"an index refuses access: {words}", hint=login)
     if any(sign in one_line for sign in _NETWORK):
         return FetchError(
             f"an index cannot be read: {explanation}",
             hint="check the network and the index URLs; --offline locks with what the store has",
         )
     if failed:
-        needed = "git" if "Git executable not found" in one_line else "its compilers and libraries"
-        return ResolutionError(
-            f"{subject}: cannot fetch or build its source: {explanation}",
-            hint=f"install {needed} in an earlier step: klock builds the source to read its metadata",
-        )
+        return _of_build(output, subject, failed["what"] or "", why_no_wheel, listed(refused))
     if "Couldn't parse" in one_line or "Failed to parse" in one_line or "invalid" in one_line.lower():
         return RequirementError(f"{subject}: {explanation}")
-    if offline:
-        return ResolutionError(
-            f"cannot meet {subject}\n{explanation}",
-            hint="run the command once without --offline: offline, klock knows only the packages in the store",
+    if also := _those_in(where, constraints):
+        subject += f"; constrained by {also}"
+    facts = [hint for hint in hints if _WHEELS.search(hint)]
+    told = "; ".join(dict.fromkeys(_in_our_words(hint) for hint in hints if hint not in facts))
+    message = "\n".join([f"cannot meet {subject}", explanation, *facts])
+    if facts:
+        told = (
+            told or "ask for a version that has a wheel for this Python, or take a base whose Python it has wheels for"
         )
-    if missing := missing_projects(explanation):
-        hint = f"check the spelling of {' and '.join(missing)}, and which index has it"
-        return ResolutionError(f"cannot meet {subject}\n{explanation}", hint=hint)
+    if offline:
+        told = "run the command once without --offline: offline, klock knows only the packages in the store"
+    elif missing := missing_projects(explanation):
+        told = told or f"check the spelling of {' and '.join(missing)}, and which index has it"
+    elif keeps_base:
+        told = "what the base has is kept: ask for versions that fit it, or lock without --keep-base"
+    elif also:
+        told = told or "change the constraint, or a requirement named above"
     return ResolutionError(
-        f"cannot meet {subject}\n{explanation}",
-        hint="loosen one of the requirements named above; all pip steps of an image are resolved together",
+        message,
+        hint=told or "loosen one of the requirements named above; all pip steps of an image are resolved together",
     )
 
 
-def _explanation(output: str) -> str:
-    """What follows `error:`, without the frame around it, cut where it gets too long to read."""
+def _of_build(
+    output: str, subject: str, what: str, why_no_wheel: Callable[[str, str], str], refused: str
+) -> ResolutionError:
+    """Some project has no wheel that fits, or is a repository, and its source does not build."""
+    report = output[max(0, output.find("error:")) :].partition("\nhint:")[0]
+    words = "\n".join(_lines_of_error(essence(report)))
+    pin = _PIN.fullmatch(what.strip())
+    name = pin["name"] if pin else what.partition(" @")[0].strip() or "it"
+    reason = why_no_wheel(pin["name"], pin["version"]) if pin else ""
+    because = f"{what} {reason}, and building its source fails:" if reason else "cannot fetch or build its source:"
+    return ResolutionError(f"{subject}: {because} {words}{refused}", hint=hint_for_build(output, name))
+
+
+def _those_in(text: str, asked: Iterable[Asked]) -> str:
+    return "; ".join(dict.fromkeys(str(each) for each in asked if each.name and _mentions(text, each.name)))
+
+
+def _in_our_words(hint: str) -> str:
+    return next((ours for sign, ours in _IN_OUR_WORDS if re.search(sign, hint)), hint)
+
+
+def _explanation(output: str) -> tuple[str, list[str]]:
+    """What follows `error:`, without the frame around it, cut where it gets too long to read; and the hints."""
     lines = [line.rstrip() for line in output.splitlines()]
     start = next((number for number, line in enumerate(lines) if line.startswith("error:")), 0)
+    hints: list[str] = []
     kept = []
     for line in lines[start:]:
         if line.startswith("warning:"):
             continue
-        if line.startswith("hint:") and "authentication" not in line:
-            break  # advice about uv's own settings
-        kept.append(re.sub(r"^(error: |\s*cause: |\s*[×╰├│─▶]+\s*)", "", line).strip())
-    kept = [line for line in kept if line and line != "No solution found when resolving dependencies"]
+        if line.startswith("hint:"):
+            hints.append(line.removeprefix("hint:").strip())
+        elif hints:
+            hints[-1] = f"{hints[-1]} {line.strip()}".strip()
+        else:
+            kept.append(line)
+    kept = _lines_of_error("\n".join(kept))
     if len(kept) > _LONGEST:
         kept = [*kept[: _LONGEST // 2], "...", *kept[-_LONGEST // 2 :]]
-    return "\n".join(kept) or "uv gave no reason"
+    return "\n".join(kept) or "uv gave no reason", hints
+
+
+def _lines_of_error(text: str) -> list[str]:
+    lines = (re.sub(r"^(error: |\s*cause: |\s*[×╰├│─▶]+\s*)", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line and line != "No solution found when resolving dependencies"]
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -19,6 +19,7 @@ from klock.digests import Digest
 from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.credentials import Credentials
+from klock.packages.index_pages import IndexPages
 from klock.packages.wheels import wheel_of
 from klock.progress import Progress
 from klock.store import Store
@@ -52,8 +53,16 @@ def fetch_packages(
 
     Raises HashMismatch for other bytes than the locked ones, FetchError when upstream does not deliver.
     """
+    packages, all_packages = list(packages), list(all_packages)
     missing = _missing(packages, store, {package.pin: package for package in all_packages})
-    fetch_artifacts(missing, store=store, credentials=credentials or Credentials(), offline=offline, progress=progress)
+    fetch_artifacts(
+        missing,
+        store=store,
+        credentials=credentials or Credentials(),
+        of=[*all_packages, *packages],
+        offline=offline,
+        progress=progress,
+    )
 
 
 def fetch_artifacts(
@@ -61,10 +70,14 @@ def fetch_artifacts(
     *,
     store: Store,
     credentials: Credentials,
+    of: Iterable[LockedPackage] = (),
     offline: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Puts these files into the store, as `fetch_packages` does; what is there is not asked for again."""
+    """Puts these files into the store, as `fetch_packages` does; what is there is not asked for again.
+
+    `of` are the packages that they are files of: a mirror of their index is asked by the project's name.
+    """
     unique = {artifact.sha256: artifact for artifact in artifacts if not store.find_blob(f"sha256:{artifact.sha256}")}
     # The largest first: the last one to end decides how long it takes.
     missing = sorted(unique.values(), key=lambda artifact: (-artifact.size, artifact.name))
@@ -85,9 +98,18 @@ def fetch_artifacts(
 
     if progress is not None:
         progress.begin(f"fetching {counted(len(missing), 'file')}", total=sum(artifact.size for artifact in missing))
-    known = credentials or Credentials()
+    pages = IndexPages(credentials=credentials, list_folder=lambda _: [])
+    owners = {p.artifact.sha256: p for p in of if not isinstance(p.artifact, VcsArtifact)}
+
+    def fetch(artifact: WheelArtifact | SdistArtifact) -> None:
+        owner = owners.get(artifact.sha256)
+        project, index = (owner.name, owner.index) if owner else ("", None)
+        url = credentials.mirrors.locate(artifact, project, index, pages)
+        expected = (f"sha256:{artifact.sha256}", artifact.size)
+        _download(url, store, credentials, name=artifact.name, report=report, expected=expected)
+
     with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-fetch") as pool:
-        jobs = [pool.submit(_fetch, artifact, store, known, report) for artifact in missing]
+        jobs = [pool.submit(fetch, artifact) for artifact in missing]
         try:
             wait(jobs, return_when=FIRST_EXCEPTION)
         finally:
@@ -118,11 +140,6 @@ def _missing(
             continue
         found.append(artifact)
     return found
-
-
-def _fetch(artifact: WheelArtifact | SdistArtifact, store: Store, credentials: Credentials, report: _OnBytes) -> None:
-    expected = (f"sha256:{artifact.sha256}", artifact.size)
-    _download(artifact.url, store, credentials, name=artifact.name, report=report, expected=expected)
 
 
 def fetch_unhashed(url: str, store: Store, *, credentials: Credentials, name: str) -> tuple[Digest, int]:

@@ -1,11 +1,16 @@
-"""Asks an index, or a page of links, whether it has a project. Nothing else is read from it: uv does the resolving."""
+"""Reads an index's page of a project (PEP 503, PEP 691), or a page of links: which files there are, and which of them
+are yanked (PEP 592). uv does the resolving; this is for what uv does not say.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from html.parser import HTMLParser
+from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from packaging.utils import canonicalize_name
@@ -14,11 +19,25 @@ from klock.errors import FetchError
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index
 
-__all__ = ["IndexPages"]
+__all__ = ["IndexPages", "PageFile"]
+
+_JSON: Final = "application/vnd.pypi.simple.v1+json"
+_ACCEPT: Final = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.5, text/html;q=0.1"
+_LOG_IN: Final = "give its user name and password in the URL, by netrc or in UV_INDEX_<NAME>_USERNAME and _PASSWORD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageFile:
+    """A file on a page. `yanked` is the reason, perhaps empty; None for a good file. `sha256` (hex) where it says."""
+
+    name: str
+    url: str
+    yanked: str | None = None
+    sha256: str | None = None
 
 
 class IndexPages:
-    """Answers `offers(index, project)`, asking for each page once. `list_folder` lists a folder of the environment."""
+    """Asks for each page once. `list_folder` lists a folder of the environment."""
 
     def __init__(
         self, *, credentials: Credentials, list_folder: Callable[[str], list[str]], offline: bool = False
@@ -26,23 +45,34 @@ class IndexPages:
         self._credentials = credentials
         self._list_folder = list_folder
         self._offline = offline
-        self._answers: dict[tuple[Index, str], bool] = {}
+        self._pages: dict[tuple[Index, str], tuple[PageFile, ...] | None] = {}
 
     def offers(self, index: Index, project: str) -> bool:
-        """Raises FetchError when the index cannot be asked or wants other credentials."""
-        key = (index, project)
-        if key not in self._answers:
-            self._answers[key] = self._ask(index, project)
-        return self._answers[key]
+        """Raises FetchError when the index cannot be asked, refuses to answer, or wants other credentials: somebody
+        else's project of that name must not be taken instead."""
+        files = self.files(index, project)
+        return files is not None and (not index.flat or project in _projects_of(file.name for file in files))
 
-    def _ask(self, index: Index, project: str) -> bool:
-        if index.flat:
-            if urlsplit(index.url).scheme in ("http", "https"):
-                return project in _projects_of(_links(self._get(index.url) or ""))
-            return project in _projects_of(self._list_folder(index.url.removeprefix("file://")))
-        return self._get(f"{index.url.rstrip('/')}/{project}/") is not None
+    def files(self, index: Index, project: str) -> tuple[PageFile, ...] | None:
+        """What the page has, of a page of links all of it; None when the index does not know the project."""
+        key = (index, "" if index.flat else project)
+        if key not in self._pages:
+            self._pages[key] = self._read(index, project)
+        return self._pages[key]
 
-    def _get(self, url: str) -> str | None:
+    def _read(self, index: Index, project: str) -> tuple[PageFile, ...] | None:
+        mirrors = self._credentials.mirrors
+        if not index.flat:
+            return self._get(mirrors.towards(f"{index.url.rstrip('/')}/{project}/"))
+        if urlsplit(index.url).scheme in ("http", "https"):
+            found = self._get(mirrors.towards(index.url))
+            if found is None:
+                raise FetchError(f"there is no page of links {index.url}", hint="check the URL after --find-links")
+            return found
+        folder = index.url.removeprefix("file://")
+        return tuple(PageFile(name=name, url=f"file://{folder}/{name}") for name in self._list_folder(folder))
+
+    def _get(self, url: str) -> tuple[PageFile, ...] | None:
         if self._offline:
             raise FetchError(f"cannot read {url}: klock is offline")
         import urllib3
@@ -50,49 +80,83 @@ class IndexPages:
         from klock.packages.fetch import request
 
         try:
-            headers = {
-                "Accept": "application/vnd.pypi.simple.v1+html, text/html;q=0.9",
-                **self._credentials.headers(url),
-            }
+            headers = {"Accept": _ACCEPT, **self._credentials.headers(url)}
             answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)
         except urllib3.exceptions.HTTPError as error:
             reason = self._credentials.mask(str(getattr(error, "reason", None) or error))
             raise FetchError(
                 f"the index page {url} cannot be read: {reason}", hint="check the URL and the network"
             ) from None
-        if answer.status in (403, 404, 410):
+        if answer.status in (404, 410) or (answer.status == 403 and _says_403_for_unknown(url)):
             return None
         if answer.status != 200:
-            hint = "give its user name and password in the URL, by netrc or in UV_INDEX_<NAME>_USERNAME and _PASSWORD"
+            refused = answer.status in (401, 403)
             raise FetchError(
-                f"the index page {url} answers with status {answer.status}", hint=hint if answer.status == 401 else None
+                f"the index page {url} answers with status {answer.status}",
+                hint=_LOG_IN if refused else "try again later: the project may be there, so it is taken from no other",
             )
-        return answer.data.decode("utf-8", "replace")
+        text = answer.data.decode("utf-8", "replace")
+        is_json = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _JSON
+        try:
+            return tuple(_files_in_json(text, url) if is_json else _files_in_html(text, url))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise FetchError(f"the index page {url} is not one of PEP 691: {error}") from None
+
+
+def _says_403_for_unknown(url: str) -> bool:
+    """PyTorch's indexes lie in a bucket that answers so for what is not there; uv has the same exception."""
+    host = urlsplit(url).hostname or ""
+    return host == "pytorch.org" or host.endswith(".pytorch.org")
+
+
+def _files_in_json(text: str, base: str) -> Iterator[PageFile]:
+    for file in json.loads(text)["files"]:
+        name, url = _string(file["filename"]), _string(file["url"])
+        yanked: Any = file.get("yanked", False)
+        sha256: Any = (file.get("hashes") or {}).get("sha256")
+        yield PageFile(
+            name=name,
+            url=urljoin(base, url),
+            yanked=yanked if isinstance(yanked, str) else "" if yanked else None,
+            sha256=sha256 if isinstance(sha256, str) else None,
+        )
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
 
 
 class _Anchors(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.links: list[str] = []
+        self.links: list[tuple[str, str | None]] = []
+        self.base: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.links += [value for name, value in attrs if name == "href" and value]
+        found = dict(attrs)
+        if tag == "a" and found.get("href"):
+            yanked = (found["data-yanked"] or "") if "data-yanked" in found else None
+            self.links.append((found["href"] or "", yanked))
+        if tag == "base" and found.get("href"):
+            self.base = found["href"]
 
 
-def _links(page: str) -> list[str]:
+def _files_in_html(page: str, base: str) -> Iterator[PageFile]:
     parser = _Anchors()
     # It has assertions of its own about what a page may be.
     with contextlib.suppress(AssertionError, ValueError):
         parser.feed(page)
-    names = []
-    for link in parser.links:
+    for link, yanked in parser.links:
         with contextlib.suppress(ValueError):  # no URL at all
-            names.append(unquote(urlsplit(urljoin("http://page/", link)).path.rpartition("/")[2]))
-    return names
+            url, _, fragment = urljoin(urljoin(base, parser.base or ""), link).partition("#")
+            name = unquote(urlsplit(url).path.rpartition("/")[2])
+            sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
+            yield PageFile(name=name, url=url, yanked=yanked, sha256=sha256)
 
 
-def _projects_of(file_names: list[str]) -> set[str]:
+def _projects_of(file_names: Iterable[str]) -> set[str]:
     """Normalised project names of wheel and sdist file names."""
     found: set[str] = set()
     for name in file_names:

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion
 from klock.errors import HashMismatch
 from klock.lockfile.model import LocalProject, LockedPackage, VcsArtifact
 from klock.packages.interpreter import TargetPython
+from klock.packages.replacing import replacements
 from klock.packages.resolver import Answer
 from klock.packages.roots import Root, same_repository
 from klock.packages.selection import SelectedFolder
@@ -27,13 +28,14 @@ class Resolution:
     """`steps` and `projects` have one entry for each pip step: the pins it installs, and the local projects.
 
     `packages` are all that any step or build needs, by name. `warnings` are sentences for people: a yanked version, a
-    distribution of the base that no longer fits.
+    distribution of the base that no longer fits; `replacements` are such sentences on what replaces the base's own.
     """
 
     packages: tuple[LockedPackage, ...]
     steps: tuple[tuple[str, ...], ...]
     projects: tuple[tuple[LocalProject, ...], ...]
     warnings: tuple[str, ...] = ()
+    replacements: tuple[str, ...] = ()
 
 
 def place(
@@ -80,17 +82,18 @@ def place(
         steps=tuple(steps),
         projects=((),) * number_of_steps,
         warnings=(*answer.warnings, *_broken(locked, python)),
+        replacements=tuple(replacements(locked, roots, requires, python)),
     )
 
 
-def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], store: Store) -> None:
-    """Raises HashMismatch when a package's artifact, which is in the store, has none of the hashes of its `--hash`.
+def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answer: Answer, store: Store) -> None:
+    """Raises HashMismatch when a package's artifact, which is in the store, has none of the hashes of its line.
 
     Of another algorithm than SHA-256 that can only be said by its bytes.
     """
     by_name = {package.name: package for package in packages}
     for root in roots:
-        package = by_name.get(root.name or "")
+        package = by_name.get(root.name or _name_of_direct(root, answer) or "")
         if package is None or not root.scoped.hashes:
             continue
         artifact = package.artifact
@@ -98,11 +101,12 @@ def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], store
         found = {f"sha256:{sha256}"}
         if sha256 and any(not h.startswith("sha256:") for h in root.scoped.hashes):
             content = store.blob_path(f"sha256:{sha256}").read_bytes()
-            found |= {f"{name}:{hashlib.new(name, content).hexdigest()}" for name in ("sha384", "sha512")}
+            algorithms = {h.partition(":")[0] for h in root.scoped.hashes}
+            found |= {f"{a}:{hashlib.new(a, content, usedforsecurity=False).hexdigest()}" for a in algorithms}
         if not found & {*root.scoped.hashes}:
             raise HashMismatch(
                 f"{root.scoped.origin}: {package.pin} is {wheel_of(package).name} with sha256:{sha256}, "
-                "which --hash does not allow",
+                "which its line does not allow",
                 hint="find out who changed the file upstream before you change the hash",
             )
 

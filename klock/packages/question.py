@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from klock.lockfile.model import LockedPackage, VcsArtifact
 from klock.packages.credentials import Credentials
+from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import DEFAULT_INDEX
 from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest
@@ -26,6 +27,7 @@ class Question:
 
     Versions of `previous` stay where they still fit, except with `upgrade`, and those of `upgrade_packages`, which are
     project names in any spelling. `default_index` answers where neither the image nor its variables name an index.
+    With `keep_base` no distribution of the base may be replaced.
     """
 
     requests: tuple[PipRequest, ...]
@@ -33,6 +35,7 @@ class Question:
     upgrade: bool = False
     upgrade_packages: frozenset[str] = frozenset()
     default_index: str = DEFAULT_INDEX
+    keep_base: bool = False
 
     @property
     def builds_must_repeat(self) -> bool:
@@ -57,8 +60,8 @@ class Question:
         renewed = {canonicalize_name(name) for name in self.upgrade_packages}
         return [package for package in self.previous if not package.build_only and package.name not in renewed]
 
-    def collect_credentials(self, netrc: Path | None, ca_bundle: Path | None = None) -> Credentials:
-        """Those in the steps' variables and lines; for any other index `netrc` is asked. `ca_bundle` is trusted."""
+    def collect_credentials(self, world: World) -> Credentials:
+        """Those in the steps' variables and lines; for any other index the world's netrc is asked."""
         requests = self.requests
         lines = [line for request in requests for line in (*request.requirements, *request.constraints)]
         return Credentials.collect(
@@ -68,8 +71,10 @@ class Question:
                 self.default_index,
                 *(url for line in lines for url in (*line.options.urls, *line.text.split())),
             ],
-            netrc=netrc,
-            ca_bundle=ca_bundle,
+            host=world.environ,
+            netrc=world.netrc,
+            ca_bundle=world.ca_bundle,
+            mirrors=world.mirrors,
         )
 
 
@@ -79,7 +84,8 @@ class World:
 
     `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. With `offline` no network is
     used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has
-    certificates that are trusted besides the host's; `local_hosts` are names that may lead to this machine.
+    certificates that are trusted besides the host's; `local_hosts` are names that may lead to this machine; `environ`
+    are klock's own variables, and `mirrors` say where the bytes of an index come from instead.
     """
 
     workspace: Workspace
@@ -88,5 +94,7 @@ class World:
     netrc: Path | None = None
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     offline: bool = False
     progress: Progress = field(default_factory=Quiet)

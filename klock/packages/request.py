@@ -58,14 +58,16 @@ class RequirementOptions:
 class ScopedRequirement:
     """One requirement with the options that hold for it alone. `text` is PEP 508, or a nameless URL as pip takes it.
 
-    `hashes` (`sha256:...`) are the only ones its artifact may have, when there are any. `origin` says in messages where
-    it is from: `kimage.py:12: pip_install`, `requirements.txt:3`.
+    `hashes` (`sha256:...`), of --hash and of a URL's fragment, are the only ones its artifact may have, when there are
+    any. `is_locked`: its version holds whatever other packages require. `origin` says in messages where it is from:
+    `kimage.py:12: pip_install`, `requirements.txt:3`.
     """
 
     text: str
     origin: str
     options: RequirementOptions = RequirementOptions()
     hashes: tuple[str, ...] = ()
+    is_locked: bool = False
 
     @classmethod
     def of(cls, parsed: ParsedRequirement) -> ScopedRequirement:
@@ -83,7 +85,10 @@ class ScopedRequirement:
             if parsed.marker is not None:
                 text += f" ; {parsed.marker}"
         options = RequirementOptions.of(parsed.options)
-        return cls(text=text, origin=parsed.where, options=options, hashes=parsed.hashes)
+        more = () if isinstance(parsed, PackageRequirement) else parsed.fragment_hashes
+        hashes = tuple(dict.fromkeys([*parsed.hashes, *more]))
+        is_locked = isinstance(parsed, PackageRequirement) and parsed.is_locked
+        return cls(text=text, origin=parsed.where, options=options, hashes=hashes, is_locked=is_locked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

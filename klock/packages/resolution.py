@@ -17,10 +17,10 @@ from klock.packages.fetch import fetch_packages
 from klock.packages.placing import Resolution, check_hashes, place
 from klock.packages.projects import ReadProject, read_project
 from klock.packages.question import Question, World
+from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots
-from klock.packages.uv import check_uv_runs
 from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
 
@@ -33,12 +33,10 @@ def resolve(question: Question, world: World) -> Resolution:
     Raises RequirementError, ResolutionError, FetchError, HashMismatch, or StepFailed for a build that fails; no message
     has credentials in it.
     """
-    if world.workspace.known is None:
-        check_uv_runs(world.python.interpreter)
     resolver = Resolver(
         world=world,
         question=question,
-        credentials=question.collect_credentials(world.netrc, world.ca_bundle),
+        credentials=question.collect_credentials(world),
         preferences=question.preferred_versions,
     )
     against_environment = frozenset(
@@ -72,14 +70,17 @@ def _resolve_together(
         offline=world.offline,
         progress=world.progress,
     )
-    check_hashes(roots, packages, world.store)
+    check_hashes(roots, packages, answer, world.store)
     placed = place(len(requests), roots, packages, answer, python=world.python, store=world.store)
+    if resolver.question.keep_base:
+        refuse_replacements(placed.replacements)
     pins = {package.pin for package in placed.packages}
     builders = [package for pin, package in locker.build_packages.items() if pin not in pins]
     return replace(
         placed,
         packages=tuple(sorted((*placed.packages, *builders), key=lambda p: (p.name, p.version))),
         projects=tuple(tuple(read.project for read in found) for found in projects),
+        warnings=(*placed.replacements, *placed.warnings),
     )
 
 
@@ -90,7 +91,8 @@ def _lock(
     versions = locker.resolver.world.python.versions
     forced = {root.name for root in roots if requests[root.step].force}
     chosen = [p for p in answer.packages if p.direct or p.name in forced or versions.get(p.name) != p.version]
-    return [locker.lock(package, answer.index[package.name]) for package in chosen]
+    asked = {root.name: f"{root.scoped.origin}: {root.scoped.text}" for root in reversed(roots)}
+    return [locker.lock(p, answer.index[p.name], asked=asked.get(p.name, "")) for p in chosen]
 
 
 def _without_builds_against(request: PipRequest) -> PipRequest:

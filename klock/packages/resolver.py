@@ -6,27 +6,31 @@ dependency that only a scoped index has is looked for there. Each turn of the lo
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from packaging.utils import canonicalize_name
 
-from klock.errors import KlockError, ResolutionError
-from klock.packages.composing import Case, compose
+from klock.errors import FetchError, KlockError, ResolutionError
+from klock.packages.composing import Case, all_constraints, compose
 from klock.packages.credentials import Credentials
-from klock.packages.explanations import error_from_uv, missing_projects, warnings_from_uv
+from klock.packages.explanations import Asked, error_from_uv, missing_projects, warnings_from_uv
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
+from klock.packages.no_wheel import why_no_wheel
 from klock.packages.passes import passes_with
 from klock.packages.question import Question, World
-from klock.packages.request import PipRequest
-from klock.packages.roots import Root, name_of, read_roots
+from klock.packages.replacing import refuse_replacements
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.roots import Root, name_of, parse_requirement, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv, work_folder
 from klock.packages.uv_project import UvProject
+from klock.packages.yanks import yanked_files
 from klock.recorder import Passes
 from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command
@@ -77,7 +81,7 @@ class Resolver:
         """
         world = self.world
         roots = tuple(root for root in read_roots(requests) if root.applies_to(world.python))
-        pages = IndexPages(credentials=self.credentials, list_folder=self._list_folder, offline=world.offline)
+        pages = self.pages()
         base = world.python.versions
         given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)
         promoted: dict[str, Index] = {}
@@ -97,7 +101,8 @@ class Resolver:
                 project = compose(case, kept=kept, promoted=promoted)
                 ended = self._run(case, project, project.arguments(python=self._python))
                 if ended.status == 0:
-                    selected = self._select(case, project)
+                    pylock = (case.folder / "pylock.toml").read_text("utf-8")
+                    selected = self._select(case, project, pylock)
                     replaced = {p.name for p in selected if p.name in kept and p.version != base[p.name]}
                     given_up |= replaced
                     # What was said of them so far was for the base's version, not for one of an index.
@@ -105,13 +110,17 @@ class Resolver:
                         break
                 elif found := self._found_elsewhere(ended.output, case.plan, pages, known=pinned):
                     promoted |= found
-                elif in_the_way := kept & pinned:
+                elif (in_the_way := kept & pinned) and not self.question.keep_base:
                     given_up |= in_the_way
                 else:
-                    raise self._error(ended, roots)
+                    raise self._error(ended, case, pages)
             index = self._indexes(case, project, selected)
+            yanked = self._yanked(project, selected, index, pages)
+            good = self._without(case, project, pylock, yanked) if yanked else selected
         self._check_scopes(case, project, index)
-        return Answer(packages=selected, index=index, warnings=warnings_from_uv(self.credentials.mask(ended.output)))
+        mended = tuple(f"`{old.name}=={old.version}` is yanked" for old in selected if old not in good)
+        warnings = warnings_from_uv(self.credentials.mask(ended.output))
+        return Answer(packages=good, index=index, warnings=tuple(w for w in warnings if not w.startswith(mended)))
 
     @property
     def _python(self) -> str:
@@ -127,14 +136,16 @@ class Resolver:
 
     def _given_up_at_once(self, requests: Sequence[PipRequest], roots: Sequence[Root]) -> set[str]:
         """Distributions of the base that cannot or must not stay: not allowed by a root, or asked for anew."""
-        found = set()
+        found = {}
         for root in roots:
             installed = self.world.python.versions.get(root.name or "")
             if root.name is not None and installed is not None:
                 anew = requests[root.step].force or root.scoped.options.upgrade
                 if anew or not root.allows(installed):
-                    found.add(root.name)
-        return found
+                    found[root.name] = f"{root.scoped.origin}: {root.scoped.text}: the base has {installed}"
+        if self.question.keep_base:
+            refuse_replacements([self.credentials.mask(text) for text in found.values()])
+        return set(found)
 
     def _list_folder(self, path: str) -> list[str]:
         listed = self.world.workspace.run(
@@ -166,13 +177,16 @@ class Resolver:
                 found |= {f"UV_INDEX_{name.upper()}_USERNAME": pair[0], f"UV_INDEX_{name.upper()}_PASSWORD": pair[1]}
         return found
 
-    def _select(self, case: Case, project: UvProject) -> tuple[SelectedPackage, ...]:
+    def _select(
+        self, case: Case, project: UvProject, pylock: str, *, without: Mapping[str, Collection[str]] | None = None
+    ) -> tuple[SelectedPackage, ...]:
         return select_artifacts(
-            (case.folder / "pylock.toml").read_text("utf-8"),
+            pylock,
             markers=self.world.python.markers,
             tags=self.world.python.tags,
             from_source=project.no_binary,
             hashes={root.name: root.scoped.hashes for root in case.roots if root.name and root.scoped.hashes},
+            without=without,
         )
 
     def _found_elsewhere(
@@ -187,14 +201,42 @@ class Resolver:
                     found[str(name)] = index
         return found
 
-    def _error(self, ended: UvRun, roots: Iterable[Root]) -> KlockError:
-        requirements = [(root.name, self.credentials.mask(root.scoped.text), root.scoped.origin) for root in roots]
+    def _error(self, ended: UvRun, case: Case, pages: IndexPages) -> KlockError:
+        settings, pins = case.plan.shared, case.plan.pins
+        shared = [*settings.extras, *([settings.default] if settings.default else []), *case.plan.fallbacks]
+
+        def asked(scoped: ScopedRequirement) -> Asked:
+            root = parse_requirement(scoped)
+            name = canonicalize_name(root.name) if root else None
+            return Asked(name=name, text=self.credentials.mask(scoped.text), origin=scoped.origin)
+
+        def why_no_wheel(name: str, version: str) -> str:
+            indexes = [pins[name]] if name in pins else shared
+            return self.why_no_wheel(name, version, indexes, pages)
+
         return error_from_uv(
             self.credentials.mask(ended.output),
-            requirements=requirements,
+            requirements=[asked(root.scoped) for root in case.roots],
+            constraints=[asked(scoped) for scoped in all_constraints(case)],
             refused=ended.refused,
             offline=self.world.offline,
+            keeps_base=self.question.keep_base,
+            why_no_wheel=why_no_wheel,
         )
+
+    def why_no_wheel(self, name: str, version: str, indexes: Sequence[Index], pages: IndexPages | None = None) -> str:
+        """Why `version` has no wheel for the environment's Python, by the first index that has the project; empty where
+        nobody knows. Is asked when something failed: that this fails too is no news."""
+        pages = pages or self.pages()
+        for index in indexes:
+            with contextlib.suppress(FetchError):
+                files = pages.files(index, name)
+                if files is not None:
+                    return why_no_wheel(version, [file.name for file in files], self.world.python.tags)
+        return ""
+
+    def pages(self) -> IndexPages:
+        return IndexPages(credentials=self.credentials, list_folder=self._list_folder, offline=self.world.offline)
 
     # -- after the last one
 
@@ -214,9 +256,35 @@ class Resolver:
             if ended.status != 0:
                 words = self.credentials.mask(ended.output)
                 raise ResolutionError(f"uv's second answer differs from its first: {words}")
-            found.update(_annotations(annotated.read_text("utf-8")))
+            read = _annotations(annotated.read_text("utf-8"))
+            found.update({name: self.world.mirrors.back(url) for name, url in read.items()})
         stubs = f"file://{work_folder(self.world.workspace, case.folder)}"
         return {name: None if url and url.startswith(stubs) else url for name, url in found.items()}
+
+    def _yanked(
+        self,
+        project: UvProject,
+        selected: Sequence[SelectedPackage],
+        index: Mapping[str, str | None],
+        pages: IndexPages,
+    ) -> Mapping[str, Collection[str]]:
+        if self.world.offline:
+            return {}
+        known = {each.url: each for each in (*project.settings.find_links, *project.pins.values())}
+        indexes = {name: known.get(url, Index(url=url)) for name, url in index.items() if url is not None}
+        return yanked_files(selected, indexes, pages)
+
+    def _without(
+        self, case: Case, project: UvProject, pylock: str, yanked: Mapping[str, Collection[str]]
+    ) -> tuple[SelectedPackage, ...]:
+        """The answer without the files of `yanked`, of the projects that have another one that fits."""
+        selected = self._select(case, project, pylock)
+        without: dict[str, Collection[str]] = {}
+        for name, files in yanked.items():
+            with contextlib.suppress(ResolutionError):
+                selected = self._select(case, project, pylock, without={**without, name: files})
+                without[name] = files
+        return selected
 
     def _check_scopes(self, case: Case, project: UvProject, index: Mapping[str, str | None]) -> None:
         """A requirement is not answered by an index that another requirement has for itself."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -55,13 +55,15 @@ class SelectedFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedPackage:
-    """One project of the answer. `direct`: it was asked for by URL, no index is its source."""
+    """One project of the answer. `direct`: it was asked for by URL, no index is its source. `has_others`: the version
+    has more files than this one."""
 
     name: str
     version: str | None
     source: SelectedFile | SelectedRepository | SelectedFolder
     direct: bool = False
     subdirectory: str | None = None
+    has_others: bool = field(default=False, compare=False)
 
 
 def select_artifacts(
@@ -71,16 +73,17 @@ def select_artifacts(
     tags: Sequence[str],
     from_source: Collection[str] = (),
     hashes: Mapping[str, Collection[str]] | None = None,
+    without: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[SelectedPackage, ...]:
     """One artifact for each project of `pylock`. Those in `from_source` are not taken as wheels; a project in `hashes`
-    may only have an artifact with one of its hashes (`sha256:...`).
+    may only have an artifact with one of its hashes (`sha256:...`), and none of the files that `without` names for it.
 
     Raises ResolutionError when a project has no file that this Python can use.
     """
     from packaging.pylock import PackageArchive, PackageDirectory, PackageVcs, Pylock, PylockSelectError
     from packaging.tags import Tag
 
-    document = _only_hashed(tomllib.loads(pylock), hashes or {})
+    document = _only_hashed(_without_files(tomllib.loads(pylock), without or {}), hashes or {})
     lock = Pylock.from_dict(document)
     wanted = [Tag(*tag.split("-", 2)) for tag in tags]
     chosen = []
@@ -118,9 +121,20 @@ def select_artifacts(
             )
             direct = isinstance(artifact, PackageArchive)
             subdirectory = artifact.subdirectory if isinstance(artifact, PackageArchive) else None
+            others = len(package.wheels or ()) + (package.sdist is not None) > 1
             package_chosen = SelectedPackage(name=package.name, version=version, source=file, direct=direct)
-            chosen.append(replace(package_chosen, subdirectory=subdirectory))
+            chosen.append(replace(package_chosen, subdirectory=subdirectory, has_others=others))
     return tuple(sorted(chosen, key=lambda package: package.name))
+
+
+def _without_files(document: dict[str, Any], names: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    for package in document.get("packages", ()):
+        unwanted = names.get(package["name"], ())
+        if unwanted:
+            package["wheels"] = [w for w in package.get("wheels", ()) if _file_name(w.get("url", "")) not in unwanted]
+            if _file_name(package.get("sdist", {}).get("url", "")) in unwanted:
+                del package["sdist"]
+    return document
 
 
 def _only_hashed(document: dict[str, Any], hashes: Mapping[str, Collection[str]]) -> dict[str, Any]:

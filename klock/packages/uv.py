@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError
-from klock.lockfile.model import Interpreter
 from klock.packages.interpreter import python_environment
+from klock.packages.libc import start_of
 from klock.recorder import Passes
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 
-__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "check_uv_runs", "run_uv", "work_folder"]
+__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "run_uv", "work_folder"]
 
 WORK: Final = "/run/klock/work"
 """Where the call's work folder is seen inside the environment."""
@@ -64,8 +64,10 @@ def run_uv(
         (work / name).mkdir(exist_ok=True)
     if workspace.known is not None:
         return _run_outside(arguments, work, more or {})
+    start = start_of(uv_program(), seen_as=_UV, workspace=workspace)
     all_mounts = [
         Mount(source=uv_program(), target=_UV),
+        *start.mounts,
         Mount(source=work, target=WORK, read_only=False),
         *mounts,
     ]
@@ -79,7 +81,7 @@ def run_uv(
     def run(network: Network | Uplink) -> Completed:
         lines.clear()
         command = Command(
-            argv=(_UV, *arguments),
+            argv=(*start.words, _UV, *arguments),
             environment=all_variables,
             working_dir=WORK,
             network=network,
@@ -132,18 +134,6 @@ def _fixed(work: str) -> dict[str, str]:
         "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
         **GIT_VARIABLES,
     }
-
-
-def check_uv_runs(interpreter: Interpreter) -> None:
-    """Raises EngineError when the environment's C library is not the one that klock's uv program needs."""
-    if interpreter.libc.startswith("musl"):
-        with open(uv_program(), "rb") as file:
-            if b"/ld-linux" in file.read(4096):  # the ELF interpreter; uv's builds for musl are static and have none
-                raise EngineError(
-                    f"klock's uv program needs glibc, but the environment's Python at {interpreter.path} uses "
-                    f"{interpreter.libc}",
-                    hint="use a base with glibc, such as a -slim image instead of -alpine; or install klock with musl",
-                )
 
 
 def uv_program() -> Path:

@@ -8,10 +8,11 @@ can install, where `uv lock` resolves for every platform and may take one whose 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import Index, IndexSettings
 
 __all__ = ["PROJECT", "UvProject"]
@@ -22,17 +23,19 @@ PROJECT: Final = "this-image"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UvProject:
-    """What to resolve. `dependencies` and `constraints` are PEP 508; `direct` are nameless URL lines.
+    """What to resolve. `dependencies`, `constraints` and `overrides` are PEP 508; `direct` are nameless URL lines.
 
     `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
-    environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. Names are normalised;
-    `:all:` is allowed where pip has it. `elsewhere`, a Python version and a platform as uv has it, is for a Python that
-    does not run: uv then builds nothing, and so starts nothing.
+    environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. uv is told of the
+    mirrors of all these indexes instead. Names are normalised; `:all:` is allowed where pip has it. `elsewhere`, a
+    Python version and a platform as uv has it, is for a Python that does not run: uv then builds nothing, and so starts
+    nothing.
     """
 
     dependencies: tuple[str, ...]
     direct: tuple[str, ...]
     constraints: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
     settings: IndexSettings
     pins: Mapping[str, Index]
     preferences: Mapping[str, str]
@@ -42,16 +45,17 @@ class UvProject:
     no_build_isolation: tuple[str, ...] = ()
     fallbacks: tuple[Index, ...] = ()
     stubs: str | None = None
+    mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     offline: bool = False
     elsewhere: tuple[str, str] | None = None
 
     def write(self, folder: Path) -> None:
-        """Writes pyproject.toml, direct.in, constraints.txt and pylock.toml (the preferences)."""
+        """Writes pyproject.toml, direct.in, constraints.txt, overrides.txt and pylock.toml (the preferences)."""
         import tomlkit
 
         tool: dict[str, Any] = {
             "index": [
-                {"name": name, "url": index.url, "explicit": True, **({"format": "flat"} if index.flat else {})}
+                {"name": name, "url": self._url(index), "explicit": True, **({"format": "flat"} if index.flat else {})}
                 for index, name in self._names(self._pinned())
             ],
             "sources": {project: {"index": self._name_of(index)} for project, index in sorted(self.pins.items())},
@@ -63,6 +67,7 @@ class UvProject:
         (folder / "pyproject.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
         (folder / "direct.in").write_text("".join(f"{line}\n" for line in self.direct), encoding="utf-8")
         (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in self.constraints), encoding="utf-8")
+        (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in self.overrides), encoding="utf-8")
         packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
         preferred = {"lock-version": "1.0", "created-by": "klock", "packages": packages}
         (folder / "pylock.toml").write_text(tomlkit.dumps(preferred), encoding="utf-8")
@@ -78,7 +83,7 @@ class UvProject:
     @property
     def variables(self) -> dict[str, str]:
         """The links, for uv's environment."""
-        links = [index.url for index in self.settings.find_links]
+        links = [self._url(index) for index in self.settings.find_links]
         if self.stubs:
             links.append(self.stubs)
         return {"UV_FIND_LINKS": ",".join(links)} if links else {}
@@ -94,9 +99,11 @@ class UvProject:
             arguments += ["--no-build", "--python-version", version, "--python-platform", platform]
         if self.constraints:
             arguments += ["--constraints", "constraints.txt"]
+        if self.overrides:
+            arguments += ["--overrides", "overrides.txt"]
         if self.direct:
             arguments.append("direct.in")
-        *first, last = [f"{self._name_of(index)}={index.url}" for index in self._shared()] or [""]
+        *first, last = [f"{self._name_of(index)}={self._url(index)}" for index in self._shared()] or [""]
         for index in first:
             arguments += ["--index", index]
         arguments += ["--default-index", last] if last else ["--no-index"]  # uv asks its default index last
@@ -114,6 +121,9 @@ class UvProject:
         if self.offline:
             arguments.append("--offline")
         return arguments
+
+    def _url(self, index: Index) -> str:
+        return self.mirrors.towards(index.url)
 
     def _pinned(self) -> list[Index]:
         return sorted(set(self.pins.values()), key=lambda index: (index.url, index.flat))

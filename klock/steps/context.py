@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from klock.bases.mirrors import Mirrors
 from klock.lockfile.model import TargetLock
+from klock.packages.index_mirrors import IndexMirrors
 from klock.progress import Progress
 from klock.secrets.credential_files import Treatment
 from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
@@ -29,12 +30,14 @@ class Context:
     """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
     `local_hosts` are names that shell steps may reach although they lead to this machine. `credential_files` says what
-    becomes of files that are credentials. `over_locked_base` is False
+    becomes of files that are credentials. With `keep_base` nothing replaces Python packages that the base has.
+    `over_locked_base` is False
     where steps are done over something that nobody has compared with the locked base in full."""
 
     root: Path
     mirrors: Mirrors
     index_url: str | None = None
+    index_mirrors: IndexMirrors = field(default_factory=IndexMirrors)
     store: Store
     workshop: Workshop
     progress: Progress
@@ -42,6 +45,7 @@ class Context:
     offline: bool = False
     targets: tuple[Target, ...] = ()
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
+    keep_base: bool = False
     over_locked_base: bool = True
     local_hosts: tuple[str, ...] = ()
     credential_files: Treatment = Treatment.WARN

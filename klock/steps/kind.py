@@ -230,6 +230,11 @@ class Kind(Generic[S, L]):
         """Answers that upstream will not give again once it moves on, with their sizes in bytes."""
         return {}
 
+    def moved(self, at: StepAt[L], context: Context) -> Iterator[Finding]:
+        """Where upstream no longer says what is locked. `step` and `location` are the caller's to fill in. Raises
+        FetchError when it cannot be asked."""
+        return iter(())
+
     # -- replay
 
     def content(self, at: StepAt[L], *, python_path: str | None, install_cmd: str | None) -> list[Any]:

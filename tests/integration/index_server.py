@@ -10,8 +10,8 @@
 `tls` and `address` make it an https server of that address, for a name in /etc/hosts. `upstream` is another index, to
 which it redirects for projects it does not have, as company indexes do.
 `username` and `password` make it ask for HTTP Basic authentication (RFC 7617). `yanked` maps file names to the reason,
-`without_hashes` leaves the hashes out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658 metadata is
-served for wheels unless `without_metadata`.
+`status` is what it answers every page with, `without_hashes` leaves the hashes out as old indexes do, `without_sizes`
+leaves PEP 700 sizes out. PEP 658 metadata is served for wheels unless `without_metadata`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ import ssl
 import tarfile
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from types import TracebackType
 from urllib.parse import quote, unquote, urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
-__all__ = ["IndexServer", "make_sdist", "make_wheel"]
+__all__ = ["IndexServer", "make_sdist", "make_wheel", "private_pypiserver"]
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -49,6 +52,7 @@ class IndexServer:
         username: str | None = None,
         password: str | None = None,
         yanked: Mapping[str, str] | None = None,
+        status: int = 200,
         without_hashes: bool = False,
         without_sizes: bool = False,
         without_metadata: bool = False,
@@ -59,6 +63,7 @@ class IndexServer:
         self.folder = folder
         self.upstream = upstream
         self.yanked = dict(yanked or {})
+        self.status = status
         self.without_hashes = without_hashes
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
@@ -106,6 +111,34 @@ class IndexServer:
                 continue
             found.setdefault(canonicalize_name(name), []).append(path)
         return found
+
+
+@contextmanager
+def private_pypiserver(folder: Path, tls: ssl.SSLContext, login: tuple[str, str]) -> Iterator[str]:
+    """pypiserver itself, on loopback, over https and for those alone who log in; the URL of its index."""
+    import pypiserver  # type: ignore[import-untyped]
+
+    app = pypiserver.app(
+        roots=[folder], authenticate=["list", "download"], auther=lambda *given: given == login, disable_fallback=True
+    )
+
+    class Server(ThreadingMixIn, WSGIServer):
+        daemon_threads = True
+
+    class Handler(WSGIRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = make_server("127.0.0.1", 0, app, server_class=Server, handler_class=Handler)
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}/simple"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def make_wheel(
@@ -230,6 +263,8 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
             return self._send(200, content, "application/octet-stream", headers, with_body=with_body)
 
         def _page(self, project: str | None, *, with_body: bool) -> None:
+            if index.status != 200:
+                return self._send(index.status, b"", "text/plain", {}, with_body=with_body)
             projects = index.projects()
             if project is None:
                 links = "".join(f'<a href="{name}/">{name}</a>\n' for name in projects)

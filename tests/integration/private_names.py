@@ -44,11 +44,12 @@ class PrivateNames:
         self.ca_certificate.chmod(0o644)
 
     def server_context(self, name: str) -> ssl.SSLContext:
-        """A TLS context with a certificate for `name`, signed by the authority."""
+        """A TLS context with a certificate for `name`, or for an address, signed by the authority."""
         self._make_key(name)
         self._call("req", "-new", "-key", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        kind = "IP" if name[-1].isdigit() else "DNS"
         (self._folder / "extensions").write_text(
-            f"subjectAltName=DNS:{name}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n"
+            f"subjectAltName={kind}:{name}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n"
         )
         signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions", "-days", "7"]
         self._call("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-sha256", *signed)

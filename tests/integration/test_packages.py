@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes
 from klock.errors import (
-    EngineError,
     FetchError,
     HashMismatch,
     ImageError,
@@ -50,6 +52,9 @@ from klock.packages import (
     probe_interpreter,
     resolve,
 )
+from klock.packages.index_mirrors import IndexMirrors
+from klock.packages.uv import run_uv
+from klock.packages.wheels import wheel_of
 from klock.progress import Quiet
 from klock.steps import kind_of
 from klock.steps.context import Context
@@ -57,7 +62,8 @@ from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
-from tests.integration.index_server import IndexServer, make_sdist, make_wheel
+from tests.integration.index_server import IndexServer, make_sdist, make_wheel, private_pypiserver
+from tests.integration.private_names import PrivateNames
 
 pytestmark = pytest.mark.integration
 
@@ -131,6 +137,8 @@ class Lab:
         upgrade: bool = False,
         upgrade_packages: frozenset[str] = frozenset(),
         default_index: str | None = None,
+        keep_base: bool = False,
+        ways: Mapping[str, Any] | None = None,
         offline: bool = False,
     ) -> Resolution:
         question = Question(
@@ -139,9 +147,12 @@ class Lab:
             upgrade=upgrade,
             upgrade_packages=upgrade_packages,
             default_index=default_index or self.index.url,
+            keep_base=keep_base,
         )
         with self.workspace() as workspace:
-            world = World(workspace=workspace, python=python or self.python, store=self.store, offline=offline)
+            world = World(
+                workspace=workspace, python=python or self.python, store=self.store, offline=offline, **(ways or {})
+            )
             return resolve(question, world)
 
     def layers_of(
@@ -288,13 +299,18 @@ def test_kt_python_path_names_a_virtual_environment(lab: Lab) -> None:
     assert [(d.name, d.version) for d in found] == [("lib", "1.0")]
 
 
-def test_an_environment_whose_c_library_uv_cannot_use(lab: Lab) -> None:
-    musl = dataclasses.replace(lab.python.interpreter, libc="musl 1.2")
-    with pytest.raises(EngineError) as caught:
-        lab.resolve(step("lib"), python=dataclasses.replace(lab.python, interpreter=musl))
-    assert caught.value.message == (
-        "klock's uv program needs glibc, but the environment's Python at /usr/bin/python3 uses musl 1.2"
-    )
+def test_uv_runs_where_there_is_no_c_library(lab: Lab, tmp_path: Path) -> None:
+    busybox = shutil.which("busybox")
+    assert busybox is not None  # Debian's is static
+    base = tmp_path / "base.tar"
+    with tarfile.open(base, "w") as archive:
+        archive.add(busybox, arcname="bin/busybox")
+    diff_id = digest_of_bytes(base.read_bytes())
+    lab.engine.add_base(diff_id, [BaseLayer(path=base, media_type=TAR, diff_id=diff_id)])
+    with lab.engine.open(diff_id, []) as workspace:
+        ended = run_uv(workspace, ["--version"], work=tmp_path, variables={})
+        assert (ended.status, ended.output.partition(" ")[0]) == (0, "uv")
+        assert not [path for path in workspace.snapshot().manifest if "libc" in path or "ld-" in path]
 
 
 # -- resolving
@@ -437,6 +453,16 @@ def test_a_yanked_version_is_warned_of(lab: Lab) -> None:
     assert locked.warnings == ('`lib==1.0` is yanked (reason: "it eats files")',)
 
 
+@pytest.mark.parametrize("wanted", ["lib", "lib==1.0"])
+def test_a_yanked_build_gives_way_to_a_good_one_of_its_version(lab: Lab, wanted: str) -> None:
+    good = make_wheel(lab.files, "lib", "1.0")
+    yanked = lab.files / "lib-1.0-1-py3-none-any.whl"
+    shutil.copy(good, yanked)
+    lab.index.yanked[yanked.name] = "wrongly built"
+    locked = lab.resolve(step(wanted))
+    assert ([p.artifact.name for p in locked.packages], locked.warnings) == ([good.name], ())  # type: ignore[union-attr]
+
+
 def test_required_hashes_are_kept_to(lab: Lab) -> None:
     wheel = make_wheel(lab.files, "lib", "1.0")
     right = f"sha512:{hashlib.sha512(wheel.read_bytes()).hexdigest()}"
@@ -445,6 +471,17 @@ def test_required_hashes_are_kept_to(lab: Lab) -> None:
     wrong = dataclasses.replace(wanted, hashes=(f"sha512:{'0' * 128}",))
     with pytest.raises(HashMismatch, match=r"^requirements.txt:1: lib==1.0 is lib-1.0-py3-none-any.whl with sha256:"):
         lab.resolve(PipRequest(requirements=(wrong,), environment=VARIABLES))
+
+
+def test_the_lock_of_another_tool_holds_whatever_packages_require(lab: Lab) -> None:
+    wheels = [make_wheel(lab.files, "lib", version) for version in ("1.0", "2.0")]
+    make_wheel(lab.files, "lib", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")  # was not there when it was locked
+    make_wheel(lab.files, "app", "1.0", requires=["lib>=2"])
+    right = f"sha256:{hashlib.sha256(wheels[0].read_bytes()).hexdigest()}"
+    locked = ScopedRequirement(text="lib==1.0", origin="pylock.toml", hashes=(right,), is_locked=True)
+    app = ScopedRequirement(text="app==1.0", origin="pylock.toml", is_locked=True)
+    found = lab.resolve(PipRequest(requirements=(app, locked), environment=VARIABLES))
+    assert [wheel_of(package).name for package in found.packages] == ["app-1.0-py3-none-any.whl", wheels[0].name]
 
 
 @pytest.mark.parametrize(
@@ -476,6 +513,62 @@ def test_an_index_that_is_not_there(lab: Lab) -> None:
         lab.resolve(step("lib", environment=once), default_index="http://127.0.0.1:9/simple/")
 
 
+def test_a_mirror_changes_nothing_of_a_lock(lab: Lab, tmp_path: Path) -> None:
+    make_wheel(lab.files, "lib", "1.0")
+    extra = RequirementOptions(extra_index_urls=("http://127.0.0.1:9/extra/",))
+    with IndexServer(tmp_path / "none") as dead:
+        pass
+    table = {dead.url: lab.index.url, "http://127.0.0.1:9/extra": f"{lab.index.url}nothing"}
+    locked = lab.resolve(step("lib"), default_index=dead.url, ways={"mirrors": IndexMirrors.of(table, {})})
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, WheelArtifact)
+    assert (locked.packages[0].index, artifact.url) == (dead.url, f"{lab.index.url[:-8]}/files/{artifact.name}")
+    first = dataclasses.replace(artifact, url="https://files.example/lib.whl")
+    before = (dataclasses.replace(locked.packages[0], artifact=first),)
+    again = lab.resolve(
+        step(("lib", extra)),
+        default_index=dead.url,
+        ways={"mirrors": IndexMirrors.of(table, {})},
+        previous=before,
+    )
+    assert again.packages == before
+
+
+@pytest.mark.parametrize("kind", ["netrc", "variables", "mirror"])
+def test_a_real_index_behind_tls_and_a_login(lab: Lab, tmp_path: Path, kind: str) -> None:
+    make_wheel(lab.files, "app", "1.0", requires=["lib"])
+    make_wheel(lab.files, "lib", "1.0")
+    names = PrivateNames(tmp_path, {})
+    with private_pypiserver(lab.files, names.server_context("127.0.0.1"), ("me", "pa:ss/wd")) as url:
+        netrc, variables, environ = tmp_path / "netrc", dict(VARIABLES), {}
+        mirrors, default_index = IndexMirrors(), url
+        if kind == "netrc":
+            netrc.write_text("machine 127.0.0.1 login me password pa:ss/wd\n")
+        elif kind == "variables":
+            variables["UV_DEFAULT_INDEX"] = f"corp={url}"
+            environ = {"UV_INDEX_CORP_USERNAME": "me", "UV_INDEX_CORP_PASSWORD": "pa:ss/wd"}
+        else:
+            default_index = "https://index.test/simple"
+            with_login = url.replace("://", "://me:pa%3Ass%2Fwd@")
+            mirrors = IndexMirrors.of({}, {"KLOCK_INDEX_MIRRORS": f"{default_index}={with_login}"})
+        ways: dict[str, Any] = {
+            "netrc": netrc,
+            "ca_bundle": names.ca_certificate,
+            "environ": environ,
+            "mirrors": mirrors,
+        }
+        wanted = step("app", environment=variables)
+        locked = lab.resolve(wanted, default_index=default_index, ways=ways)
+        assert pins(locked.packages) == ["app==1.0", "lib==1.0"]
+        assert "pa:ss" not in repr(locked)
+        for package in locked.packages:
+            lab.store.blob_path(f"sha256:{wheel_of(package).sha256}").unlink()
+        world = World(workspace=cast("Workspace", None), python=lab.python, store=lab.store, **ways)
+        credentials = Question(requests=(wanted,), default_index=default_index).collect_credentials(world)
+        fetch_packages(locked.packages, store=lab.store, credentials=credentials)
+    assert all(lab.store.find_blob(f"sha256:{wheel_of(package).sha256}") for package in locked.packages)
+
+
 # -- the base's own distributions
 
 
@@ -500,9 +593,31 @@ def test_a_distribution_of_the_base_gives_way_to_a_requirement_and_the_lock_says
     make_wheel(lab.files, "torch", "2.5")
     make_wheel(lab.files, "torch", "2.6rc1")
     python = vendor(vendor(lab.python, "torch", "2.4.0a0+nv"), "vision", "1.0", "torch<2.5")
-    locked = lab.resolve(step("torch>=2.4.1"), python=python)
-    assert [(p.pin, p.replaces) for p in locked.packages] == [("torch==2.5", "2.4.0a0+nv")]
-    assert locked.warnings == ("vision 1.0 of the base requires torch<2.5, but 2.5 is going to be installed",)
+    make_wheel(lab.files, "app", "1.0", requires=["net>=2"])
+    make_wheel(lab.files, "net", "2.0", requires=["torch>=2.4.1"])
+    locked = lab.resolve(step("app"), python=python)
+    assert [(p.pin, p.replaces) for p in locked.packages][-1] == ("torch==2.5", "2.4.0a0+nv")
+    assert locked.warnings == (
+        "torch 2.4.0a0+nv of the base is replaced by 2.5: kimage.py:7: app requires net>=2 requires torch>=2.4.1",
+        "vision 1.0 of the base requires torch<2.5, but 2.5 is going to be installed",
+    )
+
+
+def test_a_base_that_is_kept(lab: Lab) -> None:
+    make_wheel(lab.files, "torch", "2.5")
+    make_wheel(lab.files, "net", "1.0", requires=["torch"])
+    make_wheel(lab.files, "net", "2.0", requires=["torch>=2.4.1"])
+    python = vendor(lab.python, "torch", "2.4.0a0+nv")
+    assert lab.resolve(step("net"), python=python, keep_base=True).steps == (("net==1.0",),)
+    with pytest.raises(ResolutionError) as caught:
+        lab.resolve(step("net>=2"), python=python, keep_base=True)
+    assert "Because net>=2.0 depends on torch>=2.4.1 and torch==2.4.0a0+nv, we can" in caught.value.message
+    assert caught.value.hint == "what the base has is kept: ask for versions that fit it, or lock without --keep-base"
+    with pytest.raises(ResolutionError) as caught:
+        lab.resolve(step("torch>2.4"), python=python, keep_base=True)
+    assert caught.value.message == (
+        "the base is to be kept, and the image replaces what it has:\n  kimage.py:7: torch>2.4: the base has 2.4.0a0+nv"
+    )
 
 
 def test_force_reinstalls_what_the_step_names(lab: Lab) -> None:

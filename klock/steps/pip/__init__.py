@@ -34,7 +34,7 @@ __all__ = ["KIND"]
 _ONLY_WITH_KEYS: Final = re.compile(r"git\+(?:ssh|git)://", re.IGNORECASE)
 
 # `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
-_NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con)|\$")
+_NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con|--group)|\$")
 
 
 class PipKind(Kind[PipInstall, PipLock]):
@@ -98,6 +98,11 @@ class PipKind(Kind[PipInstall, PipLock]):
         from klock.steps.pip.resolving import resolve_all
 
         return locking.shared(self, lambda: resolve_all(locking))[locking.position]
+
+    def moved(self, at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
+        from klock.steps.pip.moved import moved_files
+
+        return moved_files(at, context)
 
     def repeats(self, at: StepAt[PipLock]) -> bool:
         """Wheels are laid out as they are; a local project is built anew each time."""
@@ -235,7 +240,7 @@ def _read_inputs(step: PipInstall, drafting: Drafting) -> RequirementInputs | No
         return None
     from klock.image.requirement_files import read_requirements
 
-    return read_requirements(step, drafting.root, drafting.environ)
+    return read_requirements(step, drafting.root, drafting.environ, locks=False)
 
 
 KIND = PipKind()

@@ -31,7 +31,13 @@ def fetch_wanted(at: StepAt[PipLock], wanted: Set[Digest], context: Context) -> 
     ]
     if missing:
         credentials = index_credentials(pip_steps, context)
-        fetch_artifacts(missing, store=context.store, credentials=credentials, progress=context.progress)
+        fetch_artifacts(
+            missing,
+            store=context.store,
+            credentials=credentials,
+            of=at.lock.packages,
+            progress=context.progress,
+        )
 
 
 def build_wheels(at: StepAt[PipLock], wanted: Set[Digest], context: Context, open_below: OpenBelow) -> None:

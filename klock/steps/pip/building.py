@@ -22,7 +22,6 @@ from klock.lockfile.model import (
 from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.builds import Archive, Repository, Source, build_room
 from klock.packages.projects import build_projects
-from klock.packages.uv import check_uv_runs
 from klock.packages.wheels import wheel_of
 from klock.recorder import Passes
 from klock.store import Store
@@ -75,8 +74,6 @@ class WheelMaker:
 
     def build_projects(self, projects: Sequence[LocalProject], workspace: Workspace) -> list[tuple[str, WheelArtifact]]:
         """The wheels of the projects, each with the name of its distribution; they are in the store then."""
-        if projects:
-            check_uv_runs(self.interpreter)
         for project in projects:
             self.make([self.known[pin] for pin in project.build], workspace)
         return build_projects(
@@ -95,7 +92,6 @@ class WheelMaker:
         self.store.add_bytes(content, digest=f"sha256:{wheel.sha256}", source=wheel.url)
 
     def _build(self, package: LockedPackage, artifact: SdistArtifact | VcsArtifact, workspace: Workspace) -> None:
-        check_uv_runs(self.interpreter)
         source, system = self._source(artifact)
         requires = [self.known[pin] for pin in artifact.build]
         self.make(requires, workspace)

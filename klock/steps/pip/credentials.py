@@ -28,7 +28,9 @@ def index_credentials(steps: Iterable[StepAt[PipLock]], context: Context) -> Cre
         environments=environments,
         base=base,
         urls=urls,
+        host=context.environ,
         netrc=netrc_of(context.environ),
+        mirrors=context.index_mirrors,
         ca_bundle=context.mirrors.ca_bundle,
     )
 

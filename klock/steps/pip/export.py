@@ -198,6 +198,7 @@ def _ship(at: StepAt[PipLock], packages: Sequence[LockedPackage], exporting: Exp
         [wheel_of(package) for package in packages],
         store=context.store,
         credentials=index_credentials([at], context),
+        of=packages,
         offline=context.offline,
         progress=context.progress,
     )

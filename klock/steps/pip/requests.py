@@ -44,7 +44,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 projects.append(
                     LocalProjectSource(
                         path=path,
-                        source=_host_folder(path, drafted.steps[:position], context.sources, parsed.where),
+                        source=_host_folder(parsed, path, drafted.steps[:position], context.sources),
                         origin=parsed.where,
                         extras=parsed.extras,
                         editable=parsed.editable,
@@ -68,7 +68,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
     return requests
 
 
-def _host_folder(path: str, before: Sequence[StepLock], sources: Mapping[int, Path], where: str) -> Path:
+def _host_folder(parsed: PathRequirement, path: str, before: Sequence[StepLock], sources: Mapping[int, Path]) -> Path:
     """The host folder whose files an earlier copy step places at `path` in the environment."""
     for position in range(len(before) - 1, -1, -1):
         place = kind_of(before[position]).copies_to(before[position])
@@ -78,7 +78,13 @@ def _host_folder(path: str, before: Sequence[StepLock], sources: Mapping[int, Pa
         folder = sources[position] / inside
         if not inside.startswith("..") and folder.is_dir():
             return folder
+    if parsed.name is not None:
+        raise RequirementError(
+            f"{parsed.where}: {parsed.name} @ file://{path}: no earlier step copies a project there. `pip freeze` "
+            "writes such a line of a package that was built in that folder, on another machine, as conda's are",
+            hint=f"write its version instead: {parsed.name}==VERSION; `pip list --format=freeze` prints all lines so",
+        )
     raise RequirementError(
-        f"{where}: no earlier step copies a project to {path}",
+        f"{parsed.where}: no earlier step copies a project to {path}",
         hint=f"put rsync(..., {path!r}, contents=True) before it, or install it in a run_bash step",
     )

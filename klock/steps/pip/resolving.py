@@ -33,6 +33,8 @@ def _keep(locking: Locking) -> dict[int, PipLock] | None:
         return None
     if any(step.projects for _, step in old) or previous.base != locking.lock.base:
         return None
+    if locking.context.keep_base and any(package.replaces is not None for package in previous.packages):
+        return None
     before = replace(previous, steps=previous.steps[: old[0][0]])
     if before.layers != locking.lock.layers or before.environment != locking.lock.environment:
         return None
@@ -52,6 +54,7 @@ def _resolve(locking: Locking) -> dict[int, PipLock]:
             upgrade=locking.upgrade.everything,
             upgrade_packages=locking.upgrade.packages,
             default_index=context.index_url or DEFAULT_INDEX,
+            keep_base=context.keep_base,
         )
         world = World(
             workspace=workspace,
@@ -60,6 +63,8 @@ def _resolve(locking: Locking) -> dict[int, PipLock]:
             netrc=netrc_of(context.environ),
             ca_bundle=context.mirrors.ca_bundle,
             local_hosts=context.local_hosts,
+            environ=context.environ,
+            mirrors=context.index_mirrors,
             offline=context.offline,
             progress=context.progress,
         )

@@ -1,0 +1,127 @@
+"""Reads what other tools wrote down of a project: pylock.toml (PEP 751), uv.lock, and pyproject.toml with its groups.
+
+Of a lock every version and hash is kept. uv.lock is read by uv itself (`uv export`), which knows what its markers,
+forks and workspaces mean; it reads the lock and the pyproject.toml of each member, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from packaging.requirements import Requirement
+
+from klock.documents import read_toml
+from klock.errors import RequirementError
+from klock.image.pip_options import PipOptions
+from klock.image.pyproject import requirements_of_project
+from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
+from klock.secrets.masking import mask
+from klock.secrets.userinfo import PrivateUrl
+
+if TYPE_CHECKING:
+    from packaging.pylock import Package
+
+__all__ = ["is_project_file", "read_project_file"]
+
+_PYLOCK: Final = re.compile(r"pylock(\.[^./]+)?\.toml")
+_PYPI: Final = "https://pypi.org/simple"
+_OF_LOCKS: Final = frozenset({"extras", "dependency_groups"})
+
+
+def is_project_file(path: str) -> bool:
+    """Whether a file after `-r` is one of those, by its name."""
+    name = path.rpartition("/")[2]
+    return name in ("pyproject.toml", "uv.lock") or _PYLOCK.fullmatch(name) is not None
+
+
+def read_project_file(path: Path, content: bytes, parts: ProjectParts, where: str) -> Iterator[ParsedRequirement]:
+    """What the file asks for. `where` names it in messages. Raises RequirementError."""
+    if path.name == "uv.lock":
+        yield from _requirements_of_pylock(_exported(path, parts, where), where)
+    elif path.name == "pyproject.toml":
+        yield from requirements_of_project(_toml(content, where), parts, where)
+    else:
+        if parts != ProjectParts():
+            raise RequirementError(
+                f"{where} is a lock of one choice: it has no groups and extras to choose from",
+                hint="export it with them: uv export --format pylock.toml --group NAME --extra NAME",
+            )
+        yield from _requirements_of_pylock(_toml(content, where), where)
+
+
+def _toml(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        return read_toml(content.decode("utf-8"))
+    except ValueError as error:
+        raise RequirementError(f"{where} cannot be read: {error}") from error
+
+
+def _exported(path: Path, parts: ProjectParts, where: str) -> dict[str, Any]:
+    from klock.packages.uv import uv_program
+
+    arguments = ["export", "--frozen", "--offline", "--no-config", "--no-cache", "--no-header", "--no-emit-local"]
+    arguments += ["--format", "pylock.toml", "--python", sys.executable, "--directory", os.fspath(path.parent)]
+    arguments += [word for group in parts.groups for word in ("--group", group)]
+    arguments += [word for extra in parts.extras for word in ("--extra", extra)]
+    arguments += ["--package", parts.package] if parts.package else []
+    for flag, wanted in (
+        ("--all-extras", parts.all_extras),
+        ("--all-groups", parts.all_groups),
+        ("--no-dev", parts.no_dev),
+    ):
+        arguments += [flag] if wanted else []
+    with tempfile.TemporaryDirectory(prefix="klock-uv-") as home:
+        environment = {"HOME": home, "NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+        done = subprocess.run([uv_program(), *arguments], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = mask(" ".join(done.stderr.removeprefix("error: ").split()))
+        raise RequirementError(f"{where}: uv cannot read it: {reason}", hint="run `uv lock` in its folder")
+    return _toml(done.stdout.encode(), where)
+
+
+def _requirements_of_pylock(document: Mapping[str, Any], where: str) -> Iterator[ParsedRequirement]:
+    from packaging.pylock import Pylock, PylockValidationError
+
+    try:
+        lock = Pylock.from_dict(document)
+    except (PylockValidationError, ValueError) as error:
+        raise RequirementError(f"{where} is no pylock.toml (PEP 751): {error}") from error
+    for number, package in enumerate(lock.packages):
+        yield _requirement_of(package, f"{where}: packages[{number}]")
+
+
+def _requirement_of(package: Package, where: str) -> ParsedRequirement:
+    name, marker = package.name, package.marker
+    if marker is not None and any(word in str(marker) for word in _OF_LOCKS):
+        raise RequirementError(
+            f"{where}: {name} has a marker for extras or groups of the lock itself: {marker}",
+            hint="export a lock for what you want to install",
+        )
+    if package.vcs is not None and package.vcs.url:
+        at = f"#subdirectory={package.vcs.subdirectory}" if package.vcs.subdirectory else ""
+        url = f"{package.vcs.type}+{package.vcs.url}@{package.vcs.commit_id}{at}"
+        return UrlRequirement(url=PrivateUrl.parse(url), name=name, marker=marker, where=where)
+    if package.archive is not None and package.archive.url:
+        hashes = tuple(f"{algorithm}:{digest}" for algorithm, digest in sorted(package.archive.hashes.items()))
+        url = package.archive.url + (f"#subdirectory={s}" if (s := package.archive.subdirectory) else "")
+        return UrlRequirement(url=PrivateUrl.parse(url), name=name, marker=marker, hashes=hashes, where=where)
+    if package.version is None or not (package.wheels or package.sdist):
+        raise RequirementError(
+            f"{where}: {name} is a folder or a file on the machine where it was locked",
+            hint="leave it out of the lock (uv export --no-emit-local); copy it with rsync() and install it from there",
+        )
+    given = [wheel.hashes for wheel in package.wheels or ()] + ([package.sdist.hashes] if package.sdist else [])
+    hashes = tuple(sorted({f"{algorithm}:{digest}" for each in given for algorithm, digest in each.items()}))
+    index = None if package.index in (None, _PYPI) else PrivateUrl.parse(package.index or "")
+    requirement = Requirement(f"{name}=={package.version}")
+    requirement.marker = marker
+    return PackageRequirement(
+        requirement=requirement, options=PipOptions(index_url=index), hashes=hashes, is_locked=True, where=where
+    )

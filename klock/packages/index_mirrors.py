@@ -1,0 +1,80 @@
+"""Where bytes of an index come from instead: pages and files of a mirror, in place of those that the lockfile names.
+
+A mirror changes no URL and no hash in the lockfile. What begins with a URL of the table is asked for at the mirror, at
+the same path below it. A locked file of an index is found by its name on the mirror's page of the project, since no two
+servers keep files at the same paths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from klock.errors import FetchError, KlockError
+from klock.secrets.masking import mask
+from klock.secrets.userinfo import PrivateUrl
+
+if TYPE_CHECKING:
+    from klock.lockfile.model import SdistArtifact, WheelArtifact
+    from klock.packages.index_pages import IndexPages
+
+__all__ = ["VARIABLE", "IndexMirrors"]
+
+VARIABLE: Final = "KLOCK_INDEX_MIRRORS"
+_URL: Final = re.compile(r"https?://[^\s=]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMirrors:
+    """`table` has URLs without a slash at the end, and where to ask instead of each; the longest comes first."""
+
+    table: tuple[tuple[str, PrivateUrl], ...] = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str], environ: Mapping[str, str]) -> IndexMirrors:
+        """Those of the setting `index-mirrors`, and before them those of KLOCK_INDEX_MIRRORS: words `URL=MIRROR`.
+        Raises KlockError."""
+        found = {url.rstrip("/"): PrivateUrl.parse(mirror.rstrip("/")) for url, mirror in settings.items()}
+        for word in environ.get(VARIABLE, "").split():
+            url, equals, mirror = word.partition("=")
+            if not equals or not _URL.fullmatch(url) or "@" in url or not re.match(r"https?://[^/]", mirror):
+                raise KlockError(
+                    f"{VARIABLE} has {mask(word)!r} in it, which is not URL=MIRROR",
+                    hint=f"write for example {VARIABLE}=https://pypi.org/simple=https://mirror.example/simple",
+                )
+            found[url.rstrip("/")] = PrivateUrl.parse(mirror.rstrip("/"))
+        return cls(tuple(sorted(found.items(), key=lambda pair: -len(pair[0]))))
+
+    def towards(self, url: str) -> str:
+        """Where to ask for `url`: at a mirror, or there."""
+        for original, mirror in self.table:
+            if url == original or url.startswith(f"{original}/"):
+                return mirror.url + url[len(original) :]
+        return url
+
+    def back(self, url: str) -> str:
+        """The URL that `towards` leads to `url` from, or `url` itself."""
+        for original, mirror in sorted(self.table, key=lambda pair: -len(pair[1].url)):
+            if url == mirror.url or url.startswith(f"{mirror.url}/"):
+                return original + url[len(mirror.url) :]
+        return url
+
+    def locate(
+        self, artifact: WheelArtifact | SdistArtifact, project: str, index: str | None, pages: IndexPages
+    ) -> str:
+        """Where to fetch a locked file of `project` from. Raises FetchError when the mirror of its index lacks it."""
+        direct = self.towards(artifact.url)
+        if index is None or direct != artifact.url or self.towards(index) == index:
+            return direct
+        from klock.packages.indexes import Index
+
+        files = pages.files(Index(url=index), project) or ()
+        file = next((f for f in files if f.name == artifact.name and f.sha256 in (None, artifact.sha256)), None)
+        if file is None:
+            raise FetchError(
+                f"{artifact.name} is not in {self.towards(index)}, the mirror of {index}",
+                hint="add the file to the mirror, or take the mirror out of index-mirrors",
+            )
+        return file.url

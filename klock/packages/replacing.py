@@ -1,0 +1,116 @@
+"""Says what becomes of the base's own distributions: which are replaced, and through which requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
+
+from klock.errors import ResolutionError
+from klock.lockfile.model import LockedPackage
+from klock.packages.interpreter import TargetPython
+from klock.packages.roots import Root
+from klock.words import listed
+
+__all__ = ["refuse_replacements", "replacements"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edge:
+    """`text` is what `parent` requires of `child`; `origin` is where an edge without a parent stands."""
+
+    parent: str | None
+    child: str
+    text: str
+    specifier: SpecifierSet
+    origin: str = ""
+
+    def refuses(self, version: str) -> bool:
+        try:
+            return not self.specifier.contains(version, prereleases=True)
+        except InvalidVersion:
+            return True
+
+
+def replacements(
+    packages: Sequence[LockedPackage],
+    roots: Sequence[Root],
+    requires: Mapping[str, Sequence[str]],
+    python: TargetPython,
+) -> Iterator[str]:
+    """For each of `packages` that replaces a distribution of the base a sentence, with the chain that causes it:
+    `torch 2.4.0a0 of the base is replaced by 2.5.0: kimage.py:7: a requires b>=2 requires torch>=2.4`.
+
+    `requires` has the requirements of every installed project by its name.
+    """
+    replaced = [package for package in packages if package.replaces is not None]
+    if not replaced:
+        return
+    edges = list(_edges(roots, requires, python))
+    first: dict[str, _Edge] = {}
+    for edge in edges:
+        first.setdefault(edge.child, edge)
+    for package in replaced:
+        before = package.replaces or ""
+        leading = [edge for edge in edges if edge.child == package.name]
+        cause = next((edge for edge in leading if edge.refuses(before)), leading[0] if leading else None)
+        because = f": {_chain(cause, first)}" if cause else ""
+        yield f"{package.name} {before} of the base is replaced by {package.version}{because}"
+
+
+def refuse_replacements(sentences: Sequence[str]) -> None:
+    """Raises ResolutionError with all of them, if there are any."""
+    if sentences:
+        raise ResolutionError(
+            f"the base is to be kept, and the image replaces what it has:{listed(sentences)}",
+            hint="ask for versions that fit the base's own, or lock without --keep-base",
+        )
+
+
+def _edges(roots: Sequence[Root], requires: Mapping[str, Sequence[str]], python: TargetPython) -> Iterator[_Edge]:
+    """All requirements that the roots lead to, the nearest to a root first."""
+    level: list[tuple[str, frozenset[str]]] = []
+    for root in roots:
+        if root.name is not None and root.requirement is not None:
+            text, specifier = str(root.requirement).partition(";")[0].strip(), root.requirement.specifier
+            yield _Edge(parent=None, child=root.name, text=text, specifier=specifier, origin=root.scoped.origin)
+            level.append((root.name, root.extras))
+    seen: dict[str, frozenset[str]] = {}
+    while level:
+        below: list[tuple[str, frozenset[str]]] = []
+        for name, extras in level:
+            if name in seen and extras <= seen[name]:
+                continue
+            seen[name] = extras | seen.get(name, frozenset())
+            for requirement in _that_apply(requires.get(name, ()), seen[name], python):
+                child = canonicalize_name(requirement.name)
+                requirement.marker = None
+                yield _Edge(parent=name, child=child, text=str(requirement), specifier=requirement.specifier)
+                below.append((child, frozenset(canonicalize_name(extra) for extra in requirement.extras)))
+        level = below
+
+
+def _that_apply(texts: Sequence[str], extras: frozenset[str], python: TargetPython) -> Iterator[Requirement]:
+    for text in texts:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        marker = requirement.marker
+        if marker is None or any(
+            marker.evaluate({**python.markers, "extra": extra}) for extra in ("", *sorted(extras))
+        ):
+            yield requirement
+
+
+def _chain(edge: _Edge, first: Mapping[str, _Edge]) -> str:
+    """From the image's own line to `edge`. Each project's first edge is nearer to a root than the project is."""
+    words = [edge.text]
+    while edge.parent is not None:
+        edge = first[edge.parent]
+        words.append(edge.text)
+    return f"{edge.origin}: {' requires '.join(reversed(words))}"

@@ -1,0 +1,71 @@
+"""What the indexes say today of locked files: yanked since (PEP 592), gone, or with other bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from klock.findings import Code, Finding
+from klock.lockfile.model import LockedPackage, PipLock, SdistArtifact, WheelArtifact
+from klock.packages.index_pages import IndexPages, PageFile
+from klock.packages.indexes import Index
+from klock.steps.at import StepAt
+from klock.steps.context import Context
+from klock.steps.pip.credentials import index_credentials
+
+__all__ = ["moved_files"]
+
+_PARALLEL: Final = 8
+
+
+def moved_files(at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
+    """Findings without step and location. Raises FetchError when an index cannot be asked."""
+    packages = [package for package in _packages_of(at) if _has_page(package)]
+    pages = IndexPages(credentials=index_credentials([at], context), list_folder=lambda _: [], offline=context.offline)
+    with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-pages") as pool:
+        found = pool.map(lambda package: pages.files(_index_of(package), package.name), packages)
+        for package, files in zip(packages, found, strict=True):
+            finding = _judge(package, files or ())
+            if finding is not None:
+                yield finding
+
+
+def _packages_of(at: StepAt[PipLock]) -> list[LockedPackage]:
+    """What the step installs, and what that was built with."""
+    by_pin, step = at.lock.packages_by_pin, at.step
+    pending = [*step.packages, *(pin for project in step.projects for pin in project.build)]
+    seen: dict[str, LockedPackage] = {}
+    while pending:
+        pin = pending.pop(0)
+        if pin not in seen:
+            seen[pin] = package = by_pin[pin]
+            pending += () if isinstance(package.artifact, WheelArtifact) else package.artifact.build
+    return list(seen.values())
+
+
+def _has_page(package: LockedPackage) -> bool:
+    is_file = isinstance(package.artifact, WheelArtifact | SdistArtifact)
+    return is_file and package.index is not None and not package.index.startswith("file:")
+
+
+def _index_of(package: LockedPackage) -> Index:
+    """The lockfile has an index's URL, and not its kind. Only a page of links is a document."""
+    url = package.index or ""
+    return Index(url=url, flat=url.endswith((".html", ".htm")))
+
+
+def _judge(package: LockedPackage, files: Sequence[PageFile]) -> Finding | None:
+    artifact = package.artifact
+    assert isinstance(artifact, WheelArtifact | SdistArtifact)
+    file = next((file for file in files if file.name == artifact.name), None)
+    what = f"{package.name} {package.version}: {artifact.name}"
+    if file is None:
+        return Finding(code=Code.GONE, message=f"{what} is no longer in {package.index}")
+    if file.sha256 not in (None, artifact.sha256):
+        message = f"{what} has other bytes in {package.index} now"
+        return Finding(code=Code.OTHER_FILE, message=message, expected=artifact.sha256, found=file.sha256)
+    if file.yanked is not None:
+        because = f": {file.yanked}" if file.yanked else ""
+        return Finding(code=Code.YANKED, message=f"{what} was yanked from {package.index}{because}")
+    return None

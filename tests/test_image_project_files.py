@@ -1,0 +1,218 @@
+"""What other tools wrote down of a project is taken over as it is: versions, hashes, sources, groups and extras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import klock as kt
+from klock.errors import RequirementError
+from klock.image.requirement_files import read_requirements
+from klock.image.requirements import PackageRequirement, ParsedRequirement
+from klock.image.steps import PipInstall
+
+DIGITS = {name: digit * 64 for name, digit in (("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"))}
+
+PYPROJECT = """\
+[project]
+name = "My.App"
+version = "1"
+requires-python = ">=3.9"
+dependencies = ["a>=1", "b; python_version < '3.12'"]
+
+[project.optional-dependencies]
+fast = ["c[x]>=2"]
+all = ["my-app[fast]", "g"]
+
+[dependency-groups]
+dev = ["d"]
+docs = [{include-group = "dev"}, "e"]
+
+[[tool.uv.index]]
+name = "corp"
+url = "https://corp.example/simple"
+explicit = true
+
+[tool.uv.sources]
+a = {index = "corp"}
+g = {git = "https://git.example/g", tag = "v1", subdirectory = "py"}
+"""
+
+
+def wheel(name: str, version: str) -> str:
+    file = f"{name}-{version}-py3-none-any.whl"
+    return f'wheels = [{{url = "https://h/{file}", size = 1, hash = "sha256:{DIGITS[name]}"}}]\n'
+
+
+UV_LOCK = f"""\
+version = 1
+revision = 3
+requires-python = ">=3.9"
+
+[[package]]
+name = "a"
+version = "1.5"
+source = {{registry = "https://corp.example/simple"}}
+dependencies = [{{name = "b"}}]
+{wheel("a", "1.5")}
+[[package]]
+name = "b"
+version = "0.1"
+source = {{registry = "https://pypi.org/simple"}}
+{wheel("b", "0.1")}
+[[package]]
+name = "c"
+version = "2.0"
+source = {{registry = "https://pypi.org/simple"}}
+{wheel("c", "2.0")}
+[[package]]
+name = "d"
+version = "3.0"
+source = {{registry = "https://pypi.org/simple"}}
+{wheel("d", "3.0")}
+[[package]]
+name = "my-app"
+version = "1"
+source = {{virtual = "."}}
+dependencies = [{{name = "a"}}, {{name = "b", marker = "python_full_version < '3.12'"}}]
+
+[package.optional-dependencies]
+fast = [{{name = "c"}}]
+
+[package.dev-dependencies]
+dev = [{{name = "d"}}]
+"""
+
+PYLOCK = f"""\
+lock-version = "1.0"
+created-by = "somebody"
+
+[[packages]]
+name = "a"
+version = "1.5"
+marker = "sys_platform == 'linux'"
+index = "https://corp.example/simple"
+wheels = [{{url = "https://h/a-1.5-py3-none-any.whl", hashes = {{sha256 = "{DIGITS["a"]}"}}}}]
+
+[[packages]]
+name = "b"
+archive = {{url = "https://h/b-1.zip", hashes = {{sha256 = "{DIGITS["b"]}"}}}}
+
+[[packages]]
+name = "c"
+vcs = {{type = "git", url = "https://git.example/c", commit-id = "{"0" * 40}", subdirectory = "py"}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "uv.lock").write_text(UV_LOCK)
+    (tmp_path / "pylock.toml").write_text(PYLOCK)
+    return tmp_path
+
+
+def read(folder: Path, *entries: str) -> tuple[ParsedRequirement, ...]:
+    return read_requirements(PipInstall(requirements=entries), folder, {}).requirements
+
+
+def told(requirement: ParsedRequirement) -> str:
+    index = requirement.options.index_url
+    marker = "" if isinstance(requirement, PackageRequirement) or not requirement.marker else f" ; {requirement.marker}"
+    return str(requirement) + marker + (f" from {index}" if index else "")
+
+
+CASES = {
+    "a project's dependencies, from its sources": (
+        "-r pyproject.toml",
+        ["a>=1 from https://corp.example/simple", 'b; python_version < "3.12"'],
+    ),
+    "an extra, and a group that includes another": (
+        "-r pyproject.toml --extra fast --group docs",
+        ["a>=1 from https://corp.example/simple", 'b; python_version < "3.12"', "c[x]>=2", "d", "e"],
+    ),
+    "an extra that means another": (
+        "-r pyproject.toml --extra ALL",
+        [
+            *("a>=1 from https://corp.example/simple", 'b; python_version < "3.12"'),
+            *("g @ git+https://git.example/g@v1#subdirectory=py", "c[x]>=2"),
+        ],
+    ),
+    "a group alone, as pip has it": ("--group docs", ["d", "e"]),
+    "a group of a file": ("--group ./pyproject.toml:dev", ["d"]),
+    "a lock of uv, with the groups of uv": (
+        "-r uv.lock",
+        ["a==1.5 from https://corp.example/simple", "b==0.1", "d==3.0"],
+    ),
+    "without them, with an extra": (
+        "-r uv.lock --no-dev --extra fast",
+        ["a==1.5 from https://corp.example/simple", "b==0.1", "c==2.0"],
+    ),
+    "a pylock.toml": (
+        "-r pylock.toml",
+        [
+            'a==1.5; sys_platform == "linux" from https://corp.example/simple',
+            "b @ https://h/b-1.zip",
+            f"c @ git+https://git.example/c@{'0' * 40}#subdirectory=py",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_file_asks_for(folder: Path, case: str) -> None:
+    entry, wanted = CASES[case]
+    assert list(map(told, read(folder, entry))) == wanted
+
+
+@pytest.mark.parametrize("entry", ["-r uv.lock", "-r pylock.toml"])
+def test_hashes_of_a_lock_are_kept(folder: Path, entry: str) -> None:
+    first = read(folder, entry)[0]
+    assert isinstance(first, PackageRequirement)
+    assert (first.hashes, first.is_locked) == ((f"sha256:{DIGITS['a']}",), True)
+
+
+def test_files_are_read_by_a_draft_and_not_understood(folder: Path) -> None:
+    step = PipInstall(requirements=("-r uv.lock",))
+    inputs = read_requirements(step, folder, {}, locks=False)
+    assert ([file.path for file in inputs.files], inputs.requirements) == (["pyproject.toml", "uv.lock"], ())
+
+
+def test_the_builders_words_are_entries() -> None:
+    image = kt.images.from_debian("bookworm").uv_sync("app", groups=["gpu"], no_dev=True, package="lib")
+    image.pip_install_from_pyproject(extras="fast", groups=["dev", "test"])
+    assert [step.requirements for step in image.steps if isinstance(step, PipInstall)] == [
+        ("-r app/uv.lock --group gpu --no-dev --package lib",),
+        ("-r pyproject.toml --extra fast --group dev --group test",),
+    ]
+
+
+WRONG = {
+    "no such group": ("--group nope", "pyproject.toml: dependency-groups.nope cannot be read: "),
+    "no such extra": ("-r pyproject.toml --extra nope", "pyproject.toml: there is no extra 'nope'"),
+    "no project": ("a --extra x", "pip_install: --extra, --package and the like choose from a project, and no file"),
+    "no parts": ("-r pylock.toml --group dev", "pylock.toml is a lock of one choice: it has no groups and extras"),
+    "parts of a plain file": ("-r plain.txt --group dev", "pip_install: plain.txt has no groups and extras to choose"),
+    "uv cannot read it": ("-r uv.lock --extra nope", "uv.lock: uv cannot read it: "),
+    "no uv.lock beside": ("-r other/uv.lock", "pip_install: -r other/uv.lock: there is no file other/uv.lock"),
+    "a folder": ("-r pylock.folder.toml", "pylock.folder.toml: packages[0]: x is a folder or a file on the machine"),
+    "no pylock": ("-r pylock.none.toml", "pylock.none.toml is no pylock.toml (PEP 751): "),
+    "dynamic": ("-r dynamic/pyproject.toml", "dynamic/pyproject.toml: the project computes its dependencies when"),
+    "not TOML": ("-r broken/pyproject.toml", "broken/pyproject.toml cannot be read: "),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_taken_over(folder: Path, case: str) -> None:
+    entry, message = WRONG[case]
+    (folder / "plain.txt").write_text("a\n")
+    lock = 'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\ndirectory = {path = "../x"}\n'
+    (folder / "pylock.folder.toml").write_text(lock)
+    (folder / "pylock.none.toml").write_text("x = 1\n")
+    for name, text in {"dynamic": '[project]\nname = "x"\ndynamic = ["dependencies"]\n', "broken": "= 1"}.items():
+        (folder / name).mkdir()
+        (folder / name / "pyproject.toml").write_text(text)
+    with pytest.raises(RequirementError) as caught:
+        read(folder, entry)
+    assert caught.value.message.startswith(message)
