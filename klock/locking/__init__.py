@@ -48,21 +48,21 @@ def lock_image(
             f"the lockfile has version {previous.normalisation} of the layer rules, klock now has {NORMALISATION}: "
             "every layer is made again, the base and packages keep their versions"
         )
-    locked = tuple(
-        TargetLocker(
+    locked: list[TargetLock] = []
+    for target in targets:
+        locker = TargetLocker(
             image=image,
             image_lock=draft_image(image, context.environ),
             target=target,
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
+            before=tuple(locked),
             rules_changed=rules_changed,
             context=context,
             upgrade=upgrade or Upgrade(),
-            is_first=target == targets[0],
-        ).run()
-        for target in targets
-    )
-    return Lockfile(image=draft_image(image, context.environ), normalisation=NORMALISATION, targets=locked)
+        )
+        locked.append(locker.run())
+    return Lockfile(image=draft_image(image, context.environ), normalisation=NORMALISATION, targets=tuple(locked))
 
 
 def lapsing(lock: TargetLock) -> tuple[int, int]:

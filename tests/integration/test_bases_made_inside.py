@@ -16,52 +16,27 @@ from pathlib import Path
 
 import pytest
 
-from klock.bases import resolve_base
 from klock.debian.deb import read_deb
 from klock.debian.fetch import digest_of
 from klock.errors import FetchError
-from klock.image.steps import DebianBase
-from klock.layers import NORMALISATION
-from klock.lockfile.model import DebianLock, ImageLock, Lockfile, TargetLock
-from klock.lockfile.writing import to_text
+from klock.lockfile.model import DebianLock
 from klock.store import Store
-from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import Command, PackageFiles
 from tests.debs import deb, package, tar
+from tests.integration.conftest import lockfile_of
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
-HERE = Target.of_this_machine()
 IMAGE = 'import klock as kt\n\nimage = kt.images.from_debian("bookworm", ["jq"])\n'
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> tuple[DebianLock, Store]:
-    """A small base, and the store that has it."""
-    store = Store(tmp_path_factory.mktemp("debian") / "store")
-    lock = resolve_base(
-        DebianBase(suite="bookworm", packages=("jq",)),
-        target=HERE,
-        root=Path("/"),
-        store=store,
-        workshop=SandboxWorkshop(store),
-    )
-    assert isinstance(lock, DebianLock)
-    return lock, store
-
-
-def lockfile(base: DebianLock) -> str:
-    target = TargetLock(target=HERE, base=base, interpreter=None, steps=(), packages=())
-    return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
 
 
 def project(account: Account, base: DebianLock, store: Store, *blobs: bytes) -> tuple[Path, Path]:
     """A folder with this lockfile, and a store that has the packages and nothing else."""
     folder, cache = account.make_folder("project"), account.make_folder("store")
     (folder / "kimage.py").write_text(IMAGE)
-    (folder / "kimage.lock").write_text(lockfile(base))
+    (folder / "kimage.lock").write_text(lockfile_of(base))
     for found in base.debs:
         if (blob := store.find_blob(digest_of(found))) is not None:
             Store(cache).add_bytes(blob.read_bytes())
