@@ -67,7 +67,7 @@ _CONFIG: Final = {
 _BASE_AND_A_STEP: Final = """\
 import klock as kt
 
-image = kt.Image().from_docker("debian:bookworm").run_bash("echo unpacked > /srv/for-all-modules")
+image = kt.Image().from_docker("{base}").run_bash("echo unpacked > /srv/for-all-modules")
 """
 _AS_ALL_IDS: Final = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
 
@@ -214,20 +214,29 @@ def _account(kind: str, source: Path) -> Iterator[Account]:
 
 
 def _store_with_the_base(account: Account, registry: Registry) -> Path:
-    """A store of the account's, made once a run by locking an image with a step, for which its base is unpacked."""
+    def prepare(folder: Path) -> None:
+        settings = f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n'
+        (folder / "pyproject.toml").write_text(settings)
+
+    return store_with(account, "debian:bookworm", prepare, name="debian")
+
+
+def store_with(account: Account, base: str, prepare: Callable[[Path], object], *, name: str) -> Path:
+    """A store of the account's, made once a run by locking an image with a step, for which its base is unpacked.
+
+    To be copied (`copy_store`). `prepare` puts what is needed beside `kimage.py`; `name` is the base's, for a file."""
 
     def make(store: Path) -> None:
         with readable_folder("base") as folder:
-            (folder / "kimage.py").write_text(_BASE_AND_A_STEP)
-            settings = f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n'
-            (folder / "pyproject.toml").write_text(settings)
+            (folder / "kimage.py").write_text(_BASE_AND_A_STEP.format(base=base))
+            prepare(folder)
             store.mkdir(mode=0o700)
             for path in (folder, store):
                 account.give(path)
             done = account.klock("lock", cwd=folder, env={"KLOCK_CACHE_DIR": str(store)})
             assert done.returncode == 0, done.stderr
 
-    return made_once(run_folder() / f"store-{account.name}", make)
+    return made_once(run_folder() / f"store-{name}-{account.name}", make)
 
 
 def copy_store(source: Path, target: Path) -> None:
