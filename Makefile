@@ -10,16 +10,21 @@ export SEED
 MINUTES ?= 120
 PYTEST = .venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs
 
-.PHONY: check test soak demo style clean
+.PHONY: check units test tests soak demo style clean
 
+# Each process that runs tests imports all of them first: one for each core, and what mypy takes is beside them.
 check:
 	@.ci/prepare check
-	@$(MAKE) --no-print-directory style
-	$(PYTEST) --ignore tests/integration tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target style units
+
+units:
+	$(PYTEST) --numprocesses $$(nproc) --ignore tests/integration tests
 
 test:
 	@.ci/prepare test
-	@$(MAKE) --no-print-directory style
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target style tests
+
+tests:
 	$(PYTEST) $(TESTS)
 
 soak:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klock.debian.apt_root import required_names
+from klock.debian.apt_root import known_names, required_names
 from klock.debian.deb import Deb, read_deb
 from klock.debian.tools import tools_among
 from klock.errors import FetchError, ImageError
@@ -220,3 +220,9 @@ def test_every_tree_has_what_the_archive_requires(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("Package: c\nPriority: required\n")
     assert required_names([tmp_path / "a"]) == {"a", "b"}
     assert required_names([tmp_path / "a", tmp_path / "b"]) == {"a", "b", "c"}
+
+
+def test_a_package_is_known_by_its_name_and_by_what_it_provides(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("Package: a\nDescription: Package: x\nProvides: b (= 1:2), c:any,\n d\n\nPackage: a\n")
+    (tmp_path / "b").write_text("Package: e\n")
+    assert known_names([tmp_path / "a", tmp_path / "b"]) == {"a", "b", "c", "e"}

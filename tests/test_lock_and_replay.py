@@ -401,6 +401,15 @@ def test_a_base_that_moved_is_kept_until_it_is_upgraded(here: Machine) -> None:
     assert here.workshop.ran == TWICE * ["write /a 1"]
 
 
+def test_the_targets_of_a_platform_share_a_base_that_is_looked_up_once(here: Machine) -> None:
+    image = base(here.root)
+    lock = here.lock(image)
+    shutil.rmtree(here.root / "base")
+    cuda = [AMD64, Target(accelerator="cuda12.4")]
+    more = lock_image(image, cuda, previous=lock, context=here.context(image))
+    assert [target.base for target in more.targets] == 2 * [lock.targets[0].base]
+
+
 def test_another_base_is_looked_up(here: Machine) -> None:
     lock = here.lock(base(here.root))
     write_layout(here.root / "other", files={"etc/os-release": b"NAME=other\n"})

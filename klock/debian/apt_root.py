@@ -8,6 +8,7 @@ are checked with the host's copy of Debian's keys, and each file in an archive h
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from klock.lockfile.model import DebPackage
 from klock.words import listed
 from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["Lists", "explain", "prepare", "required_names"]
+__all__ = ["Lists", "explain", "known_names", "prepare", "required_names"]
 
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _NEEDLESS: Final = "usrmerge"
@@ -85,6 +86,7 @@ class Lists:
     suite: str
     archives: Mapping[str, str]
     folder: Path
+    required: frozenset[str] = frozenset()
 
     @classmethod
     def fetch(
@@ -107,12 +109,19 @@ class Lists:
         prepare(folder, suite, architecture, archives, ca_bundle)
         lists = cls(suite=suite, archives=archives, folder=folder)
         lists.apt("update")
-        return lists
+        return dataclasses.replace(lists, required=frozenset(required_names(lists.indexes)))
 
     @property
     def indexes(self) -> tuple[Path, ...]:
         """The files that describe the packages, one of each archive and suite (`Packages`)."""
         return tuple(sorted((self.folder / "state/lists").glob("*_Packages")))
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ResolutionError for a name that no package has, before the tools that resolve are fetched."""
+        known = known_names(self.indexes)
+        for name in names:
+            if name not in known:
+                raise _unknown(name, where=f"Debian {self.suite}")
 
     def tools(self, names: Sequence[str]) -> tuple[DebPackage, ...]:
         """What the host's apt thinks that the suite's own apt runs on."""
@@ -130,7 +139,7 @@ class Lists:
         self, wanted: Sequence[str], names: Sequence[str], ask: Callable[[Sequence[str]], str]
     ) -> tuple[DebPackage, ...]:
         # By name: not every apt knows the patterns ?essential and ?priority (apt-patterns(7)).
-        wanted = [*sorted(required_names(self.indexes)), "apt", *wanted]
+        wanted = [*sorted(self.required), "apt", *wanted]
         debs = parse_uris(ask(wanted), archives=self.archives)
         if _NEEDLESS not in names and any(deb.name == _NEEDLESS for deb in debs):
             debs = parse_uris(ask([*wanted, _INSTEAD]), archives=self.archives)
@@ -196,6 +205,22 @@ def required_names(indexes: Sequence[Path]) -> set[str]:
     return found
 
 
+def known_names(indexes: Sequence[Path]) -> set[str]:
+    """The names by which apt finds packages: their own, and those that they provide."""
+    found = set()
+    for index in indexes:
+        with open(index, "rb") as file:
+            for line in file:
+                if line.startswith((b"Package: ", b"Provides: ")):
+                    _, _, names = line.decode("ascii", "replace").partition(": ")
+                    found |= {name.split()[0].partition(":")[0] for name in names.split(",") if name.strip()}
+    return found
+
+
+def _unknown(name: str, *, where: str) -> ResolutionError:
+    return ResolutionError(f"{where}: there is no package {name!r}", hint="check the name")
+
+
 def explain(output: str, *, where: str) -> KlockError:
     """What apt's messages mean. `where` says which archive or environment was asked."""
     if match := _NO_VERSION.search(output):
@@ -204,8 +229,7 @@ def explain(output: str, *, where: str) -> KlockError:
             hint="leave the version out: an archive keeps only the newest, and the lockfile pins it",
         )
     if match := _UNKNOWN.search(output):
-        name = match[1] or match[2]
-        return ResolutionError(f"{where}: there is no package {name!r}", hint="check the name")
+        return _unknown(match[1] or match[2], where=where)
     complaints = [line.strip() for line in output.splitlines() if line.strip()][-20:]
     return ResolutionError(
         f"{where}: apt finds no way to install the packages\n" + "\n".join(f"  | {line}" for line in complaints)

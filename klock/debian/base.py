@@ -60,6 +60,7 @@ def resolve_debian(
             ca_bundle=mirrors.ca_bundle,
             folder=folder / "lists",
         )
+        lists.check(base.packages)
         likely = lists.tools(base.packages)
         progress.done(f"{len(lists.indexes)} fetched")
         tools = tools_among(making.fetched(base.suite, likely))

@@ -34,6 +34,8 @@ def lock_image(
 
     Raises KlockError; the previous lockfile is the caller's to keep then.
     """
+    from dataclasses import replace
+
     from klock.errors import ImageError, KlockError
     from klock.layers import NORMALISATION
     from klock.lockfile.model import Lockfile
@@ -61,17 +63,17 @@ def lock_image(
             rules_changed=rules_changed,
             context=in_workshop_for(target, image, context),
             upgrade=upgrade or Upgrade(),
-            is_first=target == targets[0],
         )
         for target in targets
     ]
     # What is wrong with one target is said before another one takes minutes.
     for locker in lockers:
         locker.refuse_early()
-    locked, errors = [], []
+    locked: list[TargetLock] = []
+    errors = []
     for locker in lockers:
         try:
-            locked.append(locker.run())
+            locked.append(replace(locker, before=tuple(locked)).run())
         except KlockError as error:
             # What the others make stays in the store, for the next time.
             message = error.message if len(lockers) == 1 else f"{locker.target}: {error.message}"

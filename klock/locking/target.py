@@ -38,8 +38,8 @@ _UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLocker:
-    """Locks `image` for one target. `previous` is the target's part of the lockfile before. The first of several says
-    what holds for all of them.
+    """Locks `image` for one target. `previous` is the target's part of the lockfile before, `before` is what was locked
+    for other targets just now: the first says what holds for all, and those of one platform share a base.
 
     If the layers of `previous` followed other rules (`rules_changed`), versions are taken over from it, and layers are
     not.
@@ -50,10 +50,10 @@ class TargetLocker:
     target: Target
     previous: TargetLock | None
     previous_image: ImageLock | None
+    before: tuple[TargetLock, ...] = ()
     rules_changed: bool
     context: Context
     upgrade: Upgrade
-    is_first: bool = True
 
     def refuse_early(self) -> None:
         """Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched."""
@@ -74,7 +74,7 @@ class TargetLocker:
         bring_archives_of(base, self.context)
         notes: list[str] = []
         drafts = self._draft(base, notes)
-        for note in notes if self.is_first else ():
+        for note in notes if not self.before else ():
             self.context.progress.warn(note)
         if self.previous is not None and self._is_unchanged(self.previous, base, drafts):
             return self.previous
@@ -115,6 +115,10 @@ class TargetLocker:
         previous = self.previous.base if self.previous else None
         if previous is not None and not upgrade and base_agrees(self.image.base, previous):
             return self._by_present_rules(previous)
+        if (
+            same := next((lock for lock in self.before if lock.target.platform == self.target.platform), None)
+        ) is not None:
+            return same.base
         return resolve_base(
             self.image.base,
             target=self.target,

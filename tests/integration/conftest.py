@@ -1,8 +1,8 @@
 """What the integration tests share: a base image, a registry, stores, a workshop, and accounts to run klock as.
 
 Made once and kept in the tests' cache: the base image. Made once a run, by whichever worker needs it first: a copy of
-klock that every account can read, and for each account a store that has the base image unpacked. Made for each module:
-an account with a store of its own, which is that store again, by hard links.
+klock that every account can read, for each account a store that has the base image unpacked, and a base made of Debian
+packages. Made for each module: an account with a store of its own, which is that store again, by hard links.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
 import klock
+from klock.bases import resolve_base
+from klock.image.steps import DebianBase
+from klock.layers import NORMALISATION
+from klock.lockfile.model import DebianLock, ImageLock, Lockfile, TargetLock
+from klock.lockfile.reading import from_text
+from klock.lockfile.writing import to_text
 from klock.store import Store
+from klock.targets import Target
+from klock.workshop import SandboxWorkshop
 from tests.integration import resident
 from tests.integration.registry_server import Registry, registry, write_layout
 from tests.integration.unprivileged import (
@@ -31,9 +39,6 @@ from tests.integration.unprivileged import (
     unprivileged_account,
 )
 from tests.run_folder import made_once, make_readable, readable_folder, run_folder, test_cache
-
-if TYPE_CHECKING:
-    from klock.workshop import SandboxWorkshop
 
 _PACKAGES: Final = "usr-is-merged,python3,python3-venv,python3-pip,ca-certificates"
 _EPOCH: Final = "1700000000"
@@ -62,7 +67,7 @@ _CONFIG: Final = {
 _BASE_AND_A_STEP: Final = """\
 import klock as kt
 
-image = kt.Image().from_docker("debian:bookworm").run_bash("echo unpacked > /srv/for-all-modules")
+image = kt.Image().from_docker("{base}").run_bash("echo unpacked > /srv/for-all-modules")
 """
 _AS_ALL_IDS: Final = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
 
@@ -112,11 +117,39 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def engine(store: Store) -> SandboxWorkshop:
-    from klock.workshop import SandboxWorkshop
-
     sandbox = SandboxWorkshop(store)
     sandbox.check()
     return sandbox
+
+
+@pytest.fixture(scope="session")
+def small_debian() -> Path:
+    """A folder with the lockfile of a small base made of Debian packages, and the store in which it was made."""
+
+    def make(folder: Path) -> None:
+        store = Store(folder / "store")
+        base, here = DebianBase(suite="bookworm", packages=("jq",)), Target.of_this_machine()
+        lock = resolve_base(base, target=here, root=Path("/"), store=store, workshop=SandboxWorkshop(store))
+        assert isinstance(lock, DebianLock)
+        (folder / "kimage.lock").write_text(lockfile_of(lock))
+
+    return made_once(run_folder() / "small-debian", make)
+
+
+@pytest.fixture(scope="module")
+def locked(small_debian: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[DebianLock, Store]:
+    """That base, and a store of the module's that has it."""
+    (target,) = from_text((small_debian / "kimage.lock").read_text()).targets
+    assert isinstance(target.base, DebianLock)
+    folder = tmp_path_factory.mktemp("debian") / "store"
+    copy_store(small_debian / "store", folder)
+    return target.base, Store(folder)
+
+
+def lockfile_of(base: DebianLock) -> str:
+    """The text of a lockfile for this machine with a base and no step."""
+    target = TargetLock(target=Target.of_this_machine(), base=base, interpreter=None, steps=(), packages=())
+    return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
 
 
 # -- accounts
@@ -181,20 +214,29 @@ def _account(kind: str, source: Path) -> Iterator[Account]:
 
 
 def _store_with_the_base(account: Account, registry: Registry) -> Path:
-    """A store of the account's, made once a run by locking an image with a step, for which its base is unpacked."""
+    def prepare(folder: Path) -> None:
+        settings = f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n'
+        (folder / "pyproject.toml").write_text(settings)
+
+    return store_with(account, "debian:bookworm", prepare, name="debian")
+
+
+def store_with(account: Account, base: str, prepare: Callable[[Path], object], *, name: str) -> Path:
+    """A store of the account's, made once a run by locking an image with a step, for which its base is unpacked.
+
+    To be copied (`copy_store`). `prepare` puts what is needed beside `kimage.py`; `name` is the base's, for a file."""
 
     def make(store: Path) -> None:
         with readable_folder("base") as folder:
-            (folder / "kimage.py").write_text(_BASE_AND_A_STEP)
-            settings = f'[tool.klock.registry-mirrors]\n"docker.io" = "{registry.url}"\n'
-            (folder / "pyproject.toml").write_text(settings)
+            (folder / "kimage.py").write_text(_BASE_AND_A_STEP.format(base=base))
+            prepare(folder)
             store.mkdir(mode=0o700)
             for path in (folder, store):
                 account.give(path)
             done = account.klock("lock", cwd=folder, env={"KLOCK_CACHE_DIR": str(store)})
             assert done.returncode == 0, done.stderr
 
-    return made_once(run_folder() / f"store-{account.name}", make)
+    return made_once(run_folder() / f"store-{name}-{account.name}", make)
 
 
 def copy_store(source: Path, target: Path) -> None:

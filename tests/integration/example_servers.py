@@ -1,7 +1,8 @@
 """What the reference's examples name, served from this machine: base images, and small stand-ins for giants.
 
 The images are Debian with Python, pip and a shell, under the names of the examples; with nvcr.io's comes a vendor's
-torch and the constraints NVIDIA's images have. Numpy, pandas and their like are not here: they come from PyPI.
+torch and the constraints NVIDIA's images have, and Ubuntu's has an archive of its own, with a stand-in for a compiler.
+What is small is not here: it comes from PyPI.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from typing import Any, Final
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.private_names import PrivateNames
 from tests.integration.registry_server import Registry, registry
+from tests.integration.upstream.debian_archive import KEY, file_server, make_archive
 
-__all__ = ["PASSWORD", "USER", "VENDOR_TORCH", "ExampleServers", "example_servers"]
+__all__ = ["ARCHIVE", "PASSWORD", "USER", "VENDOR_TORCH", "ExampleServers", "example_servers"]
 
 USER: Final = "registry-bob"
 PASSWORD: Final = "hunter2-Zk9vQ"
 VENDOR_TORCH: Final = "2.5.0a0+872d972e41.nv24.8"
+
+ARCHIVE: Final = "packages.my-pypi.com"
+"""The host of the Debian archive that the Ubuntu image installs from."""
 
 _PYPI: Final = "https://pypi.org/simple/"
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -35,6 +40,12 @@ _DIST_PACKAGES: Final = "usr/local/lib/python3.11/dist-packages"
 _SITE: Final[Mapping[str, bytes | None]] = {
     # Debian forbids pip to install for the system (PEP 668); these images are made for it.
     "usr/lib/python3.11/EXTERNALLY-MANAGED": None,
+}
+_SCIENCE: Final = {"numpy": "2.1.1", "scipy": "1.14.1", "pandas": "2.2.3", "matplotlib": "3.9.2"}
+_TOOL: Final = {"DEBIAN/control": ""}
+_TOOLS: Final[Mapping[str, Mapping[str, str]]] = {
+    "build-essential": {**_TOOL, "usr/bin/cc": "#!/bin/sh\n", "usr/bin/make": "#!/bin/sh\n"},
+    "cmake": {**_TOOL, "usr/bin/cmake": "#!/bin/sh\n"},
 }
 
 
@@ -63,7 +74,8 @@ def example_servers(folder: Path, layout: Path) -> Iterator[ExampleServers]:
         make_wheel(private, "my-private-package", version, requires=["iniconfig>=2"])
     # Others may have port 443 of 127.0.0.1; each run of the tests has addresses of its own.
     third = f"127.{os.getpid() >> 8 & 0x7F | 0x80}.{os.getpid() & 0xFF}"
-    addresses = {"my-pypi.com": f"{third}.1", "my-registry.com": f"{third}.2"}
+    addresses = {"my-pypi.com": f"{third}.1", "my-registry.com": f"{third}.2", ARCHIVE: f"{third}.3"}
+    archive = make_archive(folder / "archive", _TOOLS)
     names = PrivateNames(folder, addresses)
 
     def address(name: str) -> dict[str, Any]:
@@ -71,7 +83,8 @@ def example_servers(folder: Path, layout: Path) -> Iterator[ExampleServers]:
 
     with ExitStack() as stack:
         server = stack.enter_context(registry(folder))
-        _push_images(server, layout, folder)
+        _push_images(server, layout, folder, (archive / KEY).read_bytes())
+        stack.enter_context(file_server(folder / "archive", (addresses[ARCHIVE], 80)))
         company = stack.enter_context(IndexServer(giants, upstream=_PYPI))
         stack.enter_context(IndexServer(giants, **address("my-pypi.com")))
         stack.enter_context(IndexServer(private, username=USER, password=PASSWORD, **address("my-registry.com")))
@@ -85,16 +98,21 @@ def _make_giants(folder: Path) -> None:
     make_wheel(folder, "transformers", "4.46.0", requires=["packaging>=20.0", "tqdm>=4.27"])
     make_wheel(folder, "datasets", "3.1.0", requires=["tqdm>=4.60", "packaging"])
     make_wheel(folder, "accelerate", "1.1.0", requires=["torch>=1.10", "packaging>=20.0"])
+    for name, version in _SCIENCE.items():
+        make_wheel(folder, name, version)
+    make_wheel(folder, "scikit-learn", "1.5.2", requires=["numpy", "scipy"], files={"sklearn/__init__.py": ""})
     make_wheel(folder, "wandb", "0.18.5", requires=["click>=7.1"], scripts={"wandb": "wandb:main"})
 
 
-def _push_images(server: Registry, layout: Path, folder: Path) -> None:
+def _push_images(server: Registry, layout: Path, folder: Path, key: bytes) -> None:
+    source = f"deb [signed-by=/etc/apt/upstream.asc] http://{ARCHIVE}/debian stable main\n"
+    apt = {"etc/apt/sources.list": source.encode(), "etc/apt/upstream.asc": key}
     vendor = {**_SITE, **_vendor_torch(folder), "etc/pip/constraint.txt": b"# NVIDIA's\ntqdm==4.66.5\n"}
     ngc = {"Env": [_PATH, "PIP_CONSTRAINT=/etc/pip/constraint.txt", "NVIDIA_VISIBLE_DEVICES=all"]}
     images: list[tuple[str, str, Mapping[str, bytes | None], dict[str, Any]]] = [
         ("library/python", "3.12-slim", _SITE, {"Env": [_PATH, "LANG=C.UTF-8"]}),
         ("run-house/server", "v3", _SITE, {"Env": [_PATH], "WorkingDir": "/root"}),
-        ("run-house/ubuntu", "v1", _SITE, {"Env": [_PATH], "WorkingDir": "/"}),
+        ("run-house/ubuntu", "v1", {**_SITE, **apt}, {"Env": [_PATH], "WorkingDir": "/"}),
         ("nvidia/pytorch", "24.08-py3", vendor, {**ngc, "WorkingDir": "/workspace"}),
     ]
     for name, tag, files, config in images:

@@ -1,13 +1,19 @@
-"""What the tests of the sandbox engine share: archives made in memory, and a real base that is unpacked once."""
+"""What the tests of the sandbox engine share: archives made in memory, and a real base that is unpacked once.
+
+The base is Debian without what a test would only copy and hash: no package manager, no documentation, a third of the
+files. `engine_with` and `unpack` make an engine of the whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +24,30 @@ from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Completed, Mount, Network, Workspace
 from klock.workshop.scratch import remove_trees
+from tests.integration.conftest import copy_store
+from tests.run_folder import made_once, run_folder
 
-__all__ = ["BASE", "TAR", "Archive", "base_layer", "command", "debian_engine", "member", "python", "shell"]
+__all__ = [
+    "BASE",
+    "TAR",
+    "Archive",
+    "base_layer",
+    "command",
+    "debian_engine",
+    "engine_with",
+    "member",
+    "programs_tar",
+    "python",
+    "shell",
+    "unpack",
+]
 
 BASE = digest_of_bytes(b"the base of the tests")
 TAR = "application/vnd.oci.image.layer.v1.tar"
+_NEEDLESS = re.compile(
+    r"\./usr/(share/.|s?bin/(perl|apt|dpkg|deb)|lib/(apt/|python3/dist-packages/|x86_64-linux-gnu/(perl|libapt-pkg))"
+    r"|lib/python3\.11/(lib2to3|distutils|test|pydoc_data|ensurepip|idlelib|tkinter)/)|\./var/lib/(dpkg|apt)/"
+)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -58,16 +83,41 @@ def base_layer(folder: Path, content: bytes, *, media_type: str = TAR, diff_id: 
 
 
 @pytest.fixture(scope="session")
-def debian_engine(debian_rootfs_tar: Path) -> Iterator[SandboxWorkshop]:
-    """An engine whose store holds a real Debian as the base `BASE`."""
+def programs_tar(debian_rootfs_tar: Path) -> Path:
+    """The programs of a real Debian, and its Python, as a tar file."""
+
+    def make(archive: Path) -> None:
+        with tarfile.open(debian_rootfs_tar) as whole, tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as part:
+            for found in whole:
+                if not _NEEDLESS.match(found.name):
+                    part.addfile(found, whole.extractfile(found) if found.isreg() else None)
+
+    return made_once(debian_rootfs_tar.with_suffix(".programs.tar"), make)
+
+
+@pytest.fixture(scope="module")
+def debian_engine(programs_tar: Path) -> Iterator[SandboxWorkshop]:
+    """An engine whose store holds these as the base `BASE`."""
+    made = made_once(run_folder() / "programs", lambda store: unpack(programs_tar, store))
+    with engine_with(lambda store: copy_store(made, store)) as engine:
+        yield engine
+
+
+@contextmanager
+def engine_with(fill: Callable[[Path], None]) -> Iterator[SandboxWorkshop]:
+    """An engine with a store that `fill` makes."""
     folder = Path(tempfile.mkdtemp(prefix="klock-sandbox-"))
-    engine = SandboxWorkshop(Store(folder / "store"))
-    with open(debian_rootfs_tar, "rb") as file:
-        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    engine.add_base(BASE, [BaseLayer(path=debian_rootfs_tar, media_type=TAR, diff_id=digest)])
-    yield engine
+    fill(folder / "store")
+    yield SandboxWorkshop(Store(folder / "store"))
     remove_trees([folder / "store"])
     shutil.rmtree(folder)
+
+
+def unpack(archive: Path, store: Path) -> None:
+    """Unpacks a tar file in a store, as the base `BASE`."""
+    with open(archive, "rb") as file:
+        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    SandboxWorkshop(Store(store)).add_base(BASE, [BaseLayer(path=archive, media_type=TAR, diff_id=digest)])
 
 
 def command(

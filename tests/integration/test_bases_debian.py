@@ -7,10 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,14 +15,14 @@ from klock.bases import fetch_base, resolve_base
 from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, HashMismatch, LockfileError, ResolutionError
 from klock.image.steps import DebianBase
-from klock.layers import NORMALISATION
-from klock.lockfile.model import DebianLock, ImageLock, Lockfile, TargetLock
-from klock.lockfile.writing import to_text
+from klock.lockfile.model import DebianLock
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import Command, Network
+from tests.integration.conftest import lockfile_of
 from tests.integration.unprivileged import Account
+from tests.integration.upstream.debian_archive import file_server
 
 pytestmark = pytest.mark.integration
 
@@ -49,13 +45,6 @@ def resolve(suite: str, *packages: str, store: Store, mirrors: Mirrors | None = 
 
 def fetch(lock: DebianLock, *, store: Store, mirrors: Mirrors | None = None, offline: bool = False) -> None:
     fetch_base(lock, workshop=SandboxWorkshop(store), store=store, root=Path("/"), mirrors=mirrors, offline=offline)
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> tuple[DebianLock, Store]:
-    """A small base, resolved and made once, and the store that has it."""
-    store = Store(tmp_path_factory.mktemp("debian") / "store")
-    return resolve("bookworm", "jq", store=store), store
 
 
 def store_with_the_packages_of(lock: DebianLock, full: Store, store: Store) -> Store:
@@ -158,10 +147,6 @@ def test_an_older_lockfile_is_moved_over_with_its_packages(locked: tuple[DebianL
     lock, store = locked
     older = dataclasses.replace(lock, recipe=1, tree="sha256:" + "1" * 64)
 
-    def text(base: DebianLock) -> str:
-        target = TargetLock(target=HERE, base=base, interpreter=None, steps=(), packages=())
-        return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
-
     def klock(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "KLOCK_CACHE_DIR": str(store.root)}
         argv = [sys.executable, "-m", "klock", *arguments]
@@ -169,7 +154,7 @@ def test_an_older_lockfile_is_moved_over_with_its_packages(locked: tuple[DebianL
 
     image = 'import klock as kt\n\nimage = kt.images.from_debian("bookworm", ["jq"])\n'
     (tmp_path / "kimage.py").write_text(image)
-    (tmp_path / "kimage.lock").write_text(text(older))
+    (tmp_path / "kimage.lock").write_text(lockfile_of(older))
     checked, synced = klock("check"), klock("sync", "--frozen", "--offline")
     assert checked.returncode == 1
     assert checked.stdout == (
@@ -179,7 +164,7 @@ def test_an_older_lockfile_is_moved_over_with_its_packages(locked: tuple[DebianL
 
     done = klock("lock", "--offline")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "kimage.lock").read_text() == text(lock)
+    assert (tmp_path / "kimage.lock").read_text() == lockfile_of(lock)
     assert klock("check").returncode == 0
 
 
@@ -203,27 +188,6 @@ def test_an_archive_that_is_not_there_is_named(store: Store) -> None:
     assert error.value.hint == "check the network, or set debian-mirror"
 
 
-@contextmanager
-def archive(folder: Path) -> Iterator[str]:
-    """An archive that serves `folder`."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *args: object, **options: object) -> None:
-            super().__init__(*args, directory=str(folder), **options)  # type: ignore[arg-type]
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def with_one_package(lock: DebianLock) -> DebianLock:
     return dataclasses.replace(lock, debs=tuple(deb for deb in lock.debs if deb.name == "dash"))
 
@@ -233,7 +197,7 @@ def test_a_package_that_the_archive_dropped_says_so(
 ) -> None:
     lock, _ = locked
     one = with_one_package(lock)
-    with archive(tmp_path) as url, pytest.raises(FetchError) as error:
+    with file_server(tmp_path) as url, pytest.raises(FetchError) as error:
         fetch(one, store=store, mirrors=Mirrors.from_settings(debian=url))
 
     (dash,) = one.debs
@@ -254,7 +218,7 @@ def test_a_package_with_other_bytes_is_refused(locked: tuple[DebianLock, Store],
     served.write_bytes(full.blob_path(f"sha256:{dash.sha256}").read_bytes()[:-1] + b"?")
 
     with (
-        archive(tmp_path) as url,
+        file_server(tmp_path) as url,
         pytest.raises(HashMismatch, match=f"dash {dash.version}: hash mismatch: locked sha256:"),
     ):
         fetch(one, store=store, mirrors=Mirrors.from_settings(debian=url))

@@ -16,52 +16,27 @@ from pathlib import Path
 
 import pytest
 
-from klock.bases import resolve_base
 from klock.debian.deb import read_deb
 from klock.debian.fetch import digest_of
 from klock.errors import FetchError
-from klock.image.steps import DebianBase
-from klock.layers import NORMALISATION
-from klock.lockfile.model import DebianLock, ImageLock, Lockfile, TargetLock
-from klock.lockfile.writing import to_text
+from klock.lockfile.model import DebianLock
 from klock.store import Store
-from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import Command, PackageFiles
 from tests.debs import deb, package, tar
+from tests.integration.conftest import lockfile_of
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
-HERE = Target.of_this_machine()
 IMAGE = 'import klock as kt\n\nimage = kt.images.from_debian("bookworm", ["jq"])\n'
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> tuple[DebianLock, Store]:
-    """A small base, and the store that has it."""
-    store = Store(tmp_path_factory.mktemp("debian") / "store")
-    lock = resolve_base(
-        DebianBase(suite="bookworm", packages=("jq",)),
-        target=HERE,
-        root=Path("/"),
-        store=store,
-        workshop=SandboxWorkshop(store),
-    )
-    assert isinstance(lock, DebianLock)
-    return lock, store
-
-
-def lockfile(base: DebianLock) -> str:
-    target = TargetLock(target=HERE, base=base, interpreter=None, steps=(), packages=())
-    return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
 
 
 def project(account: Account, base: DebianLock, store: Store, *blobs: bytes) -> tuple[Path, Path]:
     """A folder with this lockfile, and a store that has the packages and nothing else."""
     folder, cache = account.make_folder("project"), account.make_folder("store")
     (folder / "kimage.py").write_text(IMAGE)
-    (folder / "kimage.lock").write_text(lockfile(base))
+    (folder / "kimage.lock").write_text(lockfile_of(base))
     for found in base.debs:
         if (blob := store.find_blob(digest_of(found))) is not None:
             Store(cache).add_bytes(blob.read_bytes())
@@ -76,7 +51,7 @@ def project(account: Account, base: DebianLock, store: Store, *blobs: bytes) -> 
 POSTINST = """\
 #!/usr/bin/perl
 use Socket;
-mkdir "/var/jail";
+mkdir $_ for "/var/jail", "/mnt";
 chroot "/var/jail";
 chdir ".." for 1 .. 64;
 chroot ".";
@@ -96,15 +71,29 @@ exit(-s "/var/evidence" ? 7 : {status});
 """
 
 
-def with_postinst(base: DebianLock, script: str) -> tuple[DebianLock, bytes]:
-    """The lock with another jq, which has this postinst."""
-    (jq,) = (found for found in base.debs if found.name == "jq")
-    fields = {"Package": "jq", "Version": jq.version, "Architecture": jq.architecture, "Depends": "perl-base"}
-    content = deb(fields, scripts={"postinst": script})
-    changed = dataclasses.replace(
-        package(content, name="jq", version=jq.version, architecture=jq.architecture), path=jq.path, archive=jq.archive
-    )
-    return dataclasses.replace(base, debs=tuple(changed if d is jq else d for d in base.debs)), content
+ENOUGH = (
+    *("base-files", "base-passwd", "coreutils", "dash", "debianutils", "diffutils", "dpkg", "gcc-12-base", "grep"),
+    *("libacl1", "libattr1", "libblkid1", "libbz2-1.0", "libc-bin", "libc6", "libcrypt1", "libdebconfclient0"),
+    *("libgcc-s1", "libgmp10", "liblzma5", "libmd0", "libmount1", "libpcre2-8-0", "libselinux1", "libsmartcols1"),
+    *("libzstd1", "mawk", "mount", "perl-base", "sed", "tar", "usr-is-merged", "zlib1g"),
+)
+"""What a tree needs to run maintainer scripts in Perl: a third of a base, and of the time it takes."""
+
+
+def with_postinst(base: DebianLock, script: str) -> tuple[DebianLock, list[bytes]]:
+    """The lock of a few of the packages, an apt with nothing in it, and a jq that has this postinst."""
+    contents = {
+        "apt": deb({"Package": "apt", "Version": "1", "Architecture": "amd64", "Depends": ", ".join(ENOUGH)}),
+        "jq": deb(
+            {"Package": "jq", "Version": "1", "Architecture": "amd64", "Priority": "required", "Depends": "perl-base"},
+            scripts={"postinst": script},
+        ),
+    }
+    made = [package(content, name=name, architecture="amd64") for name, content in contents.items()]
+    few = [found for found in base.debs if found.name in ENOUGH]
+    assert len(few) == len(ENOUGH)
+    debs = sorted([*few, *made], key=lambda found: found.name)
+    return dataclasses.replace(base, debs=tuple(debs)), list(contents.values())
 
 
 @pytest.mark.parametrize(("who", "status"), [("root", 0), ("unprivileged", 3)])
@@ -124,8 +113,8 @@ def test_a_hostile_postinst_reaches_nothing_and_is_refused(
             port=server.getsockname()[1],
             status=status,
         )
-        changed, content = with_postinst(base, script)
-        folder, cache = project(account, changed, store, content)
+        changed, contents = with_postinst(base, script)
+        folder, cache = project(account, changed, store, *contents)
         done = account.klock("sync", "--frozen", "--offline", cwd=folder, env={"KLOCK_CACHE_DIR": str(cache)})
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
@@ -268,8 +257,8 @@ def test_a_process_that_is_killed_leaves_nothing_for_good(
     locked: tuple[DebianLock, Store], unprivileged: Account
 ) -> None:
     account = unprivileged
-    base, store = locked
-    folder, cache = project(account, base, store)
+    base, contents = with_postinst(locked[0], "#!/bin/sh\n")
+    folder, cache = project(account, base, locked[1], *contents)
     temporary = account.make_folder("tmp")
     env = {"KLOCK_CACHE_DIR": str(cache), "TMPDIR": str(temporary)}
     process = subprocess.Popen(

@@ -15,7 +15,7 @@ from klock.lockfile.model import DebianLock
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
-from tests.integration.test_bases_made_inside import lockfile
+from tests.integration.conftest import lockfile_of
 from tests.integration.unprivileged import Account, require_program
 from tests.run_folder import made_once, test_cache
 
@@ -75,7 +75,7 @@ def test_another_host_makes_the_same_tree(
     suite: str, programs: str, locked: tuple[DebianLock, Store], root: Account, tmp_path: Path
 ) -> None:
     lock, full = locked
-    (tmp_path / "kimage.lock").write_text(lockfile(lock))
+    (tmp_path / "kimage.lock").write_text(lockfile_of(lock))
     store = Store(tmp_path / "store")
     for found in lock.debs:
         store.add_bytes(full.blob_path(digest_of(found)).read_bytes())

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.registry_server import Registry
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
 
-def test_prune_keeps_environments_and_clean_removes_all(unprivileged: Account, debian_registry: Registry) -> None:
+def test_prune_keeps_environments_and_clean_removes_all(unprivileged: Account) -> None:
     project = unprivileged.make_folder("project")
-    image = "import klock as kt\nimage = kt.Image().from_docker('debian:bookworm').run_bash('echo {} > /made')\n"
-    (project / "pyproject.toml").write_text(f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n')
+    image = f"import klock as kt\nimage = kt.Image().from_docker({SMALL_BASE!r}).run_bash('echo {{}} > /made')\n"
+    write_small_base(project / "layout")
 
     def klock(*arguments: str) -> str:
         done = unprivileged.klock(*arguments, cwd=project)

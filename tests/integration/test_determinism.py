@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import copy_store
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account
@@ -66,8 +67,11 @@ def make_project(account: Account, name: str, registry: Registry, index: IndexSe
 
 SURROUNDINGS: dict[str, tuple[str, Mapping[str, str], str]] = {
     "as root, in another folder": ("root", {}, "022"),
-    "with another hash seed and time zone": ("root", {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo"}, "022"),
-    "with another locale": ("root", {"LANG": "C", "LC_ALL": "C"}, "022"),
+    "with another hash seed, time zone and locale": (
+        "root",
+        {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LANG": "C", "LC_ALL": "C"},
+        "022",
+    ),
     "as another user, with another umask": ("other", {"PYTHONHASHSEED": "1"}, "077"),
 }
 
@@ -76,39 +80,44 @@ def test_every_surrounding_gives_the_same_bytes(
     accounts: dict[str, Account], debian_registry: Registry, index: IndexServer
 ) -> None:
     locks: dict[str, bytes] = {}
-    projects: dict[str, tuple[Account, Path, dict[str, str]]] = {}
+    projects: dict[str, Path] = {}
     for case, (who, variables, umask) in SURROUNDINGS.items():
         account = accounts[who]
-        project = make_project(account, f"p{len(locks)}", debian_registry, index, umask=umask)
-        # Everybody starts with an empty store, but the second shares the first's: a full one must change nothing.
-        cache = account.make_folder("cache") if len(locks) != 1 else Path(projects[next(iter(projects))][2]["K"])
-        env = {**variables, "KLOCK_CACHE_DIR": str(cache)}
+        project = projects[case] = make_project(account, f"p{len(locks)}", debian_registry, index, umask=umask)
+        # Everybody has the base, and has made none of the layers.
+        env = {**variables, "KLOCK_CACHE_DIR": str(store_with_the_base(account))}
         done = account.run(
             ["sh", "-c", f'umask {umask}; exec "$0" -m klock lock', account.python], cwd=project, env=env
         )
         assert done.returncode == 0, f"{case}: {done.stderr}"
         locks[case] = (project / "kimage.lock").read_bytes()
-        projects[case] = (account, project, {"K": str(cache), **env})
     assert len(set(locks.values())) == 1, {case: lock.decode() for case, lock in locks.items()}
+
+    # A store that has made the layers changes nothing.
+    project = projects["as another user, with another umask"]
+    (project / "kimage.lock").unlink()
+    done = accounts["other"].klock("lock", cwd=project, env=env)
+    assert done.returncode == 0, done.stderr
+    assert {(project / "kimage.lock").read_bytes()} == set(locks.values())
 
     # What root locked, the other user replays from nothing, and the environment is clean.
     account = accounts["other"]
-    _, project, _ = projects["as another user, with another umask"]
-    shutil.copy(projects["as root, in another folder"][1] / "kimage.lock", project / "kimage.lock")
+    shutil.copy(projects["as root, in another folder"] / "kimage.lock", project / "kimage.lock")
     env = {"KLOCK_CACHE_DIR": str(account.make_folder("fresh")), "PYTHONHASHSEED": "99"}
     done = account.klock("sync", cwd=project, env=env)
     assert done.returncode == 0, done.stderr
     done = account.klock("check", "--env", cwd=project, env=env)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout
 
-
-def test_the_lock_names_no_host_path_user_or_time(
-    accounts: dict[str, Account], debian_registry: Registry, index: IndexServer
-) -> None:
-    account = accounts["root"]
-    project = make_project(account, "plain", debian_registry, index, umask="022")
-    assert account.klock("lock", cwd=project).returncode == 0
-    text = (project / "kimage.lock").read_text()
-    for word in (str(project), str(account.folder), "klocktest"):
+    # Nor does the lockfile name where, by whom and when it was made.
+    text = locks["as another user, with another umask"].decode()
+    for word in (*map(str, projects.values()), *(str(each.folder) for each in accounts.values()), "klocktest"):
         assert word not in text.replace(index.url, ""), word
     assert not re.search(r"20[2-9]\d-\d\d", text)
+
+
+def store_with_the_base(account: Account) -> Path:
+    """A new store that has what the account's own one had when the module began."""
+    store = account.make_folder("cache") / "store"
+    copy_store(account.store, store)
+    return store

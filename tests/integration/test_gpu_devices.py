@@ -23,6 +23,8 @@ from tests.integration.unprivileged import Account, require_program
 
 pytestmark = pytest.mark.integration
 
+EACH_KIND = on("sandbox, unprivileged", "podman, unprivileged", "docker")
+
 IMAGE = """\
 import klock as kt
 
@@ -195,7 +197,7 @@ def run(host: ContainerHost, project: Path, gpus: str, command: str) -> Complete
     return known.klock("run", "--gpus", gpus, "--", "sh", "-c", command, cwd=project)
 
 
-@on("sandbox", "podman, unprivileged", "docker")
+@EACH_KIND
 def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
     seen = "head -c 3 /dev/klock-test0 | od -An -tx1; cat /usr/lib/vendor/*.2; echo $LD_LIBRARY_PATH"
     done = succeeded(run(host, project, "klock.test/device=zero", f"{seen}; touch /usr/lib/vendor/*.2 2>&1 | wc -l"))
@@ -207,6 +209,7 @@ def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
     assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
 
 
+@EACH_KIND
 def test_a_service_sees_what_the_command_sees(host: ContainerHost, project: Path) -> None:
     known = replace(host, variables={**host.variables, "KLOCK_CDI_SPEC_DIRS": f"{project}/cdi"})
     wait = "until [ -e /run/service ]; do sleep 0.05; done; cat /run/service"
@@ -215,6 +218,7 @@ def test_a_service_sees_what_the_command_sees(host: ContainerHost, project: Path
     assert done.stdout == "11\n/opt/lib:/usr/lib/vendor hello\n"
 
 
+@EACH_KIND
 def test_what_a_hook_writes_is_seen_and_goes_with_the_command(host: ContainerHost, project: Path) -> None:
     command = "cat /etc/klock-hook /usr/lib/vendor/libdriver.so.1 /opt/lib/config"
     done = succeeded(run(host, project, "klock.test/device=hooked,klock.test/device=zero", command))
@@ -225,6 +229,7 @@ def test_what_a_hook_writes_is_seen_and_goes_with_the_command(host: ContainerHos
     assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
 
 
+@EACH_KIND
 def test_hooks_that_mount_and_make_namespaces_as_nvidias_do(host: ContainerHost, project: Path) -> None:
     command = "ldconfig -p | grep 'libvendor.so.1 '; cat /etc/vendor/nodes; head -c 2 /dev/by-path/zero | od -An -tx1"
     done = succeeded(run(host, project, "klock.test/device=vendor", f"{command}; cat /proc/version"))
@@ -237,12 +242,14 @@ def test_hooks_that_mount_and_make_namespaces_as_nvidias_do(host: ContainerHost,
     assert succeeded(host.klock("check", "--env", "--target", "linux/amd64/cpu", cwd=project)).returncode == 0
 
 
+@EACH_KIND
 def test_a_hook_that_fails_fails_the_command(host: ContainerHost, project: Path) -> None:
     done = run(host, project, "klock.test/device=broken", "echo ran")
     assert (done.returncode, done.stdout) == (2, "")
     assert "the device's hook failed with status 1: /bin/false" in done.stderr
 
 
+@EACH_KIND
 def test_what_a_hook_leaves_running_is_ended(host: ContainerHost, project: Path) -> None:
     assert succeeded(run(host, project, "klock.test/device=leaving", "cat /etc/left")).stdout == "left\n"
     done = run(host, project, "klock.test/device=slow", "echo ran")
@@ -252,6 +259,7 @@ def test_what_a_hook_leaves_running_is_ended(host: ContainerHost, project: Path)
             assert b"sleep\x008641" not in command.read_bytes()
 
 
+@EACH_KIND
 def test_a_device_that_is_not_there(host: ContainerHost, project: Path) -> None:
     done = run(host, project, "klock.test/device=other", "echo ran")
     assert done.returncode == 2 and "has the device klock.test/device=other" in done.stderr

@@ -119,6 +119,7 @@ def test_a_container_of_docker_is_as_one_of_podman(
                 assert pod.klock("check", "--here", "--env").returncode == (0 if is_open else 1)
 
 
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_what_the_image_no_longer_has_goes(pod: Pod) -> None:
     write(pod, '.pip_install(["six==1.15.0", "attrs"])', FILES)
     before = shell(pod, "find /usr/local /srv /opt | sort")
@@ -272,6 +273,7 @@ def test_programs_may_go_on_writing_while_a_sync_runs(pod: Pod) -> None:
     assert shell(pod, "ls /srv/app") == "log\nmain.py\npid\n"
 
 
+@pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_packages_and_files_of_the_base_come_back(pod: Pod) -> None:
     held = "cat /usr/lib/python3/dist-packages/wheel/__init__.py /etc/issue; stat -c '%n %a %u %g %Y' /etc/issue"
     before = shell(pod, held)
@@ -393,23 +395,20 @@ def test_drift_is_found_and_put_right(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_a_sync_sees_what_was_done_to_what_steps_made(pod: Pod) -> None:
+    write(pod, FILES)
+    succeeded(pod.klock("sync", "--here"))
+    shell(pod, "echo x > /srv/mine")  # nobody's, so it stays
+    for change in (
         "echo x >> /srv/app/main.py",
         "chmod 600 /srv/app/main.py",
         "rm /srv/app/main.py",
         "chown 1 /srv/app",
-    ],
-)
-def test_a_sync_sees_what_was_done_to_what_steps_made(pod: Pod, change: str) -> None:
-    write(pod, FILES)
-    succeeded(pod.klock("sync", "--here"))
-    shell(pod, "echo x > /srv/mine")  # nobody's, so it stays
-    assert "environment unchanged" in succeeded(pod.klock("sync", "--here")).stderr
-    shell(pod, change)
-    assert "step 2 rsync" in succeeded(pod.klock("sync", "--here")).stderr
-    assert pod.klock("check", "--here", "--env").stdout == ""
+    ):
+        assert "environment unchanged" in succeeded(pod.klock("sync", "--here")).stderr
+        shell(pod, change)
+        assert "step 2 rsync" in succeeded(pod.klock("sync", "--here")).stderr, change
+        assert pod.klock("check", "--here", "--env").stdout == "", change
     assert shell(pod, "cat /srv/mine") == "x\n"
 
 
@@ -444,30 +443,30 @@ PURELIB = "/usr/local/lib/python3.11/dist-packages"
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
-@pytest.mark.parametrize("version", ["1.15.0", "1.16.0"])
-def test_what_pip_installed_over_a_locked_package_is_removed(pod: Pod, version: str) -> None:
+def test_what_pip_installed_over_a_locked_package_is_removed(pod: Pod) -> None:
     write(pod, PIP, FILES)
     locked = fingerprint(succeeded(pod.klock("sync", "--here")))
     listing = f"find {PURELIB} /usr/local/bin | sort"
     before = shell(pod, listing)
-    install_over(pod, f"six=={version}")
-    shell(pod, f"echo mine > {PURELIB}/mine.py")
-    planned = succeeded(pod.klock("sync", "--here", "--dry-run")).stdout
-    assert f"remove six {version}, which was installed over the locked one" in planned
-    events = pod.klock_killed_at(0, "sync", "--here").events
-    assert fingerprint(succeeded(pod.klock("sync", "--here"))) == locked
-    assert shell(pod, listing).split() == sorted([*before.split(), f"{PURELIB}/mine.py"])
-    shell(pod, f"rm {PURELIB}/mine.py")
-    for event in moments(events, 2):
+    for version in ("1.15.0", "1.16.0"):
         install_over(pod, f"six=={version}")
-        pod.klock_killed_at(event, "sync", "--here")
+        shell(pod, f"echo mine > {PURELIB}/mine.py")
+        planned = succeeded(pod.klock("sync", "--here", "--dry-run")).stdout
+        assert f"remove six {version}, which was installed over the locked one" in planned
+        events = pod.klock_killed_at(0, "sync", "--here").events
         assert fingerprint(succeeded(pod.klock("sync", "--here"))) == locked
-        assert shell(pod, listing) == before
+        assert shell(pod, listing).split() == sorted([*before.split(), f"{PURELIB}/mine.py"])
+        shell(pod, f"rm {PURELIB}/mine.py")
+        for event in moments(events, 2):
+            install_over(pod, f"six=={version}")
+            pod.klock_killed_at(event, "sync", "--here")
+            assert fingerprint(succeeded(pod.klock("sync", "--here"))) == locked
+            assert shell(pod, listing) == before
 
 
 def install_over(pod: Pod, requirement: str) -> None:
     """As `pip install` in the container does it."""
-    wheels = pod.project / "wheels"
+    wheels = pod.project / "wheels" / requirement
     if not wheels.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), requirement]
         subprocess.run(command, check=True)
@@ -487,48 +486,36 @@ def test_what_could_change_what_runs_is_told_when_a_sync_leaves_it(pod: Pod) -> 
     assert "/srv/data" not in said
 
 
-@pytest.mark.parametrize(
-    ("steps", "said"),
-    [
-        (['.rsync("./app", "/mnt/volume", contents=True)'], "/mnt/volume is on the mount /mnt/volume"),
-        (
-            ['.rsync("./app", "/srv/app", contents=True)'],
-            "/srv/app/conf is on the mount /srv/app/conf",
-        ),
-        (['.rsync("./app", "/srv/link", contents=True)'], "/mnt/volume/conf is on the mount /mnt/volume"),
-        (['.rsync("./app/main.py", "/srv/file")'], "/srv/file is on the mount /srv/file"),
-        (['.rsync("./app/main.py", "/srv/made/below/x")'], "/mnt/volume/below/x is on the mount /mnt/volume"),
-        ([PIP], f"{PURELIB}/attrs/__init__.py is on the mount {PURELIB}/attrs"),
-        ([".run_bash('mkdir -p /mnt/volume && echo 1 > /mnt/volume/kept', keep_layer=True)"], "/mnt/volume"),
-    ],
-)
-def test_what_is_mounted_is_never_written(
-    host: ContainerHost, project: Path, base_image: str, steps: list[str], said: str
-) -> None:
+ONTO_MOUNTS = {
+    "/mnt/volume is on the mount /mnt/volume": '.rsync("./app", "/mnt/volume", contents=True)',
+    "/srv/app/conf is on the mount /srv/app/conf": '.rsync("./app", "/srv/app", contents=True)',
+    "/mnt/volume/conf is on the mount /mnt/volume": '.rsync("./app", "/srv/link", contents=True)',
+    "/srv/file is on the mount /srv/file": '.rsync("./app/main.py", "/srv/file")',
+    "/mnt/volume/below/x is on the mount /mnt/volume": '.rsync("./app/main.py", "/srv/made/below/x")',
+    f"{PURELIB}/attrs/__init__.py is on the mount {PURELIB}/attrs": PIP,
+    "/mnt/volume": ".run_bash('mkdir -p /mnt/volume && echo 1 > /mnt/volume/kept', keep_layer=True)",
+}
+
+
+def test_what_is_mounted_is_never_written(host: ContainerHost, project: Path, base_image: str) -> None:
     (project / "app/conf").mkdir()
     (project / "app/conf/settings").write_text("from the image\n")
-    volume = host.account.make_folder("volume")
-    (volume / "settings").write_text("of the volume\n")
-    (volume / "file").write_text("of the volume\n")
+    volume, below, attrs = (host.account.make_folder(name) for name in ("volume", "below", "attrs"))
+    for file in (volume / "settings", volume / "file", below / "settings", attrs / "settings"):
+        file.write_text("of the volume\n")
     mounts = {project: str(project), volume: "/mnt/volume", volume / "file": "/srv/file"}
-    below = host.account.make_folder("below")
-    (below / "settings").write_text("of the volume\n")
-    with running_pod(
-        host,
-        base_image,
-        project=project,
-        mounts={**mounts, below: f"{PURELIB}/attrs" if steps == [PIP] else "/srv/app/conf"},
-        store=host.account.store,
-        is_open=False,
-    ) as pod:
+    mounts |= {below: "/srv/app/conf", attrs: f"{PURELIB}/attrs"}
+    store = host.account.store
+    with running_pod(host, base_image, project=project, mounts=mounts, store=store, is_open=False) as pod:
         shell(pod, "ln -s /mnt/volume /srv/link; ln -s /mnt/volume /srv/made")
         before = shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +")
-        write(pod, '.rsync("./app/main.py", "/opt/first")', *steps)
-        done = pod.klock("sync", "--here")
-        assert done.returncode == 2 and said in done.stderr, done.stderr
-        assert "step 2 (kimage.py:6): " in done.stderr
-        assert shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +") == before
-        assert shell(pod, f"ls /opt {STATE} 2>/dev/null || true") == "/opt:\n"
+        for said, step in ONTO_MOUNTS.items():
+            write(pod, '.rsync("./app/main.py", "/opt/first")', step)
+            done = pod.klock("sync", "--here")
+            assert done.returncode == 2 and said in done.stderr, done.stderr
+            assert "step 2 (kimage.py:6): " in done.stderr
+            assert shell(pod, "find /srv /mnt /usr/local -exec stat -c '%n %a %Y %i' {} +") == before, said
+            assert shell(pod, f"ls /opt {STATE} 2>/dev/null || true") == "/opt:\n", said
 
 
 def test_a_mount_inside_of_a_steps_folder_is_in_nobodys_way(
@@ -584,6 +571,7 @@ def test_another_base_is_refused(pod: Pod) -> None:
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
+    """What a service is told is no argument of a process, where others would see it."""
     write(pod, '.set_env_vars({"APP": "$HOME/app"})')
     succeeded(pod.klock("sync", "--here"))
     done = succeeded(pod.klock("run", "--here", "sh", "-c", "echo $APP $POD; cat /proc/$$/comm", env={"POD": "p"}))
@@ -607,10 +595,6 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
         .isdigit()
     )
     assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
-
-
-@pytest.mark.parametrize("pod", ["plain"], indirect=True)
-def test_a_service_s_secret_is_no_argument_of_a_process(pod: Pod) -> None:
     write(pod, '.run_bash(\'tr "\\\\0" " " < /proc/$$/cmdline > /tmp/seen; : $TOKEN; exec sleep 1000 &\')')
     succeeded(pod.klock("sync", "--here"))
     succeeded(pod.klock("run", "--here", "sh", "-c", "until [ -s /tmp/seen ]; do sleep 0.01; done"))

@@ -27,10 +27,20 @@ from klock.workshop.namespace import in_namespace
 from klock.workshop.protocol import Layer
 from klock.workshop.scratch import remove_trees, scratch_folder
 from klock.workshop.trees import Trees
-from tests.integration.sandbox_fixtures import BASE, TAR, Archive, base_layer, debian_engine, member, python, shell
+from tests.integration.sandbox_fixtures import (
+    BASE,
+    TAR,
+    Archive,
+    base_layer,
+    debian_engine,
+    member,
+    programs_tar,
+    python,
+    shell,
+)
 from tests.integration.unprivileged import Account
 
-__all__ = ["debian_engine"]
+__all__ = ["debian_engine", "programs_tar"]
 
 pytestmark = pytest.mark.integration
 
@@ -109,11 +119,11 @@ def test_a_real_layer_there_and_back(debian_engine: SandboxWorkshop, other: Sand
 
 
 def test_a_layer_taken_in_lies_over_the_base_as_the_original(
-    debian_engine: SandboxWorkshop, other: SandboxWorkshop, tmp_path: Path, debian_rootfs_tar: Path
+    debian_engine: SandboxWorkshop, other: SandboxWorkshop, tmp_path: Path, programs_tar: Path
 ) -> None:
     layer = make_layer(debian_engine)
     other.add_layer(archive_of(debian_engine, layer.digest, tmp_path), layer.digest)
-    other.add_base(BASE, [base_layer(tmp_path, debian_rootfs_tar.read_bytes())])
+    other.add_base(BASE, [base_layer(tmp_path, programs_tar.read_bytes())])
 
     def seen(engine: SandboxWorkshop) -> bytes:
         environment = SandboxPlace(engine, engine._store).environment("of-this-test")

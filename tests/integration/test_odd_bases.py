@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host
+from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host, on
 from tests.integration.small_base import Member, write_small_base
 
 pytestmark = pytest.mark.integration
+
+EACH_KIND = on("sandbox", "sandbox, unprivileged", "podman, unprivileged", "docker")
+RUNC_AND_SANDBOX = on("sandbox", "sandbox, unprivileged", "docker")
 
 IMAGE = 'import klock as kt\nimage = kt.Image().from_docker("oci:./layout:image").set_env_vars({"A": "b"})\n'
 
@@ -65,6 +68,7 @@ WHITEOUTS: Mapping[str, tuple[list[Member], list[Member], str]] = {
 }
 
 
+@EACH_KIND
 @pytest.mark.parametrize("case", WHITEOUTS)
 def test_whiteouts(host: ContainerHost, case: str) -> None:
     first, second, expected = WHITEOUTS[case]
@@ -75,6 +79,7 @@ def test_whiteouts(host: ContainerHost, case: str) -> None:
     assert environment.check() == ""
 
 
+@on("sandbox", "sandbox, unprivileged")
 def test_a_folder_is_removed_and_has_files_again_without_an_entry_of_its_own(host: ContainerHost) -> None:
     if host.engine != "sandbox":
         return  # podman and docker refuse such an archive
@@ -84,6 +89,7 @@ def test_a_folder_is_removed_and_has_files_again_without_an_entry_of_its_own(hos
     assert environment.check() == ""
 
 
+@EACH_KIND
 def test_a_user_without_privileges(host: ContainerHost) -> None:
     layer: list[Member] = [
         ("0700:0:bin/roots", "#!/bin/sh\necho ran\n"),
@@ -101,6 +107,7 @@ def test_a_user_without_privileges(host: ContainerHost) -> None:
     assert environment.check() == ""
 
 
+@RUNC_AND_SANDBOX
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
@@ -120,12 +127,14 @@ def test_whom_a_user_means(host: ContainerHost, user: str, expected: str) -> Non
     assert [uid, gid, *sorted(set(groups))] == [*expected.split()[:2], *sorted(set(expected.split()[2:]))]
 
 
+@EACH_KIND
 def test_a_base_with_nothing_but_a_program(host: ContainerHost) -> None:
     environment = Environment(host, etc=False, Env=["PATH=/bin", "HOME="])
     assert environment.run("echo $A $HOME") == "b /root\n"
     assert environment.check() == ""
 
 
+@EACH_KIND
 def test_a_working_directory_behind_a_symlink(host: ContainerHost) -> None:
     layer: list[Member] = [("d/real/", None), ("d/abs", "-> /d/real")]
     environment = Environment(host, layer, WorkingDir="/d/abs/new")
@@ -133,12 +142,14 @@ def test_a_working_directory_behind_a_symlink(host: ContainerHost) -> None:
     assert environment.check() == ""
 
 
+@EACH_KIND
 def test_more_layers_than_an_engine_takes(host: ContainerHost) -> None:
     environment = Environment(host, *([(f"l/{number}", str(number))] for number in range(126)))
     assert len(environment.run("ls /l").split()) == 126
     assert environment.check() == ""
 
 
+@EACH_KIND
 def test_mounts_are_shown_from_the_outside_in(host: ContainerHost) -> None:
     environment = Environment(host)
     outer, inner = host.account.make_folder("outer"), host.account.make_folder("inner")

@@ -1,7 +1,7 @@
 """The programs people fetch things with, in shell steps: recorded once, then replayed with no network at all.
 
 Each case is locked where the upstream is, and synced with another store, without the layers, in an empty network:
-without privileges, and in `make soak` as root too.
+without privileges, and in `make soak` as root too. What several programs do in one step they do alone in `make soak`.
 """
 
 from __future__ import annotations
@@ -223,8 +223,14 @@ def laboratory(laboratories: dict[str, Laboratory]) -> Laboratory:
     return laboratories["unprivileged"]
 
 
+ALSO_WITH_OTHERS: Final = ("apt over http", "pip with wheels", "npm, globally", "git, shallow")
+"""The cases "several in one step" and "proxies that the image names" fetch the same in the same way."""
+
+
 @pytest.mark.parametrize("who", ["unprivileged", pytest.param("root", marks=pytest.mark.soak)])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.soak] if name in ALSO_WITH_OTHERS else []) for name in CASES]
+)
 def test_is_replayed_without_a_network(
     name: str, who: str, laboratories: dict[str, Laboratory], upstream: World
 ) -> None:
@@ -251,8 +257,21 @@ DO_NOT_REPEAT: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", DO_NOT_REPEAT)
-@pytest.mark.parametrize("option", ["leave_out=['/a', '/etc/keys/*']", "keep_layer=True"])
+LEAVE_OUT: Final = "leave_out=['/a', '/etc/keys/*']"
+KEEP_LAYER: Final = "keep_layer=True"
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("a package that makes a key", LEAVE_OUT),
+        ("a package that makes a key", KEEP_LAYER),
+        ("process ids", LEAVE_OUT),
+        ("the number of CPUs", KEEP_LAYER),
+        pytest.param("process ids", KEEP_LAYER, marks=pytest.mark.soak),
+        pytest.param("the number of CPUs", LEAVE_OUT, marks=pytest.mark.soak),
+    ],
+)
 def test_what_differs_on_another_machine_is_not_locked(
     *, name: str, option: str, laboratory: Laboratory, upstream: World
 ) -> None:

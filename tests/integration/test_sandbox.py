@@ -14,9 +14,18 @@ from klock.layers.manifest import Kind
 from klock.workshop import SandboxWorkshop
 from klock.workshop.overlay import resolve
 from klock.workshop.protocol import Completed, Mount, Network, PlacedFile, Workspace
-from tests.integration.sandbox_fixtures import BASE, Archive, base_layer, command, debian_engine, member, shell
+from tests.integration.sandbox_fixtures import (
+    BASE,
+    Archive,
+    base_layer,
+    command,
+    debian_engine,
+    member,
+    programs_tar,
+    shell,
+)
 
-__all__ = ["debian_engine"]
+__all__ = ["debian_engine", "programs_tar"]
 
 pytestmark = pytest.mark.integration
 

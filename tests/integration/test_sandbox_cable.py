@@ -27,14 +27,19 @@ from klock.workshop.protocol import Command, Completed, Network, Workspace
 from klock.workshop.trust import VARIABLES
 from tests.integration import recorder_stand_in
 from tests.integration.recorder_stand_in import ADDRESS, StandIn, stand_in
-from tests.integration.sandbox_fixtures import BASE, TAR, command, debian_engine, shell
+from tests.integration.sandbox_fixtures import BASE, TAR, command, engine_with, shell, unpack
 from tests.integration.unprivileged import Account
-
-__all__ = ["debian_engine"]
 
 pytestmark = pytest.mark.integration
 
 NAMES = "import errno, os, socket, struct, ctypes, sys, urllib.request as u\n"
+
+
+@pytest.fixture(scope="module")
+def debian_engine(debian_rootfs_tar: Path) -> Iterator[SandboxWorkshop]:
+    """With the programs that are told of the recorder's certificate, pip and apt among them."""
+    with engine_with(lambda store: unpack(debian_rootfs_tar, store)) as engine:
+        yield engine
 
 
 def connected(recorder: StandIn, *argv: str, **options: object) -> Command:

@@ -21,9 +21,9 @@ from klock.places.records import parts_of_all
 from klock.places.sandbox import SandboxPlace
 from klock.places.sandbox.writable import SandboxEnvironment
 from klock.workshop import SandboxWorkshop
-from tests.integration.sandbox_fixtures import BASE, command, debian_engine, shell
+from tests.integration.sandbox_fixtures import BASE, command, debian_engine, programs_tar, shell
 
-__all__ = ["debian_engine"]
+__all__ = ["debian_engine", "programs_tar"]
 
 pytestmark = pytest.mark.integration
 

@@ -17,10 +17,10 @@ from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area
 from klock.workshop.protocol import Layer
 from klock.workshop.trees import Trees
-from tests.integration.sandbox_fixtures import BASE, debian_engine, python, shell
+from tests.integration.sandbox_fixtures import BASE, debian_engine, programs_tar, python, shell
 from tests.integration.unprivileged import Account
 
-__all__ = ["debian_engine"]
+__all__ = ["debian_engine", "programs_tar"]
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from klock.workshop import SandboxWorkshop
 from klock.workshop.searching import paths_with
-from tests.integration.sandbox_fixtures import BASE, debian_engine, python, shell
+from tests.integration.sandbox_fixtures import BASE, debian_engine, programs_tar, python, shell
 
-__all__ = ["debian_engine"]
+__all__ = ["debian_engine", "programs_tar"]
 
 pytestmark = pytest.mark.integration
 

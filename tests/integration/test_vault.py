@@ -111,6 +111,14 @@ def make_project(account: Account, image: str, settings: str = "") -> Project:
     )
 
 
+@pytest.fixture(scope="module", params=["unprivileged", pytest.param("root", marks=pytest.mark.soak)])
+def account(request: pytest.FixtureRequest) -> Account:
+    """A vault knows of no account: `make soak` asks root too."""
+    account = request.getfixturevalue(request.param)
+    assert isinstance(account, Account)
+    return account
+
+
 @pytest.fixture(scope="module")
 def saved(account: Account, debian_registry: Registry, index: IndexServer) -> Project:
     """A project that is locked and pushed."""

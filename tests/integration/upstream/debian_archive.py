@@ -10,7 +10,10 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +22,7 @@ import pytest
 from tests.integration.unprivileged import require_program
 from tests.integration.upstream.connections import Answer, Request, conditional
 
-__all__ = ["KEY", "DebianArchive", "make_archive"]
+__all__ = ["KEY", "DebianArchive", "file_server", "make_archive"]
 
 KEY: Final = "upstream.asc"
 _SCRIPT: Final = "#!/bin/sh\necho {line}\n"
@@ -66,13 +69,35 @@ class DebianArchive:
         )
 
 
-def make_archive(folder: Path) -> Path:
-    """Makes the archive in `folder/debian` and returns that. KEY in it is the public key."""
+@contextmanager
+def file_server(folder: Path, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
+    """Serves the files in `folder` as they are until the block ends; its URL."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, directory=str(folder), **options)  # type: ignore[arg-type]
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(address, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def make_archive(folder: Path, packages: Mapping[str, Mapping[str, str]] = _PACKAGES) -> Path:
+    """Makes the archive in `folder/debian` and returns that. KEY in it is the public key. `packages` are by name, each
+    the files of what `dpkg-deb --build` takes."""
     require_program("apt-ftparchive", package="apt-utils")
     require_program("gpg-agent", package="gpg-agent")
     archive = folder / "debian"
     (archive / "pool").mkdir(parents=True)
-    for name, files in _PACKAGES.items():
+    for name, files in packages.items():
         _make_package(folder / "sources", name, files, archive / "pool")
     architecture = _output("dpkg", "--print-architecture").decode().strip()
     suite = archive / "dists/stable"

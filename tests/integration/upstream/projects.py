@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from tests.integration.conftest import copy_store, store_with
 from tests.integration.unprivileged import EMPTY_NETWORK, Account
 from tests.integration.upstream.world import World
 
@@ -46,6 +47,7 @@ class Step:
 @dataclass(frozen=True, kw_only=True)
 class Laboratory:
     """Somebody with two stores: one that records, and another that gets the blobs of the first but none of its layers.
+    Both have the base.
 
     Without `upstream` images are locked in this machine's network."""
 
@@ -55,11 +57,19 @@ class Laboratory:
 
     @cached_property
     def recording_store(self) -> Path:
-        return self.account.make_folder("recording")
+        return self._store("recording")
 
     @cached_property
     def replaying_store(self) -> Path:
-        return self.account.make_folder("replaying")
+        return self._store("replaying")
+
+    def _store(self, name: str) -> Path:
+        def prepare(folder: Path) -> None:
+            (folder / "clients").symlink_to(self.layout)
+
+        store = self.account.make_folder(name) / "store"
+        copy_store(store_with(self.account, "oci:./clients", prepare, name="clients"), store)
+        return store
 
     def project(self, *steps: Step | str, files: Mapping[str, bytes] | None = None) -> Project:
         """A folder with `kimage.py`. A step given as text is a command; one with a dot in front a builder's call."""
