@@ -90,7 +90,7 @@ class UvProject:
 
     def named_indexes(self) -> list[tuple[str, str]]:
         """The URL of each index with the name that uv knows it by."""
-        return [(index.url, name) for index, name in self._names([*self._pinned(), *self._shared()])]
+        return [(self._url(index), name) for index, name in self._names([*self._pinned(), *self._shared()])]
 
     def _shared_arguments(self, python: str) -> list[str]:
         arguments = ["pip", "compile", "pyproject.toml", "--no-header", "--python", python]

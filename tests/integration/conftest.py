@@ -98,6 +98,18 @@ def debian_oci_layout(debian_rootfs_tar: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def debian_two_platforms(debian_rootfs_tar: Path) -> Path:
+    """A layout with that image for linux/amd64, and once more, as if it were for linux/arm64."""
+
+    def make(layout: Path) -> None:
+        platforms = {platform: [debian_rootfs_tar] for platform in ("linux/amd64", "linux/arm64")}
+        write_layout(layout, platforms, config=_CONFIG, tag="bookworm")
+        make_readable(layout)
+
+    return made_once(debian_rootfs_tar.with_suffix(".platforms.oci"), make)
+
+
+@pytest.fixture(scope="session")
 def debian_registry(tmp_path_factory: pytest.TempPathFactory, debian_oci_layout: Path) -> Iterator[Registry]:
     """A registry that has that image as `library/debian:bookworm`."""
     with registry(tmp_path_factory.mktemp("registry")) as server:
