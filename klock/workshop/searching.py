@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-__all__ = ["files_matching", "hits", "paths_with"]
+__all__ = ["files_matching", "hits", "is_in_file", "paths_with"]
 
 _PIECE: Final = 1 << 18
 _BEGINNING: Final = 1 << 16
@@ -30,6 +30,11 @@ def hits(values: Sequence[bytes], paths: Iterable[str]) -> Iterator[str]:
     if wanted:
         search = _Search(wanted)
         yield from filter(search.is_hit, paths)
+
+
+def is_in_file(values: Sequence[bytes], path: str) -> bool:
+    """Whether the content of a file holds one of `values`, none of which is empty."""
+    return _Search(values)._holds_in_file(path)
 
 
 def files_matching(patterns: Iterable[str]) -> dict[str, bytes]:

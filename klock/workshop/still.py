@@ -30,7 +30,7 @@ from klock.workshop.protocol import (
     PlacedFile,
     Workspace,
 )
-from klock.workshop.searching import hits
+from klock.workshop.searching import is_in_file
 from klock.workshop.still_tree import StillTree
 
 if TYPE_CHECKING:
@@ -231,11 +231,18 @@ class StillWorkspace:
         return {path: found[entry.path][:_BEGINNING] for path, entry in entries.items() if entry.path in found}
 
     def find(self, values: Sequence[bytes]) -> list[str]:
-        by_file = {os.fspath(self._placed[path]): f"/{path}" for path in self._tree.written if path in self._placed}
-        return sorted(by_file[file] for file in hits(values, by_file))
+        wanted = [value for value in values if value]
+        return sorted(f"/{path}" for path in self._tree.written if wanted and self._holds(path, wanted))
 
     def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
         return self._workshop.keep(self._tree.changes(leave_out), self._placed)
+
+    def _holds(self, path: str, values: Sequence[bytes]) -> bool:
+        entry = self._tree.find_itself(path)
+        texts = (path.rpartition("/")[2], (entry.target if entry else None) or "")
+        if any(value in text.encode("utf-8", "surrogateescape") for value in values for text in texts):
+            return True
+        return path in self._placed and is_in_file(values, os.fspath(self._placed[path]))
 
     def _read(self, entries: Sequence[Entry]) -> dict[str, bytes]:
         """The bytes of files by their paths in the tree, each of which is what its entry says."""

@@ -36,6 +36,10 @@ class StillTree:
         """What is at an absolute path, behind all symlinks."""
         return self._entries.get(self.real(path))
 
+    def find_itself(self, path: str) -> Entry | None:
+        """What is at a path relative to the root; a symlink is not followed."""
+        return self._entries.get(path)
+
     def real(self, path: str) -> str:
         """Where an absolute path leads, as realpath(3) has it within the root; missing parts are kept."""
         waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
