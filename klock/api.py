@@ -55,13 +55,15 @@ class Project:
         upgrade_packages: Iterable[str] = (),
         upgrade_base: bool = False,
         keep_base: bool = False,
+        strict: bool = False,
         dry_run: bool = False,
     ) -> Locked:
         """Resolves the image and writes the lockfile. What is locked and still satisfies the image is kept.
 
         `upgrade` lets everything move, `upgrade_packages` the packages of these names, `upgrade_base` the base's tag.
-        With `keep_base` nothing may replace a Python package that the base has, as with the setting `keep-base`. With
-        `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
+        With `keep_base` nothing may replace a Python package that the base has, as with the setting `keep-base`; with
+        `strict` no two packages may have one path with different bytes. With `dry_run` the file stays as it is.
+        Raises KlockError; the file is as it was then.
         """
         from packaging.utils import canonicalize_name
 
@@ -82,7 +84,7 @@ class Project:
                 session.loaded.image,
                 session.targets,
                 previous=previous,
-                context=replace(session.context, keep_base=keep_base or session.settings.keep_base),
+                context=replace(session.context, keep_base=keep_base or session.settings.keep_base, strict=strict),
                 upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
             )
         written = False
@@ -310,6 +312,7 @@ def lock(
     upgrade_packages: Iterable[str] = (),
     upgrade_base: bool = False,
     keep_base: bool = False,
+    strict: bool = False,
     dry_run: bool = False,
     **options: Unpack[Options],
 ) -> Locked:
@@ -319,6 +322,7 @@ def lock(
         upgrade_packages=upgrade_packages,
         upgrade_base=upgrade_base,
         keep_base=keep_base,
+        strict=strict,
         dry_run=dry_run,
     )
 

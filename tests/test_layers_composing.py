@@ -24,7 +24,7 @@ def test_a_later_part_counts_and_is_told() -> None:
     manifest, clashes = compose([first, last])
     assert manifest["lib/x"].digest == digest_of_bytes(b"2")
     assert clashes == [Clash(first="a", last="b", path="lib/x", count=2)]
-    assert clashes[0].and_more == " and 1 more path"
+    assert str(clashes[0]) == "a and b both bring /lib/x and 1 more path, with different bytes"
     assert compose([last, first])[0]["lib/x"].digest == digest_of_bytes(b"1")
 
 

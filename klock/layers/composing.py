@@ -34,9 +34,9 @@ class Clash:
     count: int = 1
     is_folder: bool = False
 
-    @property
-    def and_more(self) -> str:
-        return f" and {counted(self.count - 1, 'more path')}" if self.count > 1 else ""
+    def __str__(self) -> str:
+        more = f" and {counted(self.count - 1, 'more path')}" if self.count > 1 else ""
+        return f"{self.first} and {self.last} both bring /{self.path}{more}, with different bytes"
 
 
 def compose(parts: Sequence[Part], *, removed: Iterable[str] = ()) -> tuple[Manifest, list[Clash]]:

@@ -149,6 +149,7 @@ class TargetLocker:
     def _is_unchanged(self, previous: TargetLock, base: BaseLock, drafts: list[StepLock]) -> bool:
         return (
             not self.upgrade
+            and not self.context.strict
             and not self.rules_changed
             and self.previous_image == self.image_lock
             and previous.base == base

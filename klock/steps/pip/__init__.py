@@ -97,7 +97,10 @@ class PipKind(Kind[PipInstall, PipLock]):
         """All pip steps are resolved with the first of them, so that a later one never changes an earlier one."""
         from klock.steps.pip.resolving import resolve_all
 
-        return locking.shared(self, lambda: resolve_all(locking))[locking.position]
+        step = locking.shared(self, lambda: resolve_all(locking))[locking.position]
+        if locking.context.strict:
+            self._refuse_clashes(locking.at(step), locking.context)
+        return step
 
     def moved(self, at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
         from klock.steps.pip.moved import moved_files
@@ -113,11 +116,15 @@ class PipKind(Kind[PipInstall, PipLock]):
 
         made = super().make(at, context)
         for clash in Composition(at=at, context=context).clashes():
-            context.progress.warn(
-                f"{at.name}: {clash.first} and {clash.last} both bring /{clash.path}{clash.and_more}, with different "
-                f"bytes: those of {clash.last} count"
-            )
+            context.progress.warn(f"{at.name}: {clash}: those of {clash.last} count")
         return made
+
+    def _refuse_clashes(self, at: StepAt[PipLock], context: Context) -> None:
+        from klock.steps.pip.composing import Composition
+
+        self.fetch(at, context)
+        for clash in Composition(at=at, context=context).clashes():
+            raise at.failed(f": {clash}", hint="leave one of them out, or lock without --strict")
 
     def locked_layer(self, step: PipLock, manifest: Manifest) -> LayerLock:
         """A layer of wheels needs no sketch: the lockfile has the hash of each."""
