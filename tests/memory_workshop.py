@@ -170,7 +170,7 @@ class MemoryWorkspace:
         completed = self.run(command)
         return None if (command.script or "").startswith("sleep") else completed
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
         for file in files:
             path = "/".join(part for part in (destination.strip("/"), file.path) if part)
             if file.source is not None:
@@ -193,7 +193,7 @@ class MemoryWorkspace:
         known = {digest_of_bytes(value) for value in values}
         return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
         is_unwanted = matcher(leave_out)
         manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
         self.workshop.layers[manifest.digest] = manifest

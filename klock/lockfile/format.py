@@ -11,15 +11,19 @@ from typing import Final
 
 from klock.lockfile.model import (
     AptLock,
+    ArgumentsLock,
     BaseLock,
+    CopyLock,
     DebianLock,
     EnvLock,
     FilesLock,
     OciLock,
     PipLock,
     ServiceLock,
+    SettingsLock,
     ShellLock,
     StepLock,
+    WorkdirLock,
 )
 
 __all__ = ["BASES", "LAST_LINE", "LOCK_VERSION", "STEPS"]
@@ -37,5 +41,9 @@ STEPS: Final[dict[str, type[StepLock]]] = {
     "copy": FilesLock,
     "run_bash": ShellLock,
     "service": ServiceLock,
+    "arguments": ArgumentsLock,
+    "settings": SettingsLock,
+    "workdir": WorkdirLock,
+    "copy_in": CopyLock,
 }
 """The kinds of steps, likewise."""

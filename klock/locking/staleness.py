@@ -47,6 +47,7 @@ def stale_findings(
             image.steps,
             root=loaded.root,
             base=locked.base,
+            target=locked.target,
             environ=environ,
             store=store,
             credential_files=settings.credential_files,

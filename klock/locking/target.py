@@ -69,7 +69,7 @@ class TargetLocker:
         known = self.previous.base if self.previous else _UNKNOWN_BASE
         self._draft(known)
         steps = with_install_options(self.image.steps, self.image.install_cmd)
-        check_steps(steps, root=self.context.root, base=known, environ=self.context.environ)
+        check_steps(steps, root=self.context.root, base=known, target=self.target, environ=self.context.environ)
         base = self._resolve_base()
         bring_archives_of(base, self.context)
         notes: list[str] = []
@@ -101,6 +101,7 @@ class TargetLocker:
             self.image.steps,
             root=context.root,
             base=base,
+            target=self.target,
             environ=context.environ,
             store=context.store,
             credential_files=context.credential_files,
@@ -187,11 +188,11 @@ class TargetLocker:
         total = len(locking.drafts)
         where = f" ({at.location})" if at.location else ""
         self.context.progress.begin(f"step {at.position + 1}/{total} {at.text}{where}")
-        if layer_of(draft) is None:
-            locking.add(draft)
-            self.context.progress.done(kind.result(draft))
-            return
         completed = kind.complete(draft, locking)
+        if layer_of(draft) is None:
+            locking.add(completed)
+            self.context.progress.done(kind.result(completed))
+            return
         key = self._key(completed, locking)
         if (before := reusable.get(key)) is not None:
             locking.add(kind.kept(completed, before))

@@ -32,6 +32,7 @@ from klock.workshop.protocol import (
 )
 from klock.workshop.searching import hits
 from klock.workshop.still_tree import StillTree
+from klock.workshop.users import find_owner
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -207,8 +208,11 @@ class StillWorkspace:
         """Nothing can be tried here."""
         return None
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
-        self._placed.update(self._tree.place(files, destination))
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
+        if any(file.archive for file in files):
+            self._workshop.refuse()
+        ids = find_owner(self.read, owner) if owner else (0, 0)
+        self._placed.update(self._tree.place(files, destination, ids=ids, keep=keep))
 
     @property
     def known(self) -> StillFiles:
@@ -234,8 +238,8 @@ class StillWorkspace:
         by_file = {os.fspath(self._placed[path]): f"/{path}" for path in self._tree.written if path in self._placed}
         return sorted(by_file[file] for file in hits(values, by_file))
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
-        return self._workshop.keep(self._tree.changes(leave_out), self._placed)
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+        return self._workshop.keep(self._tree.changes(leave_out, keep), self._placed)
 
     def _read(self, entries: Sequence[Entry]) -> dict[str, bytes]:
         """The bytes of files by their paths in the tree, each of which is what its entry says."""

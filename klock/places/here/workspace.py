@@ -86,11 +86,11 @@ class HereWorkspace:
         status, output = self._run_isolated(command, seconds, None)
         return None if status is None else Completed(status=status, output=output)
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
         """Writes files below `destination`; see `klock.workshop.protocol.Workspace`."""
         here = os.getcwd()
         try:
-            place("/", files, destination)
+            place("/", files, destination, owner=owner, keep=keep)
         finally:
             with suppress(OSError):
                 os.chdir(here)
@@ -115,8 +115,11 @@ class HereWorkspace:
         ours = [path for path in written if self._own is None or self._own.may_have(path)]
         return sorted(hits(values, [os.fsdecode(on_disk(path)) for path in ours]))
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
-        """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is."""
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+        """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is.
+
+        What layers leave out is not scanned, so `keep` keeps nothing: see `klock.places.here.converging.refusing`.
+        """
         now = scan(self._before, without=self._without)
         manifest, self.tree = canonical_changes(self._before, now, leave_out=leave_out, own=self._own)
         return Layer(digest=manifest.digest, manifest=manifest)
