@@ -113,7 +113,7 @@ class Session:
         from klock.bases.mirrors import Mirrors
         from klock.locking.draft import host_sources
         from klock.packages.index_mirrors import IndexMirrors
-        from klock.steps.context import Context
+        from klock.steps.context import Context, StagePlaces
 
         return Context(
             root=self.loaded.root,
@@ -135,6 +135,13 @@ class Session:
             credential_files=self.settings.credential_files,
             locations=self.loaded.locations,
             sources=host_sources(self.loaded.image.steps),
+            stages={
+                stage.name: StagePlaces(
+                    locations=self.loaded.locations_of_stages[stage.name], sources=host_sources(stage.steps)
+                )
+                for stage in self.loaded.image.stages
+            },
+            make_layers=_make_layers,
         )
 
     @property
@@ -179,6 +186,12 @@ class Session:
 
         digest = digest_of_bytes(os.fsencode(self.lockfile.absolute()) + b"\0" + str(target.target).encode())
         return f"{self.lockfile.parent.name or 'root'}-{hex_of(digest)[:12]}"
+
+
+def _make_layers(lock: TargetLock, context: Context) -> None:
+    from klock.replay import make_layers
+
+    make_layers(lock, context)
 
 
 class Options(TypedDict, total=False):

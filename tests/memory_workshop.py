@@ -29,7 +29,17 @@ from klock.replay.goal import Goal
 from klock.replay.plan import Plan, make_plan
 from klock.steps.context import Context
 from klock.store import Store
-from klock.workshop.protocol import BaseLayer, Command, Completed, FileTree, Layer, NewBase, PlacedFile, Uplink
+from klock.workshop.protocol import (
+    BaseLayer,
+    Command,
+    Completed,
+    FileTree,
+    Layer,
+    NewBase,
+    PlacedFile,
+    TreeCopy,
+    Uplink,
+)
 
 __all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry", "memory_context"]
 
@@ -119,6 +129,9 @@ class MemoryWorkshop:
         assert not edits.hooks, "nothing runs here"
         yield edits
 
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        raise EngineError("nothing is copied out here")
+
     def write_base(self, base: str, archive: Path) -> None:
         archive.write_bytes(self.bases[base].to_bytes())
 
@@ -182,6 +195,24 @@ class MemoryWorkspace:
                 self._put(Entry(path=path, kind=Kind.SYMLINK, mode=0o777, target=file.target))
             else:
                 self._put(Entry(path=path, kind=Kind.FOLDER, mode=file.mode))
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        source = self.workshop.bases[wanted.base]
+        for layer in wanted.layers:
+            source = source.apply(self.workshop.layers[layer])
+        for path in wanted.sources:
+            entry = source[path.strip("/")]
+            self._put(
+                file_entry(wanted.destination.strip("/"), mode=entry.mode)
+                if entry.digest is None
+                else Entry(
+                    path=wanted.destination.strip("/"),
+                    kind=entry.kind,
+                    mode=entry.mode,
+                    size=entry.size,
+                    digest=entry.digest,
+                )
+            )
 
     def read(self, path: str) -> bytes | None:
         return None

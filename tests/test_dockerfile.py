@@ -241,6 +241,23 @@ def test_a_stage_over_another_one_begins_with_its_steps(tmp_path: Path) -> None:
     assert isinstance(last, Configure) and last.command == (), "the CMD was another stage's"
 
 
+def test_only_the_stages_that_are_needed_are_read(tmp_path: Path) -> None:
+    text = (
+        "FROM a AS one\nRUN 1\nFROM b AS two\nRUN 2\nFROM c\nCOPY --from=one /x /y\nFROM d\n"
+        "COPY --from=2 /x /y\nRUN --mount=from=busybox:1,target=/m 3\n"
+    )
+    (tmp_path / "Dockerfile").write_text(text)
+    read = read_dockerfile(tmp_path / "Dockerfile")
+    assert [(stage.name, stage.base, len(stage.steps)) for stage in read.stages] == [
+        ("busybox:1", "busybox:1", 0),
+        ("one", "a", 1),
+        ("2", "c", 1),
+    ]
+    assert [s.stage for s in read.target.steps if isinstance(s, FromContext)] == ["2"]
+    image = kt.Image.from_dockerfile(tmp_path / "Dockerfile")
+    assert [stage.name for stage in image.stages] == ["busybox:1", "one", "2"]
+
+
 # -- what words become
 
 
@@ -449,6 +466,11 @@ REFUSED = {
         "FROM x\n# klock: keep-layer\nENV A=1",
         "Dockerfile:3: `# klock: keep-layer` stands above ENV",
     ),
+    "a stage that comes later": (
+        "FROM x AS a\nCOPY --from=y a b\nFROM x AS y\nFROM a",
+        "Dockerfile:2: the stage 'y' does not stand before it",
+    ),
+    "a variable as the origin": ("FROM x\nCOPY --from=$y a b", "Dockerfile:2: docker takes no variable in from=$y"),
     "ONBUILD of ONBUILD": ("FROM x\nONBUILD ONBUILD RUN a", "Dockerfile:2: ONBUILD cannot hold ONBUILD"),
     "two escapes": ("# escape=`\n# escape=`\nFROM x", "Dockerfile:2: only one escape parser directive can be used"),
 }

@@ -22,6 +22,7 @@ from klock.image.steps import (
     Base,
     Configure,
     CopyFiles,
+    ImageStage,
     LayoutBase,
     Location,
     PipInstall,
@@ -63,6 +64,7 @@ class Image(ContainerWords):
         self.docker_secret: str | None = None
         self.context: str | None = None
         self.build_args: dict[str, str] = {}
+        self.stages: tuple[ImageStage, ...] = ()
         self._start_texts: tuple[str | None, str | None] = (None, None)
         self._base: Base | None = None if image_id is None else _base("Image", image_id, call_site())
         self._steps: list[Step] = []
@@ -71,6 +73,13 @@ class Image(ContainerWords):
     def _on(cls, base: Base, *, name: str | None) -> Image:
         image = cls(name=name)
         image._base = base
+        return image
+
+    @classmethod
+    def of_stage(cls, stage: ImageStage) -> Image:
+        """A stage as an image of its own."""
+        image = cls._on(stage.base, name=None)
+        image._steps.extend(stage.steps)
         return image
 
     def __repr__(self) -> str:
@@ -168,6 +177,14 @@ class Image(ContainerWords):
         image = cls()
         image._base = _base("FROM", read.target.base, read.target.location, keeps_settings=True)
         image._steps.extend(read.target.steps)
+        image.stages = tuple(
+            ImageStage(
+                name=each.name,
+                base=_base("FROM", each.base, each.location, keeps_settings=True),
+                steps=tuple(each.steps),
+            )
+            for each in read.stages
+        )
         image.build_args = {name: value for name, value in given.items() if name not in read.unused_arguments}
         if context is not None and context.resolve() != path.parent.resolve():
             image.context = os.path.relpath(context.resolve(), path.parent.resolve())
@@ -339,7 +356,7 @@ class Image(ContainerWords):
         `owner` is whose the files are, `user` or `user:group` of the environment, by default root's; `mode` as for
         chmod: `"755"`, `"u=rwX,go=rX"`.
         """
-        from klock.steps.copying.modes import check_mode
+        from klock.files.modes import check_mode
 
         options = {"dest": dest, "contents": contents, "filter_options": filter_options, "force": force}
         self._copy("copy", source, **options)

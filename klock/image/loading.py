@@ -93,6 +93,14 @@ class LoadedImage:
         return tuple(step.location.below(self.root) if step.location else None for step in self.image.steps)
 
     @property
+    def locations_of_stages(self) -> dict[str, tuple[str | None, ...]]:
+        """The same of the stages that files are taken from, by name."""
+        return {
+            stage.name: tuple(step.location.below(self.root) if step.location else None for step in stage.steps)
+            for stage in self.image.stages
+        }
+
+    @property
     def base_location(self) -> str | None:
         """The builder call of the base."""
         base = self.image.base

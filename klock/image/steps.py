@@ -21,6 +21,7 @@ __all__ = [
     "DeclareArguments",
     "FromContext",
     "HealthCheck",
+    "ImageStage",
     "LayoutBase",
     "Location",
     "PipInstall",
@@ -335,3 +336,12 @@ Step: TypeAlias = (
     | SetWorkingDir
     | Configure
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStage:
+    """A stage that other stages take files from, or an image: `name` is how their steps call it."""
+
+    name: str
+    base: Base
+    steps: tuple[Step, ...] = ()

@@ -1,6 +1,7 @@
 """The form of `kimage.lock`: TOML, one entry a line, sorted where order means nothing, equal bytes for equal locks.
 
-Tables that are equal for all targets stand once; a table that holds for some names them in `targets`. Package tables
+Tables that are equal for all targets stand once; a table that holds for some names them in `targets`, and one of a
+stage that files are taken from names it in `of-stage`. Package tables
 follow PEP 751 (`name`, `version`, `index`, `dependencies`, `wheels`, `sdist`, `vcs`), what klock adds is in
 `packages.tool.klock`. The last line tells a whole file from one that was cut off.
 """

@@ -50,6 +50,7 @@ __all__ = [
     "ServiceLock",
     "SettingsLock",
     "ShellLock",
+    "StageLock",
     "StepLock",
     "TargetLock",
     "VcsArtifact",
@@ -690,14 +691,40 @@ class ImageLock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageLock:
+    """A stage of a Dockerfile, or an image, that files are taken from: an image of its own, in a name."""
+
+    name: str
+    base: BaseLock
+    steps: tuple[StepLock, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLock:
-    """Everything one target's environment is made of."""
+    """Everything one target's environment is made of. `stages` are those that its steps take files from, each after
+    those that it takes files from itself."""
 
     target: Target
     base: BaseLock
     interpreter: Interpreter | None
     steps: tuple[StepLock, ...]
     packages: tuple[LockedPackage, ...]
+    stages: tuple[StageLock, ...] = ()
+
+    @property
+    def locks_of_stages(self) -> dict[str, TargetLock]:
+        """Each stage as a target of its own, by its name."""
+        return {
+            stage.name: TargetLock(
+                target=self.target,
+                base=stage.base,
+                interpreter=None,
+                steps=stage.steps,
+                packages=(),
+                stages=self.stages[:number],
+            )
+            for number, stage in enumerate(self.stages)
+        }
 
     @property
     def layers(self) -> tuple[Digest, ...]:
@@ -766,7 +793,8 @@ class TargetLock:
     @property
     def secrets(self) -> frozenset[str]:
         """Names whose values replay takes from the process environment."""
-        return frozenset(name for step in self.steps for name in getattr(step, "secrets", ()))
+        steps = (*self.steps, *(step for stage in self.stages for step in stage.steps))
+        return frozenset(name for step in steps for name in getattr(step, "secrets", ()))
 
     @property
     def leave_out(self) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def _faults_of_mounts(step: ShellLock, place: str) -> Iterator[tuple[str, str, s
             yield f"{place}.mounts[{number}].kind", mount.kind, "a kind of mount"
         if not (_is_absolute(mount.target) and mount.target != "/") and not (mount.kind == "secret" and mount.variable):
             yield f"{place}.mounts[{number}].target", mount.target, "an absolute path in its shortest form"
-        if mount.source not in ("", ".") and not _is_below(mount.source):
+        if mount.stage is None and mount.source not in ("", ".") and not _is_below(mount.source):
             yield f"{place}.mounts[{number}].source", mount.source, "a relative path in its shortest form"
     for number, entry in enumerate(step.mounted):
         if not _is_below(entry.path):

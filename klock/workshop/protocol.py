@@ -33,6 +33,7 @@ __all__ = [
     "NewBase",
     "PackageFiles",
     "PlacedFile",
+    "TreeCopy",
     "Uplink",
     "Workshop",
     "Workspace",
@@ -140,6 +141,27 @@ class PlacedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TreeCopy:
+    """What to copy from another tree, a base with layers, whose `name` is for messages.
+
+    `sources` are paths with wildcards, of folders the contents; `destination` is absolute, and a folder whatever is
+    there if `into`. Owners and modes stay, unless `owner` or `chmod` (as for chmod(1)) says otherwise. `exclude` are
+    patterns of moby's patternmatcher; with `parents` the folders above a source are kept.
+    """
+
+    name: str
+    base: str
+    layers: Sequence[Digest]
+    sources: Sequence[str]
+    destination: str
+    into: bool = False
+    owner: str | None = None
+    chmod: str | None = None
+    exclude: Sequence[str] = ()
+    parents: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """What a workspace changed, in canonical form: `digest` is the manifest's."""
 
@@ -218,6 +240,9 @@ class Workspace(Protocol):
         layers leave files out; such paths are for `snapshot` to keep.
         Raises HashMismatch when a source's bytes are not its digest's.
         """
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        """Copies from another tree, which is here. Raises ImageError for a source that is not there."""
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a file at an absolute path, following the environment's symlinks; None when there is none."""
@@ -320,6 +345,9 @@ class Workshop(Protocol):
 
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         """Removes all bases and layers but those in `keep` (base ids, layer digests); returns the bytes freed."""
+
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        """Copies what a base with layers holds into an empty folder of this machine, as root of a namespace owns it."""
 
     # -- workspaces
 

@@ -28,6 +28,7 @@ from klock.workshop.protocol import (
     Layer,
     NewBase,
     PlacedFile,
+    TreeCopy,
     Workspace,
 )
 from klock.workshop.searching import hits
@@ -159,6 +160,9 @@ class StillWorkshop:
         """By path, the host files that the layers have; a later layer counts."""
         return {path: file for layer in layers for path, file in self._placed.get(layer, {}).items()}
 
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        self.refuse()
+
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         return 0
 
@@ -213,6 +217,9 @@ class StillWorkspace:
             self._workshop.refuse()
         ids = find_owner(self.read, owner) if owner else (0, 0)
         self._placed.update(self._tree.place(files, destination, ids=ids, keep=keep))
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        self._workshop.refuse()
 
     @property
     def known(self) -> StillFiles:

@@ -32,7 +32,7 @@ def find_user(root: str, text: str) -> User:
 
 
 def _find(read: Read, text: str) -> User:
-    """Reads `name`, `uid`, `name:group` or `uid:gid` against what `read` gives of a tree; "" is root. Raises ImageError.
+    """`name`, `uid`, `name:group` or `uid:gid` in what `read` gives of a tree; "" is root. Raises ImageError.
 
     As container runtimes do: a number is an id, whatever accounts are called, and needs no entry (its group is 0 then);
     a group that is given is the only one.

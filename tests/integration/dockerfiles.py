@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
     "modes and owners": _case(
         "RUN mkdir -m 700 /t; touch /t/f; chmod 4755 /t/f; chown 5:6 /t/f; ln -s f /t/l; ln /t/f /t/h\n"
     ),
-    "a user's umask and ids": _case("RUN mkdir -m 777 /t\nUSER app\nRUN touch /t/f; id > /t/g\n"),
+    "a user's umask and ids": _case("RUN mkdir -m 777 /t\nUSER app\nRUN touch /t/f; id -u > /t/g; id -g >> /t/g\n"),
     "a user by number": _case("RUN mkdir -m 777 /t\nUSER 1234:55\nRUN touch /t/f; id -u > /t/g; id -g >> /t/g\n"),
     "USER and back": _case("RUN mkdir -m 777 /t\nUSER app\nRUN touch /t/f\nUSER root\nRUN touch /t/g\n"),
     "a user's home": _case("RUN mkdir -m 777 /t\nRUN echo $HOME > /t/f\nUSER app\nRUN echo $HOME > /t/g\n"),
@@ -153,6 +153,21 @@ CASES: dict[str, Case] = {
     "ADD a file": _case("ADD a.txt /t/\n"),
     "ADD unpacks": _case("ADD x.tar /t/\nADD x.tar.gz /t/gz/\nADD x.tar.xz /t/xz\n"),
     "COPY does not unpack": _case("COPY x.tar.gz /t/\n"),
+    # stages
+    "COPY --from a stage": _case(
+        "RUN mkdir /o; echo a > /o/f; chmod 750 /o/f; chown 5:6 /o/f; ln -s f /o/l\n"
+        "FROM ${BASE} AS no\nRUN false\nFROM ${BASE}\nCOPY --from=0 /o /t\nCOPY --from=0 /o/f /t/g/\n"
+    ),
+    "COPY --from with an owner": _case(
+        "RUN mkdir /o; echo a > /o/f\nFROM ${BASE}\nCOPY --from=0 --chown=app:more /o/f /t/\n"
+    ),
+    "a stage over a stage": _case(
+        "RUN mkdir /t; echo a > /t/f\nFROM ${BASE} AS two\nENV A=1\nWORKDIR /t\nFROM two\nRUN echo $A > f; pwd > g\n"
+    ),
+    "a mount from a stage": _case(
+        "RUN mkdir /o; echo a > /o/f\nFROM ${BASE}\n"
+        "RUN --mount=type=bind,from=0,source=/o,target=/m mkdir /t; cp /m/f /t\n"
+    ),
     # heredocs
     "a heredoc is a script": _case("RUN <<EOF\nmkdir /t\necho $0 > /t/f\nEOF\n", expected={"/t/f": "/bin/sh\n"}),
     "a heredoc for a program": _case(

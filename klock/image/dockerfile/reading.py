@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +36,14 @@ _STOP: Final = re.compile(r"[$\\{}]")
 
 @dataclass(slots=True, kw_only=True)
 class ReadStage:
-    """`base` is FROM's reference and where it stands. `stages` names those that its steps take files from."""
+    """`base` is FROM's reference and where it stands. `stages` names the stages, and the images, that its steps take
+    files from, and where the first step that does stands."""
 
     name: str
     base: str
     location: Location
     steps: list[Step] = field(default_factory=list)
-    stages: set[str] = field(default_factory=set)
+    stages: dict[str, Location] = field(default_factory=dict)
     has_command: bool = False
 
 
@@ -50,15 +51,20 @@ def read_stages(target: Stage, stages: Sequence[Stage], *, context: Path, given:
     """The stages that `target` needs, in the file's order, itself the last. Raises ImageError."""
     reader = _Reader(stages, context=context, given=given)
     needed: dict[int, ReadStage] = {}
+    images: dict[str, ReadStage] = {}
     waiting = [target]
     while waiting:
         stage = waiting.pop()
         if stage.number in needed:
             continue
         read = needed[stage.number] = reader.read(stage)
-        waiting += [stages[number] for number in reader.numbers_of(read)]
+        for name, location in read.stages.items():
+            if (found := find_stage(name, stages[: stage.number])) is not None:
+                waiting.append(found)
+            else:
+                images[name] = ReadStage(name=name, base=name, location=location)
     last = needed.pop(target.number)
-    return [*(needed[number] for number in sorted(needed)), last]
+    return [*images.values(), *(needed[number] for number in sorted(needed)), last]
 
 
 class _Reader:
@@ -67,10 +73,6 @@ class _Reader:
         self._context = str(context)
         self._given = given
         self._ignore_file = _ignore_file(stages[0].start.file, context)
-
-    def numbers_of(self, read: ReadStage) -> list[int]:
-        found = (find_stage(name, self._stages) for name in read.stages)
-        return [stage.number for stage in found if stage is not None]
 
     def read(self, stage: Stage) -> ReadStage:
         """A stage over another one begins with the steps of that."""
@@ -127,10 +129,10 @@ class _Reader:
             raise instruction.error(
                 "RUN --security=insecure needs more rights than a step of klock's has", hint="do without them"
             )
-        mounts = tuple(mount_of(text, instruction) for text in flags.get("mount", ()))
-        for mount in mounts:
-            if mount.stage is not None:
-                self._note_stage(mount.stage, instruction, stage, read)
+        mounts = tuple(
+            mount if mount.stage is None else replace(mount, stage=self._origin(mount.stage, instruction, stage, read))
+            for mount in (mount_of(text, instruction) for text in flags.get("mount", ()))
+        )
         words = instruction.words if instruction.is_json else ()
         command, is_script = ("", False) if instruction.is_json else _shell_text(instruction)
         if not words and not command.strip():
@@ -168,7 +170,7 @@ class _Reader:
         files = [source for source in sources if not (texts and _HEREDOC.fullmatch(source))]
         origin = flags.get("from", [None])[0]
         if origin is not None:
-            self._note_stage(origin, instruction, stage, read)
+            origin = self._origin(origin, instruction, stage, read)
             if texts:
                 raise instruction.error("COPY --from takes no heredoc", hint="write a COPY of its own for it")
         return FromContext(
@@ -188,14 +190,18 @@ class _Reader:
             location=instruction.location,
         )
 
-    def _note_stage(self, name: str, instruction: Instruction, stage: Stage, read: ReadStage) -> None:
+    def _origin(self, name: str, instruction: Instruction, stage: Stage, read: ReadStage) -> str:
+        """The stage, by its own name, or the image that files come from, which is noted. Raises ImageError."""
+        if "$" in name:
+            raise instruction.error(
+                f"docker takes no variable in from={name}", hint=f"give it a name first: FROM {name} AS origin"
+            )
         found = find_stage(name, self._stages[: stage.number])
-        raise instruction.error(
-            f"files from the stage or image {name!r} are not supported yet"
-            if found is None
-            else f"files from the stage {name!r} are not supported yet",
-            hint="build that stage elsewhere, and copy its files from the build context",
-        )
+        if found is None and (name.isdigit() or find_stage(name, self._stages) is not None):
+            raise instruction.error(f"the stage {name!r} does not stand before it", hint="name an earlier stage")
+        label = name if found is None else found.label
+        read.stages.setdefault(label, instruction.location)
+        return label
 
 
 def _env(instruction: Instruction) -> SetEnvVars:

@@ -22,7 +22,7 @@ from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point
 from klock.workshop.placing import place
-from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, PlacedFile, Uplink
+from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, PlacedFile, TreeCopy, Uplink
 from klock.workshop.searching import files_matching, hits
 from klock.workshop.users import find_user
 from klock.workshop.workspace import KEPT_OUTPUT, run_in_sandbox
@@ -94,6 +94,13 @@ class HereWorkspace:
         finally:
             with suppress(OSError):
                 os.chdir(here)
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        """The other tree is an image of its own, which is not made in a running container."""
+        raise EngineError(
+            f"files of {wanted.name} cannot be copied into a running container",
+            hint="make an image with `klock sync --engine podman`, or docker, and start that",
+        )
 
     def read(self, path: str) -> bytes | None:
         """The bytes of the file at an absolute path; None when there is no file."""

@@ -42,7 +42,8 @@ class CopyKind(Kind[FromContext, CopyLock]):
     can_be_taken_back = True
 
     def describe(self, step: CopyLock) -> str:
-        what = some([*step.sources, *(f"<<{text.path or 'EOF'}" for text in step.texts)])
+        what = f"--from={step.stage} " if step.stage else ""
+        what += some([*step.sources, *(f"<<{text.path or 'EOF'}" for text in step.texts)])
         return f"copy {what} -> {step.destination}"
 
     def texts(self, step: CopyLock) -> Sequence[str]:
@@ -103,6 +104,10 @@ class CopyKind(Kind[FromContext, CopyLock]):
         files = [[file.path, file.mode, file.digest, file.target, file.archive] for file in step.files]
         texts = [[text.path, text.content, text.mode] for text in step.texts]
         downloads = [[each.path, each.sha256, each.mode] for each in step.downloads]
+        if step.stage is not None:
+            stage = at.lock.locks_of_stages[step.stage]
+            origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
+            return ["copy_from", step.destination, step.into, step.owner, origin]
         return ["copy_in", step.destination, step.into, step.owner, files, texts, downloads]
 
     def inputs_to_run(self, at: StepAt[CopyLock]) -> Iterator[Input]:
@@ -120,6 +125,9 @@ class CopyKind(Kind[FromContext, CopyLock]):
         from klock.steps.leaks import refuse_leaks
 
         step = at.step
+        if step.stage is not None:
+            _copy_from(at, step.stage, workspace, context)
+            return
         if step.downloads:
             from klock.steps.copying.downloads import fetch
 
@@ -137,6 +145,8 @@ class CopyKind(Kind[FromContext, CopyLock]):
     def keep(self, at: StepAt[CopyLock]) -> tuple[str, ...]:
         """All it places belongs to its layer, also below /tmp."""
         step = at.step
+        if step.stage is not None:
+            return (step.destination,) if step.destination.startswith(("/tmp/", "/var/tmp/")) else ("/tmp/**",)
         names = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
         return tuple(sorted({name for name in names if name.startswith(("/tmp/", "/var/", "/root/.", "/home/"))}))
 
@@ -179,7 +189,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def writes(self, at: StepAt[CopyLock], system: RunningSystem, context: Context) -> Writes | None:
         step = at.step
-        if any(file.archive for file in step.files):
+        if step.stage is not None or any(file.archive for file in step.files):
             return None
         paths = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
         if not step.into:
@@ -196,6 +206,29 @@ class CopyKind(Kind[FromContext, CopyLock]):
         from klock.steps.copying.export import write_copy_step
 
         write_copy_step(at, exporting)
+
+
+def _copy_from(at: StepAt[CopyLock], name: str, workspace: Workspace, context: Context) -> None:
+    from klock.workshop.protocol import TreeCopy
+
+    step = at.step
+    stage = context.make_stage(name, at.lock)
+    wanted = TreeCopy(
+        name=name,
+        base=stage.base.id,
+        layers=stage.layers,
+        sources=step.sources,
+        destination=step.destination,
+        into=step.into,
+        owner=step.owner,
+        chmod=step.chmod,
+        exclude=step.exclude,
+        parents=step.parents,
+    )
+    try:
+        workspace.copy_from(wanted)
+    except ImageError as error:
+        raise at.failed(f": {error.message}", hint=error.hint) from error
 
 
 def _paths(step: CopyLock) -> Iterator[str]:

@@ -21,6 +21,11 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
     """Raises KlockError for what kubetorch does not read, and for a text with a credential."""
     page, step, context = exporting.page, at.step, exporting.context
     page.refuse_for_kubetorch("COPY with docker's meaning")
+    if step.stage is not None:
+        raise page.error(
+            f"it copies from the stage {step.stage}, which an exported Dockerfile does not have yet",
+            hint="push the image of `klock sync --engine podman` instead",
+        )
     if step.secrets:
         raise page.error("a text that it copies has a credential", hint="mount it as a secret in a RUN")
     if at.source is None:

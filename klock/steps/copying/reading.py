@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from klock.errors import ImageError
 from klock.files.build_context import BuildContext, Found, Patterns
+from klock.files.modes import changed_mode, check_mode
 from klock.files.scan import FOLDER_MODE
 from klock.image.steps import FromContext
 from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile
 from klock.secrets.references import redact, redact_index
-from klock.steps.copying.modes import changed_mode, check_mode
 from klock.steps.drafting import Drafting
 from klock.steps.kind import UNKNOWN_LAYER
 

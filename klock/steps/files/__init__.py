@@ -69,7 +69,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         draft = replace(draft, dest=step.dest, contents=step.contents, filter_options=step.filter_options)
         if step.owner is None and step.mode is None:
             return draft
-        from klock.steps.copying.modes import with_mode
+        from klock.files.modes import with_mode
 
         entries = tuple(with_mode(entry, step.mode) for entry in draft.entries)
         return replace(draft, owner=step.owner, chmod=step.mode, entries=entries, tree=tree_digest(entries))

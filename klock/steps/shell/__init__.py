@@ -132,7 +132,9 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
         content = ["run_bash", step.command, ways, before.working_dir, variables, network]
         if step.shell or step.words:
             mounts = [[encode(each) for each in mounted] for mounted in (step.mounts, step.mounted)]
-            content.append([list(step.shell), list(step.words), step.is_script, *mounts, list(step.keep)])
+            stages = [at.lock.locks_of_stages[mount.stage] for mount in step.mounts if mount.stage is not None]
+            origins = [[stage.base.id, *stage.layers] for stage in stages]
+            content.append([list(step.shell), list(step.words), step.is_script, *mounts, list(step.keep), *origins])
         return content
 
     def inputs_to_run(self, at: StepAt[ShellLock]) -> Iterator[Input]:

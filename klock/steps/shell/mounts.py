@@ -52,7 +52,9 @@ def mounts_of(at: StepAt[ShellLock], context: Context) -> Iterator[list[Mount]]:
 def _mount(mount: MountLock, place: Path, at: StepAt[ShellLock], context: Context, stack: ExitStack) -> Mount | None:
     if mount.kind == "secret":
         return _secret(mount, at, context, stack)
-    if mount.kind == "bind":
+    if mount.kind == "bind" and mount.stage is not None:
+        source = _files_of_stage(mount.stage, mount, place, at, context)
+    elif mount.kind == "bind":
         source = _files(mount, place, at)
     else:
         place.mkdir()
@@ -82,6 +84,24 @@ def _files(mount: MountLock, place: Path, at: StepAt[ShellLock]) -> Path:
     if not shown.exists():
         shown.mkdir(parents=True)
     return shown
+
+
+def _files_of_stage(name: str, mount: MountLock, place: Path, at: StepAt[ShellLock], context: Context) -> Path:
+    """What a stage holds there, as a copy, so that whatever a command does to it is nobody's."""
+    from klock.errors import ImageError
+    from klock.workshop.protocol import TreeCopy
+
+    stage = context.make_stage(name, at.lock)
+    place.mkdir(mode=0o755)
+    source = "/" + mount.source.strip("/")
+    wanted = TreeCopy(
+        name=name, base=stage.base.id, layers=stage.layers, sources=[source], destination="/shown", into=False
+    )
+    try:
+        context.workshop.copy_out(wanted, place)
+    except ImageError as error:
+        raise at.failed(f": {error.message}", hint=error.hint) from error
+    return place / "shown"
 
 
 def entries_of(mount: MountLock, step: ShellLock) -> list[FileEntry]:
