@@ -158,7 +158,9 @@ def test_many_rules_in_one_dockerfile(
     assert {p: {} for p in settings.ports} == config["ExposedPorts"]
     assert {p: {} for p in settings.volumes} == config["Volumes"]
     assert (lock.user, lock.working_dir, settings.stop_signal) == ("app", "/start", config["StopSignal"])
-    assert dict(settings.labels).items() <= config["Labels"].items()  # type: ignore[attr-defined]
+    labels = dict(settings.labels)
+    assert labels.pop("of") == "base", "what the base says of itself is taken over"
+    assert labels.items() <= config["Labels"].items()  # type: ignore[attr-defined]
     # Replayed in another store, from the lockfile and the context alone; nothing is given again on the command line.
     again = klock.Project(context / "Dockerfile", store=tmp_path / "again", environ={})
     assert not again.check().findings
