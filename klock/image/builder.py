@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from klock.errors import ImageError
+from klock.files.modes import check_mode
 from klock.image import arguments
 from klock.image.call_site import call_site
 from klock.image.contents import base_text, contents, shell_text
@@ -22,6 +23,7 @@ from klock.image.steps import (
     Base,
     Configure,
     CopyFiles,
+    FromContext,
     ImageStage,
     LayoutBase,
     Location,
@@ -32,7 +34,7 @@ from klock.image.steps import (
     Step,
     SyncPackage,
 )
-from klock.image.words import ContainerWords
+from klock.image.words import ESCAPE, ContainerWords
 from klock.words import counted
 
 __all__ = ["Image"]
@@ -350,20 +352,42 @@ class Image(ContainerWords):
         *,
         owner: str | None = None,
         mode: str | None = None,
+        from_image: str | None = None,
     ) -> Image:
         """The same as `rsync`, under the name that Dockerfiles use.
 
         `owner` is whose the files are, `user` or `user:group` of the environment, by default root's; `mode` as for
-        chmod: `"755"`, `"u=rwX,go=rX"`.
+        chmod: `"755"`, `"u=rwX,go=rX"`. With `from_image` the files are those of another image, locked by its digest:
+        `source` is a path in it, of a folder the contents are copied, and owners and modes stay.
         """
-        from klock.files.modes import check_mode
-
-        options = {"dest": dest, "contents": contents, "filter_options": filter_options, "force": force}
-        self._copy("copy", source, **options)
-        step = self._steps.pop()
-        assert isinstance(step, CopyFiles)
         chmod = None if mode is None else check_mode(arguments.text("copy", "mode", mode))
-        return self._add(replace(step, owner=arguments.optional_text("copy", "owner", owner), mode=chmod))
+        whose = arguments.optional_text("copy", "owner", owner)
+        if from_image is None:
+            self._copy("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+            step = self._steps.pop()
+            assert isinstance(step, CopyFiles)
+            return self._add(replace(step, owner=whose, mode=chmod))
+        if dest is None or contents or filter_options or force:
+            raise ImageError(
+                "copy: from_image goes with dest, owner and mode, and with nothing else",
+                hint='write copy("/usr/bin/uv", "/usr/local/bin/", from_image="ghcr.io/astral-sh/uv:0.9")',
+            )
+        where = call_site()
+        if from_image not in {stage.name for stage in self.stages}:
+            base = _base("copy", from_image, where, keeps_settings=True)
+            self.stages = (*self.stages, ImageStage(name=from_image, base=base))
+        return self._add(
+            FromContext(
+                escape=ESCAPE,
+                context="",
+                sources=(arguments.text("copy", "source", source),),
+                dest=arguments.text("copy", "dest", dest),
+                stage=from_image,
+                owner=whose,
+                mode=chmod,
+                location=where,
+            )
+        )
 
     def sync_package(self, package: str | os.PathLike[str], force: bool = False) -> Image:
         """Places a local Python package in the working directory and makes it importable.

@@ -83,7 +83,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         yield from changed_files(_summaries(before), _summaries(after))
 
     def source(self, step: FromContext) -> Path | None:
-        return Path(step.context)
+        return Path(step.context) if step.stage is None else None
 
     # -- locking
 
