@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from klock.digests import Digest
@@ -41,7 +41,8 @@ _UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
 class TargetLocker:
     """Locks `image` for one target. `previous` is the target's part of the lockfile before, `before` is what was locked
     for other targets just now: the first says what holds for all, and those of one platform share a base.
-    `stages` are those that a stage can take files from itself.
+    `stages` are those that a stage can take files from itself, and `made` are the steps made so far, by the key that
+    they had before: stages over one parent have its steps in common.
 
     If the layers of `previous` followed other rules (`rules_changed`), versions are taken over from it, and layers are
     not.
@@ -57,6 +58,7 @@ class TargetLocker:
     context: Context
     upgrade: Upgrade
     stages: tuple[StageLock, ...] = ()
+    made: dict[Digest, StepLock] = field(default_factory=dict)
 
     def refuse_early(self) -> None:
         """Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched."""
@@ -218,11 +220,13 @@ class TargetLocker:
             self.context.progress.done(kind.result(completed))
             return
         key = self._key(completed, locking)
-        if (before := reusable.get(key)) is not None:
+        if (before := self.made.get(key) or reusable.get(key)) is not None:
             locking.add(kind.kept(completed, before))
             self.context.progress.done("kept")
         else:
             step = self._make(completed, key, locking)
+            if not is_forced(step):
+                self.made[key] = step
             locking.add(step)
             self.context.progress.done(kind.result(step))
 
