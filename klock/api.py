@@ -234,6 +234,8 @@ class Project:
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs a command in the environment, with its variables, working directory and services, to its end.
 
+        Without a command the image's own runs, its ENTRYPOINT and CMD.
+
         An environment that is not the locked one is synced first, unless `sync` is False. `variables` are set for the
         command and the services. Each of `mounts` shows a host path in the environment: `SOURCE:TARGET[:ro]`. They
         reach what this machine does, or nothing but each other with the `network` "none".
@@ -252,6 +254,8 @@ class Project:
         session = self.session
         lockfile = session.read_lockfile()
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
+        if not (command := command or goal.lock.settings.start_command):
+            raise KlockError("no command was given, and the image has none", hint="klock run -- COMMAND")
         place = session.place_of(goal)
         wishes = Wishes(
             variables=dict(variables or {}),

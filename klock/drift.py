@@ -10,7 +10,7 @@ from typing import Final
 
 from klock.findings import Code, Finding
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.layers.normalisation import matcher, may_hold_left_out
+from klock.layers.normalisation import is_left_out, matcher, may_hold_left_out
 from klock.lockfile.model import TargetLock, layer_of
 from klock.observation import Observation
 from klock.project_names import normalised_name
@@ -68,7 +68,12 @@ def compare_files(
     is_no_drift = matcher(leave_out)
     for path in sorted({*expected, *observed}):
         locked, found = expected.get(path), observed.get(path)
-        if locked == found or is_no_drift(path) or (locked is None and _holds_nothing(path, observed)):
+        if (
+            locked == found
+            or is_no_drift(path)
+            or is_left_out(path)
+            or (locked is None and _holds_nothing(path, observed))
+        ):
             continue
         step = next((n for n in range(len(layers), 0, -1) if path in layers[n - 1]), None)
         if locked is None:

@@ -3,7 +3,7 @@
 Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
 
     [tool.klock]
-    image = "kimage.py:image"                                     # FILE[:NAME], from the project's folder
+    image = "kimage.py:image"                                     # FILE[:NAME], from the project's folder; "Dockerfile"
     targets = ["linux/amd64", "linux/amd64/cuda12.4"]
     engine = "podman"                                             # sandbox, podman, docker, here
     registry-mirrors = {"docker.io" = "http://127.0.0.1:5000"}    # registry -> where to ask instead
@@ -27,13 +27,21 @@ from typing import Any, Final
 
 from klock.documents import read_toml, shown
 from klock.errors import ImageError, KlockError
-from klock.image.loading import ImageReference, LoadedImage, load
+from klock.image.loading import ImageReference, LoadedImage, in_folder, load, lockfile_of
 from klock.places import PLACES
 from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
 
-__all__ = ["LoadedImage", "Settings", "find_root", "load_image", "load_settings", "lockfile_path"]
+__all__ = [
+    "LoadedImage",
+    "Settings",
+    "find_image",
+    "find_root",
+    "load_image",
+    "load_settings",
+    "lockfile_path",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,25 +86,30 @@ def load_settings(folder: Path) -> Settings:
     return Settings()
 
 
-def load_image(spec: str | None = None, *, folder: Path | None = None) -> LoadedImage:
+def find_image(spec: str | None = None, *, folder: Path | None = None) -> ImageReference:
     """The image `spec` names, FILE[:NAME] from `folder` (by default the current one).
 
-    Without `spec` it is the one the settings name, from the folder of their pyproject.toml, or else `kimage.py` in the
-    project's folder. Raises ImageError when there is none, and KlockError for settings that cannot be read.
+    Without `spec` it is the one the settings name, from the folder of their pyproject.toml, or else `kimage.py`, or a
+    Dockerfile, in the project's folder. Raises ImageError, and KlockError for settings that cannot be read.
     """
     start = folder or Path.cwd()
     if spec is not None:
-        return load(ImageReference.parse(spec, folder=start))
+        reference = ImageReference.parse(spec, folder=start)
+        return in_folder(reference.file, reference.name) if reference.file.is_dir() else reference
     settings = load_settings(start)
     if settings.image is not None and settings.file is not None:
-        return load(ImageReference.parse(settings.image, folder=settings.file.parent))
-    return load(ImageReference.parse("kimage.py", folder=find_root(start)))
+        return ImageReference.parse(settings.image, folder=settings.file.parent)
+    return in_folder(find_root(start))
+
+
+def load_image(spec: str | None = None, *, folder: Path | None = None) -> LoadedImage:
+    """The image that `find_image` finds. Raises ImageError when there is none."""
+    return load(find_image(spec, folder=folder))
 
 
 def lockfile_path(loaded: LoadedImage) -> Path:
     """`kimage.lock` beside `kimage.py`; `kimage.NAME.lock` for an object with another name than `image`."""
-    name = "" if loaded.name == "image" else f".{loaded.name}"
-    return loaded.file.with_name(f"{loaded.file.stem}{name}.lock")
+    return lockfile_of(ImageReference(file=loaded.file, name=loaded.name))
 
 
 def _read_settings(pyproject: Path) -> Settings:

@@ -57,14 +57,14 @@ def execute(
             # A list of folders to look in, of which the image may have some of its own.
             before = variables.get(name) if name == "LD_LIBRARY_PATH" else None
             variables[name] = f"{before}:{value}" if before else value
-        working_dir = lock.base.working_dir
+        working_dir = lock.working_dir
         command = Command(
             argv=tuple(argv),
             environment=variables,
             working_dir=posixpath.join(working_dir, wishes.working_dir) if wishes.working_dir else working_dir,
             # The image's own is made, as by podman and docker; another one may be a mistake, and would be drift.
             makes_working_dir=not wishes.working_dir,
-            user=lock.base.user,
+            user=lock.user,
             network=wishes.network,
             mounts=wishes.mounts,
             devices=edits,
@@ -87,7 +87,7 @@ def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> di
 def _services(lock: TargetLock, variables: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Command]:
     for step in lock.steps:
         if kind_of(step).is_service:
-            yield kind_of(step).service(step, base=lock.base, variables=dict(variables), environ=environ)
+            yield kind_of(step).service(step, lock=lock, variables=dict(variables), environ=environ)
 
 
 def parse_mounts(texts: Iterable[str]) -> tuple[Mount, ...]:

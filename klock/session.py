@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from klock.errors import KlockError, LockfileError
-from klock.image.loading import LoadedImage
-from klock.project import Settings, load_image, load_settings, lockfile_path
+from klock.image.loading import BuildOptions, ImageReference, LoadedImage, load, lockfile_of
+from klock.project import Settings, find_image, load_settings, lockfile_path
+from klock.secrets.references import reveal
 from klock.store import Store
 from klock.targets import Target
 
@@ -112,7 +113,7 @@ class Session:
         from klock.bases.mirrors import Mirrors
         from klock.locking.draft import host_sources
         from klock.packages.index_mirrors import IndexMirrors
-        from klock.steps.context import Context
+        from klock.steps.context import Context, StagePlaces
 
         return Context(
             root=self.loaded.root,
@@ -134,6 +135,13 @@ class Session:
             credential_files=self.settings.credential_files,
             locations=self.loaded.locations,
             sources=host_sources(self.loaded.image.steps),
+            stages={
+                stage.name: StagePlaces(
+                    locations=self.loaded.locations_of_stages[stage.name], sources=host_sources(stage.steps)
+                )
+                for stage in self.loaded.image.stages
+            },
+            make_layers=_make_layers,
         )
 
     @property
@@ -180,6 +188,12 @@ class Session:
         return f"{self.lockfile.parent.name or 'root'}-{hex_of(digest)[:12]}"
 
 
+def _make_layers(lock: TargetLock, context: Context) -> None:
+    from klock.replay import make_layers
+
+    make_layers(lock, context)
+
+
 class Options(TypedDict, total=False):
     """What every verb takes besides the image."""
 
@@ -195,6 +209,10 @@ class Options(TypedDict, total=False):
     """Where credentials and settings are looked up, when it is not `os.environ`."""
     progress: Progress
     """Is told what happens; by default nobody is."""
+    build_args: Mapping[str, str | None]
+    """Values of a Dockerfile's ARGs, over those that the lockfile has; None takes one back."""
+    context: str | os.PathLike[str]
+    """The folder that a Dockerfile's COPY takes files from; by default the lockfile's, or the Dockerfile's own."""
 
 
 def open_session(image: Image | str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> Session:
@@ -206,8 +224,10 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
     from klock.progress import Quiet
 
     lockfile = Path(options["lockfile"]).absolute() if "lockfile" in options else None
+    environ = dict(options.get("environ", os.environ))
     if image is None or isinstance(image, str | os.PathLike):
-        loaded = load_image(None if image is None else os.fspath(image))
+        reference = find_image(None if image is None else os.fspath(image))
+        loaded = load(reference, _build_options(reference, lockfile or lockfile_of(reference), environ, options))
     else:
         folder = Path.cwd() if lockfile is None else lockfile.parent
         loaded = LoadedImage(image=image, file=folder / "kimage.py", name="image", root=folder)
@@ -217,7 +237,35 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
         lockfile=lockfile or lockfile_path(loaded),
         store=Store(Path(options["store"]).absolute()) if "store" in options else Store(),
         progress=options.get("progress") or Quiet(),
-        environ=dict(options.get("environ", os.environ)),
+        environ=environ,
         offline=options.get("offline", False),
         engine=options.get("engine"),
+    )
+
+
+def _build_options(
+    reference: ImageReference, lockfile: Path, environ: Mapping[str, str], options: Options
+) -> BuildOptions:
+    """What a Dockerfile is read with: what was asked for, over what its lockfile was made with."""
+    asked, context = options.get("build_args", {}), options.get("context")
+    if not reference.is_dockerfile:
+        given = {name: value or "" for name, value in asked.items()}
+        return BuildOptions(build_args=given, context=None if context is None else Path(context).absolute())
+    from klock.lockfile import read_image
+
+    known = read_image(lockfile)
+    arguments: dict[str, str | None] = {}
+    for argument in known.build_args if known else ():
+        names = argument.secrets
+        is_set = all(environ.get(name) for name in names)
+        arguments[argument.name] = reveal(argument.value, names, environ) if is_set else argument.value
+    arguments.update(asked)
+    if context is not None:
+        folder: Path | None = Path(context).absolute()
+        if folder is not None and not folder.is_dir():
+            raise KlockError(f"--context {context} is no folder", hint="name the folder that COPY takes files from")
+    else:
+        folder = reference.file.parent / known.context if known and known.context else None
+    return BuildOptions(
+        build_args={name: value for name, value in arguments.items() if value is not None}, context=folder
     )

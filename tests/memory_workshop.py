@@ -29,7 +29,17 @@ from klock.replay.goal import Goal
 from klock.replay.plan import Plan, make_plan
 from klock.steps.context import Context
 from klock.store import Store
-from klock.workshop.protocol import BaseLayer, Command, Completed, FileTree, Layer, NewBase, PlacedFile, Uplink
+from klock.workshop.protocol import (
+    BaseLayer,
+    Command,
+    Completed,
+    FileTree,
+    Layer,
+    NewBase,
+    PlacedFile,
+    TreeCopy,
+    Uplink,
+)
 
 __all__ = ["MemoryPlace", "MemoryWorkshop", "file_entry", "memory_context"]
 
@@ -119,6 +129,9 @@ class MemoryWorkshop:
         assert not edits.hooks, "nothing runs here"
         yield edits
 
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        raise EngineError("nothing is copied out here")
+
     def write_base(self, base: str, archive: Path) -> None:
         archive.write_bytes(self.bases[base].to_bytes())
 
@@ -170,7 +183,7 @@ class MemoryWorkspace:
         completed = self.run(command)
         return None if (command.script or "").startswith("sleep") else completed
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
         for file in files:
             path = "/".join(part for part in (destination.strip("/"), file.path) if part)
             if file.source is not None:
@@ -183,6 +196,24 @@ class MemoryWorkspace:
             else:
                 self._put(Entry(path=path, kind=Kind.FOLDER, mode=file.mode))
 
+    def copy_from(self, wanted: TreeCopy) -> None:
+        source = self.workshop.bases[wanted.base]
+        for layer in wanted.layers:
+            source = source.apply(self.workshop.layers[layer])
+        for path in wanted.sources:
+            entry = source[path.strip("/")]
+            self._put(
+                file_entry(wanted.destination.strip("/"), mode=entry.mode)
+                if entry.digest is None
+                else Entry(
+                    path=wanted.destination.strip("/"),
+                    kind=entry.kind,
+                    mode=entry.mode,
+                    size=entry.size,
+                    digest=entry.digest,
+                )
+            )
+
     def read(self, path: str) -> bytes | None:
         return None
 
@@ -193,7 +224,7 @@ class MemoryWorkspace:
         known = {digest_of_bytes(value) for value in values}
         return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
         is_unwanted = matcher(leave_out)
         manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
         self.workshop.layers[manifest.digest] = manifest

@@ -107,7 +107,7 @@ def test_a_signature_on_the_image_page_is_that_of_the_code(name: str, written: s
     shown = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters if p.name != "self"]
     by_keyword = next((n for n, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
     if by_keyword is not None:
-        shown.insert(by_keyword - 1, "*")
+        shown.insert(by_keyword - sum(p.name == "self" for p in parameters), "*")
     assert written == ", ".join(shown)
 
 

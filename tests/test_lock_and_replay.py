@@ -373,7 +373,7 @@ def test_a_file_that_changed_after_it_was_locked_is_not_placed(here: Machine) ->
 
 
 def test_what_is_in_a_file_s_way_is_said_with_the_step(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def place(*_: object) -> None:
+    def place(*_: object, **__: object) -> None:
         raise ImageError("cannot place a file at /app: the environment has a folder there", hint="choose another")
 
     monkeypatch.setattr(MemoryWorkspace, "place", place)

@@ -322,8 +322,7 @@ def test_what_an_older_lockfile_holds_is_not_exported(place: str, form: Form, co
 
 def test_what_starts_with_a_container_is_not_exported_with_a_credential(context: Context) -> None:
     lock = TargetLock(target=Target(), base=BASE, steps=(), interpreter=None, packages=())
-    image = Image()
-    image.cmd = f"serve --api-key {VALUE}"
+    image = Image().cmd(["serve", "--api-key", VALUE])
     with pytest.raises(ImageError, match="cmd of the image has a credential written into it: the value of --api-key"):
         export_dockerfile(lock, image=image, lock_digest="sha256:x", form=Form.DOCKER, context=context)
 

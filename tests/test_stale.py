@@ -11,7 +11,7 @@ import pytest
 from klock.errors import KlockError
 from klock.findings import Code
 from klock.image.builder import Image
-from klock.lockfile.model import DebianLock, EnvLock, LayerLock, PipLock, ServiceLock, StepLock
+from klock.lockfile.model import DebianLock, EnvLock, LayerLock, PipLock, StepLock, layer_of, with_layer
 from klock.locking.draft import as_draft, draft_steps
 from klock.locking.stale import compare_steps
 
@@ -52,7 +52,7 @@ def locked(drafts: list[StepLock]) -> list[StepLock]:
         step = draft
         if isinstance(step, PipLock):
             step = dataclasses.replace(step, packages=("numpy==1.0",))
-        result.append(step if isinstance(step, EnvLock | ServiceLock) else dataclasses.replace(step, layer=LAYER))
+        result.append(step if layer_of(step) is None else with_layer(step, LAYER))
     return result
 
 

@@ -65,6 +65,8 @@ def resolve_base(
             )
             with workshop.open(lock.id, []) as workspace:
                 home = home_of(lock.user, workspace.read("/etc/passwd") or b"")
+        if lock.settings is not None:
+            return dataclasses.replace(lock, settings=dataclasses.replace(lock.settings, home=home))
         others = (variable for variable in lock.environment if variable[0] != "HOME")
         return dataclasses.replace(lock, environment=(*others, ("HOME", home)))
     except KlockError as error:

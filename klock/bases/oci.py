@@ -6,13 +6,13 @@ Bytes in, verified model out: what these functions return is well formed, and ev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from klock.digests import Digest, is_digest
 from klock.documents import read_json
 from klock.errors import FetchError
-from klock.lockfile.model import OciBlob
+from klock.lockfile.model import HealthLock, OciBlob, SettingsLock
 from klock.targets import Target
 
 __all__ = [
@@ -91,6 +91,7 @@ class Config:
     working_dir: str
     user: str
     diff_ids: tuple[Digest, ...]
+    settings: SettingsLock = field(default_factory=SettingsLock)
 
 
 def parse_manifest(content: bytes, *, media_type: str | None, name: str) -> Index | Manifest:
@@ -156,7 +157,37 @@ def _parse_config(document: Mapping[str, Any]) -> Config:
         working_dir=str(run.get("WorkingDir") or "/"),
         user=str(run.get("User") or ""),
         diff_ids=diff_ids,
+        settings=_settings(run),
     )
+
+
+def _settings(run: Mapping[str, Any]) -> SettingsLock:
+    """What a config says of how containers start (image-spec, config.md; the health check is docker's)."""
+    health = run.get("Healthcheck") or {}
+    return SettingsLock(
+        shell=_words(run, "Shell"),
+        entrypoint=_words(run, "Entrypoint"),
+        command=_words(run, "Cmd"),
+        labels=tuple(sorted((str(name), str(value)) for name, value in (run.get("Labels") or {}).items())),
+        ports=tuple(sorted(map(str, run.get("ExposedPorts") or {}))),
+        volumes=tuple(sorted(map(str, run.get("Volumes") or {}))),
+        health=HealthLock(
+            test=tuple(map(str, health["Test"])),
+            interval=int(health.get("Interval") or 0),
+            timeout=int(health.get("Timeout") or 0),
+            start_period=int(health.get("StartPeriod") or 0),
+            start_interval=int(health.get("StartInterval") or 0),
+            retries=int(health.get("Retries") or 0),
+        )
+        if health.get("Test")
+        else None,
+        stop_signal=str(run["StopSignal"]) if run.get("StopSignal") else None,
+        on_build=tuple(map(str, run.get("OnBuild") or ())),
+    )
+
+
+def _words(run: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    return tuple(map(str, run[key])) if run.get(key) else None
 
 
 def _index_entry(entry: Mapping[str, Any]) -> IndexEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,18 @@ __all__ = ["lock"]
 
 @click.command()
 @image_argument
+@click.option("--stage", metavar="NAME", help="Of a Dockerfile, make this stage; the same as FILE:NAME.")
+@click.option(
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Of a Dockerfile, set an ARG; NAME alone takes the value of your variable, or takes the argument back. "
+    "The lockfile keeps it.",
+)
+@click.option(
+    "--context", metavar="DIR", help="Where a Dockerfile's COPY takes files from. Default: as locked, or beside it."
+)
 @click.option("--upgrade", is_flag=True, help="Upgrade everything: packages, base, what shell steps fetch.")
 @click.option("--upgrade-package", "upgrade_packages", multiple=True, metavar="NAME", help="Upgrade this package.")
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
@@ -30,6 +43,9 @@ __all__ = ["lock"]
 def lock(
     image: str | None,
     *,
+    stage: str | None,
+    build_args: tuple[str, ...],
+    context: str | None,
     upgrade: bool,
     upgrade_packages: tuple[str, ...],
     upgrade_base: bool,
@@ -43,7 +59,16 @@ def lock(
 
     Keeps the locked versions that still fit the image, unless an --upgrade option asks for newer ones.
     """
-    locked = open_project(image, offline=offline, progress=progress).lock(
+    project = open_project(
+        _with_stage(image, stage),
+        offline=offline,
+        progress=progress,
+        build_args=dict(map(_argument, build_args)),
+        context=context,
+    )
+    if unused := [name for name in project.session.loaded.unused if name in dict(map(_argument, build_args))]:
+        say(f"warning: no ARG asks for --build-arg {', '.join(unused)}")
+    locked = project.lock(
         upgrade=upgrade,
         upgrade_packages=upgrade_packages,
         upgrade_base=upgrade_base,
@@ -59,6 +84,19 @@ def lock(
     for target in locked.lockfile.targets:
         _say(target, locked)
     return 0
+
+
+def _with_stage(image: str | None, stage: str | None) -> str | None:
+    if stage is None:
+        return image
+    from klock.project import find_image
+
+    return f"{find_image(image).file}:{stage}"
+
+
+def _argument(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    return (name, value) if equals else (name, os.environ.get(name))
 
 
 def _say(target: TargetLock, locked: Locked) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -26,7 +26,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def open_project(
-    image: str | None, *, engine: str | None = None, offline: bool = False, progress: Progress | None = None
+    image: str | None,
+    *,
+    engine: str | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+    build_args: Mapping[str, str | None] | None = None,
+    context: str | None = None,
 ) -> Project:
     """The project as the command line names it. What klock chooses for the user is told on stderr."""
     from klock.api import Project
@@ -36,6 +42,10 @@ def open_project(
     options = Options(offline=offline, progress=progress or Notes())
     if engine is not None:
         options["engine"] = engine
+    if build_args:
+        options["build_args"] = build_args
+    if context is not None:
+        options["context"] = context
     return Project(image, **options)
 
 

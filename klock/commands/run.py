@@ -19,7 +19,7 @@ __all__ = ["run"]
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
 @click.option(
     "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable, also for services."
@@ -59,7 +59,8 @@ def run(
 ) -> int:
     """Run COMMAND in the environment, with its variables, working directory and services. Exits with COMMAND's status.
 
-    Syncs the environment first, if it does not match the lockfile. Write `--` before a command that has options.
+    Without COMMAND it runs the image's own: ENTRYPOINT and CMD. Syncs the environment first, if it does not match the
+    lockfile. Write `--` before a command that has options.
     """
     project = open_project(image, offline=offline, progress=progress, engine=engine)
     done = project.run(

@@ -11,6 +11,7 @@ from klock.digests import Digest
 from klock.errors import KlockError
 from klock.export.base import write_base
 from klock.export.kept_layer import write_kept_layer
+from klock.export.settings import settings_of_steps, write_settings
 from klock.image.builder import Image
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import TargetLock, kept_layer_of
@@ -81,7 +82,7 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
     if page.form is Form.KUBETORCH:
         page.blank()
         page.end_verifying()
-        for name, text in (("ENTRYPOINT", image.entrypoint), ("CMD", image.cmd)):
+        for name, text in zip(("ENTRYPOINT", "CMD"), _start_texts(lock, image), strict=True):
             if text:
                 page.add(f"{name} {text}")
         return
@@ -94,18 +95,28 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
     page.become(page.user)
     labels = {"lockfile": lock_digest, "fingerprint": lock.fingerprint, "target": str(lock.target)}
     page.add("LABEL " + " \\\n".join(f'      {LABEL}.{name}="{value}"' for name, value in labels.items()).lstrip())
-    entrypoint = _exec_form(image.entrypoint)
+    write_settings(page, lock)
+    entrypoint_text, command_text = _start_texts(lock, image)
+    entrypoint = _exec_form(entrypoint_text)
     if services:
-        if image.entrypoint and entrypoint is None:
-            entrypoint = ["/bin/sh", "-c", image.entrypoint]
+        if entrypoint_text and entrypoint is None:
+            entrypoint = ["/bin/sh", "-c", entrypoint_text]
         page.add(f"ENTRYPOINT {json.dumps([START, *(entrypoint or [])], ensure_ascii=False)}")
-    elif image.entrypoint:
-        page.add(f"ENTRYPOINT {_command(image.entrypoint)}")
-    if image.cmd:
-        page.add(f"CMD {_command(image.cmd)}")
+    elif entrypoint_text:
+        page.add(f"ENTRYPOINT {_command(entrypoint_text)}")
+    if command_text:
+        page.add(f"CMD {_command(command_text)}")
     elif services:
         # An ENTRYPOINT takes the base's CMD away.
         page.add(f"CMD {json.dumps(['/bin/sh'])}")
+
+
+def _start_texts(lock: TargetLock, image: Image) -> tuple[str | None, str | None]:
+    """ENTRYPOINT and CMD as shell text: of the steps, or else as kubetorch's image had them."""
+    settings = settings_of_steps(lock)
+    if settings.entrypoint is None and settings.command is None:
+        return image.start_texts
+    return shlex.join(settings.entrypoint or ()) or None, shlex.join(settings.command or ()) or None
 
 
 def _command(text: str) -> str:
@@ -125,7 +136,7 @@ def _exec_form(text: str | None) -> list[str] | None:
 def _refuse_leaks(written: str, page: Page, image: Image, secrets: Iterable[str]) -> None:
     """Raises KlockError when a credential is in what was written: a literal one, or one that klock knows."""
     # As a list of words an option and its value stand apart.
-    for what, text in (("entrypoint", image.entrypoint), ("cmd", image.cmd)):
+    for what, text in zip(("entrypoint", "cmd"), image.start_texts, strict=True):
         refuse_literals(text or "", what=f"{what} of the image")
     files = {file.path: file.content for file in page.files if file.content is not None}
     refuse_literals(written, what="the Dockerfile")

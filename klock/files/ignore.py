@@ -25,6 +25,7 @@ __all__ = [
     "IgnoreRules",
     "ignore_rules_above",
     "is_always_left_out",
+    "is_own_lockfile",
     "parse_ignore_lines",
 ]
 
@@ -41,12 +42,17 @@ _LOCKFILE: Final = re.compile(r".+\.lock(\.[0-9a-f]{12})?")
 _ALWAYS: Final = frozenset(name for name in ALWAYS_LEFT_OUT if "*" not in name)
 
 
+def is_own_lockfile(name: str, path: str) -> bool:
+    """Whether the file at `path` is a lockfile of klock's: what holds its own lockfile would change each time."""
+    return ".lock" in name and _LOCKFILE.fullmatch(name) is not None and _begins_as_lockfile(path)
+
+
 def is_always_left_out(name: str, path: str) -> bool:
     """By a file's name, or because the file at `path` is a lockfile of klock's: locking what has its own lockfile in it
     would make it another, each time."""
     if name in _ALWAYS or name.endswith(".pyc"):
         return True
-    return ".lock" in name and _LOCKFILE.fullmatch(name) is not None and _begins_as_lockfile(path)
+    return is_own_lockfile(name, path)
 
 
 def _begins_as_lockfile(path: str) -> bool:

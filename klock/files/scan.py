@@ -23,7 +23,7 @@ from klock.files.ignore import IGNORE_FILES, IgnoreRules, ignore_rules_above, is
 from klock.lockfile.model import FileEntry
 from klock.secrets.credential_files import LOOKED_INTO, CredentialFiles, Treatment, credential_file
 
-__all__ = ["scan", "tree_digest"]
+__all__ = ["FOLDER_MODE", "EntryReader", "scan", "tree_digest"]
 
 FILE_MODE: Final = 0o644
 EXECUTABLE_MODE: Final = 0o755
@@ -61,12 +61,13 @@ def scan(
         status = source.stat()
     except OSError as error:
         raise _unreadable(source, error, where) from error
-    walk = _Walk(where=where, filters=filters, digests=digests, credentials=credentials or CredentialFiles())
+    reader = EntryReader(where=where, digests=digests, credentials=credentials or CredentialFiles())
+    walk = _Walk(reader, filters=filters, where=where)
     if not stat.S_ISDIR(status.st_mode):
         walk.reject_if_excluded(source, os.fsencode(source.name), is_folder=False)
-        entry = walk.file_entry(os.fspath(source), "", status)
+        entry = reader.file_entry(os.fspath(source), "", status)
         # What a step names it is to have.
-        walk.leaves_out(source.name)
+        reader.leaves_out(source.name)
         return (entry,)
     name = b"" if contents else os.fsencode(source.name)
     if name:
@@ -78,56 +79,25 @@ def scan(
     return tuple(entries)
 
 
-class _Walk:
-    def __init__(self, *, where: str, filters: Filters, digests: DigestCache, credentials: CredentialFiles) -> None:
+class EntryReader:
+    """Reads single paths into entries. `where` begins every message; credentials that were found are added."""
+
+    def __init__(self, *, where: str, digests: DigestCache, credentials: CredentialFiles) -> None:
         self._where = where
-        self._filters = filters
         self._digests = digests
         self._credentials = credentials
         self._credential = ""
 
-    def reject_if_excluded(self, source: Path, name: bytes, *, is_folder: bool) -> None:
-        """What a step names is never left out by the default exclusions, but rsync's rules do apply to it."""
-        rule = self._filters.decide(name, is_folder=is_folder)
-        if rule and not rule.include:
-            raise ImageError(
-                f"{self._where}: the filter rule {rule.text!r} leaves out the source itself: {source}",
-                hint="remove the rule, or include the source before it",
-            )
-
-    def below(self, host: str, name: bytes, rules: IgnoreRules) -> Iterator[FileEntry]:
-        """What is below the folder `host`, in no order. `name` is what filter rules see of it: a path and a slash, or
-        nothing."""
-        pending = [(host, "", name, rules)]
-        while pending:
-            host, path, name, rules = pending.pop()
-            children = self._list(host)
-            ignore_files = [c.name for c in children if c.name in IGNORE_FILES and c.is_file(follow_symlinks=False)]
-            if ignore_files:
-                rules = rules.entered(os.fsencode(host), ignore_files, where=self._where)
-            for child in children:
-                is_folder = child.is_dir(follow_symlinks=False)
-                rule = self._rule(child, name, is_folder=is_folder)
-                if self._is_left_out(child, rule, rules, is_folder=is_folder):
-                    continue
-                self._require_utf8(child.name, f"the name {child.path!r}")
-                child_path = path + child.name
-                if is_folder:
-                    yield FileEntry(path=child_path, mode=FOLDER_MODE)
-                    pending.append((child.path, child_path + "/", name + os.fsencode(child.name) + b"/", rules))
-                else:
-                    entry = self._entry(child, child_path)
-                    if rule is not None or entry.digest is None or not self.leaves_out(child_path):
-                        yield entry
-
-    def _list(self, folder: str) -> list[os.DirEntry[str]]:
+    def list(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(folder) as children:
                 return list(children)
         except OSError as error:
             raise _unreadable(Path(folder), error, self._where) from error
 
-    def _entry(self, child: os.DirEntry[str], path: str) -> FileEntry:
+    def entry(self, child: os.DirEntry[str], path: str) -> FileEntry:
+        """A file or a symlink."""
+        self.require_utf8(child.name, f"the name {child.path!r}")
         try:
             status = child.stat(follow_symlinks=False)
             target = os.readlink(child.path) if child.is_symlink() else None  # noqa: PTH115 (the exact text)
@@ -135,7 +105,7 @@ class _Walk:
             raise _unreadable(Path(child.path), error, self._where) from error
         if target is None:
             return self.file_entry(child.path, path, status)
-        self._require_utf8(target, f"the target of the symlink {child.path!r}")
+        self.require_utf8(target, f"the target of the symlink {child.path!r}")
         return FileEntry(path=path, mode=SYMLINK_MODE, target=target)
 
     def file_entry(self, host: str, path: str, status: os.stat_result) -> FileEntry:
@@ -152,6 +122,62 @@ class _Walk:
         digest, self._credential = known
         return FileEntry(path=path, mode=mode, size=status.st_size, digest=digest)
 
+    def leaves_out(self, path: str) -> bool:
+        """Whether the file whose entry was made last is a credential, which is noted, and left out for that."""
+        if self._credential:
+            self._credentials.found.append((path, self._credential))
+        return bool(self._credential) and self._credentials.treatment is Treatment.LEAVE_OUT
+
+    def require_utf8(self, text: str, what: str) -> None:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ImageError(
+                f"{self._where}: {what} is not UTF-8, and the lockfile holds only UTF-8",
+                hint="rename it, or exclude it",
+            ) from None
+
+
+class _Walk:
+    def __init__(self, reader: EntryReader, *, filters: Filters, where: str) -> None:
+        self._reader = reader
+        self._filters = filters
+        self._where = where
+
+    def reject_if_excluded(self, source: Path, name: bytes, *, is_folder: bool) -> None:
+        """What a step names is never left out by the default exclusions, but rsync's rules do apply to it."""
+        rule = self._filters.decide(name, is_folder=is_folder)
+        if rule and not rule.include:
+            raise ImageError(
+                f"{self._where}: the filter rule {rule.text!r} leaves out the source itself: {source}",
+                hint="remove the rule, or include the source before it",
+            )
+
+    def below(self, host: str, name: bytes, rules: IgnoreRules) -> Iterator[FileEntry]:
+        """What is below the folder `host`, in no order. `name` is what filter rules see of it: a path and a slash, or
+        nothing."""
+        pending = [(host, "", name, rules)]
+        while pending:
+            host, path, name, rules = pending.pop()
+            children = self._reader.list(host)
+            ignore_files = [c.name for c in children if c.name in IGNORE_FILES and c.is_file(follow_symlinks=False)]
+            if ignore_files:
+                rules = rules.entered(os.fsencode(host), ignore_files, where=self._where)
+            for child in children:
+                is_folder = child.is_dir(follow_symlinks=False)
+                rule = self._rule(child, name, is_folder=is_folder)
+                if self._is_left_out(child, rule, rules, is_folder=is_folder):
+                    continue
+                child_path = path + child.name
+                if is_folder:
+                    self._reader.require_utf8(child.name, f"the name {child.path!r}")
+                    yield FileEntry(path=child_path, mode=FOLDER_MODE)
+                    pending.append((child.path, child_path + "/", name + os.fsencode(child.name) + b"/", rules))
+                else:
+                    entry = self._reader.entry(child, child_path)
+                    if rule is not None or entry.digest is None or not self._reader.leaves_out(child_path):
+                        yield entry
+
     def _rule(self, child: os.DirEntry[str], name: bytes, *, is_folder: bool) -> Rule | None:
         """The user's rule for it."""
         return (
@@ -165,21 +191,6 @@ class _Walk:
         return is_always_left_out(child.name, child.path) or rules.leaves_out(
             os.fsencode(child.path), is_folder=is_folder
         )
-
-    def leaves_out(self, path: str) -> bool:
-        """Whether the file whose entry was made last is a credential, which is noted, and left out for that."""
-        if self._credential:
-            self._credentials.found.append((path, self._credential))
-        return bool(self._credential) and self._credentials.treatment is Treatment.LEAVE_OUT
-
-    def _require_utf8(self, text: str, what: str) -> None:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ImageError(
-                f"{self._where}: {what} is not UTF-8, and the lockfile holds only UTF-8",
-                hint="rename it, or exclude it",
-            ) from None
 
 
 def _read(host: str, expected: os.stat_result, where: str) -> tuple[Digest, str]:

@@ -16,6 +16,7 @@ __all__ = [
     "debian_packages",
     "destination",
     "flag",
+    "labels",
     "optional_text",
     "parts",
     "path_patterns",
@@ -99,6 +100,13 @@ def debian_packages(method: str, value: object, *, versions: bool = True) -> tup
             )
         packages.append(str(entry))
     return tuple(packages)
+
+
+def labels(method: str, value: object) -> tuple[tuple[str, str], ...]:
+    """Names and values in order; names may be any text."""
+    if not isinstance(value, Mapping):
+        raise ImageError(f"{method}: labels is {_a(value)} (expected a dict of names and values): {value!r}")
+    return tuple((text(method, "a name", name), _variable_value(method, name, v)) for name, v in value.items())
 
 
 def variables(method: str, value: object) -> tuple[tuple[str, str], ...]:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from klock.errors import ImageError
+from klock.files.modes import check_mode
 from klock.image import arguments
 from klock.image.call_site import call_site
-from klock.image.contents import base_text, contents
+from klock.image.contents import base_text, contents, shell_text
 from klock.image.local_packages import locate_package
 from klock.image.steps import (
     AptInstall,
     Base,
+    Configure,
     CopyFiles,
+    FromContext,
+    ImageStage,
     LayoutBase,
     Location,
     PipInstall,
@@ -29,6 +34,7 @@ from klock.image.steps import (
     Step,
     SyncPackage,
 )
+from klock.image.words import ESCAPE, ContainerWords
 from klock.words import counted
 
 __all__ = ["Image"]
@@ -36,12 +42,12 @@ __all__ = ["Image"]
 S = TypeVar("S", PipInstall, AptInstall, RunBash)
 
 
-class Image:
+class Image(ContainerWords):
     """An environment as its user wants it: a base, and steps on top of it.
 
     `python_path` is the Python in the environment that packages are installed for; `install_cmd` the installer the user
     prefers (the bytes installed are the locked ones either way). `docker_secret` names the Kubernetes secret a cluster
-    pulls the base with: it is no part of what is locked. `cmd` and `entrypoint` are a Dockerfile's, as shell text.
+    pulls the base with: it is no part of what is locked.
 
     A step with `force=True` runs at every `klock sync`; a result other than the locked one fails it. Arguments that
     cannot be meant raise ImageError (a ValueError) at the call. docs/image.md has the whole contract, with examples.
@@ -58,8 +64,10 @@ class Image:
         self.python_path = arguments.optional_text("Image", "python_path", python_path)
         self.install_cmd = arguments.optional_text("Image", "install_cmd", install_cmd)
         self.docker_secret: str | None = None
-        self.cmd: str | None = None
-        self.entrypoint: str | None = None
+        self.context: str | None = None
+        self.build_args: dict[str, str] = {}
+        self.stages: tuple[ImageStage, ...] = ()
+        self._start_texts: tuple[str | None, str | None] = (None, None)
         self._base: Base | None = None if image_id is None else _base("Image", image_id, call_site())
         self._steps: list[Step] = []
 
@@ -67,6 +75,13 @@ class Image:
     def _on(cls, base: Base, *, name: str | None) -> Image:
         image = cls(name=name)
         image._base = base
+        return image
+
+    @classmethod
+    def of_stage(cls, stage: ImageStage) -> Image:
+        """A stage as an image of its own."""
+        image = cls._on(stage.base, name=None)
+        image._steps.extend(stage.steps)
         return image
 
     def __repr__(self) -> str:
@@ -99,8 +114,20 @@ class Image:
 
     @property
     def dockerfile_command(self) -> str | None:
-        """What a Dockerfile's ENTRYPOINT and CMD together run, as shell text."""
-        return " ".join(filter(None, (self.entrypoint, self.cmd))) or None
+        """What ENTRYPOINT and CMD together run, as shell text."""
+        return " ".join(filter(None, self.start_texts)) or None
+
+    @property
+    def start_texts(self) -> tuple[str | None, str | None]:
+        """ENTRYPOINT and CMD, as shell text."""
+        entrypoint, command = self._start_texts
+        for step in self._steps:
+            if isinstance(step, Configure):
+                if step.entrypoint is not None:
+                    entrypoint = shell_text(step, "entrypoint")
+                if step.command is not None:
+                    command = shell_text(step, "command")
+        return entrypoint, command
 
     def from_docker(self, image_id: str) -> Image:
         """Takes an existing image as the base: `python:3.12-slim`, `registry.io/x@sha256:...`.
@@ -116,21 +143,54 @@ class Image:
         return self
 
     @classmethod
-    def from_dockerfile(cls, dockerfile_path: str | os.PathLike[str], name: str | None = None) -> Image:
-        """Reads FROM, RUN, ENV, COPY, CMD and ENTRYPOINT from a Dockerfile; COPY's sources are beside it.
+    def from_dockerfile(
+        cls,
+        dockerfile_path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        context: str | os.PathLike[str] | None = None,
+        stage: str | None = None,
+        build_args: Mapping[str, str] | None = None,
+    ) -> Image:
+        """Reads a Dockerfile, all of its reference, with docker's meaning; docs/dockerfile.md has the few differences.
 
-        Raises FileNotFoundError, and ImageError (a ValueError) with the line for anything else.
+        COPY's sources are in the folder `context`, by default the Dockerfile's own. `stage` is the stage to make, by
+        default the last. `build_args` are the values of its ARGs.
+        Raises FileNotFoundError, and ImageError (a ValueError) with the line for what cannot be read or locked.
         """
-        from klock.image.dockerfile import read_dockerfile
-
         folder = _folder(call_site())
         path = folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser()
-        read = read_dockerfile(path)
-        image = cls(name=name, python_path=read.python_path)
-        image._base = None if read.base is None else _base("FROM", *read.base)
-        image._steps.extend(read.steps)
-        image.cmd, image.entrypoint = read.cmd, read.entrypoint
+        where = None if context is None else folder / Path(context).expanduser()
+        image, _ = cls._read_dockerfile(path, context=where, stage=stage, build_args=build_args)
+        image.name = arguments.optional_text("from_dockerfile", "name", name)
         return image
+
+    @classmethod
+    def _read_dockerfile(
+        cls, path: Path, *, context: Path | None, stage: str | None, build_args: Mapping[str, str] | None
+    ) -> tuple[Image, tuple[str, ...]]:
+        """The image, and those of `build_args` that no ARG asks for."""
+        from klock.image.dockerfile import read_dockerfile
+        from klock.targets import Target
+
+        given = dict(build_args or {})
+        platform = Target.of_this_machine().platform
+        read = read_dockerfile(path, context=context, stage=stage, build_args=given, platform=platform)
+        image = cls()
+        image._base = _base("FROM", read.target.base, read.target.location, keeps_settings=True)
+        image._steps.extend(read.target.steps)
+        image.stages = tuple(
+            ImageStage(
+                name=each.name,
+                base=_base("FROM", each.base, each.location, keeps_settings=True),
+                steps=tuple(each.steps),
+            )
+            for each in read.stages
+        )
+        image.build_args = {name: value for name, value in given.items() if name not in read.unused_arguments}
+        if context is not None and context.resolve() != path.parent.resolve():
+            image.context = os.path.relpath(context.resolve(), path.parent.resolve())
+        return image, read.unused_arguments
 
     @classmethod
     def from_kubetorch(cls, image: object) -> Image:
@@ -144,7 +204,7 @@ class Image:
         taken = cls(name=read.name, python_path=read.python_path, install_cmd=read.install_cmd)
         taken._base = None if read.image_id is None else _base("from_kubetorch", read.image_id, read.location)
         taken._steps.extend(read.steps)
-        taken.docker_secret, taken.cmd, taken.entrypoint = read.docker_secret, read.cmd, read.entrypoint
+        taken.docker_secret, taken._start_texts = read.docker_secret, (read.entrypoint, read.cmd)
         return taken
 
     def pip_install(
@@ -289,9 +349,45 @@ class Image:
         contents: bool = False,
         filter_options: str | None = None,
         force: bool = False,
+        *,
+        owner: str | None = None,
+        mode: str | None = None,
+        from_image: str | None = None,
     ) -> Image:
-        """The same as `rsync`, under the name that Dockerfiles use."""
-        return self._copy("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+        """The same as `rsync`, under the name that Dockerfiles use.
+
+        `owner` is whose the files are, `user` or `user:group` of the environment, by default root's; `mode` as for
+        chmod: `"755"`, `"u=rwX,go=rX"`. With `from_image` the files are those of another image, locked by its digest:
+        `source` is a path in it, of a folder the contents are copied, and owners and modes stay.
+        """
+        chmod = None if mode is None else check_mode(arguments.text("copy", "mode", mode))
+        whose = arguments.optional_text("copy", "owner", owner)
+        if from_image is None:
+            self._copy("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+            step = self._steps.pop()
+            assert isinstance(step, CopyFiles)
+            return self._add(replace(step, owner=whose, mode=chmod))
+        if dest is None or contents or filter_options or force:
+            raise ImageError(
+                "copy: from_image goes with dest, owner and mode, and with nothing else",
+                hint='write copy("/usr/bin/uv", "/usr/local/bin/", from_image="ghcr.io/astral-sh/uv:0.9")',
+            )
+        where = call_site()
+        if from_image not in {stage.name for stage in self.stages}:
+            base = _base("copy", from_image, where, keeps_settings=True)
+            self.stages = (*self.stages, ImageStage(name=from_image, base=base))
+        return self._add(
+            FromContext(
+                escape=ESCAPE,
+                context="",
+                sources=(arguments.text("copy", "source", source),),
+                dest=arguments.text("copy", "dest", dest),
+                stage=from_image,
+                owner=whose,
+                mode=chmod,
+                location=where,
+            )
+        )
 
     def sync_package(self, package: str | os.PathLike[str], force: bool = False) -> Image:
         """Places a local Python package in the working directory and makes it importable.
@@ -337,14 +433,19 @@ def _checked(method: str, step: S) -> S:
     return step
 
 
-def _base(method: str, image_id: object, where: Location) -> Base:
+def _base(method: str, image_id: object, where: Location, *, keeps_settings: bool = False) -> Base:
     reference = arguments.base_reference(method, image_id)
+    if reference == "scratch":
+        raise ImageError(
+            f"{where.file.rpartition('/')[2]}:{where.line}: FROM scratch is not supported yet",
+            hint="start from an image that has the files, or from klock.images.from_debian(), which needs no registry",
+        )
     if not reference.startswith("oci:"):
-        return RegistryBase(reference=reference, location=where)
+        return RegistryBase(reference=reference, keeps_settings=keeps_settings, location=where)
     path, _, tag = reference.removeprefix("oci:").partition(":")
     if not path:
         raise ImageError(f"{method}: {reference!r} names no folder", hint="write oci:PATH or oci:PATH:TAG")
-    return LayoutBase(path=path, tag=tag or None, location=where)
+    return LayoutBase(path=path, tag=tag or None, keeps_settings=keeps_settings, location=where)
 
 
 def _folder(where: Location) -> Path:

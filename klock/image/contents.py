@@ -7,27 +7,34 @@ cannot hold, shows as `\\n`. Credentials show as `***`.
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from klock.image.steps import (
     AptInstall,
     Base,
+    Configure,
     CopyFiles,
     DebianBase,
+    DeclareArguments,
+    FromContext,
     LayoutBase,
     PipInstall,
     RegistryBase,
     RunBash,
+    RunCommand,
+    RunMount,
     SetEnvVars,
+    SetWorkingDir,
     Step,
     SyncPackage,
 )
 from klock.secrets.masking import mask
 from klock.secrets.values import is_secret, may_be_secret
 
-__all__ = ["PIP_COMMAND", "base_text", "contents"]
+__all__ = ["PIP_COMMAND", "base_text", "contents", "shell_text"]
 
 PIP_COMMAND = "$KT_PIP_INSTALL_CMD"
 """Stands for the installer in the text when the image names none."""
@@ -74,6 +81,79 @@ def _lines(step: Step, install_cmd: str) -> list[str]:
             return [_forced(f"COPY {_copy_words(step.source, dest)}", step.force)]
         case SyncPackage():
             return [_forced(f"COPY {_copy_words(step.package, step.folder)}", step.force)]
+        case DeclareArguments():
+            return [f"ARG {a.name}" if a.default is None else f"ARG {a.name}={a.default}" for a in step.arguments]
+        case RunCommand():
+            return _run_command(step)
+        case FromContext():
+            return _copy_in(step)
+        case SetWorkingDir():
+            return [f"WORKDIR {step.path}"]
+        case Configure():
+            return list(_configure(step))
+
+
+def shell_text(step: Configure, name: str) -> str:
+    """The words of `entrypoint` or `command` as one line of shell."""
+    words: tuple[str, ...] = getattr(step, name) or ()
+    return words[0] if words and name in step.in_shell else shlex.join(words)
+
+
+def _run_command(step: RunCommand) -> list[str]:
+    flags = "".join(f"--mount={_mount(mount)} " for mount in step.mounts)
+    lines = [f"# klock: leave-out={' '.join(step.leave_out)}"] if step.leave_out else []
+    lines += ["# klock: keep-layer"] if step.keep_layer else []
+    if step.words:
+        return [*lines, f"RUN {flags}{json.dumps(list(step.words), ensure_ascii=False)}"]
+    if "\n" not in step.command:
+        return [*lines, f"RUN {flags}{step.command}"]
+    delimiter = _delimiter(step.command)
+    return [*lines, f"RUN {flags}<<{delimiter}", *step.command.rstrip("\n").split("\n"), delimiter]
+
+
+def _mount(mount: RunMount) -> str:
+    names = {"source": mount.source, "from": mount.stage, "id": mount.secret, "env": mount.variable}
+    return ",".join([f"type={mount.kind}", *(f"{k}={v}" for k, v in names.items() if v), f"target={mount.target}"])
+
+
+def _copy_in(step: FromContext) -> list[str]:
+    flags = {"from": step.stage, "chown": step.owner, "chmod": step.mode, "checksum": step.checksum}
+    options = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    options += [f"--exclude={pattern}" for pattern in step.exclude]
+    options += ["--parents"] if step.parents else []
+    texts = [f"<<{'' if text.expands else chr(39)}{text.name}{'' if text.expands else chr(39)}" for text in step.texts]
+    words = [*step.sources, *texts, step.dest]
+    if any(c.isspace() for word in words for c in word) and not texts:
+        words = [json.dumps(words, ensure_ascii=False)]
+    lines = [" ".join(["ADD" if step.unpacks else "COPY", *options, *words])]
+    for text in step.texts:
+        lines += [*text.content.removesuffix("\n").split("\n"), text.name]
+    return lines
+
+
+def _configure(step: Configure) -> Iterator[str]:
+    if step.user is not None:
+        yield f"USER {step.user}"
+    if step.shell is not None:
+        yield f"SHELL {json.dumps(list(step.shell), ensure_ascii=False)}"
+    for name, words in (("ENTRYPOINT", step.entrypoint), ("CMD", step.command)):
+        if words is not None and (words or name == "ENTRYPOINT"):
+            in_shell = {"ENTRYPOINT": "entrypoint", "CMD": "command"}[name] in step.in_shell
+            yield f"{name} {words[0] if in_shell else json.dumps(list(words), ensure_ascii=False)}"
+    for name, value in step.labels:
+        yield f"LABEL {name}={value}"
+    if step.ports:
+        yield f"EXPOSE {' '.join(step.ports)}"
+    if step.volumes:
+        yield f"VOLUME {json.dumps(list(step.volumes), ensure_ascii=False)}"
+    if step.stop_signal is not None:
+        yield f"STOPSIGNAL {step.stop_signal}"
+    for trigger in step.on_build:
+        yield f"ONBUILD {trigger}"
+    if step.health is not None:
+        kind, *test = step.health.test
+        command = test[0] if kind == "CMD-SHELL" else json.dumps(test, ensure_ascii=False)
+        yield "HEALTHCHECK NONE" if kind == "NONE" else f"HEALTHCHECK CMD {command}"
 
 
 def _shown(name: str, value: str) -> str:
@@ -97,15 +177,18 @@ def _for_shell(requirement: str) -> str:
 def _run(step: RunBash) -> str:
     if "\n" not in step.command:
         return _forced(f"RUN {step.command}", step.force)
-    delimiter = "EOF"
-    while delimiter in step.command.splitlines():
-        delimiter += "F"
+    delimiter = _delimiter(step.command)
     return f"{_forced(f'RUN <<{delimiter}', step.force)}\n{step.command.rstrip(chr(10))}\n{delimiter}"
+
+
+def _delimiter(text: str) -> str:
+    delimiter = "EOF"
+    while delimiter in text.splitlines():
+        delimiter += "F"
+    return delimiter
 
 
 def _copy_words(source: str, dest: str) -> str:
     if any(c.isspace() for c in source + dest):
-        import json
-
         return json.dumps([source, dest], ensure_ascii=False)
     return f"{source} {dest}"

@@ -28,7 +28,7 @@ from klock.errors import ImageError
 from klock.image import arguments
 from klock.image.call_site import call_site
 from klock.image.contents import PIP_COMMAND
-from klock.image.dockerfile import ReadDockerfile, read_line
+from klock.image.kubetorch_lines import ReadLines, read_line
 from klock.image.local_packages import locate_package
 from klock.image.steps import CopyFiles, Location, PipInstall, RunBash, SetEnvVars, Step, SyncPackage
 
@@ -169,7 +169,7 @@ class _Lines:
         return None
 
     def _instruction(self, line: str) -> Sequence[Step]:
-        read = ReadDockerfile()
+        read = ReadLines()
         read_line(line, read, location=replace(self._where, file=str(self._folder / Path(self._where.file).name)))
         return read.steps
 

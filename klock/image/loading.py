@@ -1,7 +1,7 @@
-"""Runs an image file (`kimage.py`) and takes the image out of it.
+"""Runs an image file (`kimage.py`) and takes the image out of it; of a Dockerfile, reads it.
 
-The file runs as a fresh module each time, with its own folder importable while it runs. Nothing of it stays behind: no
-`.pyc`, no entry in `sys.path` or `sys.modules`. What it prints goes to stderr, since stdout is for data.
+The Python file runs as a fresh module each time, with its own folder importable while it runs. Nothing of it stays
+behind: no `.pyc`, no entry in `sys.path` or `sys.modules`. What it prints goes to stderr, since stdout is for data.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klock.errors import ImageError, KlockError
 from klock.secrets.masking import mask
@@ -22,45 +23,82 @@ from klock.secrets.masking import mask
 if TYPE_CHECKING:
     from klock.image.builder import Image
 
-__all__ = ["ImageReference", "LoadedImage", "load"]
+__all__ = ["BuildOptions", "ImageReference", "LoadedImage", "in_folder", "load", "lockfile_of"]
+
+_DOCKERFILE: Final = re.compile(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
+_DEFAULT: Final = "image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """`FILE[:NAME]`: the object `name` (default `image`) of the Python file `file` (absolute)."""
+    """`FILE[:NAME]`: the object `name` (default `image`) of the Python file `file` (absolute), or the stage of that
+    name (default: the last) of a Dockerfile."""
 
     file: Path
-    name: str = "image"
+    name: str = _DEFAULT
+
+    @property
+    def is_dockerfile(self) -> bool:
+        return self.file.suffix != ".py" and _DOCKERFILE.fullmatch(self.file.name) is not None
 
     @classmethod
     def parse(cls, text: str, *, folder: Path) -> ImageReference:
         """`folder` is where a relative FILE starts. Raises ImageError."""
         file, colon, name = text.rpartition(":")
         if not colon or "/" in name:
-            file, name = text, "image"
-        if not file or not name.isidentifier():
+            file, name = text, _DEFAULT
+        path = Path(os.path.normpath(folder.absolute() / Path(file).expanduser()))
+        reference = cls(file=path, name=name)
+        is_name = re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) if reference.is_dockerfile else name.isidentifier()
+        if not file or not is_name:
             raise ImageError(f"not an image: {text!r}", hint="write FILE or FILE:NAME, such as kimage.py:image")
-        return cls(file=Path(os.path.normpath(folder.absolute() / Path(file).expanduser())), name=name)
+        return reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What a Dockerfile is read with besides its text: values of its ARGs, and the folder that COPY takes files
+    from."""
+
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    context: Path | None = None
+
+
+_NO_OPTIONS: Final = BuildOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedImage:
-    """`image` is the object `name` of `file`; `root` is the file's folder, where the image's relative paths start."""
+    """`image` is the object `name` of `file`, or the stage of a Dockerfile; `root` is the file's folder, where the
+    image's relative paths start. `unused` are build arguments that no ARG asks for."""
 
     image: Image
     file: Path
     name: str
     root: Path
+    unused: tuple[str, ...] = ()
+
+    @property
+    def is_dockerfile(self) -> bool:
+        return ImageReference(file=self.file, name=self.name).is_dockerfile
 
     @property
     def label(self) -> str:
         """How messages call the image: `kimage.py`, or `kimage.py:gpu`."""
-        return self.file.name if self.name == "image" else f"{self.file.name}:{self.name}"
+        return self.file.name if self.name == _DEFAULT else f"{self.file.name}:{self.name}"
 
     @property
     def locations(self) -> tuple[str | None, ...]:
         """The builder calls of the steps, as messages show them: `kimage.py:7`."""
         return tuple(step.location.below(self.root) if step.location else None for step in self.image.steps)
+
+    @property
+    def locations_of_stages(self) -> dict[str, tuple[str | None, ...]]:
+        """The same of the stages that files are taken from, by name."""
+        return {
+            stage.name: tuple(step.location.below(self.root) if step.location else None for step in stage.steps)
+            for stage in self.image.stages
+        }
 
     @property
     def base_location(self) -> str | None:
@@ -69,17 +107,50 @@ class LoadedImage:
         return base.location.below(self.root) if base and base.location else None
 
 
-def load(reference: ImageReference) -> LoadedImage:
+def in_folder(folder: Path, name: str = _DEFAULT) -> ImageReference:
+    """The image of a folder: its `kimage.py`, or else its `Dockerfile`."""
+    files = [folder / name for name in ("kimage.py", "Dockerfile", "Containerfile")]
+    return ImageReference(file=next((file for file in files if file.is_file()), files[0]), name=name)
+
+
+def lockfile_of(reference: ImageReference) -> Path:
+    """`kimage.lock` beside `kimage.py`, and beside a `Dockerfile` without a `kimage.py`; else with the file's name.
+    `kimage.NAME.lock` for an object or a stage that is named."""
+    file, name = reference.file, "" if reference.name == _DEFAULT else f".{reference.name}"
+    if not reference.is_dockerfile:
+        return file.with_name(f"{file.stem}{name}.lock")
+    is_usual = file.name in ("Dockerfile", "Containerfile") and not file.with_name("kimage.py").exists()
+    return file.with_name(f"{'kimage' if is_usual else file.name}{name}.lock")
+
+
+def load(reference: ImageReference, options: BuildOptions = _NO_OPTIONS) -> LoadedImage:
     """Raises ImageError when the file is missing, fails, or has no such image."""
     file = reference.file
-    if file.is_dir():
-        reference = replace(reference, file=file / "kimage.py")
-        file = reference.file
     if not file.is_file():
         hint = "write one with `klock init`, or name another: FILE or FILE:NAME"
         raise ImageError(f"there is no image file {_shown(file)}", hint=hint)
+    if reference.is_dockerfile:
+        return _read_dockerfile(reference, options)
+    if options.build_args or options.context is not None:
+        raise ImageError(
+            f"{_shown(file)} is no Dockerfile, and takes neither --build-arg nor --context",
+            hint="give them in it: Image.from_dockerfile(..., build_args={...}, context=...)",
+        )
     image = _image_in(_run(file), reference)
     return LoadedImage(image=image, file=file, name=reference.name, root=file.parent)
+
+
+def _read_dockerfile(reference: ImageReference, options: BuildOptions) -> LoadedImage:
+    from klock.image.builder import Image
+
+    file, name = reference.file, reference.name
+    image, unused = Image._read_dockerfile(
+        file,
+        context=options.context,
+        stage=None if name == _DEFAULT else name,
+        build_args=options.build_args,
+    )
+    return LoadedImage(image=image, file=file, name=name, root=file.parent, unused=unused)
 
 
 def _image_in(module: ModuleType, reference: ImageReference) -> Image:

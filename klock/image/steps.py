@@ -12,15 +12,25 @@ from typing import TypeAlias
 
 __all__ = [
     "AptInstall",
+    "Argument",
     "Base",
+    "Configure",
     "CopyFiles",
+    "CopyText",
     "DebianBase",
+    "DeclareArguments",
+    "FromContext",
+    "HealthCheck",
+    "ImageStage",
     "LayoutBase",
     "Location",
     "PipInstall",
     "RegistryBase",
     "RunBash",
+    "RunCommand",
+    "RunMount",
     "SetEnvVars",
+    "SetWorkingDir",
     "Step",
     "SyncPackage",
 ]
@@ -43,9 +53,13 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryBase:
-    """A base image in an OCI registry. `reference` is as written: `python:3.12-slim`, `x@sha256:...`."""
+    """A base image in an OCI registry. `reference` is as written: `python:3.12-slim`, `x@sha256:...`.
+
+    `keeps_settings`: what its config says of how containers start holds for the image too, as for a Dockerfile's FROM.
+    """
 
     reference: str
+    keeps_settings: bool = False
     location: Location | None = field(default=None, compare=False)
 
 
@@ -55,6 +69,7 @@ class LayoutBase:
 
     path: str
     tag: str | None = None
+    keeps_settings: bool = False
     location: Location | None = field(default=None, compare=False)
 
 
@@ -100,9 +115,13 @@ class AptInstall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetEnvVars:
-    """Variables in the order written; values are text, not yet expanded."""
+    """Variables in the order written; values are text, not yet expanded.
+
+    `escape` is None for the builder's rules of expansion, else the escape character of a Dockerfile, whose rules hold.
+    """
 
     variables: tuple[tuple[str, str], ...]
+    escape: str | None = None
     location: Location | None = field(default=None, compare=False)
 
 
@@ -132,7 +151,7 @@ class CopyFiles:
     """Local files to place in the environment (`rsync` and `copy`).
 
     `source` is as written; `root` is the absolute host folder it resolves against. `dest` None means the basename of
-    the source in the working directory.
+    the source in the working directory. `owner` and `mode` are as in COPY's --chown and --chmod.
     """
 
     source: str
@@ -140,6 +159,8 @@ class CopyFiles:
     dest: str | None = None
     contents: bool = False
     filter_options: str | None = None
+    owner: str | None = None
+    mode: str | None = None
     force: bool = False
     location: Location | None = field(default=None, compare=False)
 
@@ -162,4 +183,165 @@ class SyncPackage:
         return PurePath(self.path).name if "/" in self.package or "~" in self.package else self.package
 
 
-Step: TypeAlias = PipInstall | AptInstall | SetEnvVars | RunBash | CopyFiles | SyncPackage
+# -- what Dockerfiles say. Texts are words as written: they are expanded, by the rules of Dockerfiles and with the
+# escape character `escape`, when it is known which variables the base image has.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """An ARG: `default` is not yet expanded, `given` is a value that needs no expansion and wins."""
+
+    name: str
+    default: str | None = None
+    given: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclareArguments:
+    """Arguments of the build: commands of later steps see them as variables, the environment does not."""
+
+    arguments: tuple[Argument, ...]
+    escape: str
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMount:
+    """What a command sees at `target` while it runs. `kind` is one of bind, cache, tmpfs and secret."""
+
+    kind: str
+    target: str
+    source: str = ""
+    stage: str | None = None
+    secret: str = ""
+    variable: str | None = None
+    required: bool = False
+    writable: bool = False
+    mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCommand:
+    """A command of a Dockerfile: `command` is text for the shell of the moment, or `words` run without a shell.
+
+    `is_script`: the text is a file that its first line says how to run. `leave_out` and `keep_layer` are those of
+    `RunBash`; `keep` are patterns of paths that belong to its layer although layers leave them out. `context` is the
+    host folder that mounts of files start at, `ignore_file` what says which of them do not count.
+    """
+
+    escape: str
+    context: str = field(compare=False)
+    ignore_file: str | None = field(default=None, compare=False)
+    command: str = ""
+    words: tuple[str, ...] = ()
+    is_script: bool = False
+    mounts: tuple[RunMount, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    keep_layer: bool = False
+    keep: tuple[str, ...] = ()
+    force: bool = False
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyText:
+    """A file that stands in the Dockerfile itself. With `expands` variables in it are expanded."""
+
+    name: str
+    content: str
+    expands: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromContext:
+    """COPY and ADD. `stage` names the stage that the files come from, else they are in the folder `context`.
+
+    `unpacks`: archives are unpacked and URLs fetched (ADD). `checksum` is that of a URL. `ignore_file` says which files
+    of the context do not count.
+    """
+
+    escape: str
+    context: str = field(compare=False)
+    ignore_file: str | None = field(default=None, compare=False)
+    sources: tuple[str, ...]
+    texts: tuple[CopyText, ...] = ()
+    dest: str
+    stage: str | None = None
+    owner: str | None = None
+    mode: str | None = None
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
+    unpacks: bool = False
+    checksum: str | None = None
+    force: bool = False
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetWorkingDir:
+    """The folder that later steps and containers work in. It is made."""
+
+    path: str
+    escape: str
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """A container's health check: `test` are the words of an OCI config, times are in nanoseconds."""
+
+    test: tuple[str, ...]
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configure:
+    """How later steps and containers run; None and empty: it says nothing of that.
+
+    Of `entrypoint`, `command` and the health check's a single text is for the shell of the moment, and `in_shell` names
+    them.
+    """
+
+    escape: str
+    user: str | None = None
+    shell: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    in_shell: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    health: HealthCheck | None = None
+    stop_signal: str | None = None
+    on_build: tuple[str, ...] = ()
+    location: Location | None = field(default=None, compare=False)
+
+
+Step: TypeAlias = (
+    PipInstall
+    | AptInstall
+    | SetEnvVars
+    | RunBash
+    | CopyFiles
+    | SyncPackage
+    | DeclareArguments
+    | RunCommand
+    | FromContext
+    | SetWorkingDir
+    | Configure
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStage:
+    """A stage that other stages take files from, or an image: `name` is how their steps call it."""
+
+    name: str
+    base: Base
+    steps: tuple[Step, ...] = ()

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final
 
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.layers.normalisation import MTIME, is_emptied, is_left_out, matcher, rewriting_of
+from klock.layers.normalisation import MTIME, above, is_emptied, is_left_out, matcher, rewriting_of
 from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 
@@ -32,14 +32,15 @@ _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
 
 
-def canonicalise(upper: bytes, lower: bytes, *, leave_out: Sequence[str] = ()) -> Manifest:
+def canonicalise(upper: bytes, lower: bytes, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Manifest:
     """Brings `upper` into canonical form over the tree `lower` (only read), and says what it then holds.
 
     What `leave_out` names (`klock.layers.normalisation.matcher`) stays as it is in `lower`, whatever was done to it.
+    What `keep` names, likewise, is not left out by the rules of all layers.
     Hard links among the layer's files are kept and named by their first path in sort order. Must run where the ids of
     all files are mapped and may be changed.
     """
-    layer = _Layer(leave_out)
+    layer = _Layer(leave_out, keep)
     layer.fold(upper, lower, "", opaque=False)
     return layer.manifest()
 
@@ -75,8 +76,10 @@ class Source:
 class _Layer:
     """The layer while its folder is walked."""
 
-    def __init__(self, leave_out: Sequence[str]) -> None:
+    def __init__(self, leave_out: Sequence[str], keep: Sequence[str]) -> None:
         self.is_unwanted = matcher(leave_out)
+        self.is_kept = matcher(keep)
+        self.holds_kept = above(keep)
         self.entries: list[Entry] = []
         self.files: list[tuple[bytes, Entry, os.stat_result]] = []
         self.sources: dict[str, Source] = {}
@@ -102,7 +105,7 @@ class _Layer:
         """Keeps or removes one path; says which."""
         status = os.lstat(upper)
         below = _lstat(lower)
-        if is_left_out(path) or self.is_unwanted(path):
+        if self.is_unwanted(path) or (is_left_out(path) and not self.is_kept(path) and not self.holds_kept(path)):
             _remove(upper, status)
             return False
         if is_whiteout(status):

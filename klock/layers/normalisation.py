@@ -25,6 +25,7 @@ __all__ = [
     "STEP_ENVIRONMENT",
     "Rewriting",
     "Rule",
+    "above",
     "is_emptied",
     "is_left_out",
     "matcher",
@@ -270,6 +271,16 @@ def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
         return lambda path: False
     expression = _expression(pattern.strip("/") for pattern in patterns)
     named = re.compile(f"(?:{expression})(?:/.*)?", re.DOTALL)
+    return lambda path: named.fullmatch(path) is not None
+
+
+def above(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a path (relative to the root) is a folder above one that a step's own patterns may name."""
+    if not patterns:
+        return lambda path: False
+    parts = [pattern.strip("/").split("/") for pattern in patterns]
+    folders = sorted({"/".join(each[:depth]) for each in parts for depth in range(1, len(each))})
+    named = re.compile(_expression(folders) or "(?!)", re.DOTALL)
     return lambda path: named.fullmatch(path) is not None
 
 

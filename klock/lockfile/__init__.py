@@ -6,13 +6,14 @@ import contextlib
 import os
 from pathlib import Path
 
-from klock.documents import LARGEST_TOML
+from klock.documents import LARGEST_TOML, read_toml
 from klock.errors import LockfileError
-from klock.lockfile.model import Lockfile
+from klock.lockfile.codec import decode
+from klock.lockfile.model import ImageLock, Lockfile
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
 
-__all__ = ["read", "write"]
+__all__ = ["read", "read_image", "write"]
 
 
 def read(path: Path) -> Lockfile | None:
@@ -28,6 +29,16 @@ def read(path: Path) -> Lockfile | None:
     except (OSError, UnicodeDecodeError) as error:
         raise LockfileError(f"cannot read {path.name}: {error}") from error
     return from_text(text, path.name)
+
+
+def read_image(path: Path) -> ImageLock | None:
+    """What a lockfile says of the image besides its steps, read quickly; None when there is no such file, or it cannot
+    be read, which `read` says."""
+    try:
+        head, _, _ = path.read_text("utf-8").partition("\n[[")
+        return decode(ImageLock, read_toml(head).get("image", {}), "image")
+    except (OSError, ValueError, LockfileError):
+        return None
 
 
 def write(lockfile: Lockfile, path: Path) -> bool:

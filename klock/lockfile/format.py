@@ -1,6 +1,7 @@
 """The form of `kimage.lock`: TOML, one entry a line, sorted where order means nothing, equal bytes for equal locks.
 
-Tables that are equal for all targets stand once; a table that holds for some names them in `targets`. Package tables
+Tables that are equal for all targets stand once; a table that holds for some names them in `targets`, and one of a
+stage that files are taken from names it in `of-stage`. Package tables
 follow PEP 751 (`name`, `version`, `index`, `dependencies`, `wheels`, `sdist`, `vcs`), what klock adds is in
 `packages.tool.klock`. The last line tells a whole file from one that was cut off.
 """
@@ -11,15 +12,19 @@ from typing import Final
 
 from klock.lockfile.model import (
     AptLock,
+    ArgumentsLock,
     BaseLock,
+    CopyLock,
     DebianLock,
     EnvLock,
     FilesLock,
     OciLock,
     PipLock,
     ServiceLock,
+    SettingsLock,
     ShellLock,
     StepLock,
+    WorkdirLock,
 )
 
 __all__ = ["BASES", "LAST_LINE", "LOCK_VERSION", "STEPS"]
@@ -37,5 +42,9 @@ STEPS: Final[dict[str, type[StepLock]]] = {
     "copy": FilesLock,
     "run_bash": ShellLock,
     "service": ServiceLock,
+    "arguments": ArgumentsLock,
+    "settings": SettingsLock,
+    "workdir": WorkdirLock,
+    "copy_in": CopyLock,
 }
 """The kinds of steps, likewise."""

@@ -18,13 +18,19 @@ __all__ = [
     "DEBIAN_RECIPE",
     "FIRST_LINE",
     "AptLock",
+    "ArgumentsLock",
     "BaseLock",
+    "CopiedFile",
+    "CopiedText",
+    "CopyLock",
     "DebPackage",
     "DebianLock",
     "Distribution",
+    "DownloadedFile",
     "EnvLock",
     "FileEntry",
     "FilesLock",
+    "HealthLock",
     "ImageLock",
     "Interpreter",
     "KeptLayer",
@@ -35,17 +41,21 @@ __all__ = [
     "LockedRequest",
     "LockedVariable",
     "Lockfile",
+    "MountLock",
     "OciBlob",
     "OciLayer",
     "OciLock",
     "PipLock",
     "SdistArtifact",
     "ServiceLock",
+    "SettingsLock",
     "ShellLock",
+    "StageLock",
     "StepLock",
     "TargetLock",
     "VcsArtifact",
     "WheelArtifact",
+    "WorkdirLock",
     "is_forced",
     "kept_layer_of",
     "layer_of",
@@ -54,6 +64,64 @@ __all__ = [
 
 FIRST_LINE: Final = "# Written by klock. To change it, change the image and run `klock lock`.\n"
 """Of every lockfile, by which it can be told from those of other tools."""
+
+
+# -- how steps and containers run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthLock:
+    """A container's health check (OCI config, as docker has it); times in nanoseconds, 0 is the engine's default."""
+
+    test: tuple[str, ...]
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsLock:
+    """What an instruction, or a base image's config, says of how steps and containers run; None: nothing of that.
+
+    `user` is as in an OCI config, `shell` what shell commands are given to, `entrypoint` and `command` are words. The
+    other names are docker's: labels, exposed ports, volumes, health check, stop signal, triggers. `home` is the user's
+    home folder, as found when locking: what HOME is unless a variable says otherwise.
+    """
+
+    user: str | None = None
+    home: str | None = None
+    shell: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    health: HealthLock | None = None
+    stop_signal: str | None = None
+    on_build: tuple[str, ...] = ()
+
+    @property
+    def start_command(self) -> tuple[str, ...]:
+        """What a container runs that was started without a command."""
+        return (*(self.entrypoint or ()), *(self.command or ()))
+
+    def then(self, later: SettingsLock) -> SettingsLock:
+        """These, and what `later` says over them."""
+        return SettingsLock(
+            user=self.user if later.user is None else later.user,
+            home=self.home if later.home is None else later.home,
+            shell=self.shell if later.shell is None else later.shell,
+            entrypoint=self.entrypoint if later.entrypoint is None else later.entrypoint,
+            command=self.command if later.command is None else later.command,
+            labels=tuple({**dict(self.labels), **dict(later.labels)}.items()),
+            ports=tuple(dict.fromkeys((*self.ports, *later.ports))),
+            volumes=tuple(dict.fromkeys((*self.volumes, *later.volumes))),
+            health=self.health if later.health is None else later.health,
+            stop_signal=self.stop_signal if later.stop_signal is None else later.stop_signal,
+            on_build=(*self.on_build, *later.on_build),
+        )
 
 
 # -- base
@@ -82,7 +150,8 @@ class OciLayer:
 class OciLock:
     """A base from a registry or a layout folder. `reference` is as written.
 
-    `index_digest` is None for a single-platform image. `environment`, `working_dir` and `user` are the config's.
+    `index_digest` is None for a single-platform image. `environment`, `working_dir` and `user` are the config's, and so
+    are `settings`, which only a Dockerfile's image takes over.
     """
 
     reference: str
@@ -93,6 +162,7 @@ class OciLock:
     environment: tuple[tuple[str, str], ...] = ()
     working_dir: str = "/"
     user: str = ""
+    settings: SettingsLock | None = None
 
     @property
     def id(self) -> Digest:
@@ -283,6 +353,25 @@ class EnvLock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArgumentsLock:
+    """Arguments of the build: variables that commands of later steps see, and the environment does not have."""
+
+    arguments: tuple[LockedVariable, ...]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(name for argument in self.arguments for name in argument.secrets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkdirLock:
+    """A working directory, absolute, for later steps and for containers. It is made, for the user of the moment."""
+
+    working_dir: str
+    layer: LayerLock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockedFile:
     """A local file that was read when locking (a requirements file), by its path relative to the image's folder."""
 
@@ -353,6 +442,7 @@ class FileEntry:
 class FilesLock:
     """Files that `rsync`, `copy` or `sync_package` place at `destination` (absolute).
 
+    `owner` is `user:group` as the environment knows them, `chmod` what was asked of the entries' modes.
     For `sync_package`, `package` is its argument and `path_file` the absolute path of the `.pth` file, which holds
     `import_paths`, that makes it importable.
     """
@@ -369,6 +459,101 @@ class FilesLock:
     path_file: str | None = None
     import_paths: tuple[str, ...] = ()
     force: bool = False
+    owner: str | None = None
+    chmod: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedFile:
+    """A path that COPY places, relative to the destination, `""` for the destination itself: a file (`digest`), a
+    symlink (`target`) or a folder. `source` is where in the build context it is, unless that is the same path.
+
+    `archive`: the file is unpacked there.
+    """
+
+    path: str
+    mode: int
+    size: int = 0
+    digest: Digest | None = None
+    target: str | None = None
+    source: str | None = None
+    archive: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.digest is None and self.target is None
+
+    @property
+    def in_context(self) -> str:
+        return self.path if self.source is None else self.source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedText:
+    """A file that stands in the Dockerfile, at `path` below the destination."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadedFile:
+    """A file that was fetched, at `path` below the destination. `url` has no credentials. `pinned`: the image names the
+    hash itself."""
+
+    url: str
+    path: str
+    sha256: str
+    size: int = 0
+    mode: int = 0o600
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyLock:
+    """COPY and ADD of a Dockerfile: files that go to `destination` (absolute).
+
+    `sources` are as expanded. `into`: the destination is a folder whatever is there; else a single file goes into it
+    only if it is one already. `owner` is `user:group` as the environment knows them, `stage` where files come from
+    instead of the build context; they are then known by the layer alone.
+    """
+
+    sources: tuple[str, ...]
+    destination: str
+    layer: LayerLock
+    into: bool = False
+    owner: str | None = None
+    chmod: str | None = None
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
+    stage: str | None = None
+    files: tuple[CopiedFile, ...] = ()
+    texts: tuple[CopiedText, ...] = ()
+    downloads: tuple[DownloadedFile, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountLock:
+    """What a command sees at `target` (absolute) while it runs, and no layer has.
+
+    bind: `source` of the build context, or of `stage`. cache and tmpfs: an empty folder.
+    secret: the value of the process's variable `secret`, as a file, or as the variable `variable`; it may be missing
+    unless `required`.
+    """
+
+    kind: str
+    target: str
+    source: str = ""
+    stage: str | None = None
+    secret: str = ""
+    variable: str | None = None
+    required: bool = False
+    writable: bool = False
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,10 +598,21 @@ class ShellLock:
     layer is taken from the store or a vault; `kept` says which bytes. `private_urls` are patterns of URLs whose answers
     are never stored. Found out when locking: `requests`, sorted; `unknown_hosts`, names that had no address; and
     `installed`, the Debian packages that the step brought, each `name version`.
+
+    A Dockerfile's command names the `shell` that it is given to as the last word; else it is bash, or sh without it.
+    With `words` they run instead, without a shell. `mounted` are the files of the build context that `mounts` show, by
+    their paths in it. `is_script`: the command is a file that `shell` is given. `keep` are
+    patterns of paths that belong to the layer although layers leave them out.
     """
 
     command: str
     layer: LayerLock
+    shell: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    is_script: bool = False
+    mounts: tuple[MountLock, ...] = ()
+    mounted: tuple[FileEntry, ...] = ()
+    keep: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     force: bool = False
     leave_out: tuple[str, ...] = ()
@@ -436,11 +632,22 @@ class ServiceLock:
     secrets: tuple[str, ...] = ()
 
 
-StepLock: TypeAlias = EnvLock | PipLock | AptLock | FilesLock | ShellLock | ServiceLock
+StepLock: TypeAlias = (
+    EnvLock
+    | PipLock
+    | AptLock
+    | FilesLock
+    | ShellLock
+    | ServiceLock
+    | ArgumentsLock
+    | SettingsLock
+    | WorkdirLock
+    | CopyLock
+)
 
 
-# Fields of these names mean the same in every kind of step: `layer`, `force`, `secrets`, `variables`, `leave_out`,
-# `keep_layer`, `kept`.
+# Fields of these names mean the same in every kind of step: `layer`, `force`, `secrets`, `variables`, `arguments`,
+# `leave_out`, `keep_layer`, `kept`, `working_dir`.
 
 
 def layer_of(step: StepLock) -> LayerLock | None:
@@ -473,22 +680,51 @@ def is_forced(step: StepLock) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLock:
-    """What the image says besides its base and steps."""
+    """What the image says besides its base and steps. `context` is the build context of its Dockerfile, from the folder
+    of that file, where it is another one; `build_args` are the arguments that were given for it."""
 
     name: str | None = None
     python_path: str | None = None
     install_cmd: str | None = None
+    context: str | None = None
+    build_args: tuple[LockedVariable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLock:
+    """A stage of a Dockerfile, or an image, that files are taken from: an image of its own, in a name."""
+
+    name: str
+    base: BaseLock
+    steps: tuple[StepLock, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLock:
-    """Everything one target's environment is made of."""
+    """Everything one target's environment is made of. `stages` are those that its steps take files from, each after
+    those that it takes files from itself."""
 
     target: Target
     base: BaseLock
     interpreter: Interpreter | None
     steps: tuple[StepLock, ...]
     packages: tuple[LockedPackage, ...]
+    stages: tuple[StageLock, ...] = ()
+
+    @property
+    def locks_of_stages(self) -> dict[str, TargetLock]:
+        """Each stage as a target of its own, by its name."""
+        return {
+            stage.name: TargetLock(
+                target=self.target,
+                base=stage.base,
+                interpreter=None,
+                steps=stage.steps,
+                packages=(),
+                stages=self.stages[:number],
+            )
+            for number, stage in enumerate(self.stages)
+        }
 
     @property
     def layers(self) -> tuple[Digest, ...]:
@@ -503,12 +739,50 @@ class TargetLock:
     @property
     def environment(self) -> dict[str, str]:
         """The environment's variables, secrets still as references."""
-        return {**dict(self.base.environment), **{v.name: v.value for v in self.variables}}
+        return {**self._of_base, **{v.name: v.value for v in self.variables}}
+
+    @property
+    def _of_base(self) -> dict[str, str]:
+        """The variables of the base, and the home of the user."""
+        home = self.settings.home
+        return {**({} if home is None else {"HOME": home}), **dict(self.base.environment)}
+
+    @property
+    def seen_variables(self) -> tuple[LockedVariable, ...]:
+        """What a next step's commands see besides the base's variables: arguments of the build too."""
+        found = ((*getattr(step, "variables", ()), *getattr(step, "arguments", ())) for step in self.steps)
+        return tuple(variable for variables in found for variable in variables)
+
+    @property
+    def seen_environment(self) -> dict[str, str]:
+        """The variables that a next step's commands see, secrets still as references."""
+        return {**self._of_base, **{v.name: v.value for v in self.seen_variables}}
+
+    @property
+    def settings(self) -> SettingsLock:
+        """What base and steps say of how steps and containers run."""
+        settings = (isinstance(self.base, OciLock) and self.base.settings) or SettingsLock()
+        for step in self.steps:
+            if isinstance(step, SettingsLock):
+                settings = settings.then(step)
+        return settings
+
+    @property
+    def user(self) -> str:
+        """Whom steps and containers run as from here on."""
+        user = self.settings.user
+        return self.base.user if user is None else user
+
+    @property
+    def working_dir(self) -> str:
+        """Where they begin."""
+        found = (getattr(step, "working_dir", None) for step in reversed(self.steps))
+        return next((path for path in found if path is not None), self.base.working_dir)
 
     @property
     def public_environment(self) -> dict[str, str]:
         """The environment's variables without those that hold a secret."""
-        variables = dict(self.base.environment)
+        variables = self._of_base
         for variable in self.variables:
             if variable.secrets:
                 variables.pop(variable.name, None)
@@ -519,7 +793,8 @@ class TargetLock:
     @property
     def secrets(self) -> frozenset[str]:
         """Names whose values replay takes from the process environment."""
-        return frozenset(name for step in self.steps for name in getattr(step, "secrets", ()))
+        steps = (*self.steps, *(step for stage in self.stages for step in stage.steps))
+        return frozenset(name for step in steps for name in getattr(step, "secrets", ()))
 
     @property
     def leave_out(self) -> tuple[str, ...]:
@@ -533,15 +808,18 @@ class TargetLock:
     @property
     def fingerprint(self) -> Digest:
         """The environment in one digest: base, layers and variables, the same in every place."""
-        return digest_of_json(
-            {
-                "base": self.base.id,
-                "layers": list(self.layers),
-                "environment": sorted(self.environment.items()),
-                "working_dir": self.base.working_dir,
-                "user": self.base.user,
-            }
-        )
+        from klock.lockfile.codec import encode
+
+        parts: dict[str, object] = {
+            "base": self.base.id,
+            "layers": list(self.layers),
+            "environment": sorted(self.environment.items()),
+            "working_dir": self.working_dir,
+            "user": self.user,
+        }
+        if settings := encode(replace(self.settings, user=None, home=None)):
+            parts["settings"] = settings
+        return digest_of_json(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

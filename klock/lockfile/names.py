@@ -13,15 +13,18 @@ from typing import Final
 from klock.errors import LockfileError
 from klock.lockfile.model import (
     AptLock,
+    CopyLock,
     DebianLock,
     DebPackage,
     FileEntry,
     FilesLock,
     LockedPackage,
     PipLock,
+    ShellLock,
     TargetLock,
     VcsArtifact,
     WheelArtifact,
+    WorkdirLock,
 )
 
 __all__ = ["check_names"]
@@ -57,6 +60,13 @@ def _faults(target: TargetLock) -> Iterator[tuple[str, str, str]]:
                 yield from _faults_of_debs(step.debs, place)
             case FilesLock():
                 yield from _faults_of_files(step, place)
+            case CopyLock():
+                yield from _faults_of_copies(step, place)
+            case WorkdirLock():
+                if not _is_absolute(step.working_dir):
+                    yield f"{place}.working-dir", step.working_dir, "an absolute path in its shortest form"
+            case ShellLock():
+                yield from _faults_of_mounts(step, place)
             case PipLock():
                 for file in step.files:
                     if "\0" in file.path:
@@ -84,6 +94,38 @@ def _faults_of_files(step: FilesLock, place: str) -> Iterator[tuple[str, str, st
             yield f"{place}.entries[{number}].path", entry.path, "a path below the source"
     if through := _below_a_link(step.entries):
         yield f"{place}.entries", through, "a path below a folder"
+
+
+def _faults_of_copies(step: CopyLock, place: str) -> Iterator[tuple[str, str, str]]:
+    if not _is_absolute(step.destination):
+        yield f"{place}.destination", step.destination, "an absolute path in its shortest form"
+    for number, file in enumerate(step.files):
+        for key, path in (("path", file.path), ("source", file.source or "")):
+            if path and not _is_below(path):
+                yield f"{place}.files[{number}].{key}", path, "a relative path in its shortest form"
+    for number, path in enumerate([*(text.path for text in step.texts), *(each.path for each in step.downloads)]):
+        if path and not _is_below(path):
+            yield f"{place}.texts[{number}].path", path, "a relative path in its shortest form"
+    for number, each in enumerate(step.downloads):
+        if not each.url.startswith(("https://", "http://")) or not _URL.fullmatch(each.url):
+            yield f"{place}.downloads[{number}].url", each.url, "a URL"
+
+
+def _faults_of_mounts(step: ShellLock, place: str) -> Iterator[tuple[str, str, str]]:
+    for number, mount in enumerate(step.mounts):
+        if mount.kind not in ("bind", "cache", "secret", "tmpfs"):
+            yield f"{place}.mounts[{number}].kind", mount.kind, "a kind of mount"
+        if not (_is_absolute(mount.target) and mount.target != "/") and not (mount.kind == "secret" and mount.variable):
+            yield f"{place}.mounts[{number}].target", mount.target, "an absolute path in its shortest form"
+        if mount.stage is None and mount.source not in ("", ".") and not _is_below(mount.source):
+            yield f"{place}.mounts[{number}].source", mount.source, "a relative path in its shortest form"
+    for number, entry in enumerate(step.mounted):
+        if not _is_below(entry.path):
+            yield f"{place}.mounted[{number}].path", entry.path, "a relative path in its shortest form"
+
+
+def _is_absolute(path: str) -> bool:
+    return path == "/" or (path.startswith("/") and _is_below(path[1:]))
 
 
 def _below_a_link(entries: tuple[FileEntry, ...]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from klock.documents import read_toml, shown
@@ -10,6 +11,7 @@ from klock.errors import KlockError, LockfileError
 from klock.lockfile.codec import check_types, decode
 from klock.lockfile.format import BASES, LAST_LINE, LOCK_VERSION, STEPS
 from klock.lockfile.model import (
+    CopyLock,
     ImageLock,
     Interpreter,
     LockedPackage,
@@ -17,6 +19,7 @@ from klock.lockfile.model import (
     PipLock,
     SdistArtifact,
     ShellLock,
+    StageLock,
     TargetLock,
     VcsArtifact,
     WheelArtifact,
@@ -79,17 +82,20 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
     packages = _rows(document, "packages", names)
     targets = []
     for name in names:
-        base = [_decode_kind(BASES, table, place) for table, place in bases[name]]
+        bases_of = _by_stage(bases[name])
+        base = [_decode_kind(BASES, table, place) for table, place in bases_of.pop("", [])]
         if len(base) != 1:
             raise LockfileError(f"base: {len(base)} tables for the target {name} where one is expected")
+        steps_of = _by_stage(steps[name])
         python = [decode(Interpreter, table, place) for table, place in interpreters[name]]
         targets.append(
             TargetLock(
                 target=Target.parse(name),
                 base=base[0],
                 interpreter=python[0] if python else None,
-                steps=tuple(_decode_kind(STEPS, table, place) for table, place in steps[name]),
+                steps=tuple(_decode_kind(STEPS, table, place) for table, place in steps_of.pop("", [])),
                 packages=tuple(_decode_package(table, place) for table, place in packages[name]),
+                stages=tuple(_stages(bases_of, steps_of)),
             )
         )
     return Lockfile(
@@ -111,6 +117,33 @@ def _rows(document: dict[str, Any], key: str, names: list[str]) -> dict[str, lis
                 raise LockfileError(f"{place}.targets: {shown(name)} is not one of the lockfile's targets")
             rows[name].append((rest, place))
     return rows
+
+
+_Rows = list[tuple[dict[str, Any], str]]
+
+
+def _by_stage(rows: _Rows) -> dict[str, _Rows]:
+    """Rows by the stage that they name, `""` for those of the target itself."""
+    found: dict[str, _Rows] = {}
+    for table, place in rows:
+        stage = table.get("of-stage", "")
+        if not isinstance(stage, str) or ("of-stage" in table and not stage):
+            raise LockfileError(f"{place}.of-stage: {shown(stage)} is not the name of a stage")
+        found.setdefault(stage, []).append(({k: v for k, v in table.items() if k != "of-stage"}, place))
+    return found
+
+
+def _stages(bases: dict[str, _Rows], steps: dict[str, _Rows]) -> Iterator[StageLock]:
+    if unknown := sorted(steps.keys() - bases.keys()):
+        raise LockfileError(f"steps: the stage {unknown[0]!r} has no base")
+    for name, rows in bases.items():
+        if len(rows) != 1:
+            raise LockfileError(f"base: {len(rows)} tables for the stage {name} where one is expected")
+        yield StageLock(
+            name=name,
+            base=_decode_kind(BASES, *rows[0]),
+            steps=tuple(_decode_kind(STEPS, table, place) for table, place in steps.get(name, [])),
+        )
 
 
 def _decode_kind(kinds: dict[str, Any], table: dict[str, Any], place: str) -> Any:
@@ -184,7 +217,9 @@ def _decode_file(table: object, place: str) -> WheelArtifact:
 def _check_consistency(lockfile: Lockfile) -> None:
     """What a hand edit or a merge breaks while every table still reads well."""
     for target in lockfile.targets:
-        check_names(target)
+        for each in (*target.locks_of_stages.values(), target):
+            check_names(each)
+            _check_stages(each)
         pins = {p.pin for p in target.packages}
         for number, step in enumerate(target.steps):
             for pin in step.packages if isinstance(step, PipLock) else ():
@@ -200,6 +235,16 @@ def _check_consistency(lockfile: Lockfile) -> None:
             for pin in () if isinstance(artifact, WheelArtifact) else artifact.build:
                 if pin not in pins:
                     raise LockfileError(f"packages: {package.pin} is built with {pin}, which has no table in packages")
+
+
+def _check_stages(target: TargetLock) -> None:
+    """Each stage that a step takes files from stands before."""
+    known = {stage.name for stage in target.stages}
+    for number, step in enumerate(target.steps):
+        named = [step.stage] if isinstance(step, CopyLock) else []
+        named += [mount.stage for mount in step.mounts] if isinstance(step, ShellLock) else []
+        if unknown := sorted(name for name in named if name is not None and name not in known):
+            raise LockfileError(f"steps[{number}]: there is no stage {unknown[0]!r}", hint=_RELOCK)
 
 
 def _is_wheel_of(file_name: str, package: LockedPackage) -> bool:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import canonical_json
 from klock.lockfile.codec import encode
 from klock.lockfile.format import BASES, LAST_LINE, LOCK_VERSION, STEPS
-from klock.lockfile.model import FIRST_LINE, BaseLock, LockedPackage, Lockfile, SdistArtifact, StepLock, WheelArtifact
+from klock.lockfile.model import (
+    FIRST_LINE,
+    BaseLock,
+    LockedPackage,
+    Lockfile,
+    SdistArtifact,
+    StepLock,
+    TargetLock,
+    WheelArtifact,
+)
 
 if TYPE_CHECKING:
     import tomlkit.items
@@ -30,10 +39,10 @@ def to_text(lockfile: Lockfile) -> str:
     document["normalisation"] = lockfile.normalisation
     document["targets"] = _array(names)
     document["image"] = _table(encode(lockfile.image))
-    document["base"] = _tables(_merged(names, [[_encode_base(t.base)] for t in targets]))
+    document["base"] = _tables(_merged(names, [list(_encode_bases(t)) for t in targets]))
     if interpreters := _merged(names, [[encode(t.interpreter)] if t.interpreter else [] for t in targets]):
         document["python"] = _tables(interpreters)
-    if steps := _merged(names, [[_encode_step(s) for s in t.steps] for t in targets]):
+    if steps := _merged(names, [list(_encode_steps(t)) for t in targets]):
         document["steps"] = _tables(steps)
     packages = _merged(names, [[_encode_package(p) for p in t.packages] for t in targets], ordered=False)
     if packages:
@@ -60,6 +69,19 @@ def _merged(names: list[str], columns: list[list[dict[str, Any]]], *, ordered: b
                 found.setdefault(canonical_json(table), (table, []))[1].append(name)
         rows.extend(found.values())
     return [table if len(where) == len(names) else {"targets": where, **table} for table, where in rows]
+
+
+def _encode_bases(target: TargetLock) -> Iterator[dict[str, Any]]:
+    """Of each stage, and of the target itself, which comes last."""
+    for stage in target.stages:
+        yield {"of-stage": stage.name, **_encode_base(stage.base)}
+    yield _encode_base(target.base)
+
+
+def _encode_steps(target: TargetLock) -> Iterator[dict[str, Any]]:
+    for stage in target.stages:
+        yield from ({"of-stage": stage.name, **_encode_step(step)} for step in stage.steps)
+    yield from map(_encode_step, target.steps)
 
 
 def _encode_base(base: BaseLock) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def lock_image(
     from klock.steps.locking import Upgrade
 
     if image.base is None:
-        raise ImageError("the image has no base", hint="start from klock.images or call from_docker(...)")
+        raise ImageError("the image has no base", hint=_base_that_was_meant(image.name))
     rules_changed = previous is not None and previous.normalisation != NORMALISATION
     if previous is not None and rules_changed:
         context.progress.note(
@@ -81,6 +81,13 @@ def lock_image(
     if errors:
         raise errors[0]
     return Lockfile(image=image_lock, normalisation=NORMALISATION, targets=tuple(locked))
+
+
+def _base_that_was_meant(name: str | None) -> str:
+    """The first argument of `Image` is its name: a reference there was meant for the base."""
+    if name is not None and ("/" in name or ":" in name):
+        return f"the first argument of Image is its name: write Image(image_id={name!r}) or from_docker({name!r})"
+    return "start from klock.images, as in images.Python312().pip_install([...]), or call from_docker(...)"
 
 
 def lapsing(lock: TargetLock) -> tuple[int, int]:

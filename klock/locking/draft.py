@@ -13,13 +13,14 @@ from pathlib import Path
 from klock.errors import KlockError
 from klock.image.builder import Image
 from klock.image.steps import Base, LayoutBase, RegistryBase, Step
-from klock.lockfile.model import BaseLock, DebianLock, ImageLock, OciLock, StepLock
+from klock.lockfile.model import BaseLock, DebianLock, ImageLock, LockedVariable, OciLock, StepLock
 from klock.secrets.credential_files import Treatment
-from klock.secrets.references import redact_index
+from klock.secrets.references import redact_index, redact_variable
 from klock.secrets.values import is_secret, is_user_name
 from klock.steps import kind_of, kind_of_image_step
 from klock.steps.drafting import Drafting
 from klock.store import Store
+from klock.targets import Target
 
 __all__ = ["as_draft", "base_agrees", "check_steps", "draft_image", "draft_steps", "host_sources"]
 
@@ -27,7 +28,17 @@ __all__ = ["as_draft", "base_agrees", "check_steps", "draft_image", "draft_steps
 def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
     """What the image says besides its base and steps. Raises ImageError for a credential written into install_cmd."""
     command = redact_index(image.install_cmd, environ, what="install_cmd").text if image.install_cmd else None
-    return ImageLock(name=image.name, python_path=image.python_path, install_cmd=command)
+    arguments = []
+    for name, value in sorted(image.build_args.items()):
+        redacted = redact_variable(name, value, environ)
+        arguments.append(LockedVariable(name=name, written=redacted.text, value=redacted.text, secrets=redacted.names))
+    return ImageLock(
+        name=image.name,
+        python_path=image.python_path,
+        install_cmd=command,
+        context=image.context,
+        build_args=tuple(arguments),
+    )
 
 
 def draft_steps(
@@ -35,6 +46,7 @@ def draft_steps(
     *,
     root: Path,
     base: BaseLock,
+    target: Target | None = None,
     environ: Mapping[str, str],
     store: Store | None = None,
     credential_files: Treatment = Treatment.WARN,
@@ -52,7 +64,13 @@ def draft_steps(
     def draft(used: frozenset[str], *, goes_on: bool) -> list[StepLock]:
         nonlocal failed
         drafting = Drafting(
-            root=root, base=base, environ=environ, store=store, used=used, credential_files=credential_files
+            root=root,
+            base=base,
+            target=target or Target.of_this_machine(),
+            environ=environ,
+            store=store,
+            used=used,
+            credential_files=credential_files,
         )
         drafts: list[StepLock] = []
         for position, step in enumerate(steps):
@@ -78,9 +96,11 @@ def draft_steps(
     return drafts
 
 
-def check_steps(steps: tuple[Step, ...], *, root: Path, base: BaseLock, environ: Mapping[str, str]) -> None:
+def check_steps(
+    steps: tuple[Step, ...], *, root: Path, base: BaseLock, target: Target, environ: Mapping[str, str]
+) -> None:
     """Raises ImageError for what is wrong with a step and its draft does not look at, such as a requirement."""
-    drafting = Drafting(root=root, base=base, environ=environ)
+    drafting = Drafting(root=root, base=base, target=target, environ=environ)
     for position, step in enumerate(steps):
         with _located(position, step, root):
             kind_of_image_step(step).check(step, drafting)
@@ -111,9 +131,10 @@ def as_draft(step: StepLock) -> StepLock:
 
 def base_agrees(base: Base, lock: BaseLock) -> bool:
     """Whether `lock` was made for `base`: the same reference, layout or suite as written."""
-    if isinstance(base, RegistryBase):
-        return isinstance(lock, OciLock) and lock.reference == base.reference
-    if isinstance(base, LayoutBase):
-        tag = f":{base.tag}" if base.tag else ""
-        return isinstance(lock, OciLock) and lock.reference == f"oci:{base.path}{tag}"
+    if isinstance(base, RegistryBase | LayoutBase):
+        tag = f":{base.tag}" if isinstance(base, LayoutBase) and base.tag else ""
+        reference = base.reference if isinstance(base, RegistryBase) else f"oci:{base.path}{tag}"
+        if not isinstance(lock, OciLock) or lock.reference != reference:
+            return False
+        return (lock.settings is not None) == base.keeps_settings
     return isinstance(lock, DebianLock) and (lock.suite, lock.packages) == (base.suite, base.packages)

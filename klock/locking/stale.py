@@ -16,12 +16,17 @@ __all__ = ["compare_image", "compare_steps"]
 
 def compare_image(wanted: ImageLock, locked: ImageLock) -> Iterator[Finding]:
     """The image's own settings."""
-    for name in ("python_path", "install_cmd"):
+    for name in ("python_path", "install_cmd", "context"):
         old, new = getattr(locked, name), getattr(wanted, name)
         if old != new:
             yield Finding(
                 code=Code.STALE_IMAGE, message=f"{name} is {new}, the lockfile has {old}", expected=old, found=new
             )
+    given, had = ({v.name: v.value for v in image.build_args} for image in (wanted, locked))
+    for name in sorted({*given, *had}):
+        if given.get(name) != had.get(name):
+            words = f"the build argument {name} is {given.get(name)}, the lockfile has {had.get(name)}"
+            yield Finding(code=Code.STALE_IMAGE, message=words, expected=had.get(name), found=given.get(name))
 
 
 def compare_steps(

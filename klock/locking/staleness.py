@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from klock.errors import StaleLockError
 from klock.findings import Code, Finding
 from klock.image.loading import LoadedImage
 from klock.layers import NORMALISATION
-from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, Lockfile
+from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, Lockfile, TargetLock
 from klock.locking.draft import base_agrees, draft_image, draft_steps
 from klock.locking.stale import compare_image, compare_steps
 from klock.project import Settings
@@ -43,16 +44,44 @@ def stale_findings(
             old = f"version {locked.base.recipe} of the rules for Debian bases"
             words = f"the base has {old}, klock now has {DEBIAN_RECIPE}"
             findings.append(Finding(code=Code.STALE_BASE, message=words, location=loaded.base_location))
+        findings += [f for f in _stages(locked, loaded, settings, environ, store) if f not in findings]
         drafts = draft_steps(
             image.steps,
             root=loaded.root,
             base=locked.base,
+            target=locked.target,
             environ=environ,
             store=store,
             credential_files=settings.credential_files,
         )
         findings += [f for f in compare_steps(drafts, locked.steps, loaded.locations) if f not in findings]
     return findings
+
+
+def _stages(
+    lock: TargetLock, loaded: LoadedImage, settings: Settings, environ: Mapping[str, str], store: Store
+) -> Iterator[Finding]:
+    """Of the stages that files are taken from."""
+    locked = {stage.name: stage for stage in lock.stages}
+    wanted = {stage.name: stage for stage in loaded.image.stages}
+    for name in sorted(locked.keys() ^ wanted.keys()):
+        where = "in the lockfile, not in the image" if name in locked else "not in the lockfile"
+        yield Finding(code=Code.STALE_STEP, message=f"the stage {name} is {where}")
+    for name in (name for name in wanted if name in locked):
+        stage, before = wanted[name], locked[name]
+        if not base_agrees(stage.base, before.base):
+            yield Finding(code=Code.STALE_BASE, message=f"the base of the stage {name} is not the locked one")
+        drafts = draft_steps(
+            stage.steps,
+            root=loaded.root,
+            base=before.base,
+            target=lock.target,
+            environ=environ,
+            store=store,
+            credential_files=settings.credential_files,
+        )
+        for finding in compare_steps(drafts, before.steps, loaded.locations_of_stages[name]):
+            yield replace(finding, message=f"stage {name}: {finding.message}")
 
 
 def refuse_stale(

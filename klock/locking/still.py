@@ -78,4 +78,6 @@ def refuse_what_must_run(image: Image, context: Context) -> None:
 
 
 def _must_run(image: Image) -> bool:
-    return isinstance(image.base, DebianBase) or any(kind_of_image_step(step).runs_commands for step in image.steps)
+    stages = any(map(_must_run, map(Image.of_stage, image.stages)))
+    steps = any(kind_of_image_step(step).runs_commands for step in image.steps)
+    return stages or steps or isinstance(image.base, DebianBase)

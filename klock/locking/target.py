@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from klock.digests import Digest
@@ -15,6 +15,7 @@ from klock.lockfile.model import (
     BaseLock,
     DebianLock,
     ImageLock,
+    StageLock,
     StepLock,
     TargetLock,
     is_forced,
@@ -40,6 +41,8 @@ _UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
 class TargetLocker:
     """Locks `image` for one target. `previous` is the target's part of the lockfile before, `before` is what was locked
     for other targets just now: the first says what holds for all, and those of one platform share a base.
+    `stages` are those that a stage can take files from itself, and `made` are the steps made so far, by the key that
+    they had before: stages over one parent have its steps in common.
 
     If the layers of `previous` followed other rules (`rules_changed`), versions are taken over from it, and layers are
     not.
@@ -54,13 +57,15 @@ class TargetLocker:
     rules_changed: bool
     context: Context
     upgrade: Upgrade
+    stages: tuple[StageLock, ...] = ()
+    made: dict[Digest, StepLock] = field(default_factory=dict)
 
     def refuse_early(self) -> None:
         """Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched."""
         previous, base = self.previous, self.image.base
         if previous is not None and base is not None and base_agrees(base, previous.base):
             drafts = self._draft(previous.base)
-            if self._is_unchanged(previous, previous.base, drafts):
+            if self._is_unchanged(previous, previous.base, drafts, previous.stages):
                 return
         refuse_what_must_run(self.image, self.context)
 
@@ -69,14 +74,15 @@ class TargetLocker:
         known = self.previous.base if self.previous else _UNKNOWN_BASE
         self._draft(known)
         steps = with_install_options(self.image.steps, self.image.install_cmd)
-        check_steps(steps, root=self.context.root, base=known, environ=self.context.environ)
+        check_steps(steps, root=self.context.root, base=known, target=self.target, environ=self.context.environ)
+        stages = self._lock_stages()
         base = self._resolve_base()
         bring_archives_of(base, self.context)
         notes: list[str] = []
         drafts = self._draft(base, notes)
         for note in notes if not self.before else ():
             self.context.progress.warn(note)
-        if self.previous is not None and self._is_unchanged(self.previous, base, drafts):
+        if self.previous is not None and self._is_unchanged(self.previous, base, drafts, stages):
             return self.previous
         locking = Locking(
             image=self.image,
@@ -85,7 +91,7 @@ class TargetLocker:
             previous_image=self.previous_image,
             upgrade=self.upgrade,
             context=self.context,
-            lock=TargetLock(target=self.target, base=base, interpreter=None, steps=(), packages=()),
+            lock=TargetLock(target=self.target, base=base, interpreter=None, steps=(), packages=(), stages=stages),
             drafts=tuple(drafts),
             open_over=opened_over,
         )
@@ -95,12 +101,30 @@ class TargetLocker:
         self._try_services(locking)
         return locking.lock
 
+    def _lock_stages(self) -> tuple[StageLock, ...]:
+        """The stages that files are taken from, in order, each as an image of its own."""
+        done: tuple[StageLock, ...] = ()
+        before = self.previous.locks_of_stages if self.previous else {}
+        for stage in self.image.stages:
+            self.context.progress.note(f"stage {stage.name}")
+            locker = replace(
+                self,
+                image=Image.of_stage(stage),
+                context=self.context.of_stage(stage.name),
+                previous=before.get(stage.name),
+                stages=done,
+            )
+            lock = locker.run()
+            done = (*done, StageLock(name=stage.name, base=lock.base, steps=lock.steps))
+        return done or self.stages
+
     def _draft(self, base: BaseLock, notes: list[str] | None = None) -> list[StepLock]:
         context = self.context
         return draft_steps(
             self.image.steps,
             root=context.root,
             base=base,
+            target=self.target,
             environ=context.environ,
             store=context.store,
             credential_files=context.credential_files,
@@ -146,10 +170,13 @@ class TargetLocker:
 
     # -- what the previous lockfile already has
 
-    def _is_unchanged(self, previous: TargetLock, base: BaseLock, drafts: list[StepLock]) -> bool:
+    def _is_unchanged(
+        self, previous: TargetLock, base: BaseLock, drafts: list[StepLock], stages: tuple[StageLock, ...]
+    ) -> bool:
         return (
             not self.upgrade
             and not self.context.strict
+            and previous.stages == stages
             and not self.rules_changed
             and self.previous_image == self.image_lock
             and previous.base == base
@@ -188,17 +215,19 @@ class TargetLocker:
         total = len(locking.drafts)
         where = f" ({at.location})" if at.location else ""
         self.context.progress.begin(f"step {at.position + 1}/{total} {at.text}{where}")
-        if layer_of(draft) is None:
-            locking.add(draft)
-            self.context.progress.done(kind.result(draft))
-            return
         completed = kind.complete(draft, locking)
+        if layer_of(draft) is None:
+            locking.add(completed)
+            self.context.progress.done(kind.result(completed))
+            return
         key = self._key(completed, locking)
-        if (before := reusable.get(key)) is not None:
+        if (before := self.made.get(key) or reusable.get(key)) is not None:
             locking.add(kind.kept(completed, before))
             self.context.progress.done("kept")
         else:
             step = self._make(completed, key, locking)
+            if not is_forced(step):
+                self.made[key] = step
             locking.add(step)
             self.context.progress.done(kind.result(step))
 

@@ -14,7 +14,7 @@ from typing import Final
 from klock.digests import Digest
 from klock.errors import HashMismatch, KlockError
 
-__all__ = ["HEADER", "ContextFile", "write_context"]
+__all__ = ["HEADER", "ContextFile", "write_context", "write_file"]
 
 HEADER: Final = "# Written by klock"
 """What the first line of an exported Dockerfile begins with: a folder whose Dockerfile has another is not replaced."""
@@ -52,7 +52,7 @@ def write_context(folder: Path, dockerfile: str, files: Iterable[ContextFile]) -
         new.mkdir()
         new.chmod(0o755)
         for file in (ContextFile(path="Dockerfile", content=dockerfile.encode()), *files):
-            _write(new, file)
+            write_file(new, file)
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}")
             folder.rename(old)
@@ -81,7 +81,8 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _write(root: Path, file: ContextFile) -> None:
+def write_file(root: Path, file: ContextFile) -> None:
+    """Writes one file below `root`. Raises HashMismatch when a host file is no longer the locked one."""
     path = root / file.path
     assert ".." not in path.parts and path.is_relative_to(root), file.path
     _make_folders(root, path.parent)

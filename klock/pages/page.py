@@ -19,7 +19,7 @@ from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.errors import KlockError
 from klock.pages.build_context import ContextFile
 
-__all__ = ["PLACE", "Form", "Page", "checked", "continued"]
+__all__ = ["PLACE", "Form", "Page", "checked", "continued", "quoted"]
 
 PLACE: Final = "/.klock"
 """Where an image being built has the files that its steps need."""
@@ -90,6 +90,30 @@ class Page:
         self.add(f"USER {user or 'root'}")
         self._now = user
 
+    def set_user(self, user: str) -> None:
+        """Lets the commands that follow be of `user`, and containers."""
+        if self._now is None:
+            self._now = self.user
+        self.user = user
+
+    def work_in(self, path: str) -> None:
+        """Lets the commands that follow begin in a folder, which is made, and containers."""
+        self.refuse_for_kubetorch("a working directory")
+        self.become(self.user)
+        self.add(f"WORKDIR {quoted(path)}")
+
+    def argument(self, name: str, value: str) -> None:
+        """Sets a variable for the commands that follow, which containers do not have."""
+        self.refuse_for_kubetorch("an argument of the build")
+        self.add(f"ARG {name}={quoted(value)}")
+
+    def refuse_for_kubetorch(self, what: str) -> None:
+        if self.form is Form.KUBETORCH:
+            raise self.error(
+                f"{what} is nothing that kubetorch reads",
+                hint="export it for docker, build and push that image, and start from it with from_docker()",
+            )
+
     def env(self, name: str, value: str, *, defined: Collection[str] = ()) -> None:
         """Sets a variable to exactly this value. `defined` are names that kubetorch would take for a reference."""
         if "\n" in value:
@@ -98,8 +122,7 @@ class Page:
                 hint="write the value into a file with a step of the image",
             )
         if self.form is Form.DOCKER:
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-            self.add(f'ENV {name}="{escaped}"')
+            self.add(f"ENV {name}={quoted(value)}")
             return
         if clash := next((m for m in _REFERENCE.findall(value) if m.strip("${}") in defined), None):
             raise self.error(
@@ -113,12 +136,12 @@ class Page:
             )
         self.add(f"ENV {name} {value}".rstrip())
 
-    def copy_file(self, file: ContextFile, path: str) -> None:
-        """Has the image hold a file of the context at an absolute path."""
+    def copy_file(self, file: ContextFile, path: str, *, flags: str = "") -> None:
+        """Has the image hold a file of the context at an absolute path. `flags` are COPY's own."""
         self.files.append(file)
-        self.add(f"COPY {_paths(file.path, path)}")
+        self.add(f"COPY {flags}{_paths(file.path, path)}")
 
-    def copy_folder(self, files: Sequence[ContextFile], folder: str, path: str) -> None:
+    def copy_folder(self, files: Sequence[ContextFile], folder: str, path: str, *, flags: str = "") -> None:
         """Has the image hold, below the absolute `path`, what `folder` of the context has: `files`."""
         if self.form is Form.KUBETORCH:
             for file in files:
@@ -126,7 +149,7 @@ class Page:
             return
         self.files += files
         below = path.rstrip("/") + "/"
-        self.add(f"COPY {_paths(f'{folder}/', below)}")
+        self.add(f"COPY {flags}{_paths(f'{folder}/', below)}")
 
     def run_script(self, file: ContextFile) -> None:
         """Copies a script of the context and runs it with sh, after a look at its hash; then nothing of it is left."""
@@ -166,6 +189,12 @@ def checked(path: str, digest: Digest) -> str:
 def continued(words: Iterable[str]) -> str:
     """Lines of one instruction: each but the last ends with a backslash."""
     return " \\\n".join(words)
+
+
+def quoted(text: str) -> str:
+    """A word of an instruction that stands for exactly this text."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
 
 
 def _paths(source: str, dest: str) -> str:

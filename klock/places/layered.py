@@ -70,7 +70,8 @@ def image_config(lock: TargetLock, archives: Sequence[BaseLayer] = ()) -> ImageC
     return ImageConfig(
         architecture=lock.target.architecture,
         environment=lock.public_environment,
-        working_dir=lock.base.working_dir,
-        user=lock.base.user,
+        working_dir=lock.working_dir,
+        user=lock.user,
+        settings=lock.settings,
         archives=tuple(archives),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from klock.lockfile.model import SettingsLock
 from klock.workshop.protocol import BaseLayer
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["OWN_STREAMS", "Applied", "Evidence", "ImageConfig", "Place", "Streams"]
 
 
+NO_SETTINGS: Final = SettingsLock()
+
 Streams = tuple[int, int, int]
 """File descriptors of a command's stdin, stdout and stderr."""
 
@@ -35,13 +38,15 @@ class ImageConfig:
     """How a container of an environment starts when nobody says otherwise (OCI image-spec, config.md).
 
     `architecture` is the OCI platform's. `environment` has no secrets in it. `archives` are those of the base, the
-    lowest first, where the store still has them: an engine that has the base image shares them.
+    lowest first, where the store still has them: an engine that has the base image shares them. `settings` are those of
+    a Dockerfile.
     """
 
     architecture: str
     environment: Mapping[str, str]
     working_dir: str = "/"
     user: str = ""
+    settings: SettingsLock = NO_SETTINGS
     archives: tuple[BaseLayer, ...] = ()
 
 

@@ -4,7 +4,7 @@ kind       what the rest of klock may ask of any kind
 at         a step where it stands: its lock, its position, what is below
 context    what making and replaying steps need around them
 keys       a step's key: the digest of its own content and of all it builds on
-pip, apt, files, shell, variables, service      the rooms
+pip, apt, files, shell, variables, service, and of Dockerfiles copying, settings, workdir, arguments      the rooms
 """
 
 from __future__ import annotations
@@ -13,8 +13,31 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from klock.image.steps import AptInstall, CopyFiles, PipInstall, RunBash, SetEnvVars, SyncPackage
-from klock.lockfile.model import AptLock, EnvLock, FilesLock, PipLock, ServiceLock, ShellLock
+from klock.image.steps import (
+    AptInstall,
+    Configure,
+    CopyFiles,
+    DeclareArguments,
+    FromContext,
+    PipInstall,
+    RunBash,
+    RunCommand,
+    SetEnvVars,
+    SetWorkingDir,
+    SyncPackage,
+)
+from klock.lockfile.model import (
+    AptLock,
+    ArgumentsLock,
+    CopyLock,
+    EnvLock,
+    FilesLock,
+    PipLock,
+    ServiceLock,
+    SettingsLock,
+    ShellLock,
+    WorkdirLock,
+)
 
 if TYPE_CHECKING:
     from klock.image.steps import Step
@@ -25,17 +48,26 @@ __all__ = ["describe", "kind_of", "kind_of_image_step"]
 
 _ROOMS: Final[dict[type, str]] = {
     AptLock: "apt",
+    ArgumentsLock: "arguments",
+    CopyLock: "copying",
     EnvLock: "variables",
     FilesLock: "files",
     PipLock: "pip",
     ServiceLock: "service",
+    SettingsLock: "settings",
     ShellLock: "shell",
+    WorkdirLock: "workdir",
 }
 _ROOMS_OF_THE_IMAGE: Final[dict[type, str]] = {
     AptInstall: "apt",
+    Configure: "settings",
     CopyFiles: "files",
+    DeclareArguments: "arguments",
+    FromContext: "copying",
     PipInstall: "pip",
+    RunCommand: "shell",
     SetEnvVars: "variables",
+    SetWorkingDir: "workdir",
     SyncPackage: "files",
 }
 

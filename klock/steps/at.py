@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from klock.digests import Digest
 from klock.errors import StepFailed
-from klock.lockfile.model import StepLock, TargetLock
+from klock.lockfile.model import LockedVariable, StepLock, TargetLock
 from klock.secrets.references import reveal
 
 __all__ = ["StepAt"]
@@ -74,12 +74,13 @@ class StepAt(Generic[L]):
 
     def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables it sees, with credentials from `environ`. Raises KlockError for one that is not there."""
-        return revealed_variables(self.before, environ)
+        before = self.before
+        return _revealed(before.seen_environment, before.seen_variables, environ)
 
     @property
     def secret_variables(self) -> frozenset[str]:
         """The names of those that hold credentials: for commands that the user writes, not for what packages run."""
-        return frozenset(variable.name for variable in self.before.variables if variable.secrets)
+        return frozenset(variable.name for variable in self.before.seen_variables if variable.secrets)
 
     def open_variables(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables without those that hold credentials."""
@@ -94,7 +95,12 @@ class StepAt(Generic[L]):
 
 def revealed_variables(lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of an environment, with credentials from `environ`. Raises KlockError for one that is not there."""
-    variables = dict(lock.base.environment)
-    for variable in lock.variables:
-        variables[variable.name] = reveal(variable.value, variable.secrets, environ)
-    return variables
+    return _revealed(lock.environment, lock.variables, environ)
+
+
+def _revealed(
+    environment: Mapping[str, str], variables: Iterable[LockedVariable], environ: Mapping[str, str]
+) -> dict[str, str]:
+    revealed = {v.name: reveal(v.value, v.secrets, environ) for v in variables if v.secrets}
+    secret = {v.name: bool(v.secrets) for v in variables}
+    return {name: revealed[name] if secret.get(name) else value for name, value in environment.items()}

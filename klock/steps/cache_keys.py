@@ -39,6 +39,6 @@ def cache_keys(
 def cache_key(at: StepAt[StepLock], *, image: ImageLock, normalisation: int) -> Digest:
     """The key of one step over what lies below it. The step's own layer takes no part."""
     base = at.lock.base
-    below = [f"normalisation {normalisation}", base.id, base.user, *at.below]
+    below = [f"normalisation {normalisation}", base.id, at.before.user, *at.below]
     content = kind_of(at.step).content(at, python_path=image.python_path, install_cmd=image.install_cmd)
     return digest_of_json([below, content])

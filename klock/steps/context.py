@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from klock.recorder import Passes
     from klock.recorder.doors import Where
 
-__all__ = ["Context"]
+__all__ = ["Context", "StagePlaces"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlaces:
+    """What a context has of the image's own steps, of those of a stage."""
+
+    locations: tuple[str | None, ...] = ()
+    sources: Mapping[int, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +38,9 @@ class Context:
     """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
     `local_hosts` are names that shell steps may reach although they lead to this machine. `credential_files` says what
-    becomes of files that are credentials. With `keep_base` nothing replaces Python packages that the base has,
-    and with `strict` no two packages of a step have one path with different bytes.
-    `over_locked_base` is False
+    becomes of files that are credentials. With `keep_base` nothing replaces Python packages that the base has, and with
+    `strict` no two packages of a step have one path with different bytes. `stages` has places and sources of the stages
+    that files are taken from, by name, and `make_layers` is what makes their layers. `over_locked_base` is False
     where steps are done over something that nobody has compared with the locked base in full."""
 
     root: Path
@@ -53,6 +61,20 @@ class Context:
     credential_files: Treatment = Treatment.WARN
     locations: tuple[str | None, ...] = ()
     sources: Mapping[int, Path] = field(default_factory=dict)
+    stages: Mapping[str, StagePlaces] = field(default_factory=dict)
+    make_layers: Callable[[TargetLock, Context], None] | None = None
+
+    def make_stage(self, name: str, lock: TargetLock) -> TargetLock:
+        """A stage of `lock` whose layers are all in the workshop then, made where they are not."""
+        stage = lock.locks_of_stages[name]
+        assert self.make_layers is not None
+        self.make_layers(stage, self.of_stage(name))
+        return stage
+
+    def of_stage(self, name: str) -> Context:
+        """The context in which that stage's steps are."""
+        places = self.stages.get(name, StagePlaces())
+        return replace(self, locations=places.locations, sources=places.sources)
 
     def pytorch_index(self, target: Target) -> str | None:
         """Where PyTorch's packages for `target` are; None for the default index."""

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from klock.digests import Digest
-from klock.lockfile.model import AptLock, BaseLock, LayerLock, PipLock, StepLock, kept_layer_of, layer_of, with_layer
+from klock.lockfile.model import (
+    AptLock,
+    LayerLock,
+    PipLock,
+    StepLock,
+    TargetLock,
+    kept_layer_of,
+    layer_of,
+    with_layer,
+)
 
 if TYPE_CHECKING:
     from klock.findings import Finding
@@ -205,7 +214,7 @@ class Kind(Generic[S, L]):
         with context.workshop.open(at.lock.base.id, at.below, varied=varied) as workspace:
             self.perform(at, workspace, context)
             look(workspace)
-            return workspace.snapshot(leave_out=self.leave_out(at.step))
+            return workspace.snapshot(leave_out=self.leave_out(at.step), keep=self.keep(at))
 
     def as_locked(self, manifest: Manifest) -> Manifest:
         """A layer of it that was read off a running system, in the form in which the workshop makes it."""
@@ -249,6 +258,10 @@ class Kind(Generic[S, L]):
         """Patterns of paths that are no part of its layer."""
         return tuple(getattr(step, "leave_out", ()))
 
+    def keep(self, at: StepAt[L]) -> tuple[str, ...]:
+        """Patterns of paths that are part of its layer although layers leave them out."""
+        return tuple(getattr(at.step, "keep", ()))
+
     def keeps_layer(self, step: L) -> bool:
         """Whether it never runs at replay, its layer being an artifact."""
         return bool(getattr(step, "keep_layer", False))
@@ -283,7 +296,9 @@ class Kind(Generic[S, L]):
 
     is_service: ClassVar[bool] = False
 
-    def service(self, step: L, *, base: BaseLock, variables: Mapping[str, str], environ: Mapping[str, str]) -> Command:
+    def service(
+        self, step: L, *, lock: TargetLock, variables: Mapping[str, str], environ: Mapping[str, str]
+    ) -> Command:
         """The command that is started with every command of the environment."""
         raise NotImplementedError
 

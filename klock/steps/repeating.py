@@ -52,6 +52,11 @@ def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> No
 
 def ways_out(at: StepAt[Any]) -> str:
     """What a user can do with a step that does not repeat, for a hint."""
+    if getattr(at.step, "shell", ()) or getattr(at.step, "words", ()):
+        return (
+            "leave these paths out of the layer, `# klock: leave-out=/path` in a line above the RUN; or keep what it "
+            "made when it was locked, `# klock: keep-layer`"
+        )
     method = kind_of(at.step).method
     return (
         f"leave these paths out of the layer, {method}(..., leave_out=[...]); "

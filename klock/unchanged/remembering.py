@@ -25,7 +25,7 @@ from klock.unchanged.watching import Seen
 __all__ = ["Looked", "looked"]
 
 _MARKS: Final = (
-    *("pyproject.toml", "kimage.py", ".git", ".gitignore", ".ktignore", ".klockignore"),
+    *("pyproject.toml", "kimage.py", ".git", ".gitignore", ".ktignore", ".klockignore", ".dockerignore"),
     *("setup.py", "setup.cfg", "requirements.txt"),
 )
 """What is looked for in a folder and all above it: a project's root, its settings, ignore files, a package's root."""
@@ -77,7 +77,7 @@ def looked(seen: Seen | None, *, loaded: LoadedImage, lock: Lockfile, store: Sto
     if seen is None or not seen.is_all or any(t.target.accelerator != "cpu" for t in lock.targets):
         return None
     try:
-        if not is_deterministic(loaded.file.read_bytes()):
+        if not loaded.is_dockerfile and not is_deterministic(loaded.file.read_bytes()):
             return None
         paths = _paths(seen, loaded, lock, store)
         lines = frozenset(_line(kind, path, before=seen.started) for kind, path in paths)
@@ -120,8 +120,9 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
             raise _CannotTell  # --frozen: the image is another one
         for path in kind.copied_paths(steps[position]):
             yield b"l", source / path
+    own = (f"{loaded.file.name}.dockerignore",) if loaded.is_dockerfile else ()
     for folder in {folder for start in starts for folder in (start, *start.parents)}:
-        for mark in _MARKS:
+        for mark in (*_MARKS, *own):
             place = folder / mark
             # An ignore file that is a symlink does not count; of a folder only its being there does.
             yield (b"e" if place.is_dir() else b"l") if os.path.lexists(place) else b"-", place

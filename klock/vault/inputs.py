@@ -37,7 +37,13 @@ def inputs_of_all(targets: Iterable[TargetLock]) -> tuple[Input, ...]:
 
 
 def inputs_of(target: TargetLock) -> Iterator[Input]:
-    """The inputs of one target."""
+    """The inputs of one target, and of the stages that it takes files from."""
+    for stage in target.locks_of_stages.values():
+        yield from _of_one(stage)
+    yield from _of_one(target)
+
+
+def _of_one(target: TargetLock) -> Iterator[Input]:
     yield from _of_base(target.base)
     for package in target.packages:
         yield from _of_package(package)

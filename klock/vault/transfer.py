@@ -137,7 +137,10 @@ def _bring_in(targets: Sequence[TargetLock], items: Sequence[Input], context: Co
     wanted = {item.digest for item in items}
     reasons: list[str] = []
     for target in targets:
-        reasons += bring_in(target, wanted & {item.digest for item in inputs_of(target)}, context)
+        theirs = wanted & {item.digest for item in inputs_of(target)}
+        for name, stage in target.locks_of_stages.items():
+            reasons += bring_in(stage, theirs, context.of_stage(name))
+        reasons += bring_in(target, theirs, context)
     return list(dict.fromkeys(reasons))
 
 

@@ -63,15 +63,17 @@ class Sandbox:
         self._started = 0
         self._configuration = area.path
         if not joined:
-            self._mount_temporary(writable)
+            self._mount_temporary(writable, tmp=commands[0].own_tmp)
         self._write_network_files()
         self._variables = self._provide_certificates(commands[0].environment, ca_bundle)
         self._users = {command.user: find_user(self._root, command.user) for command in commands}
         self._enter_namespaces()
 
-    def _mount_temporary(self, writable: WritableLayer) -> None:
+    def _mount_temporary(self, writable: WritableLayer, *, tmp: bool) -> None:
         flags = linux.MS_NOSUID | linux.MS_NODEV
         linux.mount("tmpfs", self._mount_point("/run", is_folder=True), "tmpfs", flags=flags, options="mode=0755")
+        if not tmp:
+            return
         # On disk and not in memory: builds unpack gigabytes there.
         linux.mount(str(writable.tmp), self._mount_point("/tmp", is_folder=True), None, flags=linux.MS_BIND)
 

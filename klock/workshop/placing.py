@@ -6,32 +6,45 @@ them, and none leads out. The host's files are read through a folder that was op
 
 from __future__ import annotations
 
+import bz2  # noqa: F401 (tarfile imports it when the process's root is another one)
 import hashlib
+import lzma
 import os
+import posixpath
 import stat
+import tarfile
+import zlib
 from collections.abc import Sequence
 from typing import Final
 
 from klock.errors import HashMismatch, ImageError
 from klock.layers.normalisation import is_left_out
 from klock.workshop.protocol import PlacedFile
+from klock.workshop.users import find_owner, reading
 
-__all__ = ["cannot_make_folder", "cannot_replace_folder", "joined", "never_kept", "place"]
+__all__ = ["MAY_BE_KEPT", "cannot_make_folder", "cannot_replace_folder", "joined", "never_kept", "place"]
 
 _CHUNK: Final = 1 << 20
+MAY_BE_KEPT: Final = ("tmp/", "var/", "root/", "home/", "opt/", "usr/", "srv/")
+"""Where a file that is to be kept may lie although layers leave files out there."""
 
 
-def place(root: str, files: Sequence[PlacedFile], destination: str) -> None:
+def place(root: str, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
     """Places files below the absolute path `destination` of the tree at `root`, which is then the process's root.
 
+    They, and the folders made for them, are `owner`'s. `keep`: they may lie where layers leave files out.
     Raises HashMismatch when a source changed since its digest was taken, ImageError where something is in the way.
     """
+    ids = find_owner(reading(root), owner) if owner else (0, 0)
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if root != "/":
         os.chroot(root)
     os.chdir("/")
     for file in sorted(files, key=lambda file: file.path):
-        _place(host, file, joined(destination, file.path))
+        path = joined(destination, file.path)
+        if not file.path and file.name and os.path.isdir(path):
+            path = joined(destination, file.name)
+        _place(host, file, path, ids, keep=keep)
 
 
 def joined(destination: str, path: str) -> str:
@@ -62,35 +75,42 @@ def cannot_replace_folder(path: str) -> ImageError:
     )
 
 
-def _place(host: int, file: PlacedFile, path: str) -> None:
+def _place(host: int, file: PlacedFile, path: str, ids: tuple[int, int], *, keep: bool) -> None:
     real = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
-    if is_left_out(real.lstrip("/")):
+    if is_left_out(real.lstrip("/")) and not (keep and real.lstrip("/").startswith(MAY_BE_KEPT)):
         raise never_kept(path)
-    _make_folders(os.path.dirname(path))
-    if file.source is not None:
+    _make_folders(os.path.dirname(path), ids)
+    if file.source is not None and file.archive:
+        _make_folders(path, ids)
+        _unpack(host, file, path)
+    elif file.source is not None:
         _make_way(path)
-        _copy(host, file, path)
+        _copy(host, file, path, ids)
     elif file.target is not None:
         _make_way(path)
         os.symlink(file.target, path)
-        os.chown(path, 0, 0, follow_symlinks=False)
+        os.chown(path, *ids, follow_symlinks=False)
+    elif not file.path:
+        # The destination itself, which is made if it is not there, and else stays as it is.
+        _make_folders(path, ids, mode=file.mode)
     elif not os.path.islink(path) or not os.path.isdir(path):
         # A symlink to a folder (/bin -> usr/bin) stays one, and its target keeps its mode.
-        _make_folders(path)
-        os.chown(path, 0, 0)
+        _make_folders(path, ids)
+        os.chown(path, *ids)
         os.chmod(path, stat.S_IMODE(file.mode))
 
 
-def _make_folders(path: str) -> None:
-    """Makes the folders that are missing, with mode 0755 whatever the umask."""
+def _make_folders(path: str, ids: tuple[int, int], *, mode: int = 0o755) -> None:
+    """Makes the folders that are missing, the last with `mode`, those above with 0755, whatever the umask."""
     if path in ("", "/") or os.path.isdir(path):
         return
-    _make_folders(os.path.dirname(path))
+    _make_folders(os.path.dirname(path), ids)
     try:
         os.mkdir(path)
     except FileExistsError:
         raise cannot_make_folder(path) from None
-    os.chmod(path, 0o755)
+    os.chown(path, *ids)
+    os.chmod(path, stat.S_IMODE(mode))
 
 
 def _make_way(path: str) -> None:
@@ -102,19 +122,41 @@ def _make_way(path: str) -> None:
         raise cannot_replace_folder(path) from None
 
 
-def _copy(host: int, file: PlacedFile, path: str) -> None:
-    assert file.source is not None
+def _open(host: int, file: PlacedFile) -> int:
+    return os.open(str(file.source).lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=host)
+
+
+def _copy(host: int, file: PlacedFile, path: str, ids: tuple[int, int]) -> None:
     hasher = hashlib.sha256()
-    source = os.open(str(file.source).lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=host)
-    with open(source, "rb", buffering=0) as readable, open(path, "xb", buffering=0) as writable:
+    with open(_open(host, file), "rb", buffering=0) as readable, open(path, "xb", buffering=0) as writable:
         while chunk := readable.read(_CHUNK):
             hasher.update(chunk)
             writable.write(chunk)
-        os.fchown(writable.fileno(), 0, 0)
+        os.fchown(writable.fileno(), *ids)
         os.fchmod(writable.fileno(), stat.S_IMODE(file.mode))
-    found = "sha256:" + hasher.hexdigest()
+    _compare("sha256:" + hasher.hexdigest(), file)
+
+
+def _compare(found: str, file: PlacedFile) -> None:
     if file.digest is not None and found != file.digest:
         raise HashMismatch(
             f"{file.source}: hash mismatch: locked {file.digest}, on disk {found}",
             hint="run `klock lock` to accept the changed file",
         )
+
+
+def _unpack(host: int, file: PlacedFile, folder: str) -> None:
+    """Unpacks a tar archive, as `tar -x` does as root: owners and modes are the archive's. Devices are left out."""
+    with open(_open(host, file), "rb") as readable:
+        _compare("sha256:" + hashlib.file_digest(readable, "sha256").hexdigest(), file)
+        readable.seek(0)
+        try:
+            with tarfile.open(fileobj=readable, mode="r:*") as archive:
+                for member in archive:
+                    member.name = posixpath.normpath("/" + member.name).lstrip("/") or "."
+                    if member.islnk():
+                        member.linkname = posixpath.normpath("/" + member.linkname).lstrip("/")
+                    if not member.isdev() or member.isfifo():
+                        archive.extract(member, folder, numeric_owner=True)
+        except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            raise ImageError(f"cannot unpack {file.source}: {error}", hint="copy it as it is: COPY") from error

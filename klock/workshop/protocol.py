@@ -33,6 +33,7 @@ __all__ = [
     "NewBase",
     "PackageFiles",
     "PlacedFile",
+    "TreeCopy",
     "Uplink",
     "Workshop",
     "Workspace",
@@ -97,7 +98,8 @@ class Command:
     `script` is a file that the command finds at SCRIPT: a shell's text, which may be long, and secret, as a command
     line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
     `working_dir` is made, or refused with EngineError when `makes_working_dir` is False. `devices` is what the command
-    needs to see devices of the machine; it has no hooks.
+    needs to see devices of the machine; it has no hooks. `own_tmp`: /tmp is empty, and goes with the command; else it
+    is the tree's.
     """
 
     argv: tuple[str, ...]
@@ -109,6 +111,7 @@ class Command:
     mounts: tuple[Mount, ...] = ()
     script: str | None = None
     devices: ContainerEdits = NO_DEVICES
+    own_tmp: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +125,40 @@ class Completed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedFile:
     """One path to place, relative to a destination. For a file `source` is the host file that holds its bytes, and
-    `digest` what they must be; for a symlink `target` is its text; for a folder neither."""
+    `digest` what they must be; for a symlink `target` is its text; for a folder neither.
+
+    `archive`: the file is a tar archive, which is unpacked at the path. A file with the path "" goes by its `name` into
+    the destination if that is a folder.
+    """
 
     path: str
     mode: int
     source: Path | None = None
     digest: Digest | None = None
     target: str | None = None
+    archive: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeCopy:
+    """What to copy from another tree, a base with layers, whose `name` is for messages.
+
+    `sources` are paths with wildcards, of folders the contents; `destination` is absolute, and a folder whatever is
+    there if `into`. Owners and modes stay, unless `owner` or `chmod` (as for chmod(1)) says otherwise. `exclude` are
+    patterns of moby's patternmatcher; with `parents` the folders above a source are kept.
+    """
+
+    name: str
+    base: str
+    layers: Sequence[Digest]
+    sources: Sequence[str]
+    destination: str
+    into: bool = False
+    owner: str | None = None
+    chmod: str | None = None
+    exclude: Sequence[str] = ()
+    parents: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,12 +232,17 @@ class Workspace(Protocol):
     def run_service(self, command: Command, *, seconds: float = 0.5) -> Completed | None:
         """Starts a command, waits, and stops it: None if it was alive after `seconds`, else how it ended."""
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
         """Writes files below the absolute folder `destination`, through the environment's symlinks, never out of it.
 
-        Files belong to root and get exactly their mode. With a single file of path "" `destination` is the file itself.
+        Files, and folders that are made for them, belong to `owner` (as in an OCI config, by default root) and get
+        exactly their mode. With a single file of path "" `destination` is the file itself. `keep`: they may lie where
+        layers leave files out; such paths are for `snapshot` to keep.
         Raises HashMismatch when a source's bytes are not its digest's.
         """
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        """Copies from another tree, which is here. Raises ImageError for a source that is not there."""
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a file at an absolute path, following the environment's symlinks; None when there is none."""
@@ -218,10 +253,11 @@ class Workspace(Protocol):
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
         """Puts what changed since the workspace was opened into canonical form and keeps it in the store.
 
-        `leave_out`: patterns of absolute paths, as in `klock.layers.normalisation`, that are dropped as well.
+        `leave_out`: patterns of absolute paths, as in `klock.layers.normalisation`, that are dropped as well; `keep`:
+        patterns of paths that are not, although layers leave them out.
         """
 
 
@@ -309,6 +345,9 @@ class Workshop(Protocol):
 
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         """Removes all bases and layers but those in `keep` (base ids, layer digests); returns the bytes freed."""
+
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        """Copies what a base with layers holds into an empty folder of this machine, as root of a namespace owns it."""
 
     # -- workspaces
 

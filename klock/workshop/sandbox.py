@@ -20,7 +20,7 @@ from klock.workshop.unpacking import unpack_in_root
 if TYPE_CHECKING:
     from klock.gpu.edits import ContainerEdits
     from klock.layers.manifest import Manifest
-    from klock.workshop.protocol import BaseLayer, FileTree, Layer, NewBase, Workspace
+    from klock.workshop.protocol import BaseLayer, FileTree, Layer, NewBase, TreeCopy, Workspace
     from klock.workshop.whole import WholeTrees
 
 __all__ = ["SandboxWorkshop"]
@@ -225,6 +225,15 @@ class SandboxWorkshop:
             in_namespace(task)
             (made / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
             self.trees.keep(made, self.trees.base(base))
+
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        """Copies what a base with layers holds into an empty folder; see `klock.workshop.protocol.Workshop`."""
+        from klock.workshop.copying import copy_between
+
+        stack = self.trees.stack(wanted.base, wanted.layers)
+        in_namespace(
+            lambda: copy_between(Area.create(self.area()).mount_to_read(stack), os.fspath(folder), wanted, None)
+        )
 
     # -- places to work
 

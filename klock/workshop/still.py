@@ -28,10 +28,12 @@ from klock.workshop.protocol import (
     Layer,
     NewBase,
     PlacedFile,
+    TreeCopy,
     Workspace,
 )
 from klock.workshop.searching import is_in_file
 from klock.workshop.still_tree import StillTree
+from klock.workshop.users import find_owner
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -158,6 +160,9 @@ class StillWorkshop:
         """By path, the host files that the layers have; a later layer counts."""
         return {path: file for layer in layers for path, file in self._placed.get(layer, {}).items()}
 
+    def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
+        self.refuse()
+
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         return 0
 
@@ -207,8 +212,14 @@ class StillWorkspace:
         """Nothing can be tried here."""
         return None
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
-        self._placed.update(self._tree.place(files, destination))
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
+        if any(file.archive for file in files):
+            self._workshop.refuse()
+        ids = find_owner(self.read, owner) if owner else (0, 0)
+        self._placed.update(self._tree.place(files, destination, ids=ids, keep=keep))
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        self._workshop.refuse()
 
     @property
     def known(self) -> StillFiles:
@@ -234,8 +245,8 @@ class StillWorkspace:
         wanted = [value for value in values if value]
         return sorted(f"/{path}" for path in self._tree.written if wanted and self._holds(path, wanted))
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
-        return self._workshop.keep(self._tree.changes(leave_out), self._placed)
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+        return self._workshop.keep(self._tree.changes(leave_out, keep), self._placed)
 
     def _holds(self, path: str, values: Sequence[bytes]) -> bool:
         entry = self._tree.find_itself(path)

@@ -12,8 +12,8 @@ from typing import Final
 
 from klock.errors import HashMismatch
 from klock.layers.manifest import Entry, Kind, Manifest
-from klock.layers.normalisation import is_left_out, matcher
-from klock.workshop.placing import cannot_make_folder, cannot_replace_folder, joined, never_kept
+from klock.layers.normalisation import above, is_left_out, matcher
+from klock.workshop.placing import MAY_BE_KEPT, cannot_make_folder, cannot_replace_folder, joined, never_kept
 from klock.workshop.protocol import PlacedFile
 
 __all__ = ["StillTree"]
@@ -27,6 +27,7 @@ class StillTree:
     def __init__(self, below: Manifest) -> None:
         self._below = below
         self._entries = dict(below)
+        self._ids = (0, 0)
         self.written: set[str] = set()
 
     def paths(self) -> Iterable[str]:
@@ -61,31 +62,38 @@ class StillTree:
             waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
         return "/".join(parts)
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> dict[str, Path]:
+    def place(
+        self, files: Sequence[PlacedFile], destination: str, *, ids: tuple[int, int] = (0, 0), keep: bool = False
+    ) -> dict[str, Path]:
         """Places files as `klock.workshop.placing.place` does; by path, the host files whose bytes are there then."""
+        self._ids = ids
         sources = {}
         for file in sorted(files, key=lambda file: file.path):
             path = joined(destination, file.path)
+            if not file.path and file.name and self._is_folder(path):
+                path = joined(destination, file.name)
             real = self._beside(path)
-            if is_left_out(real):
+            if is_left_out(real) and not (keep and real.startswith(MAY_BE_KEPT)):
                 raise never_kept(path)
             self._make_folders(posixpath.dirname(path))
             if file.source is not None:
                 self._put(path, real, self._file(file, real))
                 sources[real] = file.source
             elif file.target is not None:
-                self._put(path, real, Entry(path=real, kind=Kind.SYMLINK, mode=0o777, target=file.target))
+                self._put(path, real, self._owned(Entry(path=real, kind=Kind.SYMLINK, mode=0o777, target=file.target)))
+            elif not file.path:
+                self._make_folders(path, mode=file.mode)
             else:
                 self._folder(path, real, file.mode)
         return sources
 
-    def changes(self, leave_out: Sequence[str]) -> Manifest:
+    def changes(self, leave_out: Sequence[str], keep: Sequence[str] = ()) -> Manifest:
         """What was placed and is not as it was below, in canonical form."""
-        is_unwanted = matcher(leave_out)
+        is_unwanted, is_kept, holds_kept = matcher(leave_out), matcher(keep), above(keep)
         return Manifest(
             entry
             for path in self.written
-            if not is_left_out(path) and not is_unwanted(path)
+            if (not is_left_out(path) or is_kept(path) or holds_kept(path)) and not is_unwanted(path)
             if (entry := self._entries[path]) != self._below.get(path)
         )
 
@@ -99,7 +107,7 @@ class StillTree:
                 f"{file.source}: hash mismatch: locked {file.digest}, on disk {digest}",
                 hint="run `klock lock` to accept the changed file",
             )
-        return Entry(path=path, kind=Kind.FILE, mode=file.mode, size=size, digest=digest)
+        return self._owned(Entry(path=path, kind=Kind.FILE, mode=file.mode, size=size, digest=digest))
 
     def _put(self, path: str, real: str, entry: Entry) -> None:
         there = self._entries.get(real)
@@ -114,9 +122,13 @@ class StillTree:
         self._make_folders(path)
         there = self._entries.get(self.real(path))
         if there is not None:
-            self._write(replace(there, mode=mode, uid=0, gid=0))
+            self._write(self._owned(replace(there, mode=mode)))
 
-    def _make_folders(self, path: str) -> None:
+    def _owned(self, entry: Entry) -> Entry:
+        uid, gid = self._ids
+        return replace(entry, uid=uid, gid=gid)
+
+    def _make_folders(self, path: str, *, mode: int = 0o755) -> None:
         if path in ("", "/") or self._is_folder(path):
             return
         self._make_folders(posixpath.dirname(path))
@@ -125,7 +137,7 @@ class StillTree:
             f"{self.real(posixpath.dirname(path))}/{posixpath.basename(path)}".strip("/")
         ):
             raise cannot_make_folder(path)
-        self._write(Entry(path=real, kind=Kind.FOLDER, mode=0o755))
+        self._write(self._owned(Entry(path=real, kind=Kind.FOLDER, mode=mode)))
 
     def _beside(self, path: str) -> str:
         """Where an absolute path is itself: a symlink at its end is not followed."""

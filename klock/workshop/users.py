@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 from klock.errors import ImageError
 from klock.workshop.overlay import resolve
 
-__all__ = ["User", "find_user", "give_streams"]
+__all__ = ["Read", "User", "find_owner", "find_user", "give_streams", "reading"]
+
+Read: TypeAlias = "Callable[[str], bytes | None]"
+"""Gives the bytes of a file at an absolute path, or None when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +27,19 @@ class User:
 
 
 def find_user(root: str, text: str) -> User:
-    """Reads `name`, `uid`, `name:group` or `uid:gid` against the tree at `root`; "" is root. Raises ImageError.
+    """The user `text` of the tree at `root`; see `_find`."""
+    return _find(reading(root), text)
+
+
+def _find(read: Read, text: str) -> User:
+    """`name`, `uid`, `name:group` or `uid:gid` in what `read` gives of a tree; "" is root. Raises ImageError.
 
     As container runtimes do: a number is an id, whatever accounts are called, and needs no entry (its group is 0 then);
     a group that is given is the only one.
     """
     name, _, group = text.partition(":")
     name = name or "0"
-    known = next((f for f in _fields(root, "/etc/passwd", 4) if _is_meant(name, f)), None)
+    known = next((f for f in _fields(read, "/etc/passwd", 4) if _is_meant(name, f)), None)
     if known:
         uid, gid = int(known[2]), int(known[3])
     elif name.isdigit():
@@ -41,17 +51,40 @@ def find_user(root: str, text: str) -> User:
             f"the environment has no user {name!r} in its /etc/passwd", hint="name another user in the base image"
         )
     if group:
-        return User(uid=uid, gid=_find_group(root, group))
-    members = [f for f in _fields(root, "/etc/group", 4) if known and known[0] in f[3].split(",")]
+        return User(uid=uid, gid=_find_group(read, group))
+    members = [f for f in _fields(read, "/etc/group", 4) if known and known[0] in f[3].split(",")]
     return User(uid=uid, gid=gid, groups=tuple(sorted({int(f[2]) for f in members} - {gid})))
+
+
+def find_owner(read: Read, text: str) -> tuple[int, int]:
+    """The ids that files of `text`, as `find_user` reads it, get: an id without a group is that of the group too."""
+    if text.isdigit():
+        return int(text), int(text)
+    name, _, group = text.partition(":")
+    if name.isdigit() and group.isdigit():
+        return int(name), int(group)
+    user = _find(read, text)
+    return user.uid, user.gid
+
+
+def reading(root: str) -> Read:
+    """What reads the files of the tree at `root`."""
+
+    def read(path: str) -> bytes | None:
+        try:
+            return Path(resolve(root, path)).read_bytes()
+        except OSError:
+            return None
+
+    return read
 
 
 def _is_meant(text: str, fields: list[str]) -> bool:
     return int(text) == int(fields[2]) if text.isdigit() else text == fields[0]
 
 
-def _find_group(root: str, group: str) -> int:
-    for fields in _fields(root, "/etc/group", 3):
+def _find_group(read: Read, group: str) -> int:
+    for fields in _fields(read, "/etc/group", 3):
         if _is_meant(group, fields):
             return int(fields[2])
     if group.isdigit():
@@ -61,13 +94,9 @@ def _find_group(root: str, group: str) -> int:
     )
 
 
-def _fields(root: str, path: str, least: int) -> Iterator[list[str]]:
-    try:
-        with open(resolve(root, path), encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return
-    for line in lines:
+def _fields(read: Read, path: str, least: int) -> Iterator[list[str]]:
+    content = read(path) or b""
+    for line in content.decode("utf-8", "surrogateescape").splitlines():
         fields = line.strip().split(":")
         if len(fields) >= least and fields[2].isdigit() and (path != "/etc/passwd" or fields[3].isdigit()):
             yield fields

@@ -16,13 +16,15 @@ from typing import Final, TypeVar
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.workshop.commands import Sandbox
+from klock.workshop.copying import copy_between
 from klock.workshop.namespace import NamespaceProcess, in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.placing import place
-from klock.workshop.protocol import Command, Completed, Layer, Network, PlacedFile, Uplink
+from klock.workshop.protocol import Command, Completed, Layer, Network, PlacedFile, TreeCopy, Uplink
 from klock.workshop.searching import files_matching, paths_with
 from klock.workshop.trees import Trees
 from klock.workshop.trust import TrustingLayer
+from klock.workshop.users import find_owner, reading
 
 __all__ = ["KEPT_OUTPUT", "SandboxWorkspace", "run_in_sandbox"]
 
@@ -70,9 +72,20 @@ class SandboxWorkspace:
         status, output = self._run(command, seconds, None)
         return None if status is None else Completed(status=status, output=output)
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
         """Writes files below `destination`; see `klock.workshop.protocol.Workspace`."""
-        in_namespace(lambda: place(self._mounted().merged, files, destination))
+        in_namespace(lambda: place(self._mounted().merged, files, destination, owner=owner, keep=keep))
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        """Copies from another tree; see `klock.workshop.protocol.Workspace`."""
+        stack = self._trees.stack(wanted.base, wanted.layers)
+
+        def task() -> None:
+            area = self._mounted()
+            ids = find_owner(reading(area.merged), wanted.owner) if wanted.owner else None
+            copy_between(area.mount_to_read(stack), area.merged, wanted, ids)
+
+        in_namespace(task)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of the file at an absolute path; None when there is no file."""
@@ -108,7 +121,7 @@ class SandboxWorkspace:
         upper = os.fspath(self._writable.upper)
         return in_namespace(lambda: paths_with(values, upper))
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
         """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
         made = self._writable.folder / "layer"
         made.mkdir(mode=0o700)
@@ -116,7 +129,7 @@ class SandboxWorkspace:
         def task() -> bytes:
             lower = Area.create(self._area).mount_to_read(self._stack)
             upper = os.fsencode(self._writable.upper)
-            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out).to_bytes()
+            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out, keep=keep).to_bytes()
             # No layer says anything of the root itself, so it is the same over all of them.
             os.chown(self._writable.upper, 0, 0)
             self._writable.upper.chmod(0o755)

@@ -46,8 +46,8 @@ image = (
     .run_bash("cat > /srv/many <<'EOF'\n  a 'b' $C \\\n\n# not a comment\nEOF\n[[ 1 ]]\n")
     .run_bash("head -c 8 /dev/urandom > /srv/kept; rm /etc/issue; rm -r /usr/share/doc/bash", keep_layer=True)
     .run_bash("sleep 1001 &")
+    .cmd(["python3", "-c", "print(6 * 7)"])
 )
-image.cmd = "python3 -c 'print(6 * 7)'"
 """
 
 # What can be said of an environment from inside. Installers' own notes, and the scripts they write, are not the same.

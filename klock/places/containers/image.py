@@ -14,7 +14,7 @@ from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.layers import tar
-from klock.places.containers.start_options import COMMAND
+from klock.places.containers.start_options import start_words
 from klock.places.protocol import ImageConfig
 
 __all__ = ["LABEL", "Archive", "ImageArchive", "image_config"]
@@ -37,17 +37,41 @@ class Archive:
 def image_config(config: ImageConfig, labels: Mapping[str, str], diff_ids: Sequence[Digest]) -> bytes:
     """The image's config (image-spec, config.md), always the same bytes for the same arguments."""
     environment = [f"{name}={value}" for name, value in config.environment.items()]
+    settings = config.settings
+    entrypoint, command = start_words(settings)
+    run: dict[str, object] = {
+        "Env": environment,
+        "Cmd": list(command),
+        "WorkingDir": config.working_dir,
+        "User": config.user,
+        "Labels": {**dict(settings.labels), **labels},
+    }
+    if entrypoint:
+        run["Entrypoint"] = list(entrypoint)
+    if settings.ports:
+        run["ExposedPorts"] = {port: {} for port in settings.ports}
+    if settings.volumes:
+        run["Volumes"] = {path: {} for path in settings.volumes}
+    if settings.stop_signal is not None:
+        run["StopSignal"] = settings.stop_signal
+    if settings.shell is not None:
+        run["Shell"] = list(settings.shell)
+    if settings.on_build:
+        run["OnBuild"] = list(settings.on_build)
+    if (health := settings.health) is not None:
+        times = {
+            "Interval": health.interval,
+            "Timeout": health.timeout,
+            "StartPeriod": health.start_period,
+            "StartInterval": health.start_interval,
+            "Retries": health.retries,
+        }
+        run["Healthcheck"] = {"Test": list(health.test), **{name: value for name, value in times.items() if value}}
     document = {
         "architecture": config.architecture,
         "os": "linux",
         "created": _EPOCH,
-        "config": {
-            "Env": environment,
-            "Cmd": list(COMMAND),
-            "WorkingDir": config.working_dir,
-            "User": config.user,
-            "Labels": dict(labels),
-        },
+        "config": run,
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [{"created": _EPOCH, "created_by": "klock"} for _ in diff_ids],
     }

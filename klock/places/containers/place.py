@@ -121,7 +121,7 @@ class ContainerPlace:
         if (problem := why_not_comparable(goal, record, self._workshop)) is not None:
             return Observation(problem=problem)
         locked, layers = locked_files(goal.lock, self._workshop)
-        files = without_made_folders(image.observe(), locked, folders_to(goal.lock.base.working_dir, locked))
+        files = without_made_folders(image.observe(), locked, folders_to(goal.lock.working_dir, locked))
         expected, found = expected_start_options(image_config(goal.lock)), image.start_options()
         # Of a variable that holds a secret nothing is locked but the reference, and no value may be shown.
         secret = goal.lock.environment.keys() - expected.variables.keys()

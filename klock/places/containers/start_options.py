@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from klock.lockfile.model import SettingsLock
 from klock.places.protocol import ImageConfig
 
-__all__ = ["COMMAND", "StartOptions", "expected_start_options", "start_options_of"]
+__all__ = ["COMMAND", "StartOptions", "expected_start_options", "start_options_of", "start_words"]
 
 COMMAND: Final = ("/bin/sh",)
 """What runs in a container of klock's image that was started without a command."""
@@ -26,8 +27,15 @@ class StartOptions:
 def expected_start_options(config: ImageConfig) -> StartOptions:
     """Those of the image that is made with `config`."""
     return StartOptions(
-        variables=dict(config.environment), settings=_settings((), COMMAND, config.working_dir, config.user)
+        variables=dict(config.environment),
+        settings=_settings(*start_words(config.settings), config.working_dir, config.user),
     )
+
+
+def start_words(settings: SettingsLock) -> tuple[Sequence[str], Sequence[str]]:
+    """The entrypoint and the command: a shell, where nothing says what is to run."""
+    entrypoint, command = settings.entrypoint or (), settings.command or ()
+    return entrypoint, command if entrypoint or command else COMMAND
 
 
 def start_options_of(config: Mapping[str, Any]) -> StartOptions:

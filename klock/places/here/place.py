@@ -108,7 +108,7 @@ class HerePlace:
             return Manifest(e for path, e in manifest.items() if path in made or not f"{path}/".startswith(project))
 
         locked = expected(self._here)
-        files = without_made_folders(observed(self._here), locked, folders_to(goal.lock.base.working_dir, locked))
+        files = without_made_folders(observed(self._here), locked, folders_to(goal.lock.working_dir, locked))
         variables = (self._record or {}).get("variables")
         return Observation(
             locked=without_project(locked),

@@ -22,7 +22,7 @@ from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point
 from klock.workshop.placing import place
-from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, PlacedFile, Uplink
+from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, PlacedFile, TreeCopy, Uplink
 from klock.workshop.searching import files_matching, hits
 from klock.workshop.users import find_user
 from klock.workshop.workspace import KEPT_OUTPUT, run_in_sandbox
@@ -86,14 +86,21 @@ class HereWorkspace:
         status, output = self._run_isolated(command, seconds, None)
         return None if status is None else Completed(status=status, output=output)
 
-    def place(self, files: Sequence[PlacedFile], destination: str) -> None:
+    def place(self, files: Sequence[PlacedFile], destination: str, *, owner: str = "", keep: bool = False) -> None:
         """Writes files below `destination`; see `klock.workshop.protocol.Workspace`."""
         here = os.getcwd()
         try:
-            place("/", files, destination)
+            place("/", files, destination, owner=owner, keep=keep)
         finally:
             with suppress(OSError):
                 os.chdir(here)
+
+    def copy_from(self, wanted: TreeCopy) -> None:
+        """The other tree is an image of its own, which is not made in a running container."""
+        raise EngineError(
+            f"files of {wanted.name} cannot be copied into a running container",
+            hint="make an image with `klock sync --engine podman`, or docker, and start that",
+        )
 
     def read(self, path: str) -> bytes | None:
         """The bytes of the file at an absolute path; None when there is no file."""
@@ -115,8 +122,11 @@ class HereWorkspace:
         ours = [path for path in written if self._own is None or self._own.may_have(path)]
         return sorted(hits(values, [os.fsdecode(on_disk(path)) for path in ours]))
 
-    def snapshot(self, *, leave_out: Sequence[str] = ()) -> Layer:
-        """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is."""
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+        """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is.
+
+        What layers leave out is not scanned, so `keep` keeps nothing: see `klock.places.here.converging.refusing`.
+        """
         now = scan(self._before, without=self._without)
         manifest, self.tree = canonical_changes(self._before, now, leave_out=leave_out, own=self._own)
         return Layer(digest=manifest.digest, manifest=manifest)

@@ -80,7 +80,7 @@ class SandboxPlace:
             return Observation(problem=problem)
         assert record is not None
         locked, layers = locked_files(goal.lock, self._workshop)
-        working_dir = folders_to(goal.lock.base.working_dir, locked)
+        working_dir = folders_to(goal.lock.working_dir, locked)
         variables = record.get("variables")
         findings = []
         if environment.has_another_root:

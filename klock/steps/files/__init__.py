@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["KIND"]
 
-_SETTINGS = ("source", "destination", "dest", "contents", "filter_options", "package", "import_paths")
+_SETTINGS = (
+    *("source", "destination", "dest", "contents", "filter_options", "package", "import_paths"),
+    *("owner", "chmod"),
+)
 
 
 class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
@@ -42,12 +45,13 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         return f"{verb} -> {step.destination}"
 
     def draft(self, step: CopyFiles | SyncPackage, drafting: Drafting) -> FilesLock:
+        from klock.files.scan import tree_digest
         from klock.steps.files.reading import read_local_files
 
         where = step.location.below(drafting.root) if step.location else "copy"
         credentials = CredentialFiles(treatment=drafting.credential_files)
         files = read_local_files(
-            step, working_dir=drafting.base.working_dir, where=where, store=drafting.store, credentials=credentials
+            step, working_dir=drafting.working_dir, where=where, store=drafting.store, credentials=credentials
         )
         if credentials.found and credentials.treatment is not Treatment.ALLOW:
             is_named = [entry.path for entry in files.entries] == [""]
@@ -62,7 +66,13 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         )
         if isinstance(step, SyncPackage):
             return replace(draft, package=step.package, import_paths=files.import_paths)
-        return replace(draft, dest=step.dest, contents=step.contents, filter_options=step.filter_options)
+        draft = replace(draft, dest=step.dest, contents=step.contents, filter_options=step.filter_options)
+        if step.owner is None and step.mode is None:
+            return draft
+        from klock.files.modes import with_mode
+
+        entries = tuple(with_mode(entry, step.mode) for entry in draft.entries)
+        return replace(draft, owner=step.owner, chmod=step.mode, entries=entries, tree=tree_digest(entries))
 
     def as_draft(self, step: FilesLock) -> FilesLock:
         return replace(step, path_file=None, layer=UNKNOWN_LAYER)
@@ -102,7 +112,8 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
 
     def content(self, at: StepAt[FilesLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
         step = at.step
-        return ["copy", step.destination, step.tree, step.path_file, list(step.import_paths)]
+        owner = [] if step.owner is None else [step.owner]
+        return ["copy", step.destination, step.tree, step.path_file, list(step.import_paths), *owner]
 
     def perform(self, at: StepAt[FilesLock], workspace: Workspace, context: Context) -> None:
         from klock.files.local import placed_files
@@ -111,7 +122,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         if at.source is None:
             raise at.failed(f": the image is needed to find the files of {at.text}")
         try:
-            workspace.place(placed_files(at.step.entries, at.source), at.step.destination)
+            workspace.place(placed_files(at.step.entries, at.source), at.step.destination, owner=at.step.owner or "")
         except ImageError as error:
             raise at.failed(f": {error.message}", hint=error.hint) from error
         except HashMismatch as error:

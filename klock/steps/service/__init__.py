@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from klock.findings import Finding
 from klock.image.steps import RunBash
-from klock.lockfile.model import BaseLock, ServiceLock
+from klock.lockfile.model import ServiceLock, TargetLock
 from klock.secrets.references import redact, reveal
 from klock.steps.at import StepAt, revealed_variables
 from klock.steps.kind import Kind
@@ -46,21 +46,28 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
         return "tried at the end"
 
     def service(
-        self, step: ServiceLock, *, base: BaseLock, variables: Mapping[str, str], environ: Mapping[str, str]
+        self,
+        step: ServiceLock,
+        *,
+        lock: TargetLock,
+        variables: Mapping[str, str],
+        environ: Mapping[str, str],
     ) -> Command:
         """In the foreground: its final `&` is dropped, since klock itself watches it."""
         from klock.steps.shell.command import shell_command
         from klock.workshop.protocol import Network
 
         text = reveal(step.command, step.secrets, environ).rstrip().removesuffix("&").rstrip()
-        return shell_command(text, base=base, variables=variables, network=Network.HOST)
+        return shell_command(
+            text, working_dir=lock.working_dir, user=lock.user, variables=variables, network=Network.HOST
+        )
 
     def try_out(self, at: StepAt[ServiceLock], workspace: Workspace, context: Context) -> None:
         from klock.secrets.masking import masked_tail
         from klock.workshop.protocol import Completed, Network, Uplink
 
         variables = revealed_variables(at.lock, context.environ)
-        command = self.service(at.step, base=at.lock.base, variables=variables, environ=context.environ)
+        command = self.service(at.step, lock=at.lock, variables=variables, environ=context.environ)
 
         def run(network: Network | Uplink) -> Completed:
             ended = workspace.run_service(replace(command, network=network))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
 from klock.findings import Finding
-from klock.image.steps import RunBash
+from klock.image.steps import RunBash, RunCommand
 from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
@@ -27,29 +29,36 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "described_command"]
 
 
-def described_command(command: str) -> str:
+def described_command(command: str, *, method: str = "run_bash") -> str:
     """`run_bash make install`: its first line, at most 60 characters."""
     first, _, more = command.strip().partition("\n")
-    return "run_bash " + (first[:57] + "..." if len(first) > 60 or more else first)
+    return f"{method} " + (first[:57] + "..." if len(first) > 60 or more else first)
 
 
-class ShellKind(Kind[RunBash, ShellLock]):
+class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
     method = "run_bash"
     runs_commands = True
 
     def describe(self, step: ShellLock) -> str:
+        if step.shell or step.words:
+            return described_command(step.command or shlex.join(step.words), method="run")
         return described_command(step.command)
 
     def texts(self, step: ShellLock) -> Sequence[str]:
-        return (step.command,)
+        return (step.command, *step.words)
 
-    def draft(self, step: RunBash, drafting: Drafting) -> ShellLock:
-        refuse_sudo(step.command, user=drafting.base.user)
+    def draft(self, step: RunBash | RunCommand, drafting: Drafting) -> ShellLock:
+        if isinstance(step, RunCommand):
+            from klock.steps.shell.dockerfile import draft_command
+
+            return draft_command(step, drafting)
+        refuse_sudo(step.command, user=drafting.user)
         command = redact(step.command, drafting.environ, what="the command of run_bash", used=drafting.used)
         for pattern in step.private_urls:
             refuse_literals(pattern, what="private_urls of run_bash")
         return ShellLock(
             command=command.text,
+            shell=drafting.named_shell,
             layer=UNKNOWN_LAYER,
             secrets=command.names,
             force=step.force,
@@ -64,9 +73,20 @@ class ShellKind(Kind[RunBash, ShellLock]):
     def changes(self, before: ShellLock, after: ShellLock) -> Iterator[Finding]:
         if before.command != after.command:
             yield changed("run_bash", before.command, after.command)
-        if before.private_urls != after.private_urls:
-            yield changed("private_urls", str(before.private_urls), str(after.private_urls))
+        for name in ("private_urls", "shell", "words", "is_script", "mounts", "keep"):
+            old, new = getattr(before, name), getattr(after, name)
+            if old != new:
+                yield changed(name, str(old), str(new))
         yield from changed_options(before, after)
+
+    def source(self, step: RunBash | RunCommand) -> Path | None:
+        """The build context, for a command that sees files of it."""
+        mounts = step.mounts if isinstance(step, RunCommand) else ()
+        is_bound = any(mount.kind == "bind" and mount.stage is None for mount in mounts)
+        return Path(step.context) if isinstance(step, RunCommand) and is_bound else None
+
+    def copied_paths(self, step: ShellLock) -> Iterator[str]:
+        return (entry.path for entry in step.mounted)
 
     # -- locking
 
@@ -107,8 +127,15 @@ class ShellKind(Kind[RunBash, ShellLock]):
         step = at.step
         network = [[encode(request) for request in step.requests], list(step.unknown_hosts)]
         ways = [list(step.leave_out), step.keep_layer, list(step.private_urls)]
-        variables = sorted(at.before.environment.items())
-        return ["run_bash", step.command, ways, at.lock.base.working_dir, variables, network]
+        before = at.before
+        variables = sorted(before.seen_environment.items())
+        content = ["run_bash", step.command, ways, before.working_dir, variables, network]
+        if step.shell or step.words:
+            mounts = [[encode(each) for each in mounted] for mounted in (step.mounts, step.mounted)]
+            stages = [at.lock.locks_of_stages[mount.stage] for mount in step.mounts if mount.stage is not None]
+            origins = [[stage.base.id, *stage.layers] for stage in stages]
+            content.append([list(step.shell), list(step.words), step.is_script, *mounts, list(step.keep), *origins])
+        return content
 
     def inputs_to_run(self, at: StepAt[ShellLock]) -> Iterator[Input]:
         from klock.recorder.permanent_urls import is_permanent
@@ -139,7 +166,7 @@ class ShellKind(Kind[RunBash, ShellLock]):
     def export(self, at: StepAt[ShellLock], exporting: Exporting) -> None:
         from klock.steps.shell.export import write_shell_step
 
-        write_shell_step(exporting.page, at.step, variables=exporting.secret)
+        write_shell_step(exporting.page, at.step, variables=exporting.secret, folder=at.folder, source=at.source)
 
 
 KIND = ShellKind()

@@ -2,29 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from klock.lockfile.model import LockedVariable, ShellLock
+from klock.lockfile.model import LockedVariable, MountLock, ShellLock
+from klock.pages.build_context import ContextFile
 from klock.pages.page import Form, Page, continued
 from klock.pages.shell_text import command_text, word_of
+from klock.steps.shell.mounts import entries_of
 from klock.words import counted
 
 __all__ = ["write_shell_step"]
 
 
-def write_shell_step(page: Page, step: ShellLock, *, variables: Mapping[str, LockedVariable]) -> None:
-    """Adds a shell step; `variables` are those with credentials that it sees."""
+def write_shell_step(
+    page: Page,
+    step: ShellLock,
+    *,
+    variables: Mapping[str, LockedVariable],
+    folder: str = "",
+    source: Path | None = None,
+) -> None:
+    """Adds a shell step; `variables` are those with credentials that it sees. `folder` is for its files in the context,
+    `source` the build context that it mounts."""
     page.become(page.user)
     if step.requests:
         count = len(step.requests)
         page.comment(f"NOT PINNED HERE: {counted(count, 'answer')} from the network that klock has locked")
     names = sorted({*step.secrets, *(name for variable in variables.values() for name in variable.secrets)})
     if page.form is Form.KUBETORCH:
+        if step.shell or step.words:
+            page.refuse_for_kubetorch("a command of a Dockerfile")
         page.run(command_text(step.command, step.secrets, build=False))
         return
-    mounts = "".join(f"--mount=type=secret,id={name},required=true " for name in names)
+    flags = "".join(f"--mount=type=secret,id={name},required=true " for name in names)
+    flags += "".join(
+        _mount(mount, f"{folder}/mount-{number}", step, source, page) for number, mount in enumerate(step.mounts)
+    )
     exports = [f"export {v.name}={word_of(v.value, v.secrets, build=True)}" for v in variables.values()]
     # podman gives an empty file for a secret that it cannot read.
     tests = [f"test -s /run/secrets/{name}" for name in names]
+    if (step.shell or step.words) and not names:
+        page.add(f"RUN {flags}{json.dumps(list(_words(step, page)), ensure_ascii=False)}")
+        return
     commands = [*(f"{command} &&" for command in (*tests, *exports)), command_text(step.command, step.secrets)]
-    page.run(continued(commands), flags=mounts)
+    page.run(continued(commands), flags=flags)
+
+
+def _words(step: ShellLock, page: Page) -> Iterable[str]:
+    if step.words:
+        return step.words
+    if not step.is_script:
+        return (*step.shell, step.command)
+    raise page.error(
+        f"its command is a script for {step.shell[0]}, which an exported Dockerfile cannot hold",
+        hint="put the script into a file, COPY it, and RUN it",
+    )
+
+
+def _mount(mount: MountLock, folder: str, step: ShellLock, source: Path | None, page: Page) -> str:
+    owner = f",uid={mount.uid},gid={mount.gid}" if (mount.uid, mount.gid) != (0, 0) else ""
+    match mount.kind:
+        case "cache":
+            return f"--mount=type=cache,target={mount.target},mode={mount.mode:04o}{owner} "
+        case "secret":
+            where = f",env={mount.variable}" if mount.variable else f",target={mount.target},mode={mount.mode:04o}"
+            required = ",required=true" if mount.required else ""
+            return f"--mount=type=secret,id={mount.secret}{where}{required}{owner} "
+        case "bind":
+            if source is None:
+                raise page.error("the build context is needed to find its files", hint="export without --frozen")
+            for entry in entries_of(mount, step):
+                page.files.append(
+                    ContextFile(
+                        path=f"{folder}/{entry.path}",
+                        mode=entry.mode,
+                        source=source / entry.path if entry.digest else None,
+                        digest=entry.digest,
+                        target=entry.target,
+                    )
+                )
+            shown = f"{folder}/{mount.source}".removesuffix("/.").rstrip("/")
+            return f"--mount=type=bind,source={shown},target={mount.target}{',rw' if mount.writable else ''} "
+    return f"--mount=type=tmpfs,target={mount.target} "

@@ -57,7 +57,7 @@ def _record(at: StepAt[ShellLock], context: Context) -> tuple[ShellLock, Layer]:
                 ports.update(report.ports)
                 continue
             installed = _debian_packages(workspace)
-            layer = workspace.snapshot(leave_out=step.leave_out)
+            layer = workspace.snapshot(leave_out=step.leave_out, keep=step.keep)
         return _completed(step, report, layer, installed=_added(before, installed)), layer
     raise StepFailed(
         f"{at.name} tries another port each time it runs: {at.text}",

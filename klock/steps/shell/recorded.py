@@ -23,7 +23,8 @@ from klock.secrets.references import reveal
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.leaks import refuse_leaks
-from klock.steps.shell.command import shell_command
+from klock.steps.shell.command import as_docker, shell_command
+from klock.steps.shell.mounts import mounted_secrets, mounts_of
 from klock.steps.shell.proxies import proxies_of
 from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Workspace
@@ -85,18 +86,27 @@ def _run(
     *,
     may_need_ports: bool = False,
 ) -> Report:
-    step = at.step
+    step, before = at.step, at.before
     variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **at.variables(context.environ)}
     text = reveal(step.command, step.secrets, context.environ)
-    secrets = context.secret_values(at.lock)
-    with masked(context.progress.output, secrets) as on_output, starting as recorder:
-        command = shell_command(text, base=at.lock.base, variables=variables, network=recorder.uplink)
+    mounted = mounted_secrets(step, context.environ)
+    secrets = [*context.secret_values(at.lock), *mounted.values()]
+    with (
+        masked(context.progress.output, secrets) as on_output,
+        mounts_of(at, context) as mounts,
+        starting as recorder,
+    ):
+        command = shell_command(
+            text, working_dir=before.working_dir, user=before.user, variables=variables, network=recorder.uplink
+        )
+        if step.shell or step.words:
+            command = as_docker(command, text, step, mounts, secrets=mounted)
         completed = workspace.run(command, on_output=on_output)
         report = recorder.finish()
     if not (report.ports and may_need_ports):
         _judge(at, context, completed, report)
         traces = [*recorder.traces, *_addresses(report)]
-        refuse_leaks(at, workspace, context, met=report.private, traces=traces)
+        refuse_leaks(at, workspace, context, met=[*report.private, *mounted.values()], traces=traces)
     return report
 
 
@@ -136,7 +146,11 @@ def _tell_of_errors(at: StepAt[ShellLock], report: Report, context: Context) -> 
 
 def _judge(at: StepAt[ShellLock], context: Context, completed: Completed, report: Report) -> None:
     """Raises StepFailed when the command failed, or anything it wanted from the network was refused."""
-    secrets = [*context.secret_values(at.lock), *report.private]
+    secrets = [
+        *context.secret_values(at.lock),
+        *report.private,
+        *mounted_secrets(at.step, context.environ).values(),
+    ]
     refused = listed(report.refused)
     tail = masked_tail(completed.output, secrets)
     if completed.status != 0:

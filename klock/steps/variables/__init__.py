@@ -40,11 +40,18 @@ class VariablesKind(Kind[SetEnvVars, EnvLock]):
         for name, written in step.variables:
             redacted = redact_variable(name, written, drafting.environ, used=drafting.used)
             drafting.secrets.update(redacted.names)
-            visible = {n: v for n, v in seen.items() if n not in redacted.names}
-            seen[name] = expand_value(redacted.text, visible)
+            if step.escape is None:
+                visible = {n: v for n, v in seen.items() if n not in redacted.names}
+                seen[name] = expand_value(redacted.text, visible)
+            else:
+                # docker takes the values from before the instruction.
+                expansion = drafting.expansion(step.escape, without=redacted.names)
+                name = expansion.word(name)
+                seen[name] = expansion.word(redacted.text)
             used = tuple(sorted(secret for secret in drafting.secrets if f"${{{secret}}}" in seen[name]))
             locked.append(LockedVariable(name=name, written=redacted.text, value=seen[name], secrets=used))
-        drafting.variables.update((variable.name, variable.value) for variable in locked)
+        for variable in locked:
+            drafting.variables[variable.name] = drafting.seen[variable.name] = variable.value
         return EnvLock(variables=tuple(locked))
 
     def as_draft(self, step: EnvLock) -> EnvLock:

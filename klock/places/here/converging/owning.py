@@ -75,7 +75,7 @@ def anchors_of(at: StepAt[Any], own: StepPaths | None) -> list[str]:
     """
     found = [] if own is None else [*own.roots]
     found += [os.path.realpath(path) for path in kind_of(at.step).anchors(at.step)]
-    return [path for path in (path.strip("/") for path in (*found, at.lock.base.working_dir)) if path]
+    return [path for path in (path.strip("/") for path in (*found, at.before.working_dir)) if path]
 
 
 def resolved(paths: Iterable[str]) -> set[str]:

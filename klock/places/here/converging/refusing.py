@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from klock.errors import FetchError
+from klock.errors import EngineError, FetchError
+from klock.layers.normalisation import is_left_out
 from klock.lockfile.model import TargetLock, kept_layer_of
 from klock.places.here.contents import Here
 from klock.places.here.converging.owning import kept_archive, paths_of_step
@@ -16,6 +17,7 @@ from klock.places.here.workspace import not_isolated
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.words import first_of
 
 __all__ = ["refuse_what_cannot_run"]
 
@@ -29,6 +31,11 @@ def refuse_what_cannot_run(lock: TargetLock, plan: InPlacePlan, *, now: Tree, he
                     f"{at.title}: its kept layer is not on this machine",
                     hint="get the layer from a vault: klock vault pull DIR",
                 )
+        elif kept := [path for path in kind_of(at.step).keep(at) if is_left_out(path.strip("/"))]:
+            raise EngineError(
+                f"{at.title}: it keeps {first_of(kept)}, and there a running container's files are its own",
+                hint="make an image with `klock sync --engine podman`, or docker, and start that",
+            )
         elif kind_of(at.step).needs_isolation(at) and (why := here.root.why_plain) is not None:
             raise not_isolated(at.title, why)
     for done in plan.back:

@@ -1,0 +1,57 @@
+"""Reads a Dockerfile with docker's meaning (the Dockerfile reference), as BuildKit reads it.
+
+text -> instructions (`parsing`) -> stages (`stages`) -> steps (`reading`). Variables are expanded later, when the base
+image and with it their values are known (`expansion`); only FROM's are expanded here. docs/dockerfile.md says what
+klock does in another way, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from klock.errors import ImageError
+from klock.image.dockerfile.arguments import PLATFORM, PREDEFINED
+from klock.image.dockerfile.parsing import instructions_in
+from klock.image.dockerfile.reading import ReadStage, read_stages
+from klock.image.dockerfile.stages import stages_of, target_stage
+
+__all__ = ["ReadDockerfile", "read_dockerfile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadDockerfile:
+    """`target` is the stage that becomes the image; `stages` are those it takes files from, in the file's order."""
+
+    target: ReadStage
+    stages: tuple[ReadStage, ...] = ()
+    unused_arguments: tuple[str, ...] = field(default=())
+
+
+def read_dockerfile(
+    path: Path,
+    *,
+    context: Path | None = None,
+    stage: str | None = None,
+    build_args: Mapping[str, str] | None = None,
+    platform: str = "linux/amd64",
+) -> ReadDockerfile:
+    """`context` is the folder that COPY takes files from, by default the Dockerfile's own.
+
+    Raises FileNotFoundError, and ImageError with the line for what is no Dockerfile or cannot be locked.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"Dockerfile not found: {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageError(f"cannot read {path}: {error}", hint="name a text file in UTF-8") from error
+    given = dict(build_args or {})
+    instructions = instructions_in(text, path)
+    stages = stages_of(instructions, path, given=given, platform=platform)
+    wanted = target_stage(stage, stages, path)
+    read = read_stages(wanted, stages, context=(context or path.parent).absolute(), given=given)
+    declared = {word.partition("=")[0] for each in instructions if each.name == "ARG" for word in each.words}
+    unused = sorted(given.keys() - declared - {*PREDEFINED, *PLATFORM})
+    return ReadDockerfile(target=read[-1], stages=tuple(read[:-1]), unused_arguments=tuple(unused))

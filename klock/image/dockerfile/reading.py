@@ -1,0 +1,252 @@
+"""A stage's instructions as steps of an image."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from klock.image import arguments
+from klock.image.dockerfile.arguments import PLATFORM, argument_of
+from klock.image.dockerfile.mounts import mount_of
+from klock.image.dockerfile.parsing import Instruction
+from klock.image.dockerfile.settings import SETTINGS, configure, pairs_of
+from klock.image.dockerfile.stages import Stage, find_stage
+from klock.image.steps import (
+    Argument,
+    CopyText,
+    DeclareArguments,
+    FromContext,
+    Location,
+    RunCommand,
+    SetEnvVars,
+    SetWorkingDir,
+    Step,
+)
+
+__all__ = ["ReadStage", "read_stages"]
+
+_HEREDOC: Final = re.compile(r"\d*<<-?\s*(['\"]?)[^<'\"\s]+\1")
+_KEPT_PLACES: Final = re.compile(r"(?<![\w.-])/(?:var/)?tmp/[^\s'\"`;&|<>()]*")
+_STOP: Final = re.compile(r"[$\\{}]")
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadStage:
+    """`base` is FROM's reference and where it stands. `stages` names the stages, and the images, that its steps take
+    files from, and where the first step that does stands."""
+
+    name: str
+    base: str
+    location: Location
+    steps: list[Step] = field(default_factory=list)
+    stages: dict[str, Location] = field(default_factory=dict)
+    has_command: bool = False
+
+
+def read_stages(target: Stage, stages: Sequence[Stage], *, context: Path, given: Mapping[str, str]) -> list[ReadStage]:
+    """The stages that `target` needs, in the file's order, itself the last. Raises ImageError."""
+    reader = _Reader(stages, context=context, given=given)
+    needed: dict[int, ReadStage] = {}
+    images: dict[str, ReadStage] = {}
+    waiting = [target]
+    while waiting:
+        stage = waiting.pop()
+        if stage.number in needed:
+            continue
+        read = needed[stage.number] = reader.read(stage)
+        for name, location in read.stages.items():
+            if (found := find_stage(name, stages[: stage.number])) is not None:
+                waiting.append(found)
+            else:
+                images[name] = ReadStage(name=name, base=name, location=location)
+    last = needed.pop(target.number)
+    return [*images.values(), *(needed[number] for number in sorted(needed)), last]
+
+
+class _Reader:
+    def __init__(self, stages: Sequence[Stage], *, context: Path, given: Mapping[str, str]) -> None:
+        self._stages = stages
+        self._context = str(context)
+        self._given = given
+        self._ignore_file = _ignore_file(stages[0].start.file, context)
+
+    def read(self, stage: Stage) -> ReadStage:
+        """A stage over another one begins with the steps of that."""
+        if stage.parent is not None:
+            read = self.read(stage.parent)
+            read.name, read.has_command = stage.label, False
+        else:
+            read = ReadStage(name=stage.label, base=stage.base, location=stage.start.location)
+        for number, instruction in enumerate(stage.instructions):
+            read.steps += self._steps(instruction, stage, read, stage.instructions[number + 1 :])
+        return read
+
+    def _steps(
+        self, instruction: Instruction, stage: Stage, read: ReadStage, later: Sequence[Instruction]
+    ) -> Iterator[Step]:
+        if instruction.options and instruction.name != "RUN":
+            raise instruction.error(
+                f"`# klock: {next(iter(instruction.options))}` stands above {instruction.name}",
+                hint="write it above the RUN that it is for",
+            )
+        match instruction.name:
+            case "RUN":
+                yield self._run(instruction, stage, read, later)
+            case "COPY" | "ADD":
+                yield self._copy(instruction, stage, read)
+            case "ENV":
+                yield _env(instruction)
+            case "ARG":
+                found = tuple(self._argument(each, stage) for each in argument_of(instruction, self._given))
+                yield DeclareArguments(arguments=found, escape=instruction.escape, location=instruction.location)
+            case "WORKDIR":
+                instruction.only_flags()
+                if not instruction.rest:
+                    raise instruction.error("WORKDIR names no folder", hint="write WORKDIR /app")
+                yield SetWorkingDir(path=instruction.rest, escape=instruction.escape, location=instruction.location)
+            case name if name in SETTINGS:
+                step = configure(instruction, resets_command=not read.has_command)
+                read.has_command = read.has_command or name == "CMD"
+                yield step
+
+    def _argument(self, argument: Argument, stage: Stage) -> Argument:
+        """An ARG without a default takes the value from before the first FROM; a platform's is the target's."""
+        if argument.given is None and argument.default is None and argument.name not in PLATFORM:
+            return Argument(name=argument.name, given=stage.arguments.get(argument.name))
+        return argument
+
+    # -- RUN
+
+    def _run(self, instruction: Instruction, stage: Stage, read: ReadStage, later: Sequence[Instruction]) -> RunCommand:
+        flags = instruction.only_flags("mount", "network", "security", several=("mount",))
+        if flags.get("network", ["default"])[0] not in ("default", "host"):
+            raise instruction.error("RUN --network=none is not supported", hint="remove it: klock records the network")
+        if flags.get("security", ["sandbox"])[0] != "sandbox":
+            raise instruction.error(
+                "RUN --security=insecure needs more rights than a step of klock's has", hint="do without them"
+            )
+        mounts = tuple(
+            mount if mount.stage is None else replace(mount, stage=self._origin(mount.stage, instruction, stage, read))
+            for mount in (mount_of(text, instruction) for text in flags.get("mount", ()))
+        )
+        words = instruction.words if instruction.is_json else ()
+        command, is_script = ("", False) if instruction.is_json else _shell_text(instruction)
+        if not words and not command.strip():
+            raise instruction.error("RUN has an empty command", hint="write a command, or remove it")
+        left_out = arguments.path_patterns(
+            "# klock", "leave-out", instruction.options.get("leave-out", "").split() or ()
+        )
+        return RunCommand(
+            escape=instruction.escape,
+            context=self._context,
+            ignore_file=self._ignore_file,
+            command=command,
+            words=words,
+            is_script=is_script,
+            mounts=mounts,
+            leave_out=left_out,
+            keep_layer="keep-layer" in instruction.options,
+            keep=_kept_for(later),
+            location=instruction.location,
+        )
+
+    # -- COPY and ADD
+
+    def _copy(self, instruction: Instruction, stage: Stage, read: ReadStage) -> FromContext:
+        is_add = instruction.name == "ADD"
+        known = ("chown", "chmod", "link", "exclude", "parents")
+        extra = ("keep-git-dir", "checksum", "unpack") if is_add else ("from",)
+        flags = instruction.only_flags(*known, *extra, several=("exclude",))
+        *sources, dest = instruction.words or ("",)
+        if not sources:
+            raise instruction.error(
+                f"{instruction.name} needs a source and a destination", hint="write the source, then the destination"
+            )
+        texts = {text.name: text for text in instruction.texts}
+        files = [source for source in sources if not (texts and _HEREDOC.fullmatch(source))]
+        origin = flags.get("from", [None])[0]
+        if origin is not None:
+            origin = self._origin(origin, instruction, stage, read)
+            if texts:
+                raise instruction.error("COPY --from takes no heredoc", hint="write a COPY of its own for it")
+        return FromContext(
+            escape=instruction.escape,
+            context=self._context,
+            ignore_file=self._ignore_file,
+            sources=tuple(files),
+            texts=tuple(CopyText(name=t.name, content=t.content, expands=t.expands) for t in texts.values()),
+            dest=dest,
+            stage=origin,
+            owner=flags.get("chown", [None])[0],
+            mode=flags.get("chmod", [None])[0],
+            exclude=tuple(flags.get("exclude", ())),
+            parents=_is_on("parents", flags, instruction),
+            unpacks=is_add,
+            checksum=flags.get("checksum", [None])[0],
+            location=instruction.location,
+        )
+
+    def _origin(self, name: str, instruction: Instruction, stage: Stage, read: ReadStage) -> str:
+        """The stage, by its own name, or the image that files come from, which is noted. Raises ImageError."""
+        if "$" in name:
+            raise instruction.error(
+                f"docker takes no variable in from={name}", hint=f"give it a name first: FROM {name} AS origin"
+            )
+        found = find_stage(name, self._stages[: stage.number])
+        if found is None and (name.isdigit() or find_stage(name, self._stages) is not None):
+            raise instruction.error(f"the stage {name!r} does not stand before it", hint="name an earlier stage")
+        label = name if found is None else found.label
+        read.stages.setdefault(label, instruction.location)
+        return label
+
+
+def _env(instruction: Instruction) -> SetEnvVars:
+    instruction.only_flags()
+    if not instruction.words:
+        raise instruction.error("ENV sets nothing", hint="write ENV NAME=value")
+    return SetEnvVars(variables=pairs_of(instruction), escape=instruction.escape, location=instruction.location)
+
+
+def _shell_text(instruction: Instruction) -> tuple[str, bool]:
+    """The text for the shell, and whether it is a file that its first line says how to run.
+
+    A heredoc that is the whole command is that text; one of a longer command stands below it, where its shell looks.
+    """
+    command = instruction.words[0] if instruction.words else ""
+    if not instruction.texts:
+        return command, False
+    first = instruction.texts[0]
+    if len(instruction.texts) == 1 and _HEREDOC.fullmatch(command):
+        return first.content, first.content.startswith("#!")
+    return "\n".join([command, *(f"{text.content}{text.name}" for text in instruction.texts)]), False
+
+
+def _kept_for(later: Sequence[Instruction]) -> tuple[str, ...]:
+    """What of /tmp and /var/tmp a later instruction names: those folders are empty in an environment, and layers leave
+    them out, but between two steps a Dockerfile may hand on a file there."""
+    found: set[str] = set()
+    for instruction in later:
+        texts = (instruction.rest, *(text.content for text in instruction.texts))
+        for path in (path for text in texts for path in _KEPT_PLACES.findall(text)):
+            place = "/var/tmp" if path.startswith("/var/") else "/tmp"
+            first = path.removeprefix(f"{place}/").partition("/")[0]
+            known = _STOP.split(first)[0]
+            found.add(posixpath.join(place, first if known == first else f"{known}*"))
+    return tuple(sorted(pattern for pattern in found if pattern.rpartition("/")[2]))
+
+
+def _is_on(name: str, flags: Mapping[str, Sequence[str]], instruction: Instruction) -> bool:
+    value = flags.get(name, ["false"])[0].lower()
+    if value not in ("", "true", "false", "1", "0"):
+        raise instruction.error(f"--{name}={value} is neither true nor false", hint=f"write --{name}")
+    return value in ("", "true", "1")
+
+
+def _ignore_file(file: Path, context: Path) -> str | None:
+    """The Dockerfile's own `<name>.dockerignore` comes before the context's `.dockerignore`."""
+    found = (path for path in (file.with_name(f"{file.name}.dockerignore"), context / ".dockerignore"))
+    return next((str(path) for path in found if path.is_file()), None)

@@ -1,0 +1,101 @@
+"""Instructions that say how later steps and containers run: USER, SHELL, CMD, LABEL, EXPOSE, HEALTHCHECK and others."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from klock.image.dockerfile.parsing import Instruction, trigger
+from klock.image.steps import Configure, HealthCheck
+
+__all__ = ["SETTINGS", "configure"]
+
+SETTINGS: Final = frozenset(
+    {
+        *("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL", "STOPSIGNAL"),
+        *("USER", "VOLUME"),
+    }
+)
+
+_UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0")
+
+
+def configure(instruction: Instruction, *, resets_command: bool) -> Configure:
+    """`resets_command`: an ENTRYPOINT here takes away the CMD of the base. Raises ImageError."""
+    if instruction.name != "HEALTHCHECK":
+        instruction.only_flags()
+    escape, where, words = instruction.escape, instruction.location, instruction.words
+    may_be_empty = instruction.name == "ONBUILD" or (instruction.is_json and instruction.name in ("CMD", "ENTRYPOINT"))
+    if not words and not may_be_empty:
+        raise instruction.error(f"{instruction.name} says nothing", hint="write what it is to set, or remove it")
+    match instruction.name:
+        case "USER":
+            return Configure(escape=escape, user=instruction.rest, location=where)
+        case "SHELL":
+            if not instruction.is_json:
+                raise instruction.error("SHELL takes the JSON form only", hint='write SHELL ["/bin/bash", "-c"]')
+            return Configure(escape=escape, shell=words, location=where)
+        case "CMD":
+            shell = () if instruction.is_json else ("command",)
+            return Configure(escape=escape, command=words, in_shell=shell, location=where)
+        case "ENTRYPOINT":
+            shell = () if instruction.is_json else ("entrypoint",)
+            command = () if resets_command else None
+            return Configure(escape=escape, entrypoint=words, command=command, in_shell=shell, location=where)
+        case "LABEL":
+            return Configure(escape=escape, labels=pairs_of(instruction), location=where)
+        case "MAINTAINER":
+            label = ("maintainer", f"'{instruction.rest}'" if "'" not in instruction.rest else "''")
+            return Configure(escape=escape, labels=(label,), location=where)
+        case "EXPOSE":
+            return Configure(escape=escape, ports=words, location=where)
+        case "VOLUME":
+            return Configure(escape=escape, volumes=words, location=where)
+        case "STOPSIGNAL":
+            return Configure(escape=escape, stop_signal=instruction.rest, location=where)
+        case "ONBUILD":
+            trigger(instruction)
+            return Configure(escape=escape, on_build=(instruction.rest,), location=where)
+    return _health(instruction)
+
+
+def pairs_of(instruction: Instruction) -> tuple[tuple[str, str], ...]:
+    """The names and values of ENV and LABEL, which the parser gives in threes, with what stands between."""
+    words = instruction.words
+    pairs = [(words[n], words[n + 1]) for n in range(0, len(words), 3)]
+    if any(not name for name, _ in pairs):
+        raise instruction.error(f"{instruction.name} has an empty name", hint="write NAME=value")
+    return tuple(pairs)
+
+
+def _health(instruction: Instruction) -> Configure:
+    flags = instruction.only_flags("interval", "timeout", "start-period", "start-interval", "retries")
+    kind, *command = instruction.words
+    if kind.upper() == "NONE":
+        test: tuple[str, ...] = ("NONE",)
+    elif kind.upper() == "CMD" and command:
+        test = ("CMD" if instruction.is_json else "CMD-SHELL", *command)
+    else:
+        raise instruction.error("HEALTHCHECK is neither CMD with a command nor NONE", hint="write HEALTHCHECK NONE")
+    times = {name: _duration(flags[name][0], name, instruction) for name in flags if name != "retries"}
+    retries = flags.get("retries", ["0"])[0]
+    if not retries.isdigit():
+        raise instruction.error(f"--retries={retries} is no number", hint="write for example --retries=3")
+    health = HealthCheck(
+        test=test,
+        interval=times.get("interval", 0),
+        timeout=times.get("timeout", 0),
+        start_period=times.get("start-period", 0),
+        start_interval=times.get("start-interval", 0),
+        retries=int(retries),
+    )
+    return Configure(escape=instruction.escape, health=health, location=instruction.location)
+
+
+def _duration(text: str, name: str, instruction: Instruction) -> int:
+    """Nanoseconds of a duration as Go writes it: `1m30s`."""
+    if not _DURATION.fullmatch(text):
+        raise instruction.error(f"--{name}={text} is no duration", hint=f"write for example --{name}=30s")
+    parts = re.findall(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)", text)
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))

@@ -1,0 +1,78 @@
+"""What an image says of how its steps and containers run, in the words of Dockerfiles, as methods of the builder.
+
+Variables of the image are expanded in them as in a Dockerfile: `$NAME`, `${NAME:-default}`, `\\$` for a plain `$`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from klock.errors import ImageError
+from klock.image import arguments
+from klock.image.call_site import call_site
+from klock.image.steps import Argument, Configure, DeclareArguments, SetWorkingDir, Step
+
+__all__ = ["ESCAPE", "ContainerWords"]
+
+Words = TypeVar("Words", bound="ContainerWords")
+
+ESCAPE = "\\"
+"""What a Dockerfile's escape character is unless it says otherwise."""
+
+
+class ContainerWords:
+    """For `klock.Image`, which has the list of steps."""
+
+    _steps: list[Step]
+
+    def workdir(self: Words, path: str) -> Words:
+        """The folder that later steps and containers begin in; a relative one is below the last. It is made."""
+        text = arguments.text("workdir", "path", path)
+        self._steps.append(SetWorkingDir(path=text, escape=ESCAPE, location=call_site()))
+        return self
+
+    def user(self: Words, user: str) -> Words:
+        """Whom later steps and containers run as: `name`, `uid`, each with `:group`."""
+        text = arguments.text("user", "user", user)
+        self._steps.append(Configure(user=text, escape=ESCAPE, location=call_site()))
+        return self
+
+    def arg(self: Words, name: str, value: Any) -> Words:
+        """A variable that the commands of later steps see, and the environment does not have."""
+        ((name, text),) = arguments.variables("arg", {name: value})
+        argument = Argument(name=name, default=text)
+        self._steps.append(DeclareArguments(arguments=(argument,), escape=ESCAPE, location=call_site()))
+        return self
+
+    def shell(self: Words, words: Iterable[str]) -> Words:
+        """The program, with its options, that later commands of `run_bash` are given to: `["/bin/sh", "-c"]`."""
+        self._steps.append(Configure(shell=_words("shell", words), escape=ESCAPE, location=call_site()))
+        return self
+
+    def label(self: Words, labels: Mapping[str, str]) -> Words:
+        """Labels of the image of podman and docker."""
+        pairs = arguments.labels("label", labels)
+        self._steps.append(Configure(labels=pairs, escape=ESCAPE, location=call_site()))
+        return self
+
+    def entrypoint(self: Words, words: Iterable[str]) -> Words:
+        """What containers run, and `klock run` without a command; `cmd` are its arguments."""
+        self._steps.append(Configure(entrypoint=_words("entrypoint", words), escape=ESCAPE, location=call_site()))
+        return self
+
+    def cmd(self: Words, words: Iterable[str]) -> Words:
+        """What containers run unless they are given a command, and `klock run` too."""
+        self._steps.append(Configure(command=_words("cmd", words), escape=ESCAPE, location=call_site()))
+        return self
+
+
+def _words(method: str, words: object) -> tuple[str, ...]:
+    if isinstance(words, str):
+        raise ImageError(
+            f"{method}: words is a string: {words!r} (expected a list)",
+            hint=f'write {method}(["program", "argument"]), or {method}(["/bin/sh", "-c", "..."]) for a line of shell',
+        )
+    if not isinstance(words, Iterable):
+        raise ImageError(f"{method}: words is {words!r} (expected a list of strings)")
+    return tuple(arguments.text(method, f"word {number}", word) for number, word in enumerate(words, 1))

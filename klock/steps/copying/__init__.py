@@ -1,0 +1,255 @@
+"""COPY and ADD of a Dockerfile: files of the build context, each locked by path, mode and hash, placed as docker does.
+
+Texts that stand in the Dockerfile are in the lockfile; what ADD fetches is locked by its hash.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from klock.digests import Digest
+from klock.errors import HashMismatch, ImageError
+from klock.findings import Finding
+from klock.image.steps import FromContext
+from klock.lockfile.model import CopyLock
+from klock.secrets.credential_files import CredentialFiles, Treatment
+from klock.steps.at import StepAt
+from klock.steps.copying.reading import UNKNOWN_HASH
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
+from klock.steps.staleness import changed, changed_files
+from klock.words import some
+
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
+    from klock.steps.kind import RunningSystem
+    from klock.steps.locking import Locking
+    from klock.workshop.protocol import PlacedFile, Workspace
+
+__all__ = ["KIND"]
+
+_SETTINGS = ("sources", "destination", "into", "owner", "chmod", "exclude", "parents", "stage", "texts")
+
+
+class CopyKind(Kind[FromContext, CopyLock]):
+    method = "copy"
+    is_copied = True
+    can_be_taken_back = True
+
+    def describe(self, step: CopyLock) -> str:
+        what = f"--from={step.stage} " if step.stage else ""
+        what += some([*step.sources, *(f"<<{text.path or 'EOF'}" for text in step.texts)])
+        return f"copy {what} -> {step.destination}"
+
+    def texts(self, step: CopyLock) -> Sequence[str]:
+        return [each.url for each in step.downloads]
+
+    def draft(self, step: FromContext, drafting: Drafting) -> CopyLock:
+        from klock.files.build_context import BuildContext
+        from klock.steps.copying.reading import read_copy
+
+        where = step.location.below(drafting.root) if step.location else "copy"
+        credentials = CredentialFiles(treatment=drafting.credential_files)
+        context = BuildContext(
+            folder=Path(step.context),
+            ignore_file=None if step.ignore_file is None else Path(step.ignore_file),
+            where=where,
+            store=drafting.store,
+            credentials=credentials,
+        )
+        draft = read_copy(step, context, drafting)
+        if credentials.found and credentials.treatment is not Treatment.ALLOW:
+            drafting.notes.append(_about_credentials(where, credentials))
+        return draft
+
+    def as_draft(self, step: CopyLock) -> CopyLock:
+        downloads = tuple(
+            replace(each, size=0, sha256=each.sha256 if each.pinned else UNKNOWN_HASH) for each in step.downloads
+        )
+        return replace(step, layer=UNKNOWN_LAYER, downloads=downloads)
+
+    def changes(self, before: CopyLock, after: CopyLock) -> Iterator[Finding]:
+        for name in _SETTINGS:
+            old, new = getattr(before, name), getattr(after, name)
+            if old != new:
+                yield changed(name, str(old), str(new))
+        if [each.url for each in before.downloads] != [each.url for each in after.downloads]:
+            yield changed("URLs", str(before.downloads), str(after.downloads))
+        yield from changed_files(_summaries(before), _summaries(after))
+
+    def source(self, step: FromContext) -> Path | None:
+        return Path(step.context) if step.stage is None else None
+
+    # -- locking
+
+    def complete(self, draft: CopyLock, locking: Locking) -> CopyLock:
+        if not draft.downloads:
+            return draft
+        from klock.steps.copying.downloads import lock_downloads
+
+        return lock_downloads(draft, locking)
+
+    def repeats(self, at: StepAt[CopyLock]) -> bool:
+        return True
+
+    # -- replay
+
+    def content(self, at: StepAt[CopyLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
+        step = at.step
+        files = [[file.path, file.mode, file.digest, file.target, file.archive] for file in step.files]
+        texts = [[text.path, text.content, text.mode] for text in step.texts]
+        downloads = [[each.path, each.sha256, each.mode] for each in step.downloads]
+        if step.stage is not None:
+            stage = at.lock.locks_of_stages[step.stage]
+            origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
+            return ["copy_from", step.destination, step.into, step.owner, origin]
+        return ["copy_in", step.destination, step.into, step.owner, files, texts, downloads]
+
+    def inputs_to_run(self, at: StepAt[CopyLock]) -> Iterator[Input]:
+        for each in at.step.downloads:
+            yield Input(digest=f"sha256:{each.sha256}", size=each.size, name=each.url)
+
+    def bring_in(
+        self, at: StepAt[CopyLock], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
+    ) -> Iterator[Callable[[], None]]:
+        from klock.steps.copying.downloads import fetch
+
+        yield lambda: fetch([d for d in at.step.downloads if f"sha256:{d.sha256}" in wanted], context)
+
+    def perform(self, at: StepAt[CopyLock], workspace: Workspace, context: Context) -> None:
+        from klock.steps.leaks import refuse_leaks
+
+        step = at.step
+        if step.stage is not None:
+            _copy_from(at, step.stage, workspace, context)
+            return
+        if step.downloads:
+            from klock.steps.copying.downloads import fetch
+
+            fetch(step.downloads, context)
+        try:
+            workspace.place(self._placed(at, context), step.destination, owner=step.owner or "", keep=True)
+        except ImageError as error:
+            raise at.failed(f": {error.message}", hint=error.hint) from error
+        except HashMismatch as error:
+            raise at.failed(
+                f": {error.message}", hint="run `klock lock`: the file changed after it was locked"
+            ) from error
+        refuse_leaks(at, workspace, context)
+
+    def keep(self, at: StepAt[CopyLock]) -> tuple[str, ...]:
+        """All it places belongs to its layer, also below /tmp."""
+        step = at.step
+        if step.stage is not None:
+            return (step.destination,) if step.destination.startswith(("/tmp/", "/var/tmp/")) else ("/tmp/**",)
+        names = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
+        return tuple(sorted({name for name in names if name.startswith(("/tmp/", "/var/", "/root/.", "/home/"))}))
+
+    def _placed(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
+        from klock.secrets.references import reveal
+        from klock.workshop.protocol import PlacedFile
+
+        step = at.step
+        placed = []
+        if step.files and at.source is None:
+            raise at.failed(f": the build context is needed to find the files of {at.text}")
+        for file in step.files:
+            placed.append(
+                PlacedFile(
+                    path=file.path,
+                    mode=file.mode,
+                    source=at.source / file.in_context if at.source and file.digest else None,
+                    digest=file.digest,
+                    target=file.target,
+                    archive=file.archive,
+                    name=posixpath.basename(file.in_context) if file.digest and not file.archive else "",
+                )
+            )
+        for text in step.texts:
+            content = reveal(text.content, step.secrets, context.environ).encode("utf-8", "surrogateescape")
+            digest = context.store.add_bytes(content)
+            path = context.store.blob_path(digest)
+            placed.append(PlacedFile(path=text.path, mode=text.mode, source=path, digest=digest, name="EOF"))
+        for each in step.downloads:
+            digest = f"sha256:{each.sha256}"
+            name = posixpath.basename(each.url.partition("?")[0])
+            path = context.store.blob_path(digest)
+            placed.append(PlacedFile(path=each.path, mode=each.mode, source=path, digest=digest, name=name))
+        return placed
+
+    def copied_paths(self, step: CopyLock) -> Iterator[str]:
+        return (file.in_context for file in step.files)
+
+    # -- in a running system
+
+    def writes(self, at: StepAt[CopyLock], system: RunningSystem, context: Context) -> Writes | None:
+        step = at.step
+        if step.stage is not None or any(file.archive for file in step.files):
+            return None
+        paths = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
+        if not step.into:
+            # Into a folder that is there already.
+            paths += [posixpath.join(step.destination, posixpath.basename(file.in_context)) for file in step.files]
+        return Writes(paths=[*paths, *self.anchors(step)])
+
+    def anchors(self, step: CopyLock) -> list[str]:
+        return [step.destination]
+
+    # -- export
+
+    def export(self, at: StepAt[CopyLock], exporting: Exporting) -> None:
+        from klock.steps.copying.export import write_copy_step
+
+        write_copy_step(at, exporting)
+
+
+def _copy_from(at: StepAt[CopyLock], name: str, workspace: Workspace, context: Context) -> None:
+    from klock.workshop.protocol import TreeCopy
+
+    step = at.step
+    stage = context.make_stage(name, at.lock)
+    wanted = TreeCopy(
+        name=name,
+        base=stage.base.id,
+        layers=stage.layers,
+        sources=step.sources,
+        destination=step.destination,
+        into=step.into,
+        owner=step.owner,
+        chmod=step.chmod,
+        exclude=step.exclude,
+        parents=step.parents,
+    )
+    try:
+        workspace.copy_from(wanted)
+    except ImageError as error:
+        raise at.failed(f": {error.message}", hint=error.hint) from error
+
+
+def _paths(step: CopyLock) -> Iterator[str]:
+    """All that it places, relative to the destination."""
+    yield from (file.path for file in step.files)
+    yield from (text.path for text in step.texts)
+    yield from (each.path for each in step.downloads)
+
+
+def _summaries(step: CopyLock) -> dict[str, str]:
+    return {file.in_context: f"{file.digest or file.target or 'folder'} {file.mode:04o}" for file in step.files}
+
+
+def _about_credentials(where: str, credentials: CredentialFiles) -> str:
+    files = some([f"{path} ({words})" for path, words in sorted(credentials.found)])
+    if credentials.treatment is Treatment.LEAVE_OUT:
+        return f"{where} leaves out what looks like a credential: {files}"
+    return (
+        f'{where} copies what looks like a credential: {files}; credential-files = "leave-out" in [tool.klock] leaves '
+        'such files out, "allow" says that they are meant'
+    )
+
+
+KIND = CopyKind()

@@ -1,0 +1,110 @@
+"""What ADD fetches: locked by hash, and given again by hash."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from klock.errors import FetchError, HashMismatch
+from klock.lockfile.model import CopyLock, DownloadedFile
+from klock.recorder.doors import wheres_in
+from klock.recorder.exchange import Refused, Request
+from klock.recorder.incoming import Truncated
+from klock.recorder.redaction import Redaction
+from klock.recorder.report import Notes
+from klock.recorder.upstream import Unreachable, Upstream
+from klock.steps.copying.reading import UNKNOWN_HASH
+
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+    from klock.steps.locking import Locking
+
+__all__ = ["fetch", "lock_downloads"]
+
+_MOST_REDIRECTS = 10
+
+
+def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
+    """The draft with the hash and size of each file: those of the lockfile before, unless everything is upgraded."""
+    context = locking.context
+    known: dict[str, DownloadedFile] = {}
+    if not locking.upgrade.everything:
+        earlier = (step for step in locking.previous_steps if isinstance(step, CopyLock))
+        known = {each.url: each for step in earlier for each in step.downloads}
+    done = []
+    for each in draft.downloads:
+        before = known.get(each.url)
+        if before is not None and each.sha256 in (UNKNOWN_HASH, before.sha256):
+            done.append(replace(each, sha256=before.sha256, size=before.size))
+            continue
+        if context.offline:
+            raise FetchError(f"{each.url} is not locked yet, and klock is offline", hint="run it without --offline")
+        digest, size = _stored(each.url, context)
+        if each.sha256 not in (UNKNOWN_HASH, digest.removeprefix("sha256:")):
+            raise HashMismatch(
+                f"{each.url} has the SHA-256 {digest.removeprefix('sha256:')}, not that of --checksum", hint="look why"
+            )
+        done.append(replace(each, sha256=digest.removeprefix("sha256:"), size=size))
+    return replace(draft, downloads=tuple(done))
+
+
+def fetch(files: Sequence[DownloadedFile], context: Context) -> None:
+    """Makes the store have the files, by hash. Raises FetchError, HashMismatch."""
+    from klock.bases.downloads import Wanted, download
+
+    wanted = [
+        Wanted(
+            digest=f"sha256:{each.sha256}",
+            size=each.size,
+            name=each.url,
+            open=functools.partial(_chunks, each.url, context),
+        )
+        for each in files
+    ]
+    download(
+        wanted, task="fetch what ADD names", store=context.store, offline=context.offline, progress=context.progress
+    )
+
+
+def _stored(url: str, context: Context) -> tuple[str, int]:
+    return context.store.add_blob(_chunks(url, context), source=url)
+
+
+def _chunks(url: str, context: Context) -> Iterator[bytes]:
+    """The bytes at a URL, redirects followed; as steps, this reaches no server of this machine or of its link."""
+    upstream = Upstream(
+        notes=Notes(Redaction(secrets=(), private_urls=())),
+        ca_bundle=context.mirrors.ca_bundle,
+        local_hosts=context.local_hosts,
+        origins=wheres_in([url]),
+    )
+    try:
+        for _ in range(_MOST_REDIRECTS):
+            incoming = upstream.fetch(Request(method="GET", url=url, headers=(("User-Agent", "klock"),)))
+            try:
+                if (target := _redirected(incoming.status, incoming.headers, url)) is None:
+                    if incoming.status != 200:
+                        raise FetchError(f"{url} answered with status {incoming.status}", hint="check the URL")
+                    yield from incoming.chunks()
+                    return
+                url = target
+            finally:
+                incoming.close()
+        raise FetchError(f"{url} redirects without an end", hint="check the URL")
+    except (Refused, Truncated, Unreachable) as error:
+        raise FetchError(f"{url}: {error}", hint="try again later, or check the URL") from error
+    finally:
+        upstream.close()
+
+
+def _redirected(status: int, headers: Sequence[tuple[str, str]], url: str) -> str | None:
+    from urllib.parse import urljoin
+
+    if status not in (301, 302, 303, 307, 308):
+        return None
+    location = next((value for name, value in headers if name.lower() == "location"), None)
+    if location is None:
+        raise FetchError(f"{url} redirects to nowhere", hint="check the URL")
+    return urljoin(url, location)

@@ -1,0 +1,72 @@
+"""COPY and ADD in an exported Dockerfile: the locked files in its context, laid out as they lie in the image."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from klock.digests import hex_of
+from klock.lockfile.model import CopyLock
+from klock.pages.build_context import ContextFile
+from klock.pages.sums import sums_script
+from klock.steps.at import StepAt
+
+if TYPE_CHECKING:
+    from klock.steps.exporting import Exporting
+
+__all__ = ["write_copy_step"]
+
+
+def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
+    """Raises KlockError for what kubetorch does not read, and for a text with a credential."""
+    page, step, context = exporting.page, at.step, exporting.context
+    page.refuse_for_kubetorch("COPY with docker's meaning")
+    if step.stage is not None:
+        raise page.error(
+            f"it copies from the stage {step.stage}, which an exported Dockerfile does not have yet",
+            hint="push the image of `klock sync --engine podman` instead",
+        )
+    if step.secrets:
+        raise page.error("a text that it copies has a credential", hint="mount it as a secret in a RUN")
+    if at.source is None:
+        raise page.error("the build context is needed to find its files", hint="export without --frozen")
+    files: dict[str, ContextFile] = {}
+    archives: list[ContextFile] = []
+    folder = f"{at.folder}/files"
+    for copied in step.files:
+        file = ContextFile(
+            path=f"{folder}/{copied.path}".rstrip("/"),
+            mode=copied.mode,
+            source=at.source / copied.in_context if copied.digest else None,
+            digest=copied.digest,
+            target=copied.target,
+        )
+        if copied.archive:
+            archives.append(file)
+        elif copied.path or not copied.is_folder:
+            files[copied.path] = file
+    for text in step.texts:
+        files[text.path] = ContextFile(
+            path=f"{folder}/{text.path}".rstrip("/"), mode=text.mode, content=text.content.encode()
+        )
+    for each in step.downloads:
+        digest = f"sha256:{each.sha256}"
+        source = context.store.blob_path(digest)
+        files[each.path] = ContextFile(
+            path=f"{folder}/{each.path}".rstrip("/"), mode=each.mode, source=source, digest=digest
+        )
+    page.become("")
+    flags = f"--chown={step.owner} " if step.owner else ""
+    if set(files) == {""} and not step.into:
+        page.copy_file(files[""], step.destination, flags=flags)
+    elif files:
+        page.copy_folder(list(files.values()), folder, step.destination, flags=flags)
+    for number, archive in enumerate(archives):
+        name = f"{at.folder}/archive-{number}"
+        page.files.append(ContextFile(path=name, mode=archive.mode, source=archive.source, digest=archive.digest))
+        page.add(f"ADD {flags}{name} {step.destination}/")
+    sums = [(f"./{path}", hex_of(file.digest)) for path, file in files.items() if file.digest and path]
+    if sums:
+        lines = ["set -eu", f"cd -- {shlex.quote(step.destination)}", *sums_script(sums)]
+        script = "".join(f"{line}\n" for line in lines).encode()
+        page.run_script(ContextFile(path=f"{at.folder}/check.sh", content=script))

@@ -1,0 +1,209 @@
+"""COPY and ADD: what of the build context a step copies, and where it goes, by docker's rules."""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from klock.errors import ImageError
+from klock.files.build_context import BuildContext, Found, Patterns
+from klock.files.modes import changed_mode, check_mode
+from klock.files.scan import FOLDER_MODE
+from klock.image.steps import FromContext
+from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile
+from klock.secrets.references import redact, redact_index
+from klock.steps.drafting import Drafting
+from klock.steps.kind import UNKNOWN_LAYER
+
+__all__ = ["UNKNOWN_HASH", "read_copy"]
+
+UNKNOWN_HASH: Final = "0" * 64
+"""Of a file that was not fetched yet."""
+
+_URL: Final = ("http://", "https://")
+_GIT: Final = ("git://", "git@", "ssh://")
+_FOLDERS: Final = ("", ".", "..")
+
+
+def read_copy(step: FromContext, context: BuildContext, drafting: Drafting) -> CopyLock:
+    """The draft of a COPY or an ADD. Raises ImageError."""
+    return _Reader(step, context, drafting).draft()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Destination:
+    """`into`: it is a folder whatever is there."""
+
+    path: str
+    into: bool
+
+
+class _Reader:
+    def __init__(self, step: FromContext, context: BuildContext, drafting: Drafting) -> None:
+        self._step = step
+        self._context = context
+        self._drafting = drafting
+        self._expansion = drafting.expansion(step.escape)
+
+    def draft(self) -> CopyLock:
+        step, word = self._step, self._expansion.word
+        destination = self._destination()
+        sources = [word(source) for source in step.sources]
+        if len(sources) + len(step.texts) > 1 and not destination.into:
+            raise ImageError(
+                f"several sources need a destination that ends in '/': {destination.path}",
+                hint=f"write {step.dest}/",
+            )
+        chmod = None if step.mode is None else check_mode(word(step.mode))
+        exclude = tuple(word(pattern) for pattern in step.exclude)
+        urls = [source for source in sources if step.unpacks and source.startswith(_URL) and not _is_git(source)]
+        texts, names = self._texts(destination, chmod)
+        draft = CopyLock(
+            sources=tuple(redact_url(source, self._drafting) if source in urls else source for source in sources),
+            destination=destination.path,
+            layer=UNKNOWN_LAYER,
+            into=destination.into,
+            owner=None if step.owner is None else word(step.owner),
+            chmod=chmod,
+            exclude=exclude,
+            parents=step.parents,
+            stage=step.stage,
+            texts=texts,
+            secrets=names,
+        )
+        if step.stage is not None:
+            return draft
+        patterns = Patterns(exclude, where=self._context.where) if exclude else None
+        files: dict[str, CopiedFile] = {}
+        singles = 0
+        for source in (source for source in sources if source not in urls):
+            for found in self._found(source, patterns):
+                singles += not found.is_folder
+                for file in self._files(found, source, destination, chmod):
+                    # Of two at one path the later one is there.
+                    if not (file.is_folder and file.path in files):
+                        files[file.path if not file.archive else f"{file.path}//{file.source}"] = file
+        if singles > 1 and not destination.into and not all(file.archive for file in files.values()):
+            raise ImageError(
+                f"{' '.join(sources)} are several files, and need a destination that ends in '/'",
+                hint=f"write {step.dest}/",
+            )
+        ordered = tuple(files[path] for path in sorted(files))
+        return replace(draft, files=ordered, downloads=tuple(self._downloads(urls, destination, chmod)))
+
+    def _destination(self) -> _Destination:
+        written = self._expansion.word(self._step.dest)
+        if "\0" in written:
+            raise ImageError(f"the destination {written!r} has a NUL character", hint="remove it")
+        into = written.endswith("/") or posixpath.basename(written) in _FOLDERS or self._step.parents
+        path = posixpath.join("/", self._drafting.working_dir, written)
+        return _Destination(path="/" + posixpath.normpath(path).lstrip("/"), into=into)
+
+    # -- files of the context
+
+    def _found(self, source: str, exclude: Patterns | None) -> list[Found]:
+        if _is_git(source):
+            raise ImageError(
+                f"klock does not lock ADD of a git repository yet: {source}",
+                hint="RUN git clone URL /dest && git -C /dest checkout COMMIT: klock records what git fetches",
+            )
+        if source.startswith(_URL):
+            raise ImageError(f"COPY takes no URL: {source}", hint="write ADD")
+        return self._context.find(source, exclude=exclude)
+
+    def _files(self, found: Found, source: str, destination: _Destination, chmod: str | None) -> Iterator[CopiedFile]:
+        archive = not found.is_folder and self._step.unpacks and _is_archive(self._context.folder / found.path)
+        above = _above(found.path, source) if self._step.parents else ""
+        if not found.is_folder and not archive and destination.into and not self._step.parents:
+            above = posixpath.basename(found.path)
+        if found.is_folder:
+            mode = changed_mode(FOLDER_MODE, chmod, is_folder=True)
+            yield CopiedFile(path=above, mode=mode, source=found.path if found.path != above else None)
+        for entry in found.entries:
+            path = posixpath.join(above, entry.path).rstrip("/")
+            in_context = posixpath.join(found.path, entry.path).rstrip("/")
+            is_link = entry.target is not None
+            yield CopiedFile(
+                path=path,
+                mode=entry.mode if is_link else changed_mode(entry.mode, chmod, is_folder=entry.is_folder),
+                size=entry.size,
+                digest=entry.digest,
+                target=entry.target,
+                source=in_context if in_context != path else None,
+                archive=archive,
+            )
+
+    # -- files of the Dockerfile, and of the network
+
+    def _texts(self, destination: _Destination, chmod: str | None) -> tuple[tuple[CopiedText, ...], tuple[str, ...]]:
+        found: list[CopiedText] = []
+        names: set[str] = set()
+        for text in self._step.texts:
+            redacted = redact(
+                text.content, self._drafting.environ, what=f"the text {text.name}", used=self._drafting.used
+            )
+            names.update(redacted.names)
+            content = redacted.text
+            if text.expands:
+                content = self._drafting.expansion(self._step.escape, without=redacted.names).text(content)
+            path = text.name if destination.into else ""
+            found.append(CopiedText(path=path, content=content, mode=changed_mode(0o644, chmod, is_folder=False)))
+        return tuple(found), tuple(sorted(names))
+
+    def _downloads(self, urls: list[str], destination: _Destination, chmod: str | None) -> Iterator[DownloadedFile]:
+        for url in urls:
+            name = posixpath.basename(unquote(urlsplit(url).path))
+            if destination.into and name in _FOLDERS:
+                raise ImageError(f"{url} has no name for a file", hint="name the file in the destination")
+            yield DownloadedFile(
+                url=redact_url(url, self._drafting),
+                path=name if destination.into else "",
+                sha256=_checksum(self._step.checksum),
+                pinned=self._step.checksum is not None,
+                mode=changed_mode(0o600, chmod, is_folder=False),
+            )
+
+
+def redact_url(url: str, drafting: Drafting) -> str:
+    """Raises ImageError for a URL with a credential: it could not be fetched by its locked name again."""
+    redacted = redact_index(url, drafting.environ, what="the URL of ADD", used=drafting.used)
+    if redacted.names:
+        raise ImageError(
+            f"ADD cannot fetch with the credential {redacted.names[0]}",
+            hint="fetch it in a RUN with --mount=type=secret",
+        )
+    return url
+
+
+def _checksum(text: str | None) -> str:
+    if text is None:
+        return UNKNOWN_HASH
+    kind, _, digits = text.partition(":")
+    if kind != "sha256" or len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ImageError(f"--checksum={text} is no SHA-256", hint="write --checksum=sha256: and 64 hex digits")
+    return digits
+
+
+def _is_git(source: str) -> bool:
+    return source.startswith(_GIT) or (source.startswith(_URL) and urlsplit(source).path.endswith(".git"))
+
+
+def _above(path: str, source: str) -> str:
+    """With `--parents`: what of a path in the context is kept, all of it or what is behind the pivot `/./`."""
+    pivot, has_pivot, _ = source.partition("/./")
+    root = posixpath.normpath("/" + pivot).strip("/") if has_pivot else ""
+    depth = len(root.split("/")) if root else 0
+    return "/".join(path.split("/")[depth:])
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether ADD unpacks it: by its content, whatever its name."""
+    try:
+        return path.stat().st_size > 0 and tarfile.is_tarfile(path)
+    except OSError:
+        return False

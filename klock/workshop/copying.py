@@ -1,0 +1,177 @@
+"""COPY --from: copies what one tree holds into another, by klock's own hand, with owners, modes and attributes.
+
+Both trees are mounted; symlinks above a path are followed as their own programs would follow them, and none leads out.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import shutil
+import stat
+from typing import Final
+
+from klock.errors import ImageError
+from klock.files.build_context import Patterns, has_wildcard
+from klock.files.globs import git_regex
+from klock.files.modes import changed_mode
+from klock.layers.scan import meaningful_xattrs
+from klock.workshop.overlay import resolve
+from klock.workshop.protocol import TreeCopy
+
+__all__ = ["copy_between"]
+
+_WHERE: Final = "COPY --from"
+
+
+def copy_between(source: str, target: str, wanted: TreeCopy, ids: tuple[int, int] | None) -> None:
+    """Copies from the tree at `source` to that at `target`. `ids`: whose everything is then. Raises ImageError."""
+    _Copy(source, target, wanted, ids).run()
+
+
+class _Copy:
+    def __init__(self, source: str, target: str, wanted: TreeCopy, ids: tuple[int, int] | None) -> None:
+        self._source = source
+        self._target = target
+        self._wanted = wanted
+        self._ids = ids
+        self._exclude = Patterns(wanted.exclude, where=_WHERE) if wanted.exclude else None
+        self._links: dict[tuple[int, int], str] = {}
+
+    def run(self) -> None:
+        wanted = self._wanted
+        found = [(path, source) for source in wanted.sources for path in self._matching(source)]
+        singles = sum(not os.path.isdir(resolve(self._source, path)) for path, _ in found)
+        if singles > 1 and not wanted.into:
+            raise ImageError(
+                f"{' '.join(wanted.sources)} are several files, and need a destination that ends in '/'",
+                hint=f"write {wanted.destination}/",
+            )
+        for path, source in found:
+            here = resolve(self._source, path)
+            above = _kept(path, source) if wanted.parents else ""
+            if os.path.isdir(here):
+                self._folder(here, posixpath.join(wanted.destination, above).rstrip("/") or "/")
+            else:
+                self._single(here, path, above)
+
+    # -- what is copied
+
+    def _matching(self, source: str) -> list[str]:
+        """The paths that a source names. Raises ImageError for a plain one that is not there."""
+        path = posixpath.normpath("/" + source.replace("/./", "/"))
+        found = ["/"]
+        for part in path.strip("/").split("/"):
+            if not has_wildcard(part):
+                found = [posixpath.join(above, part) for above in found]
+                continue
+            regex = re.compile(git_regex(os.fsencode(part)), re.DOTALL)
+            found = [
+                posixpath.join(above, name)
+                for above in found
+                if os.path.isdir(folder := resolve(self._source, above))
+                for name in sorted(os.listdir(folder))
+                if regex.fullmatch(os.fsencode(name))
+            ]
+        there = [each for each in found if os.path.lexists(resolve(self._source, each))]
+        if not there and not has_wildcard(path):
+            raise ImageError(f"{self._wanted.name} has no {path}", hint="check the path, and the stage before it")
+        return there
+
+    # -- copying
+
+    def _single(self, here: str, path: str, above: str) -> None:
+        wanted = self._wanted
+        if self._exclude is not None and self._exclude.leaves_out(posixpath.basename(path)):
+            return
+        destination = posixpath.join(wanted.destination, above).rstrip("/") or "/"
+        is_folder = os.path.isdir(resolve(self._target, destination))
+        if not wanted.parents and (wanted.into or is_folder):
+            destination = posixpath.join(destination, posixpath.basename(path))
+        self._entry(here, self._place(destination))
+
+    def _folder(self, here: str, destination: str) -> None:
+        target = resolve(self._target, destination)
+        if not os.path.isdir(target):
+            self._make_folders(posixpath.dirname(destination))
+            os.mkdir(target)
+            self._dress(here, target, os.lstat(here))
+        pending = [(here, destination, "")]
+        while pending:
+            folder, into, inside = pending.pop()
+            for name in sorted(os.listdir(folder)):
+                below = f"{inside}{name}"
+                child, place = f"{folder}/{name}", posixpath.join(into, name)
+                left_out = self._exclude is not None and self._exclude.leaves_out(below)
+                if os.path.isdir(child) and not os.path.islink(child):
+                    if not left_out:
+                        self._entry(child, self._place(place))
+                    if not left_out or (self._exclude is not None and self._exclude.may_bring_back_below(below)):
+                        pending.append((child, place, f"{below}/"))
+                elif not left_out:
+                    self._entry(child, self._place(place))
+
+    def _entry(self, here: str, target: str) -> None:
+        """One path, a folder without what is in it. `target` is where it goes; the folder above is there."""
+        status = os.lstat(here)
+        if stat.S_ISDIR(status.st_mode):
+            real = os.path.realpath(target) if os.path.islink(target) else target
+            if not os.path.isdir(real):
+                os.mkdir(target)
+            elif real != target:
+                return
+            self._dress(here, target, status)
+            return
+        if os.path.isdir(target) and not os.path.islink(target):
+            raise ImageError(f"there is a folder at {target.removeprefix(self._target)}", hint="end it in a slash")
+        if os.path.lexists(target):
+            os.unlink(target)
+        inode = (status.st_dev, status.st_ino)
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(here), target)
+        elif stat.S_ISREG(status.st_mode):
+            if status.st_nlink > 1 and inode in self._links:
+                os.link(self._links[inode], target)
+                return
+            shutil.copyfile(here, target)
+            self._links[inode] = target
+        elif stat.S_ISFIFO(status.st_mode):
+            os.mkfifo(target)
+        else:
+            return
+        self._dress(here, target, status)
+
+    def _dress(self, here: str, target: str, status: os.stat_result) -> None:
+        os.chown(target, *(self._ids or (status.st_uid, status.st_gid)), follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            return
+        mode = changed_mode(stat.S_IMODE(status.st_mode), self._wanted.chmod, is_folder=stat.S_ISDIR(status.st_mode))
+        os.chmod(target, mode)
+        for name, value in meaningful_xattrs(os.fsencode(here)):
+            os.setxattr(target, name, bytes.fromhex(value), follow_symlinks=False)
+
+    def _place(self, path: str) -> str:
+        """Where a path of the target's tree is, its last part not followed; the folders above are made."""
+        above, _, name = path.rpartition("/")
+        self._make_folders(above)
+        return f"{resolve(self._target, above or '/').rstrip('/')}/{name}"
+
+    def _make_folders(self, path: str) -> None:
+        if path in ("", "/") or os.path.isdir(here := resolve(self._target, path)):
+            return
+        self._make_folders(posixpath.dirname(path))
+        try:
+            os.mkdir(here)
+        except FileExistsError:
+            raise ImageError(f"there is a file at {path}", hint="choose another destination") from None
+        os.chown(here, *(self._ids or (0, 0)))
+        os.chmod(here, 0o755)
+
+
+def _kept(path: str, source: str) -> str:
+    """With `--parents`: what of a path is kept, all of it or what is behind the pivot `/./`."""
+    pivot, has_pivot, _ = source.partition("/./")
+    root = posixpath.normpath("/" + pivot).strip("/") if has_pivot else ""
+    depth = len(root.split("/")) if root else 0
+    return "/".join(path.strip("/").split("/")[depth:])
