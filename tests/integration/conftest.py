@@ -102,7 +102,9 @@ def debian_two_platforms(debian_rootfs_tar: Path) -> Path:
     """A layout with that image for linux/amd64, and once more, as if it were for linux/arm64."""
 
     def make(layout: Path) -> None:
-        platforms = {platform: [debian_rootfs_tar] for platform in ("linux/amd64", "linux/arm64")}
+        platforms: dict[str | None, list[Path]] = {
+            platform: [debian_rootfs_tar] for platform in ("linux/amd64", "linux/arm64")
+        }
         write_layout(layout, platforms, config=_CONFIG, tag="bookworm")
         make_readable(layout)
 

@@ -428,7 +428,7 @@ def test_the_password_of_the_private_registry_is_neither_kept_nor_shown(
     everything = "\n".join([*project.said, *other.said]) + project.lockfile.read_text()
     for secret in (PASSWORD, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()):
         assert secret not in everything
-        command = ["grep", "-rlF", "-e", secret, replayed, workplace / "store"]
+        command = ["grep", "-rlF", "-e", secret, str(replayed), str(workplace / "store")]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (found.returncode, found.stdout, found.stderr) == (1, "", "")
 

@@ -15,6 +15,7 @@ from klock.errors import EngineError, FetchError, ImageError, KlockError
 from klock.layers.manifest import Manifest
 from klock.lockfile.reading import from_text
 from klock.packages.interpreter import probe_interpreter
+from klock.packages.wheels import wheel_of
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, PlacedFile, Workshop
@@ -216,7 +217,7 @@ def test_a_platform_that_does_not_run_here_and_no_sandbox_at_all(
         klock.lock("kimage.py", store=next(stores))
         text = (project / "kimage.lock").read_text()
         amd64, arm64 = from_text(text).targets
-        assert [p.artifact.name for p in arm64.packages] == [
+        assert [wheel_of(p).name for p in arm64.packages] == [
             "app-1.0-cp311-cp311-manylinux_2_17_aarch64.whl",
             "lib-1.0-py3-none-any.whl",
         ]
