@@ -101,9 +101,10 @@ def begin_run() -> None:
         runs.mkdir(mode=0o755, parents=True, exist_ok=True)
         for link in runs.iterdir():
             pid, _, start = link.name.partition("-")
-            if link.lstat().st_uid == os.geteuid() and _start_of(int(pid)) != start:
-                clear_away(link.readlink())
-                link.unlink()
+            with contextlib.suppress(FileNotFoundError):  # another run clears it away at the same time
+                if link.lstat().st_uid == os.geteuid() and _start_of(int(pid)) != start:
+                    clear_away(link.readlink())
+                    link.unlink()
         folder = Path(tempfile.mkdtemp(prefix="k", dir=os.environ.get("TMPDIR", "/var/tmp")))
         folder.chmod(0o755)
         (runs / f"{os.getpid()}-{_start_of(os.getpid())}").symlink_to(folder)
