@@ -129,9 +129,9 @@ class BuildRoom:
                 raise StepFailed(f"{_title(self.source)} makes a wheel that cannot be read: {answer}") from error
         return self._made(f"{answer}/METADATA")
 
-    def build(self, kind: str = "wheel") -> WheelArtifact:
-        """Builds (kind `wheel` or `editable`) and puts the wheel into the store."""
-        name = self._call("build", kind)
+    def build(self, kind: str = "wheel", *, varied: bool = False) -> WheelArtifact:
+        """Builds (kind `wheel` or `editable`) and puts the wheel into the store. `varied`: as on another machine."""
+        name = self._call("build", kind, varied=varied)
         if not isinstance(name, str) or "/" in name or not name.endswith(".whl"):
             raise StepFailed(f"the build backend {self.system.backend} gives {name!r} for its wheel")
         content = self._made(name)
@@ -146,7 +146,7 @@ class BuildRoom:
             )
         return content
 
-    def _call(self, hook: str, kind: str) -> Any:
+    def _call(self, hook: str, kind: str, *, varied: bool = False) -> Any:
         source, mounts, copy, subdirectory = self._source()
         for part in ("out", "tmp", "home"):
             if not (self.work / part).is_dir():
@@ -179,6 +179,7 @@ class BuildRoom:
                     Mount(source=self.work, target=WORK, read_only=False),
                     *mounts,
                 ),
+                varied=varied,
             )
         )
         answer = take_out(self.work, _RESULT, most=_MOST_ANSWER)

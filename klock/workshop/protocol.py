@@ -97,7 +97,7 @@ class Command:
     `script` is a file that the command finds at SCRIPT: a shell's text, which may be long, and secret, as a command
     line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
     `working_dir` is made, or refused with EngineError when `makes_working_dir` is False. `devices` is what the command
-    needs to see devices of the machine; it has no hooks.
+    needs to see devices of the machine; it has no hooks. `varied`: it gets what `Workshop.open` says of that, alone.
     """
 
     argv: tuple[str, ...]
@@ -109,6 +109,7 @@ class Command:
     mounts: tuple[Mount, ...] = ()
     script: str | None = None
     devices: ContainerEdits = NO_DEVICES
+    varied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
