@@ -17,6 +17,8 @@ from klock.debian.tools import tools_among
 from klock.digests import Digest, digest_of_json, hex_of
 from klock.errors import FetchError, HashMismatch, LockfileError
 from klock.image.steps import DebianBase
+from klock.layers.differences import explain_by_sketch
+from klock.layers.sketch import sketch_of
 from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, DebPackage
 from klock.progress import Progress
 from klock.store import Store
@@ -27,6 +29,7 @@ from klock.workshop.scratch import scratch_folder
 __all__ = ["fetch_debian", "remake_debian", "resolve_debian"]
 
 _TREES: Final = "debian-trees"
+_RECORDED: Final = ("tree", "sketch")
 _UNKNOWN: Final = "sha256:" + "0" * 64
 
 
@@ -84,7 +87,7 @@ def remake_debian(
 ) -> DebianLock:
     """The same packages, made into a tree by the present recipe. Raises FetchError when one cannot be had any more."""
     making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
-    lock = dataclasses.replace(lock, tree=_UNKNOWN, recipe=DEBIAN_RECIPE)
+    lock = dataclasses.replace(lock, tree=_UNKNOWN, sketch=None, recipe=DEBIAN_RECIPE)
     return making.known(lock) or making.make(lock)
 
 
@@ -135,10 +138,10 @@ class _Making:
 
     def known(self, lock: DebianLock) -> DebianLock | None:
         """The lock with the digest of its tree, when that was made before and is here."""
-        tree = self.store.read_record(_TREES, _packages_id(lock))
-        if not isinstance(tree, str):
+        known = self.store.read_record(_TREES, _packages_id(lock))
+        if not isinstance(known, dict) or not all(isinstance(known.get(name), str) for name in _RECORDED):
             return None
-        made = dataclasses.replace(lock, tree=tree)
+        made = dataclasses.replace(lock, **{name: known[name] for name in _RECORDED})
         return made if self.workshop.has_base(made.id) else None
 
     def make(self, lock: DebianLock, prepared: _Prepared | None = None) -> DebianLock:
@@ -159,16 +162,18 @@ class _Making:
                 manifest = tree.finish()
                 made = dataclasses.replace(lock, tree=manifest.digest)
                 if lock.tree not in (_UNKNOWN, made.tree):
+                    where = explain_by_sketch(lock.sketch, manifest, "tree") if lock.sketch else None
                     raise HashMismatch(
-                        f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
-                        f"made {made.tree}",
+                        f"the locked packages of Debian {lock.suite} make another tree here:"
+                        + (where or f" locked {lock.tree}, made {made.tree}"),
                         hint="the lockfile was changed, or a package installs in another way each time: restore the "
                         "lockfile, or run `klock lock --upgrade-base`",
                     )
                 tree.keep(made.id)
-        self.store.write_record(_TREES, _packages_id(lock), made.tree)
+        sketch = sketch_of(manifest)
+        self.store.write_record(_TREES, _packages_id(lock), {"tree": made.tree, "sketch": sketch})
         self.progress.done(f"{len(manifest)} entries")
-        return made
+        return made if lock.tree != _UNKNOWN else dataclasses.replace(made, sketch=sketch)
 
     @contextlib.contextmanager
     def _tree_with(self, tools: tuple[Deb, ...], prepared: _Prepared | None) -> Iterator[NewBase]:
