@@ -13,6 +13,7 @@ from klock.debian.apt_root import Lists
 from klock.debian.bootstrap import ENVIRONMENT, check_architecture, install_all, unpack_tools
 from klock.debian.deb import Deb, read_deb
 from klock.debian.fetch import digest_of, fetch_debs
+from klock.debian.releases import Resolutions
 from klock.debian.tools import tools_among
 from klock.digests import Digest, digest_of_json, hex_of
 from klock.errors import FetchError, HashMismatch, LockfileError
@@ -54,6 +55,12 @@ def resolve_debian(
     check_architecture(target.architecture)
     workshop.check()
     making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    resolutions = Resolutions(base=base, architecture=target.architecture, mirrors=mirrors, store=store)
+    if (debs := resolutions.find()) is not None:
+        progress.begin(f"resolve Debian {base.suite}")
+        progress.done(f"{len(debs)} packages, as before")
+        lock = _unmade(base, debs)
+        return making.known(lock) or making.make(lock)
     progress.begin(f"fetch the lists of Debian {base.suite}")
     with scratch_folder(store) as folder, workshop.make_base() as tree:
         lists = Lists.fetch(
@@ -71,15 +78,20 @@ def resolve_debian(
         unpack_tools(tree, tools)
         debs = lists.resolve(base.packages, tree)
         progress.done(f"{len(debs)} packages")
-        lock = DebianLock(
-            suite=base.suite,
-            packages=base.packages,
-            debs=debs,
-            tree=_UNKNOWN,
-            environment=ENVIRONMENT,
-            recipe=DEBIAN_RECIPE,
-        )
+        resolutions.remember(debs, lists.downloaded)
+        lock = _unmade(base, debs)
         return making.known(lock) or making.make(lock, _Prepared(tree=tree, tools=tools))
+
+
+def _unmade(base: DebianBase, debs: tuple[DebPackage, ...]) -> DebianLock:
+    return DebianLock(
+        suite=base.suite,
+        packages=base.packages,
+        debs=debs,
+        tree=_UNKNOWN,
+        environment=ENVIRONMENT,
+        recipe=DEBIAN_RECIPE,
+    )
 
 
 def remake_debian(
