@@ -34,7 +34,7 @@ image.set_env_vars({{"API_TOKEN": os.environ["UNNAMED"], "OTHER": f"pre{{VALUES[
 image.run_bash(f"cat > /dev/null <<'E'\\n{{text}}\\nE\\necho made > /made")
 image.run_bash(f"cat <<'E'\\n{{text}}\\nE\\ncat /made")
 KEY = os.environ["DEPLOY_KEY"]
-image.run_bash(f"cat > /dev/null <<'E'\n{{KEY}}\nx{{KEY}}y\nE")
+image.run_bash(f"cat > /dev/null <<'E'\\n{{KEY}}\\nx{{KEY}}y\\nE")
 image.rsync("./src", "/srv")
 """
 
