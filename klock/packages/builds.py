@@ -110,10 +110,18 @@ class BuildRoom:
         )
 
     def extra_requirements(self, kind: str = "wheel") -> tuple[str, ...]:
-        """What the backend wants besides `[build-system] requires`, which is installed already."""
+        """What the backend wants besides `[build-system] requires`, which is installed already.
+
+        No URLs: a backend that may make one up could tell a server what it has read here.
+        """
         answer = self._call("requires", kind)
         if not isinstance(answer, list) or not all(isinstance(item, str) for item in answer):
             raise StepFailed(f"the build backend {self.system.backend} gives {answer!r} for its requirements")
+        if urls := [item for item in answer if "://" in item or "@" in item]:
+            raise StepFailed(
+                f"the build backend {self.system.backend} asks for what comes from a URL:{listed(urls)}",
+                hint="name it in [build-system] requires, or lock a version that has a wheel",
+            )
         return tuple(answer)
 
     def metadata(self) -> bytes:
