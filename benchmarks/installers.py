@@ -268,6 +268,19 @@ _GIT: Final = all_of(
 )
 
 
+_R_PACKAGE: Final = all_of(
+    "mkdir -p /src/x/R",
+    "cd /src",
+    write(
+        "x/DESCRIPTION",
+        *("Package: x", "Version: 1.0", "Title: X", "Description: X.", "License: GPL-2", "Author: N"),
+        "Maintainer: N <n@example.org>",
+    ),
+    write("x/NAMESPACE", "export(f)"),
+    write("x/R/f.R", "f <- function() 1"),
+)
+
+
 def _step(name: str, *commands: str, remark: str = "") -> ShellStep:
     return ShellStep(name=name, script=all_of(*commands), tools=("languages",), remark=remark)
 
@@ -345,45 +358,13 @@ LANGUAGES: Final = (
     _step("zip -X, touch -d", "mkdir -p /src/d", "cd /src", "echo x > d/x", "touch -d @0 d d/x", "zip -qrX x.zip d"),
     ShellStep(
         name="R CMD INSTALL",
-        script=all_of(
-            "mkdir -p /src/x/R",
-            "cd /src",
-            write(
-                "x/DESCRIPTION",
-                "Package: x",
-                "Version: 1.0",
-                "Title: X",
-                "Description: X.",
-                "License: GPL-2",
-                "Author: N",
-            )
-            + "; echo 'Maintainer: N <n@example.org>' >> x/DESCRIPTION",
-            write("x/NAMESPACE", "export(f)"),
-            write("x/R/f.R", "f <- function() 1"),
-            "R CMD INSTALL x > /dev/null 2>&1",
-        ),
+        script=all_of(_R_PACKAGE, "R CMD INSTALL x > /dev/null 2>&1"),
         tools=("r",),
         remark="R notes the time in DESCRIPTION and in its compressed metadata: `R CMD INSTALL --built-timestamp=0`",
     ),
     ShellStep(
         name="R CMD INSTALL --built-timestamp",
-        script=all_of(
-            "mkdir -p /src/x/R",
-            "cd /src",
-            write(
-                "x/DESCRIPTION",
-                "Package: x",
-                "Version: 1.0",
-                "Title: X",
-                "Description: X.",
-                "License: GPL-2",
-                "Author: N",
-            )
-            + "; echo 'Maintainer: N <n@example.org>' >> x/DESCRIPTION",
-            write("x/NAMESPACE", "export(f)"),
-            write("x/R/f.R", "f <- function() 1"),
-            "R CMD INSTALL --built-timestamp=2000-01-01 x > /dev/null 2>&1",
-        ),
+        script=all_of(_R_PACKAGE, "R CMD INSTALL --built-timestamp=2000-01-01 x > /dev/null 2>&1"),
         tools=("r",),
     ),
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import digest_of_bytes, hex_of
+from klock.documents import read_json
 from klock.errors import KlockError
 from klock.extras import missing_extra_hint
 
@@ -169,8 +170,8 @@ def _read_envelope(path: Path) -> Envelope:
     from securesystemslib.exceptions import FormatError
 
     try:
-        return Envelope.from_dict(json.loads(_bytes_of(path)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as error:
+        return Envelope.from_dict(read_json(_bytes_of(path)))
+    except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
         raise KlockError(f"{path} is no signature that klock can read", hint=_SIGN_IT) from error
 
 

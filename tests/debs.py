@@ -10,6 +10,8 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+import zstandard
+
 from klock.lockfile.model import DebPackage
 
 __all__ = ["COMPRESSED", "ar", "control_archive", "deb", "member", "package", "tar"]
@@ -18,6 +20,7 @@ COMPRESSED: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "": bytes,
     ".gz": lambda content: gzip.compress(content, mtime=0),
     ".xz": lzma.compress,
+    ".zst": zstandard.compress,
 }
 """What compresses, by the suffix of the member's name."""
 

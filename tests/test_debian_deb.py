@@ -63,7 +63,7 @@ def test_dpkg_makes_what_klock_reads(tmp_path: Path) -> None:
     (folder / "DEBIAN").mkdir(parents=True)
     fields = {**FIELDS, "Maintainer": "N <n@example.org>", "Depends": "a | b", "Description": "d"}
     (folder / "DEBIAN/control").write_text("".join(f"{name}: {value}\n" for name, value in fields.items()))
-    for option in ("-Zxz", "-Zgzip", "-Znone"):
+    for option in ("-Zxz", "-Zgzip", "-Zzstd", "-Znone"):
         subprocess.run(["dpkg-deb", "-b", option, folder, tmp_path / "made.deb"], check=True, stdout=subprocess.DEVNULL)
         assert read((tmp_path / "made.deb").read_bytes(), tmp_path).needs == (("a", "b"),)
 

@@ -7,19 +7,13 @@ has a small test of its own elsewhere.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import ipaddress
 import json
-import os
 import random
-import resource
-import signal
 import socket
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +28,9 @@ from klock.bases.transport import Response
 from klock.connections import is_loopback, refuse_redirect
 from klock.debian.dpkg_status import installed_packages
 from klock.errors import FetchError, KlockError
-from klock.escaping import escaped, on_one_line
+from klock.escaping import on_one_line
 from klock.layers.manifest import Manifest
 from klock.layers.rewriting.git_index import without_stat_data
-from klock.layers.unpack import unpack
 from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
@@ -50,15 +43,9 @@ from klock.project import load_settings
 from klock.steps import describe
 from klock.store import Store
 from klock.vault.inputs import inputs_of_all
+from tests.fuzzing import TRIES, changed_bytes, fuzz
 
 pytestmark = [pytest.mark.soak]
-
-SEED: Final = int(os.environ.get("SEED") or 1)
-TRIES: Final = int(os.environ.get("FUZZ_TRIES") or 10_000)
-LONGEST: Final = 10
-"""seconds that one reading may take."""
-MOST_MEMORY: Final = 700 << 10
-"""KiB by which this process may grow."""
 
 ODD_TEXTS: Final = [
     *(
@@ -94,63 +81,7 @@ ODD_TOML: Final = [
 ]
 
 
-class Hang(BaseException):
-    """Reading took too long."""
-
-
-@contextlib.contextmanager
-def within_bounds() -> Iterator[None]:
-    def ring(*_: object) -> None:
-        raise Hang
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    old = signal.signal(signal.SIGALRM, ring)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, old)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY
-
-
-def fuzz(make: Callable[[random.Random], Any], read: Callable[[Any], object], *, tries: int = TRIES) -> None:
-    """Each try has a number to make it again by."""
-    refused = 0
-    with within_bounds():
-        for number in range(tries):
-            made = make(random.Random(f"{SEED}:{number}"))
-            signal.alarm(LONGEST)
-            try:
-                read(made)
-            except KlockError as error:
-                refused += 1
-                assert len(error.message) < 20_000, f"try {number} of seed {SEED}: a message of {len(error.message)}"
-                escaped(error.message).encode("utf-8")
-            except BaseException as error:
-                shown = made[:2000] if isinstance(made, str | bytes) else made
-                raise AssertionError(f"try {number} of seed {SEED}: {type(error).__name__}: {shown!r}") from error
-            finally:
-                signal.alarm(0)
-    print(f"{tries} tries, {refused} refused, {tries - refused} read")
-
-
 # -- making things
-
-
-def changed_bytes(content: bytes, r: random.Random) -> bytes:
-    found = bytearray(content)
-    for _ in range(r.choice([1, 1, 2, 5, 20])):
-        at = r.randrange(len(found) + 1)
-        match r.randrange(5):
-            case 0 | 1 if found:
-                found[at % len(found)] = r.randrange(256)
-            case 2:
-                found[at:at] = r.choice([b"\0", b"\xff" * 8, os.urandom(0), b"\n", b"A" * 300, bytes(8)])
-            case 3:
-                del found[at : at + r.choice([1, 4, 50, 1000])]
-            case _:
-                found[at : at + 4] = r.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80"])
-    return bytes(found)
 
 
 def changed_lines(text: str, r: random.Random, odd: list[str]) -> str:
@@ -483,107 +414,3 @@ def test_small_files_of_others(tmp_path: Path) -> None:
         return kind, as_json({"a": [1, {"b": "c"}]}, r) if kind == 3 else changed_bytes(whole, r)
 
     fuzz(make, read)
-
-
-# -- archives: a reader of .debs belongs here, too
-
-
-NAMES: Final = [
-    *(
-        "a",
-        "a/b",
-        "../x",
-        "/x",
-        "a/../../x",
-        "..",
-        ".",
-        "",
-        "a/",
-        "//x",
-        "a\0b",
-        "\udcff",
-        "b/.wh.a",
-        ".wh..wh..opq",
-        "a" * 300,
-    ),
-    *("link", "link/x", "up", "up/escaped", "abs", "abs/escaped", "dev", "a/b/c/d"),
-]
-TARGETS: Final = ["/", "..", "../..", "/proc/self/root", "a", "link", ".", "", "/etc", "../outside", "x" * 5000]
-
-
-def archive(r: random.Random) -> bytes:
-    raw = io.BytesIO()
-    with tarfile.open(
-        fileobj=raw, mode="w", format=r.choice([0, 1, 2]), encoding="utf-8", errors="surrogateescape"
-    ) as tar:
-        for _ in range(r.choice([1, 3, 8])):
-            member = tarfile.TarInfo(r.choice(NAMES))
-            member.type = r.choice([b"0", b"0", b"1", b"2", b"2", b"3", b"4", b"5", b"6", b"7"])
-            member.mode, member.uid, member.gid = r.choice([0o644, 0o4755, 0, 0o177777]), r.choice([0, 1000, 2**31]), 0
-            member.mtime = r.choice([0, 1, -1, 2**40, 1.5])
-            member.linkname = r.choice(TARGETS) if member.type in b"12" else ""
-            content = b"x" * r.choice([0, 5, 600]) if member.type == b"0" else b""
-            member.size = len(content)
-            with contextlib.suppress(ValueError, UnicodeError):
-                tar.addfile(member, io.BytesIO(content))
-    content = raw.getvalue()
-    content = changed_bytes(content, r) if r.random() < 0.6 else content
-    return gzip.compress(content, 1, mtime=0)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs chroot")
-def test_archives_of_layers() -> None:
-    """Unpacked as klock does, by a process whose root is an empty folder; beside it nothing changes."""
-    from klock.workshop.unpacking import _preload
-
-    _preload()
-    with tempfile.TemporaryDirectory() as folder:
-        outside = Path(folder, "outside")
-        outside.mkdir()
-        (outside / "kept").write_text("kept")
-        known = outside.stat().st_mtime_ns
-
-        def read(content: bytes) -> None:
-            path, root = Path(folder, "archive"), Path(folder, "root")
-            path.write_bytes(changed_bytes(content, random.Random(len(content))) if len(content) % 7 == 0 else content)
-            root.mkdir()
-            child = os.fork()
-            if child == 0:
-                _unpack(path, root)
-            try:
-                _, status = os.waitpid(child, 0)
-            except Hang:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                raise
-            finally:
-                os.system(f"rm -rf {root}")
-            assert os.waitstatus_to_exitcode(status) in (0, 2), "a traceback"
-            assert [each.name for each in Path(folder).iterdir() if each != path] == ["outside"]
-            assert (outside.stat().st_mtime_ns, [each.name for each in outside.iterdir()]) == (known, ["kept"])
-
-        fuzz(archive, read)
-
-
-def _unpack(path: Path, root: Path) -> None:
-    status = 1
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-        with open(path, "rb") as file:
-            os.chroot(root)
-            os.chdir("/")
-            unpack(file, media_type="application/vnd.oci.image.layer.v1.tar+gzip", diff_id="", source="x")
-        status = 0
-    except (KlockError, OSError) as error:
-        # A full disk and the like is for the caller to explain.
-        status = 2 if isinstance(error, KlockError) else 3
-        if status == 3:
-            import traceback
-
-            traceback.print_exc()
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(status)

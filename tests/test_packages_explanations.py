@@ -10,6 +10,7 @@ from klock.errors import FetchError, KlockError, RequirementError, ResolutionErr
 from klock.packages.build_failures import essence, hint_for_build
 from klock.packages.explanations import Asked, error_from_uv, missing_projects, warnings_from_uv
 from klock.packages.no_wheel import why_no_wheel
+from klock.recorder import OUTSIDE
 
 REQUIREMENTS = [
     Asked(name="six", text="six>=99", origin="kimage.py:7: pip_install"),
@@ -237,6 +238,29 @@ def test_of_a_traceback_the_reason_is_kept_and_the_frames_are_not() -> None:
 )
 def test_what_to_do_about_a_build_that_fails(output: str, hint: str) -> None:
     assert hint_for_build(output, "x").startswith(hint)
+
+
+OUT_OF_REACH = f"GET https://files.example/six-1.0.tar.gz: {OUTSIDE}"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "error: Failed to download `six @ https://h/x`\n  cause: HTTP status client error (403 Forbidden) for url (h)",
+        "error: Failed to build `six==1.0`\n  cause: The build backend returned an error",
+    ],
+)
+def test_what_is_out_of_reach_is_named_with_the_way_to_reach_it(output: str) -> None:
+    error = error_from_uv(output, requirements=REQUIREMENTS, refused=[OUT_OF_REACH])
+    assert error.message.startswith("kimage.py:7: pip_install: six>=99: what is needed may not be asked for: ")
+    assert error.message.endswith(f"\n  {OUT_OF_REACH}")
+    assert error.hint == "name the server as an index; or the URL in a requirement, pip_install(['NAME @ URL'])"
+
+
+def test_who_asks_in_vain_is_not_the_reason_for_another_failure() -> None:
+    error = error_from_uv(UNSATISFIABLE, requirements=REQUIREMENTS, refused=[OUT_OF_REACH])
+    assert error.message.startswith("cannot meet kimage.py:7: pip_install: six>=99")
+    assert OUT_OF_REACH in error.message
 
 
 def test_a_name_is_found_as_uv_normalises_it() -> None:

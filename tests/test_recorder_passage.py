@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from klock.recorder import Doors, Passes, Report, recording, replaying
+from klock.recorder import OUTSIDE, Doors, Passes, Reach, Report, recording, replaying
 from klock.workshop.protocol import Completed, Uplink
 from tests.recorder_world import World, run_in_world
 
@@ -91,6 +91,33 @@ def test_a_credential_is_added_to_what_reads_its_own_origin(tmp_path: Path) -> N
         "a POST of git that reads": True,
         "a POST of git that writes": False,
     }
+
+
+def test_out_of_reach_nothing_is_asked_for_and_no_name_looked_up(tmp_path: Path) -> None:
+    """A name that does not exist has an address all the same, and the URL is named."""
+
+    def scenario(world: World) -> None:
+        reach = Reach(files=frozenset({"https://site.test/one", "http://site.test/redirect/302?http://other.test/x"}))
+        passes = Passes(store=world.store, reach=reach, authorize=authorize, ca_bundle=world.ca_bundle)
+
+        def passed(script: str) -> tuple[str, tuple[str, ...]]:
+            def run(uplink: Uplink) -> Completed:
+                status, output = world.command(script, uplink)
+                return Completed(status=status, output=output)
+
+            completed, report = passes.run(run)
+            return completed.output.decode(), report.refused
+
+        assert passed("curl -sS https://site.test/one") == ("GET /one \n", ())
+        assert passed("curl -sSL http://site.test/redirect/302?http://other.test/x") == ("GET /x \n", ())
+        world.upstream.forget()
+        for url in ("https://site.test/one?data", "https://other.test/x", "http://data.nowhere.test/"):
+            _, refused = passed(f"curl -sS {url}")
+            assert refused == (f"GET {url}: {OUTSIDE}",)
+        assert passed("curl -sS -d data https://site.test/one")[1] == (f"POST https://site.test/one: {OUTSIDE}",)
+        assert world.upstream.requests == []
+
+    run_in_world(scenario, tmp_path)
 
 
 SERVE = """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
@@ -149,6 +151,38 @@ AROUND = {
     "a heredoc": "cat > f <<E\nkey={}\nE",
     "a name": "touch /srv/file-{}.txt",
     "SQL": "mysql -e \"ALTER USER bob IDENTIFIED BY '{}'\"",
+    "a token as the user of a URL": "pip install git+https://{}@github.com/o/r",
+    "cookies": "curl -b 'session={}' h",
+    "a header of cookies": "curl -H 'Cookie: a=1; token={}' h",
+    "a header of git": "git -c http.extraHeader='PRIVATE-TOKEN: {}' clone h",
+    "netrc in a heredoc": "cat > ~/.netrc <<E\nmachine h\nlogin bob\npassword {}\nE",
+    "an assignment before a command": "DB_PASSWORD={} ./run",
+    "export": "export TOKEN='{}'",
+    "ARG": "ARG TOKEN={}",
+    "YAML": "cat > x.yaml <<E\npassword: {}\nE",
+    "TOML": "cat > x.toml <<E\ntoken = '{}'\nE",
+    "XML": "echo '<server><password>{}</password></server>' > s.xml",
+    "properties": "echo 'db.password={}' > a.properties",
+    "JSON in double quotes": 'curl -d "{{\\"token\\": \\"{}\\"}}" h',
+    "a configuration of npm": "echo '//registry.npmjs.org/:_authToken={}' > ~/.npmrc",
+    "a here-string": "login <<< {}",
+    "a pipe": "printf %s {} | docker login -u bob --password-stdin r",
+    "a line of .env": "echo 'SOME_TOKEN={}' >> .env",
+    "a comment": "true # {}",
+    "a substitution": "x=$(echo {})",
+    "backticks": "x=`echo {}`",
+    "quotes that join": "x='pre'{}'post'",
+    "without spaces": "a&&b={}&&c",
+    "brackets": "[{}]",
+    "a list": "a,{},b",
+    "options of mount": "mount -o username=bob,password={} //h/s /mnt",
+    "a property of Java": "java -Ddb.password={} -jar x",
+    "behind a comma": "lftp -u bob,{} h",
+    "a sheet of colons": "echo 'db:5432:app:bob:{}' > ~/.pgpass",
+    "a key of PEM": "echo '-----BEGIN PRIVATE KEY----- {} -----END PRIVATE KEY-----' > k",
+    "a second line": "true\n{}\ntrue",
+    "tabs": "a\t{}\tb",
+    "an argument of Python": "python -c \"login(token='{}')\"",
 }
 
 
@@ -174,3 +208,48 @@ def test_a_variable_that_is_used_as_a_credential_elsewhere_is_one_everywhere(pla
 @pytest.mark.parametrize("place", AROUND)
 def test_a_known_value_is_masked_wherever_it_stands(place: str, value: str) -> None:
     assert value not in mask(AROUND[place].format(*[value] * 2), [value])
+
+
+ENCODED: dict[str, Callable[[str], str]] = {
+    "base64": lambda value: f"echo {b(value)} | base64 -d",
+    "base64 after a user": lambda value: f"curl -H 'Authorization: Basic {b('bob:' + value)}' h",
+    "base64 within more": lambda value: f"echo {b('{' + chr(34) + 'auth' + chr(34) + ':' + value + '}')} | base64 -d",
+    "base64 for URLs": lambda value: "x " + base64.urlsafe_b64encode(f"??>{value}~~".encode()).decode(),
+    "hexadecimal": lambda value: f"echo {value.encode().hex()} | xxd -r -p",
+    "percent-encoded": lambda value: "curl https://h/?x=" + "".join(f"%{byte:02X}" for byte in value.encode()),
+    "percent-encoded where it must be": lambda value: f"curl 'https://h/?token={quote(value + '/=', safe='')}'",
+    "JSON's escapes": lambda value: "echo '" + "".join(f"\\u{ord(letter):04x}" for letter in value) + "'",
+}
+LONG = [value for value in VALUES if len(value) >= 12]
+
+
+@pytest.mark.parametrize("value", LONG)
+@pytest.mark.parametrize("form", ENCODED)
+def test_a_known_value_in_another_form_is_refused_or_written_by_reference(form: str, value: str) -> None:
+    text = ENCODED[form](value)
+    try:
+        redacted = redact(text, {"DB_PASSWORD": value}, what="the command")
+    except ImageError as error:
+        assert value not in error.message + (error.hint or "")
+        assert text.split()[1] not in error.message + (error.hint or "")
+    else:
+        assert value not in redacted.text and redacted.names == ("DB_PASSWORD",)
+
+
+@pytest.mark.parametrize("value", LONG)
+@pytest.mark.parametrize("form", ENCODED)
+def test_a_known_value_in_another_form_is_masked(form: str, value: str) -> None:
+    text = ENCODED[form](value)
+    assert mask(text, [value]) != text
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\nEFAASCBKcwggSjAgEAAoIBAQ\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("around", ["cat > k <<E\n{}\nE", "echo '{}' | ssh-add -", "x{}y"])
+def test_a_value_of_several_lines_is_written_by_reference(around: str) -> None:
+    text = around.format(PEM)
+    redacted = redact(text, {"DEPLOY_KEY": PEM}, what="the command")
+    assert redacted.text == around.format("${DEPLOY_KEY}")
+    assert reveal(redacted.text, redacted.names, {"DEPLOY_KEY": PEM}) == text
+    assert "MIIE" not in mask(text, [PEM]) and "EFAA" not in mask(text)

@@ -114,7 +114,12 @@ class Lists:
     @property
     def indexes(self) -> tuple[Path, ...]:
         """The files that describe the packages, one of each archive and suite (`Packages`)."""
-        return tuple(sorted((self.folder / "state/lists").glob("*_Packages")))
+        return tuple(sorted(self.downloaded.glob("*_Packages")))
+
+    @property
+    def downloaded(self) -> Path:
+        """Where apt has put what it fetched."""
+        return self.folder / "state/lists"
 
     def check(self, names: Sequence[str]) -> None:
         """Raises ResolutionError for a name that no package has, before the tools that resolve are fetched."""

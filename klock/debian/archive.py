@@ -14,7 +14,7 @@ from klock.bases.mirrors import DEBIAN_ARCHIVES
 from klock.errors import FetchError, ResolutionError
 from klock.lockfile.model import DebPackage
 
-__all__ = ["parse_uris", "sources_list", "url_of"]
+__all__ = ["parse_uris", "releases_of", "sources_list", "url_of"]
 
 _PRINTED: Final = re.compile(r"^'(?P<url>[^']+)' (?P<file>\S+\.deb) (?P<size>\d+) (?P<hash>\S*)\s*$", re.MULTILINE)
 _SHA256: Final = re.compile(r"SHA256:([0-9a-f]{64})")
@@ -41,11 +41,19 @@ def url_of(deb: DebPackage, archives: Mapping[str, str]) -> str:
 def sources_list(suite: str, archives: Mapping[str, str], *, keyring: str) -> str:
     """The apt sources of a suite with its updates, one line each (sources.list(5))."""
     options = f"[signed-by={keyring}]"
-    lines = [f"deb {options} {archives['debian']} {suite} main"]
-    if suite not in _WITHOUT_UPDATES:
-        lines.append(f"deb {options} {archives['debian']} {suite}-updates main")
-        lines.append(f"deb {options} {archives['debian-security']} {suite}-security main")
-    return "\n".join(lines) + "\n"
+    return "".join(f"deb {options} {archive} {name} main\n" for archive, name in _suites(suite, archives))
+
+
+def releases_of(suite: str, archives: Mapping[str, str]) -> list[str]:
+    """Where the signed index of each of these sources is."""
+    return [f"{archive}/dists/{name}/InRelease" for archive, name in _suites(suite, archives)]
+
+
+def _suites(suite: str, archives: Mapping[str, str]) -> list[tuple[str, str]]:
+    """An archive and what it calls the suite, or updates of it."""
+    main, security = archives["debian"], archives["debian-security"]
+    updates = [(main, f"{suite}-updates"), (security, f"{suite}-security")]
+    return [(main, suite), *([] if suite in _WITHOUT_UPDATES else updates)]
 
 
 def parse_uris(output: str, *, archives: Mapping[str, str], known: Sequence[DebPackage] = ()) -> tuple[DebPackage, ...]:

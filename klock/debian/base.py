@@ -13,10 +13,13 @@ from klock.debian.apt_root import Lists
 from klock.debian.bootstrap import ENVIRONMENT, check_architecture, install_all, unpack_tools
 from klock.debian.deb import Deb, read_deb
 from klock.debian.fetch import digest_of, fetch_debs
+from klock.debian.releases import Resolutions
 from klock.debian.tools import tools_among
 from klock.digests import Digest, digest_of_json, hex_of
 from klock.errors import FetchError, HashMismatch, LockfileError
 from klock.image.steps import DebianBase
+from klock.layers.differences import explain_by_sketch
+from klock.layers.sketch import sketch_of
 from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, DebPackage
 from klock.progress import Progress
 from klock.store import Store
@@ -27,6 +30,7 @@ from klock.workshop.scratch import scratch_folder
 __all__ = ["fetch_debian", "remake_debian", "resolve_debian"]
 
 _TREES: Final = "debian-trees"
+_RECORDED: Final = ("tree", "sketch")
 _UNKNOWN: Final = "sha256:" + "0" * 64
 
 
@@ -51,6 +55,12 @@ def resolve_debian(
     check_architecture(target.architecture)
     workshop.check()
     making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
+    resolutions = Resolutions(base=base, architecture=target.architecture, mirrors=mirrors, store=store)
+    if (debs := resolutions.find()) is not None:
+        progress.begin(f"resolve Debian {base.suite}")
+        progress.done(f"{len(debs)} packages, as before")
+        lock = _unmade(base, debs)
+        return making.known(lock) or making.make(lock)
     progress.begin(f"fetch the lists of Debian {base.suite}")
     with scratch_folder(store) as folder, workshop.make_base() as tree:
         lists = Lists.fetch(
@@ -68,15 +78,20 @@ def resolve_debian(
         unpack_tools(tree, tools)
         debs = lists.resolve(base.packages, tree)
         progress.done(f"{len(debs)} packages")
-        lock = DebianLock(
-            suite=base.suite,
-            packages=base.packages,
-            debs=debs,
-            tree=_UNKNOWN,
-            environment=ENVIRONMENT,
-            recipe=DEBIAN_RECIPE,
-        )
+        resolutions.remember(debs, lists.downloaded)
+        lock = _unmade(base, debs)
         return making.known(lock) or making.make(lock, _Prepared(tree=tree, tools=tools))
+
+
+def _unmade(base: DebianBase, debs: tuple[DebPackage, ...]) -> DebianLock:
+    return DebianLock(
+        suite=base.suite,
+        packages=base.packages,
+        debs=debs,
+        tree=_UNKNOWN,
+        environment=ENVIRONMENT,
+        recipe=DEBIAN_RECIPE,
+    )
 
 
 def remake_debian(
@@ -84,7 +99,7 @@ def remake_debian(
 ) -> DebianLock:
     """The same packages, made into a tree by the present recipe. Raises FetchError when one cannot be had any more."""
     making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)
-    lock = dataclasses.replace(lock, tree=_UNKNOWN, recipe=DEBIAN_RECIPE)
+    lock = dataclasses.replace(lock, tree=_UNKNOWN, sketch=None, recipe=DEBIAN_RECIPE)
     return making.known(lock) or making.make(lock)
 
 
@@ -135,10 +150,10 @@ class _Making:
 
     def known(self, lock: DebianLock) -> DebianLock | None:
         """The lock with the digest of its tree, when that was made before and is here."""
-        tree = self.store.read_record(_TREES, _packages_id(lock))
-        if not isinstance(tree, str):
+        known = self.store.read_record(_TREES, _packages_id(lock))
+        if not isinstance(known, dict) or not all(isinstance(known.get(name), str) for name in _RECORDED):
             return None
-        made = dataclasses.replace(lock, tree=tree)
+        made = dataclasses.replace(lock, **{name: known[name] for name in _RECORDED})
         return made if self.workshop.has_base(made.id) else None
 
     def make(self, lock: DebianLock, prepared: _Prepared | None = None) -> DebianLock:
@@ -159,16 +174,18 @@ class _Making:
                 manifest = tree.finish()
                 made = dataclasses.replace(lock, tree=manifest.digest)
                 if lock.tree not in (_UNKNOWN, made.tree):
+                    where = explain_by_sketch(lock.sketch, manifest, "tree") if lock.sketch else None
                     raise HashMismatch(
-                        f"the locked packages of Debian {lock.suite} make another tree here: locked {lock.tree}, "
-                        f"made {made.tree}",
+                        f"the locked packages of Debian {lock.suite} make another tree here:"
+                        + (where or f" locked {lock.tree}, made {made.tree}"),
                         hint="the lockfile was changed, or a package installs in another way each time: restore the "
                         "lockfile, or run `klock lock --upgrade-base`",
                     )
                 tree.keep(made.id)
-        self.store.write_record(_TREES, _packages_id(lock), made.tree)
+        sketch = sketch_of(manifest)
+        self.store.write_record(_TREES, _packages_id(lock), {"tree": made.tree, "sketch": sketch})
         self.progress.done(f"{len(manifest)} entries")
-        return made
+        return made if lock.tree != _UNKNOWN else dataclasses.replace(made, sketch=sketch)
 
     @contextlib.contextmanager
     def _tree_with(self, tools: tuple[Deb, ...], prepared: _Prepared | None) -> Iterator[NewBase]:

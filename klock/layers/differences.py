@@ -14,8 +14,10 @@ from typing import Final
 
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import Rule, matcher
+from klock.layers.sketch import reconcile
+from klock.words import counted, listed
 
-__all__ = ["Difference", "explain", "likely_reason"]
+__all__ = ["Difference", "explain", "explain_by_sketch", "likely_reason"]
 
 Read = Callable[[int, str], bytes | None]
 
@@ -254,6 +256,23 @@ def _between(one: str, other: str) -> str:
     while end > start and one[end - 1] == other[len(other) - (len(one) - end) - 1]:
         end -= 1
     return one[start:end]
+
+
+def explain_by_sketch(sketch: str, made: Manifest, what: str) -> str | None:
+    """Lines to put below a message, each a path where `made` differs from the sketched `what`, a layer or a tree.
+
+    None when the sketch does not tell.
+    """
+    found = reconcile(sketch, made)
+    if found is None:
+        return None
+    lines = [(path, "is not as it was locked") for path in found.changed]
+    lines += [(path, f"is not in the locked {what}") for path in found.only_here]
+    reasons = {path: likely_reason(path) for path, _ in lines}
+    text = listed(f"/{path} {said}" + (f": {reasons[path]}" if reasons[path] else "") for path, said in sorted(lines))
+    if found.missing:
+        text += f"\n  {counted(found.missing, 'path')} of the locked {what} were not made here"
+    return text
 
 
 def likely_reason(path: str) -> str | None:

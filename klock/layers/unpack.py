@@ -83,7 +83,12 @@ def unpack_package(archive: IO[bytes], *, media_type: str, limit: int, source: s
     """
     with _explained(source), Uncompressed(archive, media_type, source, limit=limit) as plain:
         with tarfile.open(
-            fileobj=plain.content, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
+            fileobj=plain.content,
+            mode="r|",
+            bufsize=_BUFFER,
+            encoding="utf-8",
+            errors="surrogateescape",
+            tarinfo=BoundedMember,
         ) as tar:
             _UnpackingPackage(source).members(tar)
         while plain.content.read(_BUFFER):

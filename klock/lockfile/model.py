@@ -191,7 +191,7 @@ first, the host's mmdebstrap made it."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianLock:
     """A base made of Debian packages and nothing else. `tree` is the digest of the manifest of the tree that they make
-    by the rules of version `recipe`."""
+    by the rules of version `recipe`, `sketch` what tells where another tree differs (`klock.layers.sketch`)."""
 
     suite: str
     packages: tuple[str, ...]
@@ -201,6 +201,7 @@ class DebianLock:
     working_dir: str = "/"
     user: str = ""
     recipe: int = 1
+    sketch: str | None = None
 
     @property
     def id(self) -> Digest:

@@ -123,7 +123,7 @@ class ArtifactLocker:
                 time.sleep(max(0.0, APART - (time.monotonic() - started)))
                 if isinstance(source, Repository):
                     room.clone(self._passes)
-                refuse_other_wheel(name, wheel, room.build(), self._store)
+                refuse_other_wheel(name, wheel, room.build(varied=True), self._store)
         self._store.keep_blob(f"sha256:{wheel.sha256}")
         for package in requires:
             self.build_packages.setdefault(package.pin, package)

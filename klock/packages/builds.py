@@ -6,26 +6,32 @@ and the hash is compared. Compilers are those the image's earlier steps installe
 
 from __future__ import annotations
 
+import io
 import json
-import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from klock.documents import read_json
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import LockedPackage, WheelArtifact
+from klock.packages.archives import BROKEN, read_member
 from klock.packages.build_failures import essence, hint_for_build
 from klock.packages.build_system import BuildSystem, read_build_system
 from klock.packages.interpreter import python_environment
+from klock.packages.reaching import strangers
 from klock.packages.uv import GIT_VARIABLES, SOURCE_DATE_EPOCH, WORK, run_uv
 from klock.packages.wheel_install import install_wheels, roomy_folder
 from klock.packages.wheels import wheel_of
-from klock.recorder import Passes
+from klock.recorder import Passes, Reach
 from klock.secrets.masking import mask
 from klock.store import Store
+from klock.temporary import temporary_folder
 from klock.words import listed
+from klock.workshop.handover import clear, empty_folder, hand_in, take_out
 from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = ["Archive", "BuildFailed", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
@@ -33,6 +39,10 @@ __all__ = ["Archive", "BuildFailed", "BuildRoom", "Folder", "Repository", "Sourc
 _SCRIPT: Final = Path(__file__).with_name("build_script.py")
 _BUILD: Final = f"{WORK}/build"
 _SOURCE: Final = "/run/klock/source"
+_REQUEST, _RESULT, _PYPROJECT = "request.json", "result.json", "pyproject.toml"
+_MOST: Final = 8 << 30
+_MOST_ANSWER: Final = 16 << 20
+"""Bytes of a wheel, and of what a backend says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,37 +110,56 @@ class BuildRoom:
         )
 
     def extra_requirements(self, kind: str = "wheel") -> tuple[str, ...]:
-        """What the backend wants besides `[build-system] requires`, which is installed already."""
+        """What the backend wants besides `[build-system] requires`, which is installed already.
+
+        No URLs: a backend that may make one up could tell a server what it has read here.
+        """
         answer = self._call("requires", kind)
         if not isinstance(answer, list) or not all(isinstance(item, str) for item in answer):
             raise StepFailed(f"the build backend {self.system.backend} gives {answer!r} for its requirements")
+        if urls := [item for item in answer if "://" in item or "@" in item]:
+            raise StepFailed(
+                f"the build backend {self.system.backend} asks for what comes from a URL:{listed(urls)}",
+                hint="name it in [build-system] requires, or lock a version that has a wheel",
+            )
         return tuple(answer)
 
     def metadata(self) -> bytes:
         """The METADATA of the wheel the project would make."""
         answer = self._call("metadata", "wheel")
-        output = self.work / "out" / str(answer)
-        if output.suffix == ".whl":
-            import zipfile
+        if str(answer).endswith(".whl"):
+            content = self._made(str(answer))
+            try:
+                with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                    name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+                    return read_member(archive, name)
+            except (StopIteration, *BROKEN) as error:
+                raise StepFailed(f"{_title(self.source)} makes a wheel that cannot be read: {answer}") from error
+        return self._made(f"{answer}/METADATA")
 
-            with zipfile.ZipFile(output) as archive:
-                name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-                return archive.read(name)
-        return (output / "METADATA").read_bytes()
-
-    def build(self, kind: str = "wheel") -> WheelArtifact:
-        """Builds (kind `wheel` or `editable`) and puts the wheel into the store."""
-        name = self._call("build", kind)
+    def build(self, kind: str = "wheel", *, varied: bool = False) -> WheelArtifact:
+        """Builds (kind `wheel` or `editable`) and puts the wheel into the store. `varied`: as on another machine."""
+        name = self._call("build", kind, varied=varied)
         if not isinstance(name, str) or "/" in name or not name.endswith(".whl"):
             raise StepFailed(f"the build backend {self.system.backend} gives {name!r} for its wheel")
-        content = (self.work / "out" / name).read_bytes()
+        content = self._made(name)
         digest = self.store.add_bytes(content, source=name)
         return WheelArtifact(name=name, url="", size=len(content), sha256=digest.removeprefix("sha256:"))
 
-    def _call(self, hook: str, kind: str) -> Any:
+    def _made(self, name: str) -> bytes:
+        content = take_out(self.work, f"out/{name}", most=_MOST)
+        if content is None:
+            raise StepFailed(
+                f"the build backend {self.system.backend} says that it made {name!r}, and there is no such file"
+            )
+        return content
+
+    def _call(self, hook: str, kind: str, *, varied: bool = False) -> Any:
         source, mounts, copy, subdirectory = self._source()
-        result = self.work / "result.json"
-        result.unlink(missing_ok=True)
+        for part in ("out", "tmp", "home"):
+            if not (self.work / part).is_dir():
+                empty_folder(self.work, part)
+        clear(self.work, _RESULT)
         request = {
             "hook": hook,
             "kind": kind,
@@ -141,9 +170,9 @@ class BuildRoom:
             "build": _BUILD,
             "subdirectory": subdirectory,
             "output": f"{WORK}/out",
-            "result": f"{WORK}/result.json",
+            "result": f"{WORK}/{_RESULT}",
         }
-        (self.work / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        hand_in(self.work, _REQUEST, json.dumps(request).encode())
         python = f"{WORK}/venv/bin/python" if self.isolated else self.python
         environment = python_environment(self.variables)
         if self.isolated:
@@ -151,22 +180,27 @@ class BuildRoom:
         fixed = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         ended = self.workspace.run(
             Command(
-                argv=(python, "-B", "/run/klock/build_script.py", f"{WORK}/request.json"),
+                argv=(python, "-B", "/run/klock/build_script.py", f"{WORK}/{_REQUEST}"),
                 environment={**environment, **fixed, "TMPDIR": f"{WORK}/tmp"},
                 mounts=(
                     Mount(source=_SCRIPT, target="/run/klock/build_script.py"),
                     Mount(source=self.work, target=WORK, read_only=False),
                     *mounts,
                 ),
+                varied=varied,
             )
         )
-        if ended.status != 0 or not result.is_file():
+        answer = take_out(self.work, _RESULT, most=_MOST_ANSWER)
+        if ended.status != 0 or not answer:
             words = ended.output.decode("utf-8", "replace").strip()
             raise BuildFailed(
                 f"{_title(self.source)} does not build (exit status {ended.status}):\n{essence(words)}",
                 hint=hint_for_build(words, _project(self.source)),
             )
-        return json.loads(result.read_bytes())
+        try:
+            return read_json(answer)
+        except ValueError as error:
+            raise StepFailed(f"the build backend {self.system.backend} gives an answer that cannot be read") from error
 
     def _source(self) -> tuple[str, tuple[Mount, ...], bool, str | None]:
         source = self.source
@@ -183,20 +217,22 @@ class BuildRoom:
         """Brings a repository's commit, with its submodules, to where it is built. Returns its build system.
 
         git is the environment's: what an earlier step put in its place reaches no more than a shell step does, and
-        finds no credential.
+        finds no credential. Submodules are those of the repository's own server.
         Raises FetchError.
         """
         source = self.source
         assert isinstance(source, Repository)
+        project = f"{_BUILD}/{source.subdirectory or '.'}/pyproject.toml"
         script = (
             'command -v git >/dev/null || { echo "git is not in the environment"; exit 1; }; rm -rf -- "$2" && '
             'git clone --quiet "$KLOCK_URL" "$2" && cd "$2" && git checkout --quiet --detach "$1" && '
-            "git submodule --quiet update --init --recursive"
+            "git submodule --quiet update --init --recursive && "
+            'rm -rf -- "$4" && if [ -f "$3" ]; then cat -- "$3" > "$4"; fi'
         )
-        ended, report = passes.run(
+        ended, report = replace(passes, reach=Reach(repositories=frozenset([source.url]))).run(
             lambda uplink: self.workspace.run(
                 Command(
-                    argv=("/bin/sh", "-c", script, "sh", source.commit, _BUILD),
+                    argv=("/bin/sh", "-c", script, "sh", source.commit, _BUILD, project, f"{WORK}/{_PYPROJECT}"),
                     environment={**python_environment(self.variables), **GIT_VARIABLES, "KLOCK_URL": source.url},
                     network=uplink,
                     mounts=(Mount(source=self.work, target=WORK, read_only=False),),
@@ -207,10 +243,11 @@ class BuildRoom:
             words = mask(ended.output.decode("utf-8", "replace").strip(), passes.secrets)
             raise FetchError(
                 f"cannot fetch commit {source.commit} of {source.url}: {words}" + listed(report.refused),
-                hint="check the URL and the network; git itself must be installed in an earlier step",
+                hint="check the URL and the network; git itself must be installed in an earlier step"
+                if not strangers(report.refused)
+                else "submodules of other servers are not fetched: clone it in a run_bash step, and install the folder",
             )
-        pyproject = self.work / "build" / (source.subdirectory or "") / "pyproject.toml"
-        return read_build_system(pyproject.read_bytes() if pyproject.is_file() else None, where=source.url)
+        return read_build_system(take_out(self.work, _PYPROJECT, most=_MOST_ANSWER), where=source.url)
 
 
 class BuildFailed(StepFailed):
@@ -229,11 +266,7 @@ def build_room(
     isolated: bool = True,
 ) -> Iterator[BuildRoom]:
     """A BuildRoom whose folder is removed at the end of the `with` block."""
-    folder = tempfile.TemporaryDirectory(prefix="klock-build-", dir=roomy_folder(store), ignore_cleanup_errors=True)
-    with folder as name:
-        work = Path(name)
-        for part in ("out", "tmp", "home"):
-            (work / part).mkdir()
+    with temporary_folder("build", within=roomy_folder(store)) as work:
         yield BuildRoom(
             workspace=workspace,
             store=store,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -24,6 +24,8 @@ from klock.packages.stubs import write_stub
 from klock.packages.uv import work_folder
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import read_wheel_metadata, wheel_of
+from klock.recorder import Links
+from klock.workshop.handover import empty_folder
 
 __all__ = ["Case", "all_constraints", "compose"]
 
@@ -34,6 +36,7 @@ class Case:
 
     `roots` are the requirements of `requests` that apply, `plan` says which index may answer which of them,
     `preferences` are versions to keep. Files for uv go into `folder`, a host folder that uv sees as WORK.
+    `links` are what the pages link to that uv was given so far.
     """
 
     world: World
@@ -43,6 +46,7 @@ class Case:
     plan: ScopePlan
     preferences: Mapping[str, str]
     folder: Path
+    links: Links = field(default_factory=Links)
 
 
 def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index]) -> UvProject:
@@ -158,10 +162,7 @@ def _constraint_files(case: Case, whose: str) -> list[ScopedRequirement]:
 
 def _write_stubs(case: Case, kept: Collection[str]) -> None:
     """What uv may choose from besides its indexes: what stays of the base, and offline what the last lock has."""
-    folder = case.folder / "stubs"
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
+    folder = empty_folder(case.folder, "stubs")
     for item in case.world.python.installed:
         if item.name in kept:
             write_stub(folder, name=item.name, version=item.version, requires=item.requires, extras=item.extras)

@@ -12,6 +12,7 @@ from typing import Final
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
 from klock.packages.build_failures import essence, hint_for_build
+from klock.packages.reaching import strangers
 from klock.words import listed
 
 __all__ = ["Asked", "error_from_uv", "missing_projects", "warnings_from_uv"]
@@ -89,6 +90,12 @@ def error_from_uv(
     failed = _BUILD.search(one_line)
     where = failed[0] if failed else one_line  # a build's output mentions many names
     subject = _those_in(where, requirements) or "the image's requirements"
+    is_about_network = "403 Forbidden" in one_line or any(sign in one_line for sign in _NETWORK)
+    if strangers(refused) and (is_about_network or failed):
+        return ResolutionError(
+            f"{subject}: what is needed may not be asked for: {explanation}",
+            hint="name the server as an index; or the URL in a requirement, pip_install(['NAME @ URL'])",
+        )
     if any(sign in one_line + " ".join(hints) for sign in _REFUSALS):
         login = "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
         words = "\n".join([explanation, *hints])

@@ -16,6 +16,7 @@ from klock.documents import read_json
 from klock.errors import KlockError, StepFailed
 from klock.lockfile.model import Distribution, InstallFolders, Interpreter
 from klock.temporary import temporary_folder
+from klock.workshop.handover import take_out
 from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 _SCRIPT: Final = Path(__file__).with_name("probe_script.py")
 _OUTPUT: Final = "/run/klock/probe"
 _PATH: Final = r"/[^\n\0]*"
+_MOST: Final = 64 << 20
 _OWN_VARIABLES: Final = re.compile(
     r"(UV|PIP|PYTHON|VIRTUAL_ENV|CONDA)(_.*)?|PYTHON.*|SOURCE_DATE_EPOCH|PYC_.*|(?i:(https?|all|no)_proxy)"
 )
@@ -136,8 +138,8 @@ def _ask(workspace: Workspace, path: str, variables: Mapping[str, str]) -> Any:
                 hint="set python_path to another Python, 3.8 or newer",
             )
         try:
-            return read_json((folder / "result.json").read_bytes())
-        except (OSError, ValueError) as error:
+            return read_json(take_out(folder, "result.json", most=_MOST) or b"")
+        except ValueError as error:
             raise StepFailed(f"the environment's Python at {path} did not say what it is: {error}") from error
 
 

@@ -15,10 +15,11 @@ from klock.packages.request import ScopedRequirement
 from klock.packages.roots import name_of
 from klock.targets import Target
 
-__all__ = ["index_for", "with_index"]
+__all__ = ["INDEX", "index_for", "with_index"]
 
 _PROJECTS: Final = frozenset({"torch", "torchaudio", "torchvision", "torchtext", "torchdata", "torchao", "torchcodec"})
-_INDEX: Final = "https://download.pytorch.org/whl/"
+INDEX: Final = "https://download.pytorch.org/whl/"
+"""The page of each index is below it."""
 
 
 def index_for(
@@ -33,7 +34,7 @@ def index_for(
         return configured[target.accelerator]
     if default_index is not None or all(each.accelerator == "cpu" for each in targets):
         return None
-    return _INDEX + target.accelerator.replace("cuda", "cu").replace(".", "")
+    return INDEX + target.accelerator.replace("cuda", "cu").replace(".", "")
 
 
 def with_index(requirement: ScopedRequirement, index: str | None) -> ScopedRequirement:

@@ -1,4 +1,7 @@
-"""Two builds of one source: a wheel is locked only when both give the same bytes."""
+"""Two builds of one source: a wheel is locked only when both give the same bytes.
+
+The second begins in another second, with other process ids and a CPU less, as the second run of a step does.
+"""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from klock.packages.interpreter import python_environment
 from klock.packages.no_wheel import why_no_wheel
 from klock.packages.passes import passes_with
 from klock.packages.question import Question, World
+from klock.packages.reaching import check_answer, reach_of, strangers
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, name_of, parse_requirement, read_roots
@@ -33,9 +34,14 @@ from klock.packages.uv_project import UvProject
 from klock.packages.yanks import yanked_files
 from klock.recorder import Passes
 from klock.temporary import temporary_folder
+from klock.workshop.handover import hand_in, take_out
 from klock.workshop.protocol import Command
 
 __all__ = ["Answer", "Resolver"]
+
+_ANNOTATED: Final = "annotated.txt"
+_MOST: Final = 256 << 20
+"""The most bytes of an answer."""
 
 _PASSED_ON: Final = (
     *("UV_INDEX_STRATEGY", "UV_RESOLUTION", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND"),
@@ -101,7 +107,7 @@ class Resolver:
                 project = compose(case, kept=kept, promoted=promoted)
                 ended = self._run(case, project, project.arguments(python=self._python))
                 if ended.status == 0:
-                    pylock = (case.folder / "pylock.toml").read_text("utf-8")
+                    pylock = _left(case, "pylock.toml")
                     selected = self._select(case, project, pylock)
                     replaced = {p.name for p in selected if p.name in kept and p.version != base[p.name]}
                     given_up |= replaced
@@ -117,10 +123,12 @@ class Resolver:
             index = self._indexes(case, project, selected)
             yanked = self._yanked(project, selected, index, pages)
             good = self._without(case, project, pylock, yanked) if yanked else selected
+            self._check_answer(case, project, good)
         self._check_scopes(case, project, index)
         mended = tuple(f"`{old.name}=={old.version}` is yanked" for old in selected if old not in good)
-        warnings = warnings_from_uv(self.credentials.mask(ended.output))
-        return Answer(packages=good, index=index, warnings=tuple(w for w in warnings if not w.startswith(mended)))
+        said = [w for w in warnings_from_uv(self.credentials.mask(ended.output)) if not w.startswith(mended)]
+        said += [f"while uv resolved, something asked in vain: {sentence}" for sentence in strangers(ended.refused)]
+        return Answer(packages=good, index=index, warnings=tuple(said))
 
     @property
     def _python(self) -> str:
@@ -157,15 +165,23 @@ class Resolver:
 
     def _run(self, case: Case, project: UvProject, arguments: list[str]) -> UvRun:
         environment = case.requests[-1].open_environment if case.requests else {}
-        variables = {n: v for r in case.requests for n, v in r.environment.items() if n in _PASSED_ON}
+        variables = _passed_on(case)
+        passes = self.passes
         return run_uv(
             self.world.workspace,
             arguments,
             work=case.folder,
             variables=environment,
             more={**variables, **project.variables, **self._credential_variables(project)},
-            passes=self.passes,
+            passes=passes and replace(passes, reach=reach_of(project, variables, case.links)),
         )
+
+    def _check_answer(self, case: Case, project: UvProject, selected: Sequence[SelectedPackage]) -> None:
+        """Where something else may have run beside uv."""
+        if not self.world.offline and self.world.workspace.known is None:
+            variables = _passed_on(case)
+            overridden = bool(project.overrides) or "UV_OVERRIDE" in variables
+            check_answer(selected, case.roots, reach_of(project, variables, case.links), overridden=overridden)
 
     def _credential_variables(self, project: UvProject) -> dict[str, str]:
         """Outside of a workspace nobody adds credentials to what uv asks: it is told those of its indexes."""
@@ -249,14 +265,14 @@ class Resolver:
         }
         if project.settings.extras or project.settings.find_links or project.fallbacks:
             replace(project, preferences={p.name: p.version for p in selected if p.version}).write(case.folder)
-            annotated = case.folder / "annotated.txt"
-            annotated.write_text("".join(f"{p.name}=={p.version}\n" for p in selected if not p.direct), "utf-8")
+            known = "".join(f"{p.name}=={p.version}\n" for p in selected if not p.direct)
+            hand_in(case.folder, _ANNOTATED, known.encode())
             arguments = project.annotation_arguments(python=self._python)
-            ended = self._run(case, project, [*arguments, "--output-file", annotated.name])
+            ended = self._run(case, project, [*arguments, "--output-file", _ANNOTATED])
             if ended.status != 0:
                 words = self.credentials.mask(ended.output)
                 raise ResolutionError(f"uv's second answer differs from its first: {words}")
-            read = _annotations(annotated.read_text("utf-8"))
+            read = _annotations(_left(case, _ANNOTATED))
             found.update({name: self.world.mirrors.back(url) for name, url in read.items()})
         stubs = f"file://{work_folder(self.world.workspace, case.folder)}"
         return {name: None if url and url.startswith(stubs) else url for name, url in found.items()}
@@ -296,6 +312,19 @@ class Resolver:
                     f"{root.scoped.origin}: {root.name} is in no index that this requirement may use",
                     hint=f"{index[root.name]} has it, but is named for other requirements: name it for this one too",
                 )
+
+
+def _left(case: Case, name: str) -> str:
+    content = take_out(case.folder, name, most=_MOST)
+    if content is None:
+        raise ResolutionError(
+            f"uv left no {name}", hint="a package that was built while uv resolved may have removed it"
+        )
+    return content.decode("utf-8", "replace")
+
+
+def _passed_on(case: Case) -> dict[str, str]:
+    return {n: v for r in case.requests for n, v in r.environment.items() if n in _PASSED_ON}
 
 
 def _annotations(text: str) -> dict[str, str]:

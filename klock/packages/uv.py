@@ -16,6 +16,7 @@ from klock.errors import EngineError
 from klock.packages.interpreter import python_environment
 from klock.packages.libc import start_of
 from klock.recorder import Passes
+from klock.workshop.handover import empty_folder
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 
 __all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "run_uv", "work_folder"]
@@ -61,7 +62,8 @@ def run_uv(
     the container's, `more` are for uv. It has a network with `passes` only.
     """
     for name in ("cache", "home", "tmp"):
-        (work / name).mkdir(exist_ok=True)
+        if not (work / name).is_dir():
+            empty_folder(work, name)
     if workspace.known is not None:
         return _run_outside(arguments, work, more or {})
     start = start_of(uv_program(), seen_as=_UV, workspace=workspace)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import Index, IndexSettings
+from klock.workshop.handover import hand_in
 
 __all__ = ["PROJECT", "UvProject"]
 
@@ -64,13 +65,17 @@ class UvProject:
             "project": {"name": PROJECT, "version": "0", "dependencies": list(self.dependencies)},
             "tool": {"uv": tool},
         }
-        (folder / "pyproject.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
-        (folder / "direct.in").write_text("".join(f"{line}\n" for line in self.direct), encoding="utf-8")
-        (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in self.constraints), encoding="utf-8")
-        (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in self.overrides), encoding="utf-8")
+        files = {
+            "pyproject.toml": tomlkit.dumps(document),
+            "direct.in": "".join(f"{line}\n" for line in self.direct),
+            "constraints.txt": "".join(f"{line}\n" for line in self.constraints),
+            "overrides.txt": "".join(f"{line}\n" for line in self.overrides),
+        }
         packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
         preferred = {"lock-version": "1.0", "created-by": "klock", "packages": packages}
-        (folder / "pylock.toml").write_text(tomlkit.dumps(preferred), encoding="utf-8")
+        files["pylock.toml"] = tomlkit.dumps(preferred)
+        for name, text in files.items():
+            hand_in(folder, name, text.encode())
 
     def arguments(self, *, python: str) -> list[str]:
         """The command that leaves its answer in pylock.toml."""

@@ -183,7 +183,7 @@ def _move_bytecode(out: Path, root: Path, files: Manifest, is_unwanted: Callable
     """Moves what the environment's Python wrote to where it belongs: it is not trusted, so nothing but bytecode of the
     tree's own modules is taken."""
     moved: list[tuple[str, bytes, int]] = []
-    for where in _files_below(os.fsencode(out)):
+    for where in _files_below(os.fsencode(out)) if not out.is_symlink() else ():
         path = os.fsdecode(where[len(os.fsencode(out)) + 1 :])
         status = os.lstat(where)
         if source_of(path) not in files or not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from klock.lockfile.model import LockedRequest
 from klock.recorder.doors import Doors, Where
 from klock.recorder.process import Recorder, ReportingSource, run_recorder
+from klock.recorder.reach import OUTSIDE, Links, Reach
 from klock.recorder.report import Report
 from klock.store import Store
 from klock.workshop.protocol import Completed, Uplink
@@ -29,7 +30,7 @@ from klock.workshop.protocol import Completed, Uplink
 if TYPE_CHECKING:
     from klock.recorder.passage import Authorize
 
-__all__ = ["ROUNDS", "Doors", "Passes", "Recorder", "Report", "recording", "replaying"]
+__all__ = ["OUTSIDE", "ROUNDS", "Doors", "Links", "Passes", "Reach", "Recorder", "Report", "recording", "replaying"]
 
 ROUNDS: Final = 4
 """How often a command may be run to find out which ports it needs."""
@@ -123,12 +124,14 @@ def _as_nobody(url: str) -> dict[str, str]:
 class Passes:
     """What lets klock's own tools out of the workshop: to upstream, through the recorder, and nothing of it is locked.
 
-    `doors` are servers that the user names, and proxies. `authorize` says who klock is to the server of a URL, and
+    `doors` are servers that the user names, and proxies. `reach` is all that may be asked for, where packages' own code
+    runs beside the command; its links grow with what is read. `authorize` says who klock is to the server of a URL, and
     `secrets` what of that must not be shown. The other fields are the arguments of `recording`.
     """
 
     store: Store
     doors: Doors = field(default_factory=Doors)
+    reach: Reach | None = None
     authorize: Authorize = field(default=_as_nobody, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     ca_bundle: Path | None = None
@@ -144,6 +147,8 @@ class Passes:
             ) as recorder:
                 completed = command(recorder.uplink)
                 report = recorder.finish()
+            if self.reach is not None and report.links is not None:
+                self.reach.links.merge(report.links)
             if completed.status == 0 or ports.issuperset(report.ports):
                 break
             ports.update(report.ports)
@@ -159,4 +164,4 @@ class Passes:
         upstream = Upstream(
             notes=notes, ca_bundle=self.ca_bundle, local_hosts=self.local_hosts, origins=self.doors.origins
         )
-        return Passage(upstream=upstream, notes=notes, authorize=self.authorize)
+        return Passage(upstream=upstream, notes=notes, authorize=self.authorize, reach=self.reach)

@@ -9,6 +9,7 @@ from typing import Final
 
 from klock.lockfile.model import LockedRequest
 from klock.recorder.exchange import Request
+from klock.recorder.reach import Links
 from klock.recorder.redaction import Redaction
 
 __all__ = ["Notes", "Report"]
@@ -26,7 +27,8 @@ class Report:
     through, sorted, unique, without secrets; when there is any, the step has failed. `ports`: TCP ports that were tried
     on hosts known by name and not listened on; the caller may run the step again with them. `private`: values met in
     private answers and in the headers of requests, for masks and the search for leaks. `upstream`: requests that went
-    upstream; `received`: bytes of bodies that came from there.
+    upstream; `received`: bytes of bodies that came from there. `links`: what pages that were passed on link to, where
+    that limits what may be asked for.
     """
 
     requests: tuple[LockedRequest, ...] = ()
@@ -36,6 +38,7 @@ class Report:
     private: tuple[str, ...] = field(default=(), repr=False)
     upstream: int = 0
     received: int = 0
+    links: Links | None = field(default=None, repr=False)
 
 
 class Notes:
@@ -94,6 +97,7 @@ class Notes:
         *,
         refused: Sequence[str] = (),
         unknown_hosts: Sequence[str] = (),
+        links: Links | None = None,
     ) -> Report:
         """The report of a step that made `requests`; `refused` are sentences besides those noted."""
         with self._lock:
@@ -105,6 +109,7 @@ class Notes:
                 private=self._redaction.values,
                 upstream=self._upstream,
                 received=self._received,
+                links=links,
             )
 
     def _shown(self, sentence: str) -> str:

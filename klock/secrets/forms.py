@@ -1,4 +1,4 @@
-"""What a value may look like where programs write it: as it is, percent-encoded, in JSON and HTML, in base64."""
+"""What a value may look like where programs write it: as it is, percent-encoded, in JSON, HTML, base64 and hex."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["forms_of", "in_base64"]
 
 
 def forms_of(value: str, *, within_base64: bool) -> Iterator[bytes]:
-    """The bytes that a secret may stand as; `within_base64` also within a longer text in base64 (RFC 4648)."""
+    """The bytes that a secret may stand as; `within_base64` also in hexadecimal, and within a longer text in base64
+    (RFC 4648): of a short secret these stand anywhere by chance."""
     plain = value.encode("utf-8", "surrogatepass")
     yield plain
     for encoded in (quote(plain, safe=""), quote(plain, safe="/"), quote(plain, safe=KEPT_IN_USERINFO)):
@@ -25,7 +26,13 @@ def forms_of(value: str, *, within_base64: bool) -> Iterator[bytes]:
     for written in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], escape(value)):
         yield written.encode("utf-8", "surrogatepass")
         yield written.replace("/", "\\/").encode("utf-8", "surrogatepass")
+    units = value.encode("utf-16-be", "surrogatepass").hex("u", 2).split("u")
+    for sign, all_digits in (("%", plain.hex("%").split("%")), ("\\u", units)):
+        for digits in (all_digits, [each.upper() for each in all_digits]):
+            yield "".join(f"{sign}{each}" for each in digits).encode("ascii")
     if within_base64:
+        yield plain.hex().encode("ascii")
+        yield plain.hex().upper().encode("ascii")
         yield from in_base64(plain)
 
 

@@ -144,8 +144,9 @@ TOKENS: Final = (
     ),
 )
 
-TOKEN: Final = re.compile(rf"(?<![A-Za-z0-9])(?P<value>{'|'.join(form.pattern for form in TOKENS)})(?![A-Za-z0-9])")
-"""Any of TOKENS."""
+*_WORDS, _PRIVATE_KEY = (form.pattern for form in TOKENS)
+TOKEN: Final = re.compile(rf"(?P<value>(?<![A-Za-z0-9])(?:{'|'.join(_WORDS)})(?![A-Za-z0-9])|{_PRIVATE_KEY})")
+"""Any of TOKENS. Each is a word, but for a private key: no chance makes what it begins with."""
 
 SCHEMES: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("basic", "bearer", "token", "apikey", "aws4-hmac-sha256", "aws"), True),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from klock.drift import compare_files
-from klock.layers.differences import likely_reason
+from klock.layers.differences import explain_by_sketch
 from klock.layers.manifest import Manifest
-from klock.layers.sketch import reconcile, sketch_of
+from klock.layers.sketch import sketch_of
 from klock.lockfile.model import LayerLock
 from klock.steps.context import Context
 from klock.words import counted, listed
@@ -22,20 +22,8 @@ def differences_from(locked: LayerLock, made: Manifest, context: Context) -> str
     if manifest is not None:
         return listed(finding.message for finding in compare_files(manifest, [], made))
     sketch = locked.sketch or (None if locked.files else sketch_of(Manifest()))
-    found = None if sketch is None else reconcile(sketch, made)
-    if found is None:
-        return _folders(locked, made)
-    lines = [(path, "is not as it was locked") for path in found.changed]
-    lines += [(path, "is not in the locked layer") for path in found.only_here]
-    text = listed(f"/{path} {what}{_because(path)}" for path, what in sorted(lines))
-    if found.missing:
-        text += f"\n  {counted(found.missing, 'path')} of the locked layer were not made here"
-    return text
-
-
-def _because(path: str) -> str:
-    reason = likely_reason(path)
-    return f": {reason}" if reason else ""
+    found = None if sketch is None else explain_by_sketch(sketch, made, "layer")
+    return _folders(locked, made) if found is None else found
 
 
 def _folders(locked: LayerLock, made: Manifest) -> str:

@@ -99,7 +99,7 @@ class Command:
     line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
     `working_dir` is made, or refused with EngineError when `makes_working_dir` is False. `devices` is what the command
     needs to see devices of the machine; it has no hooks. `own_tmp`: /tmp is empty, and goes with the command; else it
-    is the tree's.
+    is the tree's. `varied`: it gets what `Workshop.open` says of that, alone.
     """
 
     argv: tuple[str, ...]
@@ -112,6 +112,7 @@ class Command:
     script: str | None = None
     devices: ContainerEdits = NO_DEVICES
     own_tmp: bool = True
+    varied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

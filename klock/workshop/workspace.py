@@ -200,7 +200,9 @@ def run_in_sandbox(
 
     def task() -> int | None:
         with mounted() as area:
-            sandbox = Sandbox(area, writable, [command], ca_bundle=ca_bundle, is_step=True, varied=varied)
+            sandbox = Sandbox(
+                area, writable, [command], ca_bundle=ca_bundle, is_step=True, varied=varied or command.varied
+            )
             try:
                 nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 started = sandbox.start(command, stdio=(nothing, output_end, output_end), own_session=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import lzma
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from klock.lockfile.model import DebianLock
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import Command, PackageFiles
-from tests.debs import deb, package, tar
+from tests.debs import COMPRESSED, deb, package, tar
 from tests.integration.conftest import lockfile_of
 from tests.integration.unprivileged import Account
 
@@ -126,9 +127,10 @@ def test_a_hostile_postinst_reaches_nothing_and_is_refused(
     if status:
         assert "making Debian bookworm: jq cannot be installed:" in done.stderr
     else:
-        assert (
-            f"the locked packages of Debian bookworm make another tree here: locked {base.tree}, made " in done.stderr
-        )
+        assert "the locked packages of Debian bookworm make another tree here:\n" in done.stderr
+        for line in ("dpkg/info/jq.postinst is not in the locked tree", "dpkg/status is not as it was locked"):
+            assert f"\n  /var/lib/{line}\n" in done.stderr
+        assert re.search(r"\n  \d+ paths of the locked tree were not made here\n", done.stderr)
         assert not SandboxWorkshop(Store(cache)).has_base(changed.id)
 
 
@@ -186,6 +188,16 @@ def huge() -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
+@pytest.mark.parametrize("suffix", COMPRESSED)
+def test_a_package_unpacks_however_it_is_compressed(suffix: str, store: Store) -> None:
+    """With gzip and xz as Debian's are and were, with zstd as Ubuntu's."""
+    media_type = {".gz": "+gzip", ".xz": "+xz", ".zst": "+zstd"}.get(suffix, "")
+    assert made_of(COMPRESSED[suffix](tar(("a", os.urandom(300_000)), ("b", b"1"))), store, suffix=media_type) == [
+        "a",
+        "b",
+    ]
+
+
 HOSTILE = {
     "a name that leads out": (tar(("../x", b"1")), "", "refused: the name '../x' leads out"),
     "a hard link to a file of the machine": (
@@ -203,6 +215,12 @@ HOSTILE = {
     "no archive": (b"\1" * 1024, "", "is a broken archive"),
     "compressed data that ends early": (lzma.compress(tar(("x", os.urandom(4000))))[:-1000], "+xz", "ends early"),
     "no compressed data": (b"hello", "+xz", "is a broken archive"),
+    "zstd that ends early": (COMPRESSED[".zst"](tar(("x", os.urandom(4000))))[:-1000], "+zstd", "is a broken archive"),
+    "a bomb of zstd": (
+        COMPRESSED[".zst"](bytes(300 << 20)),
+        "+zstd",
+        "refused: it unpacks to more than 268435456 bytes",
+    ),
     "a bomb": (
         lzma.compress(bytes(300 << 20), preset=0),
         "+xz",

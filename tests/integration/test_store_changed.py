@@ -67,6 +67,8 @@ def _lead_elsewhere(link: Path) -> None:
     link.symlink_to("dade")
 
 
+NOTE = "import sys; from klock.tree_stats import note_stats; note_stats(sys.argv[1])"
+
 CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a byte of a step's file": ("made", _in_place),
     "a byte, and its time put back": ("d/more", _as_before_but_ctime),
@@ -100,6 +102,21 @@ def test_a_store_that_was_copied_is_read_once_and_kept(account: Account, project
     assert said(account, project, "sync").startswith("environment unchanged")
     assert {tree: tree.stat().st_ino for tree in before} == before
     assert all(is_as_noted(str(tree.parent)) for tree in before)
+
+
+def test_a_byte_that_the_disk_changed_is_told_from_drift(account: Account, project: Path) -> None:
+    """No stat shows it: only who reads every file finds it, and the environment is as it was made."""
+    path = tree_with(account, "d/more")
+    _in_place(path)
+    account.run([account.python, "-c", NOTE, path.parents[2]], cwd=project)
+    assert said(account, project, "sync").startswith("environment unchanged")
+    checked = account.klock("check", "--env", cwd=project)
+    assert checked.stdout == "drift-modified: step 1 (kimage.py:3): /d/more differs: content\n"
+    hint = "the store was changed, not the environment: run `klock cache clean`, then `klock sync`"
+    assert checked.stderr == f"hint: {hint}\n1 finding\n"
+    said(account, project, "cache", "clean")
+    said(account, project, "sync")
+    assert "agree" in said(account, project, "check", "--env")
 
 
 def test_a_changed_blob_is_fetched_again(account: Account, project: Path) -> None:
