@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,22 @@ from klock.image.steps import (
     SetWorkingDir,
     Step,
 )
-from klock.lockfile.model import ArgumentsLock, CopyLock, EnvLock, OciBlob, OciLock, SettingsLock, StepLock, WorkdirLock
+from klock.lockfile.model import (
+    ArgumentsLock,
+    CopyLock,
+    EnvLock,
+    OciBlob,
+    OciLock,
+    SettingsLock,
+    StepLock,
+    TargetLock,
+    WorkdirLock,
+)
 from klock.locking.draft import draft_steps
+from klock.places.containers.image import image_config
+from klock.places.layered import image_config as config_of
 from klock.steps import describe
+from klock.targets import Target
 
 BLOB = OciBlob(digest="sha256:" + "0" * 64, size=1, media_type="x")
 BASE = OciLock(
@@ -428,6 +443,31 @@ def test_add_knows_archives_by_their_content(context: Path) -> None:
         ("x.bin", "", True),
         ("no.tar", "no.tar", False),
     ]
+
+
+def test_the_image_of_podman_and_docker_starts_as_the_dockerfile_says(tmp_path: Path) -> None:
+    text = (
+        'LABEL a=b\nEXPOSE 80\nVOLUME /v\nSTOPSIGNAL 9\nSHELL ["/bin/ash", "-c"]\nONBUILD RUN x\n'
+        'HEALTHCHECK --interval=1s --retries=2 CMD ["t"]\nUSER me\nWORKDIR /w\nENTRYPOINT ["e"]\nCMD c'
+    )
+    lock = TargetLock(target=Target(), base=BASE, interpreter=None, steps=tuple(drafts(tmp_path, text)), packages=())
+    config = json.loads(image_config(config_of(lock), {"org.klock": "1"}, []))["config"]
+    assert config == {
+        "Cmd": ["/bin/ash", "-c", "c"],
+        "Entrypoint": ["e"],
+        "Env": ["HOME=/root", "PATH=/bin", "EMPTY="],
+        "ExposedPorts": {"80/tcp": {}},
+        "Healthcheck": {"Test": ["CMD", "t"], "Interval": 10**9, "Retries": 2},
+        "Labels": {"a": "b", "org.klock": "1"},
+        "OnBuild": ["RUN x"],
+        "Shell": ["/bin/ash", "-c"],
+        "StopSignal": "9",
+        "User": "me",
+        "Volumes": {"/v": {}},
+        "WorkingDir": "/w",
+    }
+    plain = json.loads(image_config(config_of(replace(lock, steps=())), {}, []))["config"]
+    assert (plain["Cmd"], plain["WorkingDir"], plain["User"]) == (["/bin/sh"], "/", "")
 
 
 # -- what is refused

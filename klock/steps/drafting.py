@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from klock.image.dockerfile.expansion import Expansion
 from klock.lockfile.model import BaseLock, OciLock
 from klock.secrets.credential_files import Treatment
 from klock.store import Store
 from klock.targets import Target
+
+# Who reads no Dockerfile needs nothing of it.
+if TYPE_CHECKING:
+    from klock.image.dockerfile.expansion import Expansion
 
 __all__ = ["SHELL", "Drafting"]
 
@@ -56,5 +59,7 @@ class Drafting:
 
     def expansion(self, escape: str, *, without: Iterable[str] = ()) -> Expansion:
         """What expands a Dockerfile's words here. References to credentials, `without`, stay as they are."""
+        from klock.image.dockerfile.expansion import Expansion
+
         references = {name: f"${{{name}}}" for name in without}
         return Expansion(escape=escape, variables={**self.seen, **references})
