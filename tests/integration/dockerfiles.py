@@ -166,7 +166,8 @@ CASES: dict[str, Case] = {
     ),
     "a mount from a stage": _case(
         "RUN mkdir /o; echo a > /o/f\nFROM ${BASE}\n"
-        "RUN --mount=type=bind,from=0,source=/o,target=/m mkdir /t; cp /m/f /t\n"
+        "RUN --mount=type=bind,from=0,source=/o,target=/m mkdir /t; cp /m/f /t\n",
+        expected={"/t/f": "a\n"},
     ),
     # heredocs
     "a heredoc is a script": _case("RUN <<EOF\nmkdir /t\necho $0 > /t/f\nEOF\n", expected={"/t/f": "/bin/sh\n"}),

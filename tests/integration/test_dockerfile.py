@@ -102,11 +102,13 @@ def prepare(folder: Path, case: Case, layout: Path) -> Path:
 def test_one_rule(name: str, tmp_path: Path, layout: Path, podman: ContainerHost, module_store: Path) -> None:
     case = CASES[name]
     context = prepare(tmp_path, case, layout)
-    found, _ = by_klock(case, context, module_store)
     if case.expected is None:
         expected, _ = by_podman(case, context, podman)
-        assert found == expected
+        found, _ = by_klock(case, context, module_store)
+        # podman leaves the folders that it mounted at.
+        assert found == {path: entry for path, entry in expected.items() if path not in ("c", "m", "m/x")}
         return
+    found, _ = by_klock(case, context, module_store)
     for path, content in case.expected.items():
         mode, uid, _, what = found[path.lstrip("/")]
         said = str(uid) if what == "folder" else what
