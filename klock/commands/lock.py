@@ -23,6 +23,7 @@ __all__ = ["lock"]
 @click.option("--upgrade-package", "upgrade_packages", multiple=True, metavar="NAME", help="Upgrade this package.")
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
 @click.option("--keep-base", is_flag=True, help="Replace no Python package that the base has.")
+@click.option("--exclude-newer", metavar="DATE", help="Files that came to a package index later do not count.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
 @progress_options
@@ -33,6 +34,7 @@ def lock(
     upgrade_packages: tuple[str, ...],
     upgrade_base: bool,
     keep_base: bool,
+    exclude_newer: str | None,
     dry_run: bool,
     offline: bool,
     progress: Progress,
@@ -46,6 +48,7 @@ def lock(
         upgrade_packages=upgrade_packages,
         upgrade_base=upgrade_base,
         keep_base=keep_base,
+        exclude_newer=exclude_newer,
         dry_run=dry_run,
     )
     for line in locked.moved:

@@ -473,11 +473,13 @@ def is_forced(step: StepLock) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLock:
-    """What the image says besides its base and steps."""
+    """What the image says besides its base and steps, and what it was locked with: files that came to a package index
+    after the moment `exclude_newer` (RFC 3339) did not count."""
 
     name: str | None = None
     python_path: str | None = None
     install_cmd: str | None = None
+    exclude_newer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,9 +30,9 @@ class Context:
     """`root` is the folder of the image file, `environ` the process environment (for secrets). By a step's position:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
     `local_hosts` are names that shell steps may reach although they lead to this machine. `credential_files` says what
-    becomes of files that are credentials. With `keep_base` nothing replaces Python packages that the base has.
-    `over_locked_base` is False
-    where steps are done over something that nobody has compared with the locked base in full."""
+    becomes of files that are credentials. `exclude_newer` is the moment that was asked for now. With `keep_base`
+    nothing replaces Python packages that the base has. `over_locked_base` is False where steps are done over something
+    that nobody has compared with the locked base in full."""
 
     root: Path
     mirrors: Mirrors
@@ -45,6 +45,7 @@ class Context:
     offline: bool = False
     targets: tuple[Target, ...] = ()
     pytorch_indexes: Mapping[str, str] = field(default_factory=dict)
+    exclude_newer: str | None = None
     keep_base: bool = False
     over_locked_base: bool = True
     local_hosts: tuple[str, ...] = ()
