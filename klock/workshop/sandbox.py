@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from klock.digests import Digest, hex_of, is_digest
+from klock.digests import Digest, digest_of_json, hex_of, is_digest
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
@@ -149,10 +149,13 @@ class SandboxWorkshop:
         self, manifest: Manifest, trees: Sequence[Digest], *, base: str, below: Sequence[Digest]
     ) -> Layer:
         """Keeps a layer that is composed of trees; see `klock.workshop.protocol.Workshop`."""
+        from klock.workshop import joining
         from klock.workshop.covering import cover_of, make_cover
         from klock.workshop.protocol import Layer
 
         digest = manifest.digest
+        if len(trees) > joining.MOST:
+            trees = self._joined(trees)
         with scratch_folder(self._store) as folder:
             covering = cover_of(
                 manifest, [self.base_manifest(base), *(self.trees.layer_manifest(layer) for layer in below)]
@@ -174,6 +177,26 @@ class SandboxWorkshop:
                 remove_trees([self.trees.put_aside(final)])
             self.trees.keep(made, final)
         return Layer(digest=digest, manifest=manifest)
+
+    def _joined(self, keys: Sequence[Digest]) -> list[Digest]:
+        """Fewer trees that show the same."""
+        from klock.workshop import joining
+        from klock.workshop.protocol import FileTree
+
+        found = []
+        for start in range(0, len(keys), joining.AT_ONCE):
+            group = keys[start : start + joining.AT_ONCE]
+            joined = digest_of_json(["joined", *group])
+            found.append(joined)
+            if self._whole_trees.has_tree(joined):
+                continue
+            trees = [self.trees.file_tree(key) for key in group]
+            with scratch_folder(self._store) as folder:
+                made = folder / "tree"
+                made.mkdir()
+                files, derived = joining.join(trees, [self.trees.tree(key) / "root" for key in group], made / "root")
+                self.keep_trees([FileTree(key=joined, files=files, derived=derived)], [made])
+        return found
 
     def add_layer(self, archive: Path, layer: Digest) -> None:
         """Takes in what `write_layer` wrote, if it is the layer with this digest."""

@@ -686,6 +686,28 @@ def test_a_wheel_is_laid_out_and_compiled_once_and_to_the_same_bytes(lab: Lab) -
     assert (again.digest, lab.engine.shown_manifest(again.digest)) == (layer.digest, shown)
 
 
+def test_trees_that_are_too_many_to_mount_are_joined(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"p{number}" for number in range(5)]
+    for name in names:
+        make_wheel(lab.files, name, "1.0", files={"shared/x.py": f"OWNER = {name!r}\n", f"{name}.txt": name})
+    locked = lab.resolve(step(*names))
+    layer = lab.layer_of(locked)
+    shown = lab.engine.shown_manifest(layer.digest)
+    parts = lab.engine.trees.parts_of(layer.digest)
+    assert parts is not None and len(parts) == 6
+    monkeypatch.setattr("klock.workshop.joining.MOST", 3)
+    monkeypatch.setattr("klock.workshop.joining.AT_ONCE", 2)
+    lab.engine.remove_unused(keep=[lab.base.id])
+    assert lab.layer_of(locked).digest == layer.digest
+    parts = lab.engine.trees.parts_of(layer.digest)
+    assert parts is not None and len(parts) == 4
+    assert lab.engine.shown_manifest(layer.digest) == shown
+    assert SandboxWorkshop(lab.store).has_layer(layer.digest)
+    with lab.workspace(layer.digest) as workspace:
+        words = "import p0, p4, shared.x; print(shared.x.OWNER)"
+        assert workspace.run(Command(argv=("python3", "-c", words), environment=VARIABLES)).output == b"p4\n"
+
+
 def test_a_tree_that_was_changed_in_the_store_is_made_again(lab: Lab) -> None:
     make_wheel(lab.files, "app", "1.0", files={"app/m.py": "X = 1\n"})
     locked = lab.resolve(step("app"))
