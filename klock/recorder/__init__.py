@@ -56,12 +56,13 @@ def recording(
     may lead to this machine; others may not. `proxies` are hosts and ports where the command may find a proxy.
     """
 
-    def make_source(folder: Path) -> ReportingSource:
-        from klock.recorder.capture import Capture
-        from klock.recorder.redaction import Redaction
-        from klock.recorder.report import Notes
-        from klock.recorder.upstream import Upstream
+    # Before the fork: what takes long to import is imported once for all steps.
+    from klock.recorder.capture import Capture
+    from klock.recorder.redaction import Redaction
+    from klock.recorder.report import Notes
+    from klock.recorder.upstream import Upstream
 
+    def make_source(folder: Path) -> ReportingSource:
         redaction = Redaction(secrets=secrets, private_urls=private_urls)
         notes = Notes(redaction)
         upstream = Upstream(notes=notes, ca_bundle=ca_bundle, local_hosts=local_hosts)
@@ -91,12 +92,13 @@ def replaying(
     Bytes that the store lacks are fetched, unless `offline`. The other arguments are those of `recording`.
     """
 
-    def make_source(folder: Path) -> ReportingSource:
-        from klock.recorder.playback import Playback
-        from klock.recorder.redaction import Redaction
-        from klock.recorder.report import Notes
-        from klock.recorder.upstream import Upstream
+    # Before the fork: what takes long to import is imported once for all steps.
+    from klock.recorder.playback import Playback
+    from klock.recorder.redaction import Redaction
+    from klock.recorder.report import Notes
+    from klock.recorder.upstream import Upstream
 
+    def make_source(folder: Path) -> ReportingSource:
         redaction = Redaction(secrets=secrets, private_urls=private_urls)
         notes = Notes(redaction)
         return Playback(
@@ -140,10 +142,22 @@ class Passes:
     def run(self, command: Callable[[Uplink], Completed]) -> tuple[Completed, Report]:
         """Runs a command with such a network. One that failed, and tried other ports than those of HTTP, is run again
         with these."""
+        from klock.recorder.passage import Passage
+        from klock.recorder.redaction import Redaction
+        from klock.recorder.report import Notes
+        from klock.recorder.upstream import Upstream
+
+        def make_source(folder: Path) -> ReportingSource:
+            notes = Notes(Redaction(secrets=self.secrets, private_urls=()))
+            upstream = Upstream(
+                notes=notes, ca_bundle=self.ca_bundle, local_hosts=self.local_hosts, origins=self.doors.origins
+            )
+            return Passage(upstream=upstream, notes=notes, authorize=self.authorize, reach=self.reach)
+
         ports: set[int] = set()
         for _ in range(ROUNDS):
             with run_recorder(
-                self._make_source, ports=(*_HTTP_PORTS, *sorted(ports)), store=self.store, doors=self.doors
+                make_source, ports=(*_HTTP_PORTS, *sorted(ports)), store=self.store, doors=self.doors
             ) as recorder:
                 completed = command(recorder.uplink)
                 report = recorder.finish()
@@ -153,15 +167,3 @@ class Passes:
                 break
             ports.update(report.ports)
         return completed, report
-
-    def _make_source(self, folder: Path) -> ReportingSource:
-        from klock.recorder.passage import Passage
-        from klock.recorder.redaction import Redaction
-        from klock.recorder.report import Notes
-        from klock.recorder.upstream import Upstream
-
-        notes = Notes(Redaction(secrets=self.secrets, private_urls=()))
-        upstream = Upstream(
-            notes=notes, ca_bundle=self.ca_bundle, local_hosts=self.local_hosts, origins=self.doors.origins
-        )
-        return Passage(upstream=upstream, notes=notes, authorize=self.authorize, reach=self.reach)

@@ -7,6 +7,7 @@ its sockets are gone, and with them all that the step can reach.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import pickle
@@ -48,7 +49,7 @@ class ReportingSource(Source, Protocol):
 
 
 MakeSource: TypeAlias = Callable[[Path], ReportingSource]
-"""Makes a source in the recorder's process, given a folder for its files. Imports what takes long to import."""
+"""Makes a source in the recorder's process, given a folder for its files. What it needs is imported before that."""
 
 
 class Recorder:
@@ -103,6 +104,9 @@ def run_recorder(
     make_source: MakeSource, *, ports: Sequence[int], store: Store, doors: Doors = _NO_DOORS
 ) -> Iterator[Recorder]:
     """Forks a recorder that serves HTTP on `ports` and at `doors`. Only one thread may be alive in this process."""
+    for needed in ("service", "pools"):  # they take long to import: once here, and not in each child
+        importlib.import_module(f"klock.recorder.{needed}")
+
     ports = tuple(dict.fromkeys((*ports, *doors.ports)))
     if len(ports) + len(doors.loopback) > _MOST_DESCRIPTORS - _BESIDES_PORTS:
         raise EngineError(f"a step uses {len(ports)} ports for HTTP, and klock can listen on 251")

@@ -265,15 +265,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_klock_cannot_make_is_refused(case: str, tmp_path: Path) -> None:
-    line, message = REFUSED[case]
-    (tmp_path / "Dockerfile").write_text(f"FROM x\n{line}\n")
-    program = """
+def test_what_klock_cannot_make_is_refused(tmp_path: Path) -> None:
+    for number, (line, _) in enumerate(REFUSED.values()):
+        (tmp_path / f"Dockerfile-{number}").write_text(f"FROM x\n{line}\n")
+    program = f"""
 import klock, kubetorch
-try:
-    klock.Image.from_kubetorch(kubetorch.Image.from_dockerfile("Dockerfile"))
-except ValueError as error:
-    print(error)
+for number in range({len(REFUSED)}):
+    try:
+        klock.Image.from_kubetorch(kubetorch.Image.from_dockerfile(f"Dockerfile-{{number}}"))
+    except ValueError as error:
+        print(error)
 """
-    assert message in run_with_kubetorch("0.5.1", program, cwd=tmp_path)
+    said = run_with_kubetorch("0.5.1", program, cwd=tmp_path).splitlines()
+    for case, message in zip(REFUSED.values(), said, strict=True):
+        assert case[1] in message

@@ -215,6 +215,5 @@ class Case:
         else:
             assert set(self.asks) <= set(project.requests), project.requests
         project.replay(env=env)
-        project.klock("check", "--env", env=env)
         assert project.prints(self.script, env=env) == self.prints
         return project
