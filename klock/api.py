@@ -56,23 +56,27 @@ class Project:
         upgrade_base: bool = False,
         keep_base: bool = False,
         strict: bool = False,
+        exclude_newer: str | None = None,
         dry_run: bool = False,
     ) -> Locked:
         """Resolves the image and writes the lockfile. What is locked and still satisfies the image is kept.
 
         `upgrade` lets everything move, `upgrade_packages` the packages of these names, `upgrade_base` the base's tag.
         With `keep_base` nothing may replace a Python package that the base has, as with the setting `keep-base`; with
-        `strict` no two packages may have one path with different bytes. With `dry_run` the file stays as it is.
-        Raises KlockError; the file is as it was then.
+        `strict` no two packages may have one path with different bytes. Files that came to a package index after
+        `exclude_newer`, a date or an RFC 3339 moment, do not count; the lockfile keeps it until another one is given, or
+        until `upgrade`. With `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
         """
         from packaging.utils import canonicalize_name
 
         from klock.errors import KlockError
         from klock.lockfile import read, write
         from klock.locking import lock_image
+        from klock.packages.exclude_newer import read_moment
         from klock.steps.locking import Upgrade
 
         session = self.session
+        moment = read_moment(exclude_newer, what="exclude-newer") if exclude_newer is not None else None
         previous = read(session.lockfile)
         names = {canonicalize_name(name): name for name in upgrade_packages}
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
@@ -84,7 +88,12 @@ class Project:
                 session.loaded.image,
                 session.targets,
                 previous=previous,
-                context=replace(session.context, keep_base=keep_base or session.settings.keep_base, strict=strict),
+                context=replace(
+                    session.context,
+                    keep_base=keep_base or session.settings.keep_base,
+                    strict=strict,
+                    exclude_newer=moment or session.settings.exclude_newer,
+                ),
                 upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
             )
         written = False
@@ -317,6 +326,7 @@ def lock(
     upgrade_base: bool = False,
     keep_base: bool = False,
     strict: bool = False,
+    exclude_newer: str | None = None,
     dry_run: bool = False,
     **options: Unpack[Options],
 ) -> Locked:
@@ -327,6 +337,7 @@ def lock(
         upgrade_base=upgrade_base,
         keep_base=keep_base,
         strict=strict,
+        exclude_newer=exclude_newer,
         dry_run=dry_run,
     )
 

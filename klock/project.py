@@ -14,6 +14,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     ca-bundle = "certs/ours.pem"                                  # PEM file, from the project's folder
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
     trusted-keys = ["keys/release.pub"]                           # one of them must have signed what --frozen uses
+    exclude-newer = "2026-01-31"                                  # files that came to an index later do not count
     keep-base = true                                              # nothing replaces Python packages that the base has
 """
 
@@ -62,6 +63,7 @@ class Settings:
     trusted_keys: tuple[Path, ...] = ()
     credential_files: Treatment = Treatment.WARN
     keep_base: bool = False
+    exclude_newer: str | None = None
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -147,11 +149,12 @@ class _Reader:
             trusted_keys=self._trusted_keys(),
             credential_files=self._credential_files(),
             keep_base=self._flag("keep-base"),
+            exclude_newer=self._moment("exclude-newer"),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
-                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base"
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -169,6 +172,12 @@ class _Reader:
     def _optional_text(self, key: str) -> str | None:
         value = self._table.pop(key, None)
         return None if value is None else self._text(key, value)
+
+    def _moment(self, key: str) -> str | None:
+        from klock.packages.exclude_newer import read_moment
+
+        written = self._table.pop(key, None)
+        return None if written is None else read_moment(str(written), what=f"{self._file}: tool.klock.{key}")
 
     def _flag(self, key: str) -> bool:
         written = self._table.pop(key, False)

@@ -37,6 +37,7 @@ __all__ = ["lock"]
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
 @click.option("--keep-base", is_flag=True, help="Replace no Python package that the base has.")
 @click.option("--strict", is_flag=True, help="Refuse two packages that have one path with different bytes.")
+@click.option("--exclude-newer", metavar="DATE", help="Files that came to a package index later do not count.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
 @progress_options
@@ -51,6 +52,7 @@ def lock(
     upgrade_base: bool,
     keep_base: bool,
     strict: bool,
+    exclude_newer: str | None,
     dry_run: bool,
     offline: bool,
     progress: Progress,
@@ -74,6 +76,7 @@ def lock(
         upgrade_base=upgrade_base,
         keep_base=keep_base,
         strict=strict,
+        exclude_newer=exclude_newer,
         dry_run=dry_run,
     )
     for line in locked.moved:

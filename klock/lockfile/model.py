@@ -681,13 +681,15 @@ def is_forced(step: StepLock) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLock:
     """What the image says besides its base and steps. `context` is the build context of its Dockerfile, from the folder
-    of that file, where it is another one; `build_args` are the arguments that were given for it."""
+    of that file, where it is another one; `build_args` are the arguments that were given for it. Files that came to a
+    package index after the moment `exclude_newer` (RFC 3339) did not count when it was locked."""
 
     name: str | None = None
     python_path: str | None = None
     install_cmd: str | None = None
     context: str | None = None
     build_args: tuple[LockedVariable, ...] = ()
+    exclude_newer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

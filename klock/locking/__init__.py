@@ -9,6 +9,7 @@ locked without running any (`klock.locking.still`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 # To find out whether a lockfile is stale takes a module of this folder, and not all that makes one.
@@ -52,7 +53,9 @@ def lock_image(
             f"the lockfile has version {previous.normalisation} of the layer rules, klock now has {NORMALISATION}: "
             "every layer is made again, the base and packages keep their versions"
         )
-    image_lock = draft_image(image, context.environ)
+    upgrade = upgrade or Upgrade()
+    kept = previous.image.exclude_newer if previous and not upgrade.everything else None
+    image_lock = replace(draft_image(image, context.environ), exclude_newer=context.exclude_newer or kept)
     lockers = [
         TargetLocker(
             image=image,
@@ -62,7 +65,7 @@ def lock_image(
             previous_image=previous.image if previous else None,
             rules_changed=rules_changed,
             context=in_workshop_for(target, image, context),
-            upgrade=upgrade or Upgrade(),
+            upgrade=upgrade,
         )
         for target in targets
     ]

@@ -28,6 +28,9 @@ def stale_findings(
     """
     image = loaded.image
     findings = list(compare_image(draft_image(image, environ), lock.image))
+    if settings.exclude_newer not in (None, lock.image.exclude_newer):
+        words = f"exclude-newer is {settings.exclude_newer}, the lockfile has {lock.image.exclude_newer}"
+        findings.append(Finding(code=Code.STALE_IMAGE, message=words))
     if lock.normalisation != NORMALISATION:
         words = f"the lockfile has version {lock.normalisation} of the layer rules, klock now has {NORMALISATION}"
         findings.append(Finding(code=Code.STALE_IMAGE, message=words))

@@ -77,6 +77,7 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         stubs=f"{work_folder(case.world.workspace, case.folder)}/stubs",
         elsewhere=_elsewhere(case.world),
         mirrors=case.world.mirrors,
+        exclude_newer=case.question.exclude_newer,
         offline=case.world.offline,
     )
     project.write(case.folder)

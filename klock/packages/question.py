@@ -27,7 +27,8 @@ class Question:
 
     Versions of `previous` stay where they still fit, except with `upgrade`, and those of `upgrade_packages`, which are
     project names in any spelling. `default_index` answers where neither the image nor its variables name an index.
-    With `keep_base` no distribution of the base may be replaced.
+    Files that came to an index after the moment `exclude_newer` do not count. With `keep_base` no distribution of the
+    base may be replaced.
     """
 
     requests: tuple[PipRequest, ...]
@@ -35,6 +36,7 @@ class Question:
     upgrade: bool = False
     upgrade_packages: frozenset[str] = frozenset()
     default_index: str = DEFAULT_INDEX
+    exclude_newer: str | None = None
     keep_base: bool = False
 
     @property

@@ -46,6 +46,7 @@ class UvProject:
     fallbacks: tuple[Index, ...] = ()
     stubs: str | None = None
     mirrors: IndexMirrors = field(default_factory=IndexMirrors)
+    exclude_newer: str | None = None
     offline: bool = False
     elsewhere: tuple[str, str] | None = None
 
@@ -118,6 +119,8 @@ class UvProject:
                 arguments += [flag, name]
         for name in self.prereleases:
             arguments += ["--prerelease-package", f"{name}=allow"]
+        if self.exclude_newer:
+            arguments += ["--exclude-newer", self.exclude_newer]
         if self.offline:
             arguments.append("--offline")
         return arguments

@@ -10,8 +10,9 @@
 `tls` and `address` make it an https server of that address, for a name in /etc/hosts. `upstream` is another index, to
 which it redirects for projects it does not have, as company indexes do.
 `username` and `password` make it ask for HTTP Basic authentication (RFC 7617). `yanked` maps file names to the reason,
-`status` is what it answers every page with, `without_hashes` leaves the hashes out as old indexes do, `without_sizes`
-leaves PEP 700 sizes out. PEP 658 metadata is served for wheels unless `without_metadata`.
+`uploaded` to the time when they came. `status` is what it answers every page with, `without_hashes` leaves the hashes
+out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658 metadata is served for wheels unless
+`without_metadata`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class IndexServer:
         password: str | None = None,
         yanked: Mapping[str, str] | None = None,
         status: int = 200,
+        uploaded: Mapping[str, str] | None = None,
         without_hashes: bool = False,
         without_sizes: bool = False,
         without_metadata: bool = False,
@@ -64,6 +66,7 @@ class IndexServer:
         self.upstream = upstream
         self.yanked = dict(yanked or {})
         self.status = status
+        self.uploaded = dict(uploaded or {})
         self.without_hashes = without_hashes
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
@@ -297,6 +300,8 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
             }
             if not index.without_sizes:
                 file["size"] = len(content)
+            if path.name in index.uploaded:
+                file["upload-time"] = index.uploaded[path.name]
             if path.name in index.yanked:
                 file["yanked"] = index.yanked[path.name]
             if path.suffix == ".whl" and not index.without_metadata:

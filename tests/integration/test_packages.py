@@ -138,6 +138,7 @@ class Lab:
         upgrade_packages: frozenset[str] = frozenset(),
         default_index: str | None = None,
         keep_base: bool = False,
+        exclude_newer: str | None = None,
         ways: Mapping[str, Any] | None = None,
         offline: bool = False,
     ) -> Resolution:
@@ -148,6 +149,7 @@ class Lab:
             upgrade_packages=upgrade_packages,
             default_index=default_index or self.index.url,
             keep_base=keep_base,
+            exclude_newer=exclude_newer,
         )
         with self.workspace() as workspace:
             world = World(
@@ -461,6 +463,18 @@ def test_a_yanked_build_gives_way_to_a_good_one_of_its_version(lab: Lab, wanted:
     lab.index.yanked[yanked.name] = "wrongly built"
     locked = lab.resolve(step(wanted))
     assert ([p.artifact.name for p in locked.packages], locked.warnings) == ([good.name], ())  # type: ignore[union-attr]
+
+
+def test_files_that_came_later_do_not_count(lab: Lab) -> None:
+    for version, day in (("1.0", "01"), ("2.0", "03")):
+        path = make_wheel(lab.files, "lib", version)
+        lab.index.uploaded[path.name] = f"2026-01-{day}T12:00:00Z"
+    python = vendor(lab.python, "torch", "2.4.0a0+nv")  # the base's own have no date
+    locked = lab.resolve(step("lib", "torch"), python=python, exclude_newer="2026-01-03T00:00:00Z")
+    assert pins(locked.packages) == ["lib==1.0"]
+    with pytest.raises(ResolutionError) as caught:
+        lab.resolve(step("lib>=2"), exclude_newer="2026-01-03T00:00:00Z")
+    assert caught.value.hint == "files that are newer than the date of exclude-newer do not count: choose a later date"
 
 
 def test_required_hashes_are_kept_to(lab: Lab) -> None:

@@ -54,6 +54,7 @@ def _resolve(locking: Locking) -> dict[int, PipLock]:
             upgrade=locking.upgrade.everything,
             upgrade_packages=locking.upgrade.packages,
             default_index=context.index_url or DEFAULT_INDEX,
+            exclude_newer=locking.image_lock.exclude_newer,
             keep_base=context.keep_base,
         )
         world = World(
