@@ -64,7 +64,7 @@ class Project:
         `upgrade` lets everything move, `upgrade_packages` the packages of these names, `upgrade_base` the base's tag.
         With `keep_base` nothing may replace a Python package that the base has, as with the setting `keep-base`; with
         `strict` no two packages may have one path with different bytes. Files that came to a package index after
-        `exclude_newer`, a date or an RFC 3339 moment, do not count; the lockfile keeps it until another one is given, or
+        `exclude_newer`, a date or an RFC 3339 moment, do not count; the lockfile keeps it until another is given, or
         until `upgrade`. With `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
         """
         from packaging.utils import canonicalize_name

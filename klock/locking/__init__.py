@@ -9,7 +9,6 @@ locked without running any (`klock.locking.still`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 # To find out whether a lockfile is stale takes a module of this folder, and not all that makes one.
@@ -35,6 +34,7 @@ def lock_image(
 
     Raises KlockError; the previous lockfile is the caller's to keep then.
     """
+
     from dataclasses import replace
 
     from klock.errors import ImageError, KlockError

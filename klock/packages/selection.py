@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+
 from klock.errors import ResolutionError
 from klock.packages.credentials import without_credentials
 from klock.secrets.finding import literals_in
@@ -84,6 +87,9 @@ def select_artifacts(
     from packaging.tags import Tag
 
     document = _only_hashed(_without_files(tomllib.loads(pylock), without or {}), hashes or {})
+    for each in document.get("packages", ()):
+        # Of wheels with equal tags the first is taken: it is the one that was built last.
+        each.get("wheels", []).sort(key=lambda wheel: _build_of(_file_name(wheel.get("url", ""))), reverse=True)
     lock = Pylock.from_dict(document)
     wanted = [Tag(*tag.split("-", 2)) for tag in tags]
     chosen = []
@@ -135,6 +141,15 @@ def _without_files(document: dict[str, Any], names: Mapping[str, Collection[str]
             if _file_name(package.get("sdist", {}).get("url", "")) in unwanted:
                 del package["sdist"]
     return document
+
+
+def _build_of(file_name: str) -> tuple[int, str]:
+    """The build number in the name of a wheel, which decides between wheels that are equal otherwise."""
+    try:
+        build = parse_wheel_filename(file_name)[2]
+    except (InvalidWheelFilename, InvalidVersion):
+        return (-1, "")
+    return build or (-1, "")
 
 
 def _only_hashed(document: dict[str, Any], hashes: Mapping[str, Collection[str]]) -> dict[str, Any]:

@@ -39,9 +39,10 @@ class Context:
     `locations` has the builder call, for messages, and `sources` the host file or folder that a file step copies.
     `local_hosts` are names that shell steps may reach although they lead to this machine. `credential_files` says what
     becomes of files that are credentials. `exclude_newer` is the moment that was asked for now. With `keep_base`
-    nothing replaces Python packages that the base has, and with `strict` no two packages of a step have one path with different bytes. `stages` has places and sources of the stages
-    that files are taken from, by name, and `make_layers` is what makes their layers. `over_locked_base` is False
-    where steps are done over something that nobody has compared with the locked base in full."""
+    nothing replaces Python packages that the base has, and with `strict` no two packages of a step have one path with
+    different bytes. `stages` has places and sources of the stages that files are taken from, by name, and `make_layers`
+    is what makes their layers. `over_locked_base` is False where steps are done over something that nobody has compared
+    with the locked base in full."""
 
     root: Path
     mirrors: Mirrors
