@@ -17,12 +17,17 @@ __all__ = ["write_base"]
 _ARCHIVE = "base.tar"
 
 
-def write_base(page: Page, base: BaseLock, context: Context) -> None:
-    """Adds FROM and what belongs to it. Raises KlockError where kubetorch's pods could not have the base."""
+def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "") -> None:
+    """Adds FROM and what belongs to it, as the beginning of a stage of this name.
+
+    Raises KlockError where kubetorch's pods could not have the base.
+    """
+    name_of_stage = f" AS {stage}" if stage else ""
+    archive = f"{context.prefix}{_ARCHIVE}"
     if isinstance(base, OciLock) and not base.reference.startswith("oci:"):
         reference = Reference.parse(base.reference)
         page.comment(base.reference)
-        page.add(f"FROM {reference.registry}/{reference.repository}@{base.manifest.digest}")
+        page.add(f"FROM {reference.registry}/{reference.repository}@{base.manifest.digest}{name_of_stage}")
         return
     name = f"Debian {base.suite}" if isinstance(base, DebianLock) else base.reference
     if page.form is Form.KUBETORCH:
@@ -30,11 +35,11 @@ def write_base(page: Page, base: BaseLock, context: Context) -> None:
             f"the base is {name}, which no registry has, and kubetorch's pods need an image to start from",
             hint="build and push it with the Dockerfile for docker, and start from that with from_docker()",
         )
-    page.comment(f"{name}: its files are in {_ARCHIVE}")
-    page.add("FROM scratch")
+    page.comment(f"{name}: its files are in {archive}")
+    page.add(f"FROM scratch{name_of_stage}")
     blob = _archive(base, context)
-    page.files.append(ContextFile(path=_ARCHIVE, source=context.store.blob_path(blob), digest=blob))
-    page.add(f"ADD {_ARCHIVE} /")
+    page.files.append(ContextFile(path=archive, source=context.store.blob_path(blob), digest=blob))
+    page.add(f"ADD {archive} /")
     for variable, value in base.environment:
         page.env(variable, value)
     page.add(f"WORKDIR {base.working_dir}")

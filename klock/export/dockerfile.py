@@ -22,7 +22,7 @@ from klock.secrets.references import refuse_literals
 from klock.secrets.values import SHORTEST_SEARCHED
 from klock.steps import kind_of
 from klock.steps.context import Context
-from klock.steps.exporting import Exporting
+from klock.steps.exporting import Exporting, stage_label
 from klock.steps.service.export import START, start_script
 
 __all__ = ["LABEL", "Exported", "export_dockerfile"]
@@ -51,17 +51,32 @@ def export_dockerfile(
     page.comment(f"{HEADER.removeprefix('# ')} from {lock.target}, {lock.fingerprint}")
     page.comment(f"lockfile {lock_digest}")
     page.blank()
+    for number, (name, stage) in enumerate(lock.locks_of_stages.items()):
+        _write_stage(page, stage, name=name, label=stage_label(number), context=context.of_stage(name), bundle=bundle)
     write_base(page, lock.base, context)
     if form is Form.DOCKER:
-        page.blank()
-        page.comment("What steps see while they run, and no container does: it makes common tools repeat themselves.")
-        for name, value in STEP_ENVIRONMENT.items():
-            page.add(f'ARG {name}="{value}"')
+        _write_environment(page)
     elif image.python_path:
         page.add(f"ENV KT_PYTHON_PATH {image.python_path}")
     page.begin_verifying()
     begin = len(page.text)
     exporting = Exporting(page=page, context=context, bundle=bundle)
+    _write_steps(exporting, lock)
+    _write_end(exporting, lock, image, lock_digest)
+    # What a base image says of itself is no matter of this image.
+    _refuse_leaks(page.text[begin:], page, image, context.secret_values(lock))
+    return Exported(text=page.text, files=tuple(page.files))
+
+
+def _write_environment(page: Page) -> None:
+    page.blank()
+    page.comment("What steps see while they run, and no container does: it makes common tools repeat themselves.")
+    for name, value in STEP_ENVIRONMENT.items():
+        page.add(f'ARG {name}="{value}"')
+
+
+def _write_steps(exporting: Exporting, lock: TargetLock) -> None:
+    page, context = exporting.page, exporting.context
     for at in context.each(lock):
         page.where = at.name
         page.blank()
@@ -71,10 +86,18 @@ def export_dockerfile(
         else:
             kind_of(at.step).export(at, exporting)
     page.where = ""
-    _write_end(exporting, lock, image, lock_digest)
-    # What a base image says of itself is no matter of this image.
-    _refuse_leaks(page.text[begin:], page, image, context.secret_values(lock))
-    return Exported(text=page.text, files=tuple(page.files))
+
+
+def _write_stage(page: Page, lock: TargetLock, *, name: str, label: str, context: Context, bundle: bool) -> None:
+    """A stage that steps take files from, with a page of its own: its user is its own."""
+    page.refuse_for_kubetorch("a stage")
+    own = Page(form=page.form, user=lock.base.user, files=page.files)
+    own.comment(f"the stage {name}")
+    write_base(own, lock.base, context, stage=label)
+    if lock.steps:
+        _write_environment(own)
+    _write_steps(Exporting(page=own, context=context, bundle=bundle), lock)
+    page.lines += [*own.lines, ""]
 
 
 def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest: Digest) -> None:

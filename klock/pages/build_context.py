@@ -19,7 +19,7 @@ __all__ = ["HEADER", "ContextFile", "write_context", "write_file"]
 HEADER: Final = "# Written by klock"
 """What the first line of an exported Dockerfile begins with: a folder whose Dockerfile has another is not replaced."""
 
-_EXPORTED: Final = re.compile(r"Dockerfile|base\.tar|start|verified|step-\d\d+(\.tar)?")
+_EXPORTED: Final = re.compile(r"Dockerfile|(stage-\d+-)?base\.tar|start|verified|(stage-\d+-)?step-\d\d+(\.tar)?")
 """The names right below a context, as the steps' exports choose them."""
 
 _CHUNK: Final = 1 << 20

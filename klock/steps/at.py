@@ -20,12 +20,13 @@ L = TypeVar("L", bound=StepLock)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepAt(Generic[L]):
     """`position` counts from 0, `location` is the builder call (`kimage.py:7`) where it is known. `source` is the host
-    file or folder that the step copies, if it does."""
+    file or folder that the step copies, if it does. `prefix` begins the names of what an export writes for it."""
 
     lock: TargetLock
     position: int
     location: str | None = None
     source: Path | None = None
+    prefix: str = ""
 
     @property
     def step(self) -> L:
@@ -90,7 +91,7 @@ class StepAt(Generic[L]):
     @property
     def folder(self) -> str:
         """What its files are below in an export: `step-03`."""
-        return f"step-{self.position + 1:02d}"
+        return f"{self.prefix}step-{self.position + 1:02d}"
 
 
 def revealed_variables(lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:

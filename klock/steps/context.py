@@ -64,6 +64,7 @@ class Context:
     locations: tuple[str | None, ...] = ()
     sources: Mapping[int, Path] = field(default_factory=dict)
     stages: Mapping[str, StagePlaces] = field(default_factory=dict)
+    prefix: str = ""
     make_layers: Callable[[TargetLock, Context], None] | None = None
 
     def make_stage(self, name: str, lock: TargetLock) -> TargetLock:
@@ -76,7 +77,8 @@ class Context:
     def of_stage(self, name: str) -> Context:
         """The context in which that stage's steps are."""
         places = self.stages.get(name, StagePlaces())
-        return replace(self, locations=places.locations, sources=places.sources)
+        prefix = f"stage-{list(self.stages).index(name)}-" if name in self.stages else ""
+        return replace(self, locations=places.locations, sources=places.sources, prefix=prefix)
 
     def pytorch_index(self, target: Target) -> str | None:
         """Where PyTorch's packages for `target` are; None for the default index."""
@@ -113,7 +115,9 @@ class Context:
     def at(self, lock: TargetLock, position: int) -> StepAt[Any]:
         """The step of `lock` at `position` (from 0), with what is known of where it comes from."""
         location = self.locations[position] if position < len(self.locations) else None
-        return StepAt(lock=lock, position=position, location=location, source=self.sources.get(position))
+        return StepAt(
+            lock=lock, position=position, location=location, source=self.sources.get(position), prefix=self.prefix
+        )
 
     def each(self, lock: TargetLock) -> Iterator[StepAt[Any]]:
         """All steps of `lock`, in order."""

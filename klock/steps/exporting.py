@@ -8,7 +8,12 @@ from klock.lockfile.model import LockedVariable, ServiceLock
 from klock.pages.page import Page
 from klock.steps.context import Context
 
-__all__ = ["Exporting"]
+__all__ = ["Exporting", "stage_label"]
+
+
+def stage_label(number: int) -> str:
+    """What the stage with this number is called in an export: an image's reference is no name for one."""
+    return f"stage-{number}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from klock.lockfile.model import CopyLock
 from klock.pages.build_context import ContextFile
 from klock.pages.sums import sums_script
 from klock.steps.at import StepAt
+from klock.steps.exporting import stage_label
 
 if TYPE_CHECKING:
     from klock.steps.exporting import Exporting
@@ -22,10 +24,8 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
     page, step, context = exporting.page, at.step, exporting.context
     page.refuse_for_kubetorch("COPY with docker's meaning")
     if step.stage is not None:
-        raise page.error(
-            f"it copies from the stage {step.stage}, which an exported Dockerfile does not have yet",
-            hint="push the image of `klock sync --engine podman` instead",
-        )
+        _copy_from_stage(at, exporting)
+        return
     if step.secrets:
         raise page.error("a text that it copies has a credential", hint="mount it as a secret in a RUN")
     if at.source is None:
@@ -70,3 +70,16 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
         lines = ["set -eu", f"cd -- {shlex.quote(step.destination)}", *sums_script(sums)]
         script = "".join(f"{line}\n" for line in lines).encode()
         page.run_script(ContextFile(path=f"{at.folder}/check.sh", content=script))
+
+
+def _copy_from_stage(at: StepAt[CopyLock], exporting: Exporting) -> None:
+    step, page = at.step, exporting.page
+    names = [stage.name for stage in at.lock.stages]
+    flags = [f"--from={stage_label(names.index(step.stage or ''))}"]
+    flags += [f"--chown={step.owner}"] if step.owner else []
+    flags += [f"--chmod={step.chmod}"] if step.chmod else []
+    flags += [f"--exclude={pattern}" for pattern in step.exclude]
+    flags += ["--parents"] if step.parents else []
+    paths = [*step.sources, step.destination.rstrip("/") + "/" if step.into else step.destination]
+    page.become("")
+    page.add(f"COPY {' '.join(flags)} {json.dumps(paths, ensure_ascii=False)}")

@@ -166,7 +166,14 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
     def export(self, at: StepAt[ShellLock], exporting: Exporting) -> None:
         from klock.steps.shell.export import write_shell_step
 
-        write_shell_step(exporting.page, at.step, variables=exporting.secret, folder=at.folder, source=at.source)
+        write_shell_step(
+            exporting.page,
+            at.step,
+            variables=exporting.secret,
+            folder=at.folder,
+            source=at.source,
+            stages=[stage.name for stage in at.lock.stages],
+        )
 
 
 KIND = ShellKind()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from klock.lockfile.model import LockedVariable, MountLock, ShellLock
 from klock.pages.build_context import ContextFile
 from klock.pages.page import Form, Page, continued
 from klock.pages.shell_text import command_text, word_of
+from klock.steps.exporting import stage_label
 from klock.steps.shell.mounts import entries_of
 from klock.words import counted
 
@@ -23,9 +24,10 @@ def write_shell_step(
     variables: Mapping[str, LockedVariable],
     folder: str = "",
     source: Path | None = None,
+    stages: Sequence[str] = (),
 ) -> None:
     """Adds a shell step; `variables` are those with credentials that it sees. `folder` is for its files in the context,
-    `source` the build context that it mounts."""
+    `source` the build context that it mounts, `stages` the names of the stages whose files it may mount."""
     page.become(page.user)
     if step.requests:
         count = len(step.requests)
@@ -38,7 +40,10 @@ def write_shell_step(
         return
     flags = "".join(f"--mount=type=secret,id={name},required=true " for name in names)
     flags += "".join(
-        _mount(mount, f"{folder}/mount-{number}", step, source, page) for number, mount in enumerate(step.mounts)
+        _mount(mount, f"{folder}/mount-{number}", step, source, page)
+        if mount.stage is None
+        else _mount_of_stage(mount, stages.index(mount.stage))
+        for number, mount in enumerate(step.mounts)
     )
     exports = [f"export {v.name}={word_of(v.value, v.secrets, build=True)}" for v in variables.values()]
     # podman gives an empty file for a secret that it cannot read.
@@ -59,6 +64,12 @@ def _words(step: ShellLock, page: Page) -> Iterable[str]:
         f"its command is a script for {step.shell[0]}, which an exported Dockerfile cannot hold",
         hint="put the script into a file, COPY it, and RUN it",
     )
+
+
+def _mount_of_stage(mount: MountLock, number: int) -> str:
+    source = f",source={mount.source}" if mount.source else ""
+    rights = ",rw" if mount.writable else ""
+    return f"--mount=type=bind,from={stage_label(number)}{source},target={mount.target}{rights} "
 
 
 def _mount(mount: MountLock, folder: str, step: ShellLock, source: Path | None, page: Page) -> str:
