@@ -889,7 +889,9 @@ def test_a_source_that_does_not_build(lab: Lab) -> None:
     make_sdist(lab.files, "built", "1.0", files=files)
     with pytest.raises(ResolutionError) as caught:
         lab.resolve(step("built"))
-    assert caught.value.message.startswith("kimage.py:7: built: cannot fetch or build its source: ")
+    assert caught.value.message.startswith(
+        "kimage.py:7: built: built==1.0 has no wheel, and building its source fails: "
+    )
     assert "no compiler" in caught.value.message
 
 
