@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klock.layers.differences import explain_by_sketch
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.sketch import Reconciled, reconcile, sketch_of
 
@@ -62,3 +63,13 @@ def test_a_sketch_is_short() -> None:
 )
 def test_what_is_no_sketch_says_nothing(text: str) -> None:
     assert reconcile(text, TREE) is None
+
+
+def test_a_tree_that_comes_out_otherwise_names_its_paths() -> None:
+    kept = [entry for path, entry in TREE.items() if path != "usr/lib/7.py"]
+    made = Manifest([*kept, file("new"), file("usr/lib/9.py", "1")])
+    text = explain_by_sketch(sketch_of(TREE), made, "tree")
+    assert text is not None
+    assert "\n  /new is not in the locked tree\n" in text
+    assert "\n  /usr/lib/9.py is not as it was locked" in text
+    assert "\n  1 path of the locked tree" in text

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import lzma
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -127,10 +126,8 @@ def test_a_hostile_postinst_reaches_nothing_and_is_refused(
     if status:
         assert "making Debian bookworm: jq cannot be installed:" in done.stderr
     else:
-        assert "the locked packages of Debian bookworm make another tree here:\n" in done.stderr
-        for line in ("dpkg/info/jq.postinst is not in the locked tree", "dpkg/status is not as it was locked"):
-            assert f"\n  /var/lib/{line}\n" in done.stderr
-        assert re.search(r"\n  \d+ paths of the locked tree were not made here\n", done.stderr)
+        # Too much differs to name paths: most packages of the locked tree are not there.
+        assert f"the locked packages of Debian bookworm make another tree here: locked {base.tree}, made" in done.stderr
         assert not SandboxWorkshop(Store(cache)).has_base(changed.id)
 
 
