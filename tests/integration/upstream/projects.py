@@ -206,8 +206,11 @@ class Case:
     asks: tuple[str, ...] = ()
     only: bool = False
 
-    def holds(self, laboratory: Laboratory, *, files: Mapping[str, bytes], env: Mapping[str, str]) -> Project:
-        """Records the case once and replays it with another store in an empty network."""
+    def holds(
+        self, laboratory: Laboratory, *, files: Mapping[str, bytes], env: Mapping[str, str], checked: bool = False
+    ) -> Project:
+        """Records the case once and replays it with another store in an empty network. `checked`: so is what is there
+        then, before its script runs."""
         project = laboratory.project(*self.steps, files=files)
         project.lock(env=env)
         if self.only:
@@ -215,5 +218,7 @@ class Case:
         else:
             assert set(self.asks) <= set(project.requests), project.requests
         project.replay(env=env)
+        if checked:
+            project.klock("check", "--env", env=env)
         assert project.prints(self.script, env=env) == self.prints
         return project
