@@ -41,7 +41,6 @@ def lock_image(
     from klock.layers import NORMALISATION
     from klock.lockfile.model import Lockfile
     from klock.locking.draft import draft_image
-    from klock.locking.still import in_workshop_for
     from klock.locking.target import TargetLocker
     from klock.steps.locking import Upgrade
 
@@ -64,14 +63,13 @@ def lock_image(
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
             rules_changed=rules_changed,
-            context=in_workshop_for(target, image, context),
+            context=context,
             upgrade=upgrade,
         )
         for target in targets
     ]
     # What is wrong with one target is said before another one takes minutes.
-    for locker in lockers:
-        locker.refuse_early()
+    lockers = [locker.prepared() for locker in lockers]
     locked: list[TargetLock] = []
     errors = []
     for locker in lockers:

@@ -23,7 +23,6 @@ from klock.lockfile.model import (
     with_layer,
 )
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
-from klock.locking.still import bring_archives_of, refuse_what_must_run
 from klock.replay import make_layers, opened_over
 from klock.steps import kind_of
 from klock.steps.cache_keys import cache_key, cache_keys
@@ -60,14 +59,21 @@ class TargetLocker:
     stages: tuple[StageLock, ...] = ()
     made: dict[Digest, StepLock] = field(default_factory=dict)
 
-    def refuse_early(self) -> None:
-        """Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched."""
+    def prepared(self) -> TargetLocker:
+        """The same with the workshop that this machine has for the target, where anything is to be done.
+
+        Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched.
+        """
         previous, base = self.previous, self.image.base
         if previous is not None and base is not None and base_agrees(base, previous.base):
             drafts = self._draft(previous.base)
             if self._is_unchanged(previous, previous.base, drafts, previous.stages):
-                return
-        refuse_what_must_run(self.image, self.context)
+                return self
+        from klock.locking.still import in_workshop_for, refuse_what_must_run
+
+        context = in_workshop_for(self.target, self.image, self.context)
+        refuse_what_must_run(self.image, context)
+        return replace(self, context=context)
 
     def run(self) -> TargetLock:
         # What is wrong with the image itself is said before anything is fetched.
@@ -77,7 +83,10 @@ class TargetLocker:
         check_steps(steps, root=self.context.root, base=known, target=self.target, environ=self.context.environ)
         stages = self._lock_stages()
         base = self._resolve_base()
-        bring_archives_of(base, self.context)
+        if self.context.workshop.is_still:
+            from klock.locking.still import bring_archives_of
+
+            bring_archives_of(base, self.context)
         notes: list[str] = []
         drafts = self._draft(base, notes)
         for note in notes if not self.before else ():

@@ -141,8 +141,7 @@ class SandboxWorkshop:
     def keep_trees(self, trees: Sequence[FileTree], folders: Sequence[Path]) -> None:
         """Takes finished trees from `folders`; see `klock.workshop.protocol.Workshop`."""
         for tree, folder in zip(trees, folders, strict=True):
-            (folder / "manifest").write_bytes(tree.files.to_bytes())
-            (folder / "derived").write_bytes(tree.derived.to_bytes())
+            self.trees.write_manifests(tree, folder)
         self.trees.keep_all({folder: self.trees.tree(t.key) for t, folder in zip(trees, folders, strict=True)})
 
     def add_composed_layer(

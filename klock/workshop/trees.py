@@ -30,6 +30,7 @@ __all__ = ["DERIVED", "Trees"]
 
 _MANIFEST: Final = "manifest"
 DERIVED: Final = "derived"
+_DIGESTS: Final = "digests"
 
 
 class Trees:
@@ -97,11 +98,21 @@ class Trees:
 
     def file_tree(self, key: Digest) -> FileTree:
         """Raises StoreError when it is not here, or damaged."""
+        from klock.layers.manifest import Manifest
         from klock.workshop.protocol import FileTree
 
-        folder = self.tree(key)
-        files, derived = (self._manifest(folder, f"the tree {key}", name) for name in (_MANIFEST, DERIVED))
+        folder, what = self.tree(key), f"the tree {key}"
+        contents = [self._content(folder, what, name) for name in (_MANIFEST, DERIVED)]
+        if [digest_of_bytes(content) for content in contents] != self._content(folder, what, _DIGESTS).decode().split():
+            raise StoreError(f"{what} was changed in the store", hint=f"remove {folder}, then run `klock sync`")
+        files, derived = map(Manifest.of_own, contents)
         return FileTree(key=key, files=files, derived=derived)
+
+    def write_manifests(self, tree: FileTree, folder: Path) -> None:
+        """Writes beside the root of a tree what it holds."""
+        (folder / _MANIFEST).write_bytes(tree.files.to_bytes())
+        (folder / DERIVED).write_bytes(tree.derived.to_bytes())
+        (folder / _DIGESTS).write_text(f"{tree.files.digest}\n{tree.derived.digest}\n", "ascii")
 
     def noted_manifest(self, folder: Path) -> Manifest:
         """All that the root of a part of a layer should have in it. Raises StoreError."""
