@@ -20,13 +20,12 @@ from klock.errors import FetchError, HashMismatch
 from klock.layers.decompression import Uncompressed
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
-from klock.layers.streaming import BoundedMember, members_of
+from klock.layers.streaming import BUFFER, members_of, open_stream
 from klock.layers.unpack import BROKEN_ARCHIVE, is_kept_xattr, xattr_value
 
 __all__ = ["ArchivedLayer", "list_layers", "read_layers"]
 
 _CHUNK: Final = 1 << 20
-_BUFFER: Final = 1 << 16
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _AUFS: Final = ".wh..wh."
@@ -74,17 +73,10 @@ def read_layers(
 def _members(layer: ArchivedLayer) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     with _explained(layer.name), open(layer.path, "rb") as archive:
         with Uncompressed(archive, layer.media_type, layer.name) as plain:
-            with tarfile.open(
-                fileobj=plain.content,
-                mode="r|",
-                bufsize=_BUFFER,
-                encoding="utf-8",
-                errors="surrogateescape",
-                tarinfo=BoundedMember,
-            ) as tar:
+            with open_stream(plain.content) as tar:
                 for member in members_of(tar):
                     yield tar, member
-            while plain.content.read(_BUFFER):
+            while plain.content.read(BUFFER):
                 pass
         if layer.diff_id and plain.digest != layer.diff_id:
             raise HashMismatch(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from typing import Final
+from typing import IO, Final
 
-__all__ = ["BoundedMember", "members_of"]
+__all__ = ["BUFFER", "BoundedMember", "members_of", "open_stream"]
+
+BUFFER: Final = 1 << 16
+"""bytes. Larger is slower: tarfile copies what is left of its buffer at each header it reads."""
+
 
 _HEADERS: Final = frozenset([tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])
 _LONG_NAMES: Final = frozenset([tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
@@ -29,3 +33,15 @@ def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in archive:
         yield member
         vars(archive)["members"] = []
+
+
+def open_stream(content: IO[bytes]) -> tarfile.TarFile:
+    """An uncompressed archive that is read once, from its beginning to its end; names are bytes with escapes."""
+    return tarfile.open(
+        fileobj=content,
+        mode="r|",
+        bufsize=BUFFER,
+        encoding="utf-8",
+        errors="surrogateescape",
+        tarinfo=BoundedMember,
+    )

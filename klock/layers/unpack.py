@@ -23,7 +23,7 @@ from klock.digests import Digest
 from klock.errors import FetchError, HashMismatch
 from klock.layers.decompression import Uncompressed
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
-from klock.layers.streaming import BoundedMember, members_of
+from klock.layers.streaming import BUFFER, members_of, open_stream
 
 __all__ = ["BROKEN_ARCHIVE", "is_kept_xattr", "unpack", "unpack_package", "xattr_value"]
 
@@ -31,9 +31,7 @@ _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _AUFS: Final = b".wh..wh."
 _OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
-# Larger is slower: tarfile copies what is left of its buffer at each header it reads.
-_BUFFER: Final = 1 << 16
-_ZEROS: Final = bytes(_BUFFER)
+_ZEROS: Final = bytes(BUFFER)
 _XATTR: Final = "SCHILY.xattr."
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 # Links that lead through one another: what one member makes, another takes away.
@@ -57,16 +55,9 @@ def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str)
     Raises HashMismatch for other bytes, FetchError for an archive that is broken, hostile or does not fit.
     """
     with _explained(source), Uncompressed(archive, media_type, source) as plain:
-        with tarfile.open(
-            fileobj=plain.content,
-            mode="r|",
-            bufsize=_BUFFER,
-            encoding="utf-8",
-            errors="surrogateescape",
-            tarinfo=BoundedMember,
-        ) as tar:
+        with open_stream(plain.content) as tar:
             _Unpacking(source).members(tar)
-        while plain.content.read(_BUFFER):
+        while plain.content.read(BUFFER):
             pass
     if diff_id and plain.digest != diff_id:
         raise HashMismatch(
@@ -82,16 +73,9 @@ def unpack_package(archive: IO[bytes], *, media_type: str, limit: int, source: s
     Must run as `unpack` must, and raises what it raises; the bytes were verified before.
     """
     with _explained(source), Uncompressed(archive, media_type, source, limit=limit) as plain:
-        with tarfile.open(
-            fileobj=plain.content,
-            mode="r|",
-            bufsize=_BUFFER,
-            encoding="utf-8",
-            errors="surrogateescape",
-            tarinfo=BoundedMember,
-        ) as tar:
+        with open_stream(plain.content) as tar:
             _UnpackingPackage(source).members(tar)
-        while plain.content.read(_BUFFER):
+        while plain.content.read(BUFFER):
             pass
 
 
@@ -198,7 +182,7 @@ class _Unpacking:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
             remaining = member.size
             while remaining:
-                chunk = content.read(min(remaining, _BUFFER))
+                chunk = content.read(min(remaining, BUFFER))
                 if not chunk:
                     raise tarfile.ReadError("unexpected end of data")
                 if member.sparse is not None and chunk == _ZEROS[: len(chunk)]:
