@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from klock.errors import EngineError
 from klock.workshop import linux
+from klock.workshop.symlinks import MOST_SYMLINKS, follow
 
 if TYPE_CHECKING:
     from klock.workshop.protocol import Mount
@@ -24,7 +25,6 @@ __all__ = ["Area", "WritableLayer", "resolve"]
 
 _SKELETON_FOLDERS: Final = ("dev", "proc", "sys", "run", "tmp", "etc")
 _SKELETON_FILES: Final = ("etc/resolv.conf", "etc/hosts")
-_MOST_SYMLINKS: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,27 +156,18 @@ def _explained(error: OSError, layers: int) -> Exception:
 
 def resolve(root: str, path: str) -> str:
     """Where `path` leads in the tree at `root`: symlinks are followed, never out of it, and missing parts are kept."""
-    waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    parts: list[str] = []
-    followed = 0
-    while waiting:
-        part = waiting.pop()
-        if part == "..":
-            del parts[-1:]
-            continue
-        here = "/".join([root, *parts, part])
+
+    def read_link(here: str, followed: int) -> str | None:
         try:
-            target = os.readlink(here)
+            target = os.readlink(f"{root}/{here}")
         except OSError:
-            parts.append(part)
-            continue
-        followed += 1
-        if followed > _MOST_SYMLINKS:
+            return None
+        if followed == MOST_SYMLINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        if target.startswith("/"):
-            parts = []
-        waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-    return "/".join([root, *parts])
+        return target
+
+    inside = follow(path, read_link)
+    return f"{root}/{inside}" if inside else root
 
 
 def make_mount_point(path: str, *, is_folder: bool) -> None:

@@ -8,17 +8,15 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from klock.errors import HashMismatch
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import above, is_left_out, matcher
 from klock.workshop.placing import MAY_BE_KEPT, cannot_make_folder, cannot_replace_folder, joined, never_kept
 from klock.workshop.protocol import PlacedFile
+from klock.workshop.symlinks import MOST_SYMLINKS, follow
 
 __all__ = ["StillTree"]
-
-_MOST_LINKS: Final = 40
 
 
 class StillTree:
@@ -43,24 +41,14 @@ class StillTree:
 
     def real(self, path: str) -> str:
         """Where an absolute path leads, as realpath(3) has it within the root; missing parts are kept."""
-        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        parts: list[str] = []
-        followed = 0
-        while waiting:
-            part = waiting.pop()
-            if part == "..":
-                del parts[-1:]
-                continue
-            entry = self._entries.get("/".join([*parts, part]))
-            if entry is None or entry.kind is not Kind.SYMLINK or followed == _MOST_LINKS:
-                parts.append(part)
-                continue
-            followed += 1
-            target = entry.target or ""
-            if target.startswith("/"):
-                parts = []
-            waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-        return "/".join(parts)
+
+        def read_link(here: str, followed: int) -> str | None:
+            entry = self._entries.get(here)
+            if entry is None or entry.kind is not Kind.SYMLINK or followed == MOST_SYMLINKS:
+                return None
+            return entry.target or ""
+
+        return follow(path, read_link)
 
     def place(
         self, files: Sequence[PlacedFile], destination: str, *, ids: tuple[int, int] = (0, 0), keep: bool = False
