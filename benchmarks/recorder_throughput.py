@@ -32,7 +32,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from klock.recorder import Recorder, Report, recording, replaying  # noqa: E402
 from klock.workshop import linux  # noqa: E402
-from tests.recorder_world import ADDRESS, World, run_in_world  # noqa: E402
+from tests.integration.recorder_world import ADDRESS, World, run_in_world  # noqa: E402
 
 _HTTP, _HTTPS, _PROXY = 9080, 9443, 9081
 _PARALLEL: Final = 8

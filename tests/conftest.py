@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from tests.run_folder import RUN, begin_run, end_run
 
-settings.register_profile("klock", deadline=None, max_examples=25, derandomize="CI" in os.environ, print_blob=True)
+settings.register_profile("klock", deadline=None, max_examples=10, derandomize="CI" in os.environ, print_blob=True)
 settings.register_profile("soak", settings.get_profile("klock"), max_examples=500, derandomize=False)
 settings.load_profile("klock")
 

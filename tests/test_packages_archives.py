@@ -7,7 +7,7 @@ import io
 import tarfile
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -130,21 +130,21 @@ def sdist(pyproject: bytes, *, header: bytes = b"") -> bytes:
     return raw.getvalue()
 
 
-SDISTS = {
-    "no archive": b"no",
-    "cut off": sdist(b"[project]\nname = 'a'\n" * 1000)[:-20],
-    "a bomb": sdist(bytes(64 << 20)),
-    "a header that is a bomb": sdist(b"", header=b"x" * (64 << 20)),
-    "no TOML": sdist(b"\xff"),
-    "nested TOML": sdist(b"a = " + b"[" * 2000),
-    "odd types": sdist(b"build-system = [1]"),
-    "odd types of requirements": sdist(b"[build-system]\nrequires = {a = 1}"),
+SDISTS: dict[str, Callable[[], bytes]] = {
+    "no archive": lambda: b"no",
+    "cut off": lambda: sdist(b"[project]\nname = 'a'\n" * 1000)[:-20],
+    "a bomb": lambda: sdist(bytes(64 << 20)),
+    "a header that is a bomb": lambda: sdist(b"", header=b"x" * (64 << 20)),
+    "no TOML": lambda: sdist(b"\xff"),
+    "nested TOML": lambda: sdist(b"a = " + b"[" * 2000),
+    "odd types": lambda: sdist(b"build-system = [1]"),
+    "odd types of requirements": lambda: sdist(b"[build-system]\nrequires = {a = 1}"),
 }
 
 
 @pytest.mark.parametrize("case", SDISTS)
 def test_a_broken_source_distribution_is_named(case: str, tmp_path: Path) -> None:
-    (tmp_path / "blob").write_bytes(SDISTS[case])
+    (tmp_path / "blob").write_bytes(SDISTS[case]())
     with little_memory(), pytest.raises(KlockError, match=r"a-1\.0\.tar\.gz"):
         build_system_of_archive(tmp_path / "blob", "a-1.0.tar.gz")
 

@@ -104,7 +104,7 @@ def test_masking_again_changes_nothing() -> None:
 @pytest.mark.parametrize("piece", ["-eyJ", "<", "nonce=", '"a://', "NTLM ", 'nonce="', "a://", " ", "?sig="])
 def test_hostile_values_take_linear_time(name: str, piece: str) -> None:
     # What takes quadratic time would not end.
-    assert len(kept((name, piece * (300_000 // len(piece))))) == 1
+    assert len(kept((name, piece * (100_000 // len(piece))))) == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from([header.name for header in KEPT]), st.text(max_size=40))))

@@ -246,8 +246,8 @@ def test_no_secret_survives(secret: str, before: str, after: str, encode: object
     ],
 )
 def test_hostile_urls_take_linear_time(piece: str) -> None:
-    # Half a megabyte: what takes quadratic time would not end.
-    url = redaction("s3cret-s3cret-").url("https://h/" + piece * (500_000 // len(piece)))
+    # Of this size, what takes quadratic time would not end.
+    url = redaction("s3cret-s3cret-").url("https://h/" + piece * (100_000 // len(piece)))
     assert url.startswith("https://")
 
 
@@ -365,7 +365,7 @@ def test_secrets_may_be_added_by_many_threads() -> None:
     it = redaction()
 
     def add(turn: int) -> None:
-        for number in range(50):
+        for number in range(20):
             it.add_secret(f"secret-{turn}-{number}")
 
     threads = [threading.Thread(target=add, args=(turn,)) for turn in range(8)]
@@ -373,7 +373,7 @@ def test_secrets_may_be_added_by_many_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(it.values) == 400
+    assert len(it.values) == 160
     assert all(it.find_secret(value.encode()) for value in it.values)
 
 

@@ -41,8 +41,8 @@ from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
 from klock.vault import VaultFolder, find_faults, inputs_of, inputs_of_all, pull, push
+from tests.integration.recorder_world import World, run_in_world
 from tests.memory_workshop import MemoryWorkshop, file_entry
-from tests.recorder_world import World, run_in_world
 from tests.strategies import lockfiles
 
 LAYER = LayerLock(digest=digest_of_bytes(b"a layer"), files=1, size=1)

@@ -11,7 +11,7 @@ import pytest
 
 from klock.recorder import OUTSIDE, Doors, Passes, Reach, Report, recording, replaying
 from klock.workshop.protocol import Completed, Uplink
-from tests.recorder_world import World, run_in_world
+from tests.integration.recorder_world import World, run_in_world
 
 pytestmark = pytest.mark.integration
 

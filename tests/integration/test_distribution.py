@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 import klock
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 STEM = f"klock_env-{klock.__version__}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from klock.secrets.vocabulary import NAMES
-from tests.recorder_world import World, run_in_world
+from tests.integration.recorder_world import World, run_in_world
 
 pytestmark = pytest.mark.integration
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import http.server
 import json
 import os
@@ -41,6 +42,8 @@ RAW: Final = {
 }
 """What no server should send."""
 
+_START_OVER: Final = "/start-over"
+
 
 def big_body(size: int = BIG) -> bytes:
     """Bytes that no two ranges of have in common."""
@@ -53,6 +56,7 @@ class Upstream:
 
     def __init__(self, log: Path, *, address: str, context: ssl.SSLContext) -> None:
         self._log = log
+        self._address = address
         log.touch()
         parent = os.getpid()
         self._pid = os.fork()
@@ -76,6 +80,14 @@ class Upstream:
 
     def forget(self) -> None:
         self._log.write_text("")
+
+    def start_over(self) -> None:
+        """As if nothing was ever asked: what counts, counts from one again."""
+        connection = http.client.HTTPConnection(self._address, timeout=30)
+        connection.request("GET", _START_OVER)
+        connection.getresponse().read()
+        connection.close()
+        self.forget()
 
     def close(self) -> None:
         os.kill(self._pid, signal.SIGKILL)
@@ -134,6 +146,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def _handle(self) -> None:
+        if self.path == _START_OVER:
+            self.server.state.counts.clear()
+            return self.answer(200)
         body = self._read_body()
         self.url = f"{self.server.scheme}://{self.headers.get('Host')}{self.path}"
         self.parts = urlsplit(self.path)
@@ -142,7 +157,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             file.write(json.dumps(entry) + "\n")
         name = self.parts.path.strip("/").split("/")[0].replace("-", "_")
         act: Callable[[bytes], None] = getattr(self, f"on_{name}", self.on_echo)
-        act(body)
+        return act(body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = do_DELETE = _handle  # noqa: N815 - http.server's names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from klock.errors import EngineError
 from klock.recorder import Report, recording
 from klock.store import Store
-from tests.recorder_world import Outcome, World, run_in_world
+from tests.integration.recorder_world import Outcome, SharedWorld, World, run_in_world
 
 pytestmark = pytest.mark.integration
 
@@ -141,10 +141,21 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedWorld]:
+    with SharedWorld(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.fixture
+def world(shared_world: SharedWorld, tmp_path: Path) -> SharedWorld:
+    shared_world.begin(tmp_path)
+    return shared_world
+
+
 @pytest.mark.parametrize(("script", "refused"), REFUSED.values(), ids=REFUSED.keys())
-def test_recording_refuses(script: str, refused: Sequence[str], tmp_path: Path) -> None:
-    outcome = run_in_world(lambda world: world.record(script), tmp_path)
-    assert list(outcome.report.refused) == list(refused)
+def test_recording_refuses(script: str, refused: Sequence[str], world: SharedWorld) -> None:
+    assert list(world.record(script).report.refused) == list(refused)
 
 
 SLOW = {
@@ -173,9 +184,9 @@ def test_what_has_no_end_is_not_waited_for(
     assert not list((tmp_path / "store" / "tmp").iterdir())
 
 
-def test_a_private_answer_of_too_many_texts_is_refused(tmp_path: Path) -> None:
+def test_a_private_answer_of_too_many_texts_is_refused(world: SharedWorld) -> None:
     url = "http://site.test/raw/many-texts"
-    outcome = run_in_world(lambda world: world.record(f"curl -s {url}", private_urls=["site.test"]), tmp_path)
+    outcome = world.record(f"curl -s {url}", private_urls=["site.test"])
     assert outcome.report.refused == (
         f"GET {url}: private answers of the step hold more than 500 texts, too many to search for; private_urls should "
         "name only URLs that hand out a secret",
@@ -195,23 +206,18 @@ def test_a_proxy_is_asked_for_no_name_of_this_machine(tmp_path: Path, monkeypatc
     assert asked == ["GET http://site.testhttp://site.test/one"]
 
 
-def test_a_port_of_a_known_host_is_reported_for_another_run(tmp_path: Path) -> None:
+def test_a_port_of_a_known_host_is_reported_for_another_run(world: SharedWorld) -> None:
     script = "curl -sS http://site.test:8080/x"
-
-    def scenario(world: World) -> tuple[Outcome, Outcome]:
-        first = world.record(script)
-        return first, world.record(script, ports=first.report.ports)
-
-    first, second = run_in_world(scenario, tmp_path)
+    first = world.record(script)
     assert first.report.ports == (8080,)
+    second = world.record(script, ports=first.report.ports)
     assert second.report.refused == ()
     assert [request.url for request in second.report.requests] == ["http://site.test:8080/x"]
 
 
-def test_names_without_an_address_are_reported_once(tmp_path: Path) -> None:
+def test_names_without_an_address_are_reported_once(world: SharedWorld) -> None:
     script = "getent hosts nowhere.test; getent ahosts nowhere.test; getent hosts also-nowhere.test; true"
-    outcome = run_in_world(lambda world: world.record(script), tmp_path)
-    assert outcome.report == Report(unknown_hosts=("also-nowhere.test", "nowhere.test"))
+    assert world.record(script).report == Report(unknown_hosts=("also-nowhere.test", "nowhere.test"))
 
 
 REPLAYED = (
@@ -243,39 +249,33 @@ NOT_LOCKED: dict[str, tuple[str, Sequence[str]]] = {
 
 
 @pytest.mark.parametrize(("script", "refused"), NOT_LOCKED.values(), ids=NOT_LOCKED.keys())
-def test_replaying_refuses(script: str, refused: Sequence[str], tmp_path: Path) -> None:
-    def scenario(world: World) -> tuple[Outcome, list[str]]:
-        recorded = world.record(REPLAYED)
-        world.upstream.forget()
-        return world.replay(script, recorded.report), world.upstream.lines
-
-    outcome, asked = run_in_world(scenario, tmp_path)
-    assert list(outcome.report.refused) == list(refused)
-    assert asked == []
+def test_replaying_refuses(script: str, refused: Sequence[str], world: SharedWorld) -> None:
+    recorded = world.record(REPLAYED)
+    world.asked()
+    assert list(world.replay(script, recorded.report).report.refused) == list(refused)
+    assert world.asked() == []
 
 
-def test_a_refused_request_is_answered_with_403_and_the_reason(tmp_path: Path) -> None:
+def test_a_refused_request_is_answered_with_403_and_the_reason(world: SharedWorld) -> None:
     script = "curl -s -w '%{http_code}' http://site.test/two?token=abc-0815-xyz"
-    outcome = run_in_world(lambda world: world.replay(script, world.record(REPLAYED).report), tmp_path)
-    assert outcome.text == "klock: GET http://site.test/two?token=***: not in the lockfile\n403"
+    assert (
+        world.replay(script, world.record(REPLAYED).report).text
+        == "klock: GET http://site.test/two?token=***: not in the lockfile\n403"
+    )
 
 
 # -- bytes that the store lacks
 
 
-def test_a_lost_blob_is_fetched_again_and_compared(tmp_path: Path) -> None:
+def test_a_lost_blob_is_fetched_again_and_compared(world: SharedWorld) -> None:
     script = "seq 6 | xargs -P 6 -I{} curl -sS -o f{} http://site.test/big; cat f* | sha256sum; rm f*"
-
-    def scenario(world: World) -> tuple[Outcome, Outcome, list[str]]:
-        recorded = world.record(script)
-        world.upstream.forget()
-        world.store.remove_downloads(kept_too=True)
-        return recorded, world.replay(script, recorded.report, offline=False), world.upstream.lines
-
-    recorded, replayed, asked = run_in_world(scenario, tmp_path)
+    recorded = world.record(script)
+    world.asked()
+    world.lose_downloads()
+    replayed = world.replay(script, recorded.report, offline=False)
     assert replayed.report.refused == ()
     assert replayed.text == recorded.text
-    assert asked == ["GET http://site.test/big"]
+    assert world.asked() == ["GET http://site.test/big"]
     assert (replayed.report.upstream, replayed.report.received) == (1, 5_000_000)
 
 
@@ -304,26 +304,19 @@ LOST: dict[str, tuple[str, bool, str]] = {
 
 
 @pytest.mark.parametrize(("script", "offline", "sentence"), LOST.values(), ids=LOST.keys())
-def test_a_lost_blob_that_upstream_does_not_have(script: str, offline: bool, sentence: str, tmp_path: Path) -> None:
-    def scenario(world: World) -> Outcome:
-        recorded = world.record(script)
-        assert recorded.report.refused == ()
-        world.store.remove_downloads(kept_too=True)
-        return world.replay(script.replace("-u jo:pass-4711", ""), recorded.report, offline=offline)
-
-    outcome = run_in_world(scenario, tmp_path)
+def test_a_lost_blob_that_upstream_does_not_have(script: str, offline: bool, sentence: str, world: SharedWorld) -> None:
+    recorded = world.record(script)
+    assert recorded.report.refused == ()
+    world.lose_downloads()
+    outcome = world.replay(script.replace("-u jo:pass-4711", ""), recorded.report, offline=offline)
     assert outcome.report.refused == (sentence + "get it from a vault with `klock vault pull DIR`",)
     assert outcome.text.startswith("klock: ")
 
 
-def test_a_locked_answer_of_another_size_is_refused(tmp_path: Path) -> None:
+def test_a_locked_answer_of_another_size_is_refused(world: SharedWorld) -> None:
     script = "curl -s http://site.test/one"
-
-    def scenario(world: World) -> Outcome:
-        recorded = world.record(script)
-        return world.replay(script, [replace(request, size=5) for request in recorded.report.requests])
-
-    outcome = run_in_world(scenario, tmp_path)
+    recorded = world.record(script)
+    outcome = world.replay(script, [replace(request, size=5) for request in recorded.report.requests])
     assert outcome.report.refused == (
         "GET http://site.test/one: the store's copy of its answer is damaged; remove it with `klock cache clean`",
     )

@@ -1,15 +1,16 @@
 """The recorder between real clients and a real server: what is recorded once is answered again with no upstream.
 
-Each scenario runs in a world of namespaces of its own, see `tests.recorder_world`.
+The world they meet in is one of namespaces, see `tests.integration.recorder_world`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.recorder_world import Outcome, World, run_in_world
+from tests.integration.recorder_world import SharedWorld
 
 pytestmark = pytest.mark.integration
 
@@ -67,27 +68,29 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
-def test_replay_is_the_recording(script: str, tmp_path: Path) -> None:
-    def scenario(world: World) -> tuple[Outcome, Outcome, list[str]]:
-        recorded = world.record(script, ports=(8080, 8443))
-        world.upstream.forget()
-        return recorded, world.replay(script, recorded.report), world.upstream.lines
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedWorld]:
+    with SharedWorld(tmp_path_factory.mktemp("world")) as world:
+        yield world
 
-    recorded, replayed, asked = run_in_world(scenario, tmp_path)
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
+def test_replay_is_the_recording(script: str, shared_world: SharedWorld, tmp_path: Path) -> None:
+    shared_world.begin(tmp_path)
+    recorded = shared_world.record(script, ports=(8080, 8443))
     assert recorded.report.refused == ()
     assert recorded.output
+    shared_world.asked()
+    replayed = shared_world.replay(script, recorded.report)
     assert (replayed.status, replayed.text) == (recorded.status, recorded.text)
     assert replayed.report.refused == ()
     assert replayed.report.requests == recorded.report.requests
-    assert asked == []
+    assert shared_world.asked() == []
     assert replayed.report.upstream == 0
     assert not list((tmp_path / "store" / "tmp").iterdir())
 
 
-def test_escapes_reach_upstream_as_they_are(tmp_path: Path) -> None:
-    def scenario(world: World) -> list[str]:
-        world.record("curl -sS 'http://site.test/a%20b?x=%41&y=100%'")
-        return world.upstream.lines
-
-    assert run_in_world(scenario, tmp_path) == ["GET http://site.test/a%20b?x=%41&y=100%25"]
+def test_escapes_reach_upstream_as_they_are(shared_world: SharedWorld, tmp_path: Path) -> None:
+    shared_world.begin(tmp_path)
+    shared_world.record("curl -sS 'http://site.test/a%20b?x=%41&y=100%'")
+    assert shared_world.asked() == ["GET http://site.test/a%20b?x=%41&y=100%25"]

@@ -6,7 +6,8 @@
     run_in_world(scenario, tmp_path)
 
 The world is a process with its own user, mount and network namespaces. Upstream is at 10.77.0.1, under the names NAMES.
-Commands run at the end of a cable, as the sandbox's do, but with all files of this machine.
+Commands run at the end of a cable, as the sandbox's do, but with all files of this machine. A `SharedWorld` serves the
+tests of a module one after the other: to make a world takes longer than most tests.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from klock.lockfile.model import LockedRequest
-from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder import Recorder, Report, incoming, recording, replaying, upstream
 from klock.recorder.authority import Authority
 from klock.store import Store
 from klock.workshop import linux
 from klock.workshop.cable import enter_recorded_network
-from klock.workshop.namespace import in_namespace
+from klock.workshop.namespace import NamespaceProcess, in_namespace
 from klock.workshop.protocol import RESOLVER, Uplink
-from tests.recorder_upstream import Upstream
+from tests.integration.recorder_upstream import Upstream
 
-__all__ = ["NAMES", "Outcome", "World", "run_in_world"]
+__all__ = ["NAMES", "Outcome", "SharedWorld", "World", "run_in_world"]
 
 T = TypeVar("T")
 
@@ -79,12 +81,81 @@ def run_in_world(scenario: Callable[[World], T], folder: Path) -> T:
     return in_namespace(task)
 
 
+class SharedWorld:
+    """A world that lives as long as the `with` block. What a test asks of it begins with `begin`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._calls, answers = Pipe()
+
+        def serve() -> None:
+            with World(folder) as world:
+                while True:
+                    name, arguments, keywords = answers.recv()
+                    try:
+                        answers.send((True, getattr(world, name)(*arguments, **keywords)))
+                    except Exception as error:
+                        answers.send((False, "".join(traceback.format_exception(error))))
+
+        self._process = NamespaceProcess(serve)
+        answers.close()
+
+    def __enter__(self) -> SharedWorld:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
+        self._calls.close()
+
+    def begin(self, folder: Path) -> None:
+        """From here on, as if it was made for `folder`."""
+        self._call("begin", folder)
+
+    def record(self, script: str, *, ports: Sequence[int] = (), private_urls: Sequence[str] = ()) -> Outcome:
+        """See `World.record`."""
+        outcome: Outcome = self._call("record", script, ports=ports, private_urls=private_urls)
+        return outcome
+
+    def replay(self, script: str, recorded: Report | Sequence[LockedRequest], *, offline: bool = True) -> Outcome:
+        """See `World.replay`."""
+        outcome: Outcome = self._call("replay", script, recorded, offline=offline)
+        return outcome
+
+    def asked(self) -> list[str]:
+        """What upstream was asked since `begin` or the last call of this."""
+        lines: list[str] = self._call("asked")
+        return lines
+
+    def lose_downloads(self) -> None:
+        """The store forgets all answers."""
+        self._call("lose_downloads")
+
+    def _call(self, name: str, *arguments: object, **keywords: object) -> Any:
+        self._calls.send((name, arguments, keywords))
+        try:
+            succeeded, value = self._calls.recv()
+        except EOFError:
+            raise self._failure() from None
+        assert succeeded, value
+        return value
+
+    def _failure(self) -> BaseException:
+        try:
+            self._process.result()
+        except Exception as error:
+            return error
+        return AssertionError("the world ended")
+
+
 class World:
     """Upstream, and commands with a cable. `store` is where the recorder puts what it locks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._settings = folder
         self.store = Store(folder / "store")
+        # That klock asks again is tested, not how long it waits before it does.
+        for module in (incoming, upstream):
+            vars(module)["PAUSE"] = 0.05
         (folder / "hosts").write_text("".join(f"{address} {name}\n" for name, address in NAMES.items()))
         # Names that are not in the hosts file do not exist, rather than that nobody can be asked.
         (folder / "nsswitch.conf").write_text("hosts: files\n")
@@ -104,6 +175,19 @@ class World:
         self._untrusted = Upstream(
             folder / "untrusted.log", address="10.77.0.2", context=Authority().context("untrusted.test")
         )
+
+    def begin(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder / "store")
+        self.upstream.start_over()
+
+    def asked(self) -> list[str]:
+        lines = self.upstream.lines
+        self.upstream.forget()
+        return lines
+
+    def lose_downloads(self) -> None:
+        self.store.remove_downloads(kept_too=True)
 
     def __enter__(self) -> World:
         return self
@@ -168,7 +252,7 @@ class World:
             linux.unshare(linux.CLONE_NEWNS)
 
         return subprocess.Popen(
-            ["sh", "-ec", f'{_MOUNTS.format(folder=self.folder)} exec bash -c "$0"', script],
+            ["sh", "-ec", f'{_MOUNTS.format(folder=self._settings)} exec bash -c "$0"', script],
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
