@@ -12,7 +12,7 @@ export SEED
 MINUTES ?= 120
 PYTEST = .venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs
 
-.PHONY: check units test tests soak demo style clean
+.PHONY: check units test images tests soak demo style clean
 
 check:
 	@.ci/prepare check
@@ -25,8 +25,11 @@ units:
 
 test:
 	@.ci/prepare test
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target style units
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target style units images
 	@$(MAKE) --no-print-directory tests
+
+images:
+	.venv/bin/python -m tests.integration.debian_image
 
 tests:
 	$(PYTEST) $(TESTS)

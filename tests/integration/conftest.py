@@ -8,7 +8,6 @@ packages. Made for each module: an account with a store of its own, which is tha
 from __future__ import annotations
 
 import compileall
-import hashlib
 import os
 import shutil
 import subprocess
@@ -30,39 +29,15 @@ from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from tests.integration import resident
-from tests.integration.registry_server import Registry, registry, write_layout
+from tests.integration.debian_image import debian_layout, debian_platforms_layout, debian_rootfs
+from tests.integration.registry_server import Registry, registry
 from tests.integration.unprivileged import (
     Account,
     end_residents,
-    require_program,
     root_account,
     unprivileged_account,
 )
-from tests.run_folder import made_once, make_readable, readable_folder, run_folder, test_cache
-
-_PACKAGES: Final = "usr-is-merged,python3,python3-venv,python3-pip,ca-certificates"
-_EPOCH: Final = "1700000000"
-_RECIPE: Final = (
-    "mmdebstrap",
-    "--variant=minbase",
-    f"--include={_PACKAGES}",
-    "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--dpkgopt=path-exclude=/usr/share/zoneinfo/right/*",
-    "--dpkgopt=path-exclude=/usr/lib/*/gconv/*",
-    # mmdebstrap takes usrmerge where Debian's own images have usr-is-merged; that needs all of Perl, a third of files.
-    '--customize-hook=chroot "$1" dpkg --purge usrmerge perl perl-modules-5.36 libperl5.36 libfile-find-rule-perl'
-    " libnumber-compare-perl libtext-glob-perl",
-    # mmdebstrap copies these from the host.
-    "--customize-hook=: > $1/etc/resolv.conf; : > $1/etc/hostname",
-    "bookworm",
-)
-_CONFIG: Final = {
-    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
-    "WorkingDir": "/work",
-}
-
+from tests.run_folder import made_once, make_readable, readable_folder, run_folder
 
 _BASE_AND_A_STEP: Final = """\
 import klock as kt
@@ -74,41 +49,17 @@ _AS_ALL_IDS: Final = () if os.geteuid() == 0 else ("unshare", "--user", "--map-r
 
 @pytest.fixture(scope="session")
 def debian_rootfs_tar() -> Path:
-    """A root file system as a tar file: Debian bookworm with Python, pip, venv and certificates. Made once, then
-    kept."""
-    recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE)).encode()).hexdigest()[:12]
-    require_program("mmdebstrap", package="mmdebstrap")
-
-    def make(archive: Path) -> None:
-        _check_call([*_RECIPE, str(archive)], env=os.environ | {"SOURCE_DATE_EPOCH": _EPOCH})
-        archive.chmod(0o644)
-
-    return made_once(test_cache() / f"debian-bookworm-{recipe}.tar", make)
+    return debian_rootfs()
 
 
 @pytest.fixture(scope="session")
-def debian_oci_layout(debian_rootfs_tar: Path) -> Path:
-    """The same as an image in an OCI layout folder (image-spec, image-layout.md), tagged `bookworm`: one gzip layer."""
-
-    def make(layout: Path) -> None:
-        write_layout(layout, {None: [debian_rootfs_tar]}, config=_CONFIG, tag="bookworm")
-        make_readable(layout)
-
-    return made_once(debian_rootfs_tar.with_suffix(".oci"), make)
+def debian_oci_layout() -> Path:
+    return debian_layout()
 
 
 @pytest.fixture(scope="session")
-def debian_two_platforms(debian_rootfs_tar: Path) -> Path:
-    """A layout with that image for linux/amd64, and once more, as if it were for linux/arm64."""
-
-    def make(layout: Path) -> None:
-        platforms: dict[str | None, list[Path]] = {
-            platform: [debian_rootfs_tar] for platform in ("linux/amd64", "linux/arm64")
-        }
-        write_layout(layout, platforms, config=_CONFIG, tag="bookworm")
-        make_readable(layout)
-
-    return made_once(debian_rootfs_tar.with_suffix(".platforms.oci"), make)
+def debian_two_platforms() -> Path:
+    return debian_platforms_layout()
 
 
 @pytest.fixture(scope="session")

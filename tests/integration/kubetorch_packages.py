@@ -12,7 +12,10 @@ import uv
 
 from tests.run_folder import made_once, test_cache
 
-__all__ = ["kubetorch_folder", "run_with_kubetorch"]
+__all__ = ["KUBETORCHES", "kubetorch_folder", "run_with_kubetorch"]
+
+KUBETORCHES = ("0.4.1", "0.5.1")
+"""The versions that klock is compared with."""
 
 
 def kubetorch_folder(version: str, *, python: str | None = None) -> Path:

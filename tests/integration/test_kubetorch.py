@@ -14,14 +14,13 @@ import pytest
 import klock
 from klock.errors import ImageError
 from tests.integration.index_server import IndexServer, make_wheel
-from tests.integration.kubetorch_packages import kubetorch_folder, run_with_kubetorch
+from tests.integration.kubetorch_packages import KUBETORCHES, kubetorch_folder, run_with_kubetorch
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).parents[2] / "fixtures" / "examples"
-VERSIONS = ["0.4.1", "0.5.1"]
 
 CASES = {
     "nothing": "kt.Image()",
@@ -108,7 +107,7 @@ def both(code, file):
 """
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=KUBETORCHES)
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
     """Of each case, what was said to kubetorch and to klock."""
     folder = tmp_path_factory.mktemp("project")
@@ -135,7 +134,7 @@ def test_it_means_the_same(answers: dict[str, dict[str, object]], case: str) -> 
     assert answers[case]["kubetorch"] == answers[case]["klock"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", KUBETORCHES)
 def test_the_seven_examples_mean_the_same(version: str, tmp_path: Path) -> None:
     names = sorted(path.name for path in EXAMPLES.iterdir())
     for name in names:
