@@ -15,6 +15,19 @@ settings.register_profile("soak", settings.get_profile("klock"), max_examples=50
 settings.load_profile("klock")
 
 
+LONGEST = (
+    "test_here",
+    "test_recorded_clients",
+    "test_examples",
+    "test_docs_commands",
+    "test_recorded_http",
+    "test_containers",
+    "test_packages",
+    "test_apt_install",
+)
+"""A worker takes a whole file: one of these that began last would go on alone at the end."""
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that forgets to name a store must not write into the user's."""
@@ -23,7 +36,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What `on` (`tests.integration.container_engines`) does not name is for `make soak`."""
+    """What `on` (`tests.integration.container_engines`) does not name is for `make soak`. The longest files begin."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for item in items:
         mark = item.get_closest_marker("on")
         if mark is not None and isinstance(item, pytest.Function) and item.callspec.params["host"] not in mark.args:

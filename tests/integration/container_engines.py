@@ -10,19 +10,29 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from klock.workshop import linux
 from tests.integration.unprivileged import Account, require_program
 from tests.run_folder import clear_away, readable_folder
 
-__all__ = ["ALL_ENGINES", "ContainerHost", "docker_host", "engine_host", "on", "podman_host", "podman_service"]
+__all__ = [
+    "ALL_ENGINES",
+    "ContainerHost",
+    "docker_host",
+    "engine_host",
+    "on",
+    "podman_host",
+    "podman_service",
+    "some_of",
+]
 
 ALL_ENGINES = ("sandbox", "sandbox, unprivileged", "podman", "podman, unprivileged", "docker")
 """Parameters of a fixture that uses `engine_host`."""
@@ -31,6 +41,11 @@ ALL_ENGINES = ("sandbox", "sandbox, unprivileged", "podman", "podman, unprivileg
 def on(*engines: str) -> pytest.MarkDecorator:
     """For a test whose `host` is an engine by parameter: `make test` runs it on these, `make soak` on all."""
     return pytest.mark.on(*engines)
+
+
+def some_of(cases: Iterable[str], *quick: str) -> list[ParameterSet]:
+    """The names of cases, for a test's parameter: `make test` runs these few of them, `make soak` all."""
+    return [pytest.param(case, marks=[] if case in quick else [pytest.mark.soak]) for case in cases]
 
 
 _PATIENCE = 30.0

@@ -137,8 +137,9 @@ def test_a_credential_that_is_not_set_is_named_before_anything_is_stale(
     assert hint not in account.klock("check", cwd=project, env={"MY_TOKEN": "0th3rone"}).stderr
 
 
-def test_a_working_directory_that_the_base_lacks_is_no_drift(account: Account, debian_registry: Registry) -> None:
+def test_a_working_directory_that_the_base_lacks_is_no_drift(unprivileged: Account, debian_registry: Registry) -> None:
     """The image names /work, as docker's WORKDIR does, and has no such folder."""
+    account = unprivileged
     project = account.make_folder("project")
     (project / "kimage.py").write_text('import klock as kt\nimage = kt.Image().from_docker("debian:bookworm")\n')
     (project / "pyproject.toml").write_text(f'[tool.klock.registry-mirrors]\n"docker.io" = "{debian_registry.url}"\n')

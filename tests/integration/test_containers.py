@@ -80,7 +80,9 @@ BASE: Sequence[Member] = [
 ]
 
 
-@pytest.fixture(scope="module", params=["podman", "podman, unprivileged", "docker"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("podman", marks=pytest.mark.soak), "podman, unprivileged", "docker"]
+)
 def host(request: pytest.FixtureRequest) -> Iterator[ContainerHost]:
     account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
     with docker_host(account) if request.param == "docker" else podman_host(account) as made:
@@ -172,7 +174,7 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
-@on("podman", "docker")
+@on("docker")
 def test_without_a_network(host: ContainerHost, project: Path) -> None:
     def interfaces(*options: str) -> set[str]:
         done = succeeded(host.klock("run", *options, "--", "cat", "/proc/net/dev", cwd=project))
@@ -182,7 +184,7 @@ def test_without_a_network(host: ContainerHost, project: Path) -> None:
     assert interfaces() == {name for _, name in socket.if_nameindex()}
 
 
-@on("podman", "docker")
+@on("docker")
 def test_a_working_directory(host: ContainerHost, project: Path) -> None:
     def working_in(path: str) -> CompletedProcess[str]:
         mount = f"{project}:/mnt/project:ro"
@@ -198,7 +200,7 @@ def test_a_working_directory(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
-@on("podman", "docker")
+@on("docker")
 def test_a_working_directory_that_the_base_lacks_is_no_drift(host: ContainerHost, project: Path) -> None:
     bare = host.account.make_folder("bare")
     (bare / "kimage.py").write_text(f'import klock as kt\nimage = kt.Image().from_docker("{SMALL_BASE}")\n')
@@ -232,7 +234,7 @@ def test_a_program_that_is_not_there(host: ContainerHost, project: Path, program
     assert host.containers() == []
 
 
-@on("podman", "docker")
+@on("docker")
 def test_a_container_that_cannot_be_started_is_not_the_programs_fault(host: ContainerHost, project: Path) -> None:
     mount = f"{project / 'app'}:/etc/passwd"  # a folder over a file
     done = host.klock("run", "--mount", mount, "--", "true", cwd=project)
@@ -335,7 +337,7 @@ def test_an_image_that_was_made_of_the_synced_one_is_found_and_never_run(
     assert succeeded(host.klock("check", "--env", cwd=project)).stdout == ""
 
 
-@on("podman", "docker")
+@on("docker")
 def test_an_image_of_others_under_the_name_is_no_environment(host: ContainerHost, project: Path) -> None:
     """It has none of klock's labels."""
     name = tag(host)
@@ -351,7 +353,7 @@ def test_an_image_of_others_under_the_name_is_no_environment(host: ContainerHost
     assert host.klock("check", "--env", cwd=project).returncode == 0
 
 
-@on("podman")
+@on("podman, unprivileged")
 def test_the_variables_of_a_container_are_compared(host: ContainerHost, project: Path) -> None:
     options = ("--env", "APP=/bad", "--env", "MORE=1", "--env", "PASSWORD=given")
     container = host.native("run", "--detach", "--network=none", *options, tag(host), "sleep", "300").strip()
@@ -407,7 +409,7 @@ def test_much_goes_in_while_much_comes_out(host: ContainerHost, project: Path, m
     assert hashlib.sha256(out).digest() == hashlib.sha256(much.read_bytes()).digest()
 
 
-@on("podman", "docker")
+@on("docker")
 @pytest.mark.parametrize("command", [("head", "-c", "3"), ("true",)], ids=lambda command: command[0])
 def test_a_command_that_does_not_read_to_the_end(
     host: ContainerHost,
@@ -445,7 +447,7 @@ def test_a_signal_reaches_a_command_that_reads_nothing(host: ContainerHost, proj
     assert host.containers() == []
 
 
-@on("podman", "docker")
+@on("docker")
 def test_output_that_nobody_takes_leaves_no_container(host: ContainerHost, project: Path) -> None:
     process = start(host, project, "yes")
     assert process.stdout is not None
@@ -478,7 +480,7 @@ def test_ctrl_c_leaves_no_container(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
-@on("podman")
+@on("podman, unprivileged")
 def test_a_check_that_is_ended_leaves_no_container(host: ContainerHost, project: Path) -> None:
     process = start(host, project, verb=("check", "--env"))
     while process.poll() is None and not host.containers():
@@ -500,7 +502,7 @@ def test_bytes_that_the_engine_would_change_are_refused(host: ContainerHost, pro
         assert "caf\\udce9'\n\nhint: use the sandbox: --engine sandbox" in done.stderr
 
 
-@on("podman")
+@on("podman, unprivileged")
 def test_a_path_that_the_engine_cannot_name(host: ContainerHost, project: Path) -> None:
     folder = host.account.make_folder("a:b")
     library = {"hostPath": str(folder), "containerPath": "/m"}

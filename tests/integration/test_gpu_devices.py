@@ -23,7 +23,7 @@ from tests.integration.unprivileged import Account, require_program
 
 pytestmark = pytest.mark.integration
 
-EACH_KIND = on("sandbox, unprivileged", "podman, unprivileged", "docker")
+EACH_KIND = on("sandbox, unprivileged", "podman, unprivileged")
 
 IMAGE = """\
 import klock as kt
@@ -197,7 +197,7 @@ def run(host: ContainerHost, project: Path, gpus: str, command: str) -> Complete
     return known.klock("run", "--gpus", gpus, "--", "sh", "-c", command, cwd=project)
 
 
-@EACH_KIND
+@on("sandbox, unprivileged", "podman, unprivileged", "docker")
 def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
     seen = "head -c 3 /dev/klock-test0 | od -An -tx1; cat /usr/lib/vendor/*.2; echo $LD_LIBRARY_PATH"
     done = succeeded(run(host, project, "klock.test/device=zero", f"{seen}; touch /usr/lib/vendor/*.2 2>&1 | wc -l"))
@@ -391,6 +391,7 @@ def smoke_settings(
         yield folder, {"FAKE_DRIVER": "550.54.15", "FAKE_CUDA": "12040"}
 
 
+@pytest.mark.soak
 def test_the_smoke_test_of_gpus_runs_from_lock_to_comparison(
     root: Account, nvml: Path, smoke_settings: tuple[Path, dict[str, str]]
 ) -> None:

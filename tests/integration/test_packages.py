@@ -898,8 +898,10 @@ def test_a_source_that_does_not_build(lab: Lab) -> None:
 # -- local projects
 
 
-@pytest.mark.parametrize("editable", [False, True])
-@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize(
+    ("editable", "static"),
+    [(False, True), (True, False), *(pytest.param(same, same, marks=pytest.mark.soak) for same in (False, True))],
+)
 def test_a_local_project_is_installed_from_its_path(lab: Lab, tmp_path: Path, editable: bool, static: bool) -> None:
     make_source(lab)
     (lab.files / "built-1.0.tar.gz").unlink()

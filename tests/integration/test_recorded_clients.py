@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from tests.integration.container_engines import some_of
 from tests.integration.unprivileged import EMPTY_NETWORK, Account
 from tests.integration.upstream import (
     ZONE,
@@ -223,14 +224,22 @@ def laboratory(laboratories: dict[str, Laboratory]) -> Laboratory:
     return laboratories["unprivileged"]
 
 
-ALSO_WITH_OTHERS: Final = ("apt over http", "pip with wheels", "npm, globally", "git, shallow")
-"""The cases "several in one step" and "proxies that the image names" fetch the same in the same way."""
+IN_SHORT: Final = (
+    "apt over https",
+    "apt that installs in a later step",
+    "pip with a source archive",
+    "uv",
+    "npm, in a project",
+    "git, the whole history",
+    "git, a tag over the first protocol",
+    "several in one step",
+    "proxies that the image names, and nobody has",
+)
+"""The others fetch the same in the same way as one of these."""
 
 
 @pytest.mark.parametrize("who", ["unprivileged", pytest.param("root", marks=pytest.mark.soak)])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.soak] if name in ALSO_WITH_OTHERS else []) for name in CASES]
-)
+@pytest.mark.parametrize("name", some_of(CASES, *IN_SHORT))
 def test_is_replayed_without_a_network(
     name: str, who: str, laboratories: dict[str, Laboratory], upstream: World
 ) -> None:
@@ -265,9 +274,9 @@ KEEP_LAYER: Final = "keep_layer=True"
     ("name", "option"),
     [
         ("a package that makes a key", LEAVE_OUT),
-        ("a package that makes a key", KEEP_LAYER),
-        ("process ids", LEAVE_OUT),
         ("the number of CPUs", KEEP_LAYER),
+        pytest.param("a package that makes a key", KEEP_LAYER, marks=pytest.mark.soak),
+        pytest.param("process ids", LEAVE_OUT, marks=pytest.mark.soak),
         pytest.param("process ids", KEEP_LAYER, marks=pytest.mark.soak),
         pytest.param("the number of CPUs", LEAVE_OUT, marks=pytest.mark.soak),
     ],
@@ -334,7 +343,7 @@ def test_an_empty_network_is_empty(laboratory: Laboratory) -> None:
 
 def test_root_and_others_lock_the_same_bytes(laboratories: dict[str, Laboratory], upstream: World) -> None:
     """So a lockfile of the one is replayed by the other."""
-    steps = (KEY, apt("https", installs("greeter")), f"{PIP} greeting && git clone --quiet {REPOSITORY} /tool")
+    steps = (KEY, f"{PIP} greeting && git clone --quiet {REPOSITORY} /tool")
     locks = set()
     for laboratory in laboratories.values():
         project = laboratory.project(*steps, files=files(upstream))

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from tests.integration.container_engines import some_of
 from tests.integration.unprivileged import Account
 from tests.integration.upstream import ZONE, Case, Laboratory, Step, World, clients_layout, upstream_world
 from tests.integration.upstream.answers import content
@@ -414,7 +415,27 @@ def laboratory(unprivileged: Account, upstream: World) -> Laboratory:
     return Laboratory(account=unprivileged, upstream=upstream, layout=clients_layout())
 
 
-@pytest.mark.parametrize("name", CASES)
+IN_SHORT = (
+    "curl",
+    "wget",
+    "node",
+    "Python's requests",
+    "redirects across hosts and to https",
+    "downloads that are resumed",
+    "401, then a token",
+    "a session's cookie",
+    "one POST with other answers each time",
+    "500, then 200",
+    "100 MiB",
+    "parallel downloads",
+    "requests that do not wait for answers",
+    "the step's own server",
+    "a name that nobody has",
+)
+"""What others do is tried with real programs and no sandbox by `test_recorder_clients`, too."""
+
+
+@pytest.mark.parametrize("name", some_of(CASES, *IN_SHORT))
 def test_is_replayed_without_a_network(name: str, laboratory: Laboratory) -> None:
     CASES[name].holds(laboratory, files={}, env=ENV)
 
