@@ -187,6 +187,9 @@ def test_a_secret_that_is_used_leaves_no_trace(
     assert traces(secrets_of(upstream), everything(laboratory), before, project) == []
 
 
+IN_SHORT = ("it is told what the client sent", "it is told a cookie", "a refused URL has a token")
+
+
 @pytest.mark.parametrize("name", some_of(FAILS, *IN_SHORT))
 def test_an_error_says_nothing_when(
     *,
