@@ -129,6 +129,7 @@ def test_it_holds_what_was_locked(host: ContainerHost, project: Path) -> None:
     assert done.stderr == "image, lockfile and environment agree\n"
 
 
+@pytest.mark.soak
 @on("podman, unprivileged")
 def test_a_whole_debian_with_all_that_a_layer_can_hold(host: ContainerHost, debian_registry: Registry) -> None:
     folder = host.account.make_folder("debian")

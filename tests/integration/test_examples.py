@@ -1,5 +1,6 @@
 """The reference's seven complete examples, verbatim: locked as root, then replayed by an account without privileges
-that has nothing but the project and its lockfile. Docker makes one of them; `make soak` makes all on all engines.
+that has nothing but the project and its lockfile. `make test` makes four of them, one with docker too; `make soak` makes
+all on all engines.
 
 What is not to be had here, or large, the base images, numpy, torch and a compiler, comes from servers of this machine,
 named by configuration alone: registry mirrors, an index URL, a certificate, a line in /etc/hosts
@@ -21,7 +22,7 @@ import pytest
 import uv
 
 from klock.bases.reference import Reference
-from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host, some_of
 from tests.integration.example_servers import ARCHIVE, PASSWORD, USER, VENDOR_TORCH, ExampleServers, example_servers
 from tests.integration.pods import running_pod
 from tests.integration.unprivileged import Account
@@ -122,6 +123,10 @@ print(torch.__version__, pandas.__version__, open("/app/config/config/settings.t
 }
 
 
+IN_SHORT = ("basic", "private-registry", "local-code", "multi-stage")
+"""What the other three are made of is in one of these, and in `test_kubetorch`; `make soak` makes all seven."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Project:
     """A project folder with an example in it, and everything klock said when it worked there."""
@@ -212,7 +217,7 @@ def projects() -> dict[str, Project]:
     return {}
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=some_of(CASES, *IN_SHORT))
 def project(
     request: pytest.FixtureRequest,
     root: Account,

@@ -197,7 +197,7 @@ def run(host: ContainerHost, project: Path, gpus: str, command: str) -> Complete
     return known.klock("run", "--gpus", gpus, "--", "sh", "-c", command, cwd=project)
 
 
-@on("sandbox, unprivileged", "podman, unprivileged", "docker")
+@EACH_KIND
 def test_a_command_sees_the_device(host: ContainerHost, project: Path) -> None:
     seen = "head -c 3 /dev/klock-test0 | od -An -tx1; cat /usr/lib/vendor/*.2; echo $LD_LIBRARY_PATH"
     done = succeeded(run(host, project, "klock.test/device=zero", f"{seen}; touch /usr/lib/vendor/*.2 2>&1 | wc -l"))

@@ -94,6 +94,7 @@ def test_pip_files_and_variables_are_as_elsewhere(pod: Pod) -> None:
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
 
 
+@pytest.mark.soak
 def test_a_container_of_docker_is_as_one_of_podman(
     host: ContainerHost, project: Path, debian_registry: Registry
 ) -> None:

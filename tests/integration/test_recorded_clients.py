@@ -227,13 +227,10 @@ def laboratory(laboratories: dict[str, Laboratory]) -> Laboratory:
 IN_SHORT: Final = (
     "apt over https",
     "apt that installs in a later step",
-    "pip with a source archive",
     "uv",
     "npm, in a project",
     "git, the whole history",
-    "git, a tag over the first protocol",
     "several in one step",
-    "proxies that the image names, and nobody has",
 )
 """The others fetch the same in the same way as one of these."""
 
@@ -274,7 +271,7 @@ KEEP_LAYER: Final = "keep_layer=True"
     ("name", "option"),
     [
         ("a package that makes a key", LEAVE_OUT),
-        ("the number of CPUs", KEEP_LAYER),
+        pytest.param("the number of CPUs", KEEP_LAYER, marks=pytest.mark.soak),
         pytest.param("a package that makes a key", KEEP_LAYER, marks=pytest.mark.soak),
         pytest.param("process ids", LEAVE_OUT, marks=pytest.mark.soak),
         pytest.param("process ids", KEEP_LAYER, marks=pytest.mark.soak),
@@ -305,6 +302,7 @@ def test_an_error_that_a_step_passes_over_is_told(laboratory: Laboratory) -> Non
     assert f"although it got errors, which are locked now:\n  GET https://files.{ZONE}/status/404: status 404" in said
 
 
+@pytest.mark.soak
 def test_a_replay_where_the_upstream_is_asks_it_nothing(laboratory: Laboratory, upstream: World) -> None:
     """With a store that has the recorded blobs and a network that would answer."""
     project = laboratory.project(f"git clone --quiet --depth 1 {REPOSITORY} /tool && {PIP} greeting")

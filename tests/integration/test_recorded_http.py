@@ -417,15 +417,10 @@ def laboratory(unprivileged: Account, upstream: World) -> Laboratory:
 
 IN_SHORT = (
     "curl",
-    "wget",
     "node",
-    "Python's requests",
-    "redirects across hosts and to https",
     "downloads that are resumed",
-    "401, then a token",
     "a session's cookie",
     "one POST with other answers each time",
-    "500, then 200",
     "100 MiB",
     "parallel downloads",
     "requests that do not wait for answers",

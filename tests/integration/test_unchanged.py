@@ -25,6 +25,14 @@ YOUNG = 2.2
 """How many seconds a file counts as too young to be told by its stat, and a little more."""
 
 
+@pytest.fixture(scope="module", params=["unprivileged", pytest.param("root", marks=pytest.mark.soak)])
+def account(request: pytest.FixtureRequest) -> Account:
+    """The note is the same for both: `make soak` asks root too."""
+    account = request.getfixturevalue(request.param)
+    assert isinstance(account, Account)
+    return account
+
+
 class Project:
     def __init__(
         self, account: Account, registry: Registry, *, force: bool = False, variables: Mapping[str, str] | None = None
@@ -101,7 +109,7 @@ def test_a_forced_step_runs_each_time(account: Account, debian_registry: Registr
         assert "run_bash echo made" in project.klock("sync")
 
 
-@pytest.fixture(params=["docker", pytest.param("podman", marks=pytest.mark.soak)])
+@pytest.fixture(params=["docker", "podman"])
 def host(request: pytest.FixtureRequest, root: Account) -> Iterator[ContainerHost]:
     """An engine whose service runs before klock and after it."""
     if request.param == "docker":
@@ -112,6 +120,7 @@ def host(request: pytest.FixtureRequest, root: Account) -> Iterator[ContainerHos
             yield replace(made, variables={**made.variables, "CONTAINER_HOST": url})
 
 
+@pytest.mark.soak
 def test_an_image_is_asked_for_by_its_name(host: ContainerHost, debian_registry: Registry) -> None:
     project = Project(host.account, debian_registry, variables={**host.variables, "KLOCK_ENGINE": host.engine})
     project.klock("lock")
