@@ -1,6 +1,6 @@
 """The reference's seven complete examples, verbatim: locked as root, then replayed by an account without privileges
-that has nothing but the project and its lockfile. `make test` makes four of them, one with docker too; `make soak` makes
-all on all engines.
+that has nothing but the project and its lockfile. `make test` makes four of them, one with docker too; `make soak` all
+seven on all engines.
 
 What is not to be had here, or large, the base images, numpy, torch and a compiler, comes from servers of this machine,
 named by configuration alone: registry mirrors, an index URL, a certificate, a line in /etc/hosts
