@@ -18,6 +18,7 @@ _QUICK = ("sync", "check")
 def main() -> NoReturn:
     """Runs the command line of this process and ends it with its status; see `klock.commands`."""
     arguments = sys.argv[1:]
+    _answer_at_once(arguments)
     if arguments and arguments[0] in _QUICK:
         from klock.unchanged.note import answer
 
@@ -32,3 +33,17 @@ def main() -> NoReturn:
     from klock.commands import main as run
 
     run(arguments)
+
+
+def _answer_at_once(arguments: list[str]) -> None:
+    """Ends the process if it was only asked what klock is."""
+    from klock.verbs import answer_to
+
+    shown = answer_to(arguments)
+    if shown is not None and sys.stdout is not None:
+        try:
+            sys.stdout.write(shown)
+            sys.stdout.flush()
+        except OSError:
+            return  # the command line says what is wrong
+        sys.exit(0)

@@ -11,26 +11,25 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import click
 
 from klock.commands.printing import say, show
 from klock.errors import Interrupted, KlockError
+from klock.verbs import VERBS
 
 __all__ = ["main"]
-
-_VERBS: Final = ("init", "lock", "sync", "run", "check", "export", "cache", "vault", "sign", "verify")
 
 
 class _Verbs(click.Group):
     """A group whose commands are found by name in this folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
+        return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _VERBS:
+        if name not in VERBS:
             return None
         command = getattr(import_module(f"klock.commands.{name}"), name)
         assert isinstance(command, click.Command)

@@ -1,0 +1,65 @@
+"""The verbs of the command line, and what `klock --help` and `klock --version` print.
+
+Both are asked before anything else is known, so nothing is imported here: who asks waits for little more than Python.
+"""
+
+import os
+import sys
+
+__all__ = ["VERBS", "answer_to", "overview"]
+
+VERBS = {
+    "init": "Write a first kimage.py into FOLDER, unless it has one.",
+    "lock": "Resolve the image and write the lockfile beside it.",
+    "sync": "Make the environment match the lockfile, byte for byte.",
+    "run": "Run COMMAND in the environment, with its variables, working...",
+    "check": "Say where image, lockfile and environment no longer agree.",
+    "export": "Write what is locked in the formats of other tools.",
+    "cache": "Look after the local store, where klock keeps downloads, layers...",
+    "vault": "Keep every byte the lockfile names in a folder, and get it back...",
+    "sign": "Sign the lockfile as it is; the signature is written beside it.",
+    "verify": "Say whether a trusted key signed the lockfile as it is now.",
+}
+"""In the order of the overview, with the first words of each verb's own help."""
+
+_HEAD = """\
+Usage: klock [OPTIONS] COMMAND [ARGS]...
+
+  Reproducible environments for Python in containers, from an image definition
+  and a lockfile.
+
+Options:
+  --version   Print it.
+  -h, --help  Show this message and exit.
+
+Commands:
+"""
+_WIDTH = 80
+"""Columns. A narrower terminal needs the lines broken elsewhere."""
+
+
+def answer_to(arguments: list[str]) -> str | None:
+    """What a command line is answered with that asks what klock is; None for any other."""
+    if arguments == ["--version"]:
+        from klock import __version__
+
+        return f"klock {__version__}\n"
+    return overview() if arguments in (["--help"], ["-h"]) and _columns() >= _WIDTH else None
+
+
+def overview() -> str:
+    """What `klock --help` prints."""
+    width = max(map(len, VERBS))
+    return _HEAD + "".join(f"  {name:{width}}  {text}\n" for name, text in VERBS.items())
+
+
+def _columns() -> int:
+    """As `shutil.get_terminal_size` has it."""
+    try:
+        return int(os.environ["COLUMNS"]) or _WIDTH
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _WIDTH  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return _WIDTH

@@ -1,0 +1,44 @@
+"""What klock is, it says without loading what it does: the same words as the command line has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import klock
+from klock.commands import klock as command_line
+from klock.verbs import VERBS, answer_to, overview
+
+
+def test_the_overview_is_the_command_lines_own() -> None:
+    assert overview() == CliRunner().invoke(command_line, ["--help"], prog_name="klock", terminal_width=80).output
+
+
+def test_every_verb_has_a_module() -> None:
+    assert [name for name in VERBS if command_line.get_command(None, name) is None] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arguments", [[], ["lock"], ["--help", "lock"], ["lock", "--version"], ["-h", "-h"]])
+def test_other_questions_are_the_command_lines(arguments: list[str]) -> None:
+    assert answer_to(arguments) is None
+
+
+def test_a_narrow_terminal_has_its_lines_broken_by_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert answer_to(["--help"]) is None
+
+
+@pytest.mark.parametrize(("argument", "shown"), [("--version", f"klock {klock.__version__}\n"), ("-h", overview())])
+def test_what_klock_is_takes_nothing_but_python(argument: str, shown: str) -> None:
+    """The start is part of every command's time."""
+    script = (
+        "import sys, atexit; sys.argv[1:] = [%r]; before = set(sys.modules); "
+        "atexit.register(lambda: print(*sorted(set(sys.modules) - before), file=sys.stderr)); "
+        "from klock.entry import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script % argument], capture_output=True, text=True, check=True)
+    assert done.stdout == shown
+    assert set(done.stderr.split()) - {"__future__"} == {"klock", "klock.entry", "klock.verbs"}
