@@ -67,18 +67,30 @@ class Project:
         `exclude_newer`, a date or an RFC 3339 moment, do not count; the lockfile keeps it until another one is given,
         or until `upgrade`. With `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
         """
+        from klock.lockfile import read
+
+        session = self.session
+        previous = read(session.lockfile)
+        keep_base = keep_base or session.settings.keep_base
+        upgraded = tuple(upgrade_packages)
+        asks_anew = upgrade or upgrade_base or upgraded or strict or exclude_newer is not None
+        if previous is not None and not asks_anew:
+            notes = self._notes_if_unchanged(previous, keep_base=keep_base)
+            if notes is not None:
+                return Locked(
+                    lockfile=previous, path=session.lockfile, previous=previous, written=False, notes=tuple(notes)
+                )
+
         from packaging.utils import canonicalize_name
 
         from klock.errors import KlockError
-        from klock.lockfile import read, write
+        from klock.lockfile import write
         from klock.locking import lock_image
         from klock.packages.exclude_newer import read_moment
         from klock.steps.locking import Upgrade
 
-        session = self.session
         moment = read_moment(exclude_newer, what="exclude-newer") if exclude_newer is not None else None
-        previous = read(session.lockfile)
-        names = {canonicalize_name(name): name for name in upgrade_packages}
+        names = {canonicalize_name(name): name for name in upgraded}
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
         for name, as_written in names.items():
             if name not in known:
@@ -90,7 +102,7 @@ class Project:
                 previous=previous,
                 context=replace(
                     session.context,
-                    keep_base=keep_base or session.settings.keep_base,
+                    keep_base=keep_base,
                     strict=strict,
                     exclude_newer=moment or session.settings.exclude_newer,
                 ),
@@ -100,6 +112,26 @@ class Project:
         if not dry_run and locked != previous:
             written = write(locked, session.lockfile)
         return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
+
+    def _notes_if_unchanged(self, lock: Lockfile, *, keep_base: bool) -> list[str] | None:
+        """What there is to say of the image's files, if the image still gives this lockfile; else None."""
+        from klock.locking.staying import notes_if_unchanged
+
+        session = self.session
+        notes = notes_if_unchanged(
+            lock,
+            session.loaded.image,
+            session.targets,
+            root=session.loaded.root,
+            environ=session.environ,
+            store=session.store,
+            credential_files=session.settings.credential_files,
+            exclude_newer=session.settings.exclude_newer,
+            keep_base=keep_base,
+        )
+        for note in notes or ():
+            session.progress.warn(note)
+        return notes
 
     # -- plan and sync
 

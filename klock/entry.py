@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_QUICK = ("sync", "check")
+_QUICK = ("lock", "sync", "check")
 """The verbs that may have nothing to do."""
 
 

@@ -20,12 +20,21 @@ __all__ = ["Checked", "Locked", "Synced", "as_is"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """`lockfile` is what is locked now, at `path`; `previous` what was there before. `written`: the file changed."""
+    """`lockfile` is what is locked now, at `path`; `previous` what was there before. `written`: the file changed.
+
+    `notes` are what was said of the image's files where nothing had to be locked: `is_as_before`.
+    """
 
     lockfile: Lockfile
     path: Path
     previous: Lockfile | None
     written: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_as_before(self) -> bool:
+        """Whether the image and its files gave what is locked already, so that nothing was looked up."""
+        return self.previous is self.lockfile
 
     @property
     def would_change(self) -> bool:
@@ -37,9 +46,11 @@ class Locked:
     @property
     def moved(self) -> list[str]:
         """What has another version than before, a line each: `update numpy 2.0 -> 2.1`."""
+        if self.previous is None or self.is_as_before:
+            return []
         from klock.locking.moved import moved
 
-        return [] if self.previous is None else list(moved(self.previous, self.lockfile))
+        return list(moved(self.previous, self.lockfile))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
-from klock.lockfile.model import Lockfile, ShellLock
+from klock.lockfile.model import FilesLock, Lockfile, ShellLock
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
 from klock.locking import lock_image
 from klock.locking.draft import host_sources
+from klock.locking.staying import notes_if_unchanged
 from klock.progress import Quiet
 from klock.replay.goal import Goal
 from klock.steps.cache_keys import cache_keys
@@ -77,7 +78,16 @@ class Machine:
 
     def lock(self, image: Image, previous: Lockfile | None = None, upgrade: Upgrade | None = None) -> Lockfile:
         self.workshop.ran.clear()
-        return lock_image(image, [AMD64], previous=previous, context=self.context(image), upgrade=upgrade)
+        context = self.context(image)
+        lock = lock_image(image, [AMD64], previous=previous, context=context, upgrade=upgrade)
+        if previous is not None and self.stays(image, previous) and not upgrade:
+            assert lock == previous and self.workshop.ran == []
+        return lock
+
+    def stays(self, image: Image, lock: Lockfile) -> bool:
+        """Whether locking finds that nothing has to be done."""
+        notes = notes_if_unchanged(lock, image, [AMD64], root=self.root, environ=self.environ, store=self.store)
+        return notes is not None
 
     def goal(self, lock: Lockfile) -> Goal:
         target = lock.targets[0]
@@ -139,6 +149,34 @@ def test_a_lock_of_older_rules_keeps_its_base_and_makes_every_layer_again(here: 
     ]
     assert here.lock(image, again) == lock
     assert here.workshop.ran == []
+
+
+def test_what_is_locked_stays_until_something_that_it_follows_from_changes(here: Machine) -> None:
+    def image() -> Image:
+        return base(here.root).run_bash("write /a 1").rsync(f"{here.root}/src", "/app")
+
+    lock = here.lock(image())
+    with_python = image()
+    with_python.python_path = "/usr/bin/python3"
+    (target,) = lock.targets
+    files = target.steps[1]
+    assert isinstance(files, FilesLock)
+    other = dataclasses.replace(files, layer=dataclasses.replace(files.layer, digest="sha256:" + "0" * 64))
+    changed = {
+        "a step more": (image().run_bash("write /b 2"), lock),
+        "another setting of the image": (with_python, lock),
+        "older rules": (image(), dataclasses.replace(lock, normalisation=lock.normalisation - 1)),
+        "a target less": (image(), dataclasses.replace(lock, targets=())),
+        "a layer of another step": (
+            image(),
+            dataclasses.replace(lock, targets=(dataclasses.replace(target, steps=(target.steps[0], other)),)),
+        ),
+        "something wrong": (image().rsync(f"{here.root}/gone", "/gone"), lock),
+    }
+    assert [name for name, (wanted, known) in changed.items() if here.stays(wanted, known)] == []
+    assert here.stays(image(), lock)
+    (here.root / "src/main.py").write_text("print(22)\n")
+    assert not here.stays(image(), lock)
 
 
 def test_syncing_where_it_was_locked_runs_nothing(here: Machine) -> None:

@@ -106,6 +106,13 @@ def test_the_answer_is_known_as_long_as_nothing_changes(project: Path) -> None:
     assert answer(ARGUMENTS) == "nothing to do"
 
 
+def test_an_answer_may_have_several_lines(project: Path) -> None:
+    found = look(project)
+    assert found is not None
+    found.remember("amd64: unchanged\narm64: unchanged")
+    assert answer(ARGUMENTS) == "amd64: unchanged\narm64: unchanged"
+
+
 def write(name: str, text: str) -> Callable[[Path], None]:
     return lambda project: _written(project / name, text)
 

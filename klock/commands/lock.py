@@ -9,7 +9,9 @@ import click
 
 from klock.commands.options import image_argument, offline_option, open_project, progress_options
 from klock.commands.printing import say
+from klock.commands.quick import remember_lock
 from klock.progress import Progress
+from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
     from klock.lockfile.model import TargetLock
@@ -68,7 +70,8 @@ def lock(
         build_args=dict(map(_argument, build_args)),
         context=context,
     )
-    if unused := [name for name in project.session.loaded.unused if name in dict(map(_argument, build_args))]:
+    unused = [name for name in project.session.loaded.unused if name in dict(map(_argument, build_args))]
+    if unused:
         say(f"warning: no ARG asks for --build-arg {', '.join(unused)}")
     locked = project.lock(
         upgrade=upgrade,
@@ -84,8 +87,14 @@ def lock(
     if dry_run:
         say(f"{locked.path.name} would {'change' if locked.would_change else 'not change'}")
         return 0
-    for target in locked.lockfile.targets:
-        _say(target, locked)
+    watched = seen()
+    lines = [_line(target, locked) for target in locked.lockfile.targets]
+    for target, line in zip(locked.lockfile.targets, lines, strict=True):
+        say(line)
+        if locked.written:
+            _say_what_lapses(target)
+    if not unused:
+        remember_lock(watched, "\n".join(lines), project.session, locked)
     return 0
 
 
@@ -102,14 +111,19 @@ def _argument(text: str) -> tuple[str, str | None]:
     return (name, value) if equals else (name, os.environ.get(name))
 
 
-def _say(target: TargetLock, locked: Locked) -> None:
-    from klock.locking import lapsing
-    from klock.words import counted, in_bytes
+def _line(target: TargetLock, locked: Locked) -> str:
+    from klock.words import counted
 
     state = "written" if locked.written else "unchanged"
     layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
-    say(f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}")
-    count, size = lapsing(target) if locked.written else (0, 0)
+    return f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}"
+
+
+def _say_what_lapses(target: TargetLock) -> None:
+    from klock.locking import lapsing
+    from klock.words import in_bytes
+
+    count, size = lapsing(target)
     if count:
         say(
             f"answers that upstream may not give again: {count} ({in_bytes(size)}), only in this machine's store; "

@@ -10,13 +10,14 @@ from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
     from klock.lockfile.model import Lockfile
+    from klock.outcomes import Locked
     from klock.places.protocol import Place
     from klock.replay.goal import Goal
     from klock.session import Session
     from klock.unchanged.remembering import Looked
     from klock.unchanged.watching import Seen
 
-__all__ = ["look_before_sync", "remember_check", "remember_sync"]
+__all__ = ["look_before_sync", "remember_check", "remember_lock", "remember_sync"]
 
 
 def look_before_sync(session: Session, lock: Lockfile, goal: Goal, place: Place) -> Looked | None:
@@ -57,3 +58,20 @@ def remember_check(watched: Seen | None, answer: str, session: Session, lock: Lo
 
         if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=session.store):
             looked_at.remember(answer)
+
+
+def remember_lock(watched: Seen | None, answer: str, session: Session, locked: Locked) -> None:
+    """The next lock will find that the image still gives this lockfile."""
+    if watched is None or not locked.is_as_before or locked.notes:
+        return
+    from klock.layers import NORMALISATION
+    from klock.steps.cache_keys import cache_keys
+    from klock.steps.results import record_file_of
+    from klock.unchanged.remembering import looked
+
+    lock, store = locked.lockfile, session.store
+    if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=store):
+        parts = [part for target in lock.targets for part in (target, *target.locks_of_stages.values())]
+        keys = {key for part in parts for key in cache_keys(part, image=lock.image, normalisation=NORMALISATION)}
+        # What steps were seen to make may say that a layer is not theirs.
+        looked_at.remember(answer, settings=[record_file_of(key, store) for key in keys if key is not None])

@@ -4,7 +4,7 @@ One file for each folder and command line, `records/unchanged/<name>` in the sto
 
     klock-unchanged 1
     <digest of the process's circumstances>
-    <the answer, one line for stderr>
+    <the answer, for stderr; a carriage return ends each of its lines but the last>
     <kind> <what is so> NUL <what it is so of>        any number of them
 
 Kinds: `s` a path's stat, through symlinks; `l` its own; `e` that it exists; `-` that it does not; `i` the id of an
@@ -58,7 +58,7 @@ def answer(arguments: list[str]) -> str | None:
                 return None
     except (OSError, ValueError):
         return None
-    return os.fsdecode(lines[2])
+    return os.fsdecode(lines[2]).replace("\r", "\n")
 
 
 def image_at(socket: bytes, name: bytes) -> bytes:

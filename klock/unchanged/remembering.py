@@ -153,7 +153,8 @@ def _line(kind: bytes, path: str | bytes | Path, *, before: int | None = None) -
 
 
 def _write(seen: Seen, answer: str, lines: list[bytes], store: Store) -> None:
-    content = b"\n".join([FORMAT, circumstances(seen.arguments), os.fsencode(answer), *lines, b""])
+    said = os.fsencode(answer.replace("\n", "\r"))
+    content = b"\n".join([FORMAT, circumstances(seen.arguments), said, *lines, b""])
     final = Path(file_of(seen.arguments, str(store.root)))
     with store.temporary_file() as path:
         path.touch(mode=0o600)

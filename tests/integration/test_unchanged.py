@@ -94,9 +94,13 @@ def test_what_happened_to_the_files_is_noticed(project: Project) -> None:
     assert project.klock("run", "--", "cat", "/one.txt") == "2"
 
 
-def test_check_has_a_note_of_its_own(project: Project) -> None:
+def test_check_and_lock_have_notes_of_their_own(project: Project) -> None:
     said = [project.klock("check") for _ in range(3)]
     assert said == ["image and lockfile agree\n"] * 3
+    said = [project.klock("lock") for _ in range(3)]
+    assert said[0].startswith("kimage.lock unchanged: ") and said == said[:1] * 3
+    (project.folder / "one.txt").write_text("3")
+    assert "kimage.lock written" in project.klock("lock")
     (project.folder / "kimage.lock").unlink()
     assert "there is no kimage.lock" in project.klock("check", status=2)
 
