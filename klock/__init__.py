@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from klock.findings import Finding
     from klock.image.builder import Image
     from klock.outcomes import Checked, Locked, Synced
+    from klock.questions import diff
 
 __all__ = [
     "Checked",
@@ -44,6 +45,7 @@ __all__ = [
     "Synced",
     "__version__",
     "check",
+    "diff",
     "images",
     "lock",
     "plan",
@@ -59,6 +61,7 @@ _WHERE = {
     "KlockError": "klock.errors",
     **dict.fromkeys(("Checked", "Locked", "Synced"), "klock.outcomes"),
     **dict.fromkeys(("Project", "check", "lock", "plan", "run", "sync"), "klock.api"),
+    **dict.fromkeys(("diff",), "klock.questions"),
 }
 
 

@@ -14,6 +14,7 @@ VERBS = {
     "sync": "Make the environment match the lockfile, byte for byte.",
     "run": "Run COMMAND in the environment, with its variables, working...",
     "check": "Say where image, lockfile and environment no longer agree.",
+    "diff": "X",
     "export": "Write what is locked in the formats of other tools.",
     "cache": "Look after the local store, where klock keeps downloads, layers...",
     "vault": "Keep every byte the lockfile names in a folder, and get it back...",

@@ -23,6 +23,7 @@ from klock.lockfile.model import (
     layer_of,
     with_layer,
 )
+from klock.steps.parts import Part, Sort
 
 if TYPE_CHECKING:
     from klock.findings import Finding
@@ -231,9 +232,13 @@ class Kind(Generic[S, L]):
         layer = layer_of(step)
         return "no layer" if layer is None else counted(layer.files, "entry")
 
-    def versions(self, step: L) -> Mapping[str, str]:
-        """By name, the versions of what it brings, beside the Python packages of the whole lock."""
-        return {}
+    def parts(self, at: StepAt[L]) -> Iterator[Part]:
+        """What it brings, as people ask about it: here the step itself, told apart by all that its draft says."""
+        from klock.digests import digest_of_json
+        from klock.lockfile.codec import encode
+
+        draft = digest_of_json(encode(self.as_draft(at.step)))
+        yield Part(sort=Sort.STEP, name=self.describe(at.step), identity=draft)
 
     def lapsing(self, step: L) -> Mapping[Digest, int]:
         """Answers that upstream will not give again once it moves on, with their sizes in bytes."""

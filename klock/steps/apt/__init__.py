@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ from klock.image.steps import AptInstall
 from klock.lockfile.model import AptLock, DebPackage
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, ways_of
+from klock.steps.parts import Part, part_of_deb
 from klock.steps.staleness import changed, changed_options
 from klock.words import some
 
@@ -79,8 +80,9 @@ class AptKind(Kind[AptInstall, AptLock]):
             )
         return replace(draft, debs=debs)
 
-    def versions(self, step: AptLock) -> Mapping[str, str]:
-        return {f"{deb.name} (Debian)": deb.version for deb in step.debs}
+    def parts(self, at: StepAt[AptLock]) -> Iterator[Part]:
+        yield from super().parts(at)
+        yield from map(part_of_deb, at.step.debs)
 
     # -- replay
 

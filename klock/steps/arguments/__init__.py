@@ -12,6 +12,7 @@ from klock.lockfile.model import ArgumentsLock, LockedVariable
 from klock.secrets.references import redact_variable
 from klock.steps.at import StepAt
 from klock.steps.kind import Kind
+from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed, stale
 from klock.words import some
 
@@ -43,6 +44,10 @@ class ArgumentsKind(Kind[DeclareArguments, ArgumentsLock]):
                 yield stale(f"argument {name} is {'in' if name in old else 'not in'} the lockfile")
             elif old[name] != new[name]:
                 yield changed(f"argument {name}", old[name].value, new[name].value)
+
+    def parts(self, at: StepAt[ArgumentsLock]) -> Iterator[Part]:
+        for argument in at.step.arguments:
+            yield Part(sort=Sort.SETTING, name=f"argument {argument.name}", value=argument.value)
 
     def export(self, at: StepAt[ArgumentsLock], exporting: Exporting) -> None:
         """As a variable with this value, so that a build without `--build-arg` gets it too."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from klock.digests import Digest
+from klock.digests import Digest, digest_of_bytes
 from klock.errors import HashMismatch, ImageError
 from klock.findings import Finding
 from klock.image.steps import FromContext
@@ -20,8 +20,9 @@ from klock.secrets.credential_files import CredentialFiles, Treatment
 from klock.steps.at import StepAt
 from klock.steps.copying.reading import UNKNOWN_HASH
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
+from klock.steps.parts import Part, Sort, part_of_file
 from klock.steps.staleness import changed, changed_files
-from klock.words import some
+from klock.words import in_bytes, some
 
 if TYPE_CHECKING:
     from klock.steps.context import Context
@@ -84,6 +85,22 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def source(self, step: FromContext) -> Path | None:
         return Path(step.context) if step.stage is None else None
+
+    def parts(self, at: StepAt[CopyLock]) -> Iterator[Part]:
+        step = at.step
+        if step.stage is not None or any(file.archive for file in step.files):
+            yield from super().parts(at)
+        for file in step.files:
+            yield part_of_file(
+                _path(step, file.path), mode=file.mode, size=file.size, identity=file.digest or "", target=file.target
+            )
+        for text in step.texts:
+            content = text.content.encode("utf-8", "surrogateescape")
+            digest = digest_of_bytes(content)
+            yield part_of_file(_path(step, text.path), mode=text.mode, size=len(content), identity=digest)
+        for each in step.downloads:
+            yield part_of_file(_path(step, each.path), mode=each.mode, size=each.size, identity=each.sha256)
+            yield Part(sort=Sort.REQUEST, name=f"GET {each.url}", value=in_bytes(each.size), identity=each.sha256)
 
     # -- locking
 
@@ -229,6 +246,10 @@ def _copy_from(at: StepAt[CopyLock], name: str, workspace: Workspace, context: C
         workspace.copy_from(wanted)
     except ImageError as error:
         raise at.failed(f": {error.message}", hint=error.hint) from error
+
+
+def _path(step: CopyLock, path: str) -> str:
+    return posixpath.join(step.destination, path).rstrip("/")
 
 
 def _paths(step: CopyLock) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from klock.lockfile.model import FileEntry, FilesLock
 from klock.secrets.credential_files import CredentialFiles, Treatment
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Kind, Writes
+from klock.steps.parts import Part, Sort, part_of_file
 from klock.steps.staleness import changed, changed_files, changed_options
 from klock.words import some
 
@@ -92,6 +94,14 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         if isinstance(step, SyncPackage):
             return Path(step.package) if "/" in step.package else None
         return self.source(step)
+
+    def parts(self, at: StepAt[FilesLock]) -> Iterator[Part]:
+        step = at.step
+        for entry in step.entries:
+            path = posixpath.join(step.destination, entry.path).rstrip("/")
+            yield part_of_file(path, mode=entry.mode, size=entry.size, identity=entry.digest or "", target=entry.target)
+        if step.path_file is not None:
+            yield Part(sort=Sort.FILE, name=step.path_file, value=f"leads to {step.package}")
 
     # -- locking
 

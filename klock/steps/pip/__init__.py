@@ -15,6 +15,7 @@ from klock.lockfile.model import LayerLock, LockedFile, LockedPackage, PipLock, 
 from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
+from klock.steps.parts import Part, Sort, part_of_package
 from klock.steps.staleness import changed_files, changed_options, stale
 from klock.words import some
 
@@ -76,6 +77,13 @@ class PipKind(Kind[PipInstall, PipLock]):
         new = {f.path: f.digest for f in after.files}
         yield from changed_files(old, new)
         yield from changed_options(before, after)
+
+    def parts(self, at: StepAt[PipLock]) -> Iterator[Part]:
+        yield from super().parts(at)
+        by_pin = at.lock.packages_by_pin
+        yield from (part_of_package(by_pin[pin]) for pin in at.step.packages)
+        for project in at.step.projects:
+            yield Part(sort=Sort.PACKAGE, name=project.name, value=f"{project.version or 'built'} from {project.path}")
 
     # -- locking
 

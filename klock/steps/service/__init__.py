@@ -12,6 +12,7 @@ from klock.lockfile.model import ServiceLock, TargetLock
 from klock.secrets.references import redact, reveal
 from klock.steps.at import StepAt, revealed_variables
 from klock.steps.kind import Kind
+from klock.steps.parts import Part, Sort
 from klock.steps.shell import described_command
 from klock.steps.staleness import changed
 
@@ -41,6 +42,9 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
 
     def changes(self, before: ServiceLock, after: ServiceLock) -> Iterator[Finding]:
         yield changed("run_bash", before.command, after.command)
+
+    def parts(self, at: StepAt[ServiceLock]) -> Iterator[Part]:
+        yield Part(sort=Sort.SERVICE, name=self.describe(at.step), identity=at.step.command)
 
     def result(self, step: ServiceLock) -> str:
         return "tried at the end"

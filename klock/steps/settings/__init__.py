@@ -14,6 +14,7 @@ from klock.lockfile.model import HealthLock, SettingsLock
 from klock.secrets.references import refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import Kind
+from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed
 from klock.words import some
 
@@ -71,6 +72,15 @@ class SettingsKind(Kind[Configure, SettingsLock]):
             old, new = getattr(before, field.name), getattr(after, field.name)
             if old != new:
                 yield changed(_NAMES.get(field.name, field.name.replace("_", " ")), _shown(old), _shown(new))
+
+    def parts(self, at: StepAt[SettingsLock]) -> Iterator[Part]:
+        for name, value in _said(at.step):
+            yield Part(
+                sort=Sort.SETTING,
+                name=_NAMES.get(name, name.replace("_", " ")),
+                value=_shown(value),
+                identity=repr(value),
+            )
 
     def complete(self, draft: SettingsLock, locking: Locking) -> SettingsLock:
         """With the home of a user, as the environment knows it at this point."""

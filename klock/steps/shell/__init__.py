@@ -15,6 +15,7 @@ from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.parts import Part, Sort
 from klock.steps.shell.rights import refuse_sudo
 from klock.steps.staleness import changed, changed_options
 from klock.words import counted, in_bytes
@@ -78,6 +79,24 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
             if old != new:
                 yield changed(name, str(old), str(new))
         yield from changed_options(before, after)
+
+    def parts(self, at: StepAt[ShellLock]) -> Iterator[Part]:
+        yield from super().parts(at)
+        for package in at.step.installed:
+            name, _, version = package.partition(" ")
+            yield Part(sort=Sort.DEB, name=name, value=version)
+        for request in at.step.requests:
+            turn = f" (turn {request.turn})" if request.turn is not None else ""
+            size = request.size if request.sha256 is not None else 0
+            yield Part(
+                sort=Sort.REQUEST,
+                name=f"{request.method} {request.url}{turn}",
+                value=f"status {request.status}, {in_bytes(request.size)}",
+                identity=request.sha256 or "",
+                size=size,
+            )
+        for host in at.step.unknown_hosts:
+            yield Part(sort=Sort.REQUEST, name=host, value="no such name")
 
     def source(self, step: RunBash | RunCommand) -> Path | None:
         """The build context, for a command that sees files of it."""

@@ -12,6 +12,7 @@ from klock.lockfile.model import EnvLock, LockedVariable
 from klock.secrets.references import redact_variable, refuse_variable
 from klock.steps.at import StepAt
 from klock.steps.kind import Kind
+from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed, stale
 from klock.words import some
 
@@ -69,6 +70,10 @@ class VariablesKind(Kind[SetEnvVars, EnvLock]):
                 yield changed(f"variable {name}", old[name].value, new[name].value)
         if sorted(old) == sorted(new) and all(old[n] == new[n] for n in old):
             yield stale("the variables are in another order")
+
+    def parts(self, at: StepAt[EnvLock]) -> Iterator[Part]:
+        for variable in at.step.variables:
+            yield Part(sort=Sort.VARIABLE, name=variable.name, value=variable.value, identity=variable.written)
 
     def export(self, at: StepAt[EnvLock], exporting: Exporting) -> None:
         """A variable with a credential is not kept in an image: whoever runs it gives it, and steps get it for

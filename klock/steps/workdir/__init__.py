@@ -13,6 +13,7 @@ from klock.image.steps import SetWorkingDir
 from klock.lockfile.model import WorkdirLock
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Kind, Writes
+from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
 
     def changes(self, before: WorkdirLock, after: WorkdirLock) -> Iterator[Finding]:
         yield changed("workdir", before.working_dir, after.working_dir)
+
+    def parts(self, at: StepAt[WorkdirLock]) -> Iterator[Part]:
+        yield Part(sort=Sort.SETTING, name="workdir", value=at.step.working_dir)
 
     def repeats(self, at: StepAt[WorkdirLock]) -> bool:
         return True
