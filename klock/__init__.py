@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from klock.findings import Finding
     from klock.image.builder import Image
     from klock.outcomes import Checked, Locked, Synced
-    from klock.questions import diff
+    from klock.questions import diff, tree, why
 
 __all__ = [
     "Checked",
@@ -51,6 +51,8 @@ __all__ = [
     "plan",
     "run",
     "sync",
+    "tree",
+    "why",
 ]
 
 __version__ = "0.1.0"
@@ -61,7 +63,7 @@ _WHERE = {
     "KlockError": "klock.errors",
     **dict.fromkeys(("Checked", "Locked", "Synced"), "klock.outcomes"),
     **dict.fromkeys(("Project", "check", "lock", "plan", "run", "sync"), "klock.api"),
-    **dict.fromkeys(("diff",), "klock.questions"),
+    **dict.fromkeys(("diff", "tree", "why"), "klock.questions"),
 }
 
 

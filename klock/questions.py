@@ -9,14 +9,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from klock.errors import LockfileError
-from klock.session import Options
+from klock.errors import KlockError, LockfileError
+from klock.session import Options, Session, open_session
 
 if TYPE_CHECKING:
+    from klock.api import ImageSource
     from klock.inventory.changes import Difference
-    from klock.lockfile.model import Lockfile
+    from klock.inventory.reasons import Reason, Requires
+    from klock.inventory.trees import Node
+    from klock.lockfile.model import Lockfile, TargetLock
 
-__all__ = ["diff"]
+__all__ = ["diff", "tree", "why"]
 
 
 def diff(
@@ -36,6 +39,68 @@ def diff(
     file = _lockfile(image, options)
     old = _named("HEAD" if before is None else before, file)
     return compare(old, _read(file) if after is None else _named(after, file))
+
+
+def why(
+    name: str,
+    image: ImageSource = None,
+    *,
+    target: str | None = None,
+    **options: Unpack[Options],
+) -> list[Reason]:
+    """What brings `name` into the environment: a package, a path, a variable, a setting, a part of a URL.
+
+    Each reason has the builder's line, and for a package the chains of requirements that lead to it. Paths that no
+    lockfile names are looked up in the store, as far as it has the layers. Raises KlockError when nothing has the name.
+    """
+    from klock.inventory.reasons import Lines, Reason, names_in, reasons, where
+    from klock.steps.parts import Part, Sort
+
+    session = open_session(image, **options)
+    lock = session.locked_target(session.read_lockfile(), target)
+    lines = Lines(steps=session.loaded.locations, base=session.loaded.base_location)
+    found = reasons(name, lock, _requires(lock, session), lines)
+    if not found and name.startswith("/"):
+        from klock.inventory.owners import owner_of
+        from klock.places.layered import why_not_in_store
+
+        if (missing := why_not_in_store(lock, session.workshop)) is not None:
+            raise KlockError(f"to say who brings {name}, klock needs the layers: {missing}")
+        owner = owner_of(name, lock, session.workshop)
+        if owner is not None:
+            part = Part(sort=Sort.FILE, name=f"/{owner.entry.path}", value=owner.value, size=owner.entry.size)
+            place = where(owner.position, lock, lines)
+            found = [Reason(part=part, where=place, note=f"of {owner.package}" if owner.package else "")]
+    if not found:
+        from klock.words import did_you_mean
+
+        meant = did_you_mean(name, names_in(lock))
+        raise KlockError(f"nothing in {session.lockfile.name} is called {name!r}", hint=meant or "see `klock tree`")
+    return found
+
+
+def tree(
+    image: ImageSource = None, *, target: str | None = None, everything: bool = True, **options: Unpack[Options]
+) -> Node:
+    """All that a target is made of: the base, the steps, what each brings, packages below those that ask for them.
+
+    Without `everything`, Debian packages that nobody asks for are only counted.
+    """
+    from klock.inventory.reasons import Lines
+    from klock.inventory.trees import tree_of
+
+    session = open_session(image, **options)
+    lock = session.locked_target(session.read_lockfile(), target)
+    lines = Lines(steps=session.loaded.locations, base=session.loaded.base_location)
+    return tree_of(lock, _requires(lock, session), lines, everything=everything)
+
+
+def _requires(lock: TargetLock, session: Session) -> Requires:
+    from klock.inventory.owners import debs_require
+    from klock.inventory.reasons import Requires
+
+    packages = {package.name: package.dependencies for package in lock.packages if not package.build_only}
+    return Requires(packages=packages, debs=debs_require(lock, session.workshop))
 
 
 def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:

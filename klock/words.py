@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from klock.escaping import on_one_line
 
-__all__ = ["counted", "first_of", "in_bytes", "listed", "some"]
+__all__ = ["counted", "did_you_mean", "first_of", "in_bytes", "listed", "some"]
 
 
 def counted(number: int, noun: str) -> str:
@@ -44,6 +44,14 @@ def listed(lines: Iterable[str], *, most: int = 20) -> str:
     """
     all_lines = list(lines)
     return "".join(f"\n  {line}" for line in all_lines[:most]) + _and_more(len(all_lines) - most, "\n  ")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str | None:
+    """`did you mean lock or sync?`, of `names` those that are close to `name`; None when none is."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(map(on_one_line, close))}?" if close else None
 
 
 def _and_more(number: int, separator: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from klock.lockfile.model import OciLock, StepLock, TargetLock, layer_of
 from klock.steps import describe, kind_of
 from klock.steps.at import StepAt
-from klock.steps.parts import Part, Sort, part_of_deb, part_of_package
+from klock.steps.parts import Part, Sort, part_of_deb
 from klock.words import counted, some
 
 __all__ = ["Holding", "base_in_words", "holdings"]
@@ -33,10 +33,6 @@ def holdings(lock: TargetLock) -> Iterator[Holding]:
                 sort=Sort.LAYER, name=describe(step), value=counted(layer.files, "entry"), identity=layer.digest
             )
             yield Holding(part=layer_part, position=position)
-    for package in lock.packages:
-        if package.build_only:
-            part = part_of_package(package)
-            yield Holding(part=replace(part, name=f"{part.name} (to build)"))
 
 
 def base_in_words(lock: TargetLock) -> str:

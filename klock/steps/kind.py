@@ -240,6 +240,10 @@ class Kind(Generic[S, L]):
         draft = digest_of_json(encode(self.as_draft(at.step)))
         yield Part(sort=Sort.STEP, name=self.describe(at.step), identity=draft)
 
+    def asks_for(self, step: L) -> frozenset[str]:
+        """The names that the user's own words may mean packages by: Python's normalised (PEP 503), and Debian's."""
+        return frozenset()
+
     def lapsing(self, step: L) -> Mapping[Digest, int]:
         """Answers that upstream will not give again once it moves on, with their sizes in bytes."""
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klock.lockfile.model import WheelArtifact
 from klock.words import in_bytes
@@ -12,7 +12,11 @@ from klock.words import in_bytes
 if TYPE_CHECKING:
     from klock.lockfile.model import DebPackage, LockedPackage
 
-__all__ = ["Part", "Sort", "part_of_deb", "part_of_file", "part_of_package"]
+__all__ = ["TO_BUILD", "Part", "Sort", "part_of_deb", "part_of_file", "part_of_package"]
+
+
+TO_BUILD: Final = " (to build)"
+"""Ends the name of a package that is never installed, and may stand beside one that is."""
 
 
 class Sort(Enum):
@@ -50,7 +54,7 @@ def part_of_package(package: LockedPackage) -> Part:
     source = getattr(artifact, "commit", None) or getattr(artifact, "sha256", "")
     return Part(
         sort=Sort.PACKAGE,
-        name=package.name,
+        name=f"{package.name}{TO_BUILD}" if package.build_only else package.name,
         value=package.version,
         identity=f"{source} {wheel.sha256}",
         size=wheel.size,

@@ -84,6 +84,9 @@ class AptKind(Kind[AptInstall, AptLock]):
         yield from super().parts(at)
         yield from map(part_of_deb, at.step.debs)
 
+    def asks_for(self, step: AptLock) -> frozenset[str]:
+        return frozenset(package.partition("=")[0] for package in step.packages)
+
     # -- replay
 
     def content(self, at: StepAt[AptLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:

@@ -12,6 +12,7 @@ from klock.errors import RequirementError
 from klock.findings import Finding
 from klock.image.steps import PipInstall
 from klock.lockfile.model import LayerLock, LockedFile, LockedPackage, PipLock, VcsArtifact, WheelArtifact
+from klock.project_names import normalised_name
 from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
@@ -35,6 +36,7 @@ __all__ = ["KIND"]
 _ONLY_WITH_KEYS: Final = re.compile(r"git\+(?:ssh|git)://", re.IGNORECASE)
 
 # `-r`, `-c` and their long and short forms, or a variable: what has to be read to know what the step depends on.
+_WORD: Final = re.compile(r"(?<![\w./:-])[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
 _NAMES_INPUTS: Final = re.compile(r"(^|\s)['\"]?(-[rc]|--req|--con|--group)|\$")
 
 
@@ -79,11 +81,17 @@ class PipKind(Kind[PipInstall, PipLock]):
         yield from changed_options(before, after)
 
     def parts(self, at: StepAt[PipLock]) -> Iterator[Part]:
+        from klock.steps.pip.moved import packages_behind
+
         yield from super().parts(at)
-        by_pin = at.lock.packages_by_pin
-        yield from (part_of_package(by_pin[pin]) for pin in at.step.packages)
+        yield from map(part_of_package, packages_behind(at))
         for project in at.step.projects:
             yield Part(sort=Sort.PACKAGE, name=project.name, value=f"{project.version or 'built'} from {project.path}")
+
+    def asks_for(self, step: PipLock) -> frozenset[str]:
+        """Also words that are no packages, such as a version: whoever asks looks for names that are locked."""
+        words = (word for line in step.requirements for word in _WORD.findall(line))
+        return frozenset([*map(normalised_name, words), *(project.name for project in step.projects)])
 
     # -- locking
 

@@ -14,14 +14,14 @@ from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.pip.credentials import index_credentials
 
-__all__ = ["moved_files"]
+__all__ = ["moved_files", "packages_behind"]
 
 _PARALLEL: Final = 8
 
 
 def moved_files(at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
     """Findings without step and location. Raises FetchError when an index cannot be asked."""
-    packages = [package for package in _packages_of(at) if _has_page(package)]
+    packages = [package for package in packages_behind(at) if _has_page(package)]
     pages = IndexPages(credentials=index_credentials([at], context), list_folder=lambda _: [], offline=context.offline)
     with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-pages") as pool:
         found = pool.map(lambda package: pages.files(_index_of(package), package.name), packages)
@@ -31,7 +31,7 @@ def moved_files(at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
                 yield finding
 
 
-def _packages_of(at: StepAt[PipLock]) -> list[LockedPackage]:
+def packages_behind(at: StepAt[PipLock]) -> list[LockedPackage]:
     """What the step installs, and what that was built with."""
     by_pin, step = at.lock.packages_by_pin, at.step
     pending = [*step.packages, *(pin for project in step.projects for pin in project.build)]

@@ -1,0 +1,34 @@
+"""`klock why`: say what brings something into the environment."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from klock.commands.options import target_option
+from klock.commands.printing import show, show_text
+
+__all__ = ["why"]
+
+
+@click.command()
+@click.argument("name")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
+@target_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print reasons.")
+def why(name: str, *, image: str | None, target: str | None, form: str) -> int:
+    """Say what brings NAME into the environment: which line of the image, through which packages, how large.
+
+    NAME is a Python or Debian package, a path in the environment, a variable, or a part of a URL.
+    """
+    from klock.questions import why as reasons_for
+
+    reasons = reasons_for(name, image, target=target)
+    if form == "json":
+        show_text(json.dumps([reason.to_json() for reason in reasons], indent=2) + "\n")
+        return 0
+    for reason in reasons:
+        for line in reason.lines():
+            show(line)
+    return 0
