@@ -21,6 +21,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -169,6 +170,10 @@ class Store:
             with self._io_errors():
                 path.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
             self._put(path, self.record_path(kind, key))
+
+    def remove_records(self, kind: str) -> None:
+        """Removes all records of a kind."""
+        shutil.rmtree(self.root / "records" / kind, ignore_errors=True)
 
     def record_path(self, kind: str, key: str) -> Path:
         """Where a record is, or would be."""

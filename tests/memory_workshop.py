@@ -9,6 +9,7 @@ recorder at a command's uplink gets sockets, and no connection.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ class MemoryWorkshop:
     ran: list[str] = field(default_factory=list)
     day: int = 1
     is_still: bool = False
+    is_shared: bool = False
 
     def check(self) -> None: ...
 
@@ -218,7 +220,9 @@ class MemoryWorkspace:
         return None
 
     def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
-        return {}
+        """Empty files: their bytes are nowhere."""
+        paths = [f"/{path}" for path in self.below]
+        return {path: b"" for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)}
 
     def find(self, values: Sequence[bytes]) -> list[str]:
         known = {digest_of_bytes(value) for value in values}

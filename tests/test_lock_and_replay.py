@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.image.builder import Image
+from klock.layers.manifest import Manifest
 from klock.lockfile.model import FilesLock, Lockfile, ShellLock
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
@@ -33,7 +34,7 @@ from klock.steps.locking import Upgrade
 from klock.steps.shell import locking as shell_locking
 from klock.store import Store
 from klock.targets import Target
-from tests.memory_workshop import MemoryPlace, MemoryWorkshop, MemoryWorkspace
+from tests.memory_workshop import MemoryPlace, MemoryWorkshop, MemoryWorkspace, file_entry
 from tests.oci_layout import write_layout
 
 AMD64 = Target()
@@ -317,6 +318,27 @@ def test_a_step_that_fails_when_it_runs_again_is_not_locked_and_says_so(here: Ma
     )
 
 
+def test_what_is_known_not_to_repeat_is_refused_before_anything_runs(here: Machine) -> None:
+    install = "apt-get install -y openssh-server"
+    with pytest.raises(StepFailed, match=r"step 2 \(.*\): openssh-server makes host keys anew each time") as caught:
+        here.lock(base(here.root).run_bash("write /a 1").run_bash(install))
+    assert here.workshop.ran == []
+    assert caught.value.hint and 'run_bash(..., leave_out=["/etc/ssh/ssh_host_*"])' in caught.value.hint
+    for ways in ({"leave_out": "/etc/ssh/ssh_host_*"}, {"keep_layer": True}):
+        with pytest.raises(StepFailed, match="failed with status 127"):
+            here.lock(base(here.root).run_bash(install, **ways))
+
+
+def test_what_the_base_has_already_is_not_refused(here: Machine) -> None:
+    image = base(here.root).run_bash("ssh-keygen -A")
+    here.lock(base(here.root).run_bash("write /x 1"))
+    for name, manifest in here.workshop.bases.items():
+        key = file_entry("etc/ssh/ssh_host_rsa_key", b"key")
+        here.workshop.bases[name] = manifest.apply(Manifest([key]))
+    with pytest.raises(StepFailed, match="failed with status 127"):
+        here.lock(image)
+
+
 def test_what_does_not_repeat_can_be_left_out(here: Machine) -> None:
     image = base(here.root).run_bash("count && write /a 1", leave_out="/cou*")
     lock = here.lock(image)
@@ -354,7 +376,25 @@ def test_a_failing_step_stops_and_is_not_kept_case_35(here: Machine) -> None:
     assert here.workshop.ran == [*TWICE * ["write /a 1"], "false"]
     with pytest.raises(StepFailed):
         here.lock(image)
-    assert "false" in here.workshop.ran
+    assert here.workshop.ran == ["false"]
+
+
+def test_the_steps_before_a_failed_one_are_kept_until_the_lockfile_is_there(here: Machine) -> None:
+    start = base(here.root).run_bash("write /a 1")
+    with pytest.raises(StepFailed):
+        here.lock(base(here.root).run_bash("write /a 1").run_bash("false"))
+    fresh = Machine(root=here.root, store=Store(here.root / "other")).lock(start)
+    assert here.lock(start) == fresh
+    assert here.workshop.ran == []
+    assert here.lock(start) == fresh
+    assert here.workshop.ran == TWICE * ["write /a 1"]
+
+
+def test_an_upgrade_runs_the_steps_before_a_failed_one_again(here: Machine) -> None:
+    with pytest.raises(StepFailed):
+        here.lock(base(here.root).run_bash("write /a 1").run_bash("false"))
+    here.lock(base(here.root).run_bash("write /a 1"), upgrade=Upgrade(everything=True))
+    assert here.workshop.ran == TWICE * ["write /a 1"]
 
 
 def test_the_output_of_a_failing_step_is_shown_without_secrets(here: Machine) -> None:

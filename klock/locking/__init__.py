@@ -42,6 +42,7 @@ def lock_image(
     from klock.lockfile.model import Lockfile
     from klock.locking.draft import draft_image
     from klock.locking.target import TargetLocker
+    from klock.locking.unfinished import Unfinished
     from klock.steps.locking import Upgrade
 
     if image.base is None:
@@ -53,6 +54,8 @@ def lock_image(
             "every layer is made again, the base and packages keep their versions"
         )
     upgrade = upgrade or Upgrade()
+    if upgrade.everything:
+        Unfinished(context).forget()
     kept = previous.image.exclude_newer if previous and not upgrade.everything else None
     image_lock = replace(draft_image(image, context.environ), exclude_newer=context.exclude_newer or kept)
     lockers = [
@@ -81,6 +84,7 @@ def lock_image(
             errors.append(type(error)(message, hint=error.hint))
     if errors:
         raise errors[0]
+    Unfinished(context).forget()
     return Lockfile(image=image_lock, normalisation=NORMALISATION, targets=tuple(locked))
 
 

@@ -20,15 +20,15 @@ from klock.lockfile.model import (
     TargetLock,
     is_forced,
     layer_of,
-    with_layer,
 )
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
-from klock.replay import make_layers, opened_over
+from klock.locking.making import lock_steps, refuse_before_any_is_made, try_services
+from klock.replay import opened_over
 from klock.steps import kind_of
-from klock.steps.cache_keys import cache_key, cache_keys
+from klock.steps.cache_keys import cache_keys
 from klock.steps.context import Context
 from klock.steps.locking import Locking, Upgrade
-from klock.steps.results import layers_made_by, proven_layers, remember_layer, remember_proof
+from klock.steps.results import layers_made_by
 from klock.targets import Target
 
 __all__ = ["TargetLocker"]
@@ -104,10 +104,9 @@ class TargetLocker:
             drafts=tuple(drafts),
             open_over=opened_over,
         )
-        reusable = self._reusable_steps()
-        for draft in drafts:
-            self._lock_step(draft, locking, reusable)
-        self._try_services(locking)
+        refuse_before_any_is_made(locking)
+        lock_steps(locking, reusable=self._reusable_steps(), made=self.made)
+        try_services(locking)
         return locking.lock
 
     def _lock_stages(self) -> tuple[StageLock, ...]:
@@ -216,54 +215,3 @@ class TargetLocker:
         """Whether the step was seen to make other layers: its inputs changed, or the lockfile was merged."""
         made, layer = layers_made_by(key, self.context.store), layer_of(step)
         return bool(made) and layer is not None and layer.digest not in made
-
-    # -- a step
-
-    def _lock_step(self, draft: StepLock, locking: Locking, reusable: dict[Digest, StepLock]) -> None:
-        kind, at = kind_of(draft), locking.at(draft)
-        total = len(locking.drafts)
-        where = f" ({at.location})" if at.location else ""
-        self.context.progress.begin(f"step {at.position + 1}/{total} {at.text}{where}")
-        completed = kind.complete(draft, locking)
-        if layer_of(draft) is None:
-            locking.add(completed)
-            self.context.progress.done(kind.result(completed))
-            return
-        key = self._key(completed, locking)
-        if (before := self.made.get(key) or reusable.get(key)) is not None:
-            locking.add(kind.kept(completed, before))
-            self.context.progress.done("kept")
-        else:
-            step = self._make(completed, key, locking)
-            if not is_forced(step):
-                self.made[key] = step
-            locking.add(step)
-            self.context.progress.done(kind.result(step))
-
-    def _key(self, step: StepLock, locking: Locking) -> Digest:
-        return cache_key(locking.at(step), image=self.image_lock, normalisation=NORMALISATION)
-
-    def _make(self, step: StepLock, key: Digest, locking: Locking) -> StepLock:
-        """The step with the layer that it makes, which is remembered."""
-        kind, store = kind_of(step), self.context.store
-        at = locking.at(step)
-        if kind.remembers(step) and not is_forced(step):
-            for digest in layers_made_by(key, store)[-1:] if kind.repeats(at) else proven_layers(key, store):
-                if (manifest := self.context.workshop.layer_manifest(digest)) is not None:
-                    return with_layer(step, kind.locked_layer(step, manifest))
-        make_layers(locking.lock, self.context)
-        done: StepLock = kind.make(at, self.context)
-        layer = layer_of(done)
-        assert layer is not None
-        made_by = self._key(done, locking)
-        remember_layer(made_by, layer.digest, store)
-        remember_proof(made_by, layer.digest, store)
-        return done
-
-    def _try_services(self, locking: Locking) -> None:
-        for at in self.context.each(locking.lock):
-            if kind_of(at.step).is_service and not self.context.workshop.is_still:
-                self.context.progress.begin(at.heading)
-                with locking.workspace() as workspace:
-                    kind_of(at.step).try_out(at, workspace, self.context)
-                self.context.progress.done("started")

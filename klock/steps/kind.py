@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
+    from klock.steps.unrepeatable import Unrepeatable
     from klock.workshop.protocol import Command, Layer, Workspace
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Input",
     "Kind",
     "Look",
+    "Made",
     "OpenBelow",
     "RunningSystem",
     "Searchable",
@@ -79,6 +81,15 @@ class Input:
     size: int
     name: str
     permanent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made(Generic[L]):
+    """A step with its layer. `prove` does the step once more, and raises StepFailed when it makes another layer; None
+    where nothing is to be proven. Until then the layer may not be locked."""
+
+    step: L
+    prove: Callable[[Context], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +183,10 @@ class Kind(Generic[S, L]):
         """The draft with what has to be looked up before it can be made. Raises KlockError."""
         return draft
 
+    def unrepeatable(self, step: L) -> Sequence[Unrepeatable]:
+        """What it would make anew each time, as far as that is known before it is made."""
+        return ()
+
     def before_it_ran(self, step: L) -> L:
         """The step as its key sees it before it runs, when nobody knows yet what it will fetch."""
         return step
@@ -191,20 +206,20 @@ class Kind(Generic[S, L]):
         """Whether its layer is a function of hashed inputs by klock's own code; else it is made twice."""
         return False
 
-    def make(self, at: StepAt[L], context: Context) -> L:
-        """The step with the layer it makes over what is below, which is in the store then.
+    def make(self, at: StepAt[L], context: Context) -> Made[L]:
+        """The step with the layer it makes over what is below, which is in the store then, and the proof that is due.
 
-        Raises StepFailed when it fails, and when a second run makes another layer.
+        Raises StepFailed when it fails.
         """
         from klock.steps.repeating import keep_layer, prove_that_it_repeats
 
         layer = self.produce(at, context)
         step = with_layer(at.step, self.locked_layer(at.step, layer.manifest))
         if self.keeps_layer(at.step):
-            return cast(L, replace(cast(Any, step), kept=keep_layer(layer, context)))
-        if not self.repeats(at):
-            prove_that_it_repeats(at, layer, context)
-        return cast(L, step)
+            return Made(step=cast(L, replace(cast(Any, step), kept=keep_layer(layer, context))))
+        if self.repeats(at):
+            return Made(step=cast(L, step))
+        return Made(step=cast(L, step), prove=lambda context: prove_that_it_repeats(at, layer, context))
 
     def produce(self, at: StepAt[L], context: Context, *, varied: bool = False, look: Look = lambda _: None) -> Layer:
         """Does the step once over its locked predecessors, which are in the store: at lock and at replay.

@@ -6,25 +6,31 @@ the same everywhere already (`klock.layers.normalisation.STEP_ENVIRONMENT`).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from klock.digests import hex_of
 from klock.errors import StepFailed
-from klock.layers.differences import explain
+from klock.layers.differences import Difference, explain
 from klock.lockfile.model import KeptLayer
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.kind import Searchable
 from klock.steps.searching import paths_in_layer_with
+from klock.steps.unrepeatable import Unrepeatable
 from klock.words import first_of, listed
 from klock.workshop.protocol import Layer
 
-__all__ = ["keep_layer", "prove_that_it_repeats", "ways_out"]
+__all__ = ["keep_layer", "prove_that_it_repeats", "refuse_what_cannot_repeat", "ways_out"]
 
 _DATES: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%a %b %e")
 """How programs write a day, as strftime(3) has it."""
+
+_MOST_SHOWN: Final = 4
+_PLAIN: Final = re.compile(r"/[\w./@%+~*-]+")
 
 _DATED_BY_OTHERS: Final = "/var/lib/apt/lists/"
 """What apt was given: the archive's date is locked with it."""
@@ -43,25 +49,40 @@ def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> No
             hint="make the step do the same in each run",
         ) from error
     if second.digest != first.digest:
+        found = _differences(at, first, second, context)
+        told = listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
         raise at.failed(
-            f" makes something else each time it runs: {at.text}" + _differences(at, first, second, context),
-            hint=f"make the step repeat itself; or {ways_out(at)}",
+            f" makes something else each time it runs: {at.text}{told}",
+            hint=f"make the step repeat itself; or {ways_out(at, [f'/{d.path}' for d in found])}",
         )
     context.progress.done("the same")
 
 
-def ways_out(at: StepAt[Any]) -> str:
-    """What a user can do with a step that does not repeat, for a hint."""
+def ways_out(at: StepAt[Any], paths: Sequence[str] = ()) -> str:
+    """What a user can do with a step that does not repeat in `paths`, for a hint."""
+    # What nobody would type is no help, and a path may hold what a pattern or a comment takes for its own.
+    shown = paths if 0 < len(paths) <= _MOST_SHOWN and all(map(_PLAIN.fullmatch, paths)) else ()
     if getattr(at.step, "shell", ()) or getattr(at.step, "words", ()):
         return (
-            "leave these paths out of the layer, `# klock: leave-out=/path` in a line above the RUN; or keep what it "
-            "made when it was locked, `# klock: keep-layer`"
+            f"leave these paths out of the layer, `# klock: leave-out={' '.join(shown) or '/path'}` in a line above "
+            "the RUN; or keep what it made when it was locked, `# klock: keep-layer`"
         )
     method = kind_of(at.step).method
+    listed_paths = ", ".join(f'"{path}"' for path in shown) or "..."
     return (
-        f"leave these paths out of the layer, {method}(..., leave_out=[...]); "
+        f"leave these paths out of the layer, {method}(..., leave_out=[{listed_paths}]); "
         f"or keep what it made when it was locked, {method}(..., keep_layer=True)"
     )
+
+
+def refuse_what_cannot_repeat(at: StepAt[Any], found: Sequence[Unrepeatable]) -> None:
+    """Raises StepFailed for the first of what a step would make anew each time."""
+    if found:
+        first = found[0]
+        raise at.failed(
+            f": {first.cause} makes {first.what} anew each time: {', '.join(first.paths)}",
+            hint=f"make them when the container starts, and {ways_out(at, first.paths)}",
+        )
 
 
 def keep_layer(layer: Layer, context: Context) -> KeptLayer:
@@ -87,10 +108,9 @@ def _tell_of_today(at: StepAt[Any], layer: Searchable, context: Context) -> None
         )
 
 
-def _differences(at: StepAt[Any], first: Layer, second: Layer, context: Context) -> str:
+def _differences(at: StepAt[Any], first: Layer, second: Layer, context: Context) -> list[Difference]:
     with (
         context.workshop.open(at.lock.base.id, [*at.below, first.digest]) as one,
         context.workshop.open(at.lock.base.id, [*at.below, second.digest]) as other,
     ):
-        found = explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))
-    return listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
+        return explain(first.manifest, second.manifest, lambda which, path: (one, other)[which].read(f"/{path}"))

@@ -286,6 +286,10 @@ class Workshop(Protocol):
     def is_still(self) -> bool:
         """Whether no program runs in it, and no file is unpacked."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether what another process makes in it is here too."""
+
     def check(self) -> None:
         """Raises EngineError, with the way out, when this machine cannot run the workshop. Cheap."""
 

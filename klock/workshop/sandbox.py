@@ -33,6 +33,7 @@ class SandboxWorkshop:
     """
 
     is_still = False
+    is_shared = True
 
     def __init__(self, store: Store, *, ca_bundle: Path | None = None) -> None:
         """`ca_bundle`: certificates that commands with the host's network trust."""

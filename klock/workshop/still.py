@@ -53,6 +53,7 @@ class StillWorkshop:
     """
 
     is_still = True
+    is_shared = False
 
     def __init__(
         self, store: Store, *, why: str, hint: str, bring: Callable[[str], Sequence[BaseLayer]] | None = None

@@ -182,7 +182,10 @@ class Lab:
             step = PipLock(requirements=(), packages=pins, layer=NO_LAYER, projects=projects)
             lock = dataclasses.replace(lock, steps=(*lock.steps, step))
             at = context.at(lock, len(lock.steps) - 1)
-            done = kind_of(step).make(at, context)
+            new = kind_of(step).make(at, context)
+            if new.prove is not None:
+                new.prove(context)
+            done = new.step
             manifest = engine.layer_manifest(done.layer.digest)
             assert manifest is not None
             made.append(Layer(digest=done.layer.digest, manifest=manifest))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
+    from klock.steps.unrepeatable import Unrepeatable
     from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND"]
@@ -57,9 +58,19 @@ class AptKind(Kind[AptInstall, AptLock]):
 
     # -- locking
 
+    def unrepeatable(self, step: AptLock) -> Sequence[Unrepeatable]:
+        from klock.steps.unrepeatable import in_packages, not_covered
+
+        names = [deb.name for deb in step.debs] or step.packages
+        return () if step.keep_layer else not_covered(in_packages(names), step.leave_out)
+
     def complete(self, draft: AptLock, locking: Locking) -> AptLock:
-        """The .debs; those of the previous lock for the same list are kept as far as they still do."""
+        """The .debs; those of the previous lock for the same list are kept as far as they still do.
+
+        Raises StepFailed for one that is known to make something else each time it is installed.
+        """
         from klock.debian.install import resolve_apt
+        from klock.steps.repeating import refuse_what_cannot_repeat
 
         context, at = locking.context, locking.at(draft)
         before = [step for step in locking.previous_steps if isinstance(step, AptLock)]
@@ -78,7 +89,9 @@ class AptKind(Kind[AptInstall, AptLock]):
                 offline=context.offline,
                 progress=context.progress,
             )
-        return replace(draft, debs=debs)
+        completed = replace(draft, debs=debs)
+        refuse_what_cannot_repeat(at, self.unrepeatable(completed))
+        return completed
 
     def parts(self, at: StepAt[AptLock]) -> Iterator[Part]:
         yield from super().parts(at)

@@ -14,7 +14,7 @@ from klock.image.steps import RunBash, RunCommand
 from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Made, OpenBelow
 from klock.steps.parts import Part, Sort
 from klock.steps.shell.rights import refuse_sudo
 from klock.steps.staleness import changed, changed_options
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
+    from klock.steps.unrepeatable import Unrepeatable
     from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND", "described_command"]
@@ -109,6 +110,12 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
 
     # -- locking
 
+    def unrepeatable(self, step: ShellLock) -> Sequence[Unrepeatable]:
+        from klock.steps.unrepeatable import in_command, not_covered
+
+        text = step.command or shlex.join(step.words)
+        return () if step.keep_layer else not_covered(in_command(text), step.leave_out)
+
     def before_it_ran(self, step: ShellLock) -> ShellLock:
         return replace(step, requests=(), unknown_hosts=())
 
@@ -120,7 +127,7 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
         """What it fetches is found out only by running it."""
         return False
 
-    def make(self, at: StepAt[ShellLock], context: Context) -> ShellLock:
+    def make(self, at: StepAt[ShellLock], context: Context) -> Made[ShellLock]:
         from klock.steps.shell.locking import lock_shell_step
 
         return lock_shell_step(at, context)

@@ -14,7 +14,7 @@ from klock.recorder import ROUNDS, Report
 from klock.recorder.permanent_urls import is_permanent
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.kind import layer_lock_of
+from klock.steps.kind import Made, layer_lock_of
 from klock.steps.repeating import keep_layer, prove_that_it_repeats
 from klock.steps.shell.recorded import record_shell
 from klock.workshop.protocol import Layer, Workspace
@@ -25,11 +25,10 @@ APART: Final = 1.0
 """Seconds from the beginning of a step's first run to that of the second, at least."""
 
 
-def lock_shell_step(at: StepAt[ShellLock], context: Context) -> ShellLock:
-    """A draft, completed: with its requests and its layer, which is in the store then.
+def lock_shell_step(at: StepAt[ShellLock], context: Context) -> Made[ShellLock]:
+    """A draft, completed: with its requests and its layer, which is in the store then. Its proof gets the same answers.
 
-    Raises StepFailed when it fails, when something it wants from the network cannot be locked, and when a second run
-    with the same answers makes another layer.
+    Raises StepFailed when it fails, and when something it wants from the network cannot be locked.
     """
     started = time.time()
     step, layer = _record(at, context)
@@ -37,12 +36,15 @@ def lock_shell_step(at: StepAt[ShellLock], context: Context) -> ShellLock:
         if request.sha256 is not None and not is_permanent(request):
             context.store.keep_blob(f"sha256:{request.sha256}")
     if at.step.keep_layer:
-        return replace(step, kept=keep_layer(layer, context))
-    # A command that writes the time would write the same one again within a second.
-    time.sleep(max(0.0, APART - (time.time() - started)))
-    made = replace(at.lock, steps=(*at.before.steps, step))
-    prove_that_it_repeats(context.at(made, at.position), layer, context)
-    return step
+        return Made(step=replace(step, kept=keep_layer(layer, context)))
+
+    def prove(context: Context) -> None:
+        # A command that writes the time would write the same one again within a second.
+        time.sleep(max(0.0, APART - (time.time() - started)))
+        made = replace(at.lock, steps=(*at.before.steps, step))
+        prove_that_it_repeats(context.at(made, at.position), layer, context)
+
+    return Made(step=step, prove=prove)
 
 
 def _record(at: StepAt[ShellLock], context: Context) -> tuple[ShellLock, Layer]:
