@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -470,3 +471,27 @@ def test_the_settings_that_lead_to_an_engine_count(project: Path, engine: Engine
     assert answer(ARGUMENTS) == "nothing to do"
     settings.unlink()
     assert answer(ARGUMENTS) is None
+
+
+A_CHILD_ELSEWHERE = """
+import os, sys
+from klock.unchanged.watching import seen, watch
+
+watch([])
+open("/dev/null").close()
+if os.fork() == 0:
+    os.mkdir(sys.argv[1])
+    os.chdir(sys.argv[1])
+    os.rmdir(sys.argv[1])
+    os._exit(len(os.read(os.open("/etc/passwd", os.O_RDONLY), 1)))
+_, status = os.wait()
+found = seen()
+print(os.waitstatus_to_exitcode(status), found.is_all, "/dev/null" in found.paths)
+"""
+
+
+def test_a_child_process_reads_as_if_nobody_watched(tmp_path: Path) -> None:
+    """It may have another root, in which no path leads to its working folder."""
+    command = [sys.executable, "-c", A_CHILD_ELSEWHERE, str(tmp_path / "gone")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False True\n"

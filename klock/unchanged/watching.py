@@ -19,7 +19,7 @@ _BEYOND: Final = ("os.exec", "os.fork", "os.posix_spawn", "os.system", "socket."
 @dataclass(slots=True, kw_only=True)
 class Seen:
     """What a process with these `arguments` has read since `started` (nanoseconds of the wall clock): `paths` as they
-    were named, absolute. `is_all`: nothing else had a part in it."""
+    were named, absolute. `is_all`: nothing else had a part in it; if something had, nothing more is noted."""
 
     arguments: list[str]
     started: int = field(default_factory=time.time_ns)
@@ -46,7 +46,8 @@ def seen() -> Seen | None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is None:
+    # A child process has the hook too, perhaps in another root. It was forked, which ended the watch for both.
+    if _watched is None or not _watched.is_all:
         return
     if event == "open":
         path, _, flags = arguments
