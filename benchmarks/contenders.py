@@ -29,6 +29,7 @@ __all__ = [
     "on_docker",
     "on_podman",
     "podman",
+    "podman_settings",
     "uv",
     "uv_with_bytecode",
 ]
@@ -228,6 +229,27 @@ class _UvWithBytecode:
         return self._uv(operation)
 
 
+def podman_settings(folder: Path) -> dict[str, str | None]:
+    """Variables that lead podman to storage of its own in `folder`, whose files are written."""
+    # Limits that cannot be raised, and managers that need not be there, fail podman's defaults in small containers.
+    limits = (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
+    hard = [(name, resource.getrlimit(limit)[1]) for name, limit in limits]
+    most = [(name, 32768 if limit == resource.RLIM_INFINITY else min(limit, 32768)) for name, limit in hard]
+    ulimits = [f"{name}={limit}:{limit}" for name, limit in most]
+    runtime = "runc" if shutil.which("runc") else "crun"
+    configuration = f'[containers]\ndefault_ulimits = {json.dumps(ulimits)}\n[engine]\nruntime = "{runtime}"\n'
+    configuration += 'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+    (folder / "containers.conf").write_text(configuration, "utf-8")
+    storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
+    (folder / "storage.conf").write_text(storage, "utf-8")
+    return {
+        "CONTAINERS_CONF": str(folder / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        # On a host that was started without systemd there is none.
+        "DBUS_SESSION_BUS_ADDRESS": None,
+    }
+
+
 class _Podman:
     def __init__(self, subject: Subject, folder: Path, number: int, *, program: str) -> None:
         self._subject = subject
@@ -237,20 +259,7 @@ class _Podman:
         (folder / "context").mkdir(parents=True)
         self._write("Dockerfile", subject.requirements)
         self._write("Dockerfile.changed", (*subject.requirements, self._more))
-        # Limits that cannot be raised, and managers that need not be there, fail podman's defaults in small containers.
-        limits = [("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)]
-        ulimits = [f"{name}={min(most, 32768)}:{min(most, 32768)}" for name, most in self._hard(limits)]
-        runtime = "runc" if shutil.which("runc") else "crun"
-        configuration = f'[containers]\ndefault_ulimits = {json.dumps(ulimits)}\n[engine]\nruntime = "{runtime}"\n'
-        configuration += 'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-        (folder / "containers.conf").write_text(configuration, "utf-8")
-        storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
-        (folder / "storage.conf").write_text(storage, "utf-8")
-
-    @staticmethod
-    def _hard(limits: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        hard = [(name, resource.getrlimit(limit)[1]) for name, limit in limits]
-        return [(name, 32768 if most == resource.RLIM_INFINITY else most) for name, most in hard]
+        self._settings = podman_settings(folder)
 
     def __call__(self, operation: Operation) -> Call | None:
         match operation:
@@ -288,12 +297,7 @@ class _Podman:
     @property
     def variables(self) -> dict[str, str | None]:
         """What leads podman, and klock on podman, to this storage."""
-        return {
-            "CONTAINERS_CONF": str(self._folder / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"),
-            # On a host that was started without systemd there is none.
-            "DBUS_SESSION_BUS_ADDRESS": None,
-        }
+        return self._settings
 
 
 class _Docker(_Podman):

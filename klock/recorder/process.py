@@ -112,8 +112,8 @@ def run_recorder(
         raise EngineError(f"a step uses {len(ports)} ports for HTTP, and klock can listen on 251")
     authority = Authority()
     folder = store.temporary_path()
-    folder.mkdir(mode=0o700)
     try:
+        folder.mkdir(mode=0o700)
         channel, far_channel = socket.socketpair()
         control, far_control = socket.socketpair()
         klock = os.getpid()

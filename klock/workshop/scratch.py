@@ -47,14 +47,17 @@ def scratch_folder(store: Store) -> Iterator[Path]:
     remove_abandoned(store)
     remove_abandoned_folders()
     unnamed = store.temporary_path()
-    unnamed.mkdir(mode=0o700)
-    with held(unnamed):
-        folder = unnamed.with_name(_PREFIX + os.urandom(8).hex())
-        unnamed.rename(folder)
-        try:
-            yield folder
-        finally:
-            remove_trees([folder])
+    folder = unnamed.with_name(_PREFIX + os.urandom(8).hex())
+    try:
+        unnamed.mkdir(mode=0o700)
+        with held(unnamed):
+            try:
+                unnamed.rename(folder)
+                yield folder
+            finally:
+                remove_trees([folder])
+    finally:
+        remove_trees([unnamed])
 
 
 @contextlib.contextmanager
