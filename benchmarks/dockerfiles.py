@@ -137,13 +137,16 @@ def main() -> None:
     }
     try:
         cache = Path(os.environ.get("KLOCK_TEST_CACHE", "/var/tmp/klock-test-cache"))
+        # A copy, so that an edit meanwhile does not mix two versions.
+        source = folder / "source"
+        shutil.copytree(REPOSITORY / "klock", source / "klock", ignore=shutil.ignore_patterns("__pycache__"))
         with registry_with_base(folder, cache=cache) as server:
             for number in range(arguments.runs):
                 for name, results in measured.items():
                     print(f"round {number + 1} of {arguments.runs}: {name}", file=sys.stderr, flush=True)
                     place = folder / "r"
                     place.mkdir()
-                    _round(place, DOCKERFILES[name], server.host, results, podman_first=number % 2 == 1)
+                    _round(place, source, DOCKERFILES[name], server.host, results, podman_first=number % 2 == 1)
                     _remove(place)
     except (CallError, subprocess.CalledProcessError) as error:
         _stop(str(error))
@@ -155,7 +158,7 @@ def main() -> None:
         arguments.output.write_text(page, "utf-8")
 
 
-def _round(place: Path, dockerfile: str, registry: str, results: Measured, *, podman_first: bool) -> None:
+def _round(place: Path, source: Path, dockerfile: str, registry: str, results: Measured, *, podman_first: bool) -> None:
     project = place / "project"
     for path, text in {**FILES, "Dockerfile": dockerfile}.items():
         (project / path).parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +168,7 @@ def _round(place: Path, dockerfile: str, registry: str, results: Measured, *, po
     changed = place / "changed"
     shutil.copytree(project, changed)
     (changed / "Dockerfile").write_text(_with_one_changed_line(dockerfile), "utf-8")
-    tools = [("klock", _klock_calls(place)), ("podman", _podman_calls(place, registry))]
+    tools = [("klock", _klock_calls(place, source)), ("podman", _podman_calls(place, registry))]
     for _, calls in reversed(tools) if podman_first else tools:
         for name, call in calls:
             if name == "lock, one changed line":
@@ -181,7 +184,7 @@ def _with_one_changed_line(dockerfile: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _klock_calls(place: Path) -> Iterator[tuple[str, Call]]:
+def _klock_calls(place: Path, source: Path) -> Iterator[tuple[str, Call]]:
     program = place / "klock"
     program.write_text("import sys\nfrom klock.entry import main\nsys.exit(main())\n", "utf-8")
 
@@ -191,7 +194,7 @@ def _klock_calls(place: Path) -> Iterator[tuple[str, Call]]:
             cwd=place / project,
             variables={
                 "KLOCK_CACHE_DIR": str(place / store),
-                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONPATH": str(source),
                 "PYTHONDONTWRITEBYTECODE": None,
             },
         )

@@ -27,8 +27,8 @@ Report: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 """A method of Progress, with its arguments and those that are named."""
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-_GRACE: Final = 10.0
-"""Seconds that a process has to clear up after itself when it is ended."""
+_GRACE: Final = 60.0
+"""Seconds that a process has to clear up after itself when it is ended, on a slow machine too."""
 _CHUNK: Final = 1 << 14
 """Bytes, or characters, of a report, so that it goes into one datagram."""
 _LARGEST: Final = 1 << 17
@@ -41,13 +41,13 @@ class _Ended(BaseException):
 class Beside(Generic[T]):
     """A function that runs in a child process until it returns, or until the `with` block ends.
 
-    If `progress` leads to another process already, what the function reports goes there at once; else it is for whoever
-    asks for it here.
+    If `progress` leads to another process already, what the function reports goes there at once. Else, and always with
+    `own`, it is for whoever asks for it here.
     """
 
-    def __init__(self, task: Callable[[Progress], T], progress: Progress) -> None:
+    def __init__(self, task: Callable[[Progress], T], progress: Progress, *, own: bool = False) -> None:
         self._task = task
-        self._progress = progress
+        self._progress = None if own else progress
 
     def __enter__(self) -> Beside[T]:
         # Datagrams: several processes may report at once, and none of them half a report.

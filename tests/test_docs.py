@@ -51,7 +51,9 @@ def test_an_example_of_the_image_page_is_an_image(
     (tmp_path / "libs/shapes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"kt": kt}
-    exec(compile(block.text, block.place, "exec"), names)
+    file = tmp_path / "kimage.py"
+    file.write_text(block.text)
+    exec(compile(block.text, file, "exec"), names)
     assert isinstance(names["image"], kt.Image)
     assert names["image"].base is not None
 

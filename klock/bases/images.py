@@ -11,6 +11,7 @@ from klock.bases.layout import LayoutFolder
 from klock.bases.mirrors import Mirrors
 from klock.bases.oci import Config, Index, Manifest, parse_config, parse_manifest, platform_missing
 from klock.bases.reference import Reference
+from klock.bases.scratch import SCRATCH, ScratchSource
 from klock.bases.sources import StoredSource
 from klock.digests import Digest
 from klock.errors import FetchError, ImageError
@@ -167,8 +168,10 @@ def _written(base: RegistryBase | LayoutBase) -> str:
     return f"{_LAYOUT}{base.path}" + (f":{base.tag}" if base.tag else "")
 
 
-def _source(written: str, *, root: Path, mirrors: Mirrors) -> LayoutFolder | Repository:
-    """The source a lockfile's `reference` names: `oci:PATH[:TAG]`, or a registry's reference."""
+def _source(written: str, *, root: Path, mirrors: Mirrors) -> LayoutFolder | ScratchSource | Repository:
+    """The source a lockfile's `reference` names: `oci:PATH[:TAG]`, `scratch`, or a registry's reference."""
+    if written == SCRATCH:
+        return ScratchSource()
     if written.startswith(_LAYOUT):
         path, colon, tag = written.removeprefix(_LAYOUT).rpartition(":")
         if not colon or "/" in tag:

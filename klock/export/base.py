@@ -6,6 +6,7 @@ import json
 
 from klock.bases import fetch_base
 from klock.bases.reference import Reference
+from klock.bases.scratch import SCRATCH
 from klock.digests import Digest
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
 from klock.pages.build_context import ContextFile
@@ -24,6 +25,9 @@ def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "")
     """
     name_of_stage = f" AS {stage}" if stage else ""
     archive = f"{context.prefix}{_ARCHIVE}"
+    if isinstance(base, OciLock) and base.reference == SCRATCH:
+        page.add(f"FROM {SCRATCH}{name_of_stage}")
+        return
     if isinstance(base, OciLock) and not base.reference.startswith("oci:"):
         reference = Reference.parse(base.reference)
         page.comment(base.reference)

@@ -7,7 +7,8 @@ order; nothing is fetched, read or run until the image is locked.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -326,6 +327,40 @@ class Image(ContainerWords):
             )
         return self._add(_checked("run_bash", step))
 
+    def run_function(
+        self,
+        function: Callable[..., object],
+        args: Iterable[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        *,
+        python: str | None = None,
+        leave_out: str | Iterable[str] = (),
+        keep_layer: bool = False,
+        private_urls: str | Iterable[str] = (),
+    ) -> Image:
+        """Calls a Python function in the environment when the image is made, as to download a model.
+
+        It is locked by its source and its arguments, and by the functions and constants of its module that it uses: a
+        change of them runs it again. Modules are imported in the environment, so the image must have them. What it
+        returns is not used. `python` is the interpreter, by default the first python3 of PATH. The rest is as in
+        `run_bash`. Raises ImageError (a ValueError) for a function that uses what no text can stand for.
+        """
+        from klock.image.functions import program_of
+
+        program = program_of(function, tuple(args), kwargs or {})
+        end = f"end of {function.__name__}"
+        while end in program.splitlines():
+            end += "."
+        interpreter = shlex.quote(arguments.text("run_function", "python", python or self.python_path or "python3"))
+        step = RunBash(
+            command=arguments.command("run_function", f"{interpreter} - <<'{end}'\n{program}{end}\n"),
+            leave_out=arguments.path_patterns("run_function", "leave_out", leave_out),
+            keep_layer=arguments.flag("run_function", "keep_layer", keep_layer),
+            private_urls=arguments.url_patterns("run_function", "private_urls", private_urls),
+            location=call_site(),
+        )
+        return self._add(step)
+
     def rsync(
         self,
         source: str | os.PathLike[str],
@@ -435,11 +470,6 @@ def _checked(method: str, step: S) -> S:
 
 def _base(method: str, image_id: object, where: Location, *, keeps_settings: bool = False) -> Base:
     reference = arguments.base_reference(method, image_id)
-    if reference == "scratch":
-        raise ImageError(
-            f"{where.file.rpartition('/')[2]}:{where.line}: FROM scratch is not supported yet",
-            hint="start from an image that has the files, or from klock.images.from_debian(), which needs no registry",
-        )
     if not reference.startswith("oci:"):
         return RegistryBase(reference=reference, keeps_settings=keeps_settings, location=where)
     path, _, tag = reference.removeprefix("oci:").partition(":")

@@ -207,7 +207,8 @@ class DeclareArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMount:
-    """What a command sees at `target` while it runs. `kind` is one of bind, cache, tmpfs and secret."""
+    """What a command sees at `target` while it runs. `kind` is one of bind, cache, tmpfs and secret; `mode`, `uid` and
+    `gid` are as written."""
 
     kind: str
     target: str
@@ -217,9 +218,9 @@ class RunMount:
     variable: str | None = None
     required: bool = False
     writable: bool = False
-    mode: int | None = None
-    uid: int = 0
-    gid: int = 0
+    mode: str | None = None
+    uid: str = "0"
+    gid: str = "0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from klock.digests import Digest
 from klock.image.builder import Image
 from klock.image.install_command import with_install_options
+from klock.image.steps import Base, ImageStage
 from klock.layers import NORMALISATION
 from klock.lockfile.model import (
     DEBIAN_RECIPE,
@@ -23,6 +24,7 @@ from klock.lockfile.model import (
 )
 from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
 from klock.locking.making import lock_steps, refuse_before_any_is_made, try_services
+from klock.locking.stages import Task, beginning_of, in_order, needed_by
 from klock.replay import opened_over
 from klock.steps import kind_of
 from klock.steps.cache_keys import cache_keys
@@ -41,7 +43,7 @@ class TargetLocker:
     """Locks `image` for one target. `previous` is the target's part of the lockfile before, `before` is what was locked
     for other targets just now: the first says what holds for all, and those of one platform share a base.
     `stages` are those that a stage can take files from itself, and `made` are the steps made so far, by the key that
-    they had before: stages over one parent have its steps in common.
+    they had before: stages over one parent have its steps in common. `bases` are those that are known by now.
 
     If the layers of `previous` followed other rules (`rules_changed`), versions are taken over from it, and layers are
     not.
@@ -58,17 +60,15 @@ class TargetLocker:
     upgrade: Upgrade
     stages: tuple[StageLock, ...] = ()
     made: dict[Digest, StepLock] = field(default_factory=dict)
+    bases: dict[Base, BaseLock] = field(default_factory=dict)
 
     def prepared(self) -> TargetLocker:
         """The same with the workshop that this machine has for the target, where anything is to be done.
 
         Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched.
         """
-        previous, base = self.previous, self.image.base
-        if previous is not None and base is not None and base_agrees(base, previous.base):
-            drafts = self._draft(previous.base)
-            if self._is_unchanged(previous, previous.base, drafts, previous.stages):
-                return self
+        if self._unchanged() is not None:
+            return self
         from klock.locking.still import in_workshop_for, refuse_what_must_run
 
         context = in_workshop_for(self.target, self.image, self.context)
@@ -109,22 +109,71 @@ class TargetLocker:
         try_services(locking)
         return locking.lock
 
+    # -- stages
+
     def _lock_stages(self) -> tuple[StageLock, ...]:
         """The stages that files are taken from, in order, each as an image of its own."""
-        done: tuple[StageLock, ...] = ()
         before = self.previous.locks_of_stages if self.previous else {}
-        for stage in self.image.stages:
-            self.context.progress.note(f"stage {stage.name}")
-            locker = replace(
+        lockers = [
+            replace(
                 self,
                 image=Image.of_stage(stage),
                 context=self.context.of_stage(stage.name),
                 previous=before.get(stage.name),
-                stages=done,
             )
-            lock = locker.run()
-            done = (*done, StageLock(name=stage.name, base=lock.base, steps=lock.steps))
-        return done or self.stages
+            for stage in self.image.stages
+        ]
+        for locker in (*lockers, self):
+            locker._keep_base()
+        done: tuple[StageLock, ...] = ()
+        for stage, locker in zip(self.image.stages, lockers, strict=True):
+            if (locked := replace(locker, stages=done)._unchanged()) is None:
+                break
+            done = (*done, StageLock(name=stage.name, base=locked.base, steps=locked.steps))
+        waiting = dict(zip(self.image.stages[len(done) :], lockers[len(done) :], strict=True))
+        return (*done, *self._lock_changed_stages(waiting, done)) or self.stages
+
+    def _lock_changed_stages(
+        self, lockers: Mapping[ImageStage, TargetLocker], done: tuple[StageLock, ...]
+    ) -> tuple[StageLock, ...]:
+        tasks = [self._task(stage, locker, list(lockers), done) for stage, locker in lockers.items()]
+        beginning = beginning_of(self.image) if lockers and self._unchanged() is None else None
+        if beginning is not None:
+            tasks.append(self._task(beginning, replace(self, image=Image.of_stage(beginning)), list(lockers), ()))
+        for locker in lockers.values():
+            locker._resolve_base()
+        found = in_order(tasks, self.context)
+        for _, made in found.values():
+            self.made.update(made)
+        return tuple(found[stage.name][0] for stage in lockers)
+
+    def _task(
+        self, stage: ImageStage, locker: TargetLocker, stages: Sequence[ImageStage], done: tuple[StageLock, ...]
+    ) -> Task[tuple[StageLock, dict[Digest, StepLock]]]:
+        earlier = stages[: stages.index(stage)] if stage in stages else stages
+        needs = needed_by(stage, earlier)
+
+        def run(
+            context: Context, given: Mapping[str, tuple[StageLock, dict[Digest, StepLock]]]
+        ) -> tuple[StageLock, dict[Digest, StepLock]]:
+            context.progress.note(f"stage {stage.name}" if stage.name else "the steps before those that take files")
+            found = [given[each.name][0] for each in earlier if each.name in given]
+            for _, made in given.values():
+                locker.made.update(made)
+            context = replace(locker.context, workshop=context.workshop, progress=context.progress)
+            lock = replace(locker, context=context, stages=(*done, *found)).run()
+            return StageLock(name=stage.name, base=lock.base, steps=lock.steps), locker.made
+
+        return Task(name=stage.name, needs=needs, run=run)
+
+    def _unchanged(self) -> TargetLock | None:
+        """The previous lock, if it still is what the image asks for."""
+        previous, base = self.previous, self.image.base
+        if previous is None or base is None or not base_agrees(base, previous.base):
+            return None
+        drafts = self._draft(previous.base)
+        stages = previous.stages if self.image.stages else self.stages
+        return previous if self._is_unchanged(previous, previous.base, drafts, stages) else None
 
     def _draft(self, base: BaseLock, notes: list[str] | None = None) -> list[StepLock]:
         context = self.context
@@ -143,15 +192,13 @@ class TargetLocker:
         from klock.bases import resolve_base
 
         assert self.image.base is not None
-        upgrade = self.upgrade.everything or self.upgrade.base
-        previous = self.previous.base if self.previous else None
-        if previous is not None and not upgrade and base_agrees(self.image.base, previous):
-            return self._by_present_rules(previous)
+        if (known := self._keep_base()) is not None:
+            return known
         if (
             same := next((lock for lock in self.before if lock.target.platform == self.target.platform), None)
         ) is not None:
             return same.base
-        return resolve_base(
+        self.bases[self.image.base] = resolve_base(
             self.image.base,
             target=self.target,
             root=self.context.root,
@@ -161,6 +208,16 @@ class TargetLocker:
             offline=self.context.offline,
             progress=self.context.progress,
         )
+        return self.bases[self.image.base]
+
+    def _keep_base(self) -> BaseLock | None:
+        """The base that is locked, or known from another stage: one name is one image in all of them."""
+        assert self.image.base is not None
+        upgrade = self.upgrade.everything or self.upgrade.base
+        previous = self.previous.base if self.previous else None
+        if previous is not None and not upgrade and base_agrees(self.image.base, previous):
+            return self.bases.setdefault(self.image.base, self._by_present_rules(previous))
+        return self.bases.get(self.image.base)
 
     def _by_present_rules(self, previous: BaseLock) -> BaseLock:
         if not isinstance(previous, DebianLock) or previous.recipe == DEBIAN_RECIPE:

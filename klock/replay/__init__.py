@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from klock.bases import fetch_base
-from klock.digests import Digest
+from klock.digests import Digest, hex_of
 from klock.errors import FetchError
 from klock.lockfile.model import TargetLock, kept_layer_of, layer_of
 from klock.replay.goal import Goal
@@ -78,16 +78,17 @@ def _carry_out(action: Action, goal: Goal, prefetch: Prefetch, context: Context)
 
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:
-    """Makes the base be in the workshop's store, fetched by digest."""
-    fetch_base(
-        lock.base,
-        workshop=context.workshop,
-        store=context.store,
-        mirrors=context.mirrors,
-        root=context.root,
-        offline=context.offline,
-        progress=context.progress,
-    )
+    """Makes the base be in the workshop's store, fetched by digest: once, if several stages begin with it."""
+    with context.store.lock(f"fetch-{hex_of(lock.base.id)}"):
+        fetch_base(
+            lock.base,
+            workshop=context.workshop,
+            store=context.store,
+            mirrors=context.mirrors,
+            root=context.root,
+            offline=context.offline,
+            progress=context.progress,
+        )
 
 
 def make_layers(lock: TargetLock, context: Context) -> None:

@@ -119,8 +119,18 @@ CASES: dict[str, Case] = {
     ),
     # folders
     "WORKDIR makes it": _case("WORKDIR /t/a/b\nRUN pwd > f\n"),
+    "RUN --mount with variables": _case(
+        "ARG U=7\nARG D=c\nRUN --mount=type=cache,target=/$D,uid=$U,gid=${U},mode=0770 "
+        "mkdir /t && stat -c '%u %g %a' /c > /t/f\n",
+        expected={"/t/f": "7 7 770\n"},
+    ),
     "WORKDIR is relative": _case("WORKDIR /t\nWORKDIR a\nWORKDIR ../b\nRUN pwd > f\n"),
     "WORKDIR of a user": _case("USER app\nWORKDIR /t\n", expected={"/t": "1000"}),
+    # FROM
+    "FROM scratch": _case(
+        "RUN mkdir -p /t/lib && echo x > /t/lib/x\nFROM scratch\nCOPY --from=0 /bin /bin\nCOPY --from=0 /t /t\n"
+        'COPY a.txt /t/\nENV A=b\nWORKDIR /t/w\nRUN echo "$A $PATH" > f\n'
+    ),
     # COPY
     "COPY a file to a name": _case("COPY a.txt /t/x\n"),
     "COPY a file into a new folder": _case("COPY a.txt /t/x/\n"),

@@ -6,10 +6,11 @@ import csv
 import re
 from typing import Final
 
+from klock.errors import ImageError
 from klock.image.dockerfile.parsing import Instruction
 from klock.image.steps import RunMount
 
-__all__ = ["mount_of"]
+__all__ = ["mode_of", "mount_of", "number_of"]
 
 _KEYS: Final = {
     "bind": {"target", "source", "from", "readonly", "readwrite"},
@@ -50,9 +51,9 @@ def mount_of(text: str, instruction: Instruction) -> RunMount:
         source=values.get("source", ""),
         stage=values.get("from"),
         writable="readwrite" in values and values["readwrite"].lower() not in ("false", "0"),
-        mode=_octal(values, instruction),
-        uid=_number("uid", values, instruction),
-        gid=_number("gid", values, instruction),
+        mode=_checked("mode", values, instruction),
+        uid=_checked("uid", values, instruction) or "0",
+        gid=_checked("gid", values, instruction) or "0",
     )
 
 
@@ -68,9 +69,9 @@ def _secret(values: dict[str, str], instruction: Instruction) -> RunMount:
         secret=name,
         variable=variable,
         required=values.get("required", "false").lower() in ("", "true", "1"),
-        mode=_octal(values, instruction),
-        uid=_number("uid", values, instruction),
-        gid=_number("gid", values, instruction),
+        mode=_checked("mode", values, instruction),
+        uid=_checked("uid", values, instruction) or "0",
+        gid=_checked("gid", values, instruction) or "0",
     )
 
 
@@ -85,16 +86,26 @@ def _values(text: str, instruction: Instruction) -> dict[str, str]:
     return found
 
 
-def _octal(values: dict[str, str], instruction: Instruction) -> int | None:
-    if (text := values.get("mode")) is None:
-        return None
+def _checked(name: str, values: dict[str, str], instruction: Instruction) -> str | None:
+    """The value as written. With a variable it is read later, when the variable is known."""
+    text = values.get(name)
+    if text is not None and "$" not in text:
+        try:
+            mode_of(text) if name == "mode" else number_of(name, text)
+        except ImageError as error:
+            raise instruction.error(error.message, hint=error.hint) from error
+    return text
+
+
+def mode_of(text: str) -> int:
+    """Raises ImageError."""
     if not re.fullmatch(r"0?[0-7]{1,4}", text):
-        raise instruction.error(f"--mount: mode={text} is no octal mode", hint="write for example mode=0755")
+        raise ImageError(f"--mount: mode={text} is no octal mode", hint="write for example mode=0755")
     return int(text, 8)
 
 
-def _number(name: str, values: dict[str, str], instruction: Instruction) -> int:
-    text = values.get(name, "0")
-    if not text.isdigit():
-        raise instruction.error(f"--mount: {name}={text} is no number", hint=f"write for example {name}=1000")
+def number_of(name: str, text: str) -> int:
+    """Raises ImageError."""
+    if not (text.isascii() and text.isdigit()):
+        raise ImageError(f"--mount: {name}={text} is no number", hint=f"write for example {name}=1000")
     return int(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import ImageError
+from klock.image.dockerfile.mounts import mode_of, number_of
 from klock.image.steps import RunCommand, RunMount
 from klock.lockfile.model import FileEntry, MountLock, ShellLock
 from klock.secrets.credential_files import CredentialFiles
@@ -78,13 +79,13 @@ def _mount(mount: RunMount, step: RunCommand, drafting: Drafting) -> tuple[Mount
         target=target,
         source=source,
         stage=mount.stage,
-        secret=secret_variable(mount.secret) if mount.kind == "secret" else "",
+        secret=secret_variable(expand(mount.secret)) if mount.kind == "secret" else "",
         variable=mount.variable,
         required=mount.required,
         writable=mount.writable,
-        mode=mount.mode if mount.mode is not None else (0o400 if mount.kind == "secret" else 0o755),
-        uid=mount.uid,
-        gid=mount.gid,
+        mode=mode_of(expand(mount.mode)) if mount.mode is not None else (0o400 if mount.kind == "secret" else 0o755),
+        uid=number_of("uid", expand(mount.uid) or "0"),
+        gid=number_of("gid", expand(mount.gid) or "0"),
     )
     return locked, entries
 

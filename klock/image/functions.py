@@ -1,0 +1,139 @@
+"""A Python function as a program: its source, and what it uses of the module it stands in. For `run_function`.
+
+Only what stands in the text is run, so only that can change what it makes: modules are imported again in the
+environment, other functions of the same file are written along, and constants are written as they are now.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dis
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Final
+
+from klock.errors import ImageError
+
+__all__ = ["program_of"]
+
+_PLAIN: Final = (str, bytes, int, float, bool, type(None))
+
+
+def program_of(function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object]) -> str:
+    """The text of a program that calls `function`, of Python 3.8 or newer.
+
+    Raises ImageError for what no text can stand for, such as an open file, with its name.
+    """
+    if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+        raise ImageError(
+            f"run_function: {_shown(function)} is not a function of a file",
+            hint="write it with def at the top level of a module",
+        )
+    program = _Program(function)
+    program.take(function)
+    values = [program.literal(value, f"argument {number}") for number, value in enumerate(arguments, 1)]
+    values += [f"{name}={program.literal(value, f'argument {name}')}" for name, value in named.items()]
+    call = f"{function.__name__}({', '.join(values)})"
+    parts = ["from __future__ import annotations", *sorted(program.imports), *program.constants.values()]
+    return "\n".join([*parts, "", *program.functions.values(), call, ""])
+
+
+class _Program:
+    """`functions` are the sources by name, those that others use first."""
+
+    def __init__(self, main: FunctionType) -> None:
+        self._main = main
+        self.imports: set[str] = set()
+        self.constants: dict[str, str] = {}
+        self.functions: dict[str, str] = {}
+
+    def take(self, function: FunctionType) -> None:
+        if function.__code__.co_freevars:
+            names = ", ".join(function.__code__.co_freevars)
+            raise self._error(f"{function.__name__} uses {names} of the function around it", "pass it as an argument")
+        definition, source = self._definition(function)
+        self.functions[function.__name__] = ""  # It may call itself.
+        used = {*_globals_of(function.__code__), *_names_in_defaults(definition)}
+        for name in sorted(used):
+            if name in function.__globals__:
+                self._take_global(name, function.__globals__[name])
+            elif not hasattr(builtins, name):
+                raise self._error(f"{function.__name__} uses {name}, which is not there", "import it, or define it")
+        del self.functions[function.__name__]
+        self.functions[function.__name__] = source + "\n"
+
+    def literal(self, value: object, what: str) -> str:
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        if type(value) in (list, tuple):
+            items = [self.literal(item, what) for item in value]  # type: ignore[attr-defined]
+            return f"[{', '.join(items)}]" if type(value) is list else f"({''.join(f'{item}, ' for item in items)})"
+        if type(value) is dict:
+            pairs = (f"{self.literal(key, what)}: {self.literal(item, what)}" for key, item in value.items())
+            return "{" + ", ".join(pairs) + "}"
+        raise self._error(
+            f"{what} is {_shown(value)}", "use text, numbers, None, and lists, tuples and dictionaries of these"
+        )
+
+    def _take_global(self, name: str, value: object) -> None:
+        if name in self.functions or name in self.constants:
+            return
+        module = getattr(value, "__module__", None)
+        if isinstance(value, ModuleType):
+            self.imports.add(f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}"))
+        elif isinstance(value, FunctionType) and module == self._main.__module__:
+            if value.__name__ != name:
+                raise self._error(f"{name} is another name of {value.__name__}", f"call it {value.__name__}")
+            self.take(value)
+        elif module != self._main.__module__ and _is_importable(module, value):
+            written = value.__qualname__  # type: ignore[attr-defined]
+            self.imports.add(f"from {module} import {written}" + ("" if written == name else f" as {name}"))
+        else:
+            self.constants[name] = f"{name} = {self.literal(value, name)}"
+
+    def _definition(self, function: FunctionType) -> tuple[ast.FunctionDef, str]:
+        try:
+            source = textwrap.dedent(inspect.getsource(function))
+            definition = ast.parse(source).body[0]
+        except (OSError, TypeError, SyntaxError) as error:
+            raise self._error(f"the source of {function.__name__} is not there", "define it in a file") from error
+        if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
+            raise self._error(
+                f"{function.__name__} is decorated, or not a plain function", "write a plain function: def NAME(...):"
+            )
+        return definition, source
+
+    def _error(self, what: str, hint: str) -> ImageError:
+        return ImageError(f"run_function {self._main.__name__}: {what}", hint=hint)
+
+
+def _globals_of(code: CodeType) -> Iterator[str]:
+    """The names that a function, and what is defined in it, looks up in its module."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_of(constant)
+
+
+def _names_in_defaults(definition: ast.FunctionDef) -> Iterator[str]:
+    defaults = [*definition.args.defaults, *filter(None, definition.args.kw_defaults)]
+    for default in defaults:
+        yield from (node.id for node in ast.walk(default) if isinstance(node, ast.Name))
+
+
+def _is_importable(module: str | None, value: object) -> bool:
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return False
+    return module != "__main__" and getattr(sys.modules.get(module), name, None) is value
+
+
+def _shown(value: Any) -> str:
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else f"of the type {type(value).__name__}"
