@@ -7,6 +7,7 @@ import json
 import os.path
 import subprocess
 import sys
+import xml.sax.saxutils
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def download(to: str, *, model: dict[str, Any] = MODEL, sep: str = "-") -> None:
     def inner() -> str:
         return sep.join([helper("abcd"), *(str(size) for size in model["sizes"])])
 
+    assert xml.sax.saxutils.escape("<") == "&lt;"
     Path(to).write_text(json.dumps([inner(), os.path.basename(to), model]))  # noqa: PTH119
 
 

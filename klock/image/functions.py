@@ -47,6 +47,7 @@ class _Program:
 
     def __init__(self, main: FunctionType) -> None:
         self._main = main
+        self._statements = _import_statements(main)
         self.imports: set[str] = set()
         self.constants: dict[str, str] = {}
         self.functions: dict[str, str] = {}
@@ -57,7 +58,9 @@ class _Program:
             raise self._error(f"{function.__name__} uses {names} of the function around it", "pass it as an argument")
         definition, source = self._definition(function)
         self.functions[function.__name__] = ""  # It may call itself.
-        used = {*_globals_of(function.__code__), *_names_in_defaults(definition)}
+        written = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
+        # Others than those that are written there are of whoever changed the code, as test runners do.
+        used = {*_globals_of(function.__code__), *_names_in_defaults(definition)} & written
         for name in sorted(used):
             if name in function.__globals__:
                 self._take_global(name, function.__globals__[name])
@@ -83,6 +86,9 @@ class _Program:
         if name in self.functions or name in self.constants:
             return
         module = getattr(value, "__module__", None)
+        if statements := self._statements.get(name):
+            self.imports |= statements
+            return
         if isinstance(value, ModuleType):
             self.imports.add(f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}"))
         elif isinstance(value, FunctionType) and module == self._main.__module__:
@@ -109,6 +115,24 @@ class _Program:
 
     def _error(self, what: str, hint: str) -> ImageError:
         return ImageError(f"run_function {self._main.__name__}: {what}", hint=hint)
+
+
+def _import_statements(function: FunctionType) -> dict[str, set[str]]:
+    """By the name that they bind, the imports at the top level of a function's file. Of several, such as
+    `import xml.dom` and `import xml.sax`, each counts."""
+    try:
+        lines, _ = inspect.findsource(function)
+        nodes = ast.parse("".join(lines)).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    found: dict[str, set[str]] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level):
+            for alias in node.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                one = type(node)(**{**dict(ast.iter_fields(node)), "names": [alias]})
+                found.setdefault(bound, set()).add(ast.unparse(one))
+    return found
 
 
 def _globals_of(code: CodeType) -> Iterator[str]:
