@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from klock.findings import Finding
     from klock.image.builder import Image
     from klock.outcomes import Checked, Locked, Synced
-    from klock.questions import diff, tree, why
+    from klock.questions import diff, status, tree, why
 
 __all__ = [
     "Checked",
@@ -50,6 +50,7 @@ __all__ = [
     "lock",
     "plan",
     "run",
+    "status",
     "sync",
     "tree",
     "why",
@@ -63,7 +64,7 @@ _WHERE = {
     "KlockError": "klock.errors",
     **dict.fromkeys(("Checked", "Locked", "Synced"), "klock.outcomes"),
     **dict.fromkeys(("Project", "check", "lock", "plan", "run", "sync"), "klock.api"),
-    **dict.fromkeys(("diff", "tree", "why"), "klock.questions"),
+    **dict.fromkeys(("diff", "status", "tree", "why"), "klock.questions"),
 }
 
 

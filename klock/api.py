@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from klock.places.protocol import Place
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
+    from klock.status import Status
     from klock.workshop.protocol import Network
 
 __all__ = ["Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync"]
@@ -159,7 +160,24 @@ class Project:
         """The work of `sync`, for a goal and a place that are known."""
         with self.session.store.in_use():
             applied = place.apply(goal, self.session.context, force=force)
+            self._leave_note(goal, place, changed=applied.changed)
         return replace(as_is(goal, place), changed=applied.changed, ran=applied.ran, is_locked=applied.is_locked)
+
+    def _leave_note(self, goal: Goal, place: Place, *, changed: bool) -> None:
+        """For `klock status` and `klock diff --env`, which ask what an environment was synced from."""
+        import time
+
+        from klock.digests import digest_of_bytes
+        from klock.places.records import Note, has_record, read_note, write_note
+
+        session = self.session
+        if not has_record(session.store, place.name, goal.name):
+            return
+        note = Note(lockfile=session.lockfile.absolute(), target=str(goal.lock.target), synced=time.time())
+        if changed or read_note(session.store, place.name, goal.name) is None:
+            text = session.lockfile.read_bytes()
+            if digest_of_bytes(text) == goal.lock_digest:
+                write_note(session.store, place.name, goal.name, note, text=text)
 
     def goal_and_place(self, lockfile: Lockfile, target: str | None, *, frozen: bool) -> tuple[Goal, Place]:
         """What the environment is to be, and where it lives. Raises StaleLockError unless `frozen`."""
@@ -254,6 +272,14 @@ class Project:
             for finding in kind_of(at.step).moved(at, context)
         )
         return list(dict.fromkeys(found))
+
+    # -- look
+
+    def status(self) -> Status:
+        """What is here: the lockfile and the environments, and whether they agree. Reads no file of an environment."""
+        from klock.status import status_of
+
+        return status_of(self.session)
 
     # -- run
 

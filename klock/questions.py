@@ -6,6 +6,7 @@ They change nothing, run nothing of an image, and use no network. As in `klock.a
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -13,13 +14,14 @@ from klock.errors import KlockError, LockfileError
 from klock.session import Options, Session, open_session
 
 if TYPE_CHECKING:
-    from klock.api import ImageSource
+    from klock.api import ImageSource, Project
     from klock.inventory.changes import Difference
     from klock.inventory.reasons import Reason, Requires
     from klock.inventory.trees import Node
     from klock.lockfile.model import Lockfile, TargetLock
+    from klock.status import Status, StoreStatus
 
-__all__ = ["diff", "tree", "why"]
+__all__ = ["diff", "diff_environment", "status", "status_of_store", "tree", "why"]
 
 
 def diff(
@@ -95,12 +97,58 @@ def tree(
     return tree_of(lock, _requires(lock, session), lines, everything=everything)
 
 
+def status(image: ImageSource = None, **options: Unpack[Options]) -> Status:
+    """What is here: the lockfile and the environments of an image, and whether they agree."""
+    from klock.status import status_of
+
+    return status_of(open_session(image, **options))
+
+
+def status_of_store(store: str | os.PathLike[str] | None = None) -> StoreStatus:
+    """All environments that a store knows of, by default the user's own, and what takes how much space there."""
+    from klock.status import status_of_store as status_of_all
+    from klock.store import Store
+    from klock.workshop import SandboxWorkshop
+
+    opened = Store() if store is None else Store(Path(store).absolute())
+    return status_of_all(opened, SandboxWorkshop(opened))
+
+
 def _requires(lock: TargetLock, session: Session) -> Requires:
     from klock.inventory.owners import debs_require
     from klock.inventory.reasons import Requires
 
     packages = {package.name: package.dependencies for package in lock.packages if not package.build_only}
     return Requires(packages=packages, debs=debs_require(lock, session.workshop))
+
+
+def diff_environment(project: Project, *, target: str | None = None) -> Difference:
+    """What `klock sync` would change: what the lockfile has otherwise than the one that the environment was synced
+    from, or else, where that is the same, the files and variables that are no longer what was synced.
+
+    Raises KlockError where there is no environment.
+    """
+    from klock.inventory.changes import Difference, compare
+    from klock.lockfile import read
+    from klock.places.records import synced_text
+
+    session = project.session
+    lock = session.read_lockfile()
+    locked = session.locked_target(lock, target)
+    goal = session.goal(lock, locked)
+    place = session.place_of(goal)
+    synced = place.synced(goal.name)
+    if synced is None:
+        raise KlockError("there is no environment yet", hint="run `klock sync`")
+    if synced == locked.fingerprint:
+        found = project.check(environment=True, target=target).findings
+        return Difference(drift=tuple(finding for finding in found if finding.code.value.startswith("drift-")))
+    before = read(synced_text(session.store, place.name, goal.name))
+    if before is None or (old := before.for_target(locked.target)) is None or old.fingerprint != synced:
+        raise KlockError(
+            "the environment was synced from another lockfile, which is gone", hint="run `klock sync`, then compare"
+        )
+    return compare(replace(before, targets=(old,)), replace(lock, targets=(locked,)))
 
 
 def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from klock.escaping import on_one_line
 
-__all__ = ["counted", "did_you_mean", "first_of", "in_bytes", "listed", "some"]
+__all__ = ["ago", "counted", "did_you_mean", "first_of", "in_bytes", "listed", "some"]
 
 
 def counted(number: int, noun: str) -> str:
     """`1 entry`, `2 entries`, `1 step`, `0 steps`. `noun` is the singular."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
 
@@ -23,6 +23,15 @@ def in_bytes(size: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
+
+
+def ago(seconds: float) -> str:
+    """`just now`, `5 minutes ago`, `3 days ago`: how long it is, in the largest unit that is whole."""
+    if seconds < 60:
+        return "just now"
+    units = (("day", 86400), ("hour", 3600), ("minute", 60))
+    unit, length = next(each for each in units if seconds >= each[1])
+    return f"{counted(int(seconds // length), unit)} ago"
 
 
 def first_of(names: Iterable[str], *, most: int = 5) -> str:

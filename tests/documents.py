@@ -36,6 +36,7 @@ VARYING: Final = {
     "the bytes of what upstream serves": r"\b\d+(\.\d+)? (B|kB|MB|GB)\b",
     "the number of what upstream serves": r"\b\d+ (entries|fetched|packages|requests|blobs)\b",
     "a time that passed": r"\b\d+(\.\d+)? (s|ms)\b",
+    "how long ago something was": r"\bjust now\b|\b\d+ (minutes?|hours?|days?) ago\b",
     "a version, which upstream may have a newer one of": r"\b\d+\.\d+[\w.+~:-]*",
 }
 """Patterns of text that is equal when its form is: `12.3 MB` and `12.4 MB`."""

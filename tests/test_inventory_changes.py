@@ -189,6 +189,7 @@ def test_json_has_the_same_without_empty_fields() -> None:
         ],
         "targets-added": [],
         "targets-removed": [],
+        "drift": [],
     }
 
 

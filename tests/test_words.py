@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klock.words import counted, first_of, in_bytes, listed
+from klock.words import ago, counted, first_of, in_bytes, listed
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,18 @@ def test_in_a_sentence_the_first_names_stand_for_all(names: list[str], words: st
 )
 def test_below_a_sentence_each_line_stands_alone(lines: list[str], words: str) -> None:
     assert listed(lines, most=2) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "just now"),
+        (59.9, "just now"),
+        (60, "1 minute ago"),
+        (7199, "1 hour ago"),
+        (90000, "1 day ago"),
+        (8.64e6, "100 days ago"),
+    ],
+)
+def test_how_long_ago_is_told_in_the_largest_unit(seconds: float, words: str) -> None:
+    assert ago(seconds) == words

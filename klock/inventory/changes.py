@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Final, TypeAlias
 
+from klock.findings import Finding
 from klock.inventory.holdings import Holding, holdings
 from klock.lockfile.model import ImageLock, Lockfile, TargetLock
 from klock.steps.parts import Part, Sort
@@ -87,14 +88,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """All `changes`, by sort and then by name; `added` and `removed` are targets that only one lockfile has."""
+    """All `changes`, by sort and then by name; `added` and `removed` are targets that only one lockfile has. `drift` is
+    what an environment has otherwise than the lockfile that it was synced from."""
 
     changes: tuple[Change, ...] = ()
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    drift: tuple[Finding, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.added or self.removed)
+        return bool(self.changes or self.added or self.removed or self.drift)
 
     def to_json(self) -> dict[str, object]:
         """The table that `--format json` prints."""
@@ -102,6 +105,7 @@ class Difference:
             "changes": [change.to_json() for change in self.changes],
             "targets-added": list(self.added),
             "targets-removed": list(self.removed),
+            "drift": [finding.to_json() for finding in self.drift],
         }
 
 

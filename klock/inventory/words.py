@@ -9,6 +9,7 @@ from typing import Final
 from klock.escaping import on_one_line
 from klock.inventory.changes import Change, Difference
 from klock.steps.parts import Sort
+from klock.words import counted
 
 __all__ = ["as_markdown", "as_text"]
 
@@ -37,6 +38,9 @@ def as_text(difference: Difference) -> Iterator[str]:
         yield f"{title}:"
         for change in changes:
             yield f"  {change}{_only(change)}"
+    if difference.drift:
+        yield "Environment:"
+        yield from (f"  {finding}" for finding in difference.drift)
 
 
 def as_markdown(difference: Difference) -> Iterator[str]:
@@ -53,6 +57,9 @@ def as_markdown(difference: Difference) -> Iterator[str]:
         yield "|---|---|---|"
         for change in changes:
             yield f"| {_cell(change.name)}{_only(change)} | {_before(change)} | {_after(change)} |"
+    if difference.drift:
+        yield from ("", "### Environment", "")
+        yield from (f"- {_cell(str(finding))}" for finding in difference.drift)
 
 
 def summary(difference: Difference) -> str:
@@ -64,6 +71,8 @@ def summary(difference: Difference) -> str:
     words = [f"target {name} added" for name in difference.added]
     words += [f"target {name} removed" for name in difference.removed]
     words += [f"{number} {_noun(sort, number)} {_PAST[verb]}" for (sort, verb), number in counts.items()]
+    if difference.drift:
+        words.append(f"{counted(len(difference.drift), 'finding')} in the environment")
     return ", ".join(words) or "no changes"
 
 

@@ -6,18 +6,34 @@ of environments end with a hyphen and digits, so none is taken for another's.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.documents import read_json
+from klock.errors import StoreError
 
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.store import Store
 
-__all__ = ["folder_of", "has_record", "names_in", "parts_of_all"]
+__all__ = [
+    "Note",
+    "folder_of",
+    "has_record",
+    "names_in",
+    "parts_of_all",
+    "read_note",
+    "synced_text",
+    "write_note",
+]
 
 _UNSUFFIXED: Final = "sandbox"
+_NOTE: Final = "note.json"
+_TEXT: Final = "synced.lock"
 
 
 def folder_of(store: Store, place: str, name: str) -> Path:
@@ -50,6 +66,44 @@ def parts_of_all(store: Store) -> set[Digest]:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a sync left beside the record: which lockfile it was, for which target, and when (seconds since 1970)."""
+
+    lockfile: Path
+    target: str
+    synced: float
+
+
+def write_note(store: Store, place: str, name: str, note: Note, *, text: bytes) -> None:
+    """Leaves the note, and the lockfile's text, beside the record of an environment; does nothing where there is none.
+
+    Both are for people only, so a folder that cannot be written is no error.
+    """
+    folder = folder_of(store, place, name)
+    content = {"lockfile": os.fspath(note.lockfile), "target": note.target, "synced": note.synced}
+    with contextlib.suppress(OSError, StoreError):
+        for file, data in ((_TEXT, text), (_NOTE, json.dumps(content).encode("utf-8", "surrogateescape"))):
+            if folder.is_dir():
+                with store.temporary_file() as temporary:
+                    temporary.write_bytes(data)
+                    temporary.replace(folder / file)
+
+
+def read_note(store: Store, place: str, name: str) -> Note | None:
+    """None where there is none."""
+    try:
+        found = read_json((folder_of(store, place, name) / _NOTE).read_bytes(), any_text=True)
+        return Note(lockfile=Path(found["lockfile"]), target=str(found["target"]), synced=float(found["synced"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def synced_text(store: Store, place: str, name: str) -> Path:
+    """Where the text is of the lockfile that an environment was synced from, if it is anywhere."""
+    return folder_of(store, place, name) / _TEXT
 
 
 def _suffix(place: str) -> str:

@@ -297,6 +297,21 @@ class SandboxWorkshop:
 
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         """Removes all bases and layers but those in `keep`, and half-made things; returns the bytes freed."""
+        removed = self._unused(keep)
+        remove_stale(self._store)
+        freed = self.bytes_in(removed)
+        remove_trees(removed)
+        return freed
+
+    def bytes_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+        """What `remove_unused` would free."""
+        return self.bytes_in(self._unused(keep))
+
+    def bytes_in(self, folders: Sequence[Path]) -> int:
+        """The bytes that folders of the store take on its disk, whoever owns their files."""
+        return among_all_files(lambda: sum(bytes_of(folder) for folder in folders)) if folders else 0
+
+    def _unused(self, keep: Sequence[Digest]) -> list[Path]:
         trees = _folders(self._store.root / "trees")
         digests = {digest for digest in keep if is_digest(digest)}
         bases = [digest for digest in digests if self.trees.base(digest) in trees]
@@ -306,13 +321,7 @@ class SandboxWorkshop:
         present = [digest for digest, layer in layers.items() if layer in trees]
         kept |= {folder for digest in present for folder in self.trees.folders_of(digest)}
         kept |= set(layers.values())
-        removed = [tree for tree in trees if tree not in kept]
-        remove_stale(self._store)
-        if not removed:
-            return 0
-        freed = among_all_files(lambda: sum(bytes_of(folder) for folder in removed))
-        remove_trees(removed)
-        return freed
+        return [tree for tree in trees if tree not in kept]
 
 
 def _folders(folder: Path) -> list[Path]:
