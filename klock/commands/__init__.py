@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from klock.commands.groups import Group
 from klock.commands.printing import say, show
 from klock.errors import Interrupted, KlockError
 from klock.verbs import VERBS
@@ -22,7 +23,7 @@ from klock.verbs import VERBS
 __all__ = ["main"]
 
 
-class _Verbs(click.Group):
+class _Verbs(Group):
     """A group whose commands are found by name in this folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from klock.commands.groups import Group
 from klock.commands.printing import say, show_text
 from klock.store import Store
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["cache"]
 
 
-@click.group()
+@click.group(cls=Group)
 def cache() -> None:
     """Look after the local store, where klock keeps downloads, layers and environments."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from klock.commands.groups import Group
 from klock.commands.options import image_argument, offline_option, open_project, progress_options, target_option
 from klock.commands.printing import say, show_text
 from klock.errors import KlockError
@@ -14,7 +15,7 @@ from klock.progress import Progress
 __all__ = ["export"]
 
 
-@click.group()
+@click.group(cls=Group)
 def export() -> None:
     """Write what is locked in the formats of other tools."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from klock.commands.groups import Group
 from klock.commands.options import image_argument, offline_option, open_project, progress_options
 from klock.commands.printing import say, show
 from klock.errors import StoreError
@@ -49,7 +50,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="List what would be copi
 _verify = click.option("--verify", is_flag=True, help="Also verify what DIR has already, and replace damaged blobs.")
 
 
-@click.group()
+@click.group(cls=Group)
 def vault() -> None:
     """Keep every byte the lockfile names in a folder, and get it back from there.
 

@@ -1,0 +1,46 @@
+"""Groups of commands that suggest a command where there is none of the name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+__all__ = ["Group"]
+
+_ELSEWHERE: Final = {
+    "build": "sync",
+    "create": "sync",
+    "exec": "run",
+    "freeze": "export",
+    "info": "status",
+    "install": "sync",
+    "list": "tree",
+    "outdated": "lock --upgrade --dry-run",
+    "ps": "status",
+    "show": "why",
+    "uninstall": "remove",
+    "update": "lock --upgrade",
+    "upgrade": "lock --upgrade",
+}
+"""What other tools call a verb of klock's."""
+
+
+class Group(click.Group):
+    """As click's own, and an unknown name leads to the commands that are close to it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from klock.words import did_you_mean
+
+            names, name = self.list_commands(ctx), args[0]
+            known = _ELSEWHERE.get(name, "")
+            meant = f"did you mean {known}?" if known.partition(" ")[0] in names else did_you_mean(name, names)
+            if meant is None:
+                raise
+            # Newer clicks suggest something themselves, of the commands that are loaded.
+            raise click.UsageError(f"No such command {name!r}. {meant[0].upper()}{meant[1:]}", ctx) from error

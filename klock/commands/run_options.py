@@ -1,0 +1,113 @@
+"""What `klock run` and `klock shell` have in common: how a command runs in the environment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from klock.commands.options import (
+    engine_option,
+    gpus_option,
+    offline_option,
+    open_project,
+    progress_options,
+    target_option,
+)
+from klock.errors import KlockError
+
+if TYPE_CHECKING:
+    from klock.api import Project
+    from klock.progress import Progress
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["RunOptions", "run_options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options as they were given."""
+
+    variables: Mapping[str, str]
+    mounts: tuple[str, ...]
+    workdir: str | None
+    network: str
+    no_sync: bool
+    frozen: bool
+    target: str | None
+    engine: str | None
+    gpus: str | None
+    offline: bool
+
+    def open(self, image: str | None, progress: Progress) -> Project:
+        return open_project(image, offline=self.offline, progress=progress, engine=self.engine)
+
+    def run(self, project: Project, command: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
+        """Runs the command, with `variables` under those that were asked for. Returns its status."""
+        done = project.run(
+            command,
+            variables={**(variables or {}), **self.variables},
+            mounts=self.mounts,
+            working_dir=self.workdir,
+            network=self.network,
+            target=self.target,
+            gpus=self.gpus,
+            sync=not self.no_sync,
+            frozen=self.frozen,
+            takes_over=True,
+        )
+        return done.returncode
+
+
+_OPTIONS = (
+    click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py."),
+    click.option(
+        "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable, also for services."
+    ),
+    click.option(
+        "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount a host file or folder."
+    ),
+    click.option("-w", "--workdir", metavar="PATH", help="The working directory. Default: the image's."),
+    click.option(
+        "--network",
+        type=click.Choice(["host", "none"]),
+        default="host",
+        help="What the command and the services reach: what this machine does, or nothing. Default: host.",
+    ),
+    click.option("--no-sync", is_flag=True, help="Do not sync the environment first."),
+    click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed."),
+    target_option,
+    engine_option,
+    gpus_option,
+    offline_option,
+    progress_options,
+)
+
+
+def run_options(command: F) -> F:
+    """The options, joined into one keyword argument, `how`; beside `image` and `progress`."""
+
+    @functools.wraps(command)
+    def with_options(
+        *args: Any, image: str | None, progress: Progress, variables: tuple[str, ...], command: Any = None, **given: Any
+    ) -> Any:
+        how = RunOptions(variables=dict(map(_parse_variable, variables)), **given)
+        words = {} if command is None else {"command": command}
+        return wrapped(*args, image=image, how=how, progress=progress, **words)
+
+    wrapped, decorated = command, cast(Any, with_options)
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return cast("F", decorated)
+
+
+def _parse_variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        hint = f'to pass on a variable of your shell: -e {name}="${name}"' if name else "write -e NAME=VALUE"
+        raise KlockError(f"--env {text!r} is not NAME=VALUE", hint=hint)
+    return name, value

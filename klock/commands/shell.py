@@ -1,0 +1,52 @@
+"""`klock shell`: an interactive shell in the environment."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from klock.commands.printing import say
+from klock.commands.run_options import RunOptions, run_options
+from klock.errors import KlockError
+
+if TYPE_CHECKING:
+    from klock.progress import Progress
+
+__all__ = ["shell"]
+
+_START: Final = (
+    *("/bin/sh", "-c"),
+    "if command -v bash >/dev/null 2>&1; then exec bash -i; else exec sh -i; fi",
+)
+"""The image's bash, or else its sh: what the user's own shell is called says nothing of the image."""
+
+
+@click.command()
+@run_options
+def shell(*, image: str | None, how: RunOptions, progress: Progress) -> int:
+    """Open a shell in the environment, with its variables, working directory and services. `exit` leaves it.
+
+    The prompt begins with the name of the project. Syncs the environment first, if it does not match the lockfile. What
+    you write in the shell stays until the next `klock sync`.
+    """
+    if not sys.stdin.isatty():
+        raise KlockError("klock shell needs a terminal", hint="to run a script: klock run -- sh < SCRIPT")
+    project = how.open(image, progress)
+    status = how.run(project, _START, _prompt(project.session.lockfile.parent.name))
+    say("left the environment; `klock sync` takes back what was written there")
+    return status
+
+
+def _prompt(name: str) -> dict[str, str]:
+    """Variables by which shells show a prompt that says where one is.
+
+    sh takes PS1 from the environment, and so does bash, unless a file of the image's sets another one: then
+    PROMPT_COMMAND, which bash runs before its first prompt, puts the mark before that.
+    """
+    mark = "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "klock"
+    return {
+        "PS1": f"({mark}) $PWD \\$ ",
+        "PROMPT_COMMAND": f'case $PS1 in "({mark}) "*) ;; *) PS1="({mark}) $PS1" ;; esac; unset PROMPT_COMMAND',
+    }
