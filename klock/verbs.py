@@ -13,15 +13,18 @@ VERBS = {
     "lock": "Resolve the image and write the lockfile beside it.",
     "sync": "Make the environment match the lockfile, byte for byte.",
     "run": "Run COMMAND in the environment, with its variables, working...",
+    "shell": "Open a shell in the environment, with its variables, working...",
     "check": "Say where image, lockfile and environment no longer agree.",
-    "diff": "Say what changed from A to B: packages, files, variables, the base.",
+    "status": "Say what is here: image, lockfile and environments, and...",
+    "diff": "Say what changed from A to B: packages, files, variables, the...",
     "why": "Say what brings NAME into the environment: which line of the...",
-    "tree": "Show the base, the steps, and what each brings: packages below...",
+    "tree": "Show the base, the steps, and what each brings: packages...",
     "export": "Write what is locked in the formats of other tools.",
-    "cache": "Look after the local store, where klock keeps downloads, layers...",
-    "vault": "Keep every byte the lockfile names in a folder, and get it back...",
+    "cache": "Look after the local store, where klock keeps downloads,...",
+    "vault": "Keep every byte the lockfile names in a folder, and get it...",
     "sign": "Sign the lockfile as it is; the signature is written beside it.",
     "verify": "Say whether a trusted key signed the lockfile as it is now.",
+    "completion": "Print the completion of commands and options for SHELL.",
 }
 """In the order of the overview, with the first words of each verb's own help."""
 
