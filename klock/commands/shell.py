@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from klock.commands.printing import say
 from klock.commands.run_options import RunOptions, run_options
 from klock.errors import KlockError
 
 if TYPE_CHECKING:
     from klock.progress import Progress
 
-__all__ = ["shell"]
+__all__ = ["prompt_variables", "shell"]
 
 _START: Final = (
     *("/bin/sh", "-c"),
@@ -34,12 +33,10 @@ def shell(*, image: str | None, how: RunOptions, progress: Progress) -> int:
     if not sys.stdin.isatty():
         raise KlockError("klock shell needs a terminal", hint="to run a script: klock run -- sh < SCRIPT")
     project = how.open(image, progress)
-    status = how.run(project, _START, _prompt(project.session.lockfile.parent.name))
-    say("left the environment; `klock sync` takes back what was written there")
-    return status
+    return how.run(project, _START, prompt_variables(project.session.lockfile.parent.name))
 
 
-def _prompt(name: str) -> dict[str, str]:
+def prompt_variables(name: str) -> dict[str, str]:
     """Variables by which shells show a prompt that says where one is.
 
     sh takes PS1 from the environment, and so does bash, unless a file of the image's sets another one: then
@@ -48,5 +45,5 @@ def _prompt(name: str) -> dict[str, str]:
     mark = "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "klock"
     return {
         "PS1": f"({mark}) $PWD \\$ ",
-        "PROMPT_COMMAND": f'case $PS1 in "({mark}) "*) ;; *) PS1="({mark}) $PS1" ;; esac; unset PROMPT_COMMAND',
+        "PROMPT_COMMAND": f'[[ $PS1 = "({mark}) "* ]] || PS1="({mark}) $PS1"; export -n PS1; unset PROMPT_COMMAND',
     }
