@@ -87,12 +87,12 @@ class Manifest(Mapping[str, Entry]):
     @property
     def _entries(self) -> dict[str, Entry]:
         if self._known is None:
-            self._known = {e.path: e for e in map(Entry.from_line, self._text.splitlines()[1:])}
+            try:
+                lines = self.to_bytes().decode("ascii").splitlines()
+                self._known = {e.path: e for e in map(Entry.from_line, lines[1:])}
+            except ValueError as error:
+                raise StoreError(f"a damaged manifest in the store: {error}") from error
         return self._known
-
-    @property
-    def _text(self) -> str:
-        return self.to_bytes().decode("ascii")
 
     def __getitem__(self, path: str) -> Entry:
         return self._entries[path]
@@ -135,7 +135,12 @@ class Manifest(Mapping[str, Entry]):
 
     @classmethod
     def of_own(cls, content: bytes) -> Manifest:
-        """What `to_bytes` gave here, or what has its known digest: parsed only when an entry is asked for."""
+        """What `to_bytes` gave here, or what has its known digest: parsed only when an entry is asked for.
+
+        Raises StoreError for what is no manifest at all.
+        """
+        if not content.startswith(HEADER.encode("ascii")) or not content.endswith(b"\n"):
+            raise StoreError("a damaged manifest in the store: it is cut off")
         made = cls()
         made._known, made._content = None, content
         return made

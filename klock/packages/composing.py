@@ -23,7 +23,7 @@ from klock.packages.roots import Root, names_in_options, parse_requirement, spli
 from klock.packages.stubs import write_stub
 from klock.packages.uv import work_folder
 from klock.packages.uv_project import UvProject
-from klock.packages.wheels import read_wheel_metadata, wheel_of
+from klock.packages.wheels import metadata_of, wheel_of
 from klock.recorder import Links
 from klock.workshop.handover import empty_folder
 
@@ -169,9 +169,9 @@ def _write_stubs(case: Case, kept: Collection[str]) -> None:
             write_stub(folder, name=item.name, version=item.version, requires=item.requires, extras=item.extras)
     for package in case.question.previous if case.world.offline else ():
         wheel = wheel_of(package)
-        blob = case.world.store.find_blob(f"sha256:{wheel.sha256}")
-        if blob is not None and package.name not in kept:
-            found = read_wheel_metadata(blob, wheel.name)
+        is_here = case.world.store.find_blob(f"sha256:{wheel.sha256}") is not None
+        if is_here and package.name not in kept:
+            found = metadata_of(wheel, case.world.store)
             write_stub(folder, name=found.name, version=found.version, requires=found.requires, extras=found.extras)
 
 

@@ -17,7 +17,7 @@ from klock.packages.replacing import replacements
 from klock.packages.resolver import Answer
 from klock.packages.roots import Root, same_repository
 from klock.packages.selection import SelectedFolder
-from klock.packages.wheels import closure, read_wheel_metadata, required_names, wheel_of
+from klock.packages.wheels import closure, metadata_of, required_names, wheel_of
 from klock.store import Store
 
 __all__ = ["Resolution", "check_hashes", "place"]
@@ -53,9 +53,7 @@ def place(
     """
     requires: dict[str, Sequence[str]] = {item.name: item.requires for item in python.installed}
     for package in packages:
-        wheel = wheel_of(package)
-        metadata = read_wheel_metadata(store.blob_path(f"sha256:{wheel.sha256}"), wheel.name)
-        requires[package.name] = metadata.requires
+        requires[package.name] = metadata_of(wheel_of(package), store).requires
     asked = [_roots_of_step(number, roots, answer) for number in range(number_of_steps)]
     reached = [closure(step, requires, markers=python.markers) for step in asked]
     extras: dict[str, frozenset[str]] = {}

@@ -16,7 +16,7 @@ from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_system, read_static_metadata
 from klock.packages.builds import Folder, build_room
 from klock.packages.request import LocalProjectSource, ScopedRequirement
-from klock.packages.wheels import parse_metadata, read_wheel_metadata
+from klock.packages.wheels import metadata_of, parse_metadata
 from klock.store import Store
 from klock.workshop.protocol import Workspace
 
@@ -90,7 +90,7 @@ def build_projects(
         with room as build:
             build.install([packages[pin] for pin in project.build])
             wheel = build.build("editable" if project.editable else "wheel")
-        metadata = read_wheel_metadata(store.blob_path(f"sha256:{wheel.sha256}"), wheel.name)
+        metadata = metadata_of(wheel, store)
         if metadata.name != project.name:
             raise StepFailed(
                 f"{project.path} is {metadata.name}, but {project.name} is locked", hint="run `klock lock`"

@@ -16,8 +16,9 @@ from packaging.utils import canonicalize_name
 from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, WheelArtifact
 from klock.packages.archives import opened_zip, read_member
+from klock.store import Store
 
-__all__ = ["WheelMetadata", "closure", "read_wheel_metadata", "required_names", "wheel_of"]
+__all__ = ["WheelMetadata", "closure", "metadata_of", "read_wheel_metadata", "required_names", "wheel_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,20 @@ def read_wheel_metadata(path: Path, file_name: str) -> WheelMetadata:
     return parse_metadata(content, file_name)
 
 
+def metadata_of(wheel: WheelArtifact, store: Store) -> WheelMetadata:
+    """The METADATA of a wheel that is in the store, read from the wheel once. Raises FetchError when it is none."""
+    match store.read_record(_KIND, wheel.sha256):
+        case [str(file_name), str(name), str(version), list(requires), list(extras)] if file_name == wheel.name:
+            if all(isinstance(text, str) for text in (*requires, *extras)):
+                return WheelMetadata(name=name, version=version, requires=tuple(requires), extras=tuple(extras))
+    found = read_wheel_metadata(store.blob_path(f"sha256:{wheel.sha256}"), wheel.name)
+    store.write_record(
+        _KIND, wheel.sha256, [wheel.name, found.name, found.version, list(found.requires), list(found.extras)]
+    )
+    return found
+
+
+_KIND: Final = "wheel-metadata"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]{0,200}")
 

@@ -214,6 +214,8 @@ class Kind(Generic[S, L]):
         from klock.steps.repeating import keep_layer, prove_that_it_repeats
 
         layer = self.produce(at, context)
+        for note in layer.notes:
+            context.progress.warn(f"{at.name}: {note}")
         step = with_layer(at.step, self.locked_layer(at.step, layer.manifest))
         if self.keeps_layer(at.step):
             return Made(step=cast(L, replace(cast(Any, step), kept=keep_layer(layer, context))))

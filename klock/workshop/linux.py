@@ -23,6 +23,7 @@ __all__ = [
     "MS_REC",
     "adopt_orphans",
     "die_with_parent",
+    "filter_system_calls",
     "mount",
     "setns",
     "sync_file_system",
@@ -46,6 +47,10 @@ MS_REC: Final = 0x4000
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2
+_FILTER_SIZE: Final = 8
 _SIGKILL: Final = 9
 
 
@@ -86,6 +91,18 @@ def die_with_parent(parent: int) -> None:
 def adopt_orphans() -> None:
     """Makes this process the parent of what its children leave behind, however they detached themselves."""
     _checked(_libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def filter_system_calls(program: bytes) -> None:
+    """Has this process, and what it becomes, obey a filter for good: an array of `struct sock_filter` (seccomp(2))."""
+    array = ctypes.create_string_buffer(program, len(program))
+    filter_program = _FilterProgram(len(program) // _FILTER_SIZE, ctypes.cast(array, ctypes.c_void_p))
+    _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _checked(_libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_program), 0, 0))
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.c_void_p))  # struct sock_fprog
 
 
 def sync_file_system(path: str) -> None:

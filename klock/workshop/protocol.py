@@ -164,10 +164,12 @@ class TreeCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """What a workspace changed, in canonical form: `digest` is the manifest's."""
+    """What a workspace changed, in canonical form: `digest` is the manifest's. `notes` are what is to be said of it
+    when it is locked."""
 
     digest: Digest
     manifest: Manifest
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

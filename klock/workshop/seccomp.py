@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 from klock.workshop.bpf import Program, assembled, give, load, when, when_any, when_set
 from klock.workshop.linux import CLONE_NEWUSER
 from klock.workshop.system_calls import ARCHITECTURES, NETLINK_PROTOCOLS, NUMBERS, REFUSED, SOCKET_PROTOCOLS
 
-__all__ = ["system_call_filter"]
+__all__ = ["filter_of_lone_program", "system_call_filter"]
 
 _ALLOW: Final = 0x7FFF0000
 _REFUSE: Final = 0x00050000  # SECCOMP_RET_ERRNO
@@ -46,6 +47,18 @@ def system_call_filter(*, in_step: bool, online: bool) -> bytes:
     return assembled(program + _refuse(errno.ENOSYS))
 
 
+def filter_of_lone_program(descriptor: int) -> bytes:
+    """The filter for a process that may become the program at `descriptor`, and after that no other one."""
+    program = load(_ARCHITECTURE)
+    bodies = {
+        "execve": _refuse(errno.EPERM),
+        "execveat": load(_FIRST) + when(descriptor, _allow()) + _refuse(errno.EPERM),
+    }
+    for column, architecture in enumerate(ARCHITECTURES):
+        program += when(architecture, _of_calls(column, bodies))
+    return assembled(program + _refuse(errno.ENOSYS))
+
+
 def _of_architecture(column: int, *, in_step: bool, online: bool) -> Program:
     bodies = {"ioctl": load(_SECOND) + when_any((_TIOCSTI, _TIOCLINUX), _refuse(errno.EPERM))}
     for refused in REFUSED:
@@ -55,6 +68,11 @@ def _of_architecture(column: int, *, in_step: bool, online: bool) -> Program:
         bodies |= {"socket": _of_socket(), "socketpair": _of_socket()}
     if in_step:
         bodies |= dict.fromkeys(("clone", "unshare"), load(_FIRST) + when_set(CLONE_NEWUSER, _refuse(errno.EPERM)))
+    return _of_calls(column, bodies)
+
+
+def _of_calls(column: int, bodies: Mapping[str, Program]) -> Program:
+    """Runs the body of the call that is made, or else allows it."""
     program = load(_NUMBER)
     if ARCHITECTURES[column] == _X86_64:
         program += when_set(_X32, _refuse(errno.ENOSYS))

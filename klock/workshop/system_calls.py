@@ -29,6 +29,8 @@ NUMBERS: Final[Mapping[str, tuple[int | None, int | None, int | None, int | None
     "clone": (56, 120, 220, 120),
     "clone3": (435, 435, 435, 435),
     "delete_module": (176, 129, 106, 129),
+    "execve": (59, 11, 221, 11),
+    "execveat": (322, 358, 281, 387),
     "finit_module": (313, 350, 273, 379),
     "init_module": (175, 128, 105, 128),
     "io_uring_setup": (425, 425, 425, 425),

@@ -168,7 +168,7 @@ class Trees:
     def _manifest(self, folder: Path, what: str, name: str = _MANIFEST) -> Manifest:
         from klock.layers.manifest import Manifest
 
-        return Manifest.from_bytes(self._content(folder, what, name))
+        return Manifest.of_own(self._content(folder, what, name))
 
     def _content(self, folder: Path, what: str, name: str = _MANIFEST) -> bytes:
         try:

@@ -127,14 +127,6 @@ class PipKind(Kind[PipInstall, PipLock]):
         """Wheels are laid out as they are; a local project is built anew each time."""
         return not at.step.projects
 
-    def make(self, at: StepAt[PipLock], context: Context) -> Made[PipLock]:
-        from klock.steps.pip.composing import Composition
-
-        made = super().make(at, context)
-        for clash in Composition(at=at, context=context).clashes():
-            context.progress.warn(f"{at.name}: {clash}: those of {clash.last} count")
-        return made
-
     def _refuse_clashes(self, at: StepAt[PipLock], context: Context) -> None:
         from klock.steps.pip.composing import Composition
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,8 @@ class Composition:
         fetched = {wheel_of(p).sha256 for p in self.packages if isinstance(p.artifact, WheelArtifact)}
         for key, (_, artifact) in zip(keys, wheels, strict=True):
             self._keys[key] = artifact.sha256 not in fetched
-        return context.workshop.add_composed_layer(manifest, keys, base=at.lock.base.id, below=at.below)
+        layer = context.workshop.add_composed_layer(manifest, keys, base=at.lock.base.id, below=at.below)
+        return replace(layer, notes=tuple(f"{clash}: those of {clash.last} count" for clash in clashes))
 
     @cached_property
     def _below(self) -> list[tuple[Digest, Manifest]]:
