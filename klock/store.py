@@ -5,6 +5,7 @@
     trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
     records/<kind>/<key>.json     small facts that can be made again; records/unchanged/: see `klock.unchanged`
     records/verified              which blobs were read and found whole (`klock.verified`)
+    resolver/                     uv's cache of what it read from indexes (`klock.packages.uv_outside`)
     environments/<name>/          what places note of environments (`klock.places.records`)
     tmp/                          half-made things; renamed into place when whole
     locks/                        flock files
@@ -34,7 +35,7 @@ from klock.verified import Verified
 
 __all__ = ["FOLDERS", "Store"]
 
-FOLDERS: Final = ("blobs", "environments", "kept", "locks", "mnt", "records", "tmp", "trees")
+FOLDERS: Final = ("blobs", "environments", "kept", "locks", "mnt", "records", "resolver", "tmp", "trees")
 """What a store has right below its root."""
 
 _CHUNK: Final = 1 << 20
@@ -192,11 +193,11 @@ class Store:
         return sorted(path.name for path in (self.root / "environments").glob("*"))
 
     def remove_downloads(self, *, kept_too: bool = False) -> int:
-        """Removes all records, and all blobs but those that are kept; returns the bytes freed."""
+        """Removes all records, uv's cache, and all blobs but those that are kept; returns the bytes freed."""
         import shutil
 
         blobs, kept = _bytes_below(self.root / "blobs", linked=False), self.kept_bytes()
-        for name in ("blobs", "records", *(("kept",) if kept_too else ())):
+        for name in ("blobs", "records", "resolver", *(("kept",) if kept_too else ())):
             with self._io_errors(), contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.root / name)
         return blobs + kept if kept_too else blobs

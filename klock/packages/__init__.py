@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from klock.packages.credentials import Credentials
     from klock.packages.fetch import fetch_packages
-    from klock.packages.interpreter import TargetPython, installed_distributions, probe_interpreter
+    from klock.packages.interpreter import KnownPythons, TargetPython, installed_distributions, probe_interpreter
     from klock.packages.question import Question, World
     from klock.packages.request import LocalProjectSource, PipRequest, RequirementOptions, ScopedRequirement
     from klock.packages.resolution import Resolution, resolve
 
 __all__ = [
     "Credentials",
+    "KnownPythons",
     "LocalProjectSource",
     "PipRequest",
     "Question",
@@ -42,6 +43,7 @@ _MODULES: Final = {
     "Question": "question",
     "Resolution": "resolution",
     "ScopedRequirement": "request",
+    "KnownPythons": "interpreter",
     "TargetPython": "interpreter",
     "World": "question",
     "fetch_packages": "fetch",

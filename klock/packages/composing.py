@@ -7,10 +7,12 @@ versions are preferred to all others.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from klock.errors import RequirementError, ResolutionError
@@ -21,7 +23,7 @@ from klock.packages.question import Question, World
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, names_in_options, parse_requirement, split_revision
 from klock.packages.stubs import write_stub
-from klock.packages.uv import work_folder
+from klock.packages.uv import WORK
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import metadata_of, wheel_of
 from klock.recorder import Links
@@ -36,7 +38,8 @@ class Case:
 
     `roots` are the requirements of `requests` that apply, `plan` says which index may answer which of them,
     `preferences` are versions to keep. Files for uv go into `folder`, a host folder that uv sees as WORK.
-    `links` are what the pages link to that uv was given so far.
+    `links` are what the pages link to that uv was given so far. `is_outside`: uv runs on this machine, and not in the
+    environment.
     """
 
     world: World
@@ -47,6 +50,12 @@ class Case:
     preferences: Mapping[str, str]
     folder: Path
     links: Links = field(default_factory=Links)
+    is_outside: bool = False
+
+    @property
+    def seen_folder(self) -> str:
+        """What uv calls `folder`."""
+        return os.fspath(self.folder) if self.is_outside else WORK
 
 
 def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index]) -> UvProject:
@@ -78,8 +87,10 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         only_binary=_sorted(name for root, line in options for name in names_in_options(line.only_binary, root)),
         no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
         fallbacks=_fallbacks(case),
-        stubs=f"{work_folder(case.world.workspace, case.folder)}/stubs",
-        elsewhere=_elsewhere(case.world),
+        stubs=f"{case.seen_folder}/stubs",
+        elsewhere=_elsewhere(case.world) if case.is_outside else None,
+        builds=case.world.workspace.known is None,
+        refresh=_refreshed(case),
         mirrors=case.world.mirrors,
         exclude_newer=case.question.exclude_newer,
         offline=case.world.offline,
@@ -89,11 +100,16 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
     return project
 
 
-def _elsewhere(world: World) -> tuple[str, str] | None:
-    if world.workspace.known is None:
-        return None
+def _elsewhere(world: World) -> tuple[str, str]:
     machine, libc = world.python.markers["platform_machine"], world.python.interpreter.libc
     return world.python.interpreter.version, uv_platform(machine, libc)
+
+
+def _refreshed(case: Case) -> tuple[str, ...]:
+    """What is to move is asked for anew; else a page of a minute ago will do."""
+    if not case.is_outside:
+        return ()
+    return (":all:",) if case.question.upgrade else _sorted(map(canonicalize_name, case.question.upgrade_packages))
 
 
 def all_constraints(case: Case) -> list[ScopedRequirement]:

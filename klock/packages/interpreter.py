@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from klock.digests import Digest, digest_of_bytes, digest_of_json
 from klock.documents import read_json
 from klock.errors import KlockError, StepFailed
 from klock.lockfile.model import Distribution, InstallFolders, Interpreter
+from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.workshop.handover import take_out
 from klock.workshop.protocol import Command, Mount, Workspace
 
 __all__ = [
     "InstalledDistribution",
+    "KnownPythons",
     "TargetPython",
     "installed_distributions",
     "probe_interpreter",
@@ -29,6 +32,7 @@ __all__ = [
 
 _SCRIPT: Final = Path(__file__).with_name("probe_script.py")
 _OUTPUT: Final = "/run/klock/probe"
+_KIND: Final = "python"
 _PATH: Final = r"/[^\n\0]*"
 _MOST: Final = 64 << 20
 _OWN_VARIABLES: Final = re.compile(
@@ -64,22 +68,70 @@ class TargetPython:
         return {distribution.name: distribution.version for distribution in self.installed}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPythons:
+    """What Pythons have said of themselves, kept by all that it depends on. `environment` has the digests of the base
+    and of the layers over it."""
+
+    store: Store
+    environment: tuple[str, ...]
+
+    def key(self, named: str | None, variables: Mapping[str, str], *, is_still: bool) -> Digest:
+        import packaging
+
+        rules = [digest_of_bytes(_SCRIPT.read_bytes()), packaging.__version__, is_still]
+        return digest_of_json([rules, *self.environment, named, sorted(variables.items())])
+
+    def find(self, key: Digest) -> TargetPython | None:
+        """None where nothing is known, or what is known cannot be read."""
+        answer = self.store.read_record(_KIND, key)
+        try:
+            return None if answer is None else _parse(answer, str(answer["path"]))
+        except (StepFailed, KeyError, TypeError):
+            return None
+
+    def keep(self, key: Digest, answer: object) -> None:
+        self.store.write_record(_KIND, key, answer)
+
+
 def probe_interpreter(
-    workspace: Workspace, *, python_path: str | None = None, variables: Mapping[str, str], machine: str | None = None
+    workspace: Workspace,
+    *,
+    python_path: str | None = None,
+    variables: Mapping[str, str],
+    machine: str | None = None,
+    known: KnownPythons | None = None,
 ) -> TargetPython | None:
     """The Python of `python_path`, else of `$KT_PYTHON_PATH`, else the first python3 or python on `$PATH`, if any.
 
     `variables` are the container's variables at this step; `machine` is the kernel's name of the architecture, for a
-    workspace in which nothing runs. Raises KlockError when a named Python is not there or is too old, StepFailed when
-    it does not run.
+    workspace in which nothing runs. With `known` a Python is asked once for each environment. Raises KlockError when a
+    named Python is not there or is too old, StepFailed when it does not run.
     """
     named = python_path or variables.get("KT_PYTHON_PATH")
+    key = known.key(named, python_environment(variables), is_still=workspace.known is not None) if known else ""
+    if known is not None and (found := known.find(key)) is not None:
+        return found
+    answered = _answer(workspace, named, variables, machine)
+    if answered is None:
+        return None
+    path, answer = answered
+    python = _parse(answer, path)
+    if known is not None:
+        known.keep(key, answer)
+    return python
+
+
+def _answer(
+    workspace: Workspace, named: str | None, variables: Mapping[str, str], machine: str | None
+) -> tuple[str, Any] | None:
+    """The path of the Python, and what it says of itself."""
     if workspace.known is not None:
         from klock.packages.still_python import describe_python
 
         search_path = python_environment(variables)["PATH"]
-        answer = describe_python(workspace.known, machine=machine or "", search_path=search_path, named=named)
-        return None if answer is None else _parse(answer, answer["path"])
+        said = describe_python(workspace.known, machine=machine or "", search_path=search_path, named=named)
+        return None if said is None else (said["path"], said)
     path = _find(workspace, named, variables)
     if path is None:
         if named:
@@ -88,7 +140,7 @@ def probe_interpreter(
                 hint="create it in a step before the first pip_install, or leave python_path out",
             )
         return None
-    return _parse(_ask(workspace, path, variables), path)
+    return path, _ask(workspace, path, variables)
 
 
 def installed_distributions(

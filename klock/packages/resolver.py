@@ -29,7 +29,8 @@ from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, name_of, parse_requirement, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
-from klock.packages.uv import UvRun, run_uv, work_folder
+from klock.packages.uv import UvRun, run_uv
+from klock.packages.uv_outside import may_run_outside, run_uv_outside
 from klock.packages.uv_project import UvProject
 from klock.packages.yanks import yanked_files
 from klock.recorder import Passes
@@ -85,7 +86,17 @@ class Resolver:
 
         Raises RequirementError, ResolutionError or FetchError, naming the requirements in question and their lines.
         """
+        is_still = self.world.workspace.known is not None
+        answer = None if is_still else self._answer(requests, use_installed=use_installed, is_outside=True)
+        if answer is None:
+            answer = self._answer(requests, use_installed=use_installed, is_outside=is_still)
+        assert answer is not None
+        return answer
+
+    def _answer(self, requests: Sequence[PipRequest], *, use_installed: bool, is_outside: bool) -> Answer | None:
+        """uv's answer. None where it can only be had inside the environment, and it was asked on this machine."""
         world = self.world
+        is_first = is_outside and world.workspace.known is None
         roots = tuple(root for root in read_roots(requests) if root.applies_to(world.python))
         pages = self.pages()
         base = world.python.versions
@@ -100,12 +111,15 @@ class Resolver:
                 plan=self._plan(requests, pages),
                 preferences=self.preferences,
                 folder=folder,
+                is_outside=is_outside,
             )
+            if is_first and not may_run_outside(case):
+                return None
             while True:
                 kept = base.keys() - given_up
                 pinned = {*case.plan.pins, *promoted}
                 project = compose(case, kept=kept, promoted=promoted)
-                ended = self._run(case, project, project.arguments(python=self._python))
+                ended = self._run(case, project, project.arguments(python=self._python(case)))
                 if ended.status == 0:
                     pylock = _left(case, "pylock.toml")
                     selected = self._select(case, project, pylock)
@@ -118,6 +132,8 @@ class Resolver:
                     promoted |= found
                 elif (in_the_way := kept & pinned) and not self.question.keep_base:
                     given_up |= in_the_way
+                elif is_first:
+                    return None
                 else:
                     raise self._error(ended, case, pages)
             index = self._indexes(case, project, selected)
@@ -130,10 +146,9 @@ class Resolver:
         said += [f"while uv resolved, something asked in vain: {sentence}" for sentence in strangers(ended.refused)]
         return Answer(packages=good, index=index, warnings=tuple(said))
 
-    @property
-    def _python(self) -> str:
-        """The Python that uv is shown: the environment's, or klock's own where that does not run."""
-        return self.world.python.interpreter.path if self.world.workspace.known is None else sys.executable
+    def _python(self, case: Case) -> str:
+        """The Python that uv is shown: the environment's, or klock's own on this machine."""
+        return sys.executable if case.is_outside else self.world.python.interpreter.path
 
     # -- before the first attempt
 
@@ -166,27 +181,29 @@ class Resolver:
     def _run(self, case: Case, project: UvProject, arguments: list[str]) -> UvRun:
         environment = case.requests[-1].open_environment if case.requests else {}
         variables = _passed_on(case)
+        if case.is_outside:
+            known = {**variables, **project.variables, **self._credential_variables(project)}
+            alone = self.world.workspace.known is None
+            return run_uv_outside(arguments, work=case.folder, world=self.world, more=known, must_be_alone=alone)
         passes = self.passes
         return run_uv(
             self.world.workspace,
             arguments,
             work=case.folder,
             variables=environment,
-            more={**variables, **project.variables, **self._credential_variables(project)},
+            more={**variables, **project.variables},
             passes=passes and replace(passes, reach=reach_of(project, variables, case.links)),
         )
 
     def _check_answer(self, case: Case, project: UvProject, selected: Sequence[SelectedPackage]) -> None:
         """Where something else may have run beside uv."""
-        if not self.world.offline and self.world.workspace.known is None:
+        if not self.world.offline and not case.is_outside:
             variables = _passed_on(case)
             overridden = bool(project.overrides) or "UV_OVERRIDE" in variables
             check_answer(selected, case.roots, reach_of(project, variables, case.links), overridden=overridden)
 
     def _credential_variables(self, project: UvProject) -> dict[str, str]:
-        """Outside of a workspace nobody adds credentials to what uv asks: it is told those of its indexes."""
-        if self.world.workspace.known is None:
-            return {}
+        """On this machine nobody adds credentials to what uv asks: it is told those of its indexes."""
         found: dict[str, str] = {}
         for url, name in project.named_indexes():
             if (pair := self.credentials.find(url)) is not None:
@@ -267,14 +284,14 @@ class Resolver:
             replace(project, preferences={p.name: p.version for p in selected if p.version}).write(case.folder)
             known = "".join(f"{p.name}=={p.version}\n" for p in selected if not p.direct)
             hand_in(case.folder, _ANNOTATED, known.encode())
-            arguments = project.annotation_arguments(python=self._python)
+            arguments = project.annotation_arguments(python=self._python(case))
             ended = self._run(case, project, [*arguments, "--output-file", _ANNOTATED])
             if ended.status != 0:
                 words = self.credentials.mask(ended.output)
                 raise ResolutionError(f"uv's second answer differs from its first: {words}")
             read = _annotations(_left(case, _ANNOTATED))
             found.update({name: self.world.mirrors.back(url) for name, url in read.items()})
-        stubs = f"file://{work_folder(self.world.workspace, case.folder)}"
+        stubs = f"file://{case.seen_folder}"
         return {name: None if url and url.startswith(stubs) else url for name, url in found.items()}
 
     def _yanked(

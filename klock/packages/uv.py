@@ -6,7 +6,6 @@ uv comes from the `uv` package klock depends on; its one file is mounted into th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from klock.recorder import Passes
 from klock.workshop.handover import empty_folder
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 
-__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "run_uv", "work_folder"]
+__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "fixed_variables", "run_uv", "uv_program"]
 
 WORK: Final = "/run/klock/work"
 """Where the call's work folder is seen inside the environment."""
@@ -64,8 +63,6 @@ def run_uv(
     for name in ("cache", "home", "tmp"):
         if not (work / name).is_dir():
             empty_folder(work, name)
-    if workspace.known is not None:
-        return _run_outside(arguments, work, more or {})
     start = start_of(uv_program(), seen_as=_UV, workspace=workspace)
     all_mounts = [
         Mount(source=uv_program(), target=_UV),
@@ -75,7 +72,7 @@ def run_uv(
     ]
     all_variables = {
         **python_environment(variables),
-        **_fixed(WORK),
+        **fixed_variables(WORK),
         **(more or {}),
     }
     lines: list[bytes] = []
@@ -100,31 +97,8 @@ def run_uv(
     return UvRun(status=ended.status, output=b"".join(lines).decode("utf-8", "replace"), refused=refused)
 
 
-def work_folder(workspace: Workspace, work: Path) -> str:
-    """What uv calls the host folder `work`."""
-    return WORK if workspace.known is None else os.fspath(work)
-
-
-def _run_outside(arguments: Sequence[str], work: Path, more: Mapping[str, str]) -> UvRun:
-    """Runs uv on this machine, for an environment in which nothing runs. It starts no program itself: see
-    `klock.packages.uv_project.UvProject.elsewhere`."""
-    import subprocess
-
-    kept = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-    variables = {n: v for name in kept for n in (name, name.lower()) if (v := os.environ.get(n)) is not None}
-    ended = subprocess.run(
-        [uv_program(), *arguments],
-        cwd=work,
-        env={**variables, **_fixed(os.fspath(work)), "PATH": os.defpath, **more},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return UvRun(status=ended.returncode, output=ended.stdout.decode("utf-8", "replace"))
-
-
-def _fixed(work: str) -> dict[str, str]:
+def fixed_variables(work: str) -> dict[str, str]:
+    """What uv is told whatever it does, with `work` as its folder."""
     return {
         "HOME": f"{work}/home",
         "TMPDIR": f"{work}/tmp",

@@ -29,8 +29,8 @@ class UvProject:
     `pins` tie projects to indexes, `preferences` are versions to keep where they fit, `stubs` a folder (as seen in the
     environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. uv is told of the
     mirrors of all these indexes instead. Names are normalised; `:all:` is allowed where pip has it. `elsewhere`, a
-    Python version and a platform as uv has it, is for a Python that does not run: uv then builds nothing, and so starts
-    nothing.
+    Python version and a platform as uv has it, is for a Python that uv cannot ask. Without `builds` a version counts
+    only if it has a wheel. `refresh` names projects whose pages are to be asked for anew, `:all:` for all.
     """
 
     dependencies: tuple[str, ...]
@@ -50,6 +50,8 @@ class UvProject:
     exclude_newer: str | None = None
     offline: bool = False
     elsewhere: tuple[str, str] | None = None
+    builds: bool = True
+    refresh: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Writes pyproject.toml, direct.in, constraints.txt, overrides.txt and pylock.toml (the preferences)."""
@@ -102,7 +104,11 @@ class UvProject:
         arguments = ["pip", "compile", "pyproject.toml", "--no-header", "--python", python]
         if self.elsewhere is not None:
             version, platform = self.elsewhere
-            arguments += ["--no-build", "--python-version", version, "--python-platform", platform]
+            arguments += ["--python-version", version, "--python-platform", platform]
+        if not self.builds:
+            arguments.append("--no-build")
+        for name in self.refresh:
+            arguments += ["--refresh"] if name == ":all:" else ["--refresh-package", name]
         if self.constraints:
             arguments += ["--constraints", "constraints.txt"]
         if self.overrides:

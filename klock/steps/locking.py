@@ -79,14 +79,16 @@ class Locking:
 
     def probe(self, workspace: Workspace, draft: StepLock) -> TargetPython:
         """The Python that packages go into, at the next step, `draft`. Raises ImageError when there is none."""
-        from klock.packages import probe_interpreter
+        from klock.packages import KnownPythons, probe_interpreter
 
         at = self.at(draft)
+        lock = self.lock
         python = probe_interpreter(
             workspace,
             python_path=self.image.python_path,
             variables=at.open_variables(self.context.environ),
-            machine=self.lock.target.machine,
+            machine=lock.target.machine,
+            known=KnownPythons(store=self.context.store, environment=(lock.base.id, lock.target.machine, *lock.layers)),
         )
         if python is None:
             raise ImageError(

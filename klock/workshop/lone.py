@@ -1,7 +1,7 @@
 """Starts a program that can start no other one: klock's own tools, where they run outside of a sandbox.
 
-The kernel sees to it, with a filter of system calls (seccomp(2)): execve(2) is refused, and execveat(2) too, but for the
-descriptor that the program itself was opened at, which is closed when the program runs. Threads are free.
+The kernel sees to it, with a filter of system calls (seccomp(2)): execve(2) is refused, and execveat(2) too, but for
+the descriptor that the program itself was opened at, which is closed when the program runs. Threads are free.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def run_alone(
         return None if has_failed else Completed(status=os.waitstatus_to_exitcode(status), output=output.read())
 
 
-def _become(
-    program: Path, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: int
-) -> None:
+def _become(program: Path, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> None:
     """What the child does; returns only by an error."""
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
