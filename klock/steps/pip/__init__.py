@@ -15,7 +15,7 @@ from klock.lockfile.model import LayerLock, LockedFile, LockedPackage, PipLock, 
 from klock.project_names import normalised_name
 from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Look, Made, OpenBelow, Writes, layer_lock_of, ways_of
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
 from klock.steps.parts import Part, Sort, part_of_package
 from klock.steps.staleness import changed_files, changed_options, stale
 from klock.words import some
