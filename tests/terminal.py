@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ def typed(
     """Types each of `lines` when `prompt` is shown again; all that the terminal got, and the exit status."""
     pid, terminal = pty.fork()
     if pid == 0:
+        # A line that is longer is not shown whole.
+        termios.tcsetwinsize(0, (50, 1000))
         os.chdir(cwd)
         os.execvpe(argv[0], list(argv), {"TERM": "dumb", **env})
     shown, seen, waiting = b"", 0, list(lines)
