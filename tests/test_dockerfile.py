@@ -40,11 +40,13 @@ from klock.lockfile.model import (
     TargetLock,
     WorkdirLock,
 )
+from klock.locking import lock_image
 from klock.locking.draft import draft_steps
 from klock.places.containers.image import image_config
 from klock.places.layered import image_config as config_of
 from klock.steps import describe
 from klock.targets import Target
+from tests.memory_workshop import memory_context
 
 BLOB = OciBlob(digest="sha256:" + "0" * 64, size=1, media_type="x")
 BASE = OciLock(
@@ -232,6 +234,26 @@ FROMS = {
 @pytest.mark.parametrize("text", FROMS)
 def test_from(text: str, tmp_path: Path) -> None:
     assert base(tmp_path, text) == FROMS[text]
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [
+        ("FROM a", None),
+        ("FROM --platform=$TARGETPLATFORM a", None),
+        ("FROM a\nARG TARGETARCH\nENV A=$TARGETARCH", None),
+        ("FROM a-${TARGETARCH}", "linux/amd64"),
+        ("FROM --platform=linux/amd64 a", "linux/amd64"),
+    ],
+)
+def test_a_platform_in_from_is_the_only_one_of_the_image(text: str, platform: str | None, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(text)
+    image = kt.Image.from_dockerfile(tmp_path / "Dockerfile")
+    assert image.platform == platform
+    context = memory_context(tmp_path)
+    with pytest.raises(KlockError) as raised:
+        lock_image(image, [Target.parse("linux/arm64")], previous=None, context=replace(context, offline=True))
+    assert ("holds for linux/amd64 only" in raised.value.message) is (platform is not None)
 
 
 def test_build_arguments(tmp_path: Path) -> None:

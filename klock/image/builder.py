@@ -67,6 +67,7 @@ class Image(ContainerWords):
         self.docker_secret: str | None = None
         self.context: str | None = None
         self.build_args: dict[str, str] = {}
+        self.platform: str | None = None
         self.stages: tuple[ImageStage, ...] = ()
         self._start_texts: tuple[str | None, str | None] = (None, None)
         self._base: Base | None = None if image_id is None else _base("Image", image_id, call_site())
@@ -178,6 +179,7 @@ class Image(ContainerWords):
         platform = Target.of_this_machine().platform
         read = read_dockerfile(path, context=context, stage=stage, build_args=given, platform=platform)
         image = cls()
+        image.platform = read.platform
         image._base = _base("FROM", read.target.base, read.target.location, keeps_settings=True)
         image._steps.extend(read.target.steps)
         image.stages = tuple(

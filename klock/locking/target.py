@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from klock.digests import Digest
+from klock.errors import ImageError
 from klock.image.builder import Image
 from klock.image.install_command import with_install_options
 from klock.image.steps import Base, ImageStage
@@ -67,6 +68,14 @@ class TargetLocker:
 
         Raises EngineError or ImageError for what cannot be locked on this machine, before anything is fetched.
         """
+        only = self.image.platform
+        if only is not None and only != self.target.platform:
+            raise ImageError(
+                f"a FROM of the Dockerfile holds for {only} only: it names --platform, or TARGETARCH or another "
+                f"argument of the platform, and {self.target} is to be locked",
+                hint=f"remove it: a base's name holds for all of its platforms; or lock {self.target} on a machine "
+                "of that platform",
+            )
         if self._unchanged() is not None:
             return self
         from klock.locking.still import in_workshop_for, refuse_what_must_run

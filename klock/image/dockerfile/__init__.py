@@ -10,22 +10,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from klock.errors import ImageError
 from klock.image.dockerfile.arguments import PLATFORM, PREDEFINED
-from klock.image.dockerfile.parsing import instructions_in
+from klock.image.dockerfile.parsing import Instruction, instructions_in
 from klock.image.dockerfile.reading import ReadStage, read_stages
 from klock.image.dockerfile.stages import stages_of, target_stage
 
 __all__ = ["ReadDockerfile", "read_dockerfile"]
 
+_ANOTHER: Final = "linux/another"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadDockerfile:
-    """`target` is the stage that becomes the image; `stages` are those it takes files from, in the file's order."""
+    """`target` is the stage that becomes the image; `stages` are those it takes files from, in the file's order.
+    `platform` is the one platform that its FROMs hold for; None if they name no platform."""
 
     target: ReadStage
     stages: tuple[ReadStage, ...] = ()
+    platform: str | None = None
     unused_arguments: tuple[str, ...] = field(default=())
 
 
@@ -54,4 +59,18 @@ def read_dockerfile(
     read = read_stages(wanted, stages, context=(context or path.parent).absolute(), given=given)
     declared = {word.partition("=")[0] for each in instructions if each.name == "ARG" for word in each.words}
     unused = sorted(given.keys() - declared - {*PREDEFINED, *PLATFORM})
-    return ReadDockerfile(target=read[-1], stages=tuple(read[:-1]), unused_arguments=tuple(unused))
+    names = [each.base for each in stages]
+    return ReadDockerfile(
+        target=read[-1],
+        stages=tuple(read[:-1]),
+        platform=platform if names != _bases_elsewhere(instructions, path, given) else None,
+        unused_arguments=tuple(unused),
+    )
+
+
+def _bases_elsewhere(instructions: list[Instruction], path: Path, given: Mapping[str, str]) -> list[str] | None:
+    """What the FROMs name on another platform; None if they do not hold there."""
+    try:
+        return [each.base for each in stages_of(instructions, path, given=given, platform=_ANOTHER)]
+    except ImageError:
+        return None
