@@ -117,7 +117,8 @@ def _mount(mount: RunMount) -> str:
 
 
 def _copy_in(step: FromContext) -> list[str]:
-    flags = {"from": step.stage, "chown": step.owner, "chmod": step.mode, "checksum": step.checksum}
+    unpack = None if step.unpack is None else str(step.unpack).lower()
+    flags = {"from": step.stage, "chown": step.owner, "chmod": step.mode, "checksum": step.checksum, "unpack": unpack}
     options = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     options += [f"--exclude={pattern}" for pattern in step.exclude]
     options += ["--parents"] if step.parents else []

@@ -259,7 +259,8 @@ class CopyText:
 class FromContext:
     """COPY and ADD. `stage` names the stage that the files come from, else they are in the folder `context`.
 
-    `unpacks`: archives are unpacked and URLs fetched (ADD). `checksum` is that of a URL. `ignore_file` says which files
+    `unpacks`: archives are unpacked and URLs fetched (ADD). `unpack` is what --unpack says: without it archives of the
+    context are unpacked, and those of a URL are not. `checksum` is that of a URL. `ignore_file` says which files
     of the context do not count.
     """
 
@@ -275,6 +276,7 @@ class FromContext:
     exclude: tuple[str, ...] = ()
     parents: bool = False
     unpacks: bool = False
+    unpack: bool | None = None
     checksum: str | None = None
     force: bool = False
     location: Location | None = field(default=None, compare=False)

@@ -501,7 +501,7 @@ class CopiedText:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadedFile:
     """A file that was fetched, at `path` below the destination. `url` has no credentials. `pinned`: the image names the
-    hash itself."""
+    hash itself. `archive`: if it is a tar archive it is unpacked there."""
 
     url: str
     path: str
@@ -509,6 +509,7 @@ class DownloadedFile:
     size: int = 0
     mode: int = 0o600
     pinned: bool = False
+    archive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

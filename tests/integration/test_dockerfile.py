@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -121,6 +124,42 @@ def test_one_rule(name: str, tmp_path: Path, layout: Path, podman: ContainerHost
 @pytest.fixture(scope="module")
 def module_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A server of the build context's files, in a process of its own: klock forks."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    write_context(folder)
+    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        match = re.search(r"port (\d+)", process.stdout.readline())
+        assert match is not None
+        yield f"http://127.0.0.1:{match[1]}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_add_fetches_and_unpacks(tmp_path: Path, layout: Path, web: str, module_store: Path) -> None:
+    text = (
+        f"ADD {web}/a.txt {web}/b.txt /t/\nADD --chmod=0644 {web}/x.tar.gz /t/kept.gz\n"
+        f"ADD --unpack=true {web}/x.tar.gz /t/x\nADD --unpack {web}/a.txt /t/same/\nADD --unpack=false x.tar /t/\n"
+    )
+    context = prepare(tmp_path, Case(text=text), layout)
+    found, project = by_klock(Case(text=text), context, module_store)
+    modes = {path: entry[0] for path, entry in found.items() if path.startswith("t/") and entry[3] != "folder"}
+    assert modes == {
+        **{"t/a.txt": "0o600", "t/b.txt": "0o600", "t/kept.gz": "0o644", "t/same/a.txt": "0o600", "t/x.tar": "0o644"},
+        **{"t/x/t/f": "0o640", "t/x/t/g": "0o640"},
+    }
+    assert found["t/x/t/f"][1:3] == (7, 8), "owners are the archive's"
+    (lock,) = project.session.read_lockfile().targets
+    again = klock.sync(context / "Dockerfile", store=module_store, environ={}, offline=True)
+    assert again.fingerprint == lock.fingerprint
 
 
 STARTS = """\

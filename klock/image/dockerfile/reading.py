@@ -186,6 +186,7 @@ class _Reader:
             exclude=tuple(flags.get("exclude", ())),
             parents=_is_on("parents", flags, instruction),
             unpacks=is_add,
+            unpack=_is_on("unpack", flags, instruction) if "unpack" in flags else None,
             checksum=flags.get("checksum", [None])[0],
             location=instruction.location,
         )

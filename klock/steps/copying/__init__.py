@@ -79,7 +79,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
             old, new = getattr(before, name), getattr(after, name)
             if old != new:
                 yield changed(name, str(old), str(new))
-        if [each.url for each in before.downloads] != [each.url for each in after.downloads]:
+        if [(each.url, each.archive) for each in before.downloads] != [(e.url, e.archive) for e in after.downloads]:
             yield changed("URLs", str(before.downloads), str(after.downloads))
         yield from changed_files(_summaries(before), _summaries(after))
 
@@ -88,7 +88,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def parts(self, at: StepAt[CopyLock]) -> Iterator[Part]:
         step = at.step
-        if step.stage is not None or any(file.archive for file in step.files):
+        if step.stage is not None or _unpacks(step):
             yield from super().parts(at)
         for file in step.files:
             yield part_of_file(
@@ -120,7 +120,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         step = at.step
         files = [[file.path, file.mode, file.digest, file.target, file.archive] for file in step.files]
         texts = [[text.path, text.content, text.mode] for text in step.texts]
-        downloads = [[each.path, each.sha256, each.mode] for each in step.downloads]
+        downloads = [[each.path, each.sha256, each.mode, *["unpacked"] * each.archive] for each in step.downloads]
         if step.stage is not None:
             stage = at.lock.locks_of_stages[step.stage]
             origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
@@ -169,6 +169,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def _placed(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
         from klock.secrets.references import reveal
+        from klock.steps.copying.reading import is_archive
         from klock.workshop.protocol import PlacedFile
 
         step = at.step
@@ -196,7 +197,10 @@ class CopyKind(Kind[FromContext, CopyLock]):
             digest = f"sha256:{each.sha256}"
             name = posixpath.basename(each.url.partition("?")[0])
             path = context.store.blob_path(digest)
-            placed.append(PlacedFile(path=each.path, mode=each.mode, source=path, digest=digest, name=name))
+            if each.archive and is_archive(path):
+                placed.append(PlacedFile(path="", mode=each.mode, source=path, digest=digest, archive=True))
+            else:
+                placed.append(PlacedFile(path=each.path, mode=each.mode, source=path, digest=digest, name=name))
         return placed
 
     def copied_paths(self, step: CopyLock) -> Iterator[str]:
@@ -206,7 +210,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def writes(self, at: StepAt[CopyLock], system: RunningSystem, context: Context) -> Writes | None:
         step = at.step
-        if step.stage is not None or any(file.archive for file in step.files):
+        if step.stage is not None or _unpacks(step):
             return None
         paths = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
         if not step.into:
@@ -250,6 +254,11 @@ def _copy_from(at: StepAt[CopyLock], name: str, workspace: Workspace, context: C
 
 def _path(step: CopyLock, path: str) -> str:
     return posixpath.join(step.destination, path).rstrip("/")
+
+
+def _unpacks(step: CopyLock) -> bool:
+    """Whether it writes paths that nobody knows before an archive is read."""
+    return any(each.archive for each in step.files) or any(each.archive for each in step.downloads)
 
 
 def _paths(step: CopyLock) -> Iterator[str]:

@@ -11,6 +11,7 @@ from klock.lockfile.model import CopyLock
 from klock.pages.build_context import ContextFile
 from klock.pages.sums import sums_script
 from klock.steps.at import StepAt
+from klock.steps.copying.reading import is_archive
 from klock.steps.exporting import stage_label
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
     for each in step.downloads:
         digest = f"sha256:{each.sha256}"
         source = context.store.blob_path(digest)
-        files[each.path] = ContextFile(
-            path=f"{folder}/{each.path}".rstrip("/"), mode=each.mode, source=source, digest=digest
-        )
+        file = ContextFile(path=f"{folder}/{each.path}".rstrip("/"), mode=each.mode, source=source, digest=digest)
+        if each.archive and is_archive(source):
+            archives.append(file)
+        else:
+            files[each.path] = file
     page.become("")
     flags = f"--chown={step.owner} " if step.owner else ""
     if set(files) == {""} and not step.into:

@@ -20,7 +20,7 @@ from klock.secrets.references import redact, redact_index
 from klock.steps.drafting import Drafting
 from klock.steps.kind import UNKNOWN_LAYER
 
-__all__ = ["UNKNOWN_HASH", "read_copy"]
+__all__ = ["UNKNOWN_HASH", "is_archive", "read_copy"]
 
 UNKNOWN_HASH: Final = "0" * 64
 """Of a file that was not fetched yet."""
@@ -117,7 +117,8 @@ class _Reader:
         return self._context.find(source, exclude=exclude)
 
     def _files(self, found: Found, source: str, destination: _Destination, chmod: str | None) -> Iterator[CopiedFile]:
-        archive = not found.is_folder and self._step.unpacks and _is_archive(self._context.folder / found.path)
+        unpacks = self._step.unpacks and self._step.unpack is not False
+        archive = not found.is_folder and unpacks and is_archive(self._context.folder / found.path)
         above = _above(found.path, source) if self._step.parents else ""
         if not found.is_folder and not archive and destination.into and not self._step.parents:
             above = posixpath.basename(found.path)
@@ -166,6 +167,7 @@ class _Reader:
                 sha256=_checksum(self._step.checksum),
                 pinned=self._step.checksum is not None,
                 mode=changed_mode(0o600, chmod, is_folder=False),
+                archive=self._step.unpack is True,
             )
 
 
@@ -201,7 +203,7 @@ def _above(path: str, source: str) -> str:
     return "/".join(path.split("/")[depth:])
 
 
-def _is_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     """Whether ADD unpacks it: by its content, whatever its name."""
     try:
         return path.stat().st_size > 0 and tarfile.is_tarfile(path)
