@@ -29,6 +29,8 @@ Report: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _GRACE: Final = 60.0
 """Seconds that a process has to clear up after itself when it is ended, on a slow machine too."""
+_TICK: Final = 0.25
+"""Seconds."""
 _CHUNK: Final = 1 << 14
 """Bytes, or characters, of a report, so that it goes into one datagram."""
 _LARGEST: Final = 1 << 17
@@ -126,11 +128,21 @@ class Beside(Generic[T]):
             self._is_waited_for = True
 
 
-def first_to_end(running: Sequence[Beside[Any]], on_report: Callable[[Beside[Any], Report], None]) -> Beside[Any]:
-    """Waits until one of the processes ends, and passes on what all of them report meanwhile."""
+def first_to_end(
+    running: Sequence[Beside[Any]],
+    on_report: Callable[[Beside[Any], Report], None],
+    *,
+    progress: Progress | None = None,
+) -> Beside[Any]:
+    """Waits until one of the processes ends, and passes on what all of them report meanwhile.
+
+    `progress` is told, without a word, that time goes by.
+    """
     while True:
         waiting: list[Any] = [each.process for each in running] + [each.reports for each in running]
-        select.select(waiting, [], [])
+        heard, _, _ = select.select(waiting, [], [], _TICK)
+        if not heard and progress is not None and not isinstance(progress, _Reporting):
+            progress.output(b"")
         over = next((each for each in running if each.is_over()), None)
         for each in running:
             for report in each.reported():

@@ -45,7 +45,7 @@ def prove_beside(
     ):
         running: list[Beside[None] | Beside[T]] = [proof, rest]
         while running:
-            over = first_to_end(running, lambda _, report: pass_on([report], progress))
+            over = first_to_end(running, lambda _, report: pass_on([report], progress), progress=progress)
             running.remove(over)
             if over is proof:
                 proof.result()

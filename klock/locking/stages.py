@@ -93,7 +93,7 @@ class _SideBySide(Generic[T]):
         with ExitStack() as stack:
             self._start(stack)
             while self.running:
-                over = first_to_end(list(self.running.values()), self._note)
+                over = first_to_end(list(self.running.values()), self._note, progress=self.context.progress)
                 number = next(number for number, each in self.running.items() if each is over)
                 del self.running[number]
                 self.ended.add(number)
