@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from klock.errors import EngineError, ImageError
 from klock.image.builder import Image
@@ -17,7 +18,9 @@ from klock.steps import kind_of_image_step
 from klock.steps.context import Context
 from klock.targets import Target
 from klock.workshop.protocol import BaseLayer
-from klock.workshop.still import StillWorkshop
+
+if TYPE_CHECKING:
+    from klock.workshop.still import StillWorkshop
 
 __all__ = ["bring_archives_of", "in_workshop_for", "refuse_what_must_run"]
 
@@ -28,18 +31,25 @@ def in_workshop_for(target: Target, image: Image, context: Context) -> Context:
     if target.platform != here.platform:
         why = f"programs of {target.platform} do not run on this machine, which is {here.platform}"
         hint = f"lock {target} on a machine that is {target.platform}"
-        return replace(context, workshop=StillWorkshop(context.store, why=why, hint=hint))
+        return replace(context, workshop=_still(context, why, hint))
     if not _must_run(image):
         try:
             context.workshop.check()
         except EngineError as error:
-            still = StillWorkshop(context.store, why=error.message, hint=error.hint or "")
-            return replace(context, workshop=still)
+            return replace(context, workshop=_still(context, error.message, error.hint or ""))
     return context
+
+
+def _still(context: Context, why: str, hint: str) -> StillWorkshop:
+    from klock.workshop.still import StillWorkshop
+
+    return StillWorkshop(context.store, why=why, hint=hint)
 
 
 def bring_archives_of(base: BaseLock, context: Context) -> None:
     """Lets a workshop in which nothing runs fetch the archives of `base` when it has to read a file in them."""
+    from klock.workshop.still import StillWorkshop
+
     workshop = context.workshop
     if not isinstance(workshop, StillWorkshop) or not isinstance(base, OciLock):
         return
@@ -62,10 +72,13 @@ def bring_archives_of(base: BaseLock, context: Context) -> None:
 def refuse_what_must_run(image: Image, context: Context) -> None:
     """Raises EngineError or ImageError, which names the place, for what cannot be locked where nothing runs."""
     workshop = context.workshop
-    if not isinstance(workshop, StillWorkshop):
+    if not workshop.is_still:
         if _must_run(image):
             workshop.check()
         return
+    from klock.workshop.still import StillWorkshop
+
+    assert isinstance(workshop, StillWorkshop)
     for position, step in enumerate(image.steps):
         kind = kind_of_image_step(step)
         if kind.runs_commands:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -17,7 +17,6 @@ from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_system import BuildSystem, build_system_of_archive
-from klock.packages.builds import Archive, BuildFailed, BuildRoom, Repository, Source, build_room
 from klock.packages.fetch import fetch_packages, fetch_unhashed
 from klock.packages.indexes import Index
 from klock.packages.question import World
@@ -26,8 +25,12 @@ from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.resolver import Resolver
 from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
 from klock.packages.wheels import read_wheel_metadata
-from klock.recorder import Passes
 from klock.store import Store
+
+# Most images are all wheels: what builds is imported when there is something to build.
+if TYPE_CHECKING:
+    from klock.packages.builds import BuildFailed, BuildRoom, Source
+    from klock.recorder import Passes
 
 __all__ = ["APART", "ArtifactLocker", "Built"]
 
@@ -87,6 +90,8 @@ class ArtifactLocker:
         plain = LockedPackage(name=package.name, version=version or "0", index=index, artifact=wheel)
         fetch_packages([plain], store=self._store, credentials=self.resolver.credentials, offline=self._world.offline)
         blob = self._store.blob_path(f"sha256:{sha256}")
+        from klock.packages.builds import Archive, BuildFailed
+
         archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
         system = build_system_of_archive(blob, source.name, package.subdirectory)
         try:
@@ -105,6 +110,8 @@ class ArtifactLocker:
 
     def build(self, name: str, source: Source, system: BuildSystem, *, key: Sequence[str] | None) -> Built:
         """Builds a wheel with build requirements resolved here, or takes one the store has of the same inputs."""
+        from klock.packages.builds import Repository
+
         isolated = name not in self.not_isolated
         requires = self._resolve(name, system.requires) if isolated else ()
         record = self._record(key, requires, isolated=isolated)
@@ -161,7 +168,9 @@ class ArtifactLocker:
         if index is not None and package.version:
             why = self.resolver.why_no_wheel(package.name, package.version, [Index(url=index)])
         because = f"{package.name} {package.version} {why}, and " if why else ""
-        return BuildFailed(f"{asked}{': ' if asked else ''}{because}{error.message}", hint=error.hint)
+        from klock.packages.builds import BuildFailed as Failed
+
+        return Failed(f"{asked}{': ' if asked else ''}{because}{error.message}", hint=error.hint)
 
     @property
     def _passes(self) -> Passes:
@@ -171,6 +180,8 @@ class ArtifactLocker:
         return passes
 
     def _lock_repository(self, package: SelectedPackage, source: SelectedRepository) -> LockedPackage:
+        from klock.packages.builds import Repository
+
         repository = Repository(url=source.url, commit=source.commit, subdirectory=source.subdirectory)
         with self._room(repository, BuildSystem(), isolated=False) as room:
             system = room.clone(self._passes)
@@ -255,6 +266,8 @@ class ArtifactLocker:
         return {old.name: old.version for old in self.resolver.question.previous if old.build_only}
 
     def _room(self, source: Source, system: BuildSystem, *, isolated: bool) -> AbstractContextManager[BuildRoom]:
+        from klock.packages.builds import build_room
+
         return build_room(
             workspace=self._world.workspace,
             store=self._store,

@@ -14,7 +14,6 @@ from klock.errors import ImageError, StepFailed
 from klock.lockfile.model import Interpreter, LocalProject, LockedPackage, WheelArtifact
 from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_system, read_static_metadata
-from klock.packages.builds import Folder, build_room
 from klock.packages.request import LocalProjectSource, ScopedRequirement
 from klock.packages.wheels import metadata_of, parse_metadata
 from klock.store import Store
@@ -43,6 +42,8 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
     if static is not None:
         _check_extras(static, source)
     kind = "editable" if source.editable else "wheel"
+    from klock.packages.builds import Folder
+
     folder = Folder(path=source.path, host=source.source)
     build, answer = locker.resolve_for(source.path, folder, system, kind=kind, ask_metadata=static is None)
     metadata = static or _from_metadata(answer or b"", source)
@@ -73,6 +74,10 @@ def build_projects(
 
     Raises StepFailed.
     """
+    if not projects:
+        return []
+    from klock.packages.builds import Folder, build_room
+
     wheels = []
     for project in projects:
         content = workspace.read(f"{project.path}/pyproject.toml")

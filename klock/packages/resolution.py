@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from klock.lockfile.model import LockedPackage
 from klock.packages.artifacts import ArtifactLocker
 from klock.packages.fetch import fetch_packages
 from klock.packages.placing import Resolution, check_hashes, place
-from klock.packages.projects import ReadProject, read_project
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, read_roots
-from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
+
+if TYPE_CHECKING:
+    from klock.packages.projects import ReadProject
 
 __all__ = ["Resolution", "resolve"]
 
@@ -58,7 +60,7 @@ def _resolve_together(
     world = resolver.world
     last = requests[-1] if requests else PipRequest()
     locker = ArtifactLocker(resolver=resolver, request=last, not_isolated=against_environment)
-    projects = [[read_project(source, locker) for source in request.projects] for request in requests]
+    projects = _read_projects(requests, locker)
     requests = [_with_projects(request, found) for request, found in zip(requests, projects, strict=True)]
     answer = resolver.ask(requests)
     roots = tuple(root for root in read_roots(requests) if root.applies_to(world.python))
@@ -82,6 +84,14 @@ def _resolve_together(
         projects=tuple(tuple(read.project for read in found) for found in projects),
         warnings=(*placed.replacements, *placed.warnings),
     )
+
+
+def _read_projects(requests: Sequence[PipRequest], locker: ArtifactLocker) -> list[list[ReadProject]]:
+    if not any(request.projects for request in requests):
+        return [[] for _ in requests]
+    from klock.packages.projects import read_project
+
+    return [[read_project(source, locker) for source in request.projects] for request in requests]
 
 
 def _lock(
@@ -109,6 +119,8 @@ def _with_projects(request: PipRequest, projects: Sequence[ReadProject]) -> PipR
 def _install(resolution: Resolution, world: World, request: PipRequest) -> None:
     by_pin = {package.pin: package for package in resolution.packages}
     packages = [by_pin[pin] for step in resolution.steps for pin in step]
+    from klock.packages.wheel_install import install_wheels
+
     install_wheels(
         [(package.name, package.version, wheel_of(package)) for package in packages],
         python=world.python.interpreter.path,

@@ -10,7 +10,7 @@ import contextlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
 
@@ -22,9 +22,7 @@ from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
 from klock.packages.no_wheel import why_no_wheel
-from klock.packages.passes import passes_with
 from klock.packages.question import Question, World
-from klock.packages.reaching import check_answer, reach_of, strangers
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, name_of, parse_requirement, read_roots
@@ -33,10 +31,13 @@ from klock.packages.uv import UvRun, run_uv
 from klock.packages.uv_outside import may_run_outside, run_uv_outside
 from klock.packages.uv_project import UvProject
 from klock.packages.yanks import yanked_files
-from klock.recorder import Passes
 from klock.temporary import temporary_folder
 from klock.workshop.handover import hand_in, take_out
 from klock.workshop.protocol import Command
+
+# For what has to be asked inside the environment.
+if TYPE_CHECKING:
+    from klock.recorder import Passes
 
 __all__ = ["Answer", "Resolver"]
 
@@ -77,6 +78,8 @@ class Resolver:
         world = self.world
         if world.offline:
             return None
+        from klock.packages.passes import passes_with
+
         return passes_with(
             self.credentials, store=world.store, ca_bundle=world.ca_bundle, local_hosts=world.local_hosts
         )
@@ -143,7 +146,10 @@ class Resolver:
         self._check_scopes(case, project, index)
         mended = tuple(f"`{old.name}=={old.version}` is yanked" for old in selected if old not in good)
         said = [w for w in warnings_from_uv(self.credentials.mask(ended.output)) if not w.startswith(mended)]
-        said += [f"while uv resolved, something asked in vain: {sentence}" for sentence in strangers(ended.refused)]
+        if ended.refused:
+            from klock.packages.reaching import strangers
+
+            said += [f"while uv resolved, something asked in vain: {sentence}" for sentence in strangers(ended.refused)]
         return Answer(packages=good, index=index, warnings=tuple(said))
 
     def _python(self, case: Case) -> str:
@@ -185,6 +191,8 @@ class Resolver:
             known = {**variables, **project.variables, **self._credential_variables(project)}
             alone = self.world.workspace.known is None
             return run_uv_outside(arguments, work=case.folder, world=self.world, more=known, must_be_alone=alone)
+        from klock.packages.reaching import reach_of
+
         passes = self.passes
         return run_uv(
             self.world.workspace,
@@ -198,6 +206,8 @@ class Resolver:
     def _check_answer(self, case: Case, project: UvProject, selected: Sequence[SelectedPackage]) -> None:
         """Where something else may have run beside uv."""
         if not self.world.offline and not case.is_outside:
+            from klock.packages.reaching import check_answer, reach_of
+
             variables = _passed_on(case)
             overridden = bool(project.overrides) or "UV_OVERRIDE" in variables
             check_answer(selected, case.roots, reach_of(project, variables, case.links), overridden=overridden)

@@ -24,8 +24,6 @@ from klock.replay.prefetch import Prefetch, prefetching
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.differing import differences_from
-from klock.steps.repeating import ways_out
 from klock.steps.results import remember_layer
 from klock.words import counted
 from klock.workshop.protocol import Layer, Workspace
@@ -140,6 +138,9 @@ def _run_step(at: StepAt[Any], context: Context, *, key: Digest | None = None) -
     if key is not None:
         remember_layer(key, layer.digest, context.store)
     if layer.digest != locked.digest:
+        from klock.steps.differing import differences_from
+        from klock.steps.repeating import ways_out
+
         raise at.failed(
             f" made another layer than the locked one: {at.text}{differences_from(locked, layer.manifest, context)}",
             hint=f"the step depends on more than what is locked, such as the date or this machine: {ways_out(at)}; "
