@@ -219,11 +219,13 @@ class Project:
         container: str | None = None,
         moved: bool = False,
         target: str | None = None,
+        deep: bool = False,
     ) -> Checked:
         """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network, unless
         `moved`: then package indexes are asked what became of the locked files.
 
-        `container` names a container that was started from the environment's image, which is compared instead.
+        `container` names a container that was started from the environment's image, which is compared instead. A file
+        of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
         """
         from klock.errors import KlockError
         from klock.locking.staleness import hint_for_credentials, stale_findings
@@ -251,7 +253,7 @@ class Project:
                     hint="name the engine: --engine podman --container NAME",
                 )
             with session.store.in_use():
-                observation = place.observe(goal, container=container)
+                observation = place.observe(goal, container=container, deep=deep)
             drift = compare(observation, leave_out=goal.lock.leave_out)
             findings += with_steps(drift, goal.lock, session.loaded.locations)
             in_files = any(finding.code.is_about_files for finding in drift)
@@ -432,10 +434,13 @@ def check(
     container: str | None = None,
     moved: bool = False,
     target: str | None = None,
+    deep: bool = False,
     **options: Unpack[Options],
 ) -> Checked:
     """Says where image, lockfile and environment disagree; see `Project.check`."""
-    return Project(image, **options).check(environment=environment, container=container, moved=moved, target=target)
+    return Project(image, **options).check(
+        environment=environment, container=container, moved=moved, target=target, deep=deep
+    )
 
 
 def run(

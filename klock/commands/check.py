@@ -9,7 +9,7 @@ import click
 
 from klock.commands.options import engine_option, image_argument, open_project, target_option
 from klock.commands.printing import say, show, show_text
-from klock.commands.quick import remember_check
+from klock.commands.quick import remember_check, remember_check_of_environment
 from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = ["check"]
 @target_option
 @engine_option
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
+@click.option("--deep", is_flag=True, help="Read every file of the environment, also where its stat has not changed.")
 @click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
 @click.option("--moved", is_flag=True, help="Also ask the package indexes what became of the locked files.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print findings.")
@@ -32,6 +33,7 @@ def check(
     target: str | None,
     engine: str | None,
     with_environment: bool,
+    deep: bool,
     container: str | None,
     moved: bool,
     form: str,
@@ -41,8 +43,8 @@ def check(
     Exit status: 0 when all agree, 1 with findings, 2 when klock cannot compare them.
     """
     project = open_project(image, engine=engine)
-    with_environment = with_environment or container is not None
-    checked = project.check(environment=with_environment, container=container, moved=moved, target=target)
+    with_environment = with_environment or deep or container is not None
+    checked = project.check(environment=with_environment, container=container, moved=moved, target=target, deep=deep)
     watched = seen()
     _say_driver(checked.lockfile)
     if form == "json":
@@ -58,8 +60,14 @@ def check(
         say(counted(len(checked.findings), "finding"))
         return 1
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
+    if deep:
+        agree += ", every file was read"
     say(agree)
-    if not with_environment and not moved and form == "text":
+    if moved or deep or container is not None or form != "text":
+        return 0
+    if with_environment:
+        remember_check_of_environment(watched, agree, project.session, checked.lockfile, target)
+    else:
         remember_check(watched, agree, project.session, checked.lockfile)
     return 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from klock.unchanged.remembering import Looked
     from klock.unchanged.watching import Seen
 
-__all__ = ["look_before_sync", "remember_check", "remember_lock", "remember_sync"]
+__all__ = ["look_before_sync", "remember_check", "remember_check_of_environment", "remember_lock", "remember_sync"]
 
 
 def look_before_sync(session: Session, lock: Lockfile, goal: Goal, place: Place) -> Looked | None:
@@ -58,6 +58,28 @@ def remember_check(watched: Seen | None, answer: str, session: Session, lock: Lo
 
         if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=session.store):
             looked_at.remember(answer)
+
+
+def remember_check_of_environment(
+    watched: Seen | None, answer: str, session: Session, lock: Lockfile, target: str | None
+) -> None:
+    """The next check will find that the environment agrees, too: while all that it is made of has the stat it has now.
+
+    Only of the sandbox's environments is there something that shows it.
+    """
+    from klock.places import DEFAULT, make_place, place_with
+
+    if watched is None:
+        return
+    goal = session.goal(lock, session.locked_target(lock, target))
+    if (session.named_place or place_with(goal.name, session.store)) != DEFAULT:
+        return
+    from klock.unchanged.remembering import looked
+
+    evidence = make_place(DEFAULT, session.workshop, session.store).evidence(goal.name)
+    looked_at = looked(watched, loaded=session.loaded, lock=lock, store=session.store)
+    if evidence is not None and looked_at is not None:
+        looked_at.remember(answer, environment=evidence.files, is_so=evidence.holds)
 
 
 def remember_lock(watched: Seen | None, answer: str, session: Session, locked: Locked) -> None:

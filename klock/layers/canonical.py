@@ -26,7 +26,7 @@ from klock.layers.normalisation import MTIME, above, is_emptied, is_left_out, ma
 from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 
-__all__ = ["Source", "canonicalise", "holds_changes", "normalise_content"]
+__all__ = ["Source", "canonicalise", "holds_changes", "is_opaque", "normalise_content"]
 
 _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
@@ -50,7 +50,7 @@ def holds_changes(upper: bytes, lower: bytes, above: str = "") -> bool:
 
     Contents are not read: a file that was rewritten with what it held counts as a change.
     """
-    if _is_opaque(upper):
+    if is_opaque(upper):
         return True
     for name in os.listdir(upper):
         path, here, there = above + text_of(name), upper + b"/" + name, lower + b"/" + name
@@ -87,7 +87,7 @@ class _Layer:
 
     def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
         """Brings a folder into canonical form and says whether anything is left in it. `lower` is what it lies upon."""
-        opaque = opaque or _is_opaque(upper)
+        opaque = opaque or is_opaque(upper)
         names = set(os.listdir(upper))
         if opaque and lower is not None:
             for name in set(os.listdir(lower)) - names:
@@ -170,7 +170,8 @@ def _lstat(path: bytes | None) -> os.stat_result | None:
         return None
 
 
-def _is_opaque(folder: bytes) -> bool:
+def is_opaque(folder: bytes) -> bool:
+    """Whether a folder of an upper folder hides all that is below it."""
     return _OPAQUE in os.listxattr(folder) and os.getxattr(folder, _OPAQUE) == b"y"
 
 

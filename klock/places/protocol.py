@@ -111,8 +111,9 @@ class Place(Protocol):
     def is_clean(self, name: str) -> bool:
         """Whether nothing was written to it since `apply`. Cheap; what was done to the store only `observe` sees."""
 
-    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
-        """What is in the environment, every file read, beside what is locked.
+    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+        """What is in the environment beside what is locked. With `deep` every file is read; else those need not be
+        whose stat is as the place has noted it.
 
         With `container`, a container that somebody started from the environment is observed.
         """

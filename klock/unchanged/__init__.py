@@ -8,5 +8,5 @@
 `note` is read before anything else of klock is imported. Without a note, or with one that no longer holds, the command
 does all of its work; that the answers are equal is what the tests of this package are about. A stat is no proof: what
 is not noticed is a change that keeps a file's inode, size, mtime and ctime (a write through an old mmap, a clock that
-was set back). `klock check --env` reads every file.
+was set back). `klock check --deep` reads every file.
 """

@@ -154,6 +154,29 @@ def test_whether_an_environment_is_clean(environment: SandboxEnvironment, script
     assert environment.is_clean() is clean
 
 
+EVERY_WAY = """
+echo x > /opt/new; echo x >> /etc/passwd; rm /etc/issue; chmod 700 /srv; chown 1 /media
+rm -r /etc/skel; mkdir /etc/skel; touch /etc/skel/new          # opaque, over a folder
+rm -r /etc/cron.daily; echo file > /etc/cron.daily             # a file over a folder
+rm /etc/hostname; mkdir /etc/hostname; touch /etc/hostname/in  # a folder over a file
+mv /usr/lib/locale /usr/lib/moved; ln -s x /opt/link; ln /opt/new /opt/again; mkfifo /opt/fifo
+mkdir -p /opt/a/b/c; touch /opt/a/b/c/d; cp -a /etc/shadow /etc/copy; touch /usr/bin/env
+rm -r /usr/lib/python3.11/json; mkdir -p /usr/lib/python3.11/json/deeper; touch /usr/lib/python3.11/json/decoder.py
+"""
+
+
+def test_what_was_written_is_found_without_reading_what_was_not(
+    debian_engine: SandboxWorkshop, environment: SandboxEnvironment
+) -> None:
+    """`klock check --env` says what `klock check --deep` says."""
+    assert environment.is_as_made_below()
+    assert not environment.changes()
+    assert run(environment, EVERY_WAY)[0] == 0
+    seen = debian_engine.base_manifest(BASE).apply(environment.changes())
+    assert seen == environment.observe()
+    assert {"opt/new", "etc/skel/new", "etc/hostname/in", "usr/lib/moved"} <= seen.keys()
+
+
 def test_an_environment_shows_its_layers(debian_engine: SandboxWorkshop, environment: SandboxEnvironment) -> None:
     with debian_engine.open(BASE, []) as workspace:
         shell(workspace, "echo 1 > /opt/one; rm /etc/issue; ln /opt/one /opt/uno")

@@ -105,18 +105,28 @@ def test_a_store_that_was_copied_is_read_once_and_kept(account: Account, project
 
 
 def test_a_byte_that_the_disk_changed_is_told_from_drift(account: Account, project: Path) -> None:
-    """No stat shows it: only who reads every file finds it, and the environment is as it was made."""
+    """No stat shows it, as after a write with the clock set back: only who reads every file finds it
+    (docs/commands.md), and the environment is as it was made."""
     path = tree_with(account, "d/more")
     _in_place(path)
     account.run([account.python, "-c", NOTE, path.parents[2]], cwd=project)
     assert said(account, project, "sync").startswith("environment unchanged")
-    checked = account.klock("check", "--env", cwd=project)
+    assert said(account, project, "check", "--env") == "image, lockfile and environment agree\n"
+    checked = account.klock("check", "--deep", cwd=project)
     assert checked.stdout == "drift-modified: step 1 (kimage.py:3): /d/more differs: content\n"
     hint = "the store was changed, not the environment: run `klock cache clean`, then `klock sync`"
     assert checked.stderr == f"hint: {hint}\n1 finding\n"
     said(account, project, "cache", "clean")
     said(account, project, "sync")
-    assert "agree" in said(account, project, "check", "--env")
+    assert said(account, project, "check", "--deep") == "image, lockfile and environment agree, every file was read\n"
+
+
+def test_a_check_of_the_environment_is_remembered_while_nothing_changes(account: Account, project: Path) -> None:
+    for _ in range(2):
+        assert said(account, project, "check", "--env") == "image, lockfile and environment agree\n"
+    _as_before_but_ctime(tree_with(account, "h/old"))
+    done = account.klock("check", "--env", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "drift-modified: /h/old differs: content\n")
 
 
 def test_a_changed_blob_is_fetched_again(account: Account, project: Path) -> None:

@@ -104,7 +104,8 @@ class ContainerPlace:
     def is_clean(self, name: str) -> bool:
         return self.image(name).is_clean()
 
-    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+        """Always deep: the engine's storage has no stats that klock could have noted."""
         image = self.image(goal.name)
         return (
             self._observe_image(goal, image) if container is None else self._observe_container(goal, image, container)

@@ -59,6 +59,6 @@ def expected(here: Here) -> Manifest:
     )
 
 
-def observed(here: Here) -> Manifest:
-    """The files as they are. Those whose size, times and inode are as the last sync left them are not read."""
-    return here.root.scan(here.folder.read_tree(here.state.tree)).manifest
+def observed(here: Here, *, deep: bool = False) -> Manifest:
+    """The files as they are. Those as the last sync left them, by size, times and inode, are read if `deep`."""
+    return here.root.scan(None if deep else here.folder.read_tree(here.state.tree)).manifest

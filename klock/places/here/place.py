@@ -87,7 +87,7 @@ class HerePlace:
         """Whether its files are as its layers say, and the others as the last sync left them."""
         return self._here.folder.read() is None or observed(self._here) == expected(self._here)
 
-    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
         """The container against the locked layers over what else the last sync left in it.
 
         What lies in the project's folder and no step made is the user's own.
@@ -108,7 +108,8 @@ class HerePlace:
             return Manifest(e for path, e in manifest.items() if path in made or not f"{path}/".startswith(project))
 
         locked = expected(self._here)
-        files = without_made_folders(observed(self._here), locked, folders_to(goal.lock.working_dir, locked))
+        there = observed(self._here, deep=deep)
+        files = without_made_folders(there, locked, folders_to(goal.lock.working_dir, locked))
         variables = (self._record or {}).get("variables")
         return Observation(
             locked=without_project(locked),

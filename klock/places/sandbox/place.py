@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klock.places.layered import apply_layers, locked_files, why_not_comparable
@@ -56,10 +57,10 @@ class SandboxPlace:
         )
 
     def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
-        def replace() -> None:
+        def make() -> None:
             self.environment(goal.name).replace(goal.lock.layers, base=goal.lock.base.id, record=goal.record)
 
-        return apply_layers(self, goal, context, replace=replace)
+        return apply_layers(self, goal, context, replace=make)
 
     def synced(self, name: str) -> Digest | None:
         record = self.environment(name).record
@@ -68,7 +69,7 @@ class SandboxPlace:
     def is_clean(self, name: str) -> bool:
         return self.environment(name).is_clean()
 
-    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
         from klock.findings import Code, Finding
         from klock.observation import Observation
         from klock.workshop.working_dir import folders_to, without_made_folders
@@ -79,20 +80,23 @@ class SandboxPlace:
         if (problem := why_not_comparable(goal, record, self._workshop)) is not None:
             return Observation(problem=problem)
         assert record is not None
-        locked, layers = locked_files(goal.lock, self._workshop)
-        working_dir = folders_to(goal.lock.working_dir, locked)
         variables = record.get("variables")
         findings = []
         if environment.has_another_root:
             findings.append(Finding(code=Code.MODIFIED, message="/ differs: mode or owner", path="/"))
-        return Observation(
-            locked=locked,
-            layers=tuple(layers),
-            files=without_made_folders(environment.observe(), locked, working_dir),
+        observation = Observation(
             locked_variables=goal.lock.environment,
             variables=variables if isinstance(variables, dict) else {},
             findings=tuple(findings),
         )
+        changes = None if deep or not environment.is_as_made_below() else environment.changes()
+        if changes is not None and not changes:
+            return observation  # nothing to compare, as all is as it was made
+        locked, layers = locked_files(goal.lock, self._workshop)
+        there = environment.observe() if changes is None else locked.apply(changes)
+        working_dir = folders_to(goal.lock.working_dir, locked)
+        files = without_made_folders(there, locked, working_dir)
+        return replace(observation, locked=locked, layers=tuple(layers), files=files)
 
     def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
         return {}

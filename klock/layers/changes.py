@@ -1,0 +1,61 @@
+"""What an overlay's upper folder changes of the tree below it, as a manifest: read, and not brought into any form."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from klock.layers.canonical import is_opaque
+from klock.layers.manifest import Entry, Kind, Manifest
+from klock.layers.normalisation import is_left_out
+from klock.layers.scan import digests_of_files, entry_of, is_whiteout, text_of
+
+__all__ = ["changes_in"]
+
+
+def changes_in(upper: bytes, lower: bytes) -> Manifest:
+    """The entries of `upper`, and whiteouts for what it hides of `lower`; without what no layer holds.
+
+    Applied to the manifest of `lower` it gives that of the two mounted together (the kernel's
+    filesystems/overlayfs.rst). Only `upper` is walked; of `lower` the folders are listed that are hidden.
+    """
+    found = list(_walk(upper, lower, "", opaque=False))
+    files = [(path, status.st_size) for path, _, status in found if status is not None and stat.S_ISREG(status.st_mode)]
+    digests = dict(zip((path for path, _ in files), digests_of_files(files), strict=True))
+    entries = (
+        Entry(path=path, kind=Kind.WHITEOUT)
+        if status is None
+        else entry_of(on_disk, path, status, digest=digests.get(on_disk))
+        for on_disk, path, status in found
+    )
+    return Manifest(entry for entry in entries if entry)
+
+
+def _walk(
+    upper: bytes, lower: bytes, above: str, *, opaque: bool
+) -> Iterator[tuple[bytes, str, os.stat_result | None]]:
+    """Each path with its stat, or with None where it is hidden. `opaque`: nothing of `lower` shines through."""
+    names = os.listdir(upper)
+    opaque = opaque or is_opaque(upper)
+    if opaque:
+        for name in set(_names_in(lower)) - set(names):
+            yield b"", above + text_of(name), None
+    for name in sorted(names):
+        path, on_disk, there = above + text_of(name), upper + b"/" + name, lower + b"/" + name
+        if is_left_out(path):
+            continue
+        status = os.lstat(on_disk)
+        if is_whiteout(status):
+            yield on_disk, path, None
+            continue
+        yield on_disk, path, status
+        if stat.S_ISDIR(status.st_mode):
+            yield from _walk(on_disk, there, path + "/", opaque=opaque)
+
+
+def _names_in(folder: bytes) -> list[bytes]:
+    try:
+        return [name for name in os.listdir(folder) if not os.path.islink(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
