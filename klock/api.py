@@ -87,6 +87,7 @@ class Project:
         from klock.errors import KlockError
         from klock.lockfile import write
         from klock.locking import lock_image
+        from klock.logs import hinting_at_logs
         from klock.packages.exclude_newer import read_moment
         from klock.steps.locking import Upgrade
 
@@ -96,7 +97,7 @@ class Project:
         for name, as_written in names.items():
             if name not in known:
                 raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package")
-        with session.store.in_use():
+        with session.store.in_use(), hinting_at_logs(session.context.progress):
             locked = lock_image(
                 session.loaded.image,
                 session.targets,
@@ -158,7 +159,9 @@ class Project:
 
     def apply(self, goal: Goal, place: Place, *, force: bool = False) -> Synced:
         """The work of `sync`, for a goal and a place that are known."""
-        with self.session.store.in_use():
+        from klock.logs import hinting_at_logs
+
+        with self.session.store.in_use(), hinting_at_logs(self.session.context.progress):
             applied = place.apply(goal, self.session.context, force=force)
             self._leave_note(goal, place, changed=applied.changed)
         return replace(as_is(goal, place), changed=applied.changed, ran=applied.ran, is_locked=applied.is_locked)

@@ -5,8 +5,9 @@ They change nothing, run nothing of an image, and use no network. As in `klock.a
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.status import Status, StoreStatus
 
-__all__ = ["diff", "diff_environment", "status", "status_of_store", "tree", "why"]
+__all__ = ["Log", "diff", "diff_environment", "logs_of", "status", "status_of_store", "tree", "why"]
 
 
 def diff(
@@ -120,6 +121,35 @@ def _requires(lock: TargetLock, session: Session) -> Requires:
 
     packages = {package.name: package.dependencies for package in lock.packages if not package.build_only}
     return Requires(packages=packages, debs=debs_require(lock, session.workshop))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What steps or services printed; credentials that klock knows of are `***`."""
+
+    text: bytes
+    of_services: bool
+
+
+def logs_of(project: Project) -> list[Log]:
+    """What steps printed the last time that they ran here, and the services of each environment in the sandbox."""
+    from klock.lockfile import read
+    from klock.places.records import service_log
+    from klock.secrets.masking import mask_known
+
+    session = project.session
+    found = []
+    with contextlib.suppress(OSError):
+        found.append(Log(text=session.log_file.read_bytes(), of_services=False))
+    lock = read(session.lockfile)
+    for locked in lock.targets if lock is not None else ():
+        file = service_log(session.store, session.goal(lock, locked).name) if lock is not None else None
+        with contextlib.suppress(OSError):
+            if file is not None and (printed := file.read_bytes()):
+                text = mask_known(printed.decode("utf-8", "replace"), tuple(session.context.secret_values(locked)))
+                heading = f"==> services of {locked.target} <==\n"
+                found.append(Log(text=(heading + text).encode("utf-8", "replace"), of_services=True))
+    return found
 
 
 def diff_environment(project: Project, *, target: str | None = None) -> Difference:

@@ -112,6 +112,7 @@ class Session:
     def context(self) -> Context:
         from klock.bases.mirrors import Mirrors
         from klock.locking.draft import host_sources
+        from klock.logs import Logged
         from klock.packages.index_mirrors import IndexMirrors
         from klock.steps.context import Context, StagePlaces
 
@@ -128,7 +129,7 @@ class Session:
             pytorch_indexes=self.settings.pytorch_indexes,
             store=self.store,
             workshop=self.workshop,
-            progress=self.progress,
+            progress=Logged(self.progress, self.log_file),
             environ=self.environ,
             offline=self.offline,
             local_hosts=self.settings.local_hosts,
@@ -182,9 +183,18 @@ class Session:
 
     def _environment_name(self, target: TargetLock) -> str:
         """One environment for each lockfile and target, wherever the project is."""
+        return self._name_with(str(target.target))
+
+    @property
+    def log_file(self) -> Path:
+        """Where the store keeps what steps printed when they last ran."""
+        return self.store.root / "logs" / f"{self._name_with('steps')}.log"
+
+    def _name_with(self, word: str) -> str:
+        """A name of this lockfile's own."""
         from klock.digests import digest_of_bytes, hex_of
 
-        digest = digest_of_bytes(os.fsencode(self.lockfile.absolute()) + b"\0" + str(target.target).encode())
+        digest = digest_of_bytes(os.fsencode(self.lockfile.absolute()) + b"\0" + word.encode())
         return f"{self.lockfile.parent.name or 'root'}-{hex_of(digest)[:12]}"
 
 

@@ -7,6 +7,7 @@
     records/verified              which blobs were read and found whole (`klock.verified`)
     resolver/                     uv's cache of what it read from indexes (`klock.packages.uv_outside`)
     environments/<name>/          what places note of environments (`klock.places.records`)
+    logs/                         what steps printed when they last ran (`klock.logs`)
     tmp/                          half-made things; renamed into place when whole
     locks/                        flock files
 
@@ -35,7 +36,7 @@ from klock.verified import Verified
 
 __all__ = ["FOLDERS", "Store"]
 
-FOLDERS: Final = ("blobs", "environments", "kept", "locks", "mnt", "records", "resolver", "tmp", "trees")
+FOLDERS: Final = ("blobs", "environments", "kept", "locks", "logs", "mnt", "records", "resolver", "tmp", "trees")
 """What a store has right below its root."""
 
 _CHUNK: Final = 1 << 20
@@ -193,11 +194,11 @@ class Store:
         return sorted(path.name for path in (self.root / "environments").glob("*"))
 
     def remove_downloads(self, *, kept_too: bool = False) -> int:
-        """Removes all records, uv's cache, and all blobs but those that are kept; returns the bytes freed."""
+        """Removes all records, logs, uv's cache, and all blobs but those that are kept; returns the bytes freed."""
         import shutil
 
         blobs, kept = _bytes_below(self.root / "blobs", linked=False), self.kept_bytes()
-        for name in ("blobs", "records", "resolver", *(("kept",) if kept_too else ())):
+        for name in ("blobs", "records", "resolver", "logs", *(("kept",) if kept_too else ())):
             with self._io_errors(), contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.root / name)
         return blobs + kept if kept_too else blobs

@@ -27,6 +27,7 @@ __all__ = [
     "names_in",
     "parts_of_all",
     "read_note",
+    "service_log",
     "synced_text",
     "write_note",
 ]
@@ -99,6 +100,11 @@ def read_note(store: Store, place: str, name: str) -> Note | None:
         return Note(lockfile=Path(found["lockfile"]), target=str(found["target"]), synced=float(found["synced"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def service_log(store: Store, name: str) -> Path:
+    """What the services of an environment of the sandbox print, from the start of the last command on."""
+    return folder_of(store, _UNSUFFIXED, name) / "services.log"
 
 
 def synced_text(store: Store, place: str, name: str) -> Path:

@@ -189,6 +189,15 @@ def test_an_environment_shows_its_layers(debian_engine: SandboxWorkshop, environ
     assert run(environment, "cat /opt/one /opt/uno")[1] == "2\n1\n"
 
 
+def test_a_service_that_fails_says_so_while_the_command_runs(environment: SandboxEnvironment) -> None:
+    status, out, err = run(environment, "sleep 2; echo done", service="echo one; echo boom >&2; exit 3")
+    assert (status, out) == (0, "done\n")
+    assert err == (
+        "klock: the service 'echo one; echo boom >&2; exit 3' ended with status 3; `klock logs --services` has all "
+        "that it printed\n  | one\n  | boom\n"
+    )
+
+
 def test_services_run_as_long_as_the_command(environment: SandboxEnvironment) -> None:
     service = "echo started; echo up > /run/service; exec python3 -m http.server 8000 --bind 127.0.0.1"
     script = (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from klock.escaping import escaped
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.terminal import has_controlling_terminal
 from klock.workshop.commands import Sandbox
@@ -17,6 +20,7 @@ from klock.workshop.namespace import NamespaceProcess
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.protocol import Command
 from klock.workshop.scratch import find_holder, held, holding_mounts
+from klock.workshop.started import Started
 
 __all__ = ["Opened", "execute"]
 
@@ -86,9 +90,26 @@ def _supervise(sandbox: Sandbox, command: Command, services: Sequence[Command], 
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     running = [sandbox.start(service, stdio=(nothing, written, written), own_session=True) for service in services]
     started.release()
-    others = [service.pid for service in running if not isinstance(service, int)]
-    _wait_and_forward(started.pid, started.command_pid, others)
+    pairs = [(command, each) for command, each in zip(services, running, strict=True) if not isinstance(each, int)]
+    beside = {each.pid: (command, each) for command, each in pairs}
+    _wait_and_forward(started.pid, started.command_pid, beside, on_end=partial(_say_ended, log))
     return started.wait()
+
+
+def _say_ended(log: Path, service: Command, status: int) -> None:
+    """Of a service that failed it is said at once: whoever waits for it would wait in vain."""
+    if status == 0:  # it may have left a daemon
+        return
+    from klock.secrets.masking import mask_known, masked_tail
+    from klock.secrets.values import is_secret, may_be_secret
+
+    variables = {**os.environ, **service.environment}
+    secrets = [value for name, value in variables.items() if is_secret(name, value) and may_be_secret(value)]
+    words = mask_known((service.script or service.argv[-1]).strip().partition("\n")[0], tuple(secrets))
+    said = f"klock: the service {words!r} ended with status {status}; `klock logs --services` has all that it printed"
+    said += masked_tail(log.read_bytes(), secrets)
+    with contextlib.suppress(OSError):
+        os.write(2, escaped(said).encode("utf-8", "backslashreplace") + b"\n")
 
 
 @contextlib.contextmanager
@@ -101,14 +122,26 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait_and_forward(child: int, receiver: Callable[[], int | None], others: Sequence[int] = ()) -> None:
+def _wait_and_forward(
+    child: int,
+    receiver: Callable[[], int | None],
+    others: Mapping[int, tuple[Command, Started]] = MappingProxyType({}),
+    *,
+    on_end: Callable[[Command, int], None] = lambda _, __: None,
+) -> None:
     """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`.
 
-    `others` are reaped meanwhile: a process namespace does not end before all of its processes are.
+    `others`, by process id, are reaped meanwhile, and `on_end` is told their statuses: a process namespace does not end
+    before all of its processes are.
     """
-    waiting = set(others)
+    waiting = dict(others)
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        waiting -= {other for other in waiting if os.waitpid(other, os.WNOHANG)[0]}
+        for pid, (command, started) in list(waiting.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del waiting[pid]
+                known = started.handshake.exit_status()
+                on_end(command, os.waitstatus_to_exitcode(status) if known is None else known)
         received = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
         if received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
             continue

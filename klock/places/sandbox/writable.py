@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from klock.documents import read_json
 from klock.errors import EngineError, StoreError
 from klock.places.protocol import OWN_STREAMS, Streams
-from klock.places.records import folder_of
+from klock.places.records import folder_of, service_log
 from klock.store import Store
 from klock.tree_stats import is_as_noted
 from klock.workshop.namespace import in_namespace
@@ -163,7 +163,7 @@ class SandboxEnvironment:
         from klock.places.sandbox.execution import execute
 
         self._existing()
-        log = self._folder / "services.log"
+        log = service_log(self._store, self._name)
         return execute(
             command,
             services,

@@ -1,0 +1,79 @@
+"""What steps printed the last time that they ran, kept whole: a message has only its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from klock.errors import StepFailed
+from klock.progress import Progress
+
+__all__ = ["Logged", "hinting_at_logs"]
+
+
+class Logged:
+    """A `Progress` that also writes to `file` what steps print, below the name of the task that printed it.
+
+    The file is begun anew when something is printed, so a run in which no step prints leaves the last one as it was. A
+    log that cannot be written is none.
+    """
+
+    def __init__(self, progress: Progress, file: Path) -> None:
+        self._progress = progress
+        self._file = file
+        self._opened: BinaryIO | None = None
+        self._tasks: list[str] = []
+        self._named: str | None = None
+
+    def begin(self, task: str, *, total: int | None = None) -> None:
+        self._tasks.append(task)
+        self._progress.begin(task, total=total)
+
+    def advance(self, amount: int) -> None:
+        self._progress.advance(amount)
+
+    def output(self, text: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._write(text)
+        self._progress.output(text)
+
+    def done(self, result: str) -> None:
+        if self._tasks:
+            self._tasks.pop()
+        self._progress.done(result)
+
+    def warn(self, message: str) -> None:
+        self._progress.warn(message)
+
+    def note(self, message: str) -> None:
+        self._progress.note(message)
+
+    @property
+    def has_written(self) -> bool:
+        return self._opened is not None
+
+    def _write(self, text: bytes) -> None:
+        if self._opened is None:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # What a build prints is nobody else's business.
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._opened = os.fdopen(descriptor, "wb", buffering=0)
+        task = self._tasks[-1] if self._tasks else ""
+        if task != self._named:
+            self._named = task
+            self._opened.write(f"==> {task} <==\n".encode("utf-8", "replace"))
+        self._opened.write(text)
+
+
+@contextlib.contextmanager
+def hinting_at_logs(progress: Progress) -> Iterator[None]:
+    """A step that fails in the block, after something was printed, leads to the log."""
+    try:
+        yield
+    except StepFailed as error:
+        if error.hint is None and isinstance(progress, Logged) and progress.has_written:
+            error.hint = "`klock logs` shows all that it printed"
+        raise
