@@ -291,7 +291,7 @@ class MemoryPlace:
     def is_clean(self, name: str) -> bool:
         return self.clean
 
-    def observe(self, goal: Goal, *, container: str | None = None) -> Observation:
+    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
         locked, layers = locked_files(goal.lock, self.workshop)
         return Observation(locked=locked, layers=tuple(layers), files=self.files[goal.name])
 
