@@ -55,7 +55,7 @@ class ForeignText:
 
     def feed(self, piece: bytes) -> str:
         """What can be shown by now."""
-        text = self._held + self._decoder.decode(piece)
+        text = _COLOURS.sub("", self._held + self._decoder.decode(piece))
         unfinished = _UNFINISHED.search(text)
         cut = unfinished.start() if unfinished else len(text)
         self._held = text[cut:]
@@ -68,5 +68,4 @@ class ForeignText:
 
     @staticmethod
     def _cleaned(text: str) -> str:
-        text = _COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-        return _UNSEEN.sub(_shown, text)
+        return _UNSEEN.sub(_shown, text.replace("\r\n", "\n").replace("\r", "\n"))

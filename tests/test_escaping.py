@@ -67,6 +67,7 @@ OUTPUT = {
     "no text": ([b"\xff\n"], "\\xff\n"),
     "what is not finished": ([b"a\x1b["], "a\\x1b["),
     "an 8-bit control": ([b"\xc2\x9b2J"], "\\x9b2J"),
+    "a colour between the two halves of a line's end": ([b"a\r\x1b[3", b"1m", b"\nb"], "a\nb"),
 }
 
 
