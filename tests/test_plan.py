@@ -95,7 +95,7 @@ def test_on_an_empty_machine_everything_is_done(store: Store) -> None:
         "step 1 run_bash one: run (its layer is not in the store)",
         "step 3 run_bash two: run (its layer is not in the store)",
         "step 4 run_bash serve &: start and watch for 0.5 s",
-        "environment: replace (there is none yet)",
+        "environment: make",
     ]
     assert plan.runs == 2
 

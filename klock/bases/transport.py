@@ -145,8 +145,12 @@ def _place(url: str) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> FetchError:
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    return FetchError(
-        f"cannot reach {host}: {reason_of(error)}",
-        hint="check the host's name, the network and the proxy settings; if the host has a private CA, set ca-bundle",
-    )
+    host, reason = urlsplit(url).netloc.rpartition("@")[2], reason_of(error)
+    if "TLS certificate" in reason:
+        hint = "if the host has a private CA, set ca-bundle"
+    else:
+        hint = (
+            "check the host's name, the network and the proxy settings; for a mirror, or a base without a registry, "
+            "see docs/bases.md"
+        )
+    return FetchError(f"cannot reach {host}: {reason}", hint=hint)

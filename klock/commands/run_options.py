@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -66,7 +67,12 @@ class RunOptions:
 _OPTIONS = (
     click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py."),
     click.option(
-        "-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable, also for services."
+        "-e",
+        "--env",
+        "variables",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Set a variable, also for services; without a value, to that of your shell.",
     ),
     click.option(
         "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount a host file or folder."
@@ -95,7 +101,7 @@ def run_options(command: F) -> F:
     def with_options(
         *args: Any, image: str | None, progress: Progress, variables: tuple[str, ...], command: Any = None, **given: Any
     ) -> Any:
-        how = RunOptions(variables=dict(map(_parse_variable, variables)), **given)
+        how = RunOptions(variables=_parse_variables(variables), **given)
         words = {} if command is None else {"command": command}
         return wrapped(*args, image=image, how=how, progress=progress, **words)
 
@@ -105,9 +111,15 @@ def run_options(command: F) -> F:
     return cast("F", decorated)
 
 
-def _parse_variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        hint = f'to pass on a variable of your shell: -e {name}="${name}"' if name else "write -e NAME=VALUE"
-        raise KlockError(f"--env {text!r} is not NAME=VALUE", hint=hint)
-    return name, value
+def _parse_variables(texts: Sequence[str]) -> dict[str, str]:
+    """As docker reads `--env`: a name alone passes on the variable of klock's own process, if that is set."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise KlockError(f"--env {text!r} has no name", hint="write -e NAME=VALUE, or -e NAME")
+        if equals:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found

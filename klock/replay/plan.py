@@ -129,10 +129,12 @@ class StartService:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceEnvironment:
+    """`reason` is empty where there is none yet."""
+
     reason: str
 
     def __str__(self) -> str:
-        return f"environment: replace ({self.reason})"
+        return f"environment: replace ({self.reason})" if self.reason else "environment: make"
 
 
 Action: TypeAlias = (
@@ -170,7 +172,7 @@ def make_plan(
     steps = list(_plan_steps(goal, workshop, store))
     replace: list[Action] = []
     if record is None:
-        replace.append(ReplaceEnvironment(reason="there is none yet"))
+        replace.append(ReplaceEnvironment(reason=""))
     elif record.get("fingerprint") != lock.fingerprint:
         replace.append(ReplaceEnvironment(reason="the lockfile changed"))
     elif record.get("variables") != lock.environment:
