@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -105,7 +106,9 @@ def begin_run() -> None:
                 if link.lstat().st_uid == os.geteuid() and _start_of(int(pid)) != start:
                     clear_away(link.readlink())
                     link.unlink()
-        folder = Path(tempfile.mkdtemp(prefix="k", dir=os.environ.get("TMPDIR", "/var/tmp")))
+        # No underscore, as mkdtemp has: podman takes no image from a folder whose path has `_/` in it.
+        folder = Path(os.environ.get("TMPDIR", "/var/tmp"), f"k{secrets.token_hex(4)}")
+        folder.mkdir(mode=0o700)
         folder.chmod(0o755)
         (runs / f"{os.getpid()}-{_start_of(os.getpid())}").symlink_to(folder)
         os.environ[RUN] = os.environ["TMPDIR"] = str(folder)
