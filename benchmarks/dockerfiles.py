@@ -232,8 +232,8 @@ def _page(measured: Mapping[str, Measured], *, rounds: int) -> Iterator[str]:
     yield f"{datetime.date.today().isoformat()}, {rounds} rounds of `python benchmarks/dockerfiles.py`."
     yield f"{os.cpu_count()} cores, load average {os.getloadavg()[2]:.1f}. Times are medians of the whole process; a"
     yield "ratio is the median of the ratios to the cold build of the same round, that of CPU time in brackets. With"
-    yield "other work on the machine the second holds better. `klock lock` runs each step twice, to prove that it repeats, and"
-    yield "records the network. `klock sync` makes the locked layers in an empty store."
+    yield "other work on the machine the second holds better. `klock lock` runs each step twice, to prove that it"
+    yield "repeats, and records the network. `klock sync` makes the locked layers in an empty store."
     yield ""
     yield "| Dockerfile | " + " | ".join(["podman, cold", *OPERATIONS]) + " | lockfile |"
     yield "|---|" + "---:|" * (len(OPERATIONS) + 2)

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from klock.image.builder import Image
 from klock.layers import NORMALISATION
-from klock.lockfile.model import FilesLock, Lockfile, TargetLock
+from klock.lockfile.model import FilesLock, Lockfile, StageLock, TargetLock
 from klock.locking.draft import draft_image, draft_steps
 from klock.project import load_image, load_settings
 from klock.store import Store
@@ -374,6 +375,21 @@ def test_files_of_steps_are_those_that_are_locked(project: Path) -> None:
     drafts = draft_steps(image.steps, root=project, base=BASE, environ={})
     entries = [entry.path for draft in drafts if isinstance(draft, FilesLock) for entry in draft.entries]
     assert entries == [".gitignore", "a", "a/b.py", "main.py", "symlink", "x.txt", ""]
+
+
+def test_the_files_of_a_stage_are_looked_at_too(project: Path) -> None:
+    """Also when nobody reads them: their digests are remembered."""
+    (project / "Dockerfile").write_text("FROM a AS b\nCOPY one.txt src/main.py /x/\nFROM a\nCOPY --from=b /x /\n")
+    loaded = load_image("Dockerfile")
+    (stage,) = loaded.image.stages
+    lock = lockfile_of(loaded.image, draft_steps(loaded.image.steps, root=project, base=BASE, environ={}))
+    steps = tuple(locked(draft_steps(stage.steps, root=project, base=BASE, environ={})))
+    stages = (StageLock(name="b", base=BASE, steps=steps),)
+    lock = replace(lock, targets=(replace(lock.targets[0], stages=stages),))
+    found = looked(Seen(arguments=ARGUMENTS, started=time.time_ns() + 10**10), loaded=loaded, lock=lock, store=Store())
+    assert found is not None
+    for name in ("one.txt", "src/main.py"):
+        assert any(os.fsencode(project / name) in line for line in found.lines)
 
 
 # -- an environment that is an image

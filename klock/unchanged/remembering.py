@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
@@ -16,7 +17,8 @@ from klock.files.digest_cache import RACY_NANOSECONDS
 from klock.image.deterministic import is_deterministic
 from klock.image.loading import LoadedImage
 from klock.image.local_packages import package_root
-from klock.lockfile.model import Lockfile
+from klock.image.steps import Step
+from klock.lockfile.model import Lockfile, StepLock
 from klock.steps import kind_of, kind_of_image_step
 from klock.store import FOLDERS, Store
 from klock.unchanged.note import FORMAT, circumstances, file_of, image_at, line_of
@@ -104,8 +106,7 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
         if module.__name__.partition(".")[0] == "klock" and module.__file__:
             yield b"s", module.__file__
     starts = {Path.cwd(), loaded.root}
-    steps = lock.targets[0].steps
-    for position, step in enumerate(loaded.image.steps):
+    for step, locked in _steps_with_their_locks(loaded, lock):
         kind = kind_of_image_step(step)
         source = kind.source(step)
         if source is None:
@@ -116,9 +117,9 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
         yield b"s", package_root(loaded.root) / named.expanduser()
         starts |= {source, source.resolve()}
         yield b"s", source
-        if position >= len(steps) or kind_of(steps[position]) is not kind:
+        if locked is None or kind_of(locked) is not kind:
             raise _CannotTell  # --frozen: the image is another one
-        for path in kind.copied_paths(steps[position]):
+        for path in kind.copied_paths(locked):
             yield b"l", source / path
     own = (f"{loaded.file.name}.dockerignore",) if loaded.is_dockerfile else ()
     for folder in {folder for start in starts for folder in (start, *start.parents)}:
@@ -126,6 +127,16 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
             place = folder / mark
             # An ignore file that is a symlink does not count; of a folder only its being there does.
             yield (b"e" if place.is_dir() else b"l") if os.path.lexists(place) else b"-", place
+
+
+def _steps_with_their_locks(loaded: LoadedImage, lock: Lockfile) -> Iterator[tuple[Step, StepLock | None]]:
+    """The image's own, and those of the stages that it takes files from."""
+    target = lock.targets[0]
+    stages = {stage.name: stage.steps for stage in target.stages}
+    parts = [(loaded.image.steps, target.steps)]
+    parts += [(stage.steps, stages.get(stage.name, ())) for stage in loaded.image.stages]
+    for steps, locks in parts:
+        yield from zip(steps, itertools.chain(locks, itertools.repeat(None)), strict=False)
 
 
 def _files_of_modules() -> Iterator[str]:
