@@ -33,18 +33,22 @@ from klock.lockfile.model import (
     ArgumentsLock,
     CopyLock,
     EnvLock,
+    LockedRequest,
     OciBlob,
     OciLock,
     SettingsLock,
+    ShellLock,
+    StageLock,
     StepLock,
     TargetLock,
     WorkdirLock,
 )
-from klock.locking import lock_image
+from klock.locking import lapsing, lock_image
 from klock.locking.draft import draft_steps
 from klock.places.containers.image import image_config
 from klock.places.layered import image_config as config_of
 from klock.steps import describe
+from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
 from tests.memory_workshop import memory_context
 
@@ -254,6 +258,14 @@ def test_a_platform_in_from_is_the_only_one_of_the_image(text: str, platform: st
     with pytest.raises(KlockError) as raised:
         lock_image(image, [Target.parse("linux/arm64")], previous=None, context=replace(context, offline=True))
     assert ("holds for linux/amd64 only" in raised.value.message) is (platform is not None)
+
+
+def test_answers_of_a_stage_that_lapse_are_counted() -> None:
+    request = LockedRequest(method="GET", url="http://h/x", status=200, size=7, sha256="1" * 64)
+    step = ShellLock(command="x", layer=UNKNOWN_LAYER, requests=(request,))
+    stage = StageLock(name="b", base=BASE, steps=(step,))
+    lock = TargetLock(target=Target(), base=BASE, interpreter=None, steps=(), packages=(), stages=(stage,))
+    assert lapsing(lock) == (1, 7)
 
 
 def test_build_arguments(tmp_path: Path) -> None:

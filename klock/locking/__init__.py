@@ -99,5 +99,6 @@ def lapsing(lock: TargetLock) -> tuple[int, int]:
     """How many of the locked answers upstream will not give again once it moves on, and their bytes."""
     from klock.steps import kind_of
 
-    sizes = {digest: size for step in lock.steps for digest, size in kind_of(step).lapsing(step).items()}
+    steps = (*lock.steps, *(step for stage in lock.stages for step in stage.steps))
+    sizes = {digest: size for step in steps for digest, size in kind_of(step).lapsing(step).items()}
     return len(sizes), sum(sizes.values())
