@@ -29,7 +29,7 @@ _KEPT: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "A
 _READS_FILES: Final = ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT")
 _NAMES_SERVERS: Final = re.compile(r"(UV|PIP)_.*(INDEX|FIND_LINKS|TORCH_BACKEND).*")
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
-_AT: Final = re.compile(r"@\s*(?!https?://)")
+_AT: Final = re.compile(r"@(?!\s*https?://)")
 _RELEASE: Final = re.compile(r"\d+\.\d+\.\d+")
 
 
