@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 __all__ = ["Progress", "Quiet"]
 
@@ -22,11 +25,21 @@ class Progress(Protocol):
     def done(self, result: str) -> None:
         """The present task ended well; `result` says how, such as `cached` or `12 files`."""
 
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """A part of the present task, such as `compile`, for as long as the block runs: for whoever asks where the time
+        goes."""
+
     def warn(self, message: str) -> None:
         """Something the user should know that stops nothing."""
 
     def note(self, message: str) -> None:
         """A choice that klock made for the user, such as the target."""
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Quiet:
@@ -39,6 +52,9 @@ class Quiet:
     def output(self, text: bytes) -> None: ...
 
     def done(self, result: str) -> None: ...
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        return _Nothing()
 
     def warn(self, message: str) -> None: ...
 

@@ -69,6 +69,12 @@ def test_verbose_shows_what_steps_print() -> None:
     assert "from the step\n" in run(verbose=True).decode()
 
 
+def test_verbose_shows_where_the_time_goes() -> None:
+    ending = "with progress.stage('compile'): pass"
+    assert b"compile" not in run(ending=ending)
+    assert run(verbose=True, ending=ending).endswith(b"\n  compile: 0.00 s\n")
+
+
 def test_quiet_prints_nothing() -> None:
     assert run(quiet=True) == b""
 

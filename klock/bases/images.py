@@ -106,7 +106,8 @@ def fetch_image(
         return
     layers = fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
     progress.begin(f"{'read' if workshop.is_still else 'unpack'} {lock.reference}")
-    manifest = workshop.add_base(lock.id, layers)
+    with progress.stage("unpack"):
+        manifest = workshop.add_base(lock.id, layers)
     progress.done(f"{len(manifest)} entries")
 
 

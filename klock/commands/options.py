@@ -87,6 +87,8 @@ def progress_options(command: F) -> F:
         with progress_on_stderr(quiet=quiet, verbose=verbose) as progress:
             return command(*args, progress=progress, **options)
 
-    decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print.")(with_progress)
+    decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print, and where the time goes.")(
+        with_progress
+    )
     decorated = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)
     return cast(F, decorated)

@@ -69,6 +69,13 @@ class _Lines:
         self._say(result)
         self._depth = max(0, self._depth - 1)
 
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        if self._verbose:
+            self._say(f"{name}: {time.monotonic() - started:.2f} s")
+
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
 
@@ -110,6 +117,9 @@ class _Live:
         task, _ = self._tasks.pop() if self._tasks else ("", None)
         say(f"{task}: {result}", indent="  " * len(self._tasks))
         self._show()
+
+    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def warn(self, message: str) -> None:
         self.stop()

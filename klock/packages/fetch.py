@@ -6,6 +6,7 @@ All threads have ended when a function returns, because the workshop forks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,7 +109,8 @@ def fetch_artifacts(
         expected = (f"sha256:{artifact.sha256}", artifact.size)
         _download(url, store, credentials, name=artifact.name, report=report, expected=expected)
 
-    with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-fetch") as pool:
+    stage = contextlib.nullcontext() if progress is None else progress.stage("fetch")
+    with stage, ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-fetch") as pool:
         jobs = [pool.submit(fetch, artifact) for artifact in missing]
         try:
             wait(jobs, return_when=FIRST_EXCEPTION)

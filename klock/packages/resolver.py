@@ -122,7 +122,8 @@ class Resolver:
                 kept = base.keys() - given_up
                 pinned = {*case.plan.pins, *promoted}
                 project = compose(case, kept=kept, promoted=promoted)
-                ended = self._run(case, project, project.arguments(python=self._python(case)))
+                with world.progress.stage("resolve"):
+                    ended = self._run(case, project, project.arguments(python=self._python(case)))
                 if ended.status == 0:
                     pylock = _left(case, "pylock.toml")
                     selected = self._select(case, project, pylock)

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -28,6 +28,7 @@ from klock.lockfile.model import WheelArtifact
 from klock.packages.interpreter import python_environment
 from klock.packages.wheel_install import roomy_folder
 from klock.packages.wheel_layout import Scheme, lay_out
+from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command, FileTree, Mount, Workshop, Workspace
@@ -72,6 +73,7 @@ class WheelTrees:
     workshop: Workshop
     variables: Mapping[str, str]
     leave_out: tuple[str, ...] = ()
+    progress: Progress = field(default_factory=Quiet)
 
     def get(self, wheels: Sequence[NamedWheel], open_below: OpenBelow) -> list[FileTree]:
         """The trees of wheels, which are in the store; those that are missing are made.
@@ -85,7 +87,8 @@ class WheelTrees:
         if missing:
             with temporary_folder("wheels", within=roomy_folder(self.store)) as folder:
                 made = self.make(list(missing.values()), open_below, folder)
-                self.workshop.keep_trees([tree for tree, _ in made], [root.parent for _, root in made])
+                with self.progress.stage("bring to the disk"):
+                    self.workshop.keep_trees([tree for tree, _ in made], [root.parent for _, root in made])
             found.update((tree.key, tree) for tree, _ in made)
         return [found[key] for key in keys]
 
@@ -100,7 +103,8 @@ class WheelTrees:
             blob = _blob(artifact, self.store)
             return lay_out(blob, artifact, self.scheme, root=root, leave_out=self.leave_out).to_bytes()
 
-        contents = map_in_forks(lay_out_one, items, cost=lambda item: item[1].size)
+        with self.progress.stage("lay out"):
+            contents = map_in_forks(lay_out_one, items, cost=lambda item: item[1].size)
         files = [Manifest.of_own(content) for content in contents]
         for (_, artifact), manifest in zip(items, files, strict=True):
             _note(_key(artifact, self.scheme, self.leave_out), manifest, self.store)
@@ -126,7 +130,7 @@ class WheelTrees:
         request.write_text(json.dumps([[root.parent.name, paths] for root, paths in zip(roots, modules, strict=True)]))
         sources = [Mount(source=root, target=f"{_AT}/sources/{root.parent.name}") for root in roots]
         argv = (self.scheme.python, "-I", "-S", "-B", f"{_AT}/script.py")
-        with open_below() as workspace:
+        with self.progress.stage("compile"), open_below() as workspace:
             ended = workspace.run(
                 Command(
                     argv=(*argv, f"{_AT}/request.json", f"{_AT}/sources", f"{_AT}/out"),
@@ -146,10 +150,11 @@ class WheelTrees:
                 f"(exit status {ended.status}):\n{words}"
             )
         is_unwanted = matcher(self.leave_out)
-        return [
-            _move_bytecode(out / root.parent.name, root, manifest, is_unwanted)
-            for root, manifest in zip(roots, files, strict=True)
-        ]
+        with self.progress.stage("hash what was compiled"):
+            return [
+                _move_bytecode(out / root.parent.name, root, manifest, is_unwanted)
+                for root, manifest in zip(roots, files, strict=True)
+            ]
 
 
 OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"

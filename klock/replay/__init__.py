@@ -39,7 +39,8 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
     with prefetching(_later_fetches(plan, goal, context), context) as prefetch:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
-                replace()
+                with context.progress.stage("make the environment of its layers"):
+                    replace()
             else:
                 _carry_out(action, goal, prefetch, context)
 

@@ -118,6 +118,11 @@ class Composition:
             trees = [FileTree(key="", files=manifest, derived=Manifest()) for manifest in files]
         else:
             trees = self._trees.get(wheels, self._open_below)
+        with context.progress.stage("compose"):
+            return self._joined(wheels, trees)
+
+    def _joined(self, wheels: Sequence[tuple[str, WheelArtifact]], trees: Sequence[FileTree]) -> Layer:
+        at, context = self.at, self.context
         parts = [Part(name=name, manifest=tree.files) for (name, _), tree in zip(wheels, trees, strict=True)]
         manifest, clashes = compose(parts, removed=self._replaced([name for name, _ in wheels], parts))
         _refuse_clashes(clashes, at)
@@ -143,6 +148,7 @@ class Composition:
             workshop=self.context.workshop,
             variables=self.maker.variables,
             leave_out=self.at.step.leave_out,
+            progress=self.context.progress,
         )
 
     def _replaced(self, names: Sequence[str], parts: Sequence[Part]) -> list[str]:
