@@ -161,12 +161,13 @@ class SandboxWorkshop:
                 manifest, [self.base_manifest(base), *(self.trees.layer_manifest(layer) for layer in below)]
             )
             cover = self.trees.cover(covering.digest)
+            finished: dict[Path, Path] = {}
             if not self._whole_trees.has_cover(covering.digest):
                 made = folder / "cover"
                 made.mkdir()
                 in_namespace(lambda: make_cover(covering, made / "root"))
                 (made / "manifest").write_bytes(covering.to_bytes())
-                self.trees.keep(made, cover)
+                finished[made] = cover
             parts = [*map(self.trees.tree, trees), cover]
             made = folder / "layer"
             made.mkdir()
@@ -175,7 +176,8 @@ class SandboxWorkshop:
             final = self.trees.layer(digest)
             if final.exists() and not self.has_layer(digest):
                 remove_trees([self.trees.put_aside(final)])
-            self.trees.keep(made, final)
+            # The cover first: a layer that has its name is whole.
+            self.trees.keep_all({**finished, made: final})
         return Layer(digest=digest, manifest=manifest)
 
     def _joined(self, keys: Sequence[Digest]) -> list[Digest]:
