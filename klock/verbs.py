@@ -19,6 +19,8 @@ VERBS = {
     "diff": "Say what changed from A to B: packages, files, variables, the...",
     "why": "Say what brings NAME into the environment: which line of the...",
     "tree": "Show the base, the steps, and what each brings: packages...",
+    "add": "Add PACKAGE to the image's pip_install and lock; a PACKAGE...",
+    "remove": "Remove PACKAGE from the image's pip_install and lock.",
     "logs": "Show what steps printed when they last ran here, and what...",
     "export": "Write what is locked in the formats of other tools.",
     "cache": "Look after the local store, where klock keeps downloads,...",

@@ -1,0 +1,30 @@
+"""`klock remove`: ask for a Python package no more."""
+
+from __future__ import annotations
+
+import click
+
+from klock.commands.options import offline_option, progress_options
+from klock.commands.printing import say
+from klock.progress import Progress
+
+__all__ = ["remove"]
+
+
+@click.command()
+@click.argument("projects", nargs=-1, required=True, metavar="PACKAGE...")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
+@offline_option
+@progress_options
+def remove(projects: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:
+    """Remove PACKAGE from the image's pip_install and lock.
+
+    Edits the image file only where that is safe. If the image cannot be locked then, the file stays as it was.
+    """
+    from klock.editing import remove as remove_from
+
+    locked = remove_from(projects, image, offline=offline, progress=progress)
+    for line in locked.moved:
+        say(line)
+    say(f"{locked.path.name} {'written' if locked.written else 'unchanged'}; `klock sync` makes the environment")
+    return 0

@@ -1,0 +1,66 @@
+"""`klock add` and `klock remove`: edits the image file where that is safe, and locks; else nothing is changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Unpack
+
+from klock.api import ImageSource, Project
+from klock.errors import ImageError, KlockError
+from klock.image.editing import add_requirement, remove_requirement
+from klock.outcomes import Locked
+from klock.session import Options
+
+__all__ = ["add", "remove"]
+
+
+def add(requirements: Sequence[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
+    """Adds requirements (PEP 508) to the image's last `pip_install`, or changes those of the same projects; then locks.
+
+    Raises KlockError when the file cannot be edited safely, saying which line to write, and when the image that it
+    makes cannot be locked: the file is then as it was.
+    """
+    return _edited(requirements, add_requirement, image, options)
+
+
+def remove(projects: Sequence[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
+    """Removes the requirements of projects from the image; then locks. Raises KlockError as `add` does."""
+    return _edited(projects, remove_requirement, image, options)
+
+
+def _edited(words: Sequence[str], edit: Callable[[str, str, str], str], image: ImageSource, options: Options) -> Locked:
+    loaded = Project(image, **options).session.loaded
+    file = loaded.file.resolve()
+    if loaded.is_dockerfile:
+        line = f"RUN pip install {' '.join(words)}" if edit is add_requirement else "the line that installs it"
+        raise ImageError(f"{loaded.label} is a Dockerfile, which klock does not edit", hint=f"edit {line}; then lock")
+    if not file.is_file():
+        raise ImageError("this image was made in Python, not in a file", hint="change it there, then lock")
+    before = file.read_bytes()
+    try:
+        text = before.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise KlockError(f"{loaded.label} cannot be edited: {error}") from error
+    for word in words:
+        text = edit(text, loaded.name, word)
+    try:
+        _write(file, text.encode("utf-8"))
+        return Project(image, **options).lock()
+    except BaseException:
+        _write(file, before)
+        raise
+
+
+def _write(file: Path, content: bytes) -> None:
+    """All or nothing, and with the file's own mode."""
+    temporary = file.with_name(f".{file.name}.{os.urandom(6).hex()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.chmod(file.stat().st_mode & 0o7777)
+        temporary.replace(file)
+    except OSError as error:
+        raise KlockError(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
