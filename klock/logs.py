@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +45,9 @@ class Logged:
         if self._tasks:
             self._tasks.pop()
         self._progress.done(result)
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        return self._progress.stage(name)
 
     def warn(self, message: str) -> None:
         self._progress.warn(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,9 @@ class Steps:
 
     def done(self, result: str) -> None:
         self.results.append(result)
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def warn(self, message: str) -> None: ...
 
