@@ -92,3 +92,31 @@ def test_the_cursor_comes_back_however_it_ends() -> None:
         received = on_terminal(ending)
         assert received.count(HIDE) == received.count(SHOW) > 0
         assert received.rfind(SHOW) > received.rfind(HIDE)
+
+
+WAITS = """
+import os, sys
+from klock.commands.terminal import progress_on_stderr
+with progress_on_stderr(quiet=False, verbose=False) as progress:
+    progress.begin("making a base")
+    os.read(0, 1)
+    progress.done("made")
+    os.execv("/bin/sh", ["sh", "-c", "sleep 0.5; echo still here >&2"])
+"""
+
+
+def test_the_clock_goes_on_while_klock_waits() -> None:
+    """Until a program takes klock's place."""
+    mine, its = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "100"}
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stderr=its, env=environment) as process:
+        os.close(its)
+        received = b""
+        while b"0:00:01" not in received:
+            received += os.read(mine, 1 << 16)
+        process.communicate(b"!")
+    while b"still here" not in received:
+        received += os.read(mine, 1 << 16)
+    os.close(mine)
+    assert process.returncode == 0
+    assert b"making a base: made" in received

@@ -6,10 +6,12 @@ Tasks nest: what is fetched for a step is a task within the step's.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from klock.commands.printing import say, say_output
 from klock.escaping import ForeignText, on_one_line
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = ["Notes", "progress_on_stderr"]
+
+P = ParamSpec("P")
+
+_TICK: Final = 0.25
+"""Seconds between two drawings of a line while klock waits."""
 
 
 @contextlib.contextmanager
@@ -88,30 +95,49 @@ class _Lines:
         say(text, indent="  " * self._depth)
 
 
+def _undisturbed(method: Callable[Concatenate[_Live, P], None]) -> Callable[Concatenate[_Live, P], None]:
+    """The timer draws nothing in the middle of it."""
+
+    def alone(live: _Live, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        before, live._is_busy = live._is_busy, True
+        try:
+            method(live, *args, **kwargs)
+        finally:
+            live._is_busy = before
+
+    return alone
+
+
 class _Live:
     """The innermost task as a line that is drawn again, with a bar where the bytes are known; what is done stays above.
 
-    Drawn from the calls alone, without rich's refresh thread: the workshop forks, and a fork must find one thread.
+    It is drawn at the calls, and by a timer while klock waits: not by rich's refresh thread, for the workshop forks,
+    and a fork must find one thread. A child process has no timer (setitimer(2)).
     """
 
     def __init__(self) -> None:
+        self._is_busy = False
         self._tasks: list[tuple[str, int | None]] = []
         self._bars: Bars | None = None
         self._shown: TaskID | None = None
         self._drawn = 0.0
 
+    @_undisturbed
     def begin(self, task: str, *, total: int | None = None) -> None:
         self._tasks.append((task, total))
         self._show()
 
+    @_undisturbed
     def advance(self, amount: int) -> None:
         if self._bars is not None and self._shown is not None:
             self._bars.advance(self._shown, amount)
             self._draw()
 
+    @_undisturbed
     def output(self, text: bytes) -> None:
         self._draw()
 
+    @_undisturbed
     def done(self, result: str) -> None:
         self.stop()
         task, _ = self._tasks.pop() if self._tasks else ("", None)
@@ -121,21 +147,32 @@ class _Live:
     def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    @_undisturbed
     def warn(self, message: str) -> None:
         self.stop()
         say(f"warning: {message}")
         self._show()
 
+    @_undisturbed
     def note(self, message: str) -> None:
         self.stop()
         say(message)
         self._show()
 
+    @_undisturbed
     def stop(self) -> None:
-        """Takes the line away and gives the cursor back."""
+        """Takes the line away and gives the cursor back. A program that takes klock's place would inherit the timer."""
         if self._bars is not None:
+            if _may_tick():
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
             self._bars.stop()
             self._bars = None
+
+    def _tick(self, *_: object) -> None:
+        # It may come in the middle of a call that writes to the terminal.
+        if not self._is_busy:
+            self._draw()
 
     def _show(self) -> None:
         self.stop()
@@ -162,9 +199,17 @@ class _Live:
         self._bars.start()
         self._shown = self._bars.add_task(on_one_line(task), total=total)
         self._bars.refresh()
+        if _may_tick():
+            signal.signal(signal.SIGALRM, self._tick)
+            signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
 
     def _draw(self) -> None:
         now = time.monotonic()
         if self._bars is not None and now - self._drawn > 0.1:
             self._drawn = now
             self._bars.refresh()
+
+
+def _may_tick() -> bool:
+    """Signals are for the main thread, and come to it alone."""
+    return threading.current_thread() is threading.main_thread()
