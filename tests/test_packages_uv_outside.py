@@ -16,7 +16,7 @@ from klock.packages.composing import Case, compose
 from klock.packages.indexes import Index, IndexSettings, ScopePlan
 from klock.packages.platform_tags import markers_of, tags_of
 from klock.packages.roots import read_roots
-from klock.packages.uv_outside import may_run_outside
+from klock.packages.uv_outside import lies_inside, may_run_outside
 from klock.store import Store
 from klock.workshop.protocol import Workspace
 
@@ -143,3 +143,17 @@ def test_what_is_to_move_is_asked_for_anew(question: Question, options: list[str
     start = arguments.index("x86_64-manylinux_2_36") + 1
     assert arguments[start : arguments.index("--default-index")] == options
     assert "--no-build" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"variables": {"UV_CONSTRAINT": "/etc/shadow"}}, "the variable UV_CONSTRAINT = /etc/shadow"),
+        ({"base": {"PIP_CONSTRAINT": "/odd.txt"}}, "odd.txt"),
+        ({"settings": IndexSettings(default=None, find_links=(Index(url="file:///w", flat=True),))}, "file:///w"),
+        ({}, ""),
+    ],
+)
+def test_what_uv_would_read_of_this_machine_is_named(facts: dict[str, Any], what: str, tmp_path: Path) -> None:
+    found = lies_inside(case(tmp_path, **facts))
+    assert what in found and bool(found) is bool(what)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
 
-from klock.errors import FetchError, KlockError, ResolutionError
+from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
 from klock.packages.composing import Case, all_constraints, compose
 from klock.packages.credentials import Credentials
 from klock.packages.explanations import Asked, error_from_uv, missing_projects, warnings_from_uv
@@ -28,7 +28,7 @@ from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, name_of, parse_requirement, read_roots
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv
-from klock.packages.uv_outside import may_run_outside, run_uv_outside
+from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
 from klock.packages.uv_project import UvProject
 from klock.packages.yanks import yanked_files
 from klock.temporary import temporary_folder
@@ -118,6 +118,11 @@ class Resolver:
             )
             if is_first and not may_run_outside(case):
                 return None
+            if is_outside and (inside := lies_inside(case)):
+                raise RequirementError(
+                    f"{self.credentials.mask(inside)}: it lies in the environment, where klock cannot run uv",
+                    hint="name packages by version or by an https:// URL; or lock on a machine that can run the image",
+                )
             while True:
                 kept = base.keys() - given_up
                 pinned = {*case.plan.pins, *promoted}

@@ -22,7 +22,7 @@ from klock.packages.question import World
 from klock.packages.uv import UvRun, fixed_variables, uv_program
 from klock.workshop.lone import run_alone
 
-__all__ = ["may_run_outside", "run_uv_outside"]
+__all__ = ["lies_inside", "may_run_outside", "run_uv_outside"]
 
 _FAILED: Final = UvRun(status=-1, output="")
 _KEPT: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -42,21 +42,37 @@ def may_run_outside(case: Case) -> bool:
     world = case.world
     if world.offline or not sys.executable or not _is_known_to_uv(world):
         return False
+    if lies_inside(case):
+        return False
     for request in case.requests:
-        if any(name in request.environment for name in _READS_FILES):
-            return False
         if any(_NAMES_SERVERS.fullmatch(n) and request.environment.get(n) == v for n, v in request.base.items()):
             return False
-    scoped = (*(root.scoped for root in case.roots), *all_constraints(case))
-    texts = [each.text for each in scoped]
-    if any(_AT.search(text) or text.startswith((".", "/")) for text in texts):
-        return False
+    return True
+
+
+def lies_inside(case: Case) -> str:
+    """What uv would read from files of the environment, or have its programs fetch: uv on this machine would read this
+    machine's. It is named with where it is from; empty for nothing."""
+    for request in case.requests:
+        for name in _READS_FILES:
+            if name in request.environment:
+                return f"the variable {name} = {request.environment[name]}"
+    for each in (*(root.scoped for root in case.roots), *all_constraints(case)):
+        if _AT.search(each.text) or each.text.startswith((".", "/")) or not _is_of_the_web(each.text):
+            return f"{each.origin}: {each.text}"
     settings = case.plan.shared
     default = [settings.default] if settings.default else []
     indexes = (*settings.extras, *default, *settings.find_links, *case.plan.pins.values(), *case.plan.fallbacks)
-    urls = [world.mirrors.towards(index.url) for index in indexes]
-    schemes = {match[1].lower() for text in (*texts, *urls) for match in _URL.finditer(text)}
-    return schemes <= {"http", "https"} and all(_URL.match(url) for url in urls)
+    for index in indexes:
+        url = case.world.mirrors.towards(index.url)
+        if not _URL.match(url) or not _is_of_the_web(url):
+            return f"the index {url}"
+    return ""
+
+
+def _is_of_the_web(text: str) -> bool:
+    """Whether all URLs in it are of http and https."""
+    return {match[1].lower() for match in _URL.finditer(text)} <= {"http", "https"}
 
 
 def _is_known_to_uv(world: World) -> bool:
