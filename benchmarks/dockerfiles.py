@@ -13,6 +13,7 @@ import argparse
 import datetime
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), help="a folder on a disk with 10 GB for a round")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only Dockerfiles whose name holds a word")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="kd", dir=arguments.work))
     measured = {
         name: Measured() for name in DOCKERFILES if not arguments.only or any(word in name for word in arguments.only)
@@ -152,6 +154,8 @@ def main() -> None:
                     _remove(place)
     except (CallError, subprocess.CalledProcessError) as error:
         _stop(str(error))
+    except KeyboardInterrupt:
+        _stop("interrupted")
     finally:
         _remove(folder)
     page = "".join(f"{line}\n" for line in _page(measured, rounds=arguments.runs))
@@ -229,11 +233,13 @@ def _podman_calls(place: Path, registry: str) -> Iterator[tuple[str, Call]]:
 def _page(measured: Mapping[str, Measured], *, rounds: int) -> Iterator[str]:
     yield "# Dockerfiles: klock beside `podman build`"
     yield ""
-    yield f"{datetime.date.today().isoformat()}, {rounds} rounds of `python benchmarks/dockerfiles.py`."
-    yield f"{os.cpu_count()} cores, load average {os.getloadavg()[2]:.1f}. Times are medians of the whole process; a"
-    yield "ratio is the median of the ratios to the cold build of the same round, that of CPU time in brackets. With"
-    yield "other work on the machine the second holds better. `klock lock` runs each step twice, to prove that it"
-    yield "repeats, and records the network. `klock sync` makes the locked layers in an empty store."
+    yield f"{datetime.date.today().isoformat()}, `python benchmarks/dockerfiles.py --runs {rounds}`. Machine: "
+    yield f"{os.cpu_count()} cores, load average {os.getloadavg()[2]:.1f}."
+    yield ""
+    yield "Times are medians of the whole process. A ratio is the median of the ratios to the cold build of the same"
+    yield "round; that of CPU time is in brackets. With other work on the machine, CPU time holds better."
+    yield "`klock lock` records the network and runs each step twice, to prove that it repeats. `klock sync` makes the"
+    yield "locked layers in an empty store. Wanted is at most the ratio in the last row."
     yield ""
     yield "| Dockerfile | " + " | ".join(["podman, cold", *OPERATIONS]) + " | lockfile |"
     yield "|---|" + "---:|" * (len(OPERATIONS) + 2)
