@@ -126,7 +126,7 @@ def test_a_check_of_the_environment_is_remembered_while_nothing_changes(account:
         assert said(account, project, "check", "--env") == "image, lockfile and environment agree\n"
     _as_before_but_ctime(tree_with(account, "h/old"))
     done = account.klock("check", "--env", cwd=project)
-    assert (done.returncode, done.stdout) == (1, "drift-modified: /h/old differs: content\n")
+    assert (done.returncode, done.stdout) == (1, "drift-not-synced: the base is not in the store: run `klock sync`\n")
 
 
 def test_a_changed_blob_is_fetched_again(account: Account, project: Path) -> None:

@@ -89,7 +89,8 @@ class SandboxPlace:
             variables=variables if isinstance(variables, dict) else {},
             findings=tuple(findings),
         )
-        changes = None if deep or not environment.is_as_made_below() else environment.changes()
+        # That base and layers are here says that their files are as they were made, by their stats.
+        changes = None if deep else environment.changes()
         if changes is not None and not changes:
             return observation  # nothing to compare, as all is as it was made
         locked, layers = locked_files(goal.lock, self._workshop)

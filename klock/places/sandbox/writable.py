@@ -23,7 +23,6 @@ from klock.errors import EngineError, StoreError
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.records import folder_of, service_log
 from klock.store import Store
-from klock.tree_stats import is_as_noted
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.scratch import among_all_files, bytes_of, file_lock, is_held, remove_trees
@@ -114,12 +113,6 @@ class SandboxEnvironment:
         """Whether the mode or owner of the root folder itself was changed, of which no manifest says anything."""
         status = (self._folder / self._existing()["folder"] / "upper").lstat()
         return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (0o755, os.geteuid(), os.getegid())
-
-    def is_as_made_below(self) -> bool:
-        """Whether every path of the base and the layers has the stat that it had when it was made."""
-        state = self._existing()
-        folders = self._trees.stack(state["base"], state["layers"])
-        return all(is_as_noted(str(folder.parent), may_move=True) for folder in folders)
 
     def changes(self) -> Manifest:
         """What commands have changed over base and layers since the sync. Reads nothing but the writable layer."""
