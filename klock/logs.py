@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from klock.errors import StepFailed
 from klock.progress import Progress
+from klock.secrets.masking import TAIL_LINES
 
 __all__ = ["Logged", "hinting_at_logs"]
 
@@ -28,6 +29,7 @@ class Logged:
         self._opened: BinaryIO | None = None
         self._tasks: list[str] = []
         self._named: str | None = None
+        self.lines = 0
 
     def begin(self, task: str, *, total: int | None = None) -> None:
         self._tasks.append(task)
@@ -55,10 +57,6 @@ class Logged:
     def note(self, message: str) -> None:
         self._progress.note(message)
 
-    @property
-    def has_written(self) -> bool:
-        return self._opened is not None
-
     def _write(self, text: bytes) -> None:
         if self._opened is None:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,14 +68,16 @@ class Logged:
             self._named = task
             self._opened.write(f"==> {task} <==\n".encode("utf-8", "replace"))
         self._opened.write(text)
+        self.lines += text.count(b"\n")
 
 
 @contextlib.contextmanager
 def hinting_at_logs(progress: Progress) -> Iterator[None]:
-    """A step that fails in the block, after something was printed, leads to the log."""
+    """A step that fails in the block, after more was printed than a message shows, leads to the log."""
     try:
         yield
     except StepFailed as error:
-        if error.hint is None and isinstance(progress, Logged) and progress.has_written:
-            error.hint = "`klock logs` shows all that it printed"
+        if isinstance(progress, Logged) and progress.lines > TAIL_LINES:
+            where = "`klock logs` shows all that it printed"
+            error.hint = where if error.hint is None else f"{error.hint}; {where}"
         raise

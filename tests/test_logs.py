@@ -40,15 +40,16 @@ def test_a_log_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     log = Logged(Quiet(), tmp_path / "file" / "a.log")
     log.output(b"x")
-    assert not log.has_written
+    assert not log.lines
 
 
 @pytest.mark.parametrize(
     ("printed", "hint", "shown"),
     [
-        (b"x", None, "`klock logs` shows all that it printed"),
-        (b"", None, None),
-        (b"x", "do this", "do this"),
+        (b"x\n" * 21, None, "`klock logs` shows all that it printed"),
+        (b"x\n" * 20, None, None),
+        (b"", "do this", "do this"),
+        (b"x\n" * 21, "do this", "do this; `klock logs` shows all that it printed"),
     ],
 )
 def test_a_step_that_failed_leads_to_the_log(

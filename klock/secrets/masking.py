@@ -19,9 +19,9 @@ from klock.secrets.userinfo import USERINFO, is_ssh_user
 from klock.secrets.values import SHORTEST_SEARCHED
 from klock.secrets.vocabulary import credential_name
 
-__all__ = ["mask", "mask_known", "masked", "masked_tail"]
+__all__ = ["TAIL_LINES", "mask", "mask_known", "masked", "masked_tail"]
 
-_TAIL: Final = 20
+TAIL_LINES: Final = 20
 """lines"""
 _LONGEST_TAIL: Final = 1 << 16
 _LONGEST_HELD: Final = 1 << 14
@@ -80,7 +80,7 @@ def masked_tail(output: bytes, secrets: Iterable[str]) -> str:
     known = _any_form_of(secrets)
     if known is not None:
         output = known.sub(MASK.encode("ascii"), output)
-    lines = mask(output.rstrip()[-_LONGEST_TAIL:].decode("utf-8", "replace")).splitlines()[-_TAIL:]
+    lines = mask(output.rstrip()[-_LONGEST_TAIL:].decode("utf-8", "replace")).splitlines()[-TAIL_LINES:]
     return "".join(f"\n  | {line}" for line in lines)
 
 
