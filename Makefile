@@ -6,13 +6,12 @@
 export KLOCK_TEST_CACHE ?= /var/tmp/klock-test-cache
 CORES := $(shell nproc)
 JOBS ?= $(shell expr $(CORES) + 2)
-TESTS ?= tests/integration
 SEED ?= $(shell date +%s)
 export SEED
 MINUTES ?= 120
 PYTEST = .venv/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -rs
 
-.PHONY: check units test images tests soak demo style clean
+.PHONY: check units test tests soak demo style clean
 
 check:
 	@.ci/prepare check
@@ -25,14 +24,13 @@ units:
 
 test:
 	@.ci/prepare test
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target style units images
-	@$(MAKE) --no-print-directory tests
-
-images:
-	.venv/bin/python -m tests.integration.debian_image
+# Two images that tests start from are made meanwhile; what needs one waits for it.
+	@.venv/bin/python -m tests.integration.debian_image & images=$$!; \
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target style units && $(MAKE) --no-print-directory tests; \
+	status=$$?; wait $$images && exit $$status
 
 tests:
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(or $(TESTS),tests/integration)
 
 soak:
 	@.ci/prepare test
