@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -27,6 +28,10 @@ __all__ = ["Opened", "execute"]
 Opened: TypeAlias = AbstractContextManager[tuple[WritableLayer, Sequence[Path]]]
 """An environment's writable layer, and the folders below it, the lowest first. Nobody replaces it until the end."""
 
+_GOES_ON: Final = 1.0
+"""Seconds after which a command whose service was killed has not ended for the same reason."""
+_FOREVER: Final = 3600.0
+_KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _SENT_BY_KERNEL: Final = 0x80  # SI_KERNEL: from the terminal, which sends to the whole foreground itself
 
@@ -132,18 +137,28 @@ def _wait_and_forward(
     """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`.
 
     `others`, by process id, are reaped meanwhile, and `on_end` is told their statuses: a process namespace does not end
-    before all of its processes are.
+    before all of its processes are. When the command ends, the kernel kills them all, and they may be seen to end
+    first: of one that was killed nothing is told before it is clear that the command goes on.
     """
     waiting = dict(others)
+    killed: list[tuple[float, Command, int]] = []
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         for pid, (command, started) in list(waiting.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 del waiting[pid]
                 known = started.handshake.exit_status()
-                on_end(command, os.waitstatus_to_exitcode(status) if known is None else known)
-        received = signal.sigwaitinfo((*_FORWARDED, signal.SIGCHLD))
-        if received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
+                code = os.waitstatus_to_exitcode(status) if known is None else known
+                if code in _KILLED:
+                    killed.append((time.monotonic() + _GOES_ON, command, code))
+                else:
+                    on_end(command, code)
+        while killed and killed[0][0] <= time.monotonic():
+            _, command, code = killed.pop(0)
+            on_end(command, code)
+        seconds = max(0.0, killed[0][0] - time.monotonic()) if killed else _FOREVER
+        received = signal.sigtimedwait((*_FORWARDED, signal.SIGCHLD), seconds)
+        if received is None or received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
             continue
         target = receiver()
         if target is not None:
