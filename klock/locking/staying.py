@@ -17,7 +17,7 @@ from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, ImageLock, Lockfile,
 from klock.locking.draft import as_draft, base_agrees, draft_image, draft_steps
 from klock.secrets.credential_files import Treatment
 from klock.steps.cache_keys import cache_keys
-from klock.steps.results import layers_made_by
+from klock.steps.results import is_refuted
 from klock.store import Store
 from klock.targets import Target
 
@@ -77,7 +77,7 @@ def notes_if_unchanged(
                     return None
                 if isinstance(part.base, DebianLock) and part.base.recipe != DEBIAN_RECIPE:
                     return None
-                if _is_refuted(part, lock.image, store):
+                if _has_a_refuted_step(part, lock.image, store):
                     return None
             if [stage.name for stage in locked.stages] != [stage.name for stage in image.stages]:
                 return None
@@ -87,12 +87,9 @@ def notes_if_unchanged(
     return notes
 
 
-def _is_refuted(lock: TargetLock, image: ImageLock, store: Store) -> bool:
-    """Whether a step was seen to make another layer: its inputs changed, or the lockfile was merged."""
+def _has_a_refuted_step(lock: TargetLock, image: ImageLock, store: Store) -> bool:
     keys = cache_keys(lock, image=image, normalisation=NORMALISATION)
-    for key, step in zip(keys, lock.steps, strict=True):
-        layer = layer_of(step)
-        made = layers_made_by(key, store) if key is not None else ()
-        if made and layer is not None and layer.digest not in made:
-            return True
-    return False
+    return any(
+        key is not None and (layer := layer_of(step)) is not None and is_refuted(key, layer.digest, store)
+        for key, step in zip(keys, lock.steps, strict=True)
+    )

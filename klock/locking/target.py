@@ -31,7 +31,7 @@ from klock.steps import kind_of
 from klock.steps.cache_keys import cache_keys
 from klock.steps.context import Context
 from klock.steps.locking import Locking, Upgrade
-from klock.steps.results import layers_made_by
+from klock.steps.results import is_refuted
 from klock.targets import Target
 
 __all__ = ["TargetLocker"]
@@ -278,6 +278,5 @@ class TargetLocker:
         }
 
     def _is_refuted(self, key: Digest, step: StepLock) -> bool:
-        """Whether the step was seen to make other layers: its inputs changed, or the lockfile was merged."""
-        made, layer = layers_made_by(key, self.context.store), layer_of(step)
-        return bool(made) and layer is not None and layer.digest not in made
+        layer = layer_of(step)
+        return layer is not None and is_refuted(key, layer.digest, self.context.store)

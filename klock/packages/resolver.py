@@ -116,9 +116,10 @@ class Resolver:
                 folder=folder,
                 is_outside=is_outside,
             )
-            if is_first and not may_run_outside(case):
-                return None
-            if is_outside and (inside := lies_inside(case)):
+            if is_first:
+                if not may_run_outside(case):
+                    return None
+            elif is_outside and (inside := lies_inside(case)):
                 raise RequirementError(
                     f"{self.credentials.mask(inside)}: it lies in the environment, where klock cannot run uv",
                     hint="name packages by version or by an https:// URL; or lock on a machine that can run the image",

@@ -12,7 +12,7 @@ from typing import Final
 from klock.digests import Digest
 from klock.store import Store
 
-__all__ = ["layers_made_by", "proven_layers", "record_file_of", "remember_layer", "remember_proof"]
+__all__ = ["is_refuted", "layers_made_by", "proven_layers", "record_file_of", "remember_layer", "remember_proof"]
 
 _KIND: Final = "made"
 _PROVEN: Final = "proven"
@@ -23,6 +23,12 @@ def layers_made_by(key: Digest, store: Store) -> tuple[Digest, ...]:
     """The layers that the step with this key made, the latest last: more than one if it does not repeat."""
     record = store.read_record(_KIND, key)
     return tuple(digest for digest in record if isinstance(digest, str)) if isinstance(record, list) else ()
+
+
+def is_refuted(key: Digest, layer: Digest, store: Store) -> bool:
+    """Whether the step with this key made other layers: its inputs changed, or the lockfile was merged."""
+    made = layers_made_by(key, store)
+    return bool(made) and layer not in made
 
 
 def record_file_of(key: Digest, store: Store) -> Path:
