@@ -30,6 +30,7 @@ from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from tests.integration import resident
 from tests.integration.debian_image import debian_layout, debian_platforms_layout, debian_rootfs
+from tests.integration.recorder_world import SharedWorld
 from tests.integration.registry_server import Registry, registry
 from tests.integration.unprivileged import (
     Account,
@@ -115,6 +116,13 @@ def lockfile_of(base: DebianLock) -> str:
     """The text of a lockfile for this machine with a base and no step."""
     target = TargetLock(target=Target.of_this_machine(), base=base, interpreter=None, steps=(), packages=())
     return to_text(Lockfile(image=ImageLock(name="bookworm"), normalisation=NORMALISATION, targets=(target,)))
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedWorld]:
+    """For the recorder's tests; see `tests.integration.recorder_world`."""
+    with SharedWorld(tmp_path_factory.mktemp("world")) as world:
+        yield world
 
 
 # -- accounts

@@ -20,10 +20,10 @@ from tests.integration.registry_server import write_layout
 from tests.integration.unprivileged import require_program
 from tests.run_folder import made_once, make_readable, test_cache
 
-__all__ = ["debian_layout", "debian_platforms_layout", "debian_rootfs"]
+__all__ = ["CONFIG", "EPOCH", "debian_layout", "debian_platforms_layout", "debian_rootfs", "run_mmdebstrap"]
 
 _PACKAGES: Final = "usr-is-merged,python3,python3-venv,python3-pip,ca-certificates"
-_EPOCH: Final = "1700000000"
+EPOCH: Final = "1700000000"
 _RECIPE: Final = (
     "mmdebstrap",
     "--variant=minbase",
@@ -40,7 +40,7 @@ _RECIPE: Final = (
     "--customize-hook=: > $1/etc/resolv.conf; : > $1/etc/hostname",
     "bookworm",
 )
-_CONFIG: Final = {
+CONFIG: Final = {
     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
     "WorkingDir": "/work",
 }
@@ -48,15 +48,11 @@ _CONFIG: Final = {
 
 def debian_rootfs() -> Path:
     """A root file system as a tar file."""
-    recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE)).encode()).hexdigest()[:12]
+    recipe = hashlib.sha256("\0".join((EPOCH, *_RECIPE)).encode()).hexdigest()[:12]
     require_program("mmdebstrap", package="mmdebstrap")
 
     def make(archive: Path) -> None:
-        command = [*_RECIPE, str(archive)]
-        environment = os.environ | {"SOURCE_DATE_EPOCH": _EPOCH}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode != 0:
-            pytest.fail(f"{' '.join(command)}\n{done.stderr[-4000:]}", pytrace=False)
+        run_mmdebstrap([*_RECIPE, str(archive)], folder=archive.parent)
         archive.chmod(0o644)
 
     return made_once(test_cache() / f"debian-bookworm-{recipe}.tar", make)
@@ -72,11 +68,21 @@ def debian_platforms_layout() -> Path:
     return _layout(".platforms.oci", ["linux/amd64", "linux/arm64"])
 
 
+def run_mmdebstrap(command: Sequence[str], *, folder: Path) -> None:
+    """Makes a root file system in which nothing is newer than EPOCH."""
+    environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}\n{done.stderr[-4000:]}", pytrace=False)
+
+
 def _layout(suffix: str, platforms: Sequence[str | None]) -> Path:
     rootfs = debian_rootfs()
 
     def make(layout: Path) -> None:
-        write_layout(layout, {platform: [rootfs] for platform in platforms}, config=_CONFIG, tag="bookworm")
+        write_layout(layout, {platform: [rootfs] for platform in platforms}, config=CONFIG, tag="bookworm")
         make_readable(layout)
 
     return made_once(rootfs.with_suffix(suffix), make)

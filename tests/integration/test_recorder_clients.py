@@ -5,7 +5,6 @@ The world they meet in is one of namespaces, see `tests.integration.recorder_wor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,12 +65,6 @@ SCRIPTS = {
     "a proxy is asked for": "curl -sS -x http://other.test:80 http://site.test/one; curl -sS http://other.test/; "
     "curl -sS -x http://other.test:80 https://site.test/two; curl -sS -p -x http://other.test:80 http://site.test/three",
 }
-
-
-@pytest.fixture(scope="module")
-def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedWorld]:
-    with SharedWorld(tmp_path_factory.mktemp("world")) as world:
-        yield world
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())

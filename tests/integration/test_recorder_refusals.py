@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,12 +139,6 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
         ],
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedWorld]:
-    with SharedWorld(tmp_path_factory.mktemp("world")) as world:
-        yield world
 
 
 @pytest.fixture

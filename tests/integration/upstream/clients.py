@@ -6,9 +6,7 @@ Debian with apt, curl, wget, git, Python with requests, pip and venv, node, npm 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -17,13 +15,13 @@ from typing import Final
 import pytest
 import uv
 
+from tests.integration.debian_image import CONFIG, EPOCH, run_mmdebstrap
 from tests.integration.registry_server import write_layout
 from tests.integration.unprivileged import require_program
 from tests.run_folder import made_once, make_readable, test_cache
 
 __all__ = ["clients_layout"]
 
-_EPOCH: Final = "1700000000"
 _PACKAGES: Final = (
     "python3,python3-pip,python3-venv,python3-setuptools,python3-wheel,python3-requests,"
     "ca-certificates,curl,wget,git,nodejs"
@@ -47,17 +45,13 @@ _RECIPE: Final = (
     '--customize-hook=cp ./uv "$1/usr/bin/uv" && chmod 0755 "$1/usr/bin/uv"',
     "bookworm",
 )
-_CONFIG: Final = {
-    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"],
-    "WorkingDir": "/work",
-}
 
 
 def clients_layout() -> Path:
     """The image in an OCI layout folder (image-spec, image-layout.md) that everybody can read."""
     require_program("mmdebstrap", package="mmdebstrap")
     own_uv = Path(uv.find_uv_bin())
-    recipe = hashlib.sha256("\0".join((_EPOCH, *_RECIPE, _NPM_SHA256, str(own_uv.stat().st_size))).encode())
+    recipe = hashlib.sha256("\0".join((EPOCH, *_RECIPE, _NPM_SHA256, str(own_uv.stat().st_size))).encode())
     final = test_cache() / f"debian-clients-{recipe.hexdigest()[:12]}.oci"
     return made_once(final, lambda layout: _make(layout, own_uv))
 
@@ -65,7 +59,7 @@ def clients_layout() -> Path:
 def _make(layout: Path, own_uv: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=layout.name, dir=layout.parent) as folder:
         base = _make_base(Path(folder), own_uv)
-        write_layout(layout, {None: [base]}, config=_CONFIG, tag="clients")
+        write_layout(layout, {None: [base]}, config=CONFIG, tag="clients")
     make_readable(layout)
 
 
@@ -77,11 +71,5 @@ def _make_base(folder: Path, own_uv: Path) -> Path:
         pytest.fail(f"{_NPM} has other bytes than it had", pytrace=False)
     (folder / "npm.tgz").write_bytes(tarball)
     shutil.copy(own_uv, folder / "uv")
-    command = [*_RECIPE, "base.tar"]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": _EPOCH}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode != 0:
-        pytest.fail(f"{' '.join(command)}\n{done.stderr[-4000:]}", pytrace=False)
+    run_mmdebstrap([*_RECIPE, "base.tar"], folder=folder)
     return folder / "base.tar"
