@@ -231,17 +231,11 @@ class Project:
         of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
         """
         from klock.errors import KlockError
-        from klock.locking.staleness import hint_for_credentials, stale_findings
+        from klock.locking.staleness import hint_for_credentials
 
         session = self.session
         lockfile = session.read_lockfile()
-        findings = stale_findings(
-            lockfile,
-            loaded=session.loaded,
-            settings=session.settings,
-            environ=session.environ,
-            store=session.store,
-        )
+        findings = session.stale_findings(lockfile)
         if moved:
             findings += self._moved(lockfile)
         hints = []

@@ -17,6 +17,7 @@ from klock.store import Store
 from klock.targets import Target
 
 if TYPE_CHECKING:
+    from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
@@ -60,6 +61,12 @@ class Session:
         if lock is None:
             raise LockfileError(f"there is no {self.lockfile.name} in {self.lockfile.parent}", hint="run `klock lock`")
         return lock
+
+    def stale_findings(self, lock: Lockfile) -> list[Finding]:
+        """Every way in which the image and the local files are no longer what was locked."""
+        from klock.locking.staleness import stale_findings
+
+        return stale_findings(lock, loaded=self.loaded, settings=self.settings, environ=self.environ, store=self.store)
 
     def locked_target(self, lock: Lockfile, name: str | None) -> TargetLock:
         """The part of the lockfile for the target `name`, or else for this machine. Raises KlockError."""

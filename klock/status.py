@@ -154,18 +154,9 @@ class StoreStatus:
 def status_of(session: Session) -> Status:
     """What is here of the session's image."""
     from klock.lockfile import read
-    from klock.locking.staleness import stale_findings
 
     lock = read(session.lockfile)
-    findings = None
-    if lock is not None:
-        findings = stale_findings(
-            lock,
-            loaded=session.loaded,
-            settings=session.settings,
-            environ=session.environ,
-            store=session.store,
-        )
+    findings = None if lock is None else session.stale_findings(lock)
     return Status(
         image=session.loaded.label,
         lockfile=session.lockfile,
