@@ -590,7 +590,8 @@ def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
     assert (done.returncode, done.stderr) == (126, "klock: not an executable file: /etc/passwd\n")
     write(pod, '.set_env_vars({"APP": "a"})', ".run_bash('echo $$ > /tmp/service; exec sleep 1000 &')")
     assert pod.klock("run", "--here", "nothing-here").returncode == 127
-    assert shell(pod, "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone") == "gone\n"
+    gone = "kill -0 $(cat /tmp/service) 2>/dev/null && echo alive || echo gone; rm /tmp/service"
+    assert shell(pod, gone) == "gone\n"
     assert (
         succeeded(
             pod.klock("run", "--here", "sh", "-c", "until [ -s /tmp/service ]; do sleep 0.01; done; cat /tmp/service")
