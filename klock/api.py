@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
     from klock.status import Status
+    from klock.upstream.outdated import Outlook
     from klock.workshop.protocol import Network
 
 __all__ = ["Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync"]
@@ -273,6 +274,30 @@ class Project:
         return list(dict.fromkeys(found))
 
     # -- look
+
+    def outdated(self, *, seconds: float = 60) -> Outlook:
+        """What of the lockfile has a newer version upstream, which is asked for at most `seconds` in all.
+
+        What could not be found out is in the notes of what is returned. Changes nothing.
+        """
+        from klock.asking import Asker
+        from klock.inventory.reasons import Lines
+        from klock.upstream.outdated import look_for_newer
+
+        session, lockfile = self.session, self.session.read_lockfile()
+        lines = Lines(steps=session.loaded.locations, base=session.loaded.base_location)
+        context = replace(
+            session.context, keep_base=session.settings.keep_base, exclude_newer=session.settings.exclude_newer
+        )
+        asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=seconds, offline=session.offline)
+        context.progress.begin("ask upstream")
+        with session.store.in_use():
+            try:
+                found = look_for_newer(lockfile, session.loaded.image, lines, context, asker)
+            finally:
+                asker.close()
+        context.progress.done(f"{found.looked_at} parts")
+        return found
 
     def status(self) -> Status:
         """What is here: the lockfile and the environments, and whether they agree. Reads no file of an environment."""

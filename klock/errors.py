@@ -14,6 +14,7 @@ __all__ = [
     "Interrupted",
     "KlockError",
     "LockfileError",
+    "OutOfTime",
     "RequirementError",
     "ResolutionError",
     "StaleLockError",
@@ -57,6 +58,10 @@ class FetchError(KlockError):
 
 class HashMismatch(FetchError):
     """Bytes arrived that are not the locked ones; they were thrown away."""
+
+
+class OutOfTime(FetchError):
+    """The time that there was for asking is over; nobody was asked."""
 
 
 class StepFailed(KlockError):

@@ -17,6 +17,7 @@ VERBS = {
     "check": "Say where image, lockfile and environment no longer agree.",
     "status": "Say what is here: image, lockfile and environments, and...",
     "diff": "Say what changed from A to B: packages, files, variables, the...",
+    "outdated": "Say what has a newer version: Python and Debian packages, the...",
     "why": "Say what brings NAME into the environment: which line of the...",
     "tree": "Show the base, the steps, and what each brings: packages...",
     "add": "Add PACKAGE to the image's pip_install and lock; a PACKAGE...",

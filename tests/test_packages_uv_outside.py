@@ -16,7 +16,7 @@ from klock.packages.composing import Case, compose
 from klock.packages.indexes import Index, IndexSettings, ScopePlan
 from klock.packages.platform_tags import markers_of, tags_of
 from klock.packages.roots import read_roots
-from klock.packages.uv_outside import lies_inside, may_run_outside
+from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
 from klock.store import Store
 from klock.workshop.protocol import Workspace
 
@@ -131,18 +131,28 @@ def test_what_lies_in_the_environment_or_is_cloned_by_its_git(text: str, fits: b
 
 
 @pytest.mark.parametrize(
-    ("question", "options"),
+    ("question", "left"),
     [
-        (Question(requests=()), []),
-        (Question(requests=(), upgrade=True), ["--refresh"]),
-        (Question(requests=(), upgrade_packages=frozenset({"Ruamel.YAML"})), ["--refresh-package", "ruamel-yaml"]),
+        (Question(requests=()), ["numpy", "ruamel-yaml"]),
+        (Question(requests=(), upgrade=True), []),
+        (Question(requests=(), upgrade_packages=frozenset({"Ruamel.YAML"})), ["numpy"]),
     ],
 )
-def test_what_is_to_move_is_asked_for_anew(question: Question, options: list[str], tmp_path: Path) -> None:
-    arguments = compose(case(tmp_path, question=question), kept=(), promoted={}).arguments(python="/usr/bin/python3")
-    start = arguments.index("x86_64-manylinux_2_36") + 1
-    assert arguments[start : arguments.index("--default-index")] == options
-    assert "--no-build" not in arguments
+def test_what_is_to_move_is_asked_for_anew(question: Question, left: list[str], tmp_path: Path) -> None:
+    """uv's own `--refresh` would ask the Python anew, too, which it may not start."""
+    asked = case(tmp_path, question=question)
+    project = compose(asked, kept=(), promoted={})
+    pages = asked.world.store.root / "resolver/simple-v28/index/0123"
+    pages.mkdir(parents=True)
+    for name in ("numpy", "ruamel-yaml"):
+        (pages / f"{name}.rkyv").touch()
+    arguments = ["--version"]
+    ran = run_uv_outside(
+        arguments, work=asked.folder, world=asked.world, more={}, must_be_alone=False, refresh=project.refresh
+    )
+    assert ran.output.startswith("uv ")
+    assert sorted(page.stem for page in pages.iterdir()) == left
+    assert not [word for word in project.arguments(python="/usr/bin/python3") if word.startswith("--refresh")]
 
 
 @pytest.mark.parametrize(

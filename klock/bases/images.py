@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +25,9 @@ from klock.workshop.protocol import BaseLayer, Workshop
 
 if TYPE_CHECKING:
     from klock.bases.registry import Repository
+    from klock.bases.transport import Transport
 
-__all__ = ["DEFAULT_PATH", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image"]
+__all__ = ["DEFAULT_PATH", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image", "source_of"]
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What docker sets where an image's config has no PATH."""
@@ -50,7 +52,7 @@ def resolve_image(
     Raises FetchError, ImageError.
     """
     written = _written(base)
-    source = StoredSource(_source(written, root=root, mirrors=mirrors), store=store, offline=offline)
+    source = StoredSource(source_of(written, root=root, mirrors=mirrors), store=store, offline=offline)
     document = source.root()
     index: Digest | None = None
     blob = OciBlob(digest=document.digest, size=len(document.content), media_type=document.media_type or "")
@@ -115,7 +117,7 @@ def fetch_layers(
     lock: OciLock, *, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
 ) -> list[BaseLayer]:
     """Makes the store have the image's layers, compressed as they are. Raises FetchError, HashMismatch."""
-    source = _source(lock.reference, root=root, mirrors=mirrors)
+    source = source_of(lock.reference, root=root, mirrors=mirrors)
     wanted = [
         Wanted(
             digest=layer.digest,
@@ -138,7 +140,7 @@ def fetch_documents(
     lock: OciLock, *, root: Path, mirrors: Mirrors, store: Store, offline: bool, progress: Progress
 ) -> None:
     """Makes the store have the image's manifest and config. Replay has no need of them; who copies the image has."""
-    source = StoredSource(_source(lock.reference, root=root, mirrors=mirrors), store=store, offline=offline)
+    source = StoredSource(source_of(lock.reference, root=root, mirrors=mirrors), store=store, offline=offline)
     source.manifest(lock.manifest)
     if store.find_blob(lock.config.digest) is None:
         _fetch_config(lock.config, source, store, progress)
@@ -169,7 +171,9 @@ def _written(base: RegistryBase | LayoutBase) -> str:
     return f"{_LAYOUT}{base.path}" + (f":{base.tag}" if base.tag else "")
 
 
-def _source(written: str, *, root: Path, mirrors: Mirrors) -> LayoutFolder | ScratchSource | Repository:
+def source_of(
+    written: str, *, root: Path, mirrors: Mirrors, transport: Callable[[], Transport] | None = None
+) -> LayoutFolder | ScratchSource | Repository:
     """The source a lockfile's `reference` names: `oci:PATH[:TAG]`, `scratch`, or a registry's reference."""
     if written == SCRATCH:
         return ScratchSource()
@@ -181,7 +185,8 @@ def _source(written: str, *, root: Path, mirrors: Mirrors) -> LayoutFolder | Scr
     from klock.bases.registry import Repository
     from klock.bases.transport import Transport
 
-    return Repository(Reference.parse(written), mirrors=mirrors, transport=Transport(ca_bundle=mirrors.ca_bundle))
+    made = Transport(ca_bundle=mirrors.ca_bundle) if transport is None else transport()
+    return Repository(Reference.parse(written), mirrors=mirrors, transport=made)
 
 
 def _with_path(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ stores them (`Store.add_blob`), except a manifest's, which are needed at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,12 +19,15 @@ from klock.bases.reference import DOCKER_HUB, Reference
 from klock.bases.sources import Document
 from klock.bases.transport import Response, Transport
 from klock.connections import is_loopback
-from klock.digests import digest_of_bytes, is_digest
+from klock.digests import Digest, digest_of_bytes, is_digest
+from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob
 
 __all__ = ["Repository"]
 
+_MOST_PAGES: Final = 10
+_NEXT: Final = re.compile(r'<(?P<url>[^>]+)>\s*;\s*rel="?next"?')
 _HUB_HOST: Final = "registry-1.docker.io"
 _OLD_MANIFESTS: Final = (
     # Asked for so that an old image is named as such instead of "not found".
@@ -68,6 +72,33 @@ class Repository:
         if document.digest != blob.digest or len(document.content) != blob.size:
             raise HashMismatch(f"{self.name}: {self._host} sent other bytes for the manifest {blob.digest}")
         return document.content
+
+    def tags(self) -> list[str]:
+        """The tags of the repository, at most some thousands of them (distribution-spec, "Listing tags"). Raises
+        FetchError."""
+        found: list[str] = []
+        path = "/tags/list?n=1000"
+        for _ in range(_MOST_PAGES):
+            response = self._ask("GET", path, ("application/json",))
+            if response.status != 200:
+                raise self._refusal(response.status, "its tags")
+            try:
+                listed = read_json(response.body).get("tags") or []
+                found += [tag for tag in listed if isinstance(tag, str)]
+            except (ValueError, AttributeError) as error:
+                raise FetchError(f"{self.name}: {self._host} sent no list of tags: {error}") from None
+            link = _NEXT.search(response.headers.get("link", ""))
+            if link is None:
+                break
+            path = "/tags/list?" + urlsplit(link["url"]).query
+        return found
+
+    def has(self, kind: str, digest: Digest) -> bool:
+        """Whether it still has the `manifests` or `blobs` of this digest. Raises FetchError when it does not say."""
+        response = self._ask("HEAD", f"/{kind}/{digest}", ACCEPTED_MANIFESTS if kind == "manifests" else ("*/*",))
+        if response.status not in (200, 404):
+            raise self._refusal(response.status, f"{kind} {digest}")
+        return response.status == 200
 
     def blob(self, blob: OciBlob) -> Iterator[bytes]:
         """A blob's bytes as they come, not yet verified. Raises FetchError."""

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from klock.connections import Pools, reason_of, retries
-from klock.errors import FetchError
+from klock.errors import FetchError, OutOfTime
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -40,11 +40,18 @@ class Response:
 
 
 class Transport:
-    """Connections to any host, usable from several threads. `pause` (seconds) is the unit of waiting between tries."""
+    """Connections to any host, usable from several threads. `pause` (seconds) is the unit of waiting between tries.
 
-    def __init__(self, *, ca_bundle: Path | None = None, pause: float = 0.5) -> None:
+    `left` says how many seconds there are for what is still to be asked: then at most 8 requests a host are under way
+    at once, and nobody is asked twice in a row. Raises OutOfTime when there are none.
+    """
+
+    def __init__(
+        self, *, ca_bundle: Path | None = None, pause: float = 0.5, left: Callable[[], float] | None = None
+    ) -> None:
         self._pause = pause
-        self._pools = Pools(ca_bundle=ca_bundle)
+        self._left = left
+        self._pools = Pools(ca_bundle=ca_bundle, block=left is not None)
 
     def get(
         self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: str = ""
@@ -52,7 +59,7 @@ class Transport:
         """Asks and reads the whole answer, of whatever status, at most 16 MiB. Raises FetchError when there is none."""
         response = self._open(method, url, headers or {}, body)
         try:
-            content = response.read(_LONGEST_ANSWER + 1, decode_content=True)
+            content = self._read(response, url)
         except _errors() as error:
             raise _unreachable(url, error) from error
         finally:
@@ -105,15 +112,16 @@ class Transport:
 
     def _open(self, method: str, url: str, headers: Mapping[str, str], body: str) -> BaseHTTPResponse:
         # Authorization is dropped by urllib3 when a redirect leaves the host, the port or the scheme.
+        patient: dict[str, Any] = {
+            "total": _ATTEMPTS,
+            "connect": _CONNECTING,
+            "status_forcelist": _BUSY,
+            "backoff_factor": self._pause,
+            "backoff_max": 20,
+        }
+        hasty: dict[str, Any] = {"total": _ATTEMPTS, "connect": 0, "read": 0, "status": 0}
         careful = retries(
-            total=_ATTEMPTS,
-            connect=_CONNECTING,
-            redirect=5,
-            status_forcelist=_BUSY,
-            backoff_factor=self._pause,
-            backoff_max=20,
-            allowed_methods=None,
-            raise_on_status=False,
+            redirect=5, allowed_methods=None, raise_on_status=False, **(patient if self._left is None else hasty)
         )
         try:
             response = self._pools.for_url(url).request(
@@ -123,6 +131,7 @@ class Transport:
                 body=body or None,
                 retries=careful,
                 preload_content=False,
+                **self._limit(url),
             )
         except _errors() as error:
             raise _unreachable(url, error) from error
@@ -130,6 +139,28 @@ class Transport:
             response.close()
             raise FetchError(f"{_place(url)} redirects from https to http; klock does not follow that")
         return response
+
+    def _read(self, response: BaseHTTPResponse, url: str) -> bytes:
+        """At most one byte more than an answer may have."""
+        if self._left is None:
+            return response.read(_LONGEST_ANSWER + 1, decode_content=True)
+        content = bytearray()
+        # Who sends a byte now and then would hold a connection for ever: no timeout of a socket sees that.
+        while len(content) <= _LONGEST_ANSWER and (chunk := response.read(_CHUNK, decode_content=True)):
+            content += chunk
+            if self._left() <= 0:
+                raise OutOfTime(f"{_place(url)} took longer than there was time")
+        return bytes(content)
+
+    def _limit(self, url: str) -> dict[str, Any]:
+        if self._left is None:
+            return {}
+        from urllib3 import Timeout
+
+        left = self._left()
+        if left <= 0:
+            raise OutOfTime(f"there was no time left to ask {_place(url)}")
+        return {"timeout": Timeout(connect=min(10.0, left), read=min(30.0, left)), "pool_timeout": left}
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -16,7 +16,6 @@ _ELSEWHERE: Final = {
     "info": "status",
     "install": "sync",
     "list": "tree",
-    "outdated": "lock --upgrade --dry-run",
     "ps": "status",
     "show": "why",
     "uninstall": "remove",

@@ -20,6 +20,7 @@ __all__ = [
     "open_project",
     "progress_options",
     "target_option",
+    "timeout_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,6 +72,12 @@ def engine_option(command: F) -> F:
 def gpus_option(command: F) -> F:
     text = "GPUs to use: all, a number, none, or CDI device names. Default: all for a CUDA target."
     return click.option("--gpus", metavar="all|N|none|NAME", help=text)(command)
+
+
+def timeout_option(command: F) -> F:
+    text = "The most time to ask upstream. What could not be asked is said. Default: 60."
+    kind = click.FloatRange(min=0, min_open=True, max=86400)
+    return click.option("--timeout", type=kind, default=60, metavar="SECONDS", help=text)(command)
 
 
 def offline_option(command: F) -> F:

@@ -103,10 +103,18 @@ _RESOLVE: Final = f"""\
 update || exit {_UPDATE_FAILED}
 $apt install --print-uris -- "$@" 2> /run/klock-apt/errors || {{ cat /run/klock-apt/errors; exit {_RESOLVE_FAILED}; }}
 """
+_POLICY: Final = f"""\
+update || exit {_UPDATE_FAILED}
+apt-cache -c={_REQUEST}/apt.conf policy -- "$@"
+"""
 _INSTALL: Final = f"""\
 update || exit {_UPDATE_FAILED}
 $apt install -- "$@"
 """
+
+_STANZA: Final = re.compile(r"^(?P<name>[a-z0-9][a-z0-9+.-]*)(?::\w+)?:\n(?P<lines>(?: .*\n?)*)", re.MULTILINE)
+_CANDIDATE: Final = re.compile(r"^  Candidate: (\S+)$", re.MULTILINE)
+_OFFERED: Final = re.compile(r"^ (?:\*\*\*|   ) (\S+) -?\d+$", re.MULTILINE)
 
 _NOT_INSTALLED: Final = re.compile(r"error processing (?:package|archive) (\S+)")
 
@@ -126,6 +134,26 @@ class AptInEnvironment:
     where: str
     passes: Passes | None = None
 
+    def policy(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """By name, which version apt would install now, by its own preferences, and the newest that its sources have.
+
+        Raises FetchError when the sources cannot be read.
+        """
+        from klock.debian.versions import DebVersion
+
+        written = bytearray()
+        completed, refused = self._ask(_OWN_SOURCES + _POLICY, names, (), written, own_sources=True)
+        output = written.decode("utf-8", "replace")
+        if completed.status != 0:
+            raise self._unreadable(output, refused)
+        found = {}
+        for stanza in _STANZA.finditer(output):
+            candidate = _CANDIDATE.search(stanza["lines"])
+            if candidate is not None and candidate[1] != "(none)":
+                offered = [DebVersion(version) for version in _OFFERED.findall(stanza["lines"])]
+                found[stanza["name"]] = (candidate[1], str(max(offered, default=candidate[1])))
+        return found
+
     def resolve(
         self, packages: Sequence[str], *, known: Sequence[DebPackage], own_sources: bool
     ) -> tuple[DebPackage, ...]:
@@ -135,33 +163,10 @@ class AptInEnvironment:
         """
         written = bytearray()
         script = (_OWN_SOURCES if own_sources else "") + _RESOLVE
-        refused: tuple[str, ...] = ()
-
-        def run(network: Network | Uplink) -> Completed:
-            written.clear()
-            return self._run(
-                script,
-                packages,
-                mounts=mounts,
-                network=network,
-                on_output=written.extend,
-                variables={"LC_ALL": "C.UTF-8", "KLOCK_APT_CONFIG": self.environment.get("APT_CONFIG", "")},
-            )
-
-        with scratch_folder(self.store) as folder:
-            mounts = self._request(folder / "request", known, own_sources=own_sources)
-            if own_sources:
-                assert self.passes is not None
-                completed, report = self.passes.run(run)
-                refused = report.refused
-            else:
-                completed = run(Network.NONE)
+        completed, refused = self._ask(script, packages, known, written, own_sources=own_sources)
         output = written.decode("utf-8", "replace")
         if completed.status == _UPDATE_FAILED:
-            raise FetchError(
-                f"{self.where}cannot read the apt sources of the environment:\n" + _tail(output) + listed(refused),
-                hint="check the network, and the sources in /etc/apt of the base",
-            )
+            raise self._unreadable(output, refused)
         if completed.status == _RESOLVE_FAILED:
             raise explain(output, where=f"{self.where}apt_install")
         if completed.status != 0:
@@ -185,6 +190,42 @@ class AptInEnvironment:
         if completed.status != 0:
             output = completed.output.decode("utf-8", "replace")
             raise failure(self.where, output, program="apt", status=completed.status)
+
+    def _ask(
+        self,
+        script: str,
+        arguments: Sequence[str],
+        known: Sequence[DebPackage],
+        written: bytearray,
+        *,
+        own_sources: bool,
+    ) -> tuple[Completed, tuple[str, ...]]:
+        """Runs `script`, which writes to `written`. Also what it asked of the network and was refused."""
+
+        def run(network: Network | Uplink) -> Completed:
+            written.clear()
+            return self._run(
+                script,
+                arguments,
+                mounts=mounts,
+                network=network,
+                on_output=written.extend,
+                variables={"LC_ALL": "C.UTF-8", "KLOCK_APT_CONFIG": self.environment.get("APT_CONFIG", "")},
+            )
+
+        with scratch_folder(self.store) as folder:
+            mounts = self._request(folder / "request", known, own_sources=own_sources)
+            if not own_sources:
+                return run(Network.NONE), ()
+            assert self.passes is not None
+            completed, report = self.passes.run(run)
+            return completed, tuple(report.refused)
+
+    def _unreadable(self, output: str, refused: Sequence[str]) -> FetchError:
+        return FetchError(
+            f"{self.where}cannot read the apt sources of the environment:\n" + _tail(output) + listed(refused),
+            hint="check the network, and the sources in /etc/apt of the base",
+        )
 
     def _request(self, folder: Path, debs: Sequence[DebPackage], *, own_sources: bool) -> list[Mount]:
         folder.mkdir()

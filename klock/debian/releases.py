@@ -23,7 +23,7 @@ from klock.image.steps import DebianBase
 from klock.lockfile.model import DebPackage
 from klock.store import Store
 
-__all__ = ["Resolutions"]
+__all__ = ["Resolutions", "is_valid"]
 
 _RECORDS: Final = "debian-resolutions"
 _RULES: Final = 1
@@ -48,7 +48,7 @@ class Resolutions:
         transport = Transport(ca_bundle=self.mirrors.ca_bundle)
         try:
             found = [transport.get(url) for url in releases_of(self.base.suite, self.mirrors.debian)]
-            if not all(each.status == 200 and _is_valid(each.body) for each in found):
+            if not all(each.status == 200 and is_valid(each.body) for each in found):
                 return None
             if sorted(digest_of_bytes(each.body) for each in found) != known["releases"]:
                 return None
@@ -71,8 +71,8 @@ class Resolutions:
         return digest_of_json([_RULES, self.base.suite, list(self.base.packages), self.architecture, archives])
 
 
-def _is_valid(release: bytes) -> bool:
-    """Whether it may still be believed. Most have no end; those of security updates do."""
+def is_valid(release: bytes) -> bool:
+    """Whether a signed index may still be believed. Most have no end; those of security updates do."""
     until = _VALID_UNTIL.search(release)
     if until is None:
         return True

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from packaging.utils import canonicalize_name
 
+from klock.asking import Answer, Asker
 from klock.errors import FetchError
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index
@@ -28,23 +29,32 @@ _LOG_IN: Final = "give its user name and password in the URL, by netrc or in UV_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageFile:
-    """A file on a page. `yanked` is the reason, perhaps empty; None for a good file. `sha256` (hex) where it says."""
+    """A file on a page. `yanked` is the reason, perhaps empty; None for a good file. `sha256` (hex), and when it was
+    `uploaded` (RFC 3339, PEP 700), where the page says."""
 
     name: str
     url: str
     yanked: str | None = None
     sha256: str | None = None
+    uploaded: str | None = None
 
 
 class IndexPages:
-    """Asks for each page once. `list_folder` lists a folder of the environment."""
+    """Asks for each page once. `list_folder` lists a folder of the environment. With `asker` an answer of some minutes
+    ago will do, and there is only so much time."""
 
     def __init__(
-        self, *, credentials: Credentials, list_folder: Callable[[str], list[str]], offline: bool = False
+        self,
+        *,
+        credentials: Credentials,
+        list_folder: Callable[[str], list[str]],
+        offline: bool = False,
+        asker: Asker | None = None,
     ) -> None:
         self._credentials = credentials
         self._list_folder = list_folder
         self._offline = offline
+        self._asker = asker
         self._pages: dict[tuple[Index, str], tuple[PageFile, ...] | None] = {}
 
     def offers(self, index: Index, project: str) -> bool:
@@ -75,18 +85,7 @@ class IndexPages:
     def _get(self, url: str) -> tuple[PageFile, ...] | None:
         if self._offline:
             raise FetchError(f"cannot read {url}: klock is offline")
-        import urllib3
-
-        from klock.packages.fetch import request
-
-        try:
-            headers = {"Accept": _ACCEPT, **self._credentials.headers(url)}
-            answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)
-        except urllib3.exceptions.HTTPError as error:
-            reason = self._credentials.mask(str(getattr(error, "reason", None) or error))
-            raise FetchError(
-                f"the index page {url} cannot be read: {reason}", hint="check the URL and the network"
-            ) from None
+        answer = self._ask(url)
         if answer.status in (404, 410) or (answer.status == 403 and _says_403_for_unknown(url)):
             return None
         if answer.status != 200:
@@ -95,12 +94,30 @@ class IndexPages:
                 f"the index page {url} answers with status {answer.status}",
                 hint=_LOG_IN if refused else "try again later: the project may be there, so it is taken from no other",
             )
-        text = answer.data.decode("utf-8", "replace")
-        is_json = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _JSON
+        text = answer.body.decode("utf-8", "replace")
+        is_json = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON
         try:
             return tuple(_files_in_json(text, url) if is_json else _files_in_html(text, url))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise FetchError(f"the index page {url} is not one of PEP 691: {error}") from None
+
+    def _ask(self, url: str) -> Answer:
+        headers = {"Accept": _ACCEPT, **self._credentials.headers(url)}
+        if self._asker is not None:
+            return self._asker.ask(url, headers)
+        import urllib3
+
+        from klock.packages.fetch import request
+
+        try:
+            answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)
+        except urllib3.exceptions.HTTPError as error:
+            reason = self._credentials.mask(str(getattr(error, "reason", None) or error))
+            raise FetchError(
+                f"the index page {url} cannot be read: {reason}", hint="check the URL and the network"
+            ) from None
+        named = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(status=answer.status, headers=named, body=answer.data)
 
 
 def _says_403_for_unknown(url: str) -> bool:
@@ -114,11 +131,13 @@ def _files_in_json(text: str, base: str) -> Iterator[PageFile]:
         name, url = _string(file["filename"]), _string(file["url"])
         yanked: Any = file.get("yanked", False)
         sha256: Any = (file.get("hashes") or {}).get("sha256")
+        uploaded: Any = file.get("upload-time")
         yield PageFile(
             name=name,
             url=urljoin(base, url),
             yanked=yanked if isinstance(yanked, str) else "" if yanked else None,
             sha256=sha256 if isinstance(sha256, str) else None,
+            uploaded=uploaded if isinstance(uploaded, str) else None,
         )
 
 

@@ -197,7 +197,9 @@ class Resolver:
         if case.is_outside:
             known = {**variables, **project.variables, **self._credential_variables(project)}
             alone = self.world.workspace.known is None
-            return run_uv_outside(arguments, work=case.folder, world=self.world, more=known, must_be_alone=alone)
+            return run_uv_outside(
+                arguments, work=case.folder, world=self.world, more=known, must_be_alone=alone, refresh=project.refresh
+            )
         from klock.packages.reaching import reach_of
 
         passes = self.passes

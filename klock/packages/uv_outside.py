@@ -92,12 +92,20 @@ def _is_known_to_uv(world: World) -> bool:
 
 
 def run_uv_outside(
-    arguments: Sequence[str], *, work: Path, world: World, more: Mapping[str, str], must_be_alone: bool
+    arguments: Sequence[str],
+    *,
+    work: Path,
+    world: World,
+    more: Mapping[str, str],
+    must_be_alone: bool,
+    refresh: Sequence[str] = (),
 ) -> UvRun:
     """Runs `uv ARGUMENTS` in `work`. Without `must_be_alone` the arguments see to it that nothing is built, and uv runs
-    on a kernel that cannot confine it, too."""
+    on a kernel that cannot confine it, too. `refresh` names projects whose pages are asked for anew, `:all:` for all.
+    """
     cache = world.store.root / "resolver"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_pages(cache, refresh)
     for name in ("home", "tmp"):
         (work / name).mkdir(exist_ok=True)
     kept = {n: v for name in _KEPT for n in (name, name.lower()) if (v := world.environ.get(n)) is not None}
@@ -121,6 +129,13 @@ def run_uv_outside(
         check=False,
     )
     return UvRun(status=done.returncode, output=done.stdout.decode("utf-8", "replace"))
+
+
+def _forget_pages(cache: Path, names: Sequence[str]) -> None:
+    """Removes indexes' pages from uv's cache. Where a later uv keeps them elsewhere, pages of some minutes ago do."""
+    for name in names:
+        for page in cache.glob("simple-v*/**/*.rkyv" if name == ":all:" else f"simple-v*/**/{name}.rkyv"):
+            page.unlink(missing_ok=True)
 
 
 def _have_python_known(cache: Path, variables: Mapping[str, str]) -> None:

@@ -30,7 +30,8 @@ class UvProject:
     environment) of wheels to choose from too. `fallbacks` are asked for what no shared index has. uv is told of the
     mirrors of all these indexes instead. Names are normalised; `:all:` is allowed where pip has it. `elsewhere`, a
     Python version and a platform as uv has it, is for a Python that uv cannot ask. Without `builds` a version counts
-    only if it has a wheel. `refresh` names projects whose pages are to be asked for anew, `:all:` for all.
+    only if it has a wheel. `refresh` names projects whose pages are to be asked for anew, `:all:` for all: uv's own
+    option would have it ask the Python anew, too, which on this machine it may not start.
     """
 
     dependencies: tuple[str, ...]
@@ -107,8 +108,6 @@ class UvProject:
             arguments += ["--python-version", version, "--python-platform", platform]
         if not self.builds:
             arguments.append("--no-build")
-        for name in self.refresh:
-            arguments += ["--refresh"] if name == ":all:" else ["--refresh-package", name]
         if self.constraints:
             arguments += ["--constraints", "constraints.txt"]
         if self.overrides:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
+    from klock.steps.newer import Looking, Newer
     from klock.steps.unrepeatable import Unrepeatable
     from klock.workshop.protocol import Command, Layer, Workspace
 
@@ -268,6 +269,10 @@ class Kind(Generic[S, L]):
     def moved(self, at: StepAt[L], context: Context) -> Iterator[Finding]:
         """Where upstream no longer says what is locked. `step` and `location` are the caller's to fill in. Raises
         FetchError when it cannot be asked."""
+        return iter(())
+
+    def newer(self, at: StepAt[L], looking: Looking) -> Iterator[Newer]:
+        """What upstream has another version of. Raises FetchError when nothing of it can be asked."""
         return iter(())
 
     # -- replay

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
+    from klock.steps.newer import Looking, Newer
     from klock.steps.unrepeatable import Unrepeatable
     from klock.workshop.protocol import Workspace
 
-__all__ = ["KIND"]
+__all__ = ["KIND", "SOURCES"]
 
-_SOURCES: Final = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*")
+SOURCES: Final = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*")
+"""Where an environment says what its archives are."""
 
 
 class AptKind(Kind[AptInstall, AptLock]):
@@ -76,7 +78,7 @@ class AptKind(Kind[AptInstall, AptLock]):
         before = [step for step in locking.previous_steps if isinstance(step, AptLock)]
         previous: tuple[DebPackage, ...] = next((s.debs for s in before if s.packages == draft.packages), ())
         with locking.workspace() as workspace:
-            sources = workspace.read_matching(_SOURCES).values()
+            sources = workspace.read_matching(SOURCES).values()
             debs = resolve_apt(
                 draft.packages,
                 workspace,
@@ -96,6 +98,11 @@ class AptKind(Kind[AptInstall, AptLock]):
     def parts(self, at: StepAt[AptLock]) -> Iterator[Part]:
         yield from super().parts(at)
         yield from map(part_of_deb, at.step.debs)
+
+    def newer(self, at: StepAt[AptLock], looking: Looking) -> Iterator[Newer]:
+        from klock.steps.apt.newer import newer_debs
+
+        return newer_debs(at, looking)
 
     def asks_for(self, step: AptLock) -> frozenset[str]:
         return frozenset(package.partition("=")[0] for package in step.packages)

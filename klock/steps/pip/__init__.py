@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from klock.steps.exporting import Exporting
     from klock.steps.kind import RunningSystem
     from klock.steps.locking import Locking
+    from klock.steps.newer import Looking, Newer
     from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["KIND"]
@@ -122,6 +123,11 @@ class PipKind(Kind[PipInstall, PipLock]):
         from klock.steps.pip.moved import moved_files
 
         return moved_files(at, context)
+
+    def newer(self, at: StepAt[PipLock], looking: Looking) -> Iterator[Newer]:
+        from klock.steps.pip.newer import newer_packages
+
+        return newer_packages(at, looking)
 
     def repeats(self, at: StepAt[PipLock]) -> bool:
         """Wheels are laid out as they are; a local project is built anew each time."""

@@ -14,17 +14,17 @@ from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.pip.credentials import index_credentials
 
-__all__ = ["moved_files", "packages_behind"]
+__all__ = ["has_page", "index_of", "moved_files", "packages_behind"]
 
 _PARALLEL: Final = 8
 
 
 def moved_files(at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
     """Findings without step and location. Raises FetchError when an index cannot be asked."""
-    packages = [package for package in packages_behind(at) if _has_page(package)]
+    packages = [package for package in packages_behind(at) if has_page(package)]
     pages = IndexPages(credentials=index_credentials([at], context), list_folder=lambda _: [], offline=context.offline)
     with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-pages") as pool:
-        found = pool.map(lambda package: pages.files(_index_of(package), package.name), packages)
+        found = pool.map(lambda package: pages.files(index_of(package), package.name), packages)
         for package, files in zip(packages, found, strict=True):
             finding = _judge(package, files or ())
             if finding is not None:
@@ -44,12 +44,13 @@ def packages_behind(at: StepAt[PipLock]) -> list[LockedPackage]:
     return list(seen.values())
 
 
-def _has_page(package: LockedPackage) -> bool:
+def has_page(package: LockedPackage) -> bool:
+    """Whether it is from an index that has a page of it."""
     is_file = isinstance(package.artifact, WheelArtifact | SdistArtifact)
     return is_file and package.index is not None and not package.index.startswith("file:")
 
 
-def _index_of(package: LockedPackage) -> Index:
+def index_of(package: LockedPackage) -> Index:
     """The lockfile has an index's URL, and not its kind. Only a page of links is a document."""
     url = package.index or ""
     return Index(url=url, flat=url.endswith((".html", ".htm")))

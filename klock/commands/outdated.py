@@ -1,0 +1,37 @@
+"""`klock outdated`: say what has a newer version."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from klock.commands.options import image_argument, open_project, progress_options, timeout_option
+from klock.commands.printing import say, show, show_text
+from klock.progress import Progress
+
+__all__ = ["outdated"]
+
+
+@click.command()
+@image_argument
+@timeout_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print versions.")
+@progress_options
+def outdated(image: str | None, *, timeout: float, form: str, progress: Progress) -> int:
+    """Say what has a newer version: Python and Debian packages, the base. Changes nothing.
+
+    Each has the version that is locked, the newest that the image admits, which `klock lock --upgrade` takes, and the
+    newest of all.
+    """
+    project = open_project(image, progress=progress)
+    found = project.outdated(seconds=timeout)
+    for note in found.notes:
+        say(f"note: {note}")
+    if form == "json":
+        show_text(json.dumps(found.to_json(), indent=2) + "\n")
+        return 0
+    for line in found.lines():
+        show(line)
+    say(found.summary)
+    return 0
