@@ -322,6 +322,8 @@ class Project:
         capture_output: bool = False,
         check: bool = False,
         takes_over: bool = False,
+        wait_for: Iterable[int | str] = (),
+        wait_seconds: int | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs a command in the environment, with its variables, working directory and services, to its end.
 
@@ -334,12 +336,17 @@ class Project:
         The command has this process's stdin, stdout and stderr; with `capture_output` an empty stdin, and what it
         prints is in the result, as from `subprocess.run`. With `check` a status other than 0 raises CalledProcessError.
 
+        The command begins when the services are ready that say when they are (`wait_for` of `run_bash`), and all of
+        `wait_for`: ports that something listens on, or commands that succeed. After `wait_seconds`, by default 60, it
+        never begins, and its status is 124.
+
         `takes_over` is for a process that only ends afterwards: where it can, the command takes its place (exec(3)), as
         the entrypoint of a container should. Nothing returns then.
         """
         import subprocess
 
         from klock.errors import KlockError
+        from klock.image.arguments import wait_of
         from klock.running import Wishes, captured, devices_for, execute, parse_mounts
 
         session = self.session
@@ -353,6 +360,8 @@ class Project:
             mounts=parse_mounts(mounts),
             working_dir=working_dir,
             network=_network(network),
+            wait_for=tuple(wait_of(each, what="wait_for") for each in wait_for),
+            wait_seconds=wait_seconds,
             devices=devices_for(goal.lock, gpus, place),
         )
         # Before a sync would take the environment's place back: somebody may want to know what became of it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from klock.errors import KlockError
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
-from klock.lockfile.model import TargetLock
+from klock.lockfile.model import ServiceLock, TargetLock
 from klock.places.protocol import OWN_STREAMS, Place, Streams
 from klock.steps import kind_of
 from klock.steps.at import revealed_variables
@@ -27,12 +27,15 @@ __all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mounts"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the user wants of a command beside what the image says, and the devices it needs for that."""
+    """What the user wants of a command beside what the image says, and the devices it needs for that. It begins when
+    all of `wait_for` are ready, as in `ServiceLock`, and gives up after `wait_seconds`."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     working_dir: str | None = None
     network: Network = Network.HOST
+    wait_for: tuple[str, ...] = ()
+    wait_seconds: int | None = None
     devices: ContainerEdits = NO_DEVICES
 
 
@@ -72,6 +75,13 @@ def execute(
         services = [
             replace(each, devices=edits, network=wishes.network) for each in _services(lock, variables, session.environ)
         ]
+        waits = [step.wait_for for step in lock.steps if isinstance(step, ServiceLock) and step.wait_for is not None]
+        if waits or wishes.wait_for:
+            from klock.steps.service.waiting import PATIENCE, telling_its_end, waiting_for
+
+            mark, seconds = f"/tmp/.klock-{os.urandom(8).hex()}", wishes.wait_seconds or PATIENCE
+            command = waiting_for(command, [*waits, *wishes.wait_for], mark=mark, seconds=seconds)
+            services = [telling_its_end(each, mark) for each in services]
         return place.execute(goal.name, command, services=services, streams=streams, takes_over=takes_over)
 
 

@@ -174,7 +174,7 @@ def steps(pins: list[str]) -> st.SearchStrategy[StepLock]:
             unknown_hosts=tuples_of(names),
             requests=tuples_of(requests),
         ),
-        st.builds(ServiceLock, command=texts),
+        st.builds(ServiceLock, command=texts, wait_for=st.none() | texts),
     )
 
 

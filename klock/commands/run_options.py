@@ -39,6 +39,8 @@ class RunOptions:
     network: str
     no_sync: bool
     frozen: bool
+    wait_for: tuple[str, ...]
+    wait_timeout: int | None
     target: str | None
     engine: str | None
     gpus: str | None
@@ -60,6 +62,8 @@ class RunOptions:
             sync=not self.no_sync,
             frozen=self.frozen,
             takes_over=True,
+            wait_for=self.wait_for,
+            wait_seconds=self.wait_timeout,
         )
         return done.returncode
 
@@ -83,6 +87,18 @@ _OPTIONS = (
         type=click.Choice(["host", "none"]),
         default="host",
         help="What the command and the services reach: what this machine does, or nothing. Default: host.",
+    ),
+    click.option(
+        "--wait-for",
+        multiple=True,
+        metavar="PORT|COMMAND",
+        help="Start the command when something listens on PORT, or COMMAND succeeds, in the environment.",
+    ),
+    click.option(
+        "--wait-timeout",
+        type=click.IntRange(min=1),
+        metavar="SECONDS",
+        help="The most time to wait for services. Default: 60.",
     ),
     click.option("--no-sync", is_flag=True, help="Do not sync the environment first."),
     click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed."),

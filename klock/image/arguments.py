@@ -24,6 +24,8 @@ __all__ = [
     "text",
     "url_patterns",
     "variables",
+    "wait",
+    "wait_of",
 ]
 
 _DEBIAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
@@ -118,6 +120,26 @@ def variables(method: str, value: object) -> tuple[tuple[str, str], ...]:
 
 def command(method: str, value: object) -> str:
     return text(method, "command", value)
+
+
+def wait(method: str, value: object) -> str | None:
+    """A port, or a command: when a service is ready."""
+    return None if value is None else wait_of(value, what=f"{method}: wait_for")
+
+
+def wait_of(value: object, *, what: str) -> str:
+    """The port, or the command, that `value` is. `what` names it in messages. Raises ImageError."""
+    written = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, int | str) or not written or "\0" in written:
+        raise ImageError(
+            f"{what} is {value!r}",
+            hint="write a port such as 8888, or a command that succeeds once the service is ready",
+        )
+    if isinstance(value, int) or written.isdecimal():
+        if not written.isdecimal() or not 0 < int(written) < 1 << 16:
+            raise ImageError(f"{what} is {written}, which is no port", hint="ports are 1 to 65535")
+        return str(int(written))
+    return written
 
 
 def path_patterns(method: str, name: str, value: object) -> tuple[str, ...]:

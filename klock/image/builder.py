@@ -303,6 +303,7 @@ class Image(ContainerWords):
         leave_out: str | Iterable[str] = (),
         keep_layer: bool = False,
         private_urls: str | Iterable[str] = (),
+        wait_for: int | str | None = None,
     ) -> Image:
         """Runs a command, of one line or many, in a shell of its own: bash, or sh where the base has no bash.
 
@@ -313,6 +314,9 @@ class Image(ContainerWords):
         For a command that makes something else each time: `leave_out` names paths (`/etc/ssh/ssh_host_*`) that are no
         part of what it makes; with `keep_layer` what it made when it was locked is the artifact, and it never runs
         again. `private_urls` names URLs (`https://auth.example.com/token*`) whose answers are never stored.
+
+        `wait_for` says when a service is ready: a port that it listens on, or a command that succeeds then. `klock run`
+        starts its command only after that.
         """
         step = RunBash(
             command=arguments.command("run_bash", command),
@@ -320,8 +324,14 @@ class Image(ContainerWords):
             leave_out=arguments.path_patterns("run_bash", "leave_out", leave_out),
             keep_layer=arguments.flag("run_bash", "keep_layer", keep_layer),
             private_urls=arguments.url_patterns("run_bash", "private_urls", private_urls),
+            wait_for=arguments.wait("run_bash", wait_for),
             location=call_site(),
         )
+        if step.wait_for is not None and not step.is_service:
+            raise ImageError(
+                "run_bash: wait_for is for services, and the command does not end in '&'",
+                hint="end the command in '&', or remove wait_for",
+            )
         if step.is_service and (step.leave_out or step.keep_layer or step.private_urls):
             raise ImageError(
                 "run_bash: a command that ends in '&' is a service: it makes no layer, and klock records nothing of it",

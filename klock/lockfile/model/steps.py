@@ -174,10 +174,12 @@ class ShellLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLock:
-    """A command that runs as long as the environment does, as `ShellLock` otherwise."""
+    """A command that runs as long as the environment does, as `ShellLock` otherwise. Commands of the environment begin
+    when `wait_for` is ready: a port, or a command of a shell."""
 
     command: str
     secrets: tuple[str, ...] = ()
+    wait_for: str | None = None
 
 
 StepLock: TypeAlias = (

@@ -110,7 +110,9 @@ def _say_ended(log: Path, service: Command, status: int) -> None:
 
     variables = {**os.environ, **service.environment}
     secrets = [value for name, value in variables.items() if is_secret(name, value) and may_be_secret(value)]
-    words = mask_known((service.script or service.argv[-1]).strip().partition("\n")[0], tuple(secrets))
+    # Of one that is waited for, the text is in parentheses, with more below it.
+    text = (service.script or service.argv[-1]).strip().removeprefix("( ")
+    words = mask_known(text.partition("\n")[0], tuple(secrets))
     said = f"klock: the service {words!r} ended with status {status}; `klock logs --services` has all that it printed"
     said += masked_tail(log.read_bytes(), secrets)
     with contextlib.suppress(OSError):

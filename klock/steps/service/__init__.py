@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from klock.findings import Finding
 from klock.image.steps import RunBash
 from klock.lockfile.model import ServiceLock, TargetLock
-from klock.secrets.references import redact, reveal
+from klock.secrets.references import redact, refuse_literals, reveal
 from klock.steps.at import StepAt, revealed_variables
 from klock.steps.kind import Kind
 from klock.steps.parts import Part, Sort
@@ -35,16 +35,21 @@ class ServiceKind(Kind[RunBash, ServiceLock]):
 
     def draft(self, step: RunBash, drafting: Drafting) -> ServiceLock:
         command = redact(step.command, drafting.environ, what="the command of run_bash", used=drafting.used)
-        return ServiceLock(command=command.text, secrets=command.names)
+        if step.wait_for is not None:
+            refuse_literals(step.wait_for, what="wait_for of run_bash")
+        return ServiceLock(command=command.text, secrets=command.names, wait_for=step.wait_for)
 
     def as_draft(self, step: ServiceLock) -> ServiceLock:
         return step
 
     def changes(self, before: ServiceLock, after: ServiceLock) -> Iterator[Finding]:
-        yield changed("run_bash", before.command, after.command)
+        if before.command != after.command:
+            yield changed("run_bash", before.command, after.command)
+        if before.wait_for != after.wait_for:
+            yield changed("wait_for", str(before.wait_for), str(after.wait_for))
 
     def parts(self, at: StepAt[ServiceLock]) -> Iterator[Part]:
-        yield Part(sort=Sort.SERVICE, name=self.describe(at.step), identity=at.step.command)
+        yield Part(sort=Sort.SERVICE, name=self.describe(at.step), identity=f"{at.step.command}\0{at.step.wait_for}")
 
     def result(self, step: ServiceLock) -> str:
         return "tried at the end"
