@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -60,21 +62,30 @@ class Pools:
             "timeout": Timeout(connect=15, read=60),
             "maxsize": 8,
             "block": self._block,
-            "ssl_context": client_context(self._ca_bundle),
         }
         if proxy is None:
             manager = PoolManager(**options)
-            if self._direct is not None:
-                manager.pool_classes_by_scheme = dict(self._direct)
+            manager.pool_classes_by_scheme = self._with_tls(self._direct or manager.pool_classes_by_scheme)
             return manager
         parts = urlsplit(proxy)
         credentials = f"{parts.username}:{parts.password or ''}" if parts.username else None
         proxy_manager = ProxyManager(
             proxy, proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None, **options
         )
-        if self._proxied is not None:
-            proxy_manager.pool_classes_by_scheme = dict(self._proxied)
+        proxy_manager.pool_classes_by_scheme = self._with_tls(self._proxied or proxy_manager.pool_classes_by_scheme)
         return proxy_manager
+
+    def _with_tls(self, pools: Mapping[str, Callable[..., HTTPConnectionPool]]) -> dict[str, Any]:
+        """The pools by scheme. To load the certificates of the host takes longer than a request: only https waits."""
+
+        def https(*place: Any, **options: Any) -> HTTPConnectionPool:
+            return pools["https"](*place, ssl_context=self._context, **options)
+
+        return {**pools, "https": https}
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return client_context(self._ca_bundle)
 
 
 def retries(**options: Any) -> Retry:
