@@ -17,7 +17,7 @@ from klock.steps import kind_of
 from klock.steps.cache_keys import cache_key
 from klock.steps.context import Context
 from klock.steps.kind import Made
-from klock.steps.locking import Locking
+from klock.steps.locking import BackTo, Locking
 from klock.steps.repeating import refuse_what_cannot_repeat
 from klock.steps.results import layers_made_by, proven_layers, remember_layer, remember_proof
 
@@ -85,7 +85,13 @@ class _Making:
     def run(self) -> None:
         while self.locking.position < len(self.locking.drafts):
             draft = self.locking.drafts[self.locking.position]
-            if (ahead := self._lock_step(draft)) is not None:
+            try:
+                ahead = self._lock_step(draft)
+            except BackTo as back:
+                self.context.progress.done(f"locking again from step {back.position + 1} on")
+                self.locking.go_back(back.position)
+                continue
+            if ahead is not None:
                 self._go_on_beside(ahead)
                 return
         if self.proofs:

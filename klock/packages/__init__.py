@@ -1,7 +1,7 @@
 """Python packages: pip steps resolved together through uv, locked with all hashes, installed from those bytes alone.
 
 probe_interpreter -> TargetPython   the environment's own Python: markers, wheel tags, what is installed
-resolve           -> Resolution     a Question (all pip steps of an image) answered in a World (an environment)
+Resolving         a Question (all pip steps of an image), answered and locked step by step in a World (an environment)
 fetch_packages                      locked artifacts into the store
 install_wheels                      wheels into an environment, without network
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from klock.packages.interpreter import KnownPythons, TargetPython, installed_distributions, probe_interpreter
     from klock.packages.question import Question, World
     from klock.packages.request import LocalProjectSource, PipRequest, RequirementOptions, ScopedRequirement
-    from klock.packages.resolution import Resolution, resolve
+    from klock.packages.resolution import Reconsidered, Resolving
 
 __all__ = [
     "Credentials",
@@ -24,15 +24,15 @@ __all__ = [
     "LocalProjectSource",
     "PipRequest",
     "Question",
+    "Reconsidered",
     "RequirementOptions",
-    "Resolution",
+    "Resolving",
     "ScopedRequirement",
     "TargetPython",
     "World",
     "fetch_packages",
     "installed_distributions",
     "probe_interpreter",
-    "resolve",
 ]
 
 _MODULES: Final = {
@@ -41,7 +41,8 @@ _MODULES: Final = {
     "PipRequest": "request",
     "RequirementOptions": "request",
     "Question": "question",
-    "Resolution": "resolution",
+    "Reconsidered": "resolution",
+    "Resolving": "resolution",
     "ScopedRequirement": "request",
     "KnownPythons": "interpreter",
     "TargetPython": "interpreter",
@@ -49,7 +50,6 @@ _MODULES: Final = {
     "fetch_packages": "fetch",
     "installed_distributions": "interpreter",
     "probe_interpreter": "interpreter",
-    "resolve": "resolution",
 }
 """Loaded when asked for (PEP 562): a command that needs no packages starts without them."""
 

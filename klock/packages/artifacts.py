@@ -16,6 +16,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
+from klock.packages.build_failures import BuildFailed
 from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.fetch import fetch_packages, fetch_unhashed
 from klock.packages.indexes import Index
@@ -29,7 +30,7 @@ from klock.store import Store
 
 # Most images are all wheels: what builds is imported when there is something to build.
 if TYPE_CHECKING:
-    from klock.packages.builds import BuildFailed, BuildRoom, Source
+    from klock.packages.builds import BuildRoom, Source
     from klock.recorder import Passes
 
 __all__ = ["APART", "ArtifactLocker", "Built"]
@@ -50,8 +51,9 @@ class Built:
 
 @dataclass(slots=True, kw_only=True)
 class ArtifactLocker:
-    """`request` is the step whose indexes build requirements come from; `not_isolated` names projects that are built
-    against the environment. `build_packages` collects what builds needed, by pin."""
+    """`request` is the step that the environment is that of: build requirements come from its indexes, and builds see
+    its variables. `not_isolated` names projects that are built against the environment. `build_packages` collects what
+    builds needed, by pin."""
 
     resolver: Resolver
     request: PipRequest
@@ -90,7 +92,7 @@ class ArtifactLocker:
         plain = LockedPackage(name=package.name, version=version or "0", index=index, artifact=wheel)
         fetch_packages([plain], store=self._store, credentials=self.resolver.credentials, offline=self._world.offline)
         blob = self._store.blob_path(f"sha256:{sha256}")
-        from klock.packages.builds import Archive, BuildFailed
+        from klock.packages.builds import Archive
 
         archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
         system = build_system_of_archive(blob, source.name, package.subdirectory)
@@ -126,7 +128,7 @@ class ArtifactLocker:
                 room.install(requires)
             started = time.monotonic()
             wheel = room.build()
-            if self.resolver.question.builds_must_repeat:
+            if not self.request.keeps_layer:  # another machine may have to build it
                 time.sleep(max(0.0, APART - (time.monotonic() - started)))
                 if isinstance(source, Repository):
                     room.clone(self._passes)
@@ -140,13 +142,7 @@ class ArtifactLocker:
         return Built(wheel=wheel, requires=requires)
 
     def resolve_for(
-        self,
-        name: str,
-        source: Source,
-        system: BuildSystem,
-        *,
-        kind: str,
-        ask_metadata: bool,
+        self, name: str, source: Source, system: BuildSystem, *, kind: str, ask_metadata: bool
     ) -> tuple[tuple[str, ...], bytes | None]:
         """The pins that building a local project needs, and its METADATA if the backend is to be asked for it."""
         requires = self._resolve(name, system.requires)
@@ -168,9 +164,7 @@ class ArtifactLocker:
         if index is not None and package.version:
             why = self.resolver.why_no_wheel(package.name, package.version, [Index(url=index)])
         because = f"{package.name} {package.version} {why}, and " if why else ""
-        from klock.packages.builds import BuildFailed as Failed
-
-        return Failed(f"{asked}{': ' if asked else ''}{because}{error.message}", hint=error.hint)
+        return BuildFailed(f"{asked}{': ' if asked else ''}{because}{error.message}", hint=error.hint)
 
     @property
     def _passes(self) -> Passes:
@@ -279,12 +273,15 @@ class ArtifactLocker:
         )
 
     def _record(self, key: Sequence[str] | None, requires: Sequence[LockedPackage], *, isolated: bool) -> Digest | None:
-        """What a build depends on. One against the environment depends on all of that, and is never remembered."""
-        if key is None or not isolated:
+        """What a build depends on: also on compilers and libraries below. One against the environment is never
+        remembered."""
+        if key is None or not isolated or not self._world.environment:
             return None
         interpreter = self._world.python.interpreter
         pins = sorted(package.pin for package in requires)
-        return digest_of_json([1, list(key), interpreter.path, interpreter.sha256, interpreter.libc, pins])
+        variables = sorted(self.request.open_environment.items())
+        python = [interpreter.path, interpreter.sha256, interpreter.libc]
+        return digest_of_json([2, list(key), *python, pins, list(self._world.environment), variables])
 
     def _known(self, record: Digest, requires: Sequence[LockedPackage]) -> Built | None:
         """The wheel an equal build made, unless its backend wanted more than `requires` then."""

@@ -6,13 +6,23 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["essence", "hint_for_build", "undeclared"]
+from klock.errors import ResolutionError, StepFailed
+
+__all__ = ["BuildFailed", "UnbuiltSource", "essence", "hint_for_build", "undeclared"]
 
 _MISSING: Final = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '?(?P<module>[A-Za-z0-9_]+)")
 _LIKELY: Final = re.compile(r"depends on `(?P<module>[A-Za-z0-9._-]+)`, but doesn't declare it as a build dependency")
 _OF_PYTHON: Final = frozenset({"distutils", "imp", "lib2to3"})
 _LINES: Final = 16
 _TRACEBACK: Final = "Traceback (most recent call last):"
+
+
+class BuildFailed(StepFailed):
+    """The build backend of a project ends with an error."""
+
+
+class UnbuiltSource(ResolutionError):
+    """uv could not fetch or build a source that it has to know the requirements of."""
 
 
 def essence(output: str) -> str:

@@ -19,7 +19,7 @@ from klock.documents import read_json
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import LockedPackage, WheelArtifact
 from klock.packages.archives import BROKEN, read_member
-from klock.packages.build_failures import essence, hint_for_build
+from klock.packages.build_failures import BuildFailed, essence, hint_for_build
 from klock.packages.build_system import BuildSystem, read_build_system
 from klock.packages.interpreter import python_environment
 from klock.packages.reaching import strangers
@@ -34,7 +34,7 @@ from klock.words import listed
 from klock.workshop.handover import clear, empty_folder, hand_in, take_out
 from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["Archive", "BuildFailed", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
+__all__ = ["Archive", "BuildRoom", "Folder", "Repository", "Source", "build_room"]
 
 _SCRIPT: Final = Path(__file__).with_name("build_script.py")
 _BUILD: Final = f"{WORK}/build"
@@ -248,10 +248,6 @@ class BuildRoom:
                 else "submodules of other servers are not fetched: clone it in a run_bash step, and install the folder",
             )
         return read_build_system(take_out(self.work, _PYPROJECT, most=_MOST_ANSWER), where=source.url)
-
-
-class BuildFailed(StepFailed):
-    """The build backend of a project ends with an error."""
 
 
 @contextmanager

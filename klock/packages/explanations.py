@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
-from klock.packages.build_failures import essence, hint_for_build
+from klock.packages.build_failures import UnbuiltSource, essence, hint_for_build
 from klock.packages.reaching import strangers
 from klock.words import listed
 
@@ -134,7 +134,7 @@ def error_from_uv(
 
 def _of_build(
     output: str, subject: str, what: str, why_no_wheel: Callable[[str, str], str], refused: str
-) -> ResolutionError:
+) -> UnbuiltSource:
     """Some project has no wheel that fits, or is a repository, and its source does not build."""
     report = output[max(0, output.find("error:")) :].partition("\nhint:")[0]
     words = "\n".join(_lines_of_error(essence(report)))
@@ -142,7 +142,7 @@ def _of_build(
     name = pin["name"] if pin else what.partition(" @")[0].strip() or "it"
     reason = why_no_wheel(pin["name"], pin["version"]) if pin else ""
     because = f"{what} {reason}, and building its source fails:" if reason else "cannot fetch or build its source:"
-    return ResolutionError(f"{subject}: {because} {words}{refused}", hint=hint_for_build(output, name))
+    return UnbuiltSource(f"{subject}: {because} {words}{refused}", hint=hint_for_build(output, name))
 
 
 def _those_in(text: str, asked: Iterable[Asked]) -> str:

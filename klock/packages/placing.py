@@ -1,87 +1,24 @@
-"""Says which step installs which of the locked packages, and what that means for the distributions of the base."""
+"""What resolution compares: roots with the packages that answer them, and those with the base's own distributions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from klock.errors import HashMismatch
-from klock.lockfile.model import LocalProject, LockedPackage, VcsArtifact
+from klock.lockfile.model import LocalProject, LockedPackage, VcsArtifact, WheelArtifact
 from klock.packages.interpreter import TargetPython
-from klock.packages.replacing import replacements
 from klock.packages.resolver import Answer
 from klock.packages.roots import Root, same_repository
-from klock.packages.selection import SelectedFolder
-from klock.packages.wheels import closure, metadata_of, required_names, wheel_of
+from klock.packages.selection import SelectedFile, SelectedFolder, SelectedPackage, SelectedRepository
+from klock.packages.wheels import wheel_of
 from klock.store import Store
 
-__all__ = ["Resolution", "check_hashes", "place"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
-    """`steps` and `projects` have one entry for each pip step: the pins it installs, and the local projects.
-
-    `packages` are all that any step or build needs, by name. `warnings` are sentences for people: a yanked version, a
-    distribution of the base that no longer fits; `replacements` are such sentences on what replaces the base's own.
-    """
-
-    packages: tuple[LockedPackage, ...]
-    steps: tuple[tuple[str, ...], ...]
-    projects: tuple[tuple[LocalProject, ...], ...]
-    warnings: tuple[str, ...] = ()
-    replacements: tuple[str, ...] = ()
-
-
-def place(
-    number_of_steps: int,
-    roots: Sequence[Root],
-    packages: Sequence[LockedPackage],
-    answer: Answer,
-    *,
-    python: TargetPython,
-    store: Store,
-) -> Resolution:
-    """Gives each package to the first step whose roots lead to it, by the metadata of the wheels themselves.
-
-    Packages that no root leads to are left out; `projects` of the result are empty.
-    """
-    requires: dict[str, Sequence[str]] = {item.name: item.requires for item in python.installed}
-    for package in packages:
-        requires[package.name] = metadata_of(wheel_of(package), store).requires
-    asked = [_roots_of_step(number, roots, answer) for number in range(number_of_steps)]
-    reached = [closure(step, requires, markers=python.markers) for step in asked]
-    extras: dict[str, frozenset[str]] = {}
-    for step in reached:
-        for name, more in step.items():
-            extras[name] = extras.get(name, frozenset()) | more
-    by_name = {package.name: package for package in packages if package.name in extras}
-    placed: set[str] = set()
-    steps = []
-    for step in reached:
-        names = sorted(name for name in step if name in by_name and name not in placed)
-        placed.update(names)
-        steps.append(tuple(by_name[name].pin for name in names))
-    locked = tuple(
-        replace(
-            package,
-            dependencies=tuple(sorted(required_names(requires[name], markers=python.markers, extras=extras[name]))),
-            replaces=python.versions.get(name),
-        )
-        for name, package in sorted(by_name.items())
-    )
-    return Resolution(
-        packages=locked,
-        steps=tuple(steps),
-        projects=((),) * number_of_steps,
-        warnings=(*answer.warnings, *_broken(locked, python)),
-        replacements=tuple(replacements(locked, roots, requires, python)),
-    )
+__all__ = ["broken", "builders_of", "check_hashes", "is_same", "roots_of_step"]
 
 
 def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answer: Answer, store: Store) -> None:
@@ -109,7 +46,39 @@ def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answe
             )
 
 
-def _roots_of_step(number: int, roots: Sequence[Root], answer: Answer) -> dict[str, frozenset[str]]:
+def is_same(package: LockedPackage, selected: SelectedPackage) -> bool:
+    """Whether `selected` is the artifact that is locked, as far as can be said without its bytes."""
+    artifact, source = package.artifact, selected.source
+    if isinstance(artifact, VcsArtifact):
+        locked = (artifact.url, artifact.commit, artifact.subdirectory)
+        return isinstance(source, SelectedRepository) and (source.url, source.commit, source.subdirectory) == locked
+    if not isinstance(source, SelectedFile) or source.name != artifact.name:
+        return False
+    return source.sha256 == artifact.sha256 if source.sha256 else source.url == artifact.url
+
+
+def builders_of(
+    packages: Sequence[LockedPackage], projects: Sequence[LocalProject], known: Mapping[str, LockedPackage]
+) -> list[LockedPackage]:
+    """Those of `known`, by pin, that build `packages` and `projects`, and what builds them in turn."""
+    found = {package.pin for package in packages}
+    pending = [pin for project in projects for pin in project.build]
+    pending += [pin for package in packages for pin in _build_of(package)]
+    builders = []
+    while pending:
+        pin = pending.pop()
+        if pin not in found:
+            found.add(pin)
+            builders.append(known[pin])
+            pending += _build_of(known[pin])
+    return builders
+
+
+def _build_of(package: LockedPackage) -> Sequence[str]:
+    return () if isinstance(package.artifact, WheelArtifact) else package.artifact.build
+
+
+def roots_of_step(number: int, roots: Sequence[Root], answer: Answer) -> dict[str, frozenset[str]]:
     """The projects that a step asks for, with the extras of each."""
     found: dict[str, frozenset[str]] = {}
     for root in roots:
@@ -127,7 +96,7 @@ def _name_of_direct(root: Root, answer: Answer) -> str | None:
     return None
 
 
-def _broken(packages: Sequence[LockedPackage], python: TargetPython) -> Iterator[str]:
+def broken(packages: Sequence[LockedPackage], python: TargetPython) -> Iterator[str]:
     """As pip does, the base's own distributions that a replaced one leaves without what they require."""
     new = {package.name: package.version for package in packages}
     for item in python.installed:

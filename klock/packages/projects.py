@@ -19,15 +19,19 @@ from klock.packages.wheels import metadata_of, parse_metadata
 from klock.store import Store
 from klock.workshop.protocol import Workspace
 
-__all__ = ["ReadProject", "build_projects", "read_project"]
+__all__ = ["ReadProject", "build_projects", "lock_project", "read_project"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadProject:
-    """A project as locked, and `requires`: its dependencies and those of the extras asked for, for the resolution."""
+    """What a project says of itself, and `requires`: its dependencies and those of the extras asked for, for the
+    resolution. `build` are the pins that its build needs, where it was asked for them already."""
 
-    project: LocalProject
+    source: LocalProjectSource
+    system: BuildSystem
+    metadata: StaticMetadata
     requires: tuple[ScopedRequirement, ...]
+    build: tuple[str, ...] | None
 
 
 def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProject:
@@ -37,28 +41,42 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
     """
     content = _pyproject(source)
     where = f"{source.origin}: {source.path}"
-    static = read_static_metadata(content, where=where)
+    metadata = read_static_metadata(content, where=where)
     system = read_build_system(content, where=where)
-    if static is not None:
-        _check_extras(static, source)
-    kind = "editable" if source.editable else "wheel"
-    from klock.packages.builds import Folder
-
-    folder = Folder(path=source.path, host=source.source)
-    build, answer = locker.resolve_for(source.path, folder, system, kind=kind, ask_metadata=static is None)
-    metadata = static or _from_metadata(answer or b"", source)
-    texts = [*metadata.dependencies, *(text for extra in source.extras for text in metadata.extras.get(extra, ()))]
+    build = None
+    if metadata is None:
+        build, answer = _asked(source, system, locker, ask_metadata=True)
+        metadata = _from_metadata(answer or b"", source)
     _check_extras(metadata, source)
-    project = LocalProject(
+    texts = [*metadata.dependencies, *(text for extra in source.extras for text in metadata.extras.get(extra, ()))]
+    origin = f"{source.origin}: {metadata.name}"
+    requires = tuple(ScopedRequirement(text=t, origin=origin) for t in texts)
+    return ReadProject(source=source, system=system, metadata=metadata, requires=requires, build=build)
+
+
+def lock_project(read: ReadProject, locker: ArtifactLocker) -> LocalProject:
+    """The project as locked, with what builds it in the environment of its own step. Raises StepFailed."""
+    source, build = read.source, read.build
+    if build is None:
+        build, _ = _asked(source, read.system, locker, ask_metadata=False)
+    return LocalProject(
         path=source.path,
-        name=metadata.name,
-        version=metadata.version,
+        name=read.metadata.name,
+        version=read.metadata.version,
         editable=source.editable,
         extras=source.extras,
         build=build,
     )
-    origin = f"{source.origin}: {metadata.name}"
-    return ReadProject(project=project, requires=tuple(ScopedRequirement(text=t, origin=origin) for t in texts))
+
+
+def _asked(
+    source: LocalProjectSource, system: BuildSystem, locker: ArtifactLocker, *, ask_metadata: bool
+) -> tuple[tuple[str, ...], bytes | None]:
+    from klock.packages.builds import Folder
+
+    folder = Folder(path=source.path, host=source.source)
+    kind = "editable" if source.editable else "wheel"
+    return locker.resolve_for(source.path, folder, system, kind=kind, ask_metadata=ask_metadata)
 
 
 def build_projects(

@@ -28,7 +28,7 @@ class Question:
     Versions of `previous` stay where they still fit, except with `upgrade`, and those of `upgrade_packages`, which are
     project names in any spelling. `default_index` answers where neither the image nor its variables name an index.
     Files that came to an index after the moment `exclude_newer` do not count. With `keep_base` no distribution of the
-    base may be replaced.
+    base may be replaced. `settled` is what earlier steps of the image have installed by now: it stays where it fits.
     """
 
     requests: tuple[PipRequest, ...]
@@ -38,11 +38,7 @@ class Question:
     default_index: str = DEFAULT_INDEX
     exclude_newer: str | None = None
     keep_base: bool = False
-
-    @property
-    def builds_must_repeat(self) -> bool:
-        """Whether another machine may have to build what is built now."""
-        return not all(request.keeps_layer for request in self.requests)
+    settled: tuple[LockedPackage, ...] = ()
 
     @property
     def preferred_versions(self) -> Mapping[str, str]:
@@ -58,9 +54,10 @@ class Question:
     @property
     def _kept(self) -> list[LockedPackage]:
         if self.upgrade:
-            return []
+            return [*self.settled]
         renewed = {canonicalize_name(name) for name in self.upgrade_packages}
-        return [package for package in self.previous if not package.build_only and package.name not in renewed]
+        kept = [package for package in self.previous if not package.build_only and package.name not in renewed]
+        return [*kept, *self.settled]
 
     def collect_credentials(self, world: World) -> Credentials:
         """Those in the steps' variables and lines; for any other index the world's netrc is asked."""
@@ -82,9 +79,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """An environment as it is just before its first pip step, its Python, and what klock has at hand there.
+    """An environment as it is just before a pip step, its Python, and what klock has at hand there.
 
-    `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. With `offline` no network is
+    `workspace` is used up: builds may write anywhere in it. Close it without a snapshot. `environment` has the digests
+    of the base and of the layers that it shows. `python` is what the first pip step finds. With `offline` no network is
     used: the store must have everything, and the choice is among `Question.previous`. `ca_bundle` has
     certificates that are trusted besides the host's; `local_hosts` are names that may lead to this machine; `environ`
     are klock's own variables, and `mirrors` say where the bytes of an index come from instead.
@@ -93,6 +91,7 @@ class World:
     workspace: Workspace
     python: TargetPython
     store: Store
+    environment: tuple[str, ...] = ()
     netrc: Path | None = None
     ca_bundle: Path | None = None
     local_hosts: tuple[str, ...] = ()

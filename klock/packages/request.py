@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from klock.image.pip_options import PipOptions
     from klock.image.requirements import ParsedRequirement
     from klock.secrets.userinfo import PrivateUrl
+
+_PATH: Final = re.compile(r"(^|@\s*)[./]|file:/")
+_NAMES_FILES: Final = tuple(
+    f"{tool}_{what}" for tool in ("PIP", "UV") for what in ("CONSTRAINT", "OVERRIDE", "BUILD_CONSTRAINT", "FIND_LINKS")
+)
 
 __all__ = ["LocalProjectSource", "PipRequest", "RequirementOptions", "ScopedRequirement"]
 
@@ -108,7 +114,8 @@ class PipRequest:
     named in `secret_variables` are for klock alone. `base` are those of the base image.
 
     `force` reinstalls what the step names, whether the environment has it or not. `keeps_layer`: what it makes is kept
-    as an artifact, so that nothing of it has to be built anywhere else.
+    as an artifact, so that nothing of it has to be built anywhere else. `stands_apart`: other steps are between it and
+    the pip step before, and may bring what it needs.
     """
 
     requirements: tuple[ScopedRequirement, ...] = ()
@@ -119,6 +126,19 @@ class PipRequest:
     base: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
     keeps_layer: bool = False
+    stands_apart: bool = False
+
+    @property
+    def names_files(self) -> bool:
+        """Whether it may need files of the environment besides what its builds need."""
+        lines = (*self.requirements, *self.constraints)
+        named = [*(line.text for line in lines), *(url for line in lines for url in line.options.urls)]
+        return any(map(_PATH.search, named)) or any(name in self.environment for name in _NAMES_FILES)
+
+    @property
+    def without_builds_against(self) -> PipRequest:
+        """The request without what is built against the environment."""
+        return replace(self, requirements=tuple(r for r in self.requirements if not r.options.no_build_isolation))
 
     @property
     def open_environment(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ from klock.errors import RequirementError
 from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest, ScopedRequirement
 
-__all__ = ["Root", "name_of", "read_roots"]
+__all__ = ["Root", "line_of", "name_of", "read_roots"]
 
 _REPOSITORY: Final = re.compile(
     r"(?P<before>(?:[^@;]*@\s*)?git\+)(?P<url>[a-z+]+://(?:[^/@\s]*@)?[^@#\s;]+)(?:@(?P<revision>[^#\s;]+))?(?P<after>.*)"
@@ -60,6 +60,11 @@ def read_roots(requests: Sequence[PipRequest]) -> tuple[Root, ...]:
         for number, request in enumerate(requests)
         for scoped in request.requirements
     )
+
+
+def line_of(name: str, roots: Iterable[Root]) -> str:
+    """The first line that asks for a project, `kimage.py:7: numpy>=2`; empty where none does."""
+    return next((f"{root.scoped.origin}: {root.scoped.text}" for root in roots if root.name == name), "")
 
 
 def parse_requirement(scoped: ScopedRequirement) -> Requirement | None:

@@ -181,7 +181,7 @@ class Kind(Generic[S, L]):
     # -- locking
 
     def complete(self, draft: L, locking: Locking) -> L:
-        """The draft with what has to be looked up before it can be made. Raises KlockError."""
+        """The draft with what has to be looked up before it can be made. Raises KlockError, and BackTo."""
         return draft
 
     def unrepeatable(self, step: L) -> Sequence[Unrepeatable]:

@@ -17,7 +17,7 @@ from klock.workshop.protocol import Workspace
 if TYPE_CHECKING:
     from klock.packages import TargetPython
 
-__all__ = ["Locking", "Upgrade"]
+__all__ = ["BackTo", "Locking", "Upgrade"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,14 @@ class Upgrade:
 
     def __bool__(self) -> bool:
         return self.everything or self.base or bool(self.packages)
+
+
+class BackTo(Exception):
+    """Raised while a step is completed: the steps from `position` on have to be locked anew, as more is known now."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,10 +78,14 @@ class Locking:
         """A workspace over all steps so far."""
         return self.open_over(self.lock, self.context)
 
-    def shared(self, kind: object, find: Callable[[], T]) -> T:
-        """What a kind finds out for all of its steps at once: `find` is called with the first of them."""
+    def go_back(self, position: int) -> None:
+        """Makes the step at `position`, which is locked, the next one."""
+        self.lock = replace(self.lock, steps=self.lock.steps[:position])
+
+    def shared(self, kind: object, begin: Callable[[], T]) -> T:
+        """What a kind keeps for all of its steps: `begin` is called with the first of them."""
         if kind not in self._shared:
-            self._shared[kind] = find()
+            self._shared[kind] = begin()
         found: T = self._shared[kind]
         return found
 

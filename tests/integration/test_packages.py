@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -29,6 +29,7 @@ from klock.lockfile.model import (
     FilesLock,
     Interpreter,
     LayerLock,
+    LocalProject,
     LockedPackage,
     OciBlob,
     OciLayer,
@@ -43,14 +44,13 @@ from klock.packages import (
     PipRequest,
     Question,
     RequirementOptions,
-    Resolution,
+    Resolving,
     ScopedRequirement,
     TargetPython,
     World,
     fetch_packages,
     installed_distributions,
     probe_interpreter,
-    resolve,
 )
 from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.uv import run_uv
@@ -112,6 +112,26 @@ class Warnings(Quiet):
         self.said.append(message)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """What all pip steps install: the pins and the local projects of each, and all packages."""
+
+    packages: tuple[LockedPackage, ...]
+    steps: tuple[tuple[str, ...], ...]
+    projects: tuple[tuple[LocalProject, ...], ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, resolving: Resolving) -> Resolution:
+        numbers = range(len(resolving.question.requests))
+        return cls(
+            packages=resolving.packages,
+            steps=tuple(map(resolving.pins, numbers)),
+            projects=tuple(map(resolving.projects, numbers)),
+            warnings=tuple(resolving.warnings),
+        )
+
+
 @dataclasses.dataclass(slots=True)
 class Lab:
     """An engine with a Debian base, an index, and the Python of the base."""
@@ -141,6 +161,7 @@ class Lab:
         exclude_newer: str | None = None,
         ways: Mapping[str, Any] | None = None,
         offline: bool = False,
+        below: tuple[str, ...] = (),
     ) -> Resolution:
         question = Question(
             requests=requests,
@@ -151,11 +172,21 @@ class Lab:
             keep_base=keep_base,
             exclude_newer=exclude_newer,
         )
-        with self.workspace() as workspace:
-            world = World(
-                workspace=workspace, python=python or self.python, store=self.store, offline=offline, **(ways or {})
-            )
-            return resolve(question, world)
+        resolving = Resolving(question=question)
+        worlds = self.worlds(*below, python=python or self.python, offline=offline, **(ways or {}))
+        for number in range(len(requests)):
+            resolving.lock_step(number, worlds)
+        return Resolution.of(resolving)
+
+    def worlds(self, *layers: str, **fields: Any) -> Callable[[], AbstractContextManager[World]]:
+        """The environment of the base and some layers, each time anew."""
+
+        @contextmanager
+        def opened() -> Iterator[World]:
+            with self.workspace(*layers) as workspace:
+                yield World(workspace=workspace, store=self.store, environment=(self.base.id, *layers), **fields)
+
+        return opened
 
     def layers_of(
         self, resolution: Resolution, *, below: Sequence[Layer] = (), interpreter: Interpreter | None = None
@@ -422,17 +453,13 @@ def test_find_links_name_a_folder_in_the_environment(lab: Lab, tmp_path: Path) -
     with lab.workspace() as workspace:
         workspace.place([file], "/wheels")
         layer = workspace.snapshot()
-    with lab.workspace(layer.digest) as workspace:
-        wanted = step(("linked", RequirementOptions(find_links=("/wheels",))), "other")
-        locked = resolve(
-            Question(requests=(wanted,), default_index=lab.index.url),
-            World(workspace=workspace, python=lab.python, store=lab.store),
-        )
-        artifact = locked.packages[0].artifact
-        assert isinstance(artifact, WheelArtifact)
-        assert artifact.url == f"file:///wheels/{wheel.name}"
-        lab.store.blob_path(f"sha256:{artifact.sha256}").unlink()
-        fetch_packages(locked.packages, store=lab.store)
+    wanted = step(("linked", RequirementOptions(find_links=("/wheels",))), "other")
+    locked = lab.resolve(wanted, below=(layer.digest,))
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, WheelArtifact)
+    assert artifact.url == f"file:///wheels/{wheel.name}"
+    lab.store.blob_path(f"sha256:{artifact.sha256}").unlink()
+    fetch_packages(locked.packages, store=lab.store)
     [made] = lab.layers_of(locked, below=[layer])
     assert "usr/local/lib/python3.11/dist-packages/linked/__init__.py" in made.manifest
 

@@ -112,9 +112,9 @@ class PipKind(Kind[PipInstall, PipLock]):
 
     def complete(self, draft: PipLock, locking: Locking) -> PipLock:
         """All pip steps are resolved with the first of them, so that a later one never changes an earlier one."""
-        from klock.steps.pip.resolving import resolve_all
+        from klock.steps.pip.resolving import PipSteps
 
-        step = locking.shared(self, lambda: resolve_all(locking))[locking.position]
+        step = locking.shared(self, lambda: PipSteps(locking)).complete(locking)
         if locking.context.strict:
             self._refuse_clashes(locking.at(step), locking.context)
         return step

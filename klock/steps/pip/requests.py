@@ -31,8 +31,9 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
 
     Raises RequirementError for a local project that no earlier step puts where it is named.
     """
-    requests = []
-    for position in pip_positions(steps):
+    requests: list[PipRequest] = []
+    positions = pip_positions(steps)
+    for position in positions:
         step = steps[position]
         assert isinstance(step, PipInstall)
         inputs = read_requirements(step, context.root, context.environ)
@@ -63,6 +64,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 base=dict(drafted.base.environment),
                 force=step.force,
                 keeps_layer=step.keep_layer,
+                stands_apart=bool(requests) and position != positions[len(requests) - 1] + 1,
             )
         )
     return requests
