@@ -9,7 +9,7 @@ import sys
 __all__ = ["VERBS", "answer_to", "overview"]
 
 VERBS = {
-    "init": "Write a first kimage.py into FOLDER, unless it has one.",
+    "init": "Write a first kimage.py into FOLDER, from what it has.",
     "lock": "Resolve the image and write the lockfile beside it.",
     "sync": "Make the environment match the lockfile, byte for byte.",
     "run": "Run COMMAND in the environment, with its variables, working...",

@@ -1,0 +1,223 @@
+"""The first image of a project: what a folder has already, as the text of a kimage.py that takes it over.
+
+One file of the folder becomes the image, the one that says most: a Dockerfile, else a lock, else what people wrote by
+hand. The others are named in a comment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from klock.documents import read_toml
+from klock.errors import ImageError
+from klock.escaping import on_one_line
+from klock.words import counted
+
+__all__ = ["Beginning", "begin_image"]
+
+_HEAD: Final = '''"""The environment of this project: klock lock, klock sync, klock run -- COMMAND."""
+
+import klock as kt
+'''
+_EMPTY: Final = f"""{_HEAD}
+# Without a registry at hand, begin with Debian's own packages: kt.images.from_debian("bookworm", ["python3"])
+image = (
+    kt.images.Python312()
+    .pip_install(["numpy>=1.24"])
+    .set_env_vars({{"OMP_NUM_THREADS": "4"}})
+)
+"""
+_OWN_CODE: Final = "Your own code is not in it: add .rsync(...) or .sync_package(...)"
+_PYTHONS: Final = ("3.12", "3.13", "3.11", "3.14", "3.10", "3.9")
+"""Which Python is taken of those that fit, the first first."""
+_MINOR: Final = re.compile(r"=*\s*(\d+\.\d+)(?:[.*=\s]|$)")
+_LARGEST: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """The text of a kimage.py; `source` is the file that it takes over, and `to_do` what is left for people."""
+
+    text: str
+    source: str | None = None
+    to_do: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """`python` is what the file says of the version, `calls` are those of the builder, `comments` lines before them."""
+
+    python: str | None = None
+    calls: Sequence[str] = ()
+    comments: Sequence[str] = ()
+    dockerfile: str | None = None
+    to_do: str | None = None
+
+
+def begin_image(folder: Path) -> Beginning:
+    """The first image for `folder`. Raises ImageError for a file that cannot be read."""
+    found = [name for name in _READERS if (folder / name).is_file()]
+    read = ((name, part) for name in found if (part := _READERS[name](folder, name)) is not None)
+    source, part = next(read, (None, None))
+    if source is None or part is None:
+        return Beginning(text=_EMPTY)
+    comments = [*part.comments]
+    # What pyproject.toml says of the project, a lock or a file of requirements says too.
+    if others := [name for name in found[found.index(source) + 1 :] if name != "pyproject.toml"]:
+        comments.append(f"Not taken over, as {source} is here too: {', '.join(others)}")
+    lines = [_HEAD, *(f"# {on_one_line(comment)}" for comment in comments)]
+    if part.dockerfile is not None:
+        lines.append(f"image = kt.Image.from_dockerfile({_literal(part.dockerfile)})")
+    else:
+        python = _version(part.python or _of_project(folder))
+        lines += ["image = (", f"    kt.images.python({_literal(python)})", *(f"    {c}" for c in part.calls), ")"]
+    return Beginning(text="\n".join(lines) + "\n", source=source, to_do=part.to_do)
+
+
+# -- the files
+
+
+def _dockerfile(folder: Path, name: str) -> _Part:
+    return _Part(
+        dockerfile=name,
+        comments=["More steps may follow: kt.Image.from_dockerfile(...).pip_install([...])"],
+    )
+
+
+def _uv_lock(folder: Path, name: str) -> _Part | None:
+    if not (folder / "pyproject.toml").is_file():
+        return None
+    python = _toml(folder, name).get("requires-python")
+    return _Part(
+        python=_text(python),
+        calls=[".uv_sync()"],
+        comments=["uv.lock has the versions and hashes.", _OWN_CODE],
+    )
+
+
+def _pylock(folder: Path, name: str) -> _Part:
+    return _Part(
+        python=_text(_toml(folder, name).get("requires-python")),
+        calls=[f".pip_install([{_literal(f'-r {name}')}])"],
+        comments=[f"{name} has the versions and hashes."],
+    )
+
+
+def _conda(folder: Path, name: str) -> _Part:
+    from klock.image.conda import read_conda_environment
+
+    read = read_conda_environment(_content(folder, name), name)
+    comments: list[str] = []
+    to_do = None
+    if read.others:
+        comments = [
+            f"{name} has packages of conda, which klock does not install. Most are on PyPI by the same name:",
+            "add them to pip_install. Libraries and tools are in Debian: apt_install. Then remove them here:",
+            *(f"    {spec}" for spec in read.others),
+        ]
+        to_do = f"{counted(len(read.others), 'package')} of conda: see the comment in kimage.py"
+    calls = []
+    if read.pip:
+        calls.append(f".pip_install([{', '.join(map(_literal, read.pip))}])")
+    if read.variables:
+        pairs = ", ".join(f"{_literal(n)}: {_literal(_no_reference(v))}" for n, v in read.variables.items())
+        calls.append(f".set_env_vars({{{pairs}}})")
+    return _Part(python=read.python, calls=calls, comments=comments, to_do=to_do)
+
+
+def _requirements(folder: Path, name: str) -> _Part:
+    return _Part(calls=[f".pip_install([{_literal(f'-r {name}')}])"])
+
+
+def _pyproject(folder: Path, name: str) -> _Part | None:
+    project = _toml(folder, name).get("project")
+    if not isinstance(project, dict) or not project.get("dependencies"):
+        return None
+    return _Part(
+        python=_text(project.get("requires-python")),
+        calls=[".pip_install_from_pyproject()"],
+        comments=[_OWN_CODE],
+    )
+
+
+_READERS: Final[Mapping[str, Callable[[Path, str], _Part | None]]] = {
+    "Dockerfile": _dockerfile,
+    "Containerfile": _dockerfile,
+    "uv.lock": _uv_lock,
+    "pylock.toml": _pylock,
+    "environment.yml": _conda,
+    "environment.yaml": _conda,
+    "requirements.txt": _requirements,
+    "pyproject.toml": _pyproject,
+}
+"""What takes over a file, by its name; what says most comes first."""
+
+
+# -- the Python
+
+
+def _of_project(folder: Path) -> str | None:
+    """What the project says of its Python, where the file itself says nothing."""
+    pinned = folder / ".python-version"
+    if pinned.is_file():
+        first = _content(folder, pinned.name).decode("utf-8", "replace").strip().splitlines()[:1]
+        return first[0].removeprefix("cpython-") if first else None
+    if (folder / "pyproject.toml").is_file():
+        project = _toml(folder, "pyproject.toml").get("project")
+        return _text(project.get("requires-python")) if isinstance(project, dict) else None
+    return None
+
+
+def _version(wanted: str | None) -> str:
+    """`3.11` for conda's `3.11`, `=3.11.4` and `==3.11`, and for a specifier the first of _PYTHONS that meets it."""
+    if wanted is None:
+        return _PYTHONS[0]
+    if match := _MINOR.match(wanted):
+        return match[1]
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        specifier = SpecifierSet(wanted.replace(" ", ""))
+    except InvalidSpecifier:
+        return _PYTHONS[0]
+    # The last release of each: `>3.11` and `>=3.11.5` mean one that is there.
+    return next((python for python in _PYTHONS if specifier.contains(f"{python}.99")), _PYTHONS[0])
+
+
+# -- reading and writing
+
+
+def _content(folder: Path, name: str) -> bytes:
+    try:
+        with open(folder / name, "rb") as file:
+            return file.read(_LARGEST + 1)
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _toml(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        return read_toml(_content(folder, name).decode("utf-8"))
+    except ValueError as error:
+        raise ImageError(
+            f"{name} cannot be read: {error}", hint="mend it, or move it away and run `klock init` again"
+        ) from error
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _literal(text: str) -> str:
+    """A string of Python's: JSON's are, but for characters that nobody sees."""
+    return on_one_line(json.dumps(text, ensure_ascii=False))
+
+
+def _no_reference(value: str) -> str:
+    r"""conda takes `$` as it is; `set_env_vars` wants `\$` for that."""
+    return value.replace("$", r"\$")

@@ -1,0 +1,90 @@
+"""Reads conda's environment.yml: what of it klock can take over, and what is left to do by hand.
+
+The format: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from klock.errors import ImageError
+from klock.extras import missing_extra_hint
+
+__all__ = ["CondaEnvironment", "read_conda_environment"]
+
+_MATCH_SPEC: Final = re.compile(r"(?:[^:\s\[]*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[^\[]*)")
+_FOR_CONDA_ALONE: Final = ("pip", "setuptools", "wheel")
+"""What conda's environments name to have pip: every base with Python has its own."""
+_LARGEST: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CondaEnvironment:
+    """`python` is a version specifier (PEP 440, or conda's `3.11`), `pip` are lines as pip takes them, `others` are the
+    packages that only conda installs, as they are written."""
+
+    python: str | None
+    pip: tuple[str, ...]
+    others: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
+    """Raises ImageError, which begins with `where`."""
+    document = _document(content, where)
+    if not isinstance(document, dict):
+        raise ImageError(f"{where} is no environment of conda: it is not a table")
+    python: str | None = None
+    pip: list[str] = []
+    others: list[str] = []
+    for item in _list(document.get("dependencies"), f"{where}: dependencies"):
+        if isinstance(item, dict) and set(item) == {"pip"}:
+            pip += [_text(line, f"{where}: pip") for line in _list(item["pip"], f"{where}: pip")]
+            continue
+        spec = _text(item, f"{where}: dependencies")
+        match = _MATCH_SPEC.fullmatch(spec.partition("[")[0].strip())
+        name, version = (match["name"].lower(), match["version"].strip()) if match else ("", "")
+        if name == "python":
+            python = version or None
+        elif name not in _FOR_CONDA_ALONE:
+            others.append(spec)
+    variables = document.get("variables") or {}
+    if not isinstance(variables, dict):
+        raise ImageError(f"{where}: variables is not a table")
+    values = {_text(n, f"{where}: variables"): _text(v, f"{where}: variables") for n, v in variables.items()}
+    return CondaEnvironment(python=python, pip=tuple(pip), others=tuple(others), variables=values)
+
+
+def _document(content: bytes, where: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImageError(f"{where} cannot be read without PyYAML", hint=missing_extra_hint("conda")) from error
+    if len(content) > _LARGEST:
+        raise ImageError(f"{where} is longer than {_LARGEST >> 20} MiB")
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or "it is no YAML"
+        raise ImageError(
+            f"{where}{line}: {reason}", hint="mend it, or move it away and run `klock init` again"
+        ) from None
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ImageError(f"{where} is not a list")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ImageError(f"{where}: {value!r} is not text")
+    return str(value)

@@ -1,0 +1,204 @@
+"""`klock init`: what a folder has becomes a kimage.py that takes it over, and that can be drafted as it is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klock.errors import ImageError
+from klock.image.beginning import begin_image
+from klock.image.loading import ImageReference, LoadedImage, load
+from klock.image.requirement_files import read_requirements
+from klock.image.steps import PipInstall, RegistryBase, SetEnvVars
+from klock.locking.draft import draft_image
+
+PROJECT = '[project]\nname = "demo"\nversion = "1"\nrequires-python = ">=3.10,<3.12"\ndependencies = ["six"]\n'
+UV_LOCK = """\
+version = 1
+requires-python = "==3.13.*"
+
+[[package]]
+name = "demo"
+version = "1"
+source = { virtual = "." }
+dependencies = [{ name = "six" }]
+
+[package.metadata]
+requires-dist = [{ name = "six" }]
+
+[[package]]
+name = "six"
+version = "1.16.0"
+source = { registry = "https://pypi.org/simple" }
+wheels = [{ url = "https://h/six-1.16.0-py2.py3-none-any.whl", hash = "sha256:SHA", size = 1 }]
+""".replace("SHA", "a" * 64)
+PYLOCK = """\
+lock-version = "1.0"
+created-by = "test"
+requires-python = ">=3.13"
+[[packages]]
+name = "six"
+version = "1.16.0"
+wheels = [{url = "https://h/six-1.16.0-py2.py3-none-any.whl", hashes = {sha256 = "SHA"}}]
+""".replace("SHA", "a" * 64)
+CONDA = """\
+name: demo
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - conda-forge::numpy>=1.26
+  - pip
+  - cudatoolkit =11.8
+  - pip:
+      - six==1.16.0
+      - -r more.txt
+variables:
+  HOME_OF: $HOME/x
+"""
+
+CASES: Mapping[str, tuple[Mapping[str, str], str, str, list[str]]] = {
+    # files, what is taken over, the base, what is installed
+    "a list of requirements": (
+        {"requirements.txt": "six==1.16.0\n", ".python-version": "3.10.4\n"},
+        *("requirements.txt", "python:3.10-slim", ["six==1.16.0"]),
+    ),
+    "a project": ({"pyproject.toml": PROJECT}, "pyproject.toml", "python:3.11-slim", ["six"]),
+    "no dependencies": (
+        {"pyproject.toml": "[tool.ruff]\n"},
+        "",
+        "python:3.12-slim",
+        ["numpy>=1.24"],
+    ),
+    "a project's lock": (
+        {"pyproject.toml": PROJECT, "uv.lock": UV_LOCK, "requirements.txt": "old\n"},
+        *("uv.lock", "python:3.13-slim", ["six==1.16.0"]),
+    ),
+    "a lock of any tool": ({"pylock.toml": PYLOCK}, "pylock.toml", "python:3.13-slim", ["six==1.16.0"]),
+    "an environment of conda": (
+        {"environment.yml": CONDA, "more.txt": "idna\n"},
+        *("environment.yml", "python:3.11-slim", ["six==1.16.0", "idna"]),
+    ),
+    "a Dockerfile": (
+        {"Dockerfile": "FROM debian:bookworm\nENV A=1\n", "requirements.txt": "six\n"},
+        *("Dockerfile", "debian:bookworm", []),
+    ),
+    "nothing": ({}, "", "python:3.12-slim", ["numpy>=1.24"]),
+}
+
+
+def begun(folder: Path, files: Mapping[str, str]) -> tuple[str, LoadedImage]:
+    """The text of the kimage.py, and the image that it makes."""
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    text = begin_image(folder).text
+    (folder / "kimage.py").write_text(text)
+    return text, load(ImageReference(file=folder / "kimage.py", name="image"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_folder_has_is_taken_over(case: str, tmp_path: Path) -> None:
+    files, source, base, installed = CASES[case]
+    _, loaded = begun(tmp_path, files)
+    assert (begin_image(tmp_path).source or "") == source
+    assert isinstance(loaded.image.base, RegistryBase)
+    assert loaded.image.base.reference == base
+    steps = [step for step in loaded.image.steps if isinstance(step, PipInstall)]
+    found = [each for step in steps for each in read_requirements(step, tmp_path, {}).requirements]
+    assert [str(getattr(each, "requirement", "")) for each in found] == installed
+    draft_image(loaded.image, {})
+
+
+def test_what_conda_alone_installs_is_left_to_do(tmp_path: Path) -> None:
+    text, loaded = begun(tmp_path, {"environment.yml": CONDA, "more.txt": "", "requirements.txt": "six\n"})
+    assert text.partition("import klock as kt\n")[2] == textwrap.dedent("""
+        # environment.yml has packages of conda, which klock does not install. Most are on PyPI by the same name:
+        # add them to pip_install. Libraries and tools are in Debian: apt_install. Then remove them here:
+        #     conda-forge::numpy>=1.26
+        #     cudatoolkit =11.8
+        # Not taken over, as environment.yml is here too: requirements.txt
+        image = (
+            kt.images.python("3.11")
+            .pip_install(["six==1.16.0", "-r more.txt"])
+            .set_env_vars({"HOME_OF": "\\\\$HOME/x"})
+        )
+        """)
+    assert begin_image(tmp_path).to_do == "2 packages of conda: see the comment in kimage.py"
+    [variables] = [step for step in loaded.image.steps if isinstance(step, SetEnvVars)]
+    assert dict(variables.variables) == {"HOME_OF": r"\$HOME/x"}
+
+
+PYTHONS = {
+    "3.11": "3.11",
+    "=3.10.2": "3.10",
+    "==3.13": "3.13",
+    "==3.13.*": "3.13",
+    "3.9.*": "3.9",
+    ">=3.8": "3.12",
+    ">3.12": "3.12",
+    ">=3.13": "3.13",
+    "<3.12": "3.11",
+    "~=3.10": "3.12",
+    ">=3.9, <3.11": "3.10",
+    "<3": "3.12",
+    "what is this": "3.12",
+}
+
+
+@pytest.mark.parametrize("wanted", PYTHONS)
+def test_the_python_is_one_that_fits(wanted: str, tmp_path: Path) -> None:
+    content = yaml.safe_dump({"dependencies": [f"python {wanted}"]})
+    text, _ = begun(tmp_path, {"environment.yml": content})
+    assert f'kt.images.python("{PYTHONS[wanted]}")' in text
+
+
+BROKEN = {
+    "no YAML": ("a: [b\n", "environment.yml:2: expected "),
+    "no table": ("- a\n", "environment.yml is no environment of conda: it is not a table"),
+    "no list": ("dependencies: 7\n", "environment.yml: dependencies is not a list"),
+    "no text": ("dependencies: [[a]]\n", "environment.yml: dependencies: ['a'] is not text"),
+    "a Python object": (
+        "dependencies: !!python/object/apply:os.system [id]\n",
+        "environment.yml:1: could not determine",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_environment_of_conda_that_is_none(case: str, tmp_path: Path) -> None:
+    content, message = BROKEN[case]
+    (tmp_path / "environment.yml").write_text(content)
+    with pytest.raises(ImageError) as caught:
+        begin_image(tmp_path)
+    assert caught.value.message.startswith(message)
+
+
+@given(st.lists(st.text(max_size=20).map("x{}".format), max_size=4), st.lists(st.text(max_size=20), max_size=4))
+def test_whatever_a_file_says_only_the_image_is_run(
+    tmp_path_factory: pytest.TempPathFactory, conda: list[str], pip: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("begin")
+    content = yaml.safe_dump({"dependencies": [*conda, {"pip": pip}]}, allow_unicode=True)
+    (folder / "environment.yml").write_bytes(content.encode("utf-8", "surrogatepass"))
+    try:
+        text = begin_image(folder).text
+    except ImageError:
+        return
+    made: list[tuple[object, ...]] = []
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Callable[..., Recorder]:
+            def call(*arguments: object) -> Recorder:
+                made.append((name, *arguments))
+                return self
+
+            return call
+
+    exec(text.replace("import klock as kt", ""), {"kt": SimpleNamespace(images=Recorder())})
+    assert made == [("python", "3.12"), *([("pip_install", pip)] if pip else [])]
