@@ -172,8 +172,8 @@ class _Reporting:
     def __init__(self, reports: socket.socket) -> None:
         self._reports = reports
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
-        self._send("begin", task[:_CHUNK], total=total)
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        self._send("begin", task[:_CHUNK], total=total, unit=unit)
 
     def advance(self, amount: int) -> None:
         self._send("advance", amount)
@@ -188,6 +188,9 @@ class _Reporting:
     def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Not told: what goes on side by side takes no time of its own."""
         return contextlib.nullcontext()
+
+    def beside(self, names: Sequence[str]) -> None:
+        self._send("beside", [name[:200] for name in names[:20]])
 
     def warn(self, message: str) -> None:
         self._send("warn", message[:_CHUNK])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -31,9 +31,9 @@ class Logged:
         self._named: str | None = None
         self.lines = 0
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
         self._tasks.append(task)
-        self._progress.begin(task, total=total)
+        self._progress.begin(task, total=total, unit=unit)
 
     def advance(self, amount: int) -> None:
         self._progress.advance(amount)
@@ -50,6 +50,9 @@ class Logged:
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         return self._progress.stage(name)
+
+    def beside(self, names: Sequence[str]) -> None:
+        self._progress.beside(names)
 
     def warn(self, message: str) -> None:
         self._progress.warn(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
 __all__ = ["Progress", "Quiet"]
@@ -13,11 +14,12 @@ __all__ = ["Progress", "Quiet"]
 class Progress(Protocol):
     """Called from one thread at a time. Texts are whole sentences without a final stop, already free of secrets."""
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
-        """A task starts, such as `step 2/5 run_bash (kimage.py:9)`. `total` is in bytes when it is known."""
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        """A task starts, such as `step 2/5 run_bash (kimage.py:9)`. `total` is how much there is to do, where that is
+        known, in bytes or in what `unit` says, such as `packages`."""
 
     def advance(self, amount: int) -> None:
-        """`amount` more bytes of the present task are done."""
+        """So much more of the present task is done, in its unit."""
 
     def output(self, text: bytes) -> None:
         """Something a step's command printed."""
@@ -28,6 +30,9 @@ class Progress(Protocol):
     def stage(self, name: str) -> AbstractContextManager[None]:
         """A part of the present task, such as `compile`, for as long as the block runs: for whoever asks where the time
         goes."""
+
+    def beside(self, names: Sequence[str]) -> None:
+        """What goes on beside the present task from now on; nothing, where there are none."""
 
     def warn(self, message: str) -> None:
         """Something the user should know that stops nothing."""
@@ -45,7 +50,7 @@ class _Nothing:
 class Quiet:
     """Reports nothing."""
 
-    def begin(self, task: str, *, total: int | None = None) -> None: ...
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None: ...
 
     def advance(self, amount: int) -> None: ...
 
@@ -55,6 +60,8 @@ class Quiet:
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         return _Nothing()
+
+    def beside(self, names: Sequence[str]) -> None: ...
 
     def warn(self, message: str) -> None: ...
 

@@ -39,8 +39,10 @@ Usage: klock [OPTIONS] COMMAND [ARGS]...
   and a lockfile.
 
 Options:
-  --version   Print it.
-  -h, --help  Show this message and exit.
+  --version      Print it.
+  -q, --quiet    Show no progress.
+  -v, --verbose  Show what steps print, and where the time goes; -vv more.
+  -h, --help     Show this message and exit.
 
 Commands:
 """

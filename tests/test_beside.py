@@ -25,7 +25,7 @@ class Told(Quiet):
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
         self.calls.append(f"begin {task} {total}")
 
     def output(self, text: bytes) -> None:

@@ -84,7 +84,7 @@ def test_on_a_terminal_finished_tasks_stay_with_their_own_result() -> None:
     assert "  fetching 2 files: all hashes match\r\n" in received
     assert "step 1/2 pip_install numpy (kimage.py:4): 43 entries\r\n" in received
     assert "warning: numpy 2.0 was yanked\r\n" in received
-    assert "10/10 bytes" in received
+    assert "10 B of 10 B" in received
 
 
 def test_the_cursor_comes_back_however_it_ends() -> None:
@@ -120,3 +120,78 @@ def test_the_clock_goes_on_while_klock_waits() -> None:
     os.close(mine)
     assert process.returncode == 0
     assert b"making a base: made" in received
+
+
+BEATS = """
+import os, sys, time
+from klock.commands import terminal
+terminal._BEAT = 0.3
+with terminal.progress_on_stderr(quiet={quiet}, verbose=False) as progress:
+    progress.begin("step 1/2 run_bash make (kimage.py:4)")
+    progress.output(b"compiling a\\rcompiling b\\ncompiling c")
+    progress.beside(["stage web"])
+    with progress.stage("compile"):
+        os.read(0, 1)
+    progress.begin("make Debian", total=110, unit="packages")
+    progress.advance(7)
+    os.read(0, 1)
+    progress.done("made")
+    progress.done("done")
+    time.sleep(0.7)
+"""
+
+
+def beats(*, quiet: bool = False) -> list[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+    script = BEATS.format(quiet=quiet)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=pipe, stderr=pipe) as process:
+        assert process.stdin is not None and process.stderr is not None
+        lines: list[str] = []
+        for _ in range(2):
+            while not quiet and not (lines and "..." in lines[-1]):
+                lines.append(process.stderr.readline().decode())
+            process.stdin.write(b"!")
+            process.stdin.flush()
+            if not quiet:
+                lines.append(process.stderr.readline().decode())
+        process.stdin.close()
+        return [*lines, *process.stderr.read().decode().splitlines(keepends=True)]
+
+
+def test_a_log_is_never_silent_for_long_and_says_how_far_a_task_is() -> None:
+    lines = [line for line in beats() if line]
+    assert lines[0] == "step 1/2 run_bash make (kimage.py:4)\n"
+    assert "  ... after 0:00:00, compile, beside stage web, compiling b\n" in lines
+    assert any(line.startswith("    ... after 0:00:0") and "7 of 110 packages" in line for line in lines)
+    assert "..." not in lines[-1], "nothing is said when nothing goes on"
+
+
+def test_a_quiet_one_is() -> None:
+    assert beats(quiet=True) == []
+
+
+MOVES = """
+import sys
+from klock.commands.terminal import progress_on_stderr
+with progress_on_stderr(quiet=False, verbose=False) as progress:
+    progress.begin("step 1/2 run_bash make (kimage.py:4)")
+    progress.output(b"compiling \\x1b[31mred.c\\n")
+    progress.beside(["step 1 once more"])
+    with progress.stage("unpack"):
+        sys.stdin.read(1)
+    progress.done("made")
+"""
+
+
+def test_a_terminal_shows_the_last_line_the_part_and_what_goes_on_beside() -> None:
+    mine, its = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "160"}
+    with subprocess.Popen([sys.executable, "-c", MOVES], stdin=subprocess.PIPE, stderr=its, env=environment) as process:
+        os.close(its)
+        received = b""
+        while b"compiling red.c" not in received or b"unpack, beside step 1 once more" not in received:
+            received += os.read(mine, 1 << 16)
+        process.communicate(b"!")
+    os.close(mine)
+    assert b"[31m" not in received

@@ -17,6 +17,7 @@ import click
 
 from klock.commands.groups import Group
 from klock.commands.printing import say, show
+from klock.commands.verbosity import add_options, verbosity_options, wanted
 from klock.errors import Interrupted, KlockError
 from klock.verbs import VERBS
 
@@ -34,7 +35,7 @@ class _Verbs(Group):
             return None
         command = getattr(import_module(f"klock.commands.{name}"), name)
         assert isinstance(command, click.Command)
-        return command
+        return add_options(command)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -51,12 +52,19 @@ def klock() -> None:
     """Reproducible environments for Python in containers, from an image definition and a lockfile."""
 
 
+klock.params += verbosity_options()
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process with its status."""
     _open_closed_streams()
     try:
         status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
     except KlockError as error:
+        if wanted().verbose > 1:
+            import traceback
+
+            say("".join(traceback.format_exception(error)).rstrip())
         say(f"error: {error.message}")
         if error.hint:
             say("")

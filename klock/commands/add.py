@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from klock.commands.options import offline_option, progress_options
+from klock.commands.options import offline_option, with_progress
 from klock.commands.printing import say
 from klock.progress import Progress
 
@@ -15,7 +15,7 @@ __all__ = ["add"]
 @click.argument("requirements", nargs=-1, required=True, metavar="PACKAGE...")
 @click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
 @offline_option
-@progress_options
+@with_progress
 def add(requirements: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:
     """Add PACKAGE to the image's pip_install and lock; a PACKAGE that is there gets the new version range.
 

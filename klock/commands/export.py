@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from klock.commands.groups import Group
-from klock.commands.options import image_argument, offline_option, open_project, progress_options, target_option
+from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
 from klock.commands.printing import say, show_text
 from klock.errors import KlockError
 from klock.progress import Progress
@@ -42,7 +42,7 @@ def export() -> None:
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
 @offline_option
-@progress_options
+@with_progress
 def dockerfile(
     image: str | None,
     *,

@@ -6,6 +6,8 @@ from typing import Final
 
 import click
 
+from klock.commands.verbosity import add_options
+
 __all__ = ["Group"]
 
 _ELSEWHERE: Final = {
@@ -26,7 +28,11 @@ _ELSEWHERE: Final = {
 
 
 class Group(click.Group):
-    """As click's own, and an unknown name leads to the commands that are close to it."""
+    """As click's own; an unknown name leads to the commands that are close to it, and all have `-q` and `-v`."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        command = super().get_command(ctx, name)
+        return None if command is None else add_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

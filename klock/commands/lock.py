@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.options import image_argument, offline_option, open_project, progress_options
+from klock.commands.options import image_argument, offline_option, open_project, with_progress
 from klock.commands.printing import say
 from klock.commands.quick import remember_lock
 from klock.progress import Progress
@@ -42,7 +42,7 @@ __all__ = ["lock"]
 @click.option("--exclude-newer", metavar="DATE", help="Files that came to a package index later do not count.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
-@progress_options
+@with_progress
 def lock(
     image: str | None,
     *,

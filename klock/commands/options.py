@@ -18,9 +18,9 @@ __all__ = [
     "image_argument",
     "offline_option",
     "open_project",
-    "progress_options",
     "target_option",
     "timeout_option",
+    "with_progress",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,18 +84,15 @@ def offline_option(command: F) -> F:
     return click.option("--offline", is_flag=True, help="Use only what the store has; open no connection.")(command)
 
 
-def progress_options(command: F) -> F:
-    """`-q` and `-v`, joined into one keyword argument: `progress`."""
+def with_progress(command: F) -> F:
+    """Gives the command the keyword argument `progress`, as `-q` and `-v` want it."""
 
     @functools.wraps(command)
-    def with_progress(*args: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
+    def shown(*args: Any, **options: Any) -> Any:
         from klock.commands.terminal import progress_on_stderr
+        from klock.commands.verbosity import wanted
 
-        with progress_on_stderr(quiet=quiet, verbose=verbose) as progress:
+        with progress_on_stderr(quiet=wanted().quiet > 0, verbose=wanted().verbose > 0) as progress:
             return command(*args, progress=progress, **options)
 
-    decorated = click.option("-v", "--verbose", is_flag=True, help="Show what steps print, and where the time goes.")(
-        with_progress
-    )
-    decorated = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")(decorated)
-    return cast(F, decorated)
+    return cast(F, shown)

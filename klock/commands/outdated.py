@@ -6,7 +6,7 @@ import json
 
 import click
 
-from klock.commands.options import image_argument, open_project, progress_options, timeout_option
+from klock.commands.options import image_argument, open_project, timeout_option, with_progress
 from klock.commands.printing import say, show, show_text
 from klock.progress import Progress
 
@@ -17,7 +17,7 @@ __all__ = ["outdated"]
 @image_argument
 @timeout_option
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print versions.")
-@progress_options
+@with_progress
 def outdated(image: str | None, *, timeout: float, form: str, progress: Progress) -> int:
     """Say what has a newer version: Python and Debian packages, the base. Changes nothing.
 

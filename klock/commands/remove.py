@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from klock.commands.options import offline_option, progress_options
+from klock.commands.options import offline_option, with_progress
 from klock.commands.printing import say
 from klock.progress import Progress
 
@@ -15,7 +15,7 @@ __all__ = ["remove"]
 @click.argument("projects", nargs=-1, required=True, metavar="PACKAGE...")
 @click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
 @offline_option
-@progress_options
+@with_progress
 def remove(projects: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:
     """Remove PACKAGE from the image's pip_install and lock.
 

@@ -15,8 +15,8 @@ from klock.commands.options import (
     gpus_option,
     offline_option,
     open_project,
-    progress_options,
     target_option,
+    with_progress,
 )
 from klock.errors import KlockError
 
@@ -106,7 +106,7 @@ _OPTIONS = (
     engine_option,
     gpus_option,
     offline_option,
-    progress_options,
+    with_progress,
 )
 
 

@@ -10,8 +10,8 @@ from klock.commands.options import (
     image_argument,
     offline_option,
     open_project,
-    progress_options,
     target_option,
+    with_progress,
 )
 from klock.commands.printing import say, show
 from klock.commands.quick import look_before_sync, remember_sync
@@ -29,7 +29,7 @@ __all__ = ["sync"]
 @click.option("--force", is_flag=True, help="With --here: run the locked steps even if old ones cannot be taken back.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @offline_option
-@progress_options
+@with_progress
 def sync(
     image: str | None,
     *,

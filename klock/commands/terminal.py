@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 from klock.commands.printing import say, say_output
 from klock.escaping import ForeignText, on_one_line
 from klock.progress import Progress, Quiet
+from klock.words import in_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -27,6 +29,10 @@ P = ParamSpec("P")
 
 _TICK: Final = 0.25
 """Seconds between two drawings of a line while klock waits."""
+_BEAT: Final = 10.0
+"""Seconds between two lines of a log that say how far a task is."""
+_LONGEST: Final = 300
+"""Characters of a line that a command printed."""
 
 
 @contextlib.contextmanager
@@ -44,7 +50,11 @@ def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
         finally:
             live.stop()
     else:
-        yield _Lines(verbose=verbose)
+        lines = _Lines(verbose=verbose)
+        try:
+            yield lines
+        finally:
+            lines.stop()
 
 
 class Notes(Quiet):
@@ -54,34 +64,122 @@ class Notes(Quiet):
         say(message)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Task:
+    """A task that goes on. `started` as `time.monotonic` has it; `done` of `total`, in `unit`; `stages` are the parts
+    of it that go on, the innermost last; `last` is the last line that its command printed."""
+
+    name: str
+    total: int | None
+    unit: str
+    started: float
+    done: int = 0
+    stages: list[str] = field(default_factory=list)
+    last: str = ""
+
+    @property
+    def counted(self) -> str:
+        """`12.3 MB of 70.1 MB`, `14 of 110 packages`; empty where nothing is counted."""
+        if not self.total:
+            return ""
+        if self.unit == "bytes":
+            return f"{in_bytes(self.done)} of {in_bytes(self.total)}"
+        return f"{self.done} of {self.total} {self.unit}"
+
+    @property
+    def elapsed(self) -> str:
+        """`0:01:07`"""
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+    def heard(self, line: str) -> None:
+        if line.strip():
+            self.last = line.strip()
+
+
+class _Tasks:
+    """The tasks that go on, the innermost last, and what goes on beside them."""
+
+    def __init__(self) -> None:
+        self.tasks: list[_Task] = []
+        self.others: tuple[str, ...] = ()
+        self._printed = ForeignText()
+        self._line = ""
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        self.tasks.append(_Task(name=name, total=total, unit=unit, started=time.monotonic()))
+        self._line = ""
+
+    def hear(self, text: bytes) -> str:
+        """What was printed, fit to show; its last whole line is the task's."""
+        shown = self._printed.feed(text)
+        *lines, self._line = (self._line + shown).replace("\r", "\n").split("\n")
+        self._line = self._line[-_LONGEST:]
+        if self.tasks:
+            for line in lines[-20:]:
+                self.tasks[-1].heard(line[:_LONGEST])
+        return shown
+
+    def end_of_output(self) -> str:
+        return self._printed.end()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        stages = self.tasks[-1].stages if self.tasks else []
+        stages.append(name)
+        try:
+            yield
+        finally:
+            stages.remove(name)
+
+    def status(self) -> str:
+        """Of the innermost: what of it goes on, and how far it is."""
+        task = self.tasks[-1]
+        beside = f"beside {', '.join(self.others)}" if self.others else ""
+        return ", ".join(filter(None, (*task.stages[-1:], task.counted, beside)))
+
+
 class _Lines:
-    """One line when a task starts and one when it ends, indented by how deep it is."""
+    """One line when a task starts and one when it ends, indented by how deep it is. In between, at most every ten
+    seconds, one that says how far it is: who reads a log wants to know whether anything happens."""
 
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
-        self._depth = 0
-        self._printed = ForeignText()
+        self._tasks = _Tasks()
+        self._said = time.monotonic()
+        self._is_busy = False
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
         self._say(task)
-        self._depth += 1
+        self._tasks.begin(task, total, unit)
+        self._tick_if_needed()
 
-    def advance(self, amount: int) -> None: ...
+    def advance(self, amount: int) -> None:
+        if self._tasks.tasks:
+            self._tasks.tasks[-1].done += amount
 
     def output(self, text: bytes) -> None:
+        shown = self._tasks.hear(text)
         if self._verbose:
-            say_output(self._printed.feed(text))
+            self._said = time.monotonic()
+            say_output(shown)
 
     def done(self, result: str) -> None:
         self._say(result)
-        self._depth = max(0, self._depth - 1)
+        if self._tasks.tasks:
+            self._tasks.tasks.pop()
+        self._tick_if_needed()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.monotonic()
-        yield
+        with self._tasks.stage(name):
+            yield
         if self._verbose:
             self._say(f"{name}: {time.monotonic() - started:.2f} s")
+
+    def beside(self, names: Sequence[str]) -> None:
+        self._tasks.others = tuple(names)
 
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
@@ -89,10 +187,32 @@ class _Lines:
     def note(self, message: str) -> None:
         self._say(message)
 
+    def stop(self) -> None:
+        _stop_ticking()
+
+    def _tick_if_needed(self) -> None:
+        if self._tasks.tasks:
+            _tick_every(_BEAT, self._beat)
+        else:
+            _stop_ticking()
+
+    def _beat(self, *_: object) -> None:
+        # It may come in the middle of a line that is written; then the next one will do.
+        if self._is_busy or not self._tasks.tasks or time.monotonic() - self._said < _BEAT - _TICK:
+            return
+        task, status = self._tasks.tasks[-1], self._tasks.status()
+        words = ", ".join(filter(None, (f"after {task.elapsed}", status, on_one_line(task.last))))
+        self._say(f"... {words}")
+
     def _say(self, text: str) -> None:
-        if rest := self._printed.end():
-            say_output(rest)
-        say(text, indent="  " * self._depth)
+        before, self._is_busy = self._is_busy, True
+        try:
+            if (rest := self._tasks.end_of_output()) and self._verbose:
+                say_output(rest)
+            say(text, indent="  " * len(self._tasks.tasks))
+            self._said = time.monotonic()
+        finally:
+            self._is_busy = before
 
 
 def _undisturbed(method: Callable[Concatenate[_Live, P], None]) -> Callable[Concatenate[_Live, P], None]:
@@ -109,7 +229,8 @@ def _undisturbed(method: Callable[Concatenate[_Live, P], None]) -> Callable[Conc
 
 
 class _Live:
-    """The innermost task as a line that is drawn again, with a bar where the bytes are known; what is done stays above.
+    """The innermost task as a line that is drawn again, with a bar where it is known how much there is to do, and below
+    it the last line that its command printed. What is done stays above.
 
     It is drawn at the calls, and by a timer while klock waits: not by rich's refresh thread, for the workshop forks,
     and a fork must find one thread. A child process has no timer (setitimer(2)).
@@ -117,35 +238,45 @@ class _Live:
 
     def __init__(self) -> None:
         self._is_busy = False
-        self._tasks: list[tuple[str, int | None]] = []
+        self._tasks = _Tasks()
         self._bars: Bars | None = None
         self._shown: TaskID | None = None
         self._drawn = 0.0
 
     @_undisturbed
-    def begin(self, task: str, *, total: int | None = None) -> None:
-        self._tasks.append((task, total))
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        self.stop()
+        self._tasks.begin(task, total, unit)
         self._show()
 
     @_undisturbed
     def advance(self, amount: int) -> None:
-        if self._bars is not None and self._shown is not None:
-            self._bars.advance(self._shown, amount)
+        if self._tasks.tasks:
+            self._tasks.tasks[-1].done += amount
             self._draw()
 
     @_undisturbed
     def output(self, text: bytes) -> None:
+        self._tasks.hear(text)
         self._draw()
 
     @_undisturbed
     def done(self, result: str) -> None:
         self.stop()
-        task, _ = self._tasks.pop() if self._tasks else ("", None)
-        say(f"{task}: {result}", indent="  " * len(self._tasks))
+        task = self._tasks.tasks.pop().name if self._tasks.tasks else ""
+        say(f"{task}: {result}", indent="  " * len(self._tasks.tasks))
         self._show()
 
-    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        with self._tasks.stage(name):
+            self._draw_undisturbed()
+            yield
+
+    @_undisturbed
+    def beside(self, names: Sequence[str]) -> None:
+        self._tasks.others = tuple(names)
+        self._draw()
 
     @_undisturbed
     def warn(self, message: str) -> None:
@@ -163,11 +294,14 @@ class _Live:
     def stop(self) -> None:
         """Takes the line away and gives the cursor back. A program that takes klock's place would inherit the timer."""
         if self._bars is not None:
-            if _may_tick():
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            _stop_ticking()
+            self._update()
             self._bars.stop()
             self._bars = None
+
+    @_undisturbed
+    def _draw_undisturbed(self) -> None:
+        self._draw()
 
     def _tick(self, *_: object) -> None:
         # It may come in the middle of a call that writes to the terminal.
@@ -176,38 +310,56 @@ class _Live:
 
     def _show(self) -> None:
         self.stop()
-        if not self._tasks:
+        if not self._tasks.tasks:
             return
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            ProgressColumn,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
+        from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
 
-        task, total = self._tasks[-1]
-        columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
-        if total:
-            columns += [BarColumn(), DownloadColumn()]
-        columns.append(TimeElapsedColumn())
+        task = self._tasks.tasks[-1]
+        name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        columns: list[ProgressColumn] = [SpinnerColumn(), name]
+        if task.total:
+            columns.append(BarColumn(bar_width=20))
+        columns.append(TextColumn("{task.fields[status]}", markup=False))
         console = Console(stderr=True, highlight=False)
         self._bars = Bars(*columns, console=console, auto_refresh=False, transient=True)
         self._bars.start()
-        self._shown = self._bars.add_task(on_one_line(task), total=total)
+        self._shown = self._bars.add_task(on_one_line(task.name), total=task.total, **self._fields())
         self._bars.refresh()
-        if _may_tick():
-            signal.signal(signal.SIGALRM, self._tick)
-            signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+        _tick_every(_TICK, self._tick)
+
+    def _fields(self) -> dict[str, Any]:
+        task = self._tasks.tasks[-1]
+        return {"status": " ".join(filter(None, (on_one_line(self._tasks.status()), task.elapsed)))}
 
     def _draw(self) -> None:
         now = time.monotonic()
         if self._bars is not None and now - self._drawn > 0.1:
             self._drawn = now
+            self._update()
             self._bars.refresh()
+
+    def _update(self) -> None:
+        if self._bars is None or self._shown is None or not self._tasks.tasks:
+            return
+        task = self._tasks.tasks[-1]
+        name = f"{task.name}: {task.last}" if task.last else task.name
+        self._bars.update(self._shown, description=on_one_line(name), completed=task.done, **self._fields())
+
+
+def _tick_every(seconds: float, draw: Callable[..., None]) -> None:
+    """Calls `draw` again and again, by a signal: in the main thread, and in this process alone."""
+    if _may_tick():
+        signal.signal(signal.SIGALRM, draw)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+def _stop_ticking() -> None:
+    if _may_tick():
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _may_tick() -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from klock.commands.groups import Group
-from klock.commands.options import image_argument, offline_option, open_project, progress_options
+from klock.commands.options import image_argument, offline_option, open_project, with_progress
 from klock.commands.printing import say, show
 from klock.errors import StoreError
 from klock.progress import Progress
@@ -43,7 +43,7 @@ class _Folder(click.Path):
 def _common(command: F) -> F:
     folder = click.argument("folder", metavar="DIR", type=_Folder(file_okay=False, path_type=Path))
     target = click.option("--target", metavar="TARGET", help="Only this target. Default: all targets in the lockfile.")
-    return folder(image_argument(target(progress_options(command))))
+    return folder(image_argument(target(with_progress(command))))
 
 
 _dry_run = click.option("--dry-run", is_flag=True, help="List what would be copied; copy nothing.")

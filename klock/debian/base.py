@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,9 +168,10 @@ class _Making:
             if lock.tree != _UNKNOWN and self.workshop.has_base(lock.id):
                 return lock
             tools = tools_among(self.fetched(lock.suite, lock.debs))
-            self.progress.begin(f"make Debian {lock.suite} of {len(lock.debs)} packages")
+            total = len(lock.debs)
+            self.progress.begin(f"make Debian {lock.suite} of {total} packages", total=total, unit="packages")
             with self._tree_with(tools, prepared) as tree:
-                install_all(tree, lock.suite, tools, lock.debs, store=self.store)
+                install_all(tree, lock.suite, tools, lock.debs, store=self.store, on_output=self._counting())
                 manifest = tree.finish()
                 made = dataclasses.replace(lock, tree=manifest.digest)
                 if lock.tree not in (_UNKNOWN, made.tree):
@@ -186,6 +187,18 @@ class _Making:
         self.store.write_record(_TREES, _packages_id(lock), {"tree": made.tree, "sketch": sketch})
         self.progress.done(f"{len(manifest)} entries")
         return made if lock.tree != _UNKNOWN else dataclasses.replace(made, sketch=sketch)
+
+    def _counting(self) -> Callable[[bytes], None]:
+        """Tells what dpkg prints, and counts the packages that it has set up."""
+        rest = b""
+
+        def on_output(text: bytes) -> None:
+            nonlocal rest
+            *lines, rest = (rest + text).split(b"\n")
+            self.progress.advance(sum(line.startswith(b"Setting up ") for line in lines))
+            self.progress.output(text)
+
+        return on_output
 
     @contextlib.contextmanager
     def _tree_with(self, tools: tuple[Deb, ...], prepared: _Prepared | None) -> Iterator[NewBase]:

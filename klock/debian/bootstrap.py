@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.bases.mirrors import DEBIAN_ARCHIVES, Mirrors
-from klock.debian.apt_in_environment import POLICY, AptInEnvironment, failure
+from klock.debian.apt_in_environment import POLICY, AptInEnvironment, OnOutput, failure
 from klock.debian.deb import Deb
 from klock.debian.flat_repository import file_name, lay_out
 from klock.digests import digest_of_bytes
@@ -74,7 +74,15 @@ def unpack_tools(tree: NewBase, tools: Sequence[Deb]) -> None:
     tree.unpack([tool.files for tool in by_base_files_first])
 
 
-def install_all(tree: NewBase, suite: str, tools: Sequence[Deb], debs: Sequence[DebPackage], *, store: Store) -> None:
+def install_all(
+    tree: NewBase,
+    suite: str,
+    tools: Sequence[Deb],
+    debs: Sequence[DebPackage],
+    *,
+    store: Store,
+    on_output: OnOutput | None = None,
+) -> None:
     """Installs `debs`, all in the store, in a tree that has nothing but `tools`, unpacked.
 
     `hostname` and `resolv.conf` are empty, the apt sources are Debian's for the suite, /dev is left to the place. Every
@@ -83,7 +91,7 @@ def install_all(tree: NewBase, suite: str, tools: Sequence[Deb], debs: Sequence[
     architecture = next(deb.architecture for deb in debs if deb.architecture != "all")
     with scratch_folder(store) as folder:
         _place_texts(tree, _texts(suite, architecture), folder)
-        _install_tools(tree, suite, tools, folder, store=store)
+        _install_tools(tree, suite, tools, folder, store=store, on_output=on_output)
     installed = {tool.package.sha256 for tool in tools}
     others = [deb for deb in debs if deb.sha256 not in installed]
     if others:
@@ -94,13 +102,15 @@ def install_all(tree: NewBase, suite: str, tools: Sequence[Deb], debs: Sequence[
             mirrors=Mirrors(),
             where=f"making Debian {suite}: ",
         )
-        apt.install([deb.name for deb in others], others, on_output=None)
+        apt.install([deb.name for deb in others], others, on_output=on_output)
     with scratch_folder(store) as folder:
         # Packages may have brought their own.
         _place_texts(tree, {"etc/hostname": "", "etc/resolv.conf": ""}, folder)
 
 
-def _install_tools(tree: NewBase, suite: str, tools: Sequence[Deb], folder: Path, *, store: Store) -> None:
+def _install_tools(
+    tree: NewBase, suite: str, tools: Sequence[Deb], folder: Path, *, store: Store, on_output: OnOutput | None
+) -> None:
     request = folder / "debs"
     lay_out([tool.package for tool in tools], request, store=store)
     policy = folder / "policy-rc.d"
@@ -116,7 +126,7 @@ def _install_tools(tree: NewBase, suite: str, tools: Sequence[Deb], folder: Path
         },
         mounts=(Mount(source=request, target=_DEBS), Mount(source=policy, target="/usr/sbin/policy-rc.d")),
     )
-    done = tree.run(command)
+    done = tree.run(command, on_output=on_output)
     if done.status != 0:
         output = done.output.decode("utf-8", "replace")
         raise failure(f"making Debian {suite}: ", output, program="dpkg", status=done.status)

@@ -27,11 +27,12 @@ def prove_beside(
     context: Context,
     *,
     earlier: Sequence[int] = (),
+    name: str = "",
 ) -> T:
     """What `go_on` returns. An error of `prove` is raised before one of `go_on`.
 
     `earlier` are file descriptors of processes (pidfd_open(2)) that prove earlier steps; `go_on` gets them with the new
-    one. Of the proof nothing is told but its warnings.
+    one. Of the proof nothing is told but its warnings, and that `name` goes on.
     """
 
     def second_run(progress: Progress) -> None:
@@ -44,10 +45,12 @@ def prove_beside(
         Beside(lambda told: go_on(replace(context, progress=told), [*earlier, proof.process]), progress) as rest,
     ):
         running: list[Beside[None] | Beside[T]] = [proof, rest]
+        progress.beside([name] if name else [])
         while running:
             over = first_to_end(running, lambda _, report: pass_on([report], progress), progress=progress)
             running.remove(over)
             if over is proof:
+                progress.beside(())
                 proof.result()
         return rest.result()
 

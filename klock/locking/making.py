@@ -110,7 +110,9 @@ class _Making:
             # Here, for a later step may fail.
             self._remember(ahead.key, ahead.step, made_by=ahead.made_by)
 
-        self.locking.lock, made = prove_beside(prove, go_on, self.context, earlier=self.proofs)
+        self.locking.lock, made = prove_beside(
+            prove, go_on, self.context, earlier=self.proofs, name=f"step {self.locking.position} once more"
+        )
         self.made.update(made)
         if not self.proofs:
             self.context.progress.done("the same")

@@ -133,6 +133,9 @@ class _SideBySide(Generic[T]):
     def _tell(self) -> None:
         """Passes on what the first task that goes on has told, and those before it; nothing after one that failed."""
         for number in range(min(self.errors, default=len(self.tasks) - 1) + 1):
+            if number not in self.ended:
+                others = [f"stage {self.tasks[n].name}".rstrip() for n in sorted(self.running) if n != number]
+                self.context.progress.beside(others)
             pass_on(self.reports.pop(number, ()), self.context.progress)
             if number not in self.ended:
                 return
