@@ -149,7 +149,7 @@ def remove_trees(folders: Sequence[Path]) -> None:
 def _remove(folders: Sequence[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(folder):
+            if os.path.isdir(folder) and not os.path.islink(folder):
                 shutil.rmtree(folder)
             else:
                 os.unlink(folder)

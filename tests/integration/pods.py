@@ -63,6 +63,8 @@ def running_pod(
     """Starts `image` with klock, its dependencies, the store and `mounts` mounted, and no network."""
     store.mkdir(mode=0o700, exist_ok=True)
     sockets = Path(tempfile.mkdtemp(prefix="s", dir=host.account.folder))
+    shared = {each.resolve().parent for each in store.glob("trees/diff-*") if each.is_symlink()}
+    mounts = {**mounts, **{folder: str(folder) for folder in shared}}
     every = {**mounts, store: "/store", sockets: "/resident", host.account.source: "/klock", Path(sys.prefix): "/venv"}
     options = [word for source, target in every.items() for word in ("-v", f"{source}:{target}")]
     if is_open:

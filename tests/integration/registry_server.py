@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = ["Registry", "registry", "write_image", "write_layout"]
 
 _KIND = "application/vnd.oci.image"
 _HTPASSWD = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
+_SMALL = 8 << 20
 _REQUEST = re.compile(r'"(GET|HEAD|PUT|POST|PATCH|DELETE) (\S+) HTTP/1\.\d"')
 
 
@@ -143,7 +145,7 @@ def write_image(
     for tar in tars:
         content = tar.read_bytes()
         diff_ids.append(f"sha256:{hashlib.sha256(content).hexdigest()}")
-        packed = gzip.compress(content, compresslevel=1, mtime=0)
+        packed = _small_gzip(content) if len(content) < _SMALL else _gzip(content)
         layers.append({"mediaType": f"{_KIND}.layer.v1.tar+gzip", **_write_blob(blobs, packed)})
     os_name, _, architecture = (platform or f"linux/{_architecture()}").partition("/")
     image = {
@@ -162,6 +164,14 @@ def write_image(
     if platform is not None:
         descriptor["platform"] = {"os": os_name, "architecture": architecture}
     return descriptor
+
+
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=1, mtime=0)
+
+
+# The base of most images is the same static program.
+_small_gzip = lru_cache(maxsize=8)(_gzip)
 
 
 def _write_blob(blobs: Path, content: bytes) -> dict[str, Any]:
