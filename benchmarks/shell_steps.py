@@ -38,6 +38,7 @@ from klock.layers import NORMALISATION  # noqa: E402
 from klock.layers.differences import Difference, explain  # noqa: E402
 from klock.layers.manifest import Manifest  # noqa: E402
 from klock.store import Store  # noqa: E402
+from klock.workshop.scratch import remove_trees  # noqa: E402
 from klock.workshop.trees import Trees  # noqa: E402
 from tests.integration.unprivileged import Account, root_account, unprivileged_account  # noqa: E402
 
@@ -142,6 +143,10 @@ class Laboratory:
             return file.read_bytes() if file.is_file() and not file.is_symlink() else None
 
         return explain(self.root.manifest(first), self.place(run).manifest(other), read)
+
+    def forget(self, results: Mapping[Run, Result]) -> None:
+        """Removes the layers: those of all steps would fill a disk."""
+        remove_trees([self.place(run).layer(made.layer) for run, made in results.items() if made.layer])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +282,7 @@ def _measure_step(laboratory: Laboratory, step: ShellStep, besides: ThreadPoolEx
     differing = [(run, result.layer) for run, result in results.items() if result.layer and result.layer != first]
     differences = laboratory.differences(differing[0][0], first, differing[0][1]) if first and differing else []
     measured = Measured(step=step, results=results, differences=differences)
+    laboratory.forget(results)
     _say(f"{step.name}: {', '.join(f'{run.value} {measured.cell(run)}' for run in Run)}")
     for run, result in results.items():
         if result.layer is None:
