@@ -459,7 +459,7 @@ def test_progress_tells_all_bytes_of_what_was_missing(store: Store) -> None:
             self.events: list[object] = []
             self.received = 0
 
-        def begin(self, task: str, *, total: int | None = None) -> None:
+        def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
             self.events.append((task, total))
 
         def advance(self, amount: int) -> None:

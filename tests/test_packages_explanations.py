@@ -172,7 +172,7 @@ def test_an_error_names_the_requirement_its_line_and_the_reason(
     error = error_from_uv(
         output, requirements=REQUIREMENTS, why_no_wheel=lambda *_: "has wheels for cp39 only, not for cp311"
     )
-    assert (type(error), error.message) == (kind, message)
+    assert isinstance(error, kind) and error.message == message
     if hint is not None:
         assert error.hint == hint
 

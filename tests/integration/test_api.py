@@ -66,7 +66,7 @@ class Told(Quiet):
     def __init__(self) -> None:
         self.tasks: list[str] = []
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
         self.tasks.append(task)
 
 
@@ -100,7 +100,7 @@ class Remover(Quiet):
         self._store = Store(store)
         self.waits: list[bool] = []
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
         self.waits.append(False)
         with contextlib.suppress(InterruptedError), self._store.alone(self._on_wait):
             pass

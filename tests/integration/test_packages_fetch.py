@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import LockedPackage, SdistArtifact, WheelArtifact
 from klock.packages import Credentials, fetch_packages
+from klock.progress import Quiet
 from klock.store import Store
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
 
@@ -41,7 +41,7 @@ def artifact(index: IndexServer, path: Path) -> WheelArtifact:
     return WheelArtifact(name=path.name, url=url, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-class Steps:
+class Steps(Quiet):
     """Notes what is reported."""
 
     def __init__(self) -> None:
@@ -49,23 +49,14 @@ class Steps:
         self.amount = 0
         self.results: list[str] = []
 
-    def begin(self, task: str, *, total: int | None = None) -> None:
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
         self.begun.append((task, total))
 
     def advance(self, amount: int) -> None:
         self.amount += amount
 
-    def output(self, text: bytes) -> None: ...
-
     def done(self, result: str) -> None:
         self.results.append(result)
-
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def warn(self, message: str) -> None: ...
-
-    def note(self, message: str) -> None: ...
 
 
 def test_artifacts_come_into_the_store_once(files: Path, store: Store) -> None:
