@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klock.errors import FetchError
 from klock.packages.credentials import Credentials, bare_text, without_credentials
 
 
@@ -141,3 +142,80 @@ def test_a_masked_text_has_no_password_in_any_spelling(user: str, password: str)
 
 def test_urls_nobody_registered_are_masked_too() -> None:
     assert Credentials().mask("see https://tok:en@h.example/x now") == "see https://***@h.example/x now"
+
+
+FAKE_KEYRING = """\
+#!/bin/sh
+echo "$@" >> "$LOG"
+case "$*" in
+  "get https://h.example/simple me") echo by-url;;
+  "get g.example:8443 --mode creds") printf 'you\\nby-host\\n';;
+  "get old.example --mode creds") echo "keyring: error: unrecognized arguments: --mode creds" >&2; exit 2;;
+  *) exit 1;;
+esac
+"""
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> dict[str, str]:
+    """The variables of a user who has one."""
+    program = tmp_path / "bin" / "keyring"
+    program.parent.mkdir()
+    program.write_text(FAKE_KEYRING)
+    program.chmod(0o755)
+    path = f"relative:{program.parent}:/usr/bin:/bin"
+    return {"UV_KEYRING_PROVIDER": "subprocess", "PATH": path, "LOG": str(tmp_path / "log")}
+
+
+def asked(keyring: dict[str, str]) -> list[str]:
+    log = Path(keyring["LOG"])
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_the_keyring_is_asked_once_for_what_the_user_names(keyring: dict[str, str]) -> None:
+    urls = ["https://me@h.example/simple", "https://g.example:8443/simple", "https://pypi.org/simple"]
+    for _ in range(2):
+        known = Credentials.collect(urls=urls, host=keyring)
+        assert known.find("https://h.example/files/x.whl") == ("me", "by-url")
+        assert known.find("https://g.example:8443/x") == ("you", "by-host")
+        assert known.find("https://pypi.org/simple/x") is None
+        assert known.find("https://a-package-says.example/x") is None
+        assert "by-url" not in known.mask("it is by-url")
+    assert asked(keyring) == [
+        "get https://h.example/simple me",
+        "get https://g.example:8443/simple --mode creds",
+        "get g.example:8443 --mode creds",
+    ]
+    assert Credentials.collect(urls=urls, host=keyring).passwords == ("by-url", "by-host")
+
+
+def test_the_keyring_is_not_asked_for_what_is_known_or_what_a_base_names(
+    keyring: dict[str, str], tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine h.example login me password secret\n")
+    base = {"UV_INDEX_URL": "https://base.example/simple"}
+    known = Credentials.collect(
+        environments=[base],
+        base=base,
+        urls=["https://h.example/simple", "https://u:p@g.example"],
+        host=keyring,
+        netrc=netrc,
+    )
+    assert known.find("https://h.example/") == ("me", "secret")
+    assert known.find("https://g.example/") == ("u", "p")
+    assert known.find("https://base.example/simple") is None
+    off = Credentials.collect(urls=["https://me@h.example/simple"], host={**keyring, "UV_KEYRING_PROVIDER": "disabled"})
+    assert off.find("https://h.example/") == ("me", "")
+    assert asked(keyring) == []
+
+
+def test_a_keyring_that_cannot_be_asked(keyring: dict[str, str], tmp_path: Path) -> None:
+    url = ["https://old.example/simple"]
+    with pytest.raises(FetchError, match=r"bin/keyring cannot be asked without a user name$"):
+        Credentials.collect(urls=url, host=keyring).find(url[0])
+    nowhere = {**keyring, "PATH": f"bin:{tmp_path}/none"}
+    with pytest.raises(FetchError, match=r"^UV_KEYRING_PROVIDER is set, and there is no program keyring on PATH$"):
+        Credentials.collect(urls=url, host=nowhere).find(url[0])
+    with pytest.raises(FetchError, match=r"^UV_KEYRING_PROVIDER is 'native', which klock cannot ask$"):
+        Credentials.collect(urls=url, host={**keyring, "UV_KEYRING_PROVIDER": "native"})

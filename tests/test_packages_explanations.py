@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
-from klock.packages.build_failures import essence, hint_for_build
+from klock.packages.build_failures import UnbuiltSource, essence, hint_for_build
 from klock.packages.explanations import Asked, error_from_uv, missing_projects, warnings_from_uv
 from klock.packages.no_wheel import why_no_wheel
 from klock.recorder import OUTSIDE
@@ -127,7 +127,7 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         ),
         (
             UNDECLARED,
-            ResolutionError,
+            UnbuiltSource,
             "kimage.py:8: pip_install: ray[data]: ray==2.0 has wheels for cp39 only, not for cp311, and building its "
             "source fails: Failed to build `ray==2.0`\nThe build backend returned an error\n"
             "Call to `setuptools.build_meta.get_requires_for_build_wheel` failed (exit status: 1)\n[stderr]\n"
@@ -137,7 +137,7 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         ),
         (
             BUILD_FAILS,
-            ResolutionError,
+            UnbuiltSource,
             "kimage.py:8: pip_install: ray[data]: ray==2.0 has wheels for cp39 only, not for cp311, and building its "
             "source fails: Failed to build `ray==2.0`\nThe build backend returned an error\n"
             "Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n[stderr]\n"
@@ -147,7 +147,7 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         ),
         (
             NO_GIT,
-            ResolutionError,
+            UnbuiltSource,
             "kimage.py:8: pip_install: ray[data]: cannot fetch or build its source: "
             "Failed to download and build `ray @ git+https://h/ray`\nGit operation failed\n"
             "Git executable not found. Ensure that Git is installed and available.",

@@ -3,6 +3,8 @@
 They come from index URLs (`https://user:password@host/simple`), from `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, and
 from netrc, as with uv and pip. An object of this module is never written anywhere, and goes into no sandbox.
 
+Where `UV_KEYRING_PROVIDER` is set, the user's keyring is asked for the servers that the user names, and no other ones.
+
 netrc names hosts, and no origins. What is fetched may be named by an index, or by what a package runs: so the entry of
 a host is for https and for the origins that the user names, and the default entry for those alone.
 """
@@ -14,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from klock.packages.index_mirrors import IndexMirrors
@@ -22,8 +24,13 @@ from klock.recorder.doors import Where, elsewhere, where_of
 from klock.secrets.masking import mask
 from klock.secrets.references import refuse_literals
 
+if TYPE_CHECKING:
+    from klock.packages.keyring import Keyring
+
 __all__ = ["Credentials", "bare_text", "public_url", "without_credentials"]
 
+_PUBLIC: Final = "https://pypi.org/simple"
+"""Nobody logs in there: no keyring need be unlocked for it."""
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>\\]+")
 _USERINFO: Final = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*(?<!ssh)://)[^/\s?#]*@")
 
@@ -60,11 +67,18 @@ class Credentials:
     """
 
     def __init__(
-        self, *, netrc: Path | None = None, ca_bundle: Path | None = None, mirrors: IndexMirrors | None = None
+        self,
+        *,
+        netrc: Path | None = None,
+        ca_bundle: Path | None = None,
+        mirrors: IndexMirrors | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
         self._named: set[Where] = set()
+        self._indexes: dict[tuple[str, str], list[str]] = {}
         self._netrc = netrc
+        self._keyring = keyring
         self.ca_bundle = ca_bundle
         self.mirrors = mirrors or IndexMirrors()
         for _, mirror in self.mirrors.table:
@@ -91,7 +105,7 @@ class Credentials:
         this machine.
         """
         base = base or {}
-        found = cls(netrc=netrc, ca_bundle=ca_bundle, mirrors=mirrors)
+        found = cls(netrc=netrc, ca_bundle=ca_bundle, mirrors=mirrors, keyring=_keyring_of(host or {}))
         for environment in environments:
             names: dict[str, str] = {}
             for name, value in environment.items():
@@ -120,6 +134,8 @@ class Credentials:
             where = where_of(url)
             if where is not None:
                 self._named |= elsewhere([where]) if is_bases else {where}
+            if not is_bases and url.lower().startswith(("http:", "https:")):
+                self._indexes.setdefault(_origin(url), []).append(without_credentials(url).partition("#")[0])
             parts = urlsplit(url)
             if parts.username is not None:
                 pair = (unquote(parts.username), unquote(parts.password or ""))
@@ -132,11 +148,30 @@ class Credentials:
 
     @property
     def passwords(self) -> tuple[str, ...]:
+        """All of them, those that the keyring has for the servers that the user names among them."""
+        for urls in self._indexes.values():
+            self.find(urls[0])
         return tuple(dict.fromkeys(password for _, password in self._known.values() if password))
 
     def find(self, url: str) -> tuple[str, str] | None:
-        """The user name and password for `url`."""
-        return self._known.get(_origin(url)) or self._from_netrc(url)
+        """The user name and password for `url`. Raises FetchError when the keyring is to be asked and cannot be."""
+        known = self._known.get(_origin(url))
+        if known is not None and known[1]:
+            return known
+        if known is None and (found := self._from_netrc(url)) is not None:
+            return found
+        return self._from_keyring(url, known[0] if known else None) or known
+
+    def _from_keyring(self, url: str, username: str | None) -> tuple[str, str] | None:
+        """By the URLs of this origin that the user names: `url` itself may be one that a package made up."""
+        if self._keyring is None:
+            return None
+        for index in dict.fromkeys(self._indexes.get(_origin(url), ())):
+            if index.rstrip("/") != _PUBLIC and (pair := self._keyring.find(index, username)) is not None:
+                # From here on it is masked, too.
+                self._known[_origin(url)] = pair
+                return pair
+        return None
 
     def headers(self, url: str) -> dict[str, str]:
         """The Authorization header for `url` (RFC 7617), or nothing."""
@@ -167,6 +202,14 @@ class Credentials:
         if entry is None and is_named:
             entry = hosts.get("default")
         return (entry[0] or "", entry[2] or "") if entry else None
+
+
+def _keyring_of(environ: Mapping[str, str]) -> Keyring | None:
+    if not environ.get("UV_KEYRING_PROVIDER"):
+        return None
+    from klock.packages.keyring import Keyring
+
+    return Keyring.of(environ)
 
 
 def _origin(url: str) -> tuple[str, str]:

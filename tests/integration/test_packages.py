@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -50,6 +52,7 @@ from klock.packages import (
     World,
     fetch_packages,
     installed_distributions,
+    keyring,
     probe_interpreter,
 )
 from klock.packages.index_mirrors import IndexMirrors
@@ -578,8 +581,24 @@ def test_a_mirror_changes_nothing_of_a_lock(lab: Lab, tmp_path: Path) -> None:
     assert again.packages == before
 
 
-@pytest.mark.parametrize("kind", ["netrc", "variables", "mirror"])
-def test_a_real_index_behind_tls_and_a_login(lab: Lab, tmp_path: Path, kind: str) -> None:
+def with_keyring(folder: Path, service: str, user: str, password: str) -> dict[str, str]:
+    """The variables of a user whose keyring, a file, has this password."""
+    environ = {
+        "UV_KEYRING_PROVIDER": "subprocess",
+        "PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring",
+        "XDG_DATA_HOME": str(folder / "data"),
+        "HOME": str(folder),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    done = subprocess.run(["keyring", "set", service, user], input=password, text=True, env=environ, check=False)
+    assert done.returncode == 0
+    return environ
+
+
+@pytest.mark.parametrize("kind", ["netrc", "variables", "mirror", "keyring"])
+def test_a_real_index_behind_tls_and_a_login(
+    lab: Lab, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_wheel(lab.files, "app", "1.0", requires=["lib"])
     make_wheel(lab.files, "lib", "1.0")
     names = PrivateNames(tmp_path, {})
@@ -591,6 +610,9 @@ def test_a_real_index_behind_tls_and_a_login(lab: Lab, tmp_path: Path, kind: str
         elif kind == "variables":
             variables["UV_DEFAULT_INDEX"] = f"corp={url}"
             environ = {"UV_INDEX_CORP_USERNAME": "me", "UV_INDEX_CORP_PASSWORD": "pa:ss/wd"}
+        elif kind == "keyring":
+            environ = with_keyring(tmp_path, url, "me", "pa:ss/wd")
+            default_index = url.replace("://", "://me@")
         else:
             default_index = "https://index.test/simple"
             with_login = url.replace("://", "://me:pa%3Ass%2Fwd@")
@@ -608,6 +630,8 @@ def test_a_real_index_behind_tls_and_a_login(lab: Lab, tmp_path: Path, kind: str
         for package in locked.packages:
             lab.store.blob_path(f"sha256:{wheel_of(package).sha256}").unlink()
         world = World(workspace=cast("Workspace", None), python=lab.python, store=lab.store, **ways)
+        # What a sync on another machine asks is another process.
+        monkeypatch.setattr(keyring, "_OF_THIS_PROCESS", {})
         credentials = Question(requests=(wanted,), default_index=default_index).collect_credentials(world)
         fetch_packages(locked.packages, store=lab.store, credentials=credentials)
     assert all(lab.store.find_blob(f"sha256:{wheel_of(package).sha256}") for package in locked.packages)
