@@ -927,8 +927,8 @@ def test_a_build_that_does_not_repeat_is_not_locked_unless_its_layer_is_kept(lab
 def test_without_build_isolation_the_environment_builds(lab: Lab) -> None:
     make_source(lab)
     options = RequirementOptions(no_build_isolation=True)
-    locked = lab.resolve(step("tool"), step(("built==1.0", options)))
-    assert locked.steps == (("tool==1.0",), ("built==1.0", "lib==1.0"))
+    locked = lab.resolve(step("tool", ("built==1.0", options)))
+    assert locked.steps == (("built==1.0", "lib==1.0", "tool==1.0"),)
     package = locked.packages[0]
     assert isinstance(package.artifact, SdistArtifact)
     assert package.artifact.build == ()

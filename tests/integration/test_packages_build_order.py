@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 BACKEND: Final = """
 import os, zipfile
-
+{imports}
 NAME, REQUIRES, NEEDED_FOR = {name!r}, {requires!r}, {needed_for!r}
 
 def compiler(what):
@@ -59,13 +59,16 @@ image = (
     .pip_install(["lib", "early"])
     .run_bash("echo {compiler} > /usr/bin/compiler")
     .pip_install(["built"])
+    .pip_install(["--no-build-isolation late"])
 )
 """
 
 
-def source(files: Path, name: str, *, requires: tuple[str, ...] = (), needed_for: tuple[str, ...] = ()) -> None:
+def source(
+    files: Path, name: str, *, requires: tuple[str, ...] = (), needed_for: tuple[str, ...] = (), imports: str = ""
+) -> None:
     """An sdist that finds no compiler before an earlier step brings it."""
-    backend = BACKEND.format(name=name, requires=list(requires), needed_for=list(needed_for))
+    backend = BACKEND.format(name=name, requires=list(requires), needed_for=list(needed_for), imports=imports)
     make_sdist(files, name, "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": backend})
 
 
@@ -74,6 +77,8 @@ def index(tmp_path: Path) -> Iterator[IndexServer]:
     for version in ("1.0", "2.0"):
         make_wheel(tmp_path, "lib", version)
     source(tmp_path, "early")
+    # As flash-attn imports torch, which it does not declare, to say what it requires.
+    source(tmp_path, "late", imports="import built, early")
     with IndexServer(tmp_path) as server:
         yield server
 
@@ -111,7 +116,7 @@ def test_a_source_is_built_on_the_steps_before_it(root: Account, project: Path, 
     fresh = root.make_folder("fresh") / "store"
     copy_store(root.store, fresh)
     target = lock(root, project)
-    assert steps_of(target) == [("early==1.0", "lib==2.0"), ("built==1.0",)]
+    assert steps_of(target) == [("early==1.0", "lib==2.0"), ("built==1.0",), ("late==1.0",)]
 
     # Once more there is nothing to do, and in another store it is the same.
     text = (project / "kimage.lock").read_text()
@@ -140,7 +145,7 @@ def test_what_only_a_build_can_tell_is_asked_when_it_can_be_built(
     source(index.folder, "built", requires=("lib<2",), needed_for=("metadata", "build"))
     first = lock(root, project)
     # The answer is that for both steps together: the first one was locked again by it.
-    assert steps_of(first) == [("early==1.0", "lib==1.0"), ("built==1.0",)]
+    assert steps_of(first) == [("early==1.0", "lib==1.0"), ("built==1.0",), ("late==1.0",)]
     assert built(first).dependencies == ("lib",)
     text = (project / "kimage.lock").read_text()
     assert root.klock("lock", cwd=project).stdout == ""
@@ -151,5 +156,5 @@ def test_what_only_a_build_can_tell_is_asked_when_it_can_be_built(
     (project / "kimage.py").write_text(IMAGE.format(compiler="gcc-12").replace("/usr/bin/compiler", "/usr/bin/other"))
     failed = root.klock("lock", cwd=project)
     assert failed.returncode == 2
-    assert "kimage.py:8: built: built==1.0 has no wheel, and building its source fails:" in failed.stderr
+    assert "kimage.py:8: pip_install: built: built==1.0 has no wheel, and building its source fails:" in failed.stderr
     assert "No such file or directory: '/usr/bin/compiler'" in failed.stderr
