@@ -59,6 +59,7 @@ class Project:
         keep_base: bool = False,
         strict: bool = False,
         exclude_newer: str | None = None,
+        image_digest: bool = False,
         dry_run: bool = False,
     ) -> Locked:
         """Resolves the image and writes the lockfile. What is locked and still satisfies the image is kept.
@@ -67,7 +68,9 @@ class Project:
         With `keep_base` nothing may replace a Python package that the base has, as with the setting `keep-base`; with
         `strict` no two packages may have one path with different bytes. Files that came to a package index after
         `exclude_newer`, a date or an RFC 3339 moment, do not count; the lockfile keeps it until another one is given,
-        or until `upgrade`. With `dry_run` the file stays as it is. Raises KlockError; the file is as it was then.
+        or until `upgrade`. With `image_digest` the lockfile names the digest of each target as an OCI image, by which a
+        registry has it when it is pushed. With `dry_run` the file stays as it is. Raises KlockError; the file is as it
+        was then.
         """
         from klock.lockfile import read
 
@@ -78,6 +81,8 @@ class Project:
         asks_anew = upgrade or upgrade_base or upgraded or strict or exclude_newer is not None
         if previous is not None and not asks_anew:
             notes = self._notes_if_unchanged(previous, keep_base=keep_base)
+            if notes is not None and image_digest:
+                return self._with_image_digests(previous, previous, dry_run=dry_run)
             if notes is not None:
                 return Locked(
                     lockfile=previous, path=session.lockfile, previous=previous, written=False, notes=tuple(notes)
@@ -111,9 +116,21 @@ class Project:
                 ),
                 upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
             )
+        if image_digest:
+            return self._with_image_digests(locked, previous, dry_run=dry_run)
         written = False
         if not dry_run and locked != previous:
             written = write(locked, session.lockfile)
+        return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
+
+    def _with_image_digests(self, locked: Lockfile, previous: Lockfile | None, *, dry_run: bool) -> Locked:
+        from klock.lockfile import write
+        from klock.registry.locked import with_image_digests
+
+        session = self.session
+        with session.store.in_use():
+            locked = with_image_digests(locked, session.context)
+        written = not dry_run and locked != previous and write(locked, session.lockfile)
         return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
 
     def _notes_if_unchanged(self, lock: Lockfile, *, keep_base: bool) -> list[str] | None:
@@ -418,6 +435,7 @@ def lock(
     keep_base: bool = False,
     strict: bool = False,
     exclude_newer: str | None = None,
+    image_digest: bool = False,
     dry_run: bool = False,
     **options: Unpack[Options],
 ) -> Locked:
@@ -429,6 +447,7 @@ def lock(
         keep_base=keep_base,
         strict=strict,
         exclude_newer=exclude_newer,
+        image_digest=image_digest,
         dry_run=dry_run,
     )
 

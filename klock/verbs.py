@@ -23,6 +23,8 @@ VERBS = {
     "add": "Add PACKAGE to the image's pip_install and lock; a PACKAGE...",
     "remove": "Remove PACKAGE from the image's pip_install and lock.",
     "logs": "Show what steps printed when they last ran here, and what...",
+    "push": "Push the image that is locked to a registry, with no...",
+    "pull": "Fetch what `klock push` left in a registry, so that a sync...",
     "export": "Write what is locked in the formats of other tools.",
     "cache": "Look after the local store, where klock keeps downloads,...",
     "vault": "Keep every byte the lockfile names in a folder, and get it...",

@@ -77,7 +77,7 @@ class MemoryWorkshop:
     def has_base(self, base: str) -> bool:
         return base in self.bases
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
         self.bases[base] = Manifest([file_entry("etc/os-release", b"memory")])
         return self.bases[base]
 

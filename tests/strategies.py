@@ -27,6 +27,7 @@ from klock.lockfile.model import (
     LockedVariable,
     Lockfile,
     OciBlob,
+    OciImage,
     OciLayer,
     OciLock,
     PipLock,
@@ -198,6 +199,7 @@ def target_locks(draw: st.DrawFn, target: Target) -> TargetLock:
         ),
         steps=tuple(draw(st.lists(steps([p.pin for p in locked]), max_size=4))),
         packages=tuple(sorted(locked, key=lambda p: (p.name, p.version))),
+        oci_image=draw(st.none() | st.builds(OciImage, digest=digests, size=sizes, compression=texts)),
     )
 
 

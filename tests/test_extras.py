@@ -17,6 +17,8 @@ from klock.errors import KlockError
 from klock.extras import Extra, missing_extra_hint
 from klock.gpu import driver
 from klock.gpu.cdi import read_specifications
+from klock.layers import compression
+from klock.layers.compression import Compressed, compression_named
 from klock.layers.unpack import unpack
 from klock.places.containers.connection import docker_package
 
@@ -61,11 +63,17 @@ def use_podman(_folder: Path, _: pytest.MonkeyPatch) -> None:
     docker_package("podman")
 
 
+def compress_gzip(_folder: Path, _: pytest.MonkeyPatch) -> None:
+    compression._compressor.cache_clear()
+    list(Compressed(io.BytesIO(b"x"), compression_named("gzip")))
+
+
 # What is missing: its module, its name on an index, the extra that has it, and what needs it.
 MISSING: dict[str, tuple[str, str, Extra, Callable[[Path, pytest.MonkeyPatch], None]]] = {
     "the client of podman and docker": ("docker", "docker", "containers", use_podman),
     "the library that asks NVIDIA's driver": ("pynvml", "nvidia-ml-py", "gpu", ask_the_driver),
     "the reader of YAML": ("yaml", "pyyaml", "gpu", read_yaml),
+    "the compressor of gzip": ("deflate", "deflate", "push", compress_gzip),
     "the decompressor of zstd": ("zstandard", "zstandard", "zstd", unpack_zstd),
 }
 

@@ -64,11 +64,22 @@ class Authentication:
     """
 
     def __init__(
-        self, transport: Transport, *, name: str, repository: str, secure: bool, config: DockerConfig | None = None
+        self,
+        transport: Transport,
+        *,
+        name: str,
+        repository: str,
+        secure: bool,
+        config: DockerConfig | None = None,
+        actions: str = "pull",
+        also: Sequence[str] = (),
     ) -> None:
+        """`actions` are those that tokens are asked for, such as `pull,push`; `also`: repositories of the same registry
+        that are read besides."""
         self._transport = transport
         self._name = name
-        self._scope = f"repository:{repository}:pull"
+        self._scopes = [f"repository:{repository}:{actions}", *(f"repository:{other}:pull" for other in also)]
+        self._writes = "push" in actions.split(",")
         self._secure = secure
         self._config = config
         self._lock = threading.Lock()
@@ -117,11 +128,14 @@ class Authentication:
         if parts.scheme != "https" and not (parts.scheme == "http" and (not self._secure or is_loopback(host))):
             raise FetchError(f"{self._name} sends klock for a token to {realm!r}, which is not an https address")
         service = {"service": s} if (s := challenge.get("service")) else {}
-        query = {**service, "scope": challenge.get("scope") or self._scope}
+        # A challenge names what the refused request needs; of several repositories the rest is ours to say.
+        scopes = self._scopes if self._writes else [challenge.get("scope") or self._scopes[0]]
+        query = [*service.items(), *(("scope", scope) for scope in scopes)]
         credentials = self._find_credentials()
         if credentials and credentials.identity_token:
-            form = {**query, "grant_type": "refresh_token", "client_id": _CLIENT_ID}
-            form["refresh_token"] = credentials.identity_token
+            form = [*service.items(), ("scope", " ".join(scopes))]
+            form += [("grant_type", "refresh_token"), ("client_id", _CLIENT_ID)]
+            form.append(("refresh_token", credentials.identity_token))
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             response = self._transport.get(realm, headers, method="POST", body=urlencode(form))
         else:
@@ -129,7 +143,7 @@ class Authentication:
             headers = {"Authorization": _basic(credentials)} if credentials else {}
             response = self._transport.get(f"{realm}{separator}{urlencode(query)}", headers)
         if response.status in (401, 403):
-            raise unauthorised(self._name, has_credentials=credentials is not None)
+            raise unauthorised(self._name, has_credentials=credentials is not None, writes=self._writes)
         try:
             answer = read_json(response.body)
             token = answer.get("token") or answer.get("access_token")
@@ -140,13 +154,14 @@ class Authentication:
         return token
 
 
-def unauthorised(registry: str, *, has_credentials: bool, what: str | None = None) -> FetchError:
-    """The error for a refusal, with the way in: log in, or log in as someone else."""
+def unauthorised(registry: str, *, has_credentials: bool, what: str | None = None, writes: bool = False) -> FetchError:
+    """The error for a refusal, with the way in: log in, or log in as someone else. `writes`: to push was refused."""
     subject = f"{what}: " if what else ""
+    verb = "push" if writes else "pull"
     if has_credentials:
         return FetchError(
             f"{subject}{registry} does not accept the credentials of the docker config for this repository",
-            hint=f"check that the account may pull it, and run `docker login {registry}` again",
+            hint=f"check that the account may {verb} it, and run `docker login {registry}` again",
         )
     return FetchError(
         f"{subject}{registry} wants credentials, or there is no such repository",

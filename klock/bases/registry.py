@@ -40,9 +40,18 @@ class Repository:
     """Implements `ImageSource` for a reference. `name` is the full reference, for messages."""
 
     def __init__(
-        self, reference: Reference, *, mirrors: Mirrors, transport: Transport, config: DockerConfig | None = None
+        self,
+        reference: Reference,
+        *,
+        mirrors: Mirrors,
+        transport: Transport,
+        config: DockerConfig | None = None,
+        actions: str = "pull",
+        also: Sequence[str] = (),
     ) -> None:
+        """`actions` and `also`: see `Authentication`."""
         self.reference = reference
+        self._writes = "push" in actions.split(",")
         self.name = str(reference)
         self._transport = transport
         base, prefix = _address(reference.registry, mirrors)
@@ -57,6 +66,8 @@ class Repository:
             repository=self.repository,
             secure=base.startswith("https:"),
             config=config,
+            actions=actions,
+            also=also,
         )
 
     def root(self) -> Document:
@@ -141,7 +152,8 @@ class Repository:
     def _refusal(self, status: int, what: str | None = None) -> FetchError:
         subject = f"{self.name} ({what})" if what else self.name
         if status in (401, 403):
-            return unauthorised(self._login, has_credentials=self._authentication.has_credentials, what=subject)
+            known = self._authentication.has_credentials
+            return unauthorised(self._login, has_credentials=known, what=subject, writes=self._writes)
         if status == 404:
             return FetchError(
                 f"{subject}: {self._host} has no such image (status 404)",

@@ -6,7 +6,7 @@ What arrives here is not trusted: who asks knows a digest and compares.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,7 +57,9 @@ class Transport:
         self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: str = ""
     ) -> Response:
         """Asks and reads the whole answer, of whatever status, at most 16 MiB. Raises FetchError when there is none."""
-        response = self._open(method, url, headers or {}, body)
+        return self._whole(url, self._open(method, url, headers or {}, body))
+
+    def _whole(self, url: str, response: BaseHTTPResponse) -> Response:
         try:
             content = self._read(response, url)
         except _errors() as error:
@@ -72,6 +74,35 @@ class Transport:
             challenges=tuple(response.headers.getlist("WWW-Authenticate")),
             body=content,
         )
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] = b"",
+    ) -> Response:
+        """Sends a body and reads the whole answer, of whatever status. It is sent once: who can go on asks how far it
+        came. Redirects are not followed. Raises FetchError when there is no answer.
+
+        A server may answer before it has read everything, as for a body that it does not want: that answer counts.
+        """
+        from urllib3 import Retry
+
+        once = Retry(total=0, redirect=False, raise_on_redirect=False, raise_on_status=False)
+        try:
+            response = self._pools.for_url(url).request(
+                method,
+                url,
+                headers={"User-Agent": _USER_AGENT, **headers},
+                body=body,
+                retries=once,
+                redirect=False,
+                preload_content=False,
+            )
+        except _errors() as error:
+            raise _unreachable(url, error) from error
+        return self._whole(url, response)
 
     def stream(
         self, url: str, headers: Callable[[], Mapping[str, str]], *, on_refusal: Callable[[int, tuple[str, ...]], bool]
@@ -179,6 +210,8 @@ def _unreachable(url: str, error: Exception) -> FetchError:
     host, reason = urlsplit(url).netloc.rpartition("@")[2], reason_of(error)
     if "TLS certificate" in reason:
         hint = "if the host has a private CA, set ca-bundle"
+    elif "WRONG_VERSION_NUMBER" in reason:
+        hint = f'the host does not speak TLS; if that is meant, set registry-mirrors: "{host}" = "http://{host}"'
     else:
         hint = (
             "check the host's name, the network and the proxy settings; for a mirror, or a base without a registry, "

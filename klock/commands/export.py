@@ -88,6 +88,64 @@ def dockerfile(
     return 0
 
 
+@export.command()
+@click.argument("output", metavar="DIR|FILE.tar", type=click.Path(path_type=Path))
+@image_argument
+@click.option("--name", metavar="NAME:TAG", help="What engines that load it call the image.")
+@click.option(
+    "--compression",
+    metavar="gzip|zstd|none",
+    type=click.Choice(["gzip", "zstd", "none"]),
+    default="gzip",
+    help="How the layers of steps are compressed. Default: gzip.",
+)
+@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@target_option
+@offline_option
+@progress_options
+def image(
+    output: Path,
+    image: str | None,
+    *,
+    name: str | None,
+    compression: str,
+    frozen: bool,
+    target: str | None,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Write the image that `klock push` pushes as an OCI layout: into a folder, or into an archive.
+
+    podman, docker and skopeo load it. A name that ends in .tar is an archive.
+    """
+    from klock.layers.compression import compression_named
+    from klock.registry.layout import write_archive, write_folder
+    from klock.registry.made import make_image
+    from klock.registry.push import refuse_another_digest
+    from klock.words import in_bytes
+
+    project = open_project(image, offline=offline, progress=progress)
+    session = project.session
+    lock = session.read_lockfile()
+    project.refuse(lock, frozen=frozen)
+    rule = compression_named(compression)
+    with session.store.in_use():
+        made = make_image(session.locked_target(lock, target), session.context, rule)
+        refuse_another_digest(made, rule.rule)
+        write = write_archive if output.suffix == ".tar" else write_folder
+        write(made, output, name=None if name is None else _image_name(name))
+    say(f"{output} written: {made.lock.target}, {in_bytes(made.size)}, {made.digest}")
+    return 0
+
+
+def _image_name(written: str) -> str:
+    """A name and a tag, as engines show them. Raises ImageError."""
+    from klock.bases.reference import Reference
+
+    reference = Reference.parse(written)
+    return f"{reference.registry}/{reference.repository}:{reference.tag or 'latest'}"
+
+
 def _packages(name: str, what: str) -> None:
     """Adds `klock export NAME`, which writes the Python packages of a target."""
 

@@ -40,6 +40,7 @@ __all__ = ["lock"]
 @click.option("--keep-base", is_flag=True, help="Replace no Python package that the base has.")
 @click.option("--strict", is_flag=True, help="Refuse two packages that have one path with different bytes.")
 @click.option("--exclude-newer", metavar="DATE", help="Files that came to a package index later do not count.")
+@click.option("--image-digest", is_flag=True, help="Also lock the digest by which `klock push` has the image.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
 @with_progress
@@ -55,6 +56,7 @@ def lock(
     keep_base: bool,
     strict: bool,
     exclude_newer: str | None,
+    image_digest: bool,
     dry_run: bool,
     offline: bool,
     progress: Progress,
@@ -80,6 +82,7 @@ def lock(
         keep_base=keep_base,
         strict=strict,
         exclude_newer=exclude_newer,
+        image_digest=image_digest,
         dry_run=dry_run,
     )
     for line in locked.moved:
@@ -88,7 +91,7 @@ def lock(
         say(f"{locked.path.name} would {'change' if locked.would_change else 'not change'}")
         return 0
     watched = seen()
-    lines = [_line(target, locked) for target in locked.lockfile.targets]
+    lines = [_line(target, locked, image_digest=image_digest) for target in locked.lockfile.targets]
     for target, line in zip(locked.lockfile.targets, lines, strict=True):
         say(line)
         if locked.written:
@@ -111,12 +114,13 @@ def _argument(text: str) -> tuple[str, str | None]:
     return (name, value) if equals else (name, os.environ.get(name))
 
 
-def _line(target: TargetLock, locked: Locked) -> str:
+def _line(target: TargetLock, locked: Locked, *, image_digest: bool) -> str:
     from klock.words import counted
 
     state = "written" if locked.written else "unchanged"
     layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
-    return f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}"
+    image = f"\nimage of {target.target}: {target.oci_image.digest}" if image_digest and target.oci_image else ""
+    return f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}{image}"
 
 
 def _say_what_lapses(target: TargetLock) -> None:

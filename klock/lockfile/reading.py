@@ -16,6 +16,7 @@ from klock.lockfile.model import (
     Interpreter,
     LockedPackage,
     Lockfile,
+    OciImage,
     PipLock,
     SdistArtifact,
     ShellLock,
@@ -65,7 +66,7 @@ def _check_version(version: object, where: str) -> None:
 
 
 def _decode_document(document: dict[str, Any]) -> Lockfile:
-    known = {"lock-version", "normalisation", "targets", "image", "base", "python", "steps", "packages"}
+    known = {"lock-version", "normalisation", "targets", "image", "base", "oci-image", "python", "steps", "packages"}
     if unknown := sorted(set(document) - known):
         raise LockfileError(f"unknown key {unknown[0]!r}")
     names = document.get("targets")
@@ -78,6 +79,7 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
         raise LockfileError("normalisation: an integer is expected")
     bases = _rows(document, "base", names)
     interpreters = _rows(document, "python", names)
+    images = _rows(document, "oci-image", names)
     steps = _rows(document, "steps", names)
     packages = _rows(document, "packages", names)
     targets = []
@@ -88,6 +90,11 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
             raise LockfileError(f"base: {len(base)} tables for the target {name} where one is expected")
         steps_of = _by_stage(steps[name])
         python = [decode(Interpreter, table, place) for table, place in interpreters[name]]
+        image = [decode(OciImage, table, place) for table, place in images[name]]
+        if len(image) > 1:
+            raise LockfileError(
+                f"oci-image: {len(image)} tables for the target {name}", hint="run `klock lock --image-digest`"
+            )
         targets.append(
             TargetLock(
                 target=Target.parse(name),
@@ -96,6 +103,7 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
                 steps=tuple(_decode_kind(STEPS, table, place) for table, place in steps_of.pop("", [])),
                 packages=tuple(_decode_package(table, place) for table, place in packages[name]),
                 stages=tuple(_stages(bases_of, steps_of)),
+                oci_image=image[0] if image else None,
             )
         )
     return Lockfile(

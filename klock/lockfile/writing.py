@@ -40,6 +40,8 @@ def to_text(lockfile: Lockfile) -> str:
     document["targets"] = _array(names)
     document["image"] = _table(encode(lockfile.image))
     document["base"] = _tables(_merged(names, [list(_encode_bases(t)) for t in targets]))
+    if images := _merged(names, [[encode(t.oci_image)] if t.oci_image else [] for t in targets]):
+        document["oci-image"] = _tables(images)
     if interpreters := _merged(names, [[encode(t.interpreter)] if t.interpreter else [] for t in targets]):
         document["python"] = _tables(interpreters)
     if steps := _merged(names, [list(_encode_steps(t)) for t in targets]):

@@ -85,7 +85,23 @@ def lock_image(
     if errors:
         raise errors[0]
     Unfinished(context).forget()
-    return Lockfile(image=image_lock, normalisation=NORMALISATION, targets=tuple(locked))
+    kept_digests = (_with_digest_of(previous, target, context) for target in locked)
+    return Lockfile(image=image_lock, normalisation=NORMALISATION, targets=tuple(kept_digests))
+
+
+def _with_digest_of(previous: Lockfile | None, target: TargetLock, context: Context) -> TargetLock:
+    """The target with the digest that is locked of it as an OCI image, while it still is that image."""
+    from dataclasses import replace
+
+    before = previous.for_target(target.target) if previous else None
+    if before is None or before.oci_image is None:
+        return target
+    if (before.base, before.fingerprint) == (target.base, target.fingerprint):
+        return replace(target, oci_image=before.oci_image)
+    context.progress.note(
+        f"{target.target} is another image now, so its image digest was dropped: run `klock lock --image-digest`"
+    )
+    return target
 
 
 def _base_that_was_meant(name: str | None) -> str:

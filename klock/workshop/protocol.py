@@ -300,11 +300,12 @@ class Workshop(Protocol):
     def has_base(self, base: str) -> bool:
         """Whether the base of this id is here, unpacked."""
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
-        """Unpacks a base under the id `base` (a digest) and returns the manifest of all of it.
+    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
+        """Unpacks a base under the id `base` (a digest) and returns the manifest of all of it, whose digest must be
+        `manifest`, if that is given.
 
-        Raises HashMismatch when an archive's uncompressed bytes are not its diff_id's, FetchError for a hostile or
-        broken archive.
+        Raises HashMismatch when an archive's uncompressed bytes are not its diff_id's, or the manifest is another one;
+        FetchError for a hostile or broken archive. Nothing has the id then.
         """
 
     def make_base(self) -> AbstractContextManager[NewBase]:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from klock.digests import Digest, digest_of_json, hex_of, is_digest
+from klock.digests import Digest, digest_of_bytes, digest_of_json, hex_of, is_digest
+from klock.errors import HashMismatch
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer
@@ -68,12 +69,12 @@ class SandboxWorkshop:
     def has_base(self, base: str) -> bool:
         return self._whole_trees.has_base(base)
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
         """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
         with self._store.lock(f"base-{hex_of(base)}"):
             if not self.has_base(base):
                 diff_ids = [self._add_diff(layer) for layer in layers]
-                self._describe_base(base, diff_ids)
+                self._describe_base(base, diff_ids, expected=manifest)
         return self.base_manifest(base)
 
     @contextmanager
@@ -235,7 +236,7 @@ class SandboxWorkshop:
             self.trees.keep(folder / "diff", self.trees.diff(diff_id))
         return diff_id
 
-    def _describe_base(self, base: str, diff_ids: Sequence[Digest]) -> None:
+    def _describe_base(self, base: str, diff_ids: Sequence[Digest], *, expected: Digest | None) -> None:
         from klock.layers.scan import manifest_of_tree
 
         diffs = [self.trees.diff(diff_id) / "root" for diff_id in diff_ids]
@@ -248,6 +249,12 @@ class SandboxWorkshop:
                 (made / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower)).to_bytes())
 
             in_namespace(task)
+            found = digest_of_bytes((made / "manifest").read_bytes())
+            if expected not in (None, found):
+                raise HashMismatch(
+                    f"the archive of the base has other files than the locked ones: locked {expected}, found {found}",
+                    hint="do not trust where it came from",
+                )
             (made / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
             self.trees.keep(made, self.trees.base(base))
 

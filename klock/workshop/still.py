@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from klock.digests import Digest, digest_of_bytes, is_digest
-from klock.errors import EngineError, StoreError
+from klock.errors import EngineError, HashMismatch, StoreError
 from klock.layers.listing import ArchivedLayer, list_layers, read_layers
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.store import Store
@@ -78,13 +78,15 @@ class StillWorkshop:
     def has_base(self, base: str) -> bool:
         return self._known(base) is not None
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer]) -> Manifest:
+    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
         """Reads the archives of a base, and takes note of what it shows."""
-        manifest = list_layers(self._note(base, layers))
-        digest = self._store.add_bytes(manifest.to_bytes(), source="the manifest of a base")
+        shown = list_layers(self._note(base, layers))
+        if manifest not in (None, shown.digest):
+            raise HashMismatch(f"the archive of the base has other files than the locked ones: locked {manifest}")
+        digest = self._store.add_bytes(shown.to_bytes(), source="the manifest of a base")
         self._store.write_record(_KIND, base, digest)
-        self._bases[base] = manifest
-        return manifest
+        self._bases[base] = shown
+        return shown
 
     def base_manifest(self, base: str) -> Manifest:
         manifest = self._known(base)

@@ -42,7 +42,7 @@ from klock.lockfile.model.steps import (
     layer_of,
     with_layer,
 )
-from klock.lockfile.model.targets import ImageLock, Lockfile, StageLock, TargetLock
+from klock.lockfile.model.targets import ImageLock, Lockfile, OciImage, StageLock, TargetLock
 
 __all__ = [
     "DEBIAN_RECIPE",
@@ -74,6 +74,7 @@ __all__ = [
     "Lockfile",
     "MountLock",
     "OciBlob",
+    "OciImage",
     "OciLayer",
     "OciLock",
     "PipLock",

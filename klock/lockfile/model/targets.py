@@ -13,7 +13,7 @@ from klock.lockfile.model.settings import SettingsLock
 from klock.lockfile.model.steps import StepLock, layer_of
 from klock.targets import Target
 
-__all__ = ["ImageLock", "Lockfile", "StageLock", "TargetLock"]
+__all__ = ["ImageLock", "Lockfile", "OciImage", "StageLock", "TargetLock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,19 @@ class StageLock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OciImage:
+    """The manifest of a target as an OCI image (`klock.registry.made`): its digest and its `size` in bytes, where the
+    steps' layers are compressed by the rule `compression`."""
+
+    digest: Digest
+    size: int
+    compression: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLock:
     """Everything one target's environment is made of. `stages` are those that its steps take files from, each after
-    those that it takes files from itself."""
+    those that it takes files from itself. `oci_image` follows from the rest, and is here only when it was asked for."""
 
     target: Target
     base: BaseLock
@@ -53,6 +63,7 @@ class TargetLock:
     steps: tuple[StepLock, ...]
     packages: tuple[LockedPackage, ...]
     stages: tuple[StageLock, ...] = ()
+    oci_image: OciImage | None = None
 
     @property
     def locks_of_stages(self) -> dict[str, TargetLock]:

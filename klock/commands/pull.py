@@ -1,0 +1,35 @@
+"""`klock pull`: what a sync needs, from an image in a registry."""
+
+from __future__ import annotations
+
+import click
+
+from klock.commands.options import image_argument, open_project, progress_options, target_option
+from klock.commands.printing import say
+from klock.progress import Progress
+
+__all__ = ["pull"]
+
+
+@click.command()
+@click.argument("reference", metavar="REGISTRY/NAME:TAG")
+@image_argument
+@target_option
+@progress_options
+def pull(reference: str, image: str | None, *, target: str | None, progress: Progress) -> int:
+    """Fetch what `klock push` left in a registry, so that a sync makes the environment without asking anybody else.
+
+    Takes a layer only if its files are the locked ones, so you need not trust the registry.
+    """
+    from klock.bases.reference import Reference
+    from klock.registry.pull import pull_image
+    from klock.registry.repository import open_repository
+
+    session = open_project(image, progress=progress).session
+    lock = session.read_lockfile()
+    goal = session.goal(lock, session.locked_target(lock, target))
+    repository = open_repository(Reference.parse(reference), mirrors=session.context.mirrors, actions="pull")
+    with session.store.in_use():
+        pulled = pull_image(goal.lock, repository, session.context, keys=goal.cache_keys)
+    say(f"{repository.name} pulled: {pulled}")
+    return 0

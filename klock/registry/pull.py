@@ -1,0 +1,150 @@
+"""Pulling an image: what the store lacks of a locked target comes from an image that `klock push` left in a registry.
+
+The lockfile says what each layer must be. So the image may be any that has them, and nothing it says is believed. A
+sync afterwards finds base and layers here, and asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from klock.bases.oci import OCI_INDEX
+from klock.bases.registry import Repository
+from klock.digests import Digest
+from klock.documents import read_json
+from klock.errors import FetchError, HashMismatch
+from klock.lockfile.model import DebianLock, LayerLock, OciBlob, OciLock, TargetLock, layer_of
+from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer, unpacked_to
+from klock.registry.made import LAYER, TARGET, is_whole_base
+from klock.registry.repository import WritableRepository
+from klock.steps.results import remember_layer
+from klock.words import counted, in_bytes
+
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+
+__all__ = ["Pulled", "find_image", "pull_image", "restore_base"]
+
+_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """`layers` of the steps and `base`, if it had to come, in blobs of `size` bytes that were fetched."""
+
+    layers: int
+    base: bool
+    size: int
+
+    def __str__(self) -> str:
+        if not self.layers and not self.base:
+            return "everything was in the store"
+        parts = ["the base"] if self.base else []
+        parts += [counted(self.layers, "layer")] if self.layers else []
+        return f"{' and '.join(parts)}, {in_bytes(self.size)} fetched"
+
+
+def pull_image(
+    lock: TargetLock, repository: WritableRepository, context: Context, *, keys: Sequence[Digest | None]
+) -> Pulled:
+    """Makes the store have a target's base and layers. `keys` are those of its steps.
+
+    Raises FetchError when the repository has no image of this target, HashMismatch when a layer is not the locked one.
+    """
+    name = repository.name
+    manifest = find_image(lock, repository)
+    descriptors = manifest.get("layers")
+    if not isinstance(descriptors, list):
+        raise FetchError(f"{name}: its manifest is damaged: it has no layers", hint="push it again")
+    in_workshop = context.workshop.has_layer
+    missing = [
+        (number, key, layer) for number, (key, layer) in enumerate(_layers(lock, keys)) if not in_workshop(layer.digest)
+    ]
+    found = [_blob_of_layer(number, layer, lock, descriptors, name) for number, _, layer in missing]
+    base = [] if context.workshop.has_base(lock.base.id) else _base_blobs(lock, descriptors, name)
+    wanted = [
+        blob for blob in {b.digest: b for b in (*base, *found)}.values() if not context.store.find_blob(blob.digest)
+    ]
+    fetch_blobs(wanted, repository, context)
+    if base and isinstance(lock.base, DebianLock):
+        restore_base(lock.base, base[0], context, source=name)
+    for (number, key, layer), blob in zip(missing, found, strict=True):
+        context.progress.begin(f"unpack layer {number + 1} of {len(lock.layers)}")
+        take_layer(blob, layer, context, source=f"{name} (layer {blob.digest})")
+        if key is not None:
+            remember_layer(key, layer.digest, context.store)
+        context.progress.done("as locked")
+    return Pulled(layers=len(missing), base=bool(base), size=sum(blob.size for blob in wanted))
+
+
+def find_image(lock: TargetLock, repository: Repository) -> dict[str, Any]:
+    """The manifest of a target's image under the reference: of an index the one that names the target. Raises
+    FetchError."""
+    document = repository.root()
+    manifest = _json(document.content, repository.name)
+    if manifest.get("mediaType", document.media_type) != OCI_INDEX:
+        return manifest
+    entries = manifest.get("manifests")
+    for entry in entries if isinstance(entries, list) else []:
+        if annotation(entry, TARGET) == str(lock.target):
+            return _json(repository.manifest(blob_of(entry, repository.name)), repository.name)
+    raise FetchError(
+        f"{repository.name} has no image of {lock.target}",
+        hint=f"push it: klock push --target {lock.target} {repository.name}",
+    )
+
+
+def restore_base(base: DebianLock, blob: OciBlob, context: Context, *, source: str) -> None:
+    """Unpacks a base made of Debian packages, from an archive of its whole tree that is in the store."""
+    from klock.workshop.protocol import BaseLayer
+
+    context.progress.begin(f"unpack Debian {base.suite}")
+    with context.store.temporary_file() as archive:
+        unpacked_to(archive, blob, context, source=source)
+        layer = BaseLayer(path=archive, media_type=_TAR, diff_id="")
+        context.workshop.add_base(base.id, [layer], manifest=base.tree)
+    context.progress.done("as locked")
+
+
+def _layers(lock: TargetLock, keys: Sequence[Digest | None]) -> list[tuple[Digest | None, LayerLock]]:
+    steps = zip(lock.steps, keys, strict=True)
+    return [(key, layer) for step, key in steps if (layer := layer_of(step)) is not None]
+
+
+def _base_blobs(lock: TargetLock, descriptors: list[Any], name: str) -> list[OciBlob]:
+    """The base's archives, by the digests that are locked; of a Debian base the one with its tree."""
+    base = lock.base
+    if isinstance(base, OciLock):
+        if is_whole_base(lock):
+            return []  # nothing locked says what its files are: it comes from where it was locked
+        return [OciBlob(digest=b.digest, size=b.size, media_type=b.media_type) for b in base.layers]
+    if not descriptors:
+        raise FetchError(f"{name} has no layers", hint="push it again")
+    return [blob_of(descriptors[0], name)]
+
+
+def _blob_of_layer(number: int, layer: LayerLock, lock: TargetLock, descriptors: list[Any], name: str) -> OciBlob:
+    """The blob that says it is this layer; of an image whose annotations were lost the one that stands there."""
+    for descriptor in descriptors:
+        if annotation(descriptor, LAYER) == layer.digest:
+            return blob_of(descriptor, name)
+    below = 1 if is_whole_base(lock) or not isinstance(lock.base, OciLock) else len(lock.base.layers)
+    says_which = any(annotation(descriptor, LAYER) for descriptor in descriptors)
+    if says_which or below + number >= len(descriptors):
+        raise HashMismatch(
+            f"{name} is not the image of this lockfile: it has no layer {layer.digest}",
+            hint="push the image of this lockfile: klock push",
+        )
+    return blob_of(descriptors[below + number], name)
+
+
+def _json(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        document = read_json(content)
+    except ValueError as error:
+        raise FetchError(f"{name} is damaged: {error}", hint="push it again") from None
+    if not isinstance(document, dict):
+        raise FetchError(f"{name} is damaged: its manifest is no JSON object", hint="push it again")
+    return document
