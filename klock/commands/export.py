@@ -102,7 +102,7 @@ def dockerfile(
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
 @offline_option
-@progress_options
+@with_progress
 def image(
     output: Path,
     image: str | None,

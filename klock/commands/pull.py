@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from klock.commands.options import image_argument, open_project, progress_options, target_option
+from klock.commands.options import image_argument, open_project, target_option, with_progress
 from klock.commands.printing import say
 from klock.progress import Progress
 
@@ -15,7 +15,7 @@ __all__ = ["pull"]
 @click.argument("reference", metavar="REGISTRY/NAME:TAG")
 @image_argument
 @target_option
-@progress_options
+@with_progress
 def pull(reference: str, image: str | None, *, target: str | None, progress: Progress) -> int:
     """Fetch what `klock push` left in a registry, so that a sync makes the environment without asking anybody else.
 

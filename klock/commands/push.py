@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from klock.commands.options import image_argument, offline_option, open_project, progress_options
+from klock.commands.options import image_argument, offline_option, open_project, with_progress
 from klock.commands.printing import say, show
 from klock.progress import Progress
 
@@ -31,7 +31,7 @@ __all__ = ["push"]
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @click.option("--dry-run", is_flag=True, help="Print the digest; push nothing.")
 @offline_option
-@progress_options
+@with_progress
 def push(
     reference: str,
     image: str | None,
