@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -64,3 +65,26 @@ def test_what_is_told_of_a_service(
 ) -> None:
     monkeypatch.setattr(execution, "_GOES_ON", 0.1 if command_goes_on else 60.0)
     assert told(service=service, command_goes_on=command_goes_on) == statuses
+
+
+def test_the_end_of_a_command_is_seen_though_another_thread_took_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notebooks and test runners have threads, and do not block SIGCHLD in them."""
+    end, go = os.pipe()
+    over, wait_for_signal = threading.Event(), signal.sigtimedwait
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+
+    def too_late(signals: Any, seconds: float) -> object:
+        os.write(go, b"!")
+        os.waitid(os.P_PID, command, os.WEXITED | os.WNOWAIT)
+        while signal.SIGCHLD in signal.sigpending():
+            pass
+        return wait_for_signal(signals, seconds)
+
+    monkeypatch.setattr(signal, "sigtimedwait", too_late)
+    with execution._signals_blocked():
+        command = forked(lambda: len(os.read(end, 1)))
+        execution._wait_and_forward(command, lambda: None)
+    assert os.waitstatus_to_exitcode(os.waitpid(command, 0)[1]) == 1
+    over.set()
+    thread.join()

@@ -31,6 +31,8 @@ Opened: TypeAlias = AbstractContextManager[tuple[WritableLayer, Sequence[Path]]]
 _GOES_ON: Final = 1.0
 """Seconds after which a command whose service was killed has not ended for the same reason."""
 _FOREVER: Final = 3600.0
+_TURN: Final = 0.1
+"""Seconds after which it is looked whether a process has ended whose SIGCHLD may never come."""
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _SENT_BY_KERNEL: Final = 0x80  # SI_KERNEL: from the terminal, which sends to the whole foreground itself
@@ -159,6 +161,8 @@ def _wait_and_forward(
             _, command, code = killed.pop(0)
             on_end(command, code)
         seconds = max(0.0, killed[0][0] - time.monotonic()) if killed else _FOREVER
+        # Another thread of whoever called klock may be given SIGCHLD, and drops it.
+        seconds = seconds if _has_one_thread() else min(seconds, _TURN)
         received = signal.sigtimedwait((*_FORWARDED, signal.SIGCHLD), seconds)
         if received is None or received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
             continue
@@ -166,6 +170,10 @@ def _wait_and_forward(
         if target is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(target, received.si_signo)
+
+
+def _has_one_thread() -> bool:
+    return len(os.listdir("/proc/self/task")) == 1
 
 
 @contextlib.contextmanager
