@@ -154,7 +154,7 @@ SERVERS: Final = (
     ShellStep(name="apt: dovecot-core, leave_out", script=apt("dovecot-core"), leave_out=_SNAKEOIL),
     ShellStep(name="apt: cups-daemon, leave_out", script=apt("cups-daemon"), leave_out=_SNAKEOIL),
     ShellStep(name="apt: munge, leave_out", script=apt("munge"), leave_out=("/etc/munge/munge.key",)),
-    ShellStep(name="apt: bind9, leave_out", script=apt("bind9"), leave_out=("/etc/bind/rndc.key",)),
+    ShellStep(name="apt: bind9, leave_out", script=apt("bind9"), leave_out=("/etc/bind/rndc.key",), clock=False),
     ShellStep(
         name="apt: rabbitmq-server, leave_out",
         script=apt("rabbitmq-server"),

@@ -12,6 +12,7 @@ class ShellStep:
     """A step, and the tools (keys of TOOLS) that earlier steps of the same image have installed for it.
 
     `leave_out` is that of `run_bash`. `remark`: what to do about a step that is expected not to repeat, or why it does.
+    Without `clock` the run with another clock has this machine's: for programs that stop under libfaketime.
     """
 
     name: str
@@ -19,6 +20,7 @@ class ShellStep:
     tools: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     remark: str = ""
+    clock: bool = True
 
 
 def all_of(*commands: str) -> str:

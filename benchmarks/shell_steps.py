@@ -106,17 +106,20 @@ class Laboratory:
             scripts=(*(TOOLS[name] for name in step.tools), step.script),
             tape=str(tape),
             blobs=str(self.shared),
-            clock=str(self.clock) if run is Run.LATER else None,
+            clock=str(self.clock) if run is Run.LATER and step.clock else None,
             days=DAYS,
             leave_out=step.leave_out,
         )
         argv: list[str | Path] = ["sh", "-c", f'umask {umask}; exec "$0" -m benchmarks.shell_step_run']
-        done = place.account.run(
-            [*argv, place.account.python],
-            cwd=place.account.folder,
-            env=variables,
-            text_input=json.dumps(asdict(request)),
-        )
+        try:
+            done = place.account.run(
+                [*argv, place.account.python],
+                cwd=place.account.folder,
+                env=variables,
+                text_input=json.dumps(asdict(request)),
+            )
+        except subprocess.TimeoutExpired as error:
+            return Result(layer=None, output=str(error))
         if done.returncode != 0:
             return Result(layer=None, output=done.stderr[-2000:])
         if run is Run.FIRST:
