@@ -173,7 +173,7 @@ def _wait_and_forward(
 
 
 def _has_one_thread() -> bool:
-    return len(os.listdir("/proc/self/task")) == 1
+    return sum(1 for _ in Path("/proc/self/task").iterdir()) == 1
 
 
 @contextlib.contextmanager
