@@ -85,7 +85,7 @@ class Blob:
 
 @dataclass(frozen=True, kw_only=True)
 class MadeImage:
-    """`layers` from the lowest on. `base` is where the base's archives came from."""
+    """`layers` are from the lowest on."""
 
     lock: TargetLock
     config: bytes
