@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from klock.outcomes import Checked, Locked, Synced, as_is
@@ -238,12 +239,17 @@ class Project:
         *,
         environment: bool = False,
         container: str | None = None,
-        moved: bool = False,
+        upstream: bool = False,
+        vault: str | os.PathLike[str] | None = None,
+        advisories: str | os.PathLike[str] | None = None,
+        seconds: float = 60,
         target: str | None = None,
         deep: bool = False,
     ) -> Checked:
         """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network, unless
-        `moved`: then package indexes are asked what became of the locked files.
+        `upstream`: then registries, indexes, archives and the servers of shell steps are asked what became of what is
+        locked, for at most `seconds`; a finding says if the store or the folder `vault` still has it. `advisories` is a
+        folder of advisories in the OSV format.
 
         `container` names a container that was started from the environment's image, which is compared instead. A file
         of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
@@ -254,9 +260,14 @@ class Project:
         session = self.session
         lockfile = session.read_lockfile()
         findings = session.stale_findings(lockfile)
-        if moved:
-            findings += self._moved(lockfile)
-        hints = []
+        hints, notes = [], list[str]()
+        if upstream:
+            found, said = self._moved(lockfile, None if vault is None else Path(vault), seconds)
+            findings, notes = [*findings, *found], [*notes, *said]
+        if advisories is not None:
+            found, said = self._advised(lockfile, Path(advisories))
+            findings += [each for each in found if not _is_told(each, findings)]
+            notes += said
         if environment or container is not None:
             from klock.drift import compare, with_steps
 
@@ -276,19 +287,37 @@ class Project:
                 hints.append("the store was changed, not the environment: run `klock cache clean`, then `klock sync`")
         if findings and (hint := hint_for_credentials(lockfile, session.environ)):
             hints.append(hint)
-        return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints))
-
-    def _moved(self, lockfile: Lockfile) -> list[Finding]:
-        from klock.steps import kind_of
-
-        context = self.session.context
-        steps = [at for locked in lockfile.targets for at in context.each(locked)]
-        found = (
-            replace(finding, step=at.position + 1, location=at.location)
-            for at in steps
-            for finding in kind_of(at.step).moved(at, context)
+        return Checked(
+            lockfile=lockfile, findings=tuple(findings), hints=tuple(hints), notes=tuple(dict.fromkeys(notes))
         )
-        return list(dict.fromkeys(found))
+
+    def _moved(self, lockfile: Lockfile, vault: Path | None, seconds: float) -> tuple[list[Finding], list[str]]:
+        """What upstream says, and what it could not be asked."""
+        from klock.asking import Asker
+        from klock.upstream.advisories import from_indexes, locked_in
+        from klock.upstream.moved import Keepers, moved_findings
+        from klock.vault import VaultFolder
+
+        session = self.session
+        context, base = session.context, session.loaded.base_location
+        keepers = Keepers(context=context, vault=None if vault is None else VaultFolder(vault.absolute()))
+        asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=seconds, offline=session.offline)
+        try:
+            found = moved_findings(lockfile, context, asker, keepers, base_location=base)
+            packages = locked_in(lockfile, context, base_location=base, note=asker.note)
+            found += from_indexes(lockfile, packages, asker)
+        finally:
+            asker.close()
+        if asker.unasked:
+            asker.note(f"{asker.unasked} questions could not be asked in time: allow more with --timeout")
+        return found, asker.notes
+
+    def _advised(self, lockfile: Lockfile, folder: Path) -> tuple[list[Finding], list[str]]:
+        from klock.upstream.advisories import from_folder, locked_in
+
+        session, notes = self.session, list[str]()
+        packages = locked_in(lockfile, session.context, base_location=session.loaded.base_location, note=notes.append)
+        return list(from_folder(folder, packages)), notes
 
     # -- look
 
@@ -402,6 +431,17 @@ class Project:
         return done
 
 
+def _is_told(finding: Finding, others: Iterable[Finding]) -> bool:
+    """Whether another source has told of this vulnerability of the package."""
+    package = finding.message.partition(":")[0]
+    return any(
+        other.code is finding.code
+        and other.message.startswith(f"{package}:")
+        and (finding.found or "-") in other.message
+        for other in others
+    )
+
+
 def _network(name: str) -> Network:
     from klock.errors import KlockError
     from klock.workshop.protocol import Network
@@ -482,14 +522,24 @@ def check(
     *,
     environment: bool = False,
     container: str | None = None,
-    moved: bool = False,
+    upstream: bool = False,
+    vault: str | os.PathLike[str] | None = None,
+    advisories: str | os.PathLike[str] | None = None,
+    seconds: float = 60,
     target: str | None = None,
     deep: bool = False,
     **options: Unpack[Options],
 ) -> Checked:
     """Says where image, lockfile and environment disagree; see `Project.check`."""
     return Project(image, **options).check(
-        environment=environment, container=container, moved=moved, target=target, deep=deep
+        environment=environment,
+        container=container,
+        upstream=upstream,
+        vault=vault,
+        advisories=advisories,
+        seconds=seconds,
+        target=target,
+        deep=deep,
     )
 
 

@@ -49,7 +49,7 @@ class Answer:
 class Asker:
     """May be used from several threads. `seconds` is the time for all questions together, from now.
 
-    `unasked` is how many could not be asked in that time.
+    `unasked` is how many could not be asked in that time, and `notes` say what could not be asked for another reason.
     """
 
     def __init__(self, store: Store, *, ca_bundle: Path | None = None, seconds: float, offline: bool = False) -> None:
@@ -59,6 +59,7 @@ class Asker:
         self._offline = offline
         self._transport: Transport | None = None
         self.unasked = 0
+        self.notes: list[str] = []
 
     @property
     def left(self) -> float:
@@ -76,13 +77,23 @@ class Asker:
             self._transport = Transport(ca_bundle=self._ca_bundle, left=lambda: self.left)
         return self._transport
 
-    def ask(self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET") -> Answer:
-        """What a server says of `url`, of whatever status. What it said some minutes ago will do, unless it was told
-        who asks. Raises FetchError when there is no answer, OutOfTime when there is no time."""
+    def note(self, text: str) -> None:
+        """What could not be asked, which is told once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def ask(
+        self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", follow: bool = True
+    ) -> Answer:
+        """What a server says of `url`, of whatever status; with `follow`, of what a redirect leads to.
+
+        What it said some minutes ago will do, unless it was told who asks. Raises FetchError when there is no answer,
+        OutOfTime when there is no time.
+        """
         headers = dict(headers or {})
         if any(name.lower() == "authorization" for name in headers):
-            return self._send(url, headers, method)
-        key = digest_of_json([method, url, sorted(headers.items())])
+            return self._send(url, headers, method, follow)
+        key = digest_of_json([method, url, sorted(headers.items()), follow])
         known: Any = self._store.read_record(_RECORDS, key)
         before = self._answer_of(known)
         if before is not None and known is not None and 0 <= time.time() - known["asked"] < _FRESH:
@@ -91,7 +102,7 @@ class Asker:
         if before is not None and before.status == 200:
             pairs = (("If-None-Match", "etag"), ("If-Modified-Since", "last-modified"))
             conditions = {name: before.headers[header] for name, header in pairs if header in before.headers}
-        answer = self._send(url, {**headers, **conditions}, method)
+        answer = self._send(url, {**headers, **conditions}, method, follow)
         if answer.status == 304 and before is not None:
             answer = before
         self._keep(key, answer)
@@ -122,12 +133,12 @@ class Asker:
         except KlockError as error:
             return error
 
-    def _send(self, url: str, headers: Mapping[str, str], method: str) -> Answer:
-        response = self.transport.get(url, headers, method=method)
+    def _send(self, url: str, headers: Mapping[str, str], method: str, follow: bool) -> Answer:
+        response = self.transport.get(url, headers, method=method, follow=follow)
         pause = response.headers.get("retry-after", "")
         if response.status in _BUSY and pause.isdecimal() and int(pause) < self.left:
             time.sleep(int(pause))
-            response = self.transport.get(url, headers, method=method)
+            response = self.transport.get(url, headers, method=method, follow=follow)
         return Answer(status=response.status, headers=response.headers, body=response.body)
 
     # -- what is remembered

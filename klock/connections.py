@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from urllib3 import PoolManager, Retry
     from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["Pools", "client_context", "is_loopback", "proxy_of", "reason_of", "refuse_redirect", "retries"]
+__all__ = ["Pools", "client_context", "is_loopback", "is_near", "proxy_of", "reason_of", "refuse_redirect", "retries"]
 
 
 class Pools:
@@ -116,14 +116,14 @@ def refuse_redirect(origin: str, location: str) -> None:
         raise FetchError(f"{origin} redirects to {location[:200]!r}, which is no URL") from None
     if scheme not in ("http", "https"):
         raise FetchError(f"{origin} redirects to a URL of the kind {scheme}:, which klock does not follow")
-    if _is_near(host) and not _is_near(origin):
+    if is_near(host) and not is_near(origin):
         raise FetchError(
             f"{origin} redirects to {host}, which is this machine or its own link; klock does not follow that",
             hint="find out who changed the server; if it is meant, name that address itself",
         )
 
 
-def _is_near(host: str) -> bool:
+def is_near(host: str) -> bool:
     """Whether a host is this machine, or an address that only its link reaches, such as a cloud's metadata service."""
     import ipaddress
     import socket

@@ -82,11 +82,13 @@ class Synced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """`findings` are all ways in which image, `lockfile` and environment disagree; `hints` say what to do first."""
+    """`findings` are all ways in which image, `lockfile` and environment disagree; `hints` say what to do first, and
+    `notes` what could not be found out."""
 
     lockfile: Lockfile
     findings: tuple[Finding, ...]
     hints: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:

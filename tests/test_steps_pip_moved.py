@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+from klock.asking import Asker
 from klock.lockfile.model import DebianLock, LockedPackage, PipLock, TargetLock, WheelArtifact
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.steps.pip import KIND
@@ -37,7 +38,8 @@ def test_a_locked_file_that_is_yanked_gone_or_another_one_is_found(tmp_path: Pat
             packages=tuple(packages),
         )
         context = memory_context(tmp_path)
-        found = [(f.code.value, f.message) for f in KIND.moved(context.at(lock, 0), context)]
+        asker = Asker(context.store, seconds=60)
+        found = [(f.code.value, f.message) for f in KIND.moved(context.at(lock, 0), context, asker)]
     assert found == [
         ("moved-yanked", f"bad 1.0: bad-1.0-py3-none-any.whl was yanked from {index.url}: it eats files"),
         ("moved-gone", f"gone 1.0: gone-1.0-py3-none-any.whl is no longer in {index.url}"),

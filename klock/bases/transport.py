@@ -54,10 +54,17 @@ class Transport:
         self._pools = Pools(ca_bundle=ca_bundle, block=left is not None)
 
     def get(
-        self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: str = ""
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        body: str = "",
+        follow: bool = True,
     ) -> Response:
-        """Asks and reads the whole answer, of whatever status, at most 16 MiB. Raises FetchError when there is none."""
-        return self._whole(url, self._open(method, url, headers or {}, body))
+        """Asks and reads the whole answer, of whatever status, at most 16 MiB; with `follow`, that of what a redirect
+        leads to. Raises FetchError when there is none."""
+        return self._whole(url, self._open(method, url, headers or {}, body, follow=follow))
 
     def _whole(self, url: str, response: BaseHTTPResponse) -> Response:
         try:
@@ -141,7 +148,9 @@ class Transport:
         """Closes all idle connections."""
         self._pools.close()
 
-    def _open(self, method: str, url: str, headers: Mapping[str, str], body: str) -> BaseHTTPResponse:
+    def _open(
+        self, method: str, url: str, headers: Mapping[str, str], body: str, *, follow: bool = True
+    ) -> BaseHTTPResponse:
         # Authorization is dropped by urllib3 when a redirect leaves the host, the port or the scheme.
         patient: dict[str, Any] = {
             "total": _ATTEMPTS,
@@ -161,6 +170,7 @@ class Transport:
                 headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
                 body=body or None,
                 retries=careful,
+                redirect=follow,
                 preload_content=False,
                 **self._limit(url),
             )

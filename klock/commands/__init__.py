@@ -33,7 +33,8 @@ class _Verbs(Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command = getattr(import_module(f"klock.commands.{name}"), name)
+        module = name.replace("-", "_")
+        command = getattr(import_module(f"klock.commands.{module}"), module)
         assert isinstance(command, click.Command)
         return add_options(command)
 

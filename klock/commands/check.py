@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.options import engine_option, image_argument, open_project, target_option
+from klock.commands.options import engine_option, image_argument, open_project, target_option, timeout_option
 from klock.commands.printing import say, show, show_text
 from klock.commands.quick import remember_check, remember_check_of_environment
 from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
     from klock.lockfile.model import Lockfile
+    from klock.outcomes import Checked
+    from klock.session import Session
 
 __all__ = ["check"]
+
+_KINDS = ("stale", "moved", "drift", "unsafe", "policy")
 
 
 @click.command()
@@ -25,8 +29,34 @@ __all__ = ["check"]
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
 @click.option("--deep", is_flag=True, help="Read every file of the environment, also where its stat has not changed.")
 @click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
-@click.option("--moved", is_flag=True, help="Also ask the package indexes what became of the locked files.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print findings.")
+@click.option("--upstream", is_flag=True, help="Also ask upstream what became of what is locked.")
+@click.option("--moved", "upstream", is_flag=True, hidden=True)
+@click.option(
+    "--vault",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="A vault that may still have what upstream has not.",
+)
+@click.option(
+    "--advisories",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Also look for locked packages in this folder of advisories (OSV format). Uses no network.",
+)
+@timeout_option
+@click.option(
+    "--fail-on",
+    metavar="KINDS",
+    callback=lambda _, __, text: _kinds(text),
+    help="Exit with 1 for these findings only: stale, moved, drift, unsafe, policy, with commas. Default: all.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif", "github", "junit"]),
+    default="text",
+    help="How to print findings.",
+)
 def check(
     image: str | None,
     *,
@@ -35,41 +65,94 @@ def check(
     with_environment: bool,
     deep: bool,
     container: str | None,
-    moved: bool,
+    upstream: bool,
+    vault: str | None,
+    advisories: str | None,
+    timeout: float,
+    fail_on: frozenset[str],
     form: str,
 ) -> int:
-    """Say where image, lockfile and environment no longer agree. Uses no network without --moved.
+    """Say where image, lockfile and environment no longer agree. Uses no network without --upstream.
 
-    Exit status: 0 when all agree, 1 with findings, 2 when klock cannot compare them.
+    Exit status: 0 when all agree, 1 with findings (of --fail-on), 2 when klock cannot compare them.
     """
     project = open_project(image, engine=engine)
     with_environment = with_environment or deep or container is not None
-    checked = project.check(environment=with_environment, container=container, moved=moved, target=target, deep=deep)
+    checked = project.check(
+        environment=with_environment,
+        container=container,
+        upstream=upstream,
+        vault=vault,
+        advisories=advisories,
+        seconds=timeout,
+        target=target,
+        deep=deep,
+    )
     watched = seen()
+    also = {"moved": upstream, "drift": with_environment, "unsafe": upstream or advisories is not None}
+    compared = ["stale", *(kind for kind, was_compared in also.items() if was_compared)]
     _say_driver(checked.lockfile)
-    if form == "json":
-        show_text(json.dumps([finding.to_json() for finding in checked.findings], indent=2) + "\n")
-    else:
+    if form == "text":
         for finding in checked.findings:
             show(f"{finding.code.value}: {finding}")
+    elif form == "json":
+        show_text(json.dumps([finding.to_json() for finding in checked.findings], indent=2) + "\n")
+    else:
+        _report(form, checked, project.session, fail_on, compared)
+    for note in checked.notes:
+        say(f"note: {note}")
     for hint in checked.hints:
         say(f"hint: {hint}")
     if not checked.agrees:
         from klock.words import counted
 
         say(counted(len(checked.findings), "finding"))
-        return 1
+        return int(any(finding.code.kind in fail_on for finding in checked.findings))
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
+    if upstream:
+        agree += ", and so does upstream" if not checked.notes else ", and so does what upstream was asked"
     if deep:
         agree += ", every file was read"
     say(agree)
-    if moved or deep or container is not None or form != "text":
+    if upstream or advisories is not None or deep or container is not None or form != "text":
         return 0
     if with_environment:
         remember_check_of_environment(watched, agree, project.session, checked.lockfile, target)
     else:
         remember_check(watched, agree, project.session, checked.lockfile)
     return 0
+
+
+def _kinds(text: str | None) -> frozenset[str]:
+    if text is None:
+        return frozenset(_KINDS)
+    chosen = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if not chosen or not chosen <= set(_KINDS):
+        raise click.BadParameter(f"{text!r}: write some of {', '.join(_KINDS)}, with commas")
+    return chosen
+
+
+def _report(form: str, checked: Checked, session: Session, fatal: frozenset[str], compared: list[str]) -> None:
+    """In a format of others."""
+    from klock.reports.places import Checks, Places
+
+    compared += sorted({finding.code.kind for finding in checked.findings} - set(compared))
+    checks = Checks(compared=compared, findings=checked.findings, fatal=fatal)
+    places = Places(folder=session.loaded.root, lockfile=session.lockfile)
+    if form == "sarif":
+        from klock import __version__
+        from klock.reports.sarif import sarif
+
+        show_text(json.dumps(sarif(checks, places, version=__version__), indent=2) + "\n")
+    elif form == "junit":
+        from klock.reports.junit import junit
+
+        show_text(junit(checks, places))
+    else:
+        from klock.reports.github import lines_of_annotations
+
+        for line in lines_of_annotations(checks, places):
+            show(line)
 
 
 def _say_driver(lock: Lockfile) -> None:

@@ -38,7 +38,10 @@ _RELOCK: Final = "restore it from version control, or remove it and run `klock l
 def from_text(text: str, where: str = "kimage.lock") -> Lockfile:
     """Reads what `klock.lockfile.writing.to_text` wrote. `where` names the file in messages. Raises LockfileError."""
     if "\n<<<<<<< " in f"\n{text}":
-        hint = "take one side of kimage.py and of the lockfile, then run `klock lock`"
+        hint = (
+            f"merge kimage.py, then: git checkout --ours {where} && klock lock && git add {where}; "
+            "`klock merge-driver --install` has git ask klock the next time"
+        )
         raise LockfileError(f"{where} has merge conflicts in it", hint=hint)
     try:
         document = read_toml(text)

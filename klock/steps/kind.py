@@ -26,6 +26,7 @@ from klock.lockfile.model import (
 from klock.steps.parts import Part, Sort
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.findings import Finding
     from klock.image.steps import Step
     from klock.layers.manifest import Manifest
@@ -266,9 +267,9 @@ class Kind(Generic[S, L]):
         """Answers that upstream will not give again once it moves on, with their sizes in bytes."""
         return {}
 
-    def moved(self, at: StepAt[L], context: Context) -> Iterator[Finding]:
+    def moved(self, at: StepAt[L], context: Context, asker: Asker) -> Iterator[Finding]:
         """Where upstream no longer says what is locked. `step` and `location` are the caller's to fill in. Raises
-        FetchError when it cannot be asked."""
+        FetchError when nothing of it can be asked; what else cannot is noted."""
         return iter(())
 
     def newer(self, at: StepAt[L], looking: Looking) -> Iterator[Newer]:

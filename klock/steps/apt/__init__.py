@@ -18,6 +18,7 @@ from klock.words import some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -98,6 +99,11 @@ class AptKind(Kind[AptInstall, AptLock]):
     def parts(self, at: StepAt[AptLock]) -> Iterator[Part]:
         yield from super().parts(at)
         yield from map(part_of_deb, at.step.debs)
+
+    def moved(self, at: StepAt[AptLock], context: Context, asker: Asker) -> Iterator[Finding]:
+        from klock.debian.still_there import moved_debs
+
+        return moved_debs(at.step.debs, context.mirrors.debian, asker)
 
     def newer(self, at: StepAt[AptLock], looking: Looking) -> Iterator[Newer]:
         from klock.steps.apt.newer import newer_debs

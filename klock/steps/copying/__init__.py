@@ -25,6 +25,7 @@ from klock.steps.staleness import changed, changed_files
 from klock.words import in_bytes, some
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -113,6 +114,11 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def repeats(self, at: StepAt[CopyLock]) -> bool:
         return True
+
+    def moved(self, at: StepAt[CopyLock], context: Context, asker: Asker) -> Iterator[Finding]:
+        from klock.steps.copying.downloads import moved_downloads
+
+        return moved_downloads(at, context, asker)
 
     # -- replay
 

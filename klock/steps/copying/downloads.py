@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klock.errors import FetchError, HashMismatch
+from klock.findings import Code, Finding
 from klock.lockfile.model import CopyLock, DownloadedFile
 from klock.recorder.doors import wheres_in
 from klock.recorder.exchange import Refused, Request
@@ -18,10 +19,12 @@ from klock.recorder.upstream import Unreachable, Upstream
 from klock.steps.copying.reading import UNKNOWN_HASH
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
+    from klock.steps.at import StepAt
     from klock.steps.context import Context
     from klock.steps.locking import Locking
 
-__all__ = ["fetch", "lock_downloads"]
+__all__ = ["fetch", "lock_downloads", "moved_downloads"]
 
 _MOST_REDIRECTS = 10
 
@@ -48,6 +51,20 @@ def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
             )
         done.append(replace(each, sha256=digest.removeprefix("sha256:"), size=size))
     return replace(draft, downloads=tuple(done))
+
+
+def moved_downloads(at: StepAt[CopyLock], context: Context, asker: Asker) -> Iterator[Finding]:
+    """Findings without step and location, of files that a server no longer has, or has otherwise."""
+    from klock.steps.still_given import Given, Other, others_now
+
+    files = [Given(url=each.url, size=each.size, sha256=each.sha256) for each in at.step.downloads]
+    for other in others_now(files, asker, named=context.named_servers(at.lock)):
+        if isinstance(other, Other):
+            code = Code.GONE if other.is_gone else Code.OTHER_FILE
+            message = f"{other.given.url} {other.words}"
+            yield Finding(code=code, message=message, expected=other.given.sha256)
+        else:
+            asker.note(other.message)
 
 
 def fetch(files: Sequence[DownloadedFile], context: Context) -> None:

@@ -22,6 +22,7 @@ from klock.words import some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.image.requirement_files import RequirementInputs
     from klock.layers.manifest import Manifest
     from klock.steps.context import Context
@@ -119,10 +120,10 @@ class PipKind(Kind[PipInstall, PipLock]):
             self._refuse_clashes(locking.at(step), locking.context)
         return step
 
-    def moved(self, at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
+    def moved(self, at: StepAt[PipLock], context: Context, asker: Asker) -> Iterator[Finding]:
         from klock.steps.pip.moved import moved_files
 
-        return moved_files(at, context)
+        return moved_files(at, context, asker)
 
     def newer(self, at: StepAt[PipLock], looking: Looking) -> Iterator[Newer]:
         from klock.steps.pip.newer import newer_packages

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
+from klock.asking import Asker
+from klock.errors import KlockError
 from klock.findings import Code, Finding
 from klock.lockfile.model import LockedPackage, PipLock, SdistArtifact, WheelArtifact
+from klock.packages.credentials import Credentials
 from klock.packages.index_pages import IndexPages, PageFile
 from klock.packages.indexes import Index
 from klock.steps.at import StepAt
@@ -16,19 +17,22 @@ from klock.steps.pip.credentials import index_credentials
 
 __all__ = ["has_page", "index_of", "moved_files", "packages_behind"]
 
-_PARALLEL: Final = 8
 
+def moved_files(at: StepAt[PipLock], context: Context, asker: Asker) -> Iterator[Finding]:
+    """Findings without step and location. What an index does not say is noted."""
+    credentials = index_credentials([at], context)
+    pages = IndexPages(credentials=credentials, list_folder=lambda _: [], offline=context.offline, asker=asker)
 
-def moved_files(at: StepAt[PipLock], context: Context) -> Iterator[Finding]:
-    """Findings without step and location. Raises FetchError when an index cannot be asked."""
-    packages = [package for package in packages_behind(at) if has_page(package)]
-    pages = IndexPages(credentials=index_credentials([at], context), list_folder=lambda _: [], offline=context.offline)
-    with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-pages") as pool:
-        found = pool.map(lambda package: pages.files(index_of(package), package.name), packages)
-        for package, files in zip(packages, found, strict=True):
-            finding = _judge(package, files or ())
-            if finding is not None:
-                yield finding
+    def judge(package: LockedPackage) -> Finding | None:
+        if has_page(package):
+            return _judge(package, pages.files(index_of(package), package.name) or ())
+        return _judge_direct(package, credentials, asker)
+
+    for found in asker.each(judge, packages_behind(at)):
+        if isinstance(found, KlockError):
+            asker.note(found.message)
+        elif found is not None:
+            yield found
 
 
 def packages_behind(at: StepAt[PipLock]) -> list[LockedPackage]:
@@ -56,13 +60,30 @@ def index_of(package: LockedPackage) -> Index:
     return Index(url=url, flat=url.endswith((".html", ".htm")))
 
 
+def _judge_direct(package: LockedPackage, credentials: Credentials, asker: Asker) -> Finding | None:
+    """Of a file that the image names by its URL."""
+    artifact = package.artifact
+    if not isinstance(artifact, WheelArtifact | SdistArtifact) or not artifact.url.startswith(("http:", "https:")):
+        return None
+    answer = asker.ask(artifact.url, credentials.headers(artifact.url), method="HEAD")
+    what = f"{package.name} {package.version}: {artifact.url}"
+    if answer.status in (404, 410):
+        return Finding(code=Code.GONE, message=f"{what} is no longer there", expected=artifact.sha256)
+    length = answer.headers.get("content-length", "")
+    if answer.status == 200 and length.isdecimal() and int(length) != artifact.size:
+        words = f"{what} has {length} bytes now, {artifact.size} are locked"
+        return Finding(code=Code.OTHER_FILE, message=words, expected=artifact.sha256)
+    return None
+
+
 def _judge(package: LockedPackage, files: Sequence[PageFile]) -> Finding | None:
     artifact = package.artifact
     assert isinstance(artifact, WheelArtifact | SdistArtifact)
     file = next((file for file in files if file.name == artifact.name), None)
     what = f"{package.name} {package.version}: {artifact.name}"
     if file is None:
-        return Finding(code=Code.GONE, message=f"{what} is no longer in {package.index}")
+        message = f"{what} is no longer in {package.index}"
+        return Finding(code=Code.GONE, message=message, expected=artifact.sha256)
     if file.sha256 not in (None, artifact.sha256):
         message = f"{what} has other bytes in {package.index} now"
         return Finding(code=Code.OTHER_FILE, message=message, expected=artifact.sha256, found=file.sha256)

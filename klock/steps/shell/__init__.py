@@ -22,6 +22,7 @@ from klock.words import counted, in_bytes
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -144,6 +145,11 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
         from klock.recorder.permanent_urls import is_permanent
 
         return {f"sha256:{r.sha256}": r.size for r in step.requests if r.sha256 is not None and not is_permanent(r)}
+
+    def moved(self, at: StepAt[ShellLock], context: Context, asker: Asker) -> Iterator[Finding]:
+        from klock.steps.shell.moved import moved_answers
+
+        return moved_answers(at, context, asker)
 
     # -- replay
 

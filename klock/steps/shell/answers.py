@@ -31,7 +31,7 @@ def fetch_answers(requests: Sequence[LockedRequest], missing: Set[Digest], conte
         for r in requests
         if f"sha256:{r.sha256}" in missing
         and context.store.find_blob(f"sha256:{r.sha256}") is None
-        and _can_be_asked_again(r)
+        and can_be_asked_again(r)
     }
     if not wanted:
         return
@@ -65,7 +65,7 @@ def fetch_answers(requests: Sequence[LockedRequest], missing: Set[Digest], conte
         raise FetchError(changed[0])
 
 
-def _can_be_asked_again(request: LockedRequest) -> bool:
+def can_be_asked_again(request: LockedRequest) -> bool:
     return (
         request.method == "GET"
         and request.status == 200

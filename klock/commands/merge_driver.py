@@ -1,0 +1,56 @@
+"""`klock merge-driver`: git's merges of lockfiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from klock.commands.options import with_progress
+from klock.commands.printing import say
+from klock.progress import Progress
+
+__all__ = ["merge_driver"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("merge-driver")
+@click.argument("ancestor", type=_FILE, required=False)
+@click.argument("ours", type=_FILE, required=False)
+@click.argument("theirs", type=_FILE, required=False)
+@click.argument("lockfile", type=click.Path(path_type=Path), required=False)
+@click.option("--install", "installs", is_flag=True, help="Have the git repository of this folder use it.")
+@with_progress
+def merge_driver(
+    ancestor: Path | None,
+    ours: Path | None,
+    theirs: Path | None,
+    lockfile: Path | None,
+    *,
+    installs: bool,
+    progress: Progress,
+) -> int:
+    """Merge lockfiles of two branches for git; --install has git use it.
+
+    Takes from both what does not depend on each other, and locks again what does, if the image is the same in both.
+    OURS is written. Exit status: 0 when it is merged, 1 when `klock lock` is still to be run.
+    """
+    from klock.merging import ATTRIBUTE, install, merge_files
+
+    if installs:
+        file = install(Path.cwd())
+        say(f"git uses klock to merge lockfiles: {ATTRIBUTE!r} is in {file.name}; commit it. Who clones runs this, too")
+        return 0
+    if ancestor is None or ours is None or theirs is None or lockfile is None:
+        raise click.UsageError("git calls it with %O %A %B %P; to have it do so, run klock merge-driver --install")
+    merged = merge_files(ancestor, ours, theirs, lockfile.absolute(), progress=progress)
+    if merged.relocked:
+        say(f"{lockfile}: both sides changed {', '.join(merged.dependent)}: locked again")
+    if merged.is_clean:
+        return 0
+    say(f"{lockfile}: both sides changed {', '.join(merged.dependent)}; it has our side now")
+    say("")
+    upgrade = "".join(f" --upgrade-package {name}" for name in merged.theirs[:10])
+    say(f"hint: when the image file is merged, run `klock lock{upgrade}`, then `git add {lockfile}`")
+    return 1
