@@ -15,6 +15,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     local-hosts = ["index.internal"]                              # names that steps may reach on this very machine
     trusted-keys = ["keys/release.pub"]                           # one of them must have signed what --frozen uses
     exclude-newer = "2026-01-31"                                  # files that came to an index later do not count
+    cache = "oci://registry.example.com/team/cache"               # a repository where layers are looked for first
     keep-base = true                                              # nothing replaces Python packages that the base has
 """
 
@@ -64,6 +65,7 @@ class Settings:
     credential_files: Treatment = Treatment.WARN
     keep_base: bool = False
     exclude_newer: str | None = None
+    cache: str | None = None
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -150,11 +152,12 @@ class _Reader:
             credential_files=self._credential_files(),
             keep_base=self._flag("keep-base"),
             exclude_newer=self._moment("exclude-newer"),
+            cache=self._cache(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
-                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer"
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -264,6 +267,13 @@ class _Reader:
             raise self._error(key, "has a user or password in it", hint="keep them in a netrc file")
         refuse_literals(url, what=f"{self._file}: tool.klock.{key}")
         return url
+
+    def _cache(self) -> str | None:
+        written = self._optional_text("cache")
+        if written is not None and not re.fullmatch(r"oci://[A-Za-z0-9.\-]+(:\d+)?(/[a-z0-9._\-]+)+", written):
+            hint = 'write for example "oci://registry.example.com/team/cache"'
+            raise self._error("cache", f"is {shown(written)} (expected the address of a repository)", hint=hint)
+        return written
 
     def _local_hosts(self) -> tuple[str, ...]:
         written = self._table.pop("local-hosts", [])

@@ -17,11 +17,13 @@ from klock.store import Store
 from klock.targets import Target
 
 if TYPE_CHECKING:
+    from klock.bases.mirrors import Mirrors
     from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
     from klock.progress import Progress
+    from klock.registry.cache import RegistryCache
     from klock.replay.goal import Goal
     from klock.steps.context import Context
     from klock.workshop import SandboxWorkshop
@@ -116,8 +118,17 @@ class Session:
         return SandboxWorkshop(self.store, ca_bundle=self.ca_bundle)
 
     @functools.cached_property
-    def context(self) -> Context:
+    def _mirrors(self) -> Mirrors:
         from klock.bases.mirrors import Mirrors
+
+        return Mirrors.from_settings(
+            registries=self.settings.registry_mirrors,
+            debian=self.settings.debian_mirror,
+            ca_bundle=self.ca_bundle,
+        )
+
+    @functools.cached_property
+    def context(self) -> Context:
         from klock.locking.draft import host_sources
         from klock.logs import Logged
         from klock.packages.index_mirrors import IndexMirrors
@@ -125,11 +136,7 @@ class Session:
 
         return Context(
             root=self.loaded.root,
-            mirrors=Mirrors.from_settings(
-                registries=self.settings.registry_mirrors,
-                debian=self.settings.debian_mirror,
-                ca_bundle=self.ca_bundle,
-            ),
+            mirrors=self._mirrors,
             index_url=self.settings.index_url,
             index_mirrors=IndexMirrors.of(self.settings.index_mirrors, self.environ),
             targets=self.targets,
@@ -150,7 +157,15 @@ class Session:
                 for stage in self.loaded.image.stages
             },
             make_layers=_make_layers,
+            cache=self._cache(),
         )
+
+    def _cache(self) -> RegistryCache | None:
+        if self.settings.cache is None:
+            return None
+        from klock.registry.cache import RegistryCache
+
+        return RegistryCache(self.settings.cache, mirrors=self._mirrors)
 
     @property
     def named_place(self) -> str | None:

@@ -49,6 +49,7 @@ registry-mirrors = {"docker.io" = "http://127.0.0.1:5000", "localhost:5000" = "h
 debian-mirror = "http://deb.debian.org/debian"
 index-url = "https://pypi.org/simple"
 ca-bundle = "certs/ours_pem"
+cache = "oci://registry.example.com:5000/team/cache"
 """,
     )
     assert load_settings(folder / "sub") == Settings(
@@ -57,6 +58,7 @@ ca-bundle = "certs/ours_pem"
         targets=(Target(), Target(accelerator="cuda12.4")),
         engine="podman",
         registry_mirrors={"docker.io": "http://127.0.0.1:5000", "localhost:5000": "https://m/x"},
+        cache="oci://registry.example.com:5000/team/cache",
         debian_mirror="http://deb.debian.org/debian",
         index_url="https://pypi.org/simple",
         ca_bundle=folder / "certs/ours_pem",
@@ -88,6 +90,14 @@ WRONG_SETTINGS = {
         "tool.klock.targets[1] has 'linux/amd64/cpu' twice",
     ),
     "an unknown engine": ("engine = 'vm'", "tool.klock.engine is 'vm'"),
+    "a cache with a tag": (
+        'cache = "oci://registry.example.com/team/cache:v1"',
+        "tool.klock.cache is 'oci://registry.example.com/team/cache:v1' (expected the address of a repository)",
+    ),
+    "a cache that is no repository": (
+        'cache = "https://registry.example.com/team/cache"',
+        "tool.klock.cache is 'https://registry.example.com/team/cache' (expected the address of a repository)",
+    ),
     "mirrors as a list": (
         "registry-mirrors = []",
         "tool.klock.registry-mirrors is [] (expected a table of registries and URLs)",

@@ -18,7 +18,7 @@ from klock.errors import FetchError, OutOfTime
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-__all__ = ["Response", "Transport"]
+__all__ = ["Response", "Transport", "Unreachable"]
 
 _CHUNK: Final = 1 << 18
 _ATTEMPTS: Final = 5
@@ -27,6 +27,10 @@ _CONNECTING: Final = 2
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_ANSWER: Final = 16 << 20
 _USER_AGENT: Final = "klock"
+
+
+class Unreachable(FetchError):
+    """A host did not answer at all, or the connection broke too often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +220,7 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _unreachable(url: str, error: Exception) -> FetchError:
+def _unreachable(url: str, error: Exception) -> Unreachable:
     host, reason = urlsplit(url).netloc.rpartition("@")[2], reason_of(error)
     if "TLS certificate" in reason:
         hint = "if the host has a private CA, set ca-bundle"
@@ -227,4 +231,4 @@ def _unreachable(url: str, error: Exception) -> FetchError:
             "check the host's name, the network and the proxy settings; for a mirror, or a base without a registry, "
             "see docs/bases.md"
         )
-    return FetchError(f"cannot reach {host}: {reason}", hint=hint)
+    return Unreachable(f"cannot reach {host}: {reason}", hint=hint)

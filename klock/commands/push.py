@@ -11,6 +11,10 @@ from klock.commands.printing import say, show
 from klock.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from klock.layers.compression import Compression
+    from klock.lockfile.model import Lockfile, TargetLock
     from klock.registry.made import MadeImage
     from klock.session import Session
 
@@ -18,7 +22,7 @@ __all__ = ["push"]
 
 
 @click.command()
-@click.argument("reference", metavar="REGISTRY/NAME:TAG")
+@click.argument("reference", metavar="REGISTRY/NAME:TAG", required=False)
 @image_argument
 @click.option("--target", metavar="TARGET", help="Only this target. Default: all, as one index if there are several.")
 @click.option(
@@ -28,16 +32,18 @@ __all__ = ["push"]
     default="gzip",
     help="How the layers of steps are compressed; each has another digest. Default: gzip.",
 )
+@click.option("--cache", is_flag=True, help="Fill the cache of [tool.klock], where a sync looks for layers first.")
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @click.option("--dry-run", is_flag=True, help="Print the digest; push nothing.")
 @offline_option
 @with_progress
 def push(
-    reference: str,
+    reference: str | None,
     image: str | None,
     *,
     target: str | None,
     compression: str,
+    cache: bool,
     frozen: bool,
     dry_run: bool,
     offline: bool,
@@ -45,52 +51,88 @@ def push(
 ) -> int:
     """Push the image that is locked to a registry, with no container engine.
 
-    Prints the image by its digest, which follows from the lockfile alone. Skips what the registry has already.
+    Prints the image by its digest, which follows from the lockfile alone. Skips what the registry has already. With
+    --cache the name may be left out: then only the cache is filled.
     """
-    from klock.bases.reference import Reference
-    from klock.errors import ImageError
     from klock.layers.compression import compression_named
-    from klock.registry.push import push_images, sources_of
-    from klock.registry.repository import open_repository
 
-    named = Reference.parse(reference)
-    if named.digest is not None:
-        raise ImageError(f"{reference} names a digest, and an image is pushed to a tag", hint="write REGISTRY/NAME:TAG")
+    if reference is None and not cache:
+        raise click.UsageError("name where to push it to: REGISTRY/NAME:TAG, or --cache")
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
     project.refuse(lock, frozen=frozen)
+    wanted = lock.targets if target is None else [session.locked_target(lock, target)]
+    how = compression_named(compression)
     with session.store.in_use():
-        images, others = _images(session, target, compression_named(compression).rule)
-        if dry_run:
-            for made in images:
-                show(f"{named.registry}/{named.repository}@{made.digest}")
-            return 0
-        sources = sources_of(images, named)
-        repository = open_repository(named, mirrors=session.context.mirrors, also=sources)
-        pushed = push_images(images, repository, sources=sources, others=others, progress=session.context.progress)
-    say(f"{named} pushed: {pushed}")
-    show(pushed.name)
+        if cache and not dry_run:
+            _fill_cache(lock, wanted, session, how)
+        if reference is not None:
+            _push_image(reference, wanted, session, how, all_targets=target is None, dry_run=dry_run)
     return 0
 
 
-def _images(session: Session, target: str | None, rule: str) -> tuple[list[MadeImage], list[dict[str, Any]]]:
+def _push_image(
+    written: str,
+    wanted: Sequence[TargetLock],
+    session: Session,
+    compression: Compression,
+    *,
+    all_targets: bool,
+    dry_run: bool,
+) -> None:
+    from klock.bases.reference import Reference
+    from klock.errors import ImageError
+    from klock.registry.push import push_images, sources_of
+    from klock.registry.repository import open_repository
+
+    named = Reference.parse(written)
+    if named.digest is not None:
+        raise ImageError(f"{written} names a digest, and an image is pushed to a tag", hint="write REGISTRY/NAME:TAG")
+    images, others = _images(wanted, session, compression, all_targets=all_targets)
+    if dry_run:
+        for made in images:
+            show(f"{named.registry}/{named.repository}@{made.digest}")
+        return
+    sources = sources_of(images, named)
+    repository = open_repository(named, mirrors=session.context.mirrors, also=sources)
+    pushed = push_images(images, repository, sources=sources, others=others, progress=session.context.progress)
+    say(f"{named} pushed: {pushed}")
+    show(pushed.name)
+
+
+def _images(
+    wanted: Sequence[TargetLock], session: Session, compression: Compression, *, all_targets: bool
+) -> tuple[list[MadeImage], list[dict[str, Any]]]:
     """The images that can be made here, and descriptors of those whose digests are locked."""
-    from klock.layers.compression import compression_named
     from klock.registry.made import index_entry, make_image
     from klock.registry.push import refuse_another_digest
     from klock.targets import Target
 
-    lock = session.read_lockfile()
-    wanted = lock.targets if target is None else [session.locked_target(lock, target)]
     here = Target.of_this_machine().platform
     images, others = [], []
-    for locked in wanted:
+    for locked in sorted(wanted, key=lambda target: target.target):
         known = locked.oci_image
-        if locked.target.platform != here and target is None and known is not None and known.compression == rule:
+        if locked.target.platform != here and all_targets and known and known.compression == compression.rule:
             others.append(index_entry(locked, digest=known.digest, size=known.size))
             continue
-        made = make_image(locked, session.context, compression_named(rule))
-        refuse_another_digest(made, rule)
+        made = make_image(locked, session.context, compression)
+        refuse_another_digest(made, compression.rule)
         images.append(made)
     return images, others
+
+
+def _fill_cache(lock: Lockfile, wanted: Sequence[TargetLock], session: Session, compression: Compression) -> None:
+    from klock.errors import KlockError
+    from klock.registry.cache import RegistryCache
+    from klock.targets import Target
+
+    address = session.settings.cache
+    if address is None:
+        hint = 'write cache = "oci://REGISTRY/NAME" into [tool.klock] of pyproject.toml'
+        raise KlockError("the settings name no cache", hint=hint)
+    filled = RegistryCache(address, mirrors=session.context.mirrors, actions="pull,push")
+    for locked in wanted:
+        if locked.target.platform == Target.of_this_machine().platform:
+            sent = filled.fill(locked, session.goal(lock, locked).cache_keys, session.context, compression)
+            say(f"{address} filled: {sent}")

@@ -24,13 +24,13 @@ __all__ = ["apply_layers", "image_config", "layer_in_store", "locked_files", "wh
 def apply_layers(place: Place, goal: Goal, context: Context, *, replace: Callable[[], None]) -> Applied:
     """Carries out the plan of `place`; `replace` makes its environment be base and layers, which are all here then."""
     with context.store.lock(f"environment-{goal.name}"):
-        plan = place.plan(goal)
+        plan, ran = place.plan(goal), 0
         if not plan.changes_nothing:
             from klock.replay import carry_out
 
             place.check()
-            carry_out(plan, goal, context, replace=replace)
-    return Applied(changed=not plan.changes_nothing, ran=plan.runs)
+            ran = carry_out(plan, goal, context, replace=replace)
+    return Applied(changed=not plan.changes_nothing, ran=ran)
 
 
 def why_not_comparable(goal: Goal, record: Mapping[str, object] | None, workshop: Workshop) -> str | None:

@@ -11,7 +11,7 @@ user, time. The manifest's digest follows from the lock and from the rule of the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +32,7 @@ from klock.targets import Target
 from klock.words import in_bytes
 
 if TYPE_CHECKING:
+    from klock.steps.at import StepAt
     from klock.steps.context import Context
 
 __all__ = [
@@ -43,10 +44,12 @@ __all__ = [
     "TARGET",
     "Blob",
     "MadeImage",
+    "base_blobs",
     "index_entry",
     "is_whole_base",
     "make_image",
     "make_index",
+    "step_blob",
 ]
 
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -119,13 +122,8 @@ def make_image(lock: TargetLock, context: Context, compression: Compression) -> 
 
     Raises KlockError, as for a target whose programs do not run here.
     """
-    layers = [*_base_layers(lock, context, compression)]
-    for at in context.each(lock):
-        locked = layer_of(at.step)
-        if locked is not None:
-            write = functools.partial(_write_layer, locked.digest, lock, context)
-            blob = _compressed(locked.digest, write, context, compression, name=at.name)
-            layers.append(replace(blob, layer=locked.digest))
+    layers = base_blobs(lock, context, compression, whole=is_whole_base(lock))
+    layers += [step_blob(at, lock, context, compression) for at in context.each(lock) if layer_of(at.step)]
     config = image_config(lock)
     services = [step for step in lock.steps if isinstance(step, ServiceLock)]
     if services:
@@ -178,15 +176,15 @@ def is_whole_base(lock: TargetLock) -> bool:
     return not isinstance(lock.base, OciLock) or len(lock.base.layers) + len(lock.layers) >= MOST_LAYERS
 
 
-def _base_layers(lock: TargetLock, context: Context, compression: Compression) -> Iterator[Blob]:
+def base_blobs(lock: TargetLock, context: Context, compression: Compression, *, whole: bool) -> list[Blob]:
+    """The base's own archives, or with `whole` one of its files."""
     base = lock.base
-    if is_whole_base(lock):
+    if whole:
         write = functools.partial(_write_base, lock, context)
-        yield _compressed(base.id, write, context, compression, name="the base")
-        return
+        return [_compressed(base.id, write, context, compression, name="the base")]
     assert isinstance(base, OciLock)
-    for layer in base.layers:
-        yield Blob(
+    return [
+        Blob(
             digest=layer.digest,
             size=layer.size,
             media_type=_oci_type(layer.media_type),
@@ -194,6 +192,16 @@ def _base_layers(lock: TargetLock, context: Context, compression: Compression) -
             diff_id=layer.diff_id,
             name=f"{base.reference} (layer)",
         )
+        for layer in base.layers
+    ]
+
+
+def step_blob(at: StepAt[Any], lock: TargetLock, context: Context, compression: Compression) -> Blob:
+    """The layer of a step of `lock`."""
+    locked = layer_of(at.step)
+    assert locked is not None
+    write = functools.partial(_write_layer, locked.digest, lock, context)
+    return replace(_compressed(locked.digest, write, context, compression, name=at.name), layer=locked.digest)
 
 
 def _oci_type(media_type: str) -> str:

@@ -25,7 +25,7 @@ from klock.words import counted, in_bytes
 if TYPE_CHECKING:
     from klock.steps.context import Context
 
-__all__ = ["Pulled", "find_image", "pull_image", "restore_base"]
+__all__ = ["Pulled", "find_image", "pull_image", "read_manifest", "restore_base"]
 
 _TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 
@@ -83,13 +83,13 @@ def find_image(lock: TargetLock, repository: Repository) -> dict[str, Any]:
     """The manifest of a target's image under the reference: of an index the one that names the target. Raises
     FetchError."""
     document = repository.root()
-    manifest = _json(document.content, repository.name)
+    manifest = read_manifest(document.content, repository.name)
     if manifest.get("mediaType", document.media_type) != OCI_INDEX:
         return manifest
     entries = manifest.get("manifests")
     for entry in entries if isinstance(entries, list) else []:
         if annotation(entry, TARGET) == str(lock.target):
-            return _json(repository.manifest(blob_of(entry, repository.name)), repository.name)
+            return read_manifest(repository.manifest(blob_of(entry, repository.name)), repository.name)
     raise FetchError(
         f"{repository.name} has no image of {lock.target}",
         hint=f"push it: klock push --target {lock.target} {repository.name}",
@@ -140,7 +140,8 @@ def _blob_of_layer(number: int, layer: LayerLock, lock: TargetLock, descriptors:
     return blob_of(descriptors[below + number], name)
 
 
-def _json(content: bytes, name: str) -> dict[str, Any]:
+def read_manifest(content: bytes, name: str) -> dict[str, Any]:
+    """A manifest of others as a JSON object. Raises FetchError; `name` is for messages."""
     try:
         document = read_json(content)
     except ValueError as error:

@@ -21,7 +21,7 @@ from klock.registry.made import Blob, MadeImage, make_index
 from klock.registry.repository import Outgoing, WritableRepository, content_reader, file_reader
 from klock.words import counted, in_bytes
 
-__all__ = ["Pushed", "push_images", "refuse_another_digest", "send_blobs", "sources_of", "tag_of_target"]
+__all__ = ["Pushed", "Sent", "push_images", "refuse_another_digest", "send_blobs", "sources_of", "tag_of_target"]
 
 T = TypeVar("T")
 
@@ -30,15 +30,11 @@ _AT_ONCE: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """`digest` is what the tag leads to. Of the blobs, `there` were in the registry, `mounted` in another repository of
-    it, and the `sent` are `size` bytes."""
+    """`digest` is what the tag leads to."""
 
     reference: Reference
     digest: Digest
-    there: int
-    mounted: int
-    sent: int
-    size: int
+    blobs: Sent
 
     @property
     def name(self) -> str:
@@ -46,10 +42,7 @@ class Pushed:
         return f"{self.reference.registry}/{self.reference.repository}@{self.digest}"
 
     def __str__(self) -> str:
-        return (
-            f"{counted(self.sent, 'blob')} sent ({in_bytes(self.size)}), {self.mounted} mounted, {self.there} there "
-            "already"
-        )
+        return str(self.blobs)
 
 
 def push_images(
@@ -81,14 +74,7 @@ def push_images(
             repository.put_manifest(image.manifest, OCI_MANIFEST, tag_of_target(tag, image))
         digest = repository.put_manifest(make_index([*images, *others]), OCI_INDEX, tag)
     progress.done(digest)
-    return Pushed(
-        reference=repository.reference,
-        digest=digest,
-        there=done.there,
-        mounted=done.mounted,
-        sent=done.sent,
-        size=done.size,
-    )
+    return Pushed(reference=repository.reference, digest=digest, blobs=done)
 
 
 def tag_of_target(tag: str, image: MadeImage) -> str:
@@ -120,16 +106,22 @@ def refuse_another_digest(image: MadeImage, rule: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
+class Sent:
+    """How many blobs were in the repository, mounted from another one and sent, and the bytes that were sent."""
+
     there: int
     mounted: int
     sent: int
     size: int
 
+    def __str__(self) -> str:
+        sent = f"{counted(self.sent, 'blob')} sent ({in_bytes(self.size)})"
+        return f"{sent}, {self.mounted} mounted, {self.there} there already"
+
 
 def send_blobs(
     blobs: Sequence[Blob], repository: WritableRepository, *, sources: Sequence[str] = (), progress: Progress
-) -> _Sent:
+) -> Sent:
     """Makes the repository have blobs, each once. All threads have ended when this returns."""
     wanted = list({blob.digest: blob for blob in blobs}.values())
     held = _each(lambda blob: repository.has_blob(blob.digest, blob.size), wanted)
@@ -150,7 +142,7 @@ def send_blobs(
 
         _each(send, left)
         progress.done(f"{len(left)} sent")
-    return _Sent(there=len(wanted) - len(missing), mounted=len(missing) - len(left), sent=len(left), size=size)
+    return Sent(there=len(wanted) - len(missing), mounted=len(missing) - len(left), sent=len(left), size=size)
 
 
 def _each(task: Callable[[Blob], T], blobs: Sequence[Blob]) -> list[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from klock.bases import fetch_base
 from klock.digests import Digest, hex_of
 from klock.errors import FetchError
-from klock.lockfile.model import TargetLock, kept_layer_of, layer_of
+from klock.lockfile.model import TargetLock, is_forced, kept_layer_of, layer_of
 from klock.replay.goal import Goal
 from klock.replay.plan import (
     Action,
@@ -31,11 +32,13 @@ from klock.workshop.protocol import Layer, Workspace
 __all__ = ["carry_out", "make_layers", "opened_over"]
 
 
-def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[], None]) -> None:
-    """Does what the plan says; `replace` makes the environment be the locked base and layers.
+def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[], None]) -> int:
+    """Does what the plan says; `replace` makes the environment be the locked base and layers. Returns how many steps
+    ran: those whose layers a cache had did not.
 
     When a step fails nothing of the environment was touched.
     """
+    plan = _without_cached(plan, goal, context)
     with prefetching(_later_fetches(plan, goal, context), context) as prefetch:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
@@ -43,6 +46,23 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
                     replace()
             else:
                 _carry_out(action, goal, prefetch, context)
+    return plan.runs
+
+
+def _without_cached(plan: Plan, goal: Goal, context: Context) -> Plan:
+    """The plan without the steps whose layers a cache had. They are here then, as is what else it had for the plan."""
+    if context.cache is None:
+        return plan
+    taken = set()
+    for action in plan.actions:
+        if isinstance(action, AddBase):
+            context.cache.take_base(goal.lock, context)
+        elif isinstance(action, RunStep) and (key := goal.cache_keys[action.position]) is not None:
+            at = context.at(goal.lock, action.position)
+            if not is_forced(at.step) and context.cache.take(at, key, context):
+                context.progress.note(f"{at.name}: taken from the cache")
+                taken.add(action)
+    return dataclasses.replace(plan, actions=tuple(action for action in plan.actions if action not in taken))
 
 
 def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]]:

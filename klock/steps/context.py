@@ -21,6 +21,7 @@ from klock.workshop.protocol import Workshop
 if TYPE_CHECKING:
     from klock.recorder import Passes
     from klock.recorder.doors import Where
+    from klock.registry.cache import RegistryCache
 
 __all__ = ["Context", "StagePlaces"]
 
@@ -41,8 +42,9 @@ class Context:
     becomes of files that are credentials. `exclude_newer` is the moment that was asked for now. With `keep_base`
     nothing replaces Python packages that the base has, and with `strict` no two packages of a step have one path with
     different bytes. `stages` has places and sources of the stages that files are taken from, by name, and
-    `make_layers` is what makes their layers. `over_locked_base` is False where steps are done over something that
-    nobody has compared with the locked base in full."""
+    `make_layers` is what makes their layers. `cache` is where layers are looked for before a sync makes them.
+    `over_locked_base` is False where steps are done over something that nobody has compared with the locked base in
+    full."""
 
     root: Path
     mirrors: Mirrors
@@ -66,6 +68,7 @@ class Context:
     stages: Mapping[str, StagePlaces] = field(default_factory=dict)
     prefix: str = ""
     make_layers: Callable[[TargetLock, Context], None] | None = None
+    cache: RegistryCache | None = None
 
     def make_stage(self, name: str, lock: TargetLock) -> TargetLock:
         """A stage of `lock` whose layers are all in the workshop then, made where they are not."""

@@ -6,6 +6,7 @@ The project's own files (a step's copied files, local Python projects) are no in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from klock.digests import Digest
 from klock.lockfile.model import (
@@ -13,6 +14,7 @@ from klock.lockfile.model import (
     DebianLock,
     LockedPackage,
     OciLock,
+    PipLock,
     SdistArtifact,
     StepLock,
     TargetLock,
@@ -22,7 +24,7 @@ from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.kind import Input
 
-__all__ = ["Input", "inputs_of", "inputs_of_all"]
+__all__ = ["Input", "inputs_of", "inputs_of_all", "inputs_of_step"]
 
 
 def inputs_of_all(targets: Iterable[TargetLock]) -> tuple[Input, ...]:
@@ -41,6 +43,14 @@ def inputs_of(target: TargetLock) -> Iterator[Input]:
     for stage in target.locks_of_stages.values():
         yield from _of_one(stage)
     yield from _of_one(target)
+
+
+def inputs_of_step(at: StepAt[Any]) -> Iterator[Input]:
+    """The inputs of one step; of a pip step with what was built for it."""
+    yield from kind_of(at.step).inputs(at)
+    if isinstance(at.step, PipLock):
+        for pin in at.step.packages:
+            yield from _of_package(at.lock.packages_by_pin[pin])
 
 
 def _of_one(target: TargetLock) -> Iterator[Input]:

@@ -1,0 +1,189 @@
+"""The cache in a registry: what a step made comes from there, and only if it is what is locked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from klock.bases.reference import Reference
+from klock.digests import hex_of
+from tests.integration.registry_server import Registry, registry
+from tests.integration.small_base import SMALL_BASE, write_small_base
+from tests.integration.unprivileged import Account
+
+pytestmark = pytest.mark.integration
+
+IMAGE = f"""\
+import klock as kt
+
+image = (
+    kt.Image()
+    .from_docker("{SMALL_BASE}")
+    .run_bash("mkdir /srv && for i in $(head -c 300 /bin/busybox | wc -c) 2 3; do echo line $i >> /srv/made; done")
+    .rsync("./app", "/srv/app", contents=True)
+    .run_bash("cat /srv/made /srv/app/main.sh > /srv/both")
+)
+"""
+
+
+def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
+    assert done.returncode == 0, f"{done.args}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("cache")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def project(root: Account, server: Registry) -> Path:
+    """A project whose cache is filled, and whose base is nowhere else any more."""
+    folder = root.make_folder("project")
+    (folder / "app").mkdir()
+    (folder / "app/main.sh").write_text("echo $GREETING\n")
+    (folder / "kimage.py").write_text(IMAGE)
+    (folder / "pyproject.toml").write_text(f'[tool.klock]\ncache = "oci://{server.host}/team/cache"\n')
+    write_small_base(folder / "layout")
+    succeeded(root.klock("lock", cwd=folder))
+    done = succeeded(root.klock("push", "--cache", cwd=folder))
+    assert f"oci://{server.host}/team/cache filled: 3 blobs sent" in done.stderr
+    (folder / "layout").rename(folder / "gone")
+    return folder
+
+
+def blob_files(server: Registry) -> dict[str, Path]:
+    """The registry's files of blobs, by digest."""
+    found = (server.folder / "images").glob("docker/registry/v2/blobs/sha256/*/*/data")
+    return {f"sha256:{path.parent.name}": path for path in found}
+
+
+def empty(root: Account) -> dict[str, str]:
+    return {"KLOCK_CACHE_DIR": os.fspath(root.make_folder("store"))}
+
+
+def test_an_empty_machine_reaches_the_fingerprint_from_the_cache_alone(root: Account, project: Path) -> None:
+    store = empty(root)
+    done = succeeded(root.klock("sync", cwd=project, env=store))
+    assert "step 1 (kimage.py:6): taken from the cache" in done.stderr
+    assert "step 3 (kimage.py:8): taken from the cache" in done.stderr
+    assert "environment synced: linux/amd64/cpu, 1 of 3 steps ran, sha256:" in done.stderr
+    succeeded(root.klock("check", "--deep", cwd=project, env=store))
+    again = succeeded(root.klock("sync", cwd=project, env=store))
+    assert "environment unchanged" in again.stderr
+
+
+def test_a_second_fill_sends_nothing(root: Account, project: Path, server: Registry) -> None:
+    server.forget_requests()
+    done = succeeded(root.klock("push", "--cache", cwd=project))
+    assert "0 blobs sent (0 B), 0 mounted, 3 there already" in done.stderr
+    assert {method for method, _ in server.requests()} == {"HEAD"}
+
+
+def poison(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [poison, truncate, remove], ids=lambda damage: damage.__name__)
+def test_a_damaged_blob_is_found_and_the_step_made_again(
+    root: Account, project: Path, server: Registry, damage: object
+) -> None:
+    assert callable(damage)
+    layers = [path for path in blob_files(server).values() if path.read_bytes()[:2] == b"\x1f\x8b"]
+    small = [path for path in layers if path.stat().st_size < 2000]
+    kept = {path: path.read_bytes() for path in small}
+    try:
+        for path in small:
+            damage(path)
+        store = empty(root)
+        done = succeeded(root.klock("sync", cwd=project, env=store))
+        assert "3 of 3 steps ran" in done.stderr
+        assert "warning: " in done.stderr
+        succeeded(root.klock("check", "--deep", cwd=project, env=store))
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
+def test_a_layer_that_was_swapped_for_another_is_not_taken(root: Account, project: Path, server: Registry) -> None:
+    """Each tag leads to the layer of the other step, as somebody may have it who can write to the cache."""
+    tags = sorted((server.folder / "images").glob("docker/registry/v2/repositories/team/cache/_manifests/tags/step-*"))
+    links = [tag / "current/link" for tag in tags]
+    assert len(links) == 2
+    first, second = (link.read_text() for link in links)
+    try:
+        links[0].write_text(second)
+        links[1].write_text(first)
+        done = succeeded(root.klock("sync", cwd=project, env=empty(root)))
+        assert "3 of 3 steps ran" in done.stderr
+    finally:
+        links[0].write_text(first)
+        links[1].write_text(second)
+
+
+def test_a_forged_annotation_does_not_make_another_layer_the_locked_one(
+    root: Account, project: Path, server: Registry, tmp_path: Path
+) -> None:
+    """The manifest says that the other step's blob is this layer; the blob is whole by its own digest."""
+    from klock.bases.mirrors import Mirrors
+    from klock.registry.cache import put_artifact
+    from klock.registry.made import Blob
+    from klock.registry.pull import read_manifest
+    from klock.registry.repository import open_repository
+
+    cache = open_repository(_reference(server), mirrors=Mirrors())
+    tags = sorted((server.folder / "images").glob("docker/registry/v2/repositories/team/cache/_manifests/tags/step-*"))
+    names = [tag.name for tag in tags]
+    documents = [read_manifest(cache.find_document(name) or b"", name)["layers"][0] for name in names]
+    kept = [(tag / "current/link").read_text() for tag in tags]
+    try:
+        for name, own, other in zip(names, documents, reversed(documents), strict=True):
+            blob = Blob(
+                digest=other["digest"],
+                size=other["size"],
+                media_type=other["mediaType"],
+                path=lambda: tmp_path,
+                layer=own["annotations"]["org.klock.layer"],
+            )
+            put_artifact(cache, name, [blob], kind="application/vnd.klock.cache.v1")
+        done = succeeded(root.klock("sync", cwd=project, env=empty(root)))
+        assert "the cache has something else" in done.stderr
+        assert "3 of 3 steps ran" in done.stderr
+    finally:
+        for tag, link in zip(tags, kept, strict=True):
+            (tag / "current/link").write_text(link)
+    assert hex_of(documents[0]["digest"]) != hex_of(documents[1]["digest"])
+
+
+def _reference(server: Registry) -> Reference:
+    from klock.registry.cache import parse_address
+
+    return parse_address(f"oci://{server.host}/team/cache")
+
+
+def test_a_cache_that_does_not_answer_costs_one_warning(root: Account, project: Path) -> None:
+    settings = (project / "pyproject.toml").read_text()
+    (project / "gone").rename(project / "layout")
+    try:
+        (project / "pyproject.toml").write_text('[tool.klock]\ncache = "oci://127.0.0.1:9/team/cache"\n')
+        done = succeeded(root.klock("sync", cwd=project, env=empty(root)))
+        assert done.stderr.count("nothing is taken from the cache oci://127.0.0.1:9/team/cache: cannot reach") == 1
+        assert "3 of 3 steps ran" in done.stderr
+    finally:
+        (project / "pyproject.toml").write_text(settings)
+        (project / "layout").rename(project / "gone")
