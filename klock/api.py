@@ -26,10 +26,12 @@ from klock.session import Options, Session, open_session
 if TYPE_CHECKING:
     import subprocess
 
+    from klock.asking import Asker
     from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
+    from klock.policy.checking import Breaches
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
     from klock.status import Status
@@ -82,6 +84,8 @@ class Project:
         asks_anew = upgrade or upgrade_base or upgraded or strict or exclude_newer is not None
         if previous is not None and not asks_anew:
             notes = self._notes_if_unchanged(previous, keep_base=keep_base)
+            if notes is not None:
+                self._refuse_breaches(previous)
             if notes is not None and image_digest:
                 return self._with_image_digests(previous, previous, dry_run=dry_run)
             if notes is not None:
@@ -117,6 +121,7 @@ class Project:
                 ),
                 upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
             )
+        self._refuse_breaches(locked)
         if image_digest:
             return self._with_image_digests(locked, previous, dry_run=dry_run)
         written = False
@@ -133,6 +138,53 @@ class Project:
             locked = with_image_digests(locked, session.context)
         written = not dry_run and locked != previous and write(locked, session.lockfile)
         return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
+
+    def _breaches(self, lockfile: Lockfile, asker: Asker | None = None) -> Breaches | None:
+        """What of a lockfile the project's policy does not allow; None where there is no policy. With `asker` what is
+        not known of its packages is asked."""
+        session = self.session
+        if not session.settings.policy:
+            return None
+        from datetime import UTC, datetime
+
+        from klock.lockfile.model import PipLock
+        from klock.policy.checking import breaches
+        from klock.policy.facts import Facts
+        from klock.steps.pip.credentials import index_credentials
+
+        context = session.context
+        steps = [at for locked in lockfile.targets for at in context.each(locked) if isinstance(at.step, PipLock)]
+        facts = Facts(store=session.store, credentials=index_credentials(steps, context), asker=asker)
+        return breaches(
+            lockfile,
+            session.settings.policy,
+            context,
+            facts,
+            base_location=session.loaded.base_location,
+            now=datetime.now(UTC),
+        )
+
+    def _refuse_breaches(self, lockfile: Lockfile) -> None:
+        """Raises PolicyError for what the project's policy does not allow to be locked. Its signature comes later."""
+        session = self.session
+        if not session.settings.policy:
+            return
+        from klock.asking import Asker
+        from klock.errors import PolicyError
+        from klock.words import counted, listed
+
+        asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=60, offline=session.offline)
+        try:
+            found = self._breaches(lockfile, asker)
+        finally:
+            asker.close()
+        assert found is not None
+        for note in dict.fromkeys([*asker.notes, *found.notes]):
+            session.progress.warn(note)
+        if found.findings:
+            lines = listed(f"{finding.code.value}: {finding}" for finding in found.findings)
+            hint = "change the image, or [tool.klock.policy]; to lock older packages: klock lock --exclude-newer DATE"
+            raise PolicyError(f"the policy does not allow {counted(len(found.findings), 'thing')}:{lines}", hint=hint)
 
     def _notes_if_unchanged(self, lock: Lockfile, *, keep_base: bool) -> list[str] | None:
         """What there is to say of the image's files, if the image still gives this lockfile; else None."""
@@ -263,7 +315,9 @@ class Project:
         hints, notes = [], list[str]()
         if upstream:
             found, said = self._moved(lockfile, None if vault is None else Path(vault), seconds)
-            findings, notes = [*findings, *found], [*notes, *said]
+        else:
+            found, said = self._against_policy(lockfile, None)
+        findings, notes = [*findings, *found], [*notes, *said]
         if advisories is not None:
             found, said = self._advised(lockfile, Path(advisories))
             findings += [each for each in found if not _is_told(each, findings)]
@@ -306,11 +360,26 @@ class Project:
             found = moved_findings(lockfile, context, asker, keepers, base_location=base)
             packages = locked_in(lockfile, context, base_location=base, note=asker.note)
             found += from_indexes(lockfile, packages, asker)
+            breaches, notes = self._against_policy(lockfile, asker)
+            found += breaches
         finally:
             asker.close()
         if asker.unasked:
             asker.note(f"{asker.unasked} questions could not be asked in time: allow more with --timeout")
-        return found, asker.notes
+        return found, [*asker.notes, *notes]
+
+    def _against_policy(self, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:
+        """What the policy does not allow of a lockfile that is there, and what could not be found out."""
+        found = self._breaches(lockfile, asker)
+        if found is None:
+            return [], []
+        session, findings = self.session, found.findings
+        if session.settings.policy.signed:
+            from klock.policy.checking import unsigned
+
+            finding = unsigned(session.lockfile, session.settings.trusted_keys)
+            findings = findings if finding is None else [*findings, finding]
+        return findings, found.notes
 
     def _advised(self, lockfile: Lockfile, folder: Path) -> tuple[list[Finding], list[str]]:
         from klock.upstream.advisories import from_folder, locked_in

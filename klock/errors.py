@@ -15,6 +15,7 @@ __all__ = [
     "KlockError",
     "LockfileError",
     "OutOfTime",
+    "PolicyError",
     "RequirementError",
     "ResolutionError",
     "StaleLockError",
@@ -46,6 +47,10 @@ class ResolutionError(KlockError):
 
 class LockfileError(KlockError):
     """The lockfile cannot be read or is not what klock wrote: restore it or lock again."""
+
+
+class PolicyError(KlockError):
+    """What would be locked is not what the project's policy allows: change the image, or the policy."""
 
 
 class StaleLockError(KlockError):

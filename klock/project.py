@@ -17,6 +17,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     exclude-newer = "2026-01-31"                                  # files that came to an index later do not count
     cache = "oci://registry.example.com/team/cache"               # a repository where layers are looked for first
     keep-base = true                                              # nothing replaces Python packages that the base has
+    policy = {indexes = ["https://pypi.org/simple"], no-sdists = true}    # what may be locked: klock.policy
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from klock.documents import read_toml, shown
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference, LoadedImage, in_folder, load, lockfile_of
 from klock.places import PLACES
+from klock.policy.rules import Policy, read_policy
 from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
@@ -66,6 +68,7 @@ class Settings:
     keep_base: bool = False
     exclude_newer: str | None = None
     cache: str | None = None
+    policy: Policy = field(default_factory=Policy)
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -153,11 +156,12 @@ class _Reader:
             keep_base=self._flag("keep-base"),
             exclude_newer=self._moment("exclude-newer"),
             cache=self._cache(),
+            policy=self._policy(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
-                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache"
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache, policy"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -181,6 +185,14 @@ class _Reader:
 
         written = self._table.pop(key, None)
         return None if written is None else read_moment(str(written), what=f"{self._file}: tool.klock.{key}")
+
+    def _policy(self) -> Policy:
+        written = self._table.pop("policy", None)
+        if written is None:
+            return Policy()
+        return read_policy(
+            written, lambda key, what, hint: self._error(f"policy.{key}" if key else "policy", what, hint=hint)
+        )
 
     def _flag(self, key: str) -> bool:
         written = self._table.pop(key, False)

@@ -18,7 +18,16 @@ from klock.lockfile.model import LockedPackage, WheelArtifact
 from klock.packages.archives import opened_zip, read_member
 from klock.store import Store
 
-__all__ = ["WheelMetadata", "closure", "metadata_of", "read_wheel_metadata", "required_names", "wheel_of"]
+__all__ = [
+    "WheelMetadata",
+    "closure",
+    "licence_in",
+    "metadata_of",
+    "metadata_text",
+    "read_wheel_metadata",
+    "required_names",
+    "wheel_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +48,27 @@ def wheel_of(package: LockedPackage) -> WheelArtifact:
 
 def read_wheel_metadata(path: Path, file_name: str) -> WheelMetadata:
     """The METADATA of a wheel; `file_name` names it in messages. Raises FetchError when it is no wheel."""
+    return parse_metadata(metadata_text(path, file_name), file_name)
+
+
+def metadata_text(path: Path, file_name: str) -> bytes:
+    """The METADATA of a wheel as it is. Raises FetchError when it is no wheel."""
     with opened_zip(path, file_name) as archive:
         members = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
         if len(members) != 1:
             raise FetchError(f"{file_name} is not a wheel: it has {len(members)} METADATA files")
-        content = read_member(archive, members[0])
-    return parse_metadata(content, file_name)
+        return read_member(archive, members[0])
+
+
+def licence_in(metadata: bytes) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """`License-Expression` (PEP 639), `License` and the classifiers of a METADATA file, as written."""
+    message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(metadata, headersonly=True)
+    expression, licence = message.get("License-Expression"), message.get("License")
+    return (
+        None if expression is None else str(expression).strip(),
+        None if licence is None else str(licence).strip(),
+        tuple(str(value).strip() for value in message.get_all("Classifier") or ()),
+    )
 
 
 def metadata_of(wheel: WheelArtifact, store: Store) -> WheelMetadata:
