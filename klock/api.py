@@ -464,7 +464,7 @@ class Project:
         from klock.image.arguments import wait_of
         from klock.running import Wishes, captured, devices_for, execute, parse_mounts
 
-        session = self.session
+        session, mounts = self.session, list(mounts)
         lockfile = session.read_lockfile()
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
         if not (command := command or goal.lock.settings.start_command):
@@ -472,7 +472,8 @@ class Project:
         place = session.place_of(goal)
         wishes = Wishes(
             variables=dict(variables or {}),
-            mounts=parse_mounts(mounts),
+            # Nothing can be mounted into a running container.
+            mounts=parse_mounts([*_besides(mounts, () if place.converges else session.settings.mounts), *mounts]),
             working_dir=working_dir,
             network=_network(network),
             wait_for=tuple(wait_of(each, what="wait_for") for each in wait_for),
@@ -498,6 +499,12 @@ class Project:
         if check:
             done.check_returncode()
         return done
+
+
+def _besides(asked: Iterable[str], usual: Iterable[str]) -> list[str]:
+    """The mounts of the settings, without those whose target is asked for otherwise."""
+    targets = {os.path.normpath(text.split(":")[1]) for text in asked if text.count(":") > 0}
+    return [text for text in usual if os.path.normpath(text.split(":")[1]) not in targets]
 
 
 def _is_told(finding: Finding, others: Iterable[Finding]) -> bool:

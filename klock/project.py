@@ -17,6 +17,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     exclude-newer = "2026-01-31"                                  # files that came to an index later do not count
     cache = "oci://registry.example.com/team/cache"               # a repository where layers are looked for first
     keep-base = true                                              # nothing replaces Python packages that the base has
+    mounts = [".:/work"]                                          # what `klock run` and `klock shell` mount
     policy = {indexes = ["https://pypi.org/simple"], no-sdists = true}    # what may be locked: klock.policy
 """
 
@@ -69,6 +70,7 @@ class Settings:
     exclude_newer: str | None = None
     cache: str | None = None
     policy: Policy = field(default_factory=Policy)
+    mounts: tuple[str, ...] = ()
 
 
 _MARKS: Final = ("pyproject.toml", "kimage.py", ".git")
@@ -157,11 +159,13 @@ class _Reader:
             exclude_newer=self._moment("exclude-newer"),
             cache=self._cache(),
             policy=self._policy(),
+            mounts=self._mounts(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
-                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache, policy"
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache, policy, "
+                "mounts"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -185,6 +189,20 @@ class _Reader:
 
         written = self._table.pop(key, None)
         return None if written is None else read_moment(str(written), what=f"{self._file}: tool.klock.{key}")
+
+    def _mounts(self) -> tuple[str, ...]:
+        """`SOURCE:TARGET[:ro]` each, with SOURCE from the project's folder."""
+        written = self._table.pop("mounts", [])
+        if not isinstance(written, list):
+            raise self._error("mounts", f"is {shown(written)} (expected a list of SOURCE:TARGET)")
+        found = []
+        for number, each in enumerate(written):
+            source, colon, rest = self._text(f"mounts[{number}]", each).partition(":")
+            if not source or not colon or not rest.startswith("/"):
+                hint = "write SOURCE:TARGET or SOURCE:TARGET:ro, such as '.:/work'"
+                raise self._error(f"mounts[{number}]", f"is {shown(each)}", hint=hint)
+            found.append(f"{self._file.parent / Path(source).expanduser()}:{rest}")
+        return tuple(found)
 
     def _policy(self) -> Policy:
         written = self._table.pop("policy", None)

@@ -26,11 +26,13 @@ VERBS = {
     "push": "Push the image that is locked to a registry, with no...",
     "pull": "Fetch what `klock push` left in a registry, so that a sync...",
     "export": "Write what is locked in the formats of other tools.",
+    "kernel": "Have Jupyter run notebooks in the locked environment.",
     "cache": "Look after the local store, where klock keeps downloads,...",
     "vault": "Keep every byte the lockfile names in a folder, and get it...",
     "sign": "Sign the lockfile as it is; the signature is written beside...",
     "verify": "Say whether a trusted key signed the lockfile as it is now.",
     "merge-driver": "Merge lockfiles of two branches for git; --install has git...",
+    "man": "Print the manual page, for `klock man | man -l -`.",
     "completion": "Print the completion of commands and options for SHELL.",
 }
 """In the order of the overview, with the first words of each verb's own help."""

@@ -302,3 +302,20 @@ def test_keyboard_interrupts_pass(folder: Path) -> None:
     write(folder, kimage_py="raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         load_image("kimage.py")
+
+
+def test_what_run_mounts_is_from_the_projects_folder(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.klock]\nmounts = [".:/work", "/data:/data:ro"]\n')
+    assert load_settings(tmp_path).mounts == (f"{tmp_path}:/work", "/data:/data:ro")
+    for written in ('["x"]', '["a:b"]', '[":/x"]', "3", "[1]"):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.klock]\nmounts = {written}\n")
+        with pytest.raises(KlockError, match="mounts"):
+            load_settings(tmp_path)
+
+
+def test_a_mount_that_is_asked_for_takes_the_place_of_a_usual_one() -> None:
+    from klock.api import _besides
+
+    usual = ["/p:/work", "/data:/data:ro"]
+    assert _besides(["/q:/work/"], usual) == ["/data:/data:ro"]
+    assert _besides([], usual) == usual

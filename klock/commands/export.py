@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ from klock.commands.options import image_argument, offline_option, open_project,
 from klock.commands.printing import say, show_text
 from klock.errors import KlockError
 from klock.progress import Progress
+
+if TYPE_CHECKING:
+    from klock.lockfile.model import TargetLock
+    from klock.session import Session
 
 __all__ = ["export"]
 
@@ -136,6 +141,82 @@ def image(
         write(made, output, name=None if name is None else _image_name(name))
     say(f"{output} written: {made.lock.target}, {in_bytes(made.size)}, {made.digest}")
     return 0
+
+
+@export.command()
+@image_argument
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".devcontainer"),
+    help="The folder to write into. Default: .devcontainer.",
+)
+@click.option(
+    "--pushed",
+    metavar="REGISTRY/NAME",
+    help="Use the image that `klock push` pushed there, by its digest; else a Dockerfile.",
+)
+@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@target_option
+@offline_option
+@with_progress
+def devcontainer(
+    image: str | None,
+    *,
+    output: Path,
+    pushed: str | None,
+    frozen: bool,
+    target: str | None,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Write a devcontainer.json, for editors that work in a container of the locked environment.
+
+    With --pushed it is the locked image to the byte. Else it is built of a Dockerfile, which is written beside it.
+    """
+    import json
+
+    from klock.digests import digest_of_bytes
+    from klock.export import Form, export_dockerfile, write_context
+    from klock.export.devcontainer import devcontainer as document_of
+
+    project = open_project(image, offline=offline, progress=progress)
+    session = project.session
+    lock = session.read_lockfile()
+    project.refuse(lock, frozen=frozen)
+    locked = session.locked_target(lock, target)
+    with session.store.in_use():
+        if pushed is None:
+            exported = export_dockerfile(
+                locked,
+                image=session.loaded.image,
+                lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
+                form=Form.DOCKER,
+                context=session.context,
+            )
+            write_context(output, exported.text, exported.files)
+        by_digest = None if pushed is None else _by_digest(pushed, locked, session)
+    document = document_of(locked, name=session.loaded.root.name, image=by_digest)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "devcontainer.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    say(f"{output / 'devcontainer.json'} written: {by_digest or 'of the Dockerfile beside it'}")
+    return 0
+
+
+def _by_digest(pushed: str, locked: TargetLock, session: Session) -> str:
+    """The name of the image as it is pushed with gzip, which is made for that, unless the lockfile has its digest."""
+    from klock.bases.reference import Reference
+    from klock.layers.compression import compression_named
+    from klock.registry.made import make_image
+
+    reference = Reference.parse(pushed)
+    if locked.oci_image is not None:
+        digest = locked.oci_image.digest
+    else:
+        digest = make_image(locked, session.context, compression_named("gzip")).digest
+    return f"{reference.registry}/{reference.repository}@{digest}"
 
 
 def _image_name(written: str) -> str:

@@ -1,0 +1,23 @@
+"""`klock man`: the manual page."""
+
+from __future__ import annotations
+
+import click
+
+from klock.commands.printing import show_text
+
+__all__ = ["man"]
+
+
+@click.command()
+def man() -> int:
+    """Print the manual page, for `klock man | man -l -`.
+
+    To install it: klock man > ~/.local/share/man/man1/klock.1
+    """
+    from klock import __version__
+    from klock.commands import klock
+    from klock.manual import manual
+
+    show_text(manual(klock, version=__version__))
+    return 0
