@@ -48,8 +48,8 @@ _OCTETS: Final = "application/octet-stream"
 def parse_address(written: str) -> Reference:
     """The repository that `oci://REGISTRY/NAME` names. Raises ImageError."""
     reference = Reference.parse(written.removeprefix(_SCHEME))
-    name = written.removeprefix(_SCHEME).partition("/")[2]
-    if not written.startswith(_SCHEME) or ":" in name or "@" in name:
+    _, slash, name = written.removeprefix(_SCHEME).partition("/")
+    if not written.startswith(_SCHEME) or not slash or ":" in name or "@" in name:
         raise ImageError(
             f"{written!r} is not the address of a repository", hint="write oci://REGISTRY/NAME, without a tag"
         )

@@ -89,15 +89,15 @@ class WritableRepository(Repository):
 
     # -- what is there
 
-    def has_blob(self, digest: Digest, size: int) -> bool:
-        """Whether the registry has the blob in this repository. A size that it announces must be the blob's."""
+    def has_blob(self, digest: Digest, size: int | None) -> bool:
+        """Whether the registry has the blob in this repository. A size that it announces must be `size`, if given."""
         response = self._ask("HEAD", f"/blobs/{digest}", ("*/*",))
         if response.status == HTTPStatus.NOT_FOUND:
             return False
         if response.status != HTTPStatus.OK:
             raise self._error(response, f"the blob {digest}")
         announced = response.headers.get("content-length")
-        return announced in (None, str(size))
+        return size is None or announced in (None, str(size))
 
     def has_manifest(self, identifier: str) -> Digest | None:
         """The digest of the manifest that a tag or a digest leads to, if there is one."""

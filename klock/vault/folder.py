@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,14 @@ class VaultFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def name(self) -> str:
+        return str(self.root)
+
+    def check(self) -> None:
+        if not self.root.is_dir():
+            raise StoreError(f"there is no vault at {self.root}", hint="make one: klock vault push DIR")
+
     def blob_path(self, digest: Digest) -> Path:
         digits = hex_of(digest)
         return self.root / "blobs" / "sha256" / digits[:2] / digits
@@ -50,10 +58,14 @@ class VaultFolder:
             raise self._unreadable(error) from error
         if not stat.S_ISREG(status.st_mode) or status.st_size != item.size:
             return False
-        return not verify or self._digest(item.digest) == item.digest
+        return not verify or self._digest(item) == item.digest
 
-    def read(self, digest: Digest) -> Iterator[bytes]:
+    def has_something(self, item: Input) -> bool:
+        return self.blob_path(item.digest).exists()
+
+    def read(self, item: Input) -> Iterator[bytes]:
         """The bytes of a blob, not yet verified."""
+        digest = item.digest
         try:
             # Not to wait for the other end of a FIFO.
             descriptor = os.open(self.blob_path(digest), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -99,9 +111,12 @@ class VaultFolder:
                     if path.stat().st_mtime < yesterday:
                         path.unlink()
 
-    def _digest(self, digest: Digest) -> Digest:
+    def finish(self, items: Sequence[Input]) -> None:
+        """Nobody removes what is in a folder."""
+
+    def _digest(self, item: Input) -> Digest:
         hasher = hashlib.sha256()
-        for chunk in self.read(digest):
+        for chunk in self.read(item):
             hasher.update(chunk)
         return f"sha256:{hasher.hexdigest()}"
 

@@ -18,9 +18,9 @@ from klock.lockfile.model import TargetLock
 from klock.progress import Progress
 from klock.steps.context import Context
 from klock.store import Store
-from klock.vault.folder import VaultFolder
 from klock.vault.inputs import Input, inputs_of, inputs_of_all
 from klock.vault.missing import bring_in
+from klock.vault.protocol import Vault
 from klock.words import counted, in_bytes, listed
 
 __all__ = ["Fault", "Transferred", "find_faults", "pull", "push"]
@@ -43,7 +43,7 @@ class Transferred:
 
 
 def push(
-    targets: Sequence[TargetLock], vault: VaultFolder, context: Context, *, verify: bool = False, dry_run: bool = False
+    targets: Sequence[TargetLock], vault: Vault, context: Context, *, verify: bool = False, dry_run: bool = False
 ) -> Transferred:
     """Makes the vault hold everything that `targets` need. With `verify` what it holds is read and compared.
 
@@ -53,18 +53,24 @@ def push(
     held = _each(lambda item: vault.holds(item, verify=verify), inputs, "read the vault", context.progress)
     new = tuple(item for item, is_held in zip(inputs, held, strict=True) if not is_held)
     transferred = Transferred(inputs=inputs, new=new)
-    if dry_run or not new:
+    if dry_run:
+        return transferred
+    if not new:
+        vault.finish(inputs)
         return transferred
     vault.remove_partial()
     left: tuple[Input, ...] = new
     for _ in range(2):  # a second time for what turns out to be damaged in the store
         reasons = _bring_in(targets, left, context)
         there = tuple(item for item in left if context.store.find_blob(item.digest) is not None)
-        copied = _each(lambda item: _put(item, vault, context), there, f"push {vault.root}", context.progress)
+        copied = _each(lambda item: _put(item, vault, context), there, f"push {vault.name}", context.progress)
         done = {item.digest for item, is_copied in zip(there, copied, strict=True) if is_copied}
         left = tuple(item for item in left if item.digest not in done)
         if not left:
+            vault.finish(inputs)
             return transferred
+    missing = {item.digest for item in left}
+    vault.finish([item for item in inputs if item.digest not in missing])
     raise FetchError(
         f"{counted(len(left), 'blob')} that the lockfile needs cannot be found:{listed(map(_named, left))}"
         + _because(reasons),
@@ -74,7 +80,7 @@ def push(
 
 def pull(
     targets: Sequence[TargetLock],
-    vault: VaultFolder,
+    vault: Vault,
     store: Store,
     *,
     progress: Progress,
@@ -90,10 +96,10 @@ def pull(
     held = _each(lambda item: bool(has(item.digest)), inputs, "read the store", progress)
     new = tuple(item for item, is_held in zip(inputs, held, strict=True) if not is_held)
     if not dry_run:
-        faults = _each(lambda item: _take(item, vault, store), new, f"pull {vault.root}", progress)
+        faults = _each(lambda item: _take(item, vault, store), new, f"pull {vault.name}", progress)
         if failed := [fault for fault in faults if fault]:
             raise FetchError(
-                f"{counted(len(failed), 'blob')} cannot be taken from {vault.root}:"
+                f"{counted(len(failed), 'blob')} cannot be taken from {vault.name}:"
                 + listed(_named(fault.item) for fault in failed),
                 hint="push them from a machine that has them, or run `klock sync` to fetch them upstream; the other "
                 "blobs are in the store",
@@ -120,17 +126,16 @@ class Fault:
         return f"{self.kind.value}: {_named(self.item)}"
 
 
-def find_faults(targets: Sequence[TargetLock], vault: VaultFolder, *, progress: Progress) -> list[Fault]:
+def find_faults(targets: Sequence[TargetLock], vault: Vault, *, progress: Progress) -> list[Fault]:
     """What is wrong with the vault for `targets`, after reading all they need of it. Nothing is written."""
     inputs = inputs_of_all(targets)
     return [fault for fault in _each(lambda item: _fault(item, vault), inputs, "read the vault", progress) if fault]
 
 
-def _fault(item: Input, vault: VaultFolder) -> Fault | None:
+def _fault(item: Input, vault: Vault) -> Fault | None:
     if vault.holds(item, verify=True):
         return None
-    there = vault.blob_path(item.digest).exists()
-    return Fault(kind=Kind.DAMAGED if there else Kind.MISSING, item=item)
+    return Fault(kind=Kind.DAMAGED if vault.has_something(item) else Kind.MISSING, item=item)
 
 
 def _bring_in(targets: Sequence[TargetLock], items: Sequence[Input], context: Context) -> list[str]:
@@ -144,7 +149,7 @@ def _bring_in(targets: Sequence[TargetLock], items: Sequence[Input], context: Co
     return list(dict.fromkeys(reasons))
 
 
-def _put(item: Input, vault: VaultFolder, context: Context) -> bool:
+def _put(item: Input, vault: Vault, context: Context) -> bool:
     path = context.store.find_blob(item.digest)
     try:
         if path is not None:
@@ -155,13 +160,16 @@ def _put(item: Input, vault: VaultFolder, context: Context) -> bool:
     return False
 
 
-def _take(item: Input, vault: VaultFolder, store: Store) -> Fault | None:
+def _take(item: Input, vault: Vault, store: Store) -> Fault | None:
     if not vault.holds(item):
         return _fault(item, vault)
     try:
-        store.add_blob(vault.read(item.digest), digest=item.digest, size=item.size, source=item.name)
+        store.add_blob(vault.read(item), digest=item.digest, size=item.size, source=item.name)
     except HashMismatch:
         return Fault(kind=Kind.DAMAGED, item=item)
+    except FetchError:
+        # A registry that gives less than it says.
+        return Fault(kind=Kind.DAMAGED if vault.has_something(item) else Kind.MISSING, item=item)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -101,9 +101,8 @@ def remove(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [poison, truncate, remove], ids=lambda damage: damage.__name__)
 def test_a_damaged_blob_is_found_and_the_step_made_again(
-    root: Account, project: Path, server: Registry, damage: object
+    root: Account, project: Path, server: Registry, damage: Callable[[Path], None]
 ) -> None:
-    assert callable(damage)
     layers = [path for path in blob_files(server).values() if path.read_bytes()[:2] == b"\x1f\x8b"]
     small = [path for path in layers if path.stat().st_size < 2000]
     kept = {path: path.read_bytes() for path in small}
@@ -187,3 +186,48 @@ def test_a_cache_that_does_not_answer_costs_one_warning(root: Account, project: 
     finally:
         (project / "pyproject.toml").write_text(settings)
         (project / "layout").rename(project / "gone")
+
+
+def test_a_registry_is_a_vault(root: Account, project: Path, server: Registry) -> None:
+    """Every input of the base comes back on a machine that has nothing, though the base is nowhere else."""
+    address = f"oci://{server.host}/team/vault"
+    done = succeeded(root.klock("vault", "push", "-q", address, cwd=project))
+    assert done.stderr.endswith(" new\n") and "3 blobs" in done.stderr
+    server.forget_requests()
+    again = succeeded(root.klock("vault", "push", "-q", address, cwd=project))
+    assert again.stderr.endswith(" 0 new\n")
+    assert {method for method, _ in server.requests()} == {"HEAD"}, "the tag is there, too"
+    assert succeeded(root.klock("vault", "check", "-q", address, cwd=project)).stderr.endswith("all there\n")
+    store = empty(root)
+    succeeded(root.klock("vault", "pull", "-q", address, cwd=project, env=store))
+    done = succeeded(root.klock("sync", "--offline", cwd=project, env=store))
+    assert "3 of 3 steps ran" in done.stderr
+    tags = (server.folder / "images").glob("docker/registry/v2/repositories/team/vault/_manifests/tags/vault-*")
+    assert len(list(tags)) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"), [(poison, "damaged"), (truncate, "damaged"), (remove, "missing")], ids=["poison", "cut", "gone"]
+)
+def test_a_vault_that_was_damaged_is_found_out(
+    root: Account, project: Path, server: Registry, damage: Callable[[Path], None], word: str
+) -> None:
+    address = f"oci://{server.host}/team/vault"
+    succeeded(root.klock("vault", "push", "-q", address, cwd=project))
+    largest = max(blob_files(server).values(), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    try:
+        damage(largest)
+        done = root.klock("vault", "check", "-q", address, cwd=project)
+        assert (done.returncode, done.stderr) == (1, "1 finding\n")
+        assert done.stdout.startswith(f"{word}: oci:./layout:image (layer)")
+        done = root.klock("vault", "pull", "-q", address, cwd=project, env=empty(root))
+        assert done.returncode == 2
+        assert f"1 blob cannot be taken from {address}" in done.stderr
+        done = root.klock("vault", "push", "-q", "--verify", address, cwd=project)
+        if word == "missing":
+            succeeded(done)
+        else:
+            assert "is damaged there, and the registry does not replace it" in done.stderr
+    finally:
+        largest.write_bytes(content)

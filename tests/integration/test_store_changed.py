@@ -154,9 +154,9 @@ def test_a_name_forges_no_finding_and_clears_no_screen(account: Account, project
     assert not any(line.startswith("stale-file") for line in done.stderr.splitlines())
 
 
-def test_a_vault_is_a_folder(account: Account, project: Path) -> None:
-    for place in ("s3://bucket/x", "https://h/x", "file:///srv/x", "me@host:/x"):
+def test_a_vault_is_no_web_page_and_no_other_machine(account: Account, project: Path) -> None:
+    for place in ("https://h/x", "file:///srv/x", "me@host:/x"):
         done = account.klock("vault", "push", place, cwd=project)
         assert done.returncode == 2
-        assert done.stderr.startswith(f"error: {place} is not a folder, and a vault is one\n\nhint: ")
-    assert not list(project.glob("s3:*"))
+        assert done.stderr.startswith(f"error: {place} is not a folder, and no address of a vault\n\nhint: ")
+    assert not [path for path in project.iterdir() if ":" in path.name]
