@@ -100,15 +100,10 @@ CONDA: Final = (
 
 TEX: Final = (
     ShellStep(name="apt: texlive-base", script=apt("texlive-base")),
+    ShellStep(name="apt: texlive-latex-base", script=apt("texlive-latex-base")),
     ShellStep(
-        name="apt: texlive-latex-base",
-        script=apt("texlive-latex-base"),
-        remark="LuaLaTeX's formats depend on the order of a hash table: leave them out as below, or `keep_layer`",
-    ),
-    ShellStep(
-        name="apt: texlive-latex-base, without LuaLaTeX's formats",
+        name="apt: texlive-latex-base; mktexlsr, fmtutil-sys",
         script=all_of(apt("texlive-latex-base"), "mktexlsr 2> /dev/null", "fmtutil-sys --all > /dev/null 2>&1"),
-        leave_out=("/var/lib/texmf/web2c/lua*/*lualatex.fmt",),
     ),
     ShellStep(
         name="pdflatex, tex",

@@ -6,6 +6,6 @@ from typing import Final
 
 __all__ = ["NORMALISATION"]
 
-NORMALISATION: Final = 4
+NORMALISATION: Final = 5
 """The version of the rules in `klock.layers.normalisation`, which lockfiles record. It stands here for those who only
 compare it."""

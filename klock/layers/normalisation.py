@@ -110,6 +110,13 @@ LEFT_OUT: Final = (
     Rule(pattern="**/target/.rustc_info.json", reason="cargo's note about its compiler, in a random order"),
     Rule(pattern="**/.ninja_log", reason="ninja's note of what it built when; it builds again without"),
     Rule(pattern="**/.ninja_deps", reason="ninja's note of what it built when; it builds again without"),
+    Rule(pattern="**/.mypy_cache/**", reason="mypy's cache of what it checked, with times"),
+    Rule(pattern="**/.ruff_cache/**", reason="ruff's cache of what it checked, with times"),
+    Rule(pattern="**/.doctrees/environment.pickle", reason="Sphinx's note of what it read, in a random order"),
+    Rule(
+        pattern="**/web2c/lua*/*lualatex.fmt",
+        reason="LuaLaTeX's formats, in a random order; TeX makes them when missing",
+    ),
     Rule(pattern="root/.cache/rattler/**", reason="pixi's downloads"),
     Rule(pattern="home/*/.cache/rattler/**", reason="pixi's downloads"),
 )
