@@ -257,3 +257,34 @@ def _packages(name: str, what: str) -> None:
 
 _packages("pylock.toml", "a pylock.toml (PEP 751)")
 _packages("requirements.txt", "a requirements.txt for pip and uv")
+
+
+def _bill_of_materials(name: str, what: str) -> None:
+    """Adds `klock export NAME`, which writes what a target is made of for tools that look for known faults."""
+
+    @export.command(name, help=f"Write what the environment is made of as {what}: base, packages, downloads, files.")
+    @image_argument
+    @click.option(
+        "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Without -o, print it."
+    )
+    @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+    @target_option
+    def write(image: str | None, *, output: Path | None, frozen: bool, target: str | None) -> int:
+        from klock.provenance.bills import bill_of
+
+        project = open_project(image)
+        session = project.session
+        lock = session.read_lockfile()
+        project.refuse(lock, frozen=frozen)
+        locked = session.locked_target(lock, target)
+        text = bill_of(name, locked, session.store, name=session.loaded.root.name)
+        if output is None:
+            show_text(text)
+        else:
+            output.write_text(text, encoding="utf-8")
+            say(f"{output} written: {locked.target}")
+        return 0
+
+
+_bill_of_materials("cyclonedx", "a CycloneDX 1.6 document")
+_bill_of_materials("spdx", "an SPDX 2.3 document")
