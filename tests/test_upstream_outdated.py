@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from klock.asking import Asker
+from klock.bases.mirrors import Mirrors
 from klock.bases.newest import newest_tag
+from klock.debian.apt_in_environment import AptInEnvironment
 from klock.image.builder import Image
 from klock.inventory.reasons import Lines
 from klock.lockfile.model import (
@@ -19,6 +23,7 @@ from klock.lockfile.model import (
     Interpreter,
     LockedPackage,
     Lockfile,
+    OciLock,
     PipLock,
     TargetLock,
     WheelArtifact,
@@ -30,8 +35,11 @@ from klock.steps.newer import Newer
 from klock.steps.parts import Sort
 from klock.targets import Target
 from klock.upstream.outdated import Outdated, Outlook, look_for_newer
+from klock.workshop.protocol import Completed, Network
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.memory_workshop import memory_context
+from tests.test_asking import server
+from tests.test_upstream_moved import blob, image
 
 PYTHON = Interpreter(
     path="/usr/bin/python3",
@@ -84,8 +92,8 @@ def test_the_newest_that_is_admitted_and_the_newest_of_all(tmp_path: Path) -> No
         whole = Lockfile(image=ImageLock(name="image"), normalisation=1, targets=(lock,))
         context = replace(memory_context(tmp_path), index_url=index.url.rstrip("/"))
         asker = Asker(context.store, seconds=600)
-        image = Image().from_docker("python:3.12").pip_install(words)
-        found = look_for_newer(whole, image, Lines(steps=["kimage.py:3"]), context, asker)
+        wanted = Image().from_docker("python:3.12").pip_install(words)
+        found = look_for_newer(whole, wanted, Lines(steps=["kimage.py:3"]), context, asker)
     assert not found.notes
     versions = {each.newer.name: (each.newer.locked, each.newer.admitted, each.newer.newest) for each in found.outdated}
     assert versions == {"a": ("1.0", "1.5", "2.0"), "b": ("1.0", "1.9", "2.0")}
@@ -146,3 +154,85 @@ def test_the_table() -> None:
         "Python packages  locked  admitted  newest",
         "  numpy          1.0     ?         10.0    step 1 pip_install numpy (linux/arm64/cpu only)",
     ]
+
+
+def test_a_base_has_another_image_and_a_newer_tag(tmp_path: Path) -> None:
+    (old, old_config), (new, _) = image("2026-10-02T00:00:00Z"), image("2026-11-28T00:00:00Z")
+    kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
+    locked, path = blob(old, "manifest.v1+json"), "/v2/team/python"
+    page = {"Link": f'<{path}/tags/list?n=1000&last=x>; rel="next"'}
+    answers = {
+        f"{path}/manifests/3.12-slim": [(200, kind, new)],
+        f"{path}/manifests/{locked.digest}": [(200, kind, old)],
+        f"{path}/blobs/{blob(old_config).digest}": [(200, {}, old_config)],
+        f"{path}/tags/list?n=1000": [(200, page, b'{"tags": ["3.12-slim", "3.13-slim", "latest"]}')],
+        f"{path}/tags/list?n=1000&last=x": [(200, {}, b'{"tags": ["3.14-slim", "3.15-rc-slim", 7]}')],
+    }
+    with server({name: list(each) for name, each in answers.items()}) as (url, _):
+        reference = f"{url.removeprefix('http://')}/team/python:3.12-slim"
+        base = OciLock(reference=reference, index_digest=None, manifest=locked, config=blob(old_config), layers=())
+        target = TargetLock(target=Target(), base=base, interpreter=None, steps=(), packages=())
+        whole = Lockfile(image=ImageLock(), normalisation=1, targets=(target,))
+        context = memory_context(tmp_path)
+        asker = Asker(context.store, seconds=600)
+        lines = Lines(base="kimage.py:3")
+        found = look_for_newer(whole, Image().from_docker(reference), lines, context, asker)
+    assert found.notes == ()
+    (each,) = found.outdated
+    assert (each.newer.locked, each.newer.newest) == (locked.digest, "3.14-slim")
+    assert each.newer.admitted == blob(new, "manifest.v1+json").digest
+    assert each.where == f"base {reference} (kimage.py:3)"
+
+
+POLICY = """\
+vim:
+  Installed: (none)
+  Candidate: 2:9.0.1378-2+deb12u2
+  Version table:
+     2:9.1.0-1 100
+        100 http://deb.debian.org/debian bookworm-backports/main amd64 Packages
+     2:9.0.1378-2+deb12u2 500
+        500 http://deb.debian.org/debian bookworm/main amd64 Packages
+libc6:
+  Installed: 2.36-9
+  Candidate: 2.36-9+deb12u10
+  Version table:
+     2.36-9+deb12u10 500
+        500 http://deb.debian.org/debian bookworm/main amd64 Packages
+ *** 2.36-9 100
+        100 /var/lib/dpkg/status
+gone:
+  Installed: (none)
+  Candidate: (none)
+  Version table:
+"""
+
+
+class Policy:
+    """A workspace whose apt answers so, and the way to its sources."""
+
+    def read(self, path: str) -> bytes:
+        return b"apt-get"
+
+    def run(self, command: Any, *, on_output: Any = None) -> Any:
+        if callable(command):  # as `Passes` does
+            return command(Network.NONE), SimpleNamespace(refused=())
+        assert "apt-cache" in command.argv[2]
+        assert command.argv[4:] == ("vim", "libc6", "gone")
+        on_output(POLICY.encode())
+        return Completed(status=0, output=b"")
+
+
+def test_what_the_environments_own_apt_would_take(tmp_path: Path) -> None:
+    apt = AptInEnvironment(
+        workspace=cast("Any", Policy()),
+        environment={},
+        store=memory_context(tmp_path).store,
+        mirrors=Mirrors(),
+        where="",
+        passes=cast("Any", Policy()),
+    )
+    assert apt.policy(["vim", "libc6", "gone"]) == {
+        "vim": ("2:9.0.1378-2+deb12u2", "2:9.1.0-1"),
+        "libc6": ("2.36-9+deb12u10", "2.36-9+deb12u10"),
+    }

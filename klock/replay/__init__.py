@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from klock.bases import fetch_base
 from klock.digests import Digest, hex_of
 from klock.errors import FetchError
 from klock.lockfile.model import TargetLock, is_forced, kept_layer_of, layer_of
@@ -21,13 +20,15 @@ from klock.replay.plan import (
     StartService,
     TakeLayer,
 )
-from klock.replay.prefetch import Prefetch, prefetching
 from klock.steps import kind_of
-from klock.steps.at import StepAt
-from klock.steps.context import Context
-from klock.steps.results import remember_layer
 from klock.words import counted
-from klock.workshop.protocol import Layer, Workspace
+
+# Most commands find nothing to do, so modules that do the work are imported only when there is some.
+if TYPE_CHECKING:
+    from klock.replay.prefetch import Prefetch
+    from klock.steps.at import StepAt
+    from klock.steps.context import Context
+    from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["carry_out", "make_layers", "opened_over"]
 
@@ -39,6 +40,8 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
     When a step fails nothing of the environment was touched.
     """
     plan = _without_cached(plan, goal, context)
+    from klock.replay.prefetch import prefetching
+
     with prefetching(_later_fetches(plan, goal, context), context) as prefetch:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
@@ -98,6 +101,8 @@ def _carry_out(action: Action, goal: Goal, prefetch: Prefetch, context: Context)
 
 def _ensure_base(lock: TargetLock, context: Context) -> None:
     """Makes the base be in the workshop's store, fetched by digest: once, if several stages begin with it."""
+    from klock.bases import fetch_base
+
     with context.store.lock(f"fetch-{hex_of(lock.base.id)}"):
         fetch_base(
             lock.base,
@@ -157,6 +162,8 @@ def _run_step(at: StepAt[Any], context: Context, *, key: Digest | None = None) -
     assert locked is not None
     layer = kind_of(at.step).produce(at, context)
     if key is not None:
+        from klock.steps.results import remember_layer
+
         remember_layer(key, layer.digest, context.store)
     if layer.digest != locked.digest:
         from klock.steps.differing import differences_from
