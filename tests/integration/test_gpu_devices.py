@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from benchmarks.host_base import write_host_layout
 from tests.integration.container_engines import ALL_ENGINES, ContainerHost, engine_host, on
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
@@ -315,7 +317,7 @@ def test_without_a_gpu_the_cpu_target_is_chosen_and_others_are_refused(root: Acc
 
 # What benchmarks/gpu_smoke asks of torch. On a GPU's target `WRONG` makes its results a little larger.
 TORCH = """
-import os
+import contextlib, os
 
 __version__ = {version!r}
 
@@ -339,7 +341,19 @@ class Tensor:
     def __getitem__(self, index):
         return self
 
-    cpu = double = flatten = lambda self: self
+    def __sub__(self, other):
+        return self
+
+    def __truediv__(self, other):
+        return self
+
+    def copy_(self, other):
+        pass
+
+    backward = lambda self: None
+    cpu = double = flatten = square = mean = sum = lambda self: self
+    item = lambda self: self.factor
+    shape = (1,)
 
     def tolist(self):
         return [self.factor * number for number in (1.0, 2.0)]
@@ -347,6 +361,38 @@ class Tensor:
 
 def rand(*shape, generator):
     return Tensor()
+
+
+@contextlib.contextmanager
+def no_grad():
+    yield
+
+
+class nn:
+    Linear = Tanh = lambda *sizes: None
+
+    class Sequential:
+        def __init__(self, *layers):
+            self.weights = [Tensor()]
+
+        def __call__(self, given):
+            return given
+
+        def parameters(self):
+            return self.weights
+
+        def to(self, device):
+            self.weights = [each.to(device) for each in self.weights]
+            return self
+
+
+class optim:
+    class SGD:
+        def __init__(self, parameters, lr):
+            pass
+
+        def step(self):
+            pass
 
 
 class backends:
@@ -412,10 +458,24 @@ def test_the_smoke_test_of_gpus_runs_from_lock_to_comparison(
         "linux/amd64/cpu: torch 2.6.0+cpu on CPU: 2048 x 2048 in ",
         "linux/amd64/cuda12.4: torch 2.6.0+cu124 on Test GPU: 2048 x 2048 in ",
         "klock check --env --target: ",
-        "largest relative difference between CPU and GPU: 0.0e+00\n",
+        "largest relative difference between CPU and GPU, a matrix product: 0.0e+00\n",
+        "largest relative difference between CPU and GPU, a training step: 0.0e+00\n",
     ):
         assert line in done.stdout
     done = smoke("wrong", **known)
     assert done.returncode == 1 and "the results differ by more than rounding" in done.stderr
     done = smoke("right")
     assert done.returncode == 2 and "this machine has no NVIDIA GPU" in done.stderr
+
+
+def test_a_base_of_the_hosts_own_python_has_what_is_asked_for(root: Account) -> None:
+    """For machines with a GPU where nothing can be fetched."""
+    project = root.make_folder("host")
+    write_host_layout(project / "layout", Path(sys.executable), ["tomlkit"])
+    (project / "kimage.py").write_text('import klock as kt\n\nimage = kt.Image().from_docker("oci:./layout:host")\n')
+    root.give(project)
+    succeeded(root.klock("lock", cwd=project))
+    program = "import ssl, tomlkit; print(tomlkit.parse('a = 1')['a'])"
+    assert succeeded(root.klock("run", "python3", "-c", program, cwd=project)).stdout == "1\n"
+    assert root.klock("run", "python3", "-c", "import click", cwd=project).returncode == 1
+    assert succeeded(root.klock("check", "--env", cwd=project)).returncode == 0
