@@ -95,7 +95,7 @@ class Project:
 
         from packaging.utils import canonicalize_name
 
-        from klock.errors import KlockError
+        from klock.errors import KlockError, TriggersFound
         from klock.lockfile import write
         from klock.locking import lock_image
         from klock.logs import hinting_at_logs
@@ -109,18 +109,23 @@ class Project:
             if name not in known:
                 raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package")
         with session.store.in_use(), hinting_at_logs(session.context.progress):
-            locked = lock_image(
-                session.loaded.image,
-                session.targets,
-                previous=previous,
-                context=replace(
-                    session.context,
-                    keep_base=keep_base,
-                    strict=strict,
-                    exclude_newer=moment or session.settings.exclude_newer,
-                ),
-                upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
-            )
+            while True:
+                try:
+                    locked = lock_image(
+                        session.loaded.image,
+                        session.targets,
+                        previous=previous,
+                        context=replace(
+                            session.context,
+                            keep_base=keep_base,
+                            strict=strict,
+                            exclude_newer=moment or session.settings.exclude_newer,
+                        ),
+                        upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
+                    )
+                    break
+                except TriggersFound as found:
+                    self.session = session = session.with_triggers(found.base, found.triggers)
         self._refuse_breaches(locked)
         if image_digest:
             return self._with_image_digests(locked, previous, dry_run=dry_run)

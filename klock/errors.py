@@ -37,6 +37,18 @@ class ImageError(KlockError, ValueError):
     """The image definition is wrong: mend `kimage.py`. A ValueError too, as users of the upstream builder expect."""
 
 
+class TriggersFound(ImageError):
+    """A base image has other instructions for those who build on it (ONBUILD) than the image was read with."""
+
+    def __init__(self, base: str, triggers: tuple[str, ...]) -> None:
+        super().__init__(f"{base} has instructions for those who build on it: {'; '.join(triggers) or 'none'}")
+        self.base = base
+        self.triggers = triggers
+
+    def __reduce__(self) -> tuple[type[TriggersFound], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.base, self.triggers)
+
+
 class RequirementError(ImageError):
     """A requirement line or requirements file cannot be read."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from klock.errors import KlockError, LockfileError
+from klock.errors import KlockError, LockfileError, TriggersFound
 from klock.image.loading import BuildOptions, ImageReference, LoadedImage, load, lockfile_of
 from klock.project import Settings, find_image, load_settings, lockfile_path
 from klock.secrets.references import reveal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from klock.bases.mirrors import Mirrors
     from klock.findings import Finding
     from klock.image.builder import Image
-    from klock.lockfile.model import Lockfile, TargetLock
+    from klock.lockfile.model import ImageLock, Lockfile, TargetLock
     from klock.places.protocol import Place
     from klock.progress import Progress
     from klock.registry.cache import RegistryCache
@@ -97,6 +98,18 @@ class Session:
         if len(here) > 1:
             self.progress.note(f"target {chosen}: {why}")
         return chosen
+
+    def with_triggers(self, base: str, triggers: tuple[str, ...]) -> Session:
+        """The same where a base image has these instructions for those who build on it (ONBUILD).
+
+        Raises TriggersFound where that was known already.
+        """
+        known = self.loaded.image._triggers
+        if known.get(base, ()) == triggers:
+            raise TriggersFound(base, triggers)
+        found = {**known, base: triggers}
+        image = self.loaded.image._with_triggers({name: texts for name, texts in found.items() if texts})
+        return dataclasses.replace(self, loaded=dataclasses.replace(self.loaded, image=image))
 
     # -- where it is made, and where it lives
 
@@ -263,6 +276,11 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
     else:
         folder = Path.cwd() if lockfile is None else lockfile.parent
         loaded = LoadedImage(image=image, file=folder / "kimage.py", name="image", root=folder)
+    if loaded.image._is_of_dockerfile and not loaded.is_dockerfile:
+        from klock.lockfile import read_image
+
+        known = _triggers_of(read_image(lockfile or lockfile_path(loaded)))
+        loaded = dataclasses.replace(loaded, image=loaded.image._with_triggers(known))
     return Session(
         loaded=loaded,
         settings=load_settings(loaded.root),
@@ -299,5 +317,11 @@ def _build_options(
     else:
         folder = reference.file.parent / known.context if known and known.context else None
     return BuildOptions(
-        build_args={name: value for name, value in arguments.items() if value is not None}, context=folder
+        build_args={name: value for name, value in arguments.items() if value is not None},
+        context=folder,
+        triggers=_triggers_of(known),
     )
+
+
+def _triggers_of(known: ImageLock | None) -> dict[str, tuple[str, ...]]:
+    return {each.base: each.instructions for each in known.triggers} if known else {}

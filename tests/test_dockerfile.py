@@ -569,7 +569,14 @@ NOT_DRAFTED = {
     ),
     "a bad substitution": ("ENV A=${", r"cannot expand '\$\{': "),
     "a required variable": ("ENV A=${U:?unset}", r"cannot expand '\$\{U:\?unset\}': "),
-    "git": ("ADD https://h/x.git /y", r"klock does not lock ADD of a git repository yet: https://h/x.git"),
+    "git://": ("ADD git://h/x.git /y", r"nothing protects git://, so klock does not use it: git://h/x.git"),
+    "a commit that is none": ("ADD --checksum=abc https://h/x.git /y", r"--checksum=abc is no commit"),
+    "a checksum for two": ("ADD --checksum=sha256:0 https://h/x https://h/y /z/", r"--checksum is for one URL, or one"),
+    "a checksum of a file": ("ADD --checksum=sha256:0 a.py /z/", r"--checksum is for one URL, or one git repository"),
+    "a token in a git URL": (
+        "ADD https://x:ghp_abcdefghijklmnopqrstuvwxyz0123456789@h/x.git /y",
+        r"has a credential written into it",
+    ),
     "a URL for COPY": ("COPY https://h/x /y", r"COPY takes no URL"),
     "a mode": ("COPY --chmod=rwx a.py /y", r"--chmod=rwx is no mode"),
     "sudo of a user": ("USER me\nRUN sudo make", r"sudo cannot make the step root"),
@@ -582,6 +589,48 @@ def test_what_cannot_be_locked(case: str, context: Path) -> None:
     text, message = NOT_DRAFTED[case]
     with pytest.raises(KlockError, match=rf"^step \d \(Dockerfile:\d\): .*{message}"):
         drafts(context, text)
+
+
+# -- ONBUILD
+
+
+def test_the_triggers_of_a_base_are_the_first_steps(tmp_path: Path) -> None:
+    triggers = {"x": ("COPY . /src", "RUN make", "ENV A=1"), "y": ("RUN never",)}
+    read = steps(tmp_path, "FROM x\nRUN b\n", triggers=triggers)
+    assert read == [copy(".", dest="/src"), run("make"), env(("A", "1")), run("b")]
+    assert {step.location.line for step in read[:3] if step.location} == {1}, "they stand where FROM does"
+
+
+def test_the_triggers_of_a_stage_are_for_those_who_begin_with_it_alone(tmp_path: Path) -> None:
+    text = "FROM x AS a\nRUN a\nONBUILD RUN t\nFROM a AS b\nRUN b\nONBUILD RUN u\nFROM b\nRUN c\n"
+    assert steps(tmp_path, text) == [run("a"), run("t"), run("b"), run("u"), run("c")]
+    assert steps(tmp_path, text, stage="b") == [run("a"), run("t"), run("b"), set_to(on_build=("RUN u",))]
+
+
+def test_a_trigger_takes_files_from_a_stage(tmp_path: Path) -> None:
+    text = "FROM x AS tools\nRUN a\nFROM x AS base\nONBUILD COPY --from=tools /t /t\nFROM base\n"
+    (tmp_path / "Dockerfile").write_text(text)
+    read = read_dockerfile(tmp_path / "Dockerfile")
+    assert [stage.name for stage in read.stages] == ["tools"]
+    assert read.target.steps == [copy("/t", dest="/t", stage="tools")]
+
+
+@pytest.mark.parametrize("text", ["FROM y", "ONBUILD RUN a", "MAINTAINER a", "", "# a"])
+def test_what_no_trigger_is(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"^Dockerfile:1: ONBUILD cannot hold "):
+        steps(tmp_path, "FROM x\n", triggers={"x": (text,)})
+
+
+def test_what_is_chained_on_stays_when_triggers_are_found(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x\nCOPY --from=y /a /a\nRUN b\n")
+    image = kt.Image.from_dockerfile(tmp_path / "Dockerfile").run_bash("last")
+    image.copy("/c", "/c", from_image="z")
+    again = image._with_triggers({"x": ("RUN t",)})
+    assert [type(step).__name__ for step in again.steps] == [
+        *("RunCommand", "FromContext", "RunCommand", "RunBash", "FromContext")
+    ]
+    assert [stage.name for stage in again.stages] == ["y", "z"]
+    assert again._with_triggers({}).steps == image.steps == image._with_triggers({}).steps
 
 
 def test_a_missing_dockerfile(tmp_path: Path) -> None:

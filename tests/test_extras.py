@@ -21,6 +21,7 @@ from klock.layers import compression
 from klock.layers.compression import Compressed, compression_named
 from klock.layers.unpack import unpack
 from klock.places.containers.connection import docker_package
+from klock.repositories.fetching import Repositories
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -55,6 +56,10 @@ def ask_the_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.find_driver()
 
 
+def fetch_from_git(_folder: Path, _: pytest.MonkeyPatch) -> None:
+    Repositories("https://h/x.git", authorize=lambda _: {})
+
+
 def unpack_zstd(_folder: Path, _: pytest.MonkeyPatch) -> None:
     unpack(io.BytesIO(b""), media_type="application/vnd.oci.image.layer.v1.tar+zstd", diff_id="", source="layer")
 
@@ -74,6 +79,7 @@ MISSING: dict[str, tuple[str, str, Extra, Callable[[Path, pytest.MonkeyPatch], N
     "the library that asks NVIDIA's driver": ("pynvml", "nvidia-ml-py", "gpu", ask_the_driver),
     "the reader of YAML": ("yaml", "pyyaml", "gpu", read_yaml),
     "the compressor of gzip": ("deflate", "deflate", "push", compress_gzip),
+    "git repositories": ("dulwich", "dulwich", "git", fetch_from_git),
     "the decompressor of zstd": ("zstandard", "zstandard", "zstd", unpack_zstd),
 }
 

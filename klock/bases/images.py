@@ -15,9 +15,9 @@ from klock.bases.reference import Reference
 from klock.bases.scratch import SCRATCH, ScratchSource
 from klock.bases.sources import StoredSource
 from klock.digests import Digest
-from klock.errors import FetchError, ImageError
+from klock.errors import FetchError
 from klock.image.steps import LayoutBase, RegistryBase
-from klock.lockfile.model import OciBlob, OciLayer, OciLock, SettingsLock
+from klock.lockfile.model import OciBlob, OciLayer, OciLock
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
@@ -80,18 +80,8 @@ def resolve_image(
         environment=_with_path(config.environment),
         working_dir=config.working_dir,
         user=config.user,
-        settings=_settings(config, written) if base.keeps_settings else None,
+        settings=config.settings if base.keeps_settings else None,
     )
-
-
-def _settings(config: Config, written: str) -> SettingsLock:
-    if config.settings.on_build:
-        raise ImageError(
-            f"{written} has instructions for those who build on it (ONBUILD), which klock does not run: "
-            f"{config.settings.on_build[0]}",
-            hint="write them into the Dockerfile, and start from an image without them",
-        )
-    return config.settings
 
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

@@ -28,7 +28,9 @@ def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "")
     if isinstance(base, OciLock) and base.reference == SCRATCH:
         page.add(f"FROM {SCRATCH}{name_of_stage}")
         return
-    if isinstance(base, OciLock) and not base.reference.startswith("oci:"):
+    # A base with triggers (ONBUILD) would have docker do once more what is among the steps.
+    has_triggers = isinstance(base, OciLock) and base.settings is not None and bool(base.settings.on_build)
+    if isinstance(base, OciLock) and not base.reference.startswith("oci:") and not has_triggers:
         reference = Reference.parse(base.reference)
         page.comment(base.reference)
         page.add(f"FROM {reference.registry}/{reference.repository}@{base.manifest.digest}{name_of_stage}")

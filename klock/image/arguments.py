@@ -11,6 +11,7 @@ from typing import Final
 from klock.errors import ImageError
 
 __all__ = [
+    "absolute_folder",
     "base_reference",
     "command",
     "debian_packages",
@@ -20,8 +21,10 @@ __all__ = [
     "optional_text",
     "parts",
     "path_patterns",
+    "python_version",
     "requirements",
     "text",
+    "texts",
     "url_patterns",
     "variables",
     "wait",
@@ -48,6 +51,25 @@ def text(method: str, name: str, value: object) -> str:
 
 def optional_text(method: str, name: str, value: object) -> str | None:
     return None if value is None else text(method, name, value)
+
+
+def texts(method: str, name: str, value: object) -> tuple[str, ...]:
+    """One text, or several."""
+    return _texts(method, name, value)
+
+
+def absolute_folder(method: str, name: str, value: object) -> str:
+    path = text(method, name, value)
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+-]+)+", path):
+        raise ImageError(f"{method}: {name} is {path!r} (expected an absolute path)", hint='write "/opt/conda"')
+    return path
+
+
+def python_version(method: str, name: str, value: object) -> str:
+    version = text(method, name, value)
+    if not re.fullmatch(r"3\.\d+(\.\d+)?", version):
+        raise ImageError(f"{method}: {name} is {version!r} (expected two or three numbers)", hint='write "3.12"')
+    return version
 
 
 def flag(method: str, name: str, value: object) -> bool:

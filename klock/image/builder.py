@@ -6,10 +6,11 @@ order; nothing is fetched, read or run until the image is locked.
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +21,10 @@ from klock.image.call_site import call_site
 from klock.image.contents import base_text, contents, shell_text
 from klock.image.local_packages import locate_package
 from klock.image.steps import (
+    AddPython,
     AptInstall,
     Base,
+    CondaInstall,
     Configure,
     CopyFiles,
     FromContext,
@@ -38,9 +41,21 @@ from klock.image.steps import (
 from klock.image.words import ESCAPE, ContainerWords
 from klock.words import counted
 
-__all__ = ["Image"]
+__all__ = ["Image", "Reading"]
 
 S = TypeVar("S", PipInstall, AptInstall, RunBash)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a Dockerfile was read, and how many steps and stages came of it."""
+
+    path: Path
+    context: Path | None = None
+    stage: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 0
+    stages: int = 0
 
 
 class Image(ContainerWords):
@@ -69,6 +84,8 @@ class Image(ContainerWords):
         self.build_args: dict[str, str] = {}
         self.platform: str | None = None
         self.stages: tuple[ImageStage, ...] = ()
+        self._triggers: dict[str, tuple[str, ...]] = {}
+        self._reading: Reading | None = None
         self._start_texts: tuple[str | None, str | None] = (None, None)
         self._base: Base | None = None if image_id is None else _base("Image", image_id, call_site())
         self._steps: list[Step] = []
@@ -163,21 +180,25 @@ class Image(ContainerWords):
         folder = _folder(call_site())
         path = folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser()
         where = None if context is None else folder / Path(context).expanduser()
-        image, _ = cls._read_dockerfile(path, context=where, stage=stage, build_args=build_args)
+        image, _ = cls._read_dockerfile(
+            Reading(path=path, context=where, stage=stage, build_args=dict(build_args or {}))
+        )
         image.name = arguments.optional_text("from_dockerfile", "name", name)
         return image
 
     @classmethod
     def _read_dockerfile(
-        cls, path: Path, *, context: Path | None, stage: str | None, build_args: Mapping[str, str] | None
+        cls, reading: Reading, triggers: Mapping[str, tuple[str, ...]] | None = None
     ) -> tuple[Image, tuple[str, ...]]:
-        """The image, and those of `build_args` that no ARG asks for."""
+        """The image, and those of the build arguments that no ARG asks for."""
         from klock.image.dockerfile import read_dockerfile
         from klock.targets import Target
 
-        given = dict(build_args or {})
+        path, context, given = reading.path, reading.context, reading.build_args
         platform = Target.of_this_machine().platform
-        read = read_dockerfile(path, context=context, stage=stage, build_args=given, platform=platform)
+        read = read_dockerfile(
+            path, context=context, stage=reading.stage, build_args=given, platform=platform, triggers=triggers
+        )
         image = cls()
         image.platform = read.platform
         image._base = _base("FROM", read.target.base, read.target.location, keeps_settings=True)
@@ -193,7 +214,28 @@ class Image(ContainerWords):
         image.build_args = {name: value for name, value in given.items() if name not in read.unused_arguments}
         if context is not None and context.resolve() != path.parent.resolve():
             image.context = os.path.relpath(context.resolve(), path.parent.resolve())
+        image._triggers = dict(triggers or {})
+        image._reading = replace(reading, steps=len(image._steps), stages=len(image.stages))
         return image, read.unused_arguments
+
+    @property
+    def _is_of_dockerfile(self) -> bool:
+        """Whether it begins with what a Dockerfile says."""
+        return self._reading is not None
+
+    def _with_triggers(self, triggers: Mapping[str, tuple[str, ...]]) -> Image:
+        """The same image where its bases, by name, have these instructions for those who build on them (ONBUILD): the
+        Dockerfile that it begins with is read again. Raises ImageError."""
+        image = copy.copy(self)
+        image._triggers = dict(triggers)
+        image._steps = list(self._steps)
+        if self._reading is not None and image._triggers != self._triggers:
+            read, _ = self._read_dockerfile(self._reading, image._triggers)
+            image._steps[: self._reading.steps] = read._steps
+            image.stages = (*read.stages, *self.stages[self._reading.stages :])
+            image.build_args = read.build_args
+            image._reading = read._reading
+        return image
 
     @classmethod
     def from_kubetorch(cls, image: object) -> Image:
@@ -286,6 +328,72 @@ class Image(ContainerWords):
             location=call_site(),
         )
         return self._add(_checked("apt_install", step), when=step.packages)
+
+    def conda_install(
+        self,
+        packages: str | Iterable[str] = (),
+        *,
+        spec_file: str | os.PathLike[str] | None = None,
+        channels: str | Iterable[str] = (),
+        prefix: str = "/opt/conda",
+    ) -> Image:
+        """Installs conda packages into an environment at `prefix`, first in PATH; the base needs no conda.
+
+        Each is a match specification, as conda has it: `"numpy>=1.26"`, `"pytorch::pytorch"`. `channels` are names and
+        URLs, by default `conda-forge`, the first one first. `spec_file` is an environment.yml, from the image file's
+        folder; what it has for pip is installed by `pip_install` afterwards. Needs klock's extra `conda`.
+        Raises ImageError (a ValueError).
+        """
+        return self._conda("conda_install", packages, spec_file, channels, prefix)
+
+    def micromamba_install(
+        self,
+        packages: str | Iterable[str] = (),
+        *,
+        spec_file: str | os.PathLike[str] | None = None,
+        channels: str | Iterable[str] = (),
+        prefix: str = "/opt/conda",
+    ) -> Image:
+        """The same as `conda_install`, under the name that Modal has."""
+        return self._conda("micromamba_install", packages, spec_file, channels, prefix)
+
+    def _conda(self, method: str, packages: object, spec_file: object, channels: object, prefix: object) -> Image:
+        where = call_site()
+        specs = arguments.texts(method, "packages", packages)
+        named = arguments.texts(method, "channels", channels)
+        pip: tuple[str, ...] = ()
+        variables: tuple[tuple[str, str], ...] = ()
+        if spec_file is not None:
+            from klock.image.conda import read_conda_environment
+
+            path = _folder(where) / Path(arguments.text(method, "spec_file", spec_file)).expanduser()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise ImageError(f"{method}: cannot read {path}: {error.strerror}", hint="check the path") from error
+            file = read_conda_environment(content, path.name)
+            specs, named = (*file.specs, *specs), named or file.channels
+            pip, variables = file.pip, tuple(file.variables.items())
+        if not specs:
+            raise ImageError(f"{method}: no packages are named", hint='write for example ["python=3.12", "numpy"]')
+        step = CondaInstall(
+            specs=specs,
+            channels=named or ("conda-forge",),
+            prefix=arguments.absolute_folder(method, "prefix", prefix),
+            location=where,
+        )
+        self._add(step)
+        self._add(SetEnvVars(variables=variables, location=where), when=variables)
+        requirements = arguments.requirements(method, pip) if pip else ()
+        return self._add(PipInstall(requirements=requirements, location=where), when=requirements)
+
+    def add_python(self, version: str) -> Image:
+        """Adds a Python to a base without one, at /opt/python, first in PATH: `"3.12"`, or `"3.12.7"` for just that.
+
+        It is a build of python-build-standalone, as uv installs it, locked by URL and hash.
+        """
+        step = AddPython(version=arguments.python_version("add_python", "version", version), location=call_site())
+        return self._add(step)
 
     def set_env_vars(self, env_vars: Mapping[str, Any]) -> Image:
         r"""Sets variables in order; `$NAME` and `${NAME}` take the value in the container, `\$` is a plain `$`.

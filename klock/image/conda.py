@@ -24,12 +24,14 @@ _LARGEST: Final = 4 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CondaEnvironment:
     """`python` is a version specifier (PEP 440, or conda's `3.11`), `pip` are lines as pip takes them, `others` are the
-    packages that only conda installs, as they are written."""
+    packages that only conda installs, as they are written. `specs` are all of conda's own, of `channels`."""
 
     python: str | None
     pip: tuple[str, ...]
     others: tuple[str, ...]
     variables: Mapping[str, str]
+    specs: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
@@ -40,11 +42,13 @@ def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
     python: str | None = None
     pip: list[str] = []
     others: list[str] = []
+    specs: list[str] = []
     for item in _list(document.get("dependencies"), f"{where}: dependencies"):
         if isinstance(item, dict) and set(item) == {"pip"}:
             pip += [_text(line, f"{where}: pip") for line in _list(item["pip"], f"{where}: pip")]
             continue
         spec = _text(item, f"{where}: dependencies")
+        specs.append(spec)
         match = _MATCH_SPEC.fullmatch(spec.partition("[")[0].strip())
         name, version = (match["name"].lower(), match["version"].strip()) if match else ("", "")
         if name == "python":
@@ -55,7 +59,15 @@ def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
     if not isinstance(variables, dict):
         raise ImageError(f"{where}: variables is not a table")
     values = {_text(n, f"{where}: variables"): _text(v, f"{where}: variables") for n, v in variables.items()}
-    return CondaEnvironment(python=python, pip=tuple(pip), others=tuple(others), variables=values)
+    channels = [_text(each, f"{where}: channels") for each in _list(document.get("channels"), f"{where}: channels")]
+    return CondaEnvironment(
+        python=python,
+        pip=tuple(pip),
+        others=tuple(others),
+        variables=values,
+        specs=tuple(specs),
+        channels=tuple(channel for channel in channels if channel != "nodefaults"),
+    )
 
 
 def _document(content: bytes, where: str) -> Any:

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from klock.image.steps import (
+    AddPython,
     AptInstall,
     Base,
+    CondaInstall,
     Configure,
     CopyFiles,
     DebianBase,
@@ -91,6 +93,14 @@ def _lines(step: Step, install_cmd: str) -> list[str]:
             return [f"WORKDIR {step.path}"]
         case Configure():
             return list(_configure(step))
+        case CondaInstall():
+            channels = " ".join(f"-c {shlex.quote(channel)}" for channel in step.channels)
+            return [
+                f"# conda create -p {step.prefix} {channels} {shlex.join(step.specs)}",
+                f"ENV CONDA_PREFIX={step.prefix} PATH={step.prefix}/bin:$PATH",
+            ]
+        case AddPython():
+            return [f"# add_python {step.version}", "ENV PATH=/opt/python/bin:$PATH"]
 
 
 def shell_text(step: Configure, name: str) -> str:
@@ -118,7 +128,9 @@ def _mount(mount: RunMount) -> str:
 
 def _copy_in(step: FromContext) -> list[str]:
     unpack = None if step.unpack is None else str(step.unpack).lower()
+    keeps = None if step.keeps_git is None else str(step.keeps_git).lower()
     flags = {"from": step.stage, "chown": step.owner, "chmod": step.mode, "checksum": step.checksum, "unpack": unpack}
+    flags["keep-git-dir"] = keeps
     options = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     options += [f"--exclude={pattern}" for pattern in step.exclude]
     options += ["--parents"] if step.parents else []

@@ -57,11 +57,12 @@ class ImageReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """What a Dockerfile is read with besides its text: values of its ARGs, and the folder that COPY takes files
-    from."""
+    """What a Dockerfile is read with besides its text: values of its ARGs, the folder that COPY takes files
+    from, and the triggers (ONBUILD) of its bases, by their names."""
 
     build_args: Mapping[str, str] = field(default_factory=dict)
     context: Path | None = None
+    triggers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _NO_OPTIONS: Final = BuildOptions()
@@ -141,14 +142,12 @@ def load(reference: ImageReference, options: BuildOptions = _NO_OPTIONS) -> Load
 
 
 def _read_dockerfile(reference: ImageReference, options: BuildOptions) -> LoadedImage:
-    from klock.image.builder import Image
+    from klock.image.builder import Image, Reading
 
     file, name = reference.file, reference.name
+    stage = None if name == _DEFAULT else name
     image, unused = Image._read_dockerfile(
-        file,
-        context=options.context,
-        stage=None if name == _DEFAULT else name,
-        build_args=options.build_args,
+        Reading(path=file, context=options.context, stage=stage, build_args=options.build_args), options.triggers
     )
     return LoadedImage(image=image, file=file, name=name, root=file.parent, unused=unused)
 

@@ -11,9 +11,11 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 __all__ = [
+    "AddPython",
     "AptInstall",
     "Argument",
     "Base",
+    "CondaInstall",
     "Configure",
     "CopyFiles",
     "CopyText",
@@ -185,6 +187,24 @@ class SyncPackage:
         return PurePath(self.path).name if "/" in self.package or "~" in self.package else self.package
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPython:
+    """A Python of python-build-standalone: `version` is two or three numbers, such as `3.12`."""
+
+    version: str
+    location: Location | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CondaInstall:
+    """Conda packages, each a match specification as written, of `channels`, at the absolute path `prefix`."""
+
+    specs: tuple[str, ...]
+    channels: tuple[str, ...]
+    prefix: str
+    location: Location | None = field(default=None, compare=False)
+
+
 # -- what Dockerfiles say. Texts are words as written: they are expanded, by the rules of Dockerfiles and with the
 # escape character `escape`, when it is known which variables the base image has.
 
@@ -262,8 +282,8 @@ class FromContext:
     """COPY and ADD. `stage` names the stage that the files come from, else they are in the folder `context`.
 
     `unpacks`: archives are unpacked and URLs fetched (ADD). `unpack` is what --unpack says: without it archives of the
-    context are unpacked, and those of a URL are not. `checksum` is that of a URL. `ignore_file` says which files
-    of the context do not count.
+    context are unpacked, and those of a URL are not. `checksum` is that of a URL, or the commit of a git repository,
+    whose folder is there too if `keeps_git`. `ignore_file` says which files of the context do not count.
     """
 
     escape: str
@@ -280,6 +300,7 @@ class FromContext:
     unpacks: bool = False
     unpack: bool | None = None
     checksum: str | None = None
+    keeps_git: bool | None = None
     force: bool = False
     location: Location | None = field(default=None, compare=False)
 
@@ -340,6 +361,8 @@ Step: TypeAlias = (
     | FromContext
     | SetWorkingDir
     | Configure
+    | AddPython
+    | CondaInstall
 )
 
 

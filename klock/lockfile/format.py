@@ -14,12 +14,14 @@ from klock.lockfile.model import (
     AptLock,
     ArgumentsLock,
     BaseLock,
+    CondaLock,
     CopyLock,
     DebianLock,
     EnvLock,
     FilesLock,
     OciLock,
     PipLock,
+    PythonLock,
     ServiceLock,
     SettingsLock,
     ShellLock,
@@ -46,5 +48,7 @@ STEPS: Final[dict[str, type[StepLock]]] = {
     "settings": SettingsLock,
     "workdir": WorkdirLock,
     "copy_in": CopyLock,
+    "add_python": PythonLock,
+    "conda_install": CondaLock,
 }
 """The kinds of steps, likewise."""

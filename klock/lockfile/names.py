@@ -13,6 +13,7 @@ from typing import Final
 from klock.errors import LockfileError
 from klock.lockfile.model import (
     AptLock,
+    CondaLock,
     CopyLock,
     DebianLock,
     DebPackage,
@@ -20,6 +21,7 @@ from klock.lockfile.model import (
     FilesLock,
     LockedPackage,
     PipLock,
+    PythonLock,
     ShellLock,
     TargetLock,
     VcsArtifact,
@@ -35,6 +37,10 @@ _URL: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(?:(?!//)|//(?:[^/?#@\[\]\x00-\x20]*@)?"
     r"(?:\[[0-9A-Fa-f:.%]+\]|[^/?#@:\[\]\x00-\x20]*)(?::\d{1,5})?(?=[/?#]|\Z))[^\x00-\x20\x7f]*"
 )
+_CONDA_NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]*")  # CEP 26
+# git-check-ref-format(1), as far as it keeps a name in its folder.
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_REFERENCE: Final = re.compile(r"refs(?:/(?![./])(?:(?!\.\.|@\{)[^\x00-\x20\x7f~^:?*\[\\/])+)+")
 # Debian Policy 5.6.1, 5.6.12 and 5.6.8.
 _DEB: Final = {
     "name": re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*"),
@@ -65,6 +71,11 @@ def _faults(target: TargetLock) -> Iterator[tuple[str, str, str]]:
             case WorkdirLock():
                 if not _is_absolute(step.working_dir):
                     yield f"{place}.working-dir", step.working_dir, "an absolute path in its shortest form"
+            case CondaLock():
+                yield from _faults_of_conda(step, place)
+            case PythonLock():
+                if step.url and not (step.url.startswith(("https://", "http://")) and _URL.fullmatch(step.url)):
+                    yield f"{place}.url", step.url, "a URL"
             case ShellLock():
                 yield from _faults_of_mounts(step, place)
             case PipLock():
@@ -82,6 +93,19 @@ def _faults_of_debs(debs: tuple[DebPackage, ...], place: str) -> Iterator[tuple[
                 yield f"{place}.debs.{key}", getattr(deb, key), f"the {key} of a Debian package"
         if not _is_below(posixpath.normpath(deb.path)):
             yield f"{place}.debs.path", deb.path, "a path below the archive's root"
+
+
+def _faults_of_conda(step: CondaLock, place: str) -> Iterator[tuple[str, str, str]]:
+    if not _is_absolute(step.prefix) or step.prefix == "/":
+        yield f"{place}.prefix", step.prefix, "an absolute path in its shortest form"
+    for number, package in enumerate(step.packages):
+        where = f"{place}.packages[{number}]"
+        file = package.url.rpartition("/")[2]
+        is_url = package.url.startswith(("https://", "http://")) and _URL.fullmatch(package.url)
+        if not is_url or not file.endswith((".conda", ".tar.bz2")) or package.url.count("/") < 4:
+            yield f"{where}.url", package.url, "the URL of a conda package"
+        if not _CONDA_NAME.fullmatch(package.name):
+            yield f"{where}.name", package.name, "the name of a conda package"
 
 
 def _faults_of_files(step: FilesLock, place: str) -> Iterator[tuple[str, str, str]]:
@@ -109,6 +133,17 @@ def _faults_of_copies(step: CopyLock, place: str) -> Iterator[tuple[str, str, st
     for number, each in enumerate(step.downloads):
         if not each.url.startswith(("https://", "http://")) or not _URL.fullmatch(each.url):
             yield f"{place}.downloads[{number}].url", each.url, "a URL"
+    for number, repository in enumerate(step.repositories):
+        where = f"{place}.repositories[{number}]"
+        if not repository.url.startswith(("https://", "http://")) or not _URL.fullmatch(repository.url):
+            yield f"{where}.url", repository.url, "a URL"
+        if repository.folder and not _is_below(repository.folder):
+            yield f"{where}.folder", repository.folder, "a relative path in its shortest form"
+        for key, name in (("commit", repository.commit), ("tag", repository.tag)):
+            if name and not _COMMIT.fullmatch(name):
+                yield f"{where}.{key}", name, "the name of an object of git"
+        if repository.reference and not _REFERENCE.fullmatch(repository.reference):
+            yield f"{where}.reference", repository.reference, "the full name of a reference of git"
 
 
 def _faults_of_mounts(step: ShellLock, place: str) -> Iterator[tuple[str, str, str]]:

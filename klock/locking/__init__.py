@@ -37,7 +37,7 @@ def lock_image(
 
     from dataclasses import replace
 
-    from klock.errors import ImageError, KlockError
+    from klock.errors import ImageError, KlockError, TriggersFound
     from klock.layers import NORMALISATION
     from klock.lockfile.model import Lockfile
     from klock.locking.draft import draft_image
@@ -78,6 +78,8 @@ def lock_image(
     for locker in lockers:
         try:
             locked.append(replace(locker, before=tuple(locked)).run())
+        except TriggersFound:
+            raise
         except KlockError as error:
             # What the others make stays in the store, for the next time.
             message = error.message if len(lockers) == 1 else f"{locker.target}: {error.message}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from klock.errors import KlockError
 from klock.image.builder import Image
 from klock.image.steps import Base, LayoutBase, RegistryBase, Step
-from klock.lockfile.model import BaseLock, DebianLock, ImageLock, LockedVariable, OciLock, StepLock
+from klock.lockfile.model import BaseLock, DebianLock, ImageLock, LockedVariable, OciLock, StepLock, Triggers
 from klock.secrets.credential_files import Treatment
 from klock.secrets.references import redact_index, redact_variable
 from klock.secrets.values import is_secret, is_user_name
@@ -38,6 +38,7 @@ def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
         install_cmd=command,
         context=image.context,
         build_args=tuple(arguments),
+        triggers=tuple(Triggers(base=base, instructions=texts) for base, texts in sorted(image._triggers.items())),
     )
 
 

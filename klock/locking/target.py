@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from klock.digests import Digest
-from klock.errors import ImageError
+from klock.errors import ImageError, TriggersFound
 from klock.image.builder import Image
 from klock.image.install_command import with_install_options
 from klock.image.steps import Base, ImageStage
@@ -17,6 +17,7 @@ from klock.lockfile.model import (
     BaseLock,
     DebianLock,
     ImageLock,
+    OciLock,
     StageLock,
     StepLock,
     TargetLock,
@@ -90,6 +91,9 @@ class TargetLocker:
         self._draft(known)
         steps = with_install_options(self.image.steps, self.image.install_cmd)
         check_steps(steps, root=self.context.root, base=known, target=self.target, environ=self.context.environ)
+        if self.image._is_of_dockerfile:
+            # Before a stage takes minutes: a base may have triggers, and then everything is another image.
+            self._resolve_base()
         stages = self._lock_stages()
         base = self._resolve_base()
         if self.context.workshop.is_still:
@@ -126,7 +130,7 @@ class TargetLocker:
         lockers = [
             replace(
                 self,
-                image=Image.of_stage(stage),
+                image=self._image_of(stage),
                 context=self.context.of_stage(stage.name),
                 previous=before.get(stage.name),
             )
@@ -148,13 +152,18 @@ class TargetLocker:
         tasks = [self._task(stage, locker, list(lockers), done) for stage, locker in lockers.items()]
         beginning = beginning_of(self.image) if lockers and self._unchanged() is None else None
         if beginning is not None:
-            tasks.append(self._task(beginning, replace(self, image=Image.of_stage(beginning)), list(lockers), ()))
+            tasks.append(self._task(beginning, replace(self, image=self._image_of(beginning)), list(lockers), ()))
         for locker in lockers.values():
             locker._resolve_base()
         found = in_order(tasks, self.context)
         for _, made in found.values():
             self.made.update(made)
         return tuple(found[stage.name][0] for stage in lockers)
+
+    def _image_of(self, stage: ImageStage) -> Image:
+        image = Image.of_stage(stage)
+        image._triggers = self.image._triggers
+        return image
 
     def _task(
         self, stage: ImageStage, locker: TargetLocker, stages: Sequence[ImageStage], done: tuple[StageLock, ...]
@@ -198,6 +207,15 @@ class TargetLocker:
         )
 
     def _resolve_base(self) -> BaseLock:
+        """Raises TriggersFound for a base with others than the image was read with."""
+        base = self._known_or_resolved_base()
+        if isinstance(base, OciLock) and base.settings is not None:
+            triggers = base.settings.on_build
+            if triggers != self.image._triggers.get(base.reference, ()):
+                raise TriggersFound(base.reference, triggers)
+        return base
+
+    def _known_or_resolved_base(self) -> BaseLock:
         from klock.bases import resolve_base
 
         assert self.image.base is not None

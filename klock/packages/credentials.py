@@ -27,7 +27,7 @@ from klock.secrets.references import refuse_literals
 if TYPE_CHECKING:
     from klock.packages.keyring import Keyring
 
-__all__ = ["Credentials", "bare_text", "public_url", "without_credentials"]
+__all__ = ["Credentials", "bare_text", "netrc_of", "public_url", "without_credentials"]
 
 _PUBLIC: Final = "https://pypi.org/simple"
 """Nobody logs in there: no keyring need be unlocked for it."""
@@ -57,6 +57,12 @@ def public_url(url: str) -> str:
     bare = without_credentials(url)
     refuse_literals(bare, what=f"the index {bare.partition('?')[0]}")
     return bare
+
+
+def netrc_of(environ: Mapping[str, str]) -> Path | None:
+    """The netrc file that curl, git, pip and uv would read."""
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or "/") / ".netrc"
+    return path if path.is_file() else None
 
 
 class Credentials:

@@ -4,7 +4,9 @@ kind       what the rest of klock may ask of any kind
 at         a step where it stands: its lock, its position, what is below
 context    what making and replaying steps need around them
 keys       a step's key: the digest of its own content and of all it builds on
-pip, apt, files, shell, variables, service, and of Dockerfiles copying, settings, workdir, arguments      the rooms
+pip, apt, conda, python, files, shell, variables, service,
+and of Dockerfiles copying, settings, workdir, arguments      the rooms
+web        what steps fetch by URL
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.image.steps import (
+    AddPython,
     AptInstall,
+    CondaInstall,
     Configure,
     CopyFiles,
     DeclareArguments,
@@ -29,10 +33,12 @@ from klock.image.steps import (
 from klock.lockfile.model import (
     AptLock,
     ArgumentsLock,
+    CondaLock,
     CopyLock,
     EnvLock,
     FilesLock,
     PipLock,
+    PythonLock,
     ServiceLock,
     SettingsLock,
     ShellLock,
@@ -49,17 +55,21 @@ __all__ = ["describe", "kind_of", "kind_of_image_step"]
 _ROOMS: Final[dict[type, str]] = {
     AptLock: "apt",
     ArgumentsLock: "arguments",
+    CondaLock: "conda",
     CopyLock: "copying",
     EnvLock: "variables",
     FilesLock: "files",
     PipLock: "pip",
+    PythonLock: "python",
     ServiceLock: "service",
     SettingsLock: "settings",
     ShellLock: "shell",
     WorkdirLock: "workdir",
 }
 _ROOMS_OF_THE_IMAGE: Final[dict[type, str]] = {
+    AddPython: "python",
     AptInstall: "apt",
+    CondaInstall: "conda",
     Configure: "settings",
     CopyFiles: "files",
     DeclareArguments: "arguments",

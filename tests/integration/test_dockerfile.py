@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,10 +17,13 @@ import pytest
 import klock
 from klock.layers.manifest import Kind
 from klock.layers.normalisation import is_left_out
+from klock.lockfile.model import CopyLock
 from klock.places.layered import locked_files
+from klock.steps import describe
 from tests.integration.container_engines import ContainerHost, podman_host
 from tests.integration.dockerfiles import CASES, EVERY_RUN, Case, write_context
-from tests.integration.small_base import write_small_base
+from tests.integration.git_server import commit, git, git_server, new_repository
+from tests.integration.small_base import Member, write_small_base
 from tests.integration.unprivileged import Account
 
 _ENGINES = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab", "etc", "dev", "proc", "sys", "run", "tmp")
@@ -46,11 +50,13 @@ def layout(tmp_path_factory: pytest.TempPathFactory, podman: ContainerHost) -> P
     return layout
 
 
-def by_podman(case: Case, folder: Path, podman: ContainerHost) -> tuple[Tree, dict[str, object]]:
+def by_podman(
+    case: Case, folder: Path, podman: ContainerHost, *, base: str = "localhost/base"
+) -> tuple[Tree, dict[str, object]]:
     """The tree of the image that podman makes, and its config."""
     given = [word for name, value in case.arguments.items() for word in ("--build-arg", f"{name}={value}")]
     podman.native(
-        *("build", "--quiet", "--network=none", "--build-arg", "BASE=localhost/base", *given, "--format=docker"),
+        *("build", "--quiet", "--network=none", "--build-arg", f"BASE={base}", *given, "--format=docker"),
         *("--tag", "localhost/built", str(folder)),
     )
     container = podman.native("create", "localhost/built", "true").strip()
@@ -73,8 +79,8 @@ def by_podman(case: Case, folder: Path, podman: ContainerHost) -> tuple[Tree, di
     return _compared(tree), config
 
 
-def by_klock(case: Case, folder: Path, store: Path) -> tuple[Tree, klock.Project]:
-    project = klock.Project(folder / "Dockerfile", store=store, environ={}, build_args=dict(case.arguments))
+def by_klock(case: Case, folder: Path, store: Path, **environ: str) -> tuple[Tree, klock.Project]:
+    project = klock.Project(folder / "Dockerfile", store=store, environ=environ, build_args=dict(case.arguments))
     (lock,) = project.lock().lockfile.targets
     manifest, _ = locked_files(lock, project.session.workshop)
     tree: dict[str, tuple[object, ...]] = {}
@@ -208,3 +214,116 @@ def test_many_rules_in_one_dockerfile(
     assert again.sync().fingerprint == lock.fingerprint
     done = again.run([], capture_output=True)
     assert (done.returncode, done.stdout) == (0, b"from $HOME a b\n")
+
+
+def test_triggers_of_a_base(tmp_path: Path, layout: Path, podman: ContainerHost, module_store: Path) -> None:
+    """Done as docker does, each as a step; and they are found again where they are known, or have changed."""
+    triggers = ["ARG T=1", "COPY a.txt /t/", "RUN cp /t/a.txt /t/b.$T", "ENV E=2"]
+    assert layout.is_dir(), "podman has the base of the base"
+    own = tmp_path / "base"
+    members: list[Member] = [("tmp/", None)]
+    write_small_base(own, members, User="", WorkingDir="/", Cmd=["/bin/sh"], OnBuild=triggers)
+    (tmp_path / "base.Dockerfile").write_text("FROM localhost/base\n" + "".join(f"ONBUILD {t}\n" for t in triggers))
+    file = str(tmp_path / "base.Dockerfile")
+    podman.native("build", "--quiet", "--format=docker", "--tag", "localhost/triggers", "--file", file, str(tmp_path))
+    case = Case(text="RUN echo $E > /t/c\n", arguments={"T": "3"})
+    context = prepare(tmp_path, case, own)
+    expected, config = by_podman(case, context, podman, base="localhost/triggers")
+    found, project = by_klock(case, context, module_store)
+    assert found == expected
+    assert not config.get("OnBuild")
+    (lock,) = project.session.read_lockfile().targets
+    assert [describe(step).split()[0] for step in lock.steps] == ["arg", "copy", "run", "set_env_vars", "run"]
+    assert lock.settings.on_build == ()
+    again = klock.Project(context / "Dockerfile", store=module_store, environ={})
+    assert not again.check().findings
+    assert not again.lock().written
+    assert again.sync().fingerprint == lock.fingerprint
+    # In the builder the image reads the same.
+    (context / "kimage.py").write_text(
+        'import klock as kt\nimage = kt.Image.from_dockerfile("Dockerfile", build_args={"T": "3"}).run_bash("true")\n'
+    )
+    built = klock.Project(context / "kimage.py", lockfile=context / "other.lock", store=module_store, environ={})
+    assert built.lock().lockfile.targets[0].layers[:2] == lock.layers[:2]
+    loaded = klock.Project(context / "kimage.py", lockfile=context / "other.lock", store=module_store, environ={})
+    assert not loaded.check().findings
+    # The base has others now.
+    shutil.rmtree(own)
+    write_small_base(own, members, User="", WorkingDir="/", Cmd=["/bin/sh"], OnBuild=["RUN mkdir /t"])
+    moved = klock.Project(context / "Dockerfile", store=module_store, environ={})
+    assert [describe(step) for step in moved.lock(upgrade=True).lockfile.targets[0].steps] == [
+        "run mkdir /t",
+        "run echo $E > /t/c",
+    ]
+
+
+def test_add_of_a_git_repository(tmp_path: Path, layout: Path, module_store: Path) -> None:
+    """The tree is that of a real clone; a branch that moved, and a server that is gone, change nothing."""
+    served = tmp_path / "served"
+    new_repository(served, "inner", {"i.txt": "inner"})
+    tools = new_repository(served, "tools", {"s.txt": "sub"})
+    git(tools, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "../inner.git", "inner")
+    git(tools, "commit", "-q", "-m", "more")
+    files: dict[str, str | bytes] = {
+        "a.txt": "a\n", "docs/run.sh": "#!/bin/sh\n", "docs/l": "-> ../a.txt", "x.bat": "1\n2\n", "docs/id": "$Id$\n",
+        ".gitattributes": "*.bat text eol=crlf\ndocs/id ident\nlfs filter=lfs\n", "lfs": "version https://x\n",
+        ".git-hooks/post-checkout": "#!/bin/sh\ntouch /hooked\n", "b.bin": bytes(range(256)) * 300,
+    }  # fmt: skip
+    source = new_repository(served, "app", files)
+    git(source, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "../tools.git", "vendor/tools")
+    git(source, "commit", "-q", "-m", "more")
+    git(source, "tag", "-a", "-m", "v1", "v1")
+    first = git(source, "rev-parse", "HEAD")
+    cloned = tmp_path / "cloned"
+    git(tmp_path, "-c", "protocol.file.allow=always", "clone", "-q", "--recurse-submodules", str(source), str(cloned))
+    with git_server(served, token="s3cret-token-of-git") as web:
+        text = (
+            f"ADD {web}/app.git /t/all\n"
+            f"ADD --keep-git-dir {web}/app.git#v1 /t/kept\n"
+            f"ADD --chown=5:6 --chmod=u=rwX,go= {web}/app.git#main:docs /t/docs/\n"
+            f"ADD --checksum={first[:12]} --exclude=vendor {web}/app.git?tag=v1&submodules=false /t/mixed\n"
+            "ADD a.txt /t/mixed/\n"
+        )
+        case = Case(text=text)
+        context = prepare(tmp_path, case, layout)
+        unread = klock.Project(context / "Dockerfile", store=module_store, environ={})
+        with pytest.raises(klock.KlockError, match="answered with status 401"):
+            unread.lock()
+        found, project = by_klock(case, context, module_store, GIT_AUTH_TOKEN="s3cret-token-of-git")
+        (lock,) = project.session.read_lockfile().targets
+        commit(source, {"later.txt": "later"})
+        moved = [finding.message for finding in project.check(upstream=True).findings]
+        assert moved == [f"{web}/app.git: refs/heads/main is another commit now"] * 2
+        assert project.lock().lockfile.targets == (lock,), "a branch that moved changes nothing"
+    assert "s3cret" not in (context / "kimage.lock").read_text()
+    repositories = [each for step in lock.steps if isinstance(step, CopyLock) for each in step.repositories]
+    assert [each.commit for each in repositories] == [first] * 4
+    # As git has it.
+    paths = [path for path in sorted(cloned.rglob("*")) if ".git" not in path.parts]
+    expected = {str(path.relative_to(cloned)): _on_disk(path) for path in paths}
+    for place in ("t/all/", "t/kept/"):
+        below = {path.removeprefix(place): entry for path, entry in found.items() if path.startswith(place)}
+        assert {path: entry for path, entry in below.items() if path.split("/")[0] != ".git"} == expected
+    assert found["t/docs/run.sh"][:3] == ("0o700", 5, 6)
+    assert found["t/docs/id"][:3] == ("0o600", 5, 6)
+    assert [path for path in found if path.startswith("t/mixed/vendor")] == []
+    # A replay in another place, from what is stored alone.
+    again = klock.sync(context / "Dockerfile", store=module_store, environ={}, offline=True)
+    assert again.fingerprint == lock.fingerprint
+    out = tmp_path / "out"
+    out.mkdir()
+    (kept_one,) = (each for each in repositories if each.keeps_git)
+    with tarfile.open(project.session.store.blob_path(f"sha256:{kept_one.sha256}")) as archive:
+        archive.extractall(out)
+    assert git(out, "status", "--porcelain") == ""
+    assert git(out, "fsck", "--strict") == ""
+    assert git(out, "describe") == "v1"
+    assert git(out, "rev-parse", "HEAD", "v1^{commit}").split() == [first, first]
+
+
+def _on_disk(path: Path) -> tuple[object, ...]:
+    """An entry as `by_klock` has it."""
+    mode = oct(0o777 if path.is_symlink() else path.stat().st_mode & 0o7777)
+    if path.is_symlink():
+        return (mode, 0, 0, str(path.readlink()))
+    return (mode, 0, 0, "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest())

@@ -7,14 +7,14 @@ klock does in another way, and why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from klock.errors import ImageError
 from klock.image.dockerfile.arguments import PLATFORM, PREDEFINED
-from klock.image.dockerfile.parsing import Instruction, instructions_in
+from klock.image.dockerfile.parsing import Instruction, instructions_in, triggered
 from klock.image.dockerfile.reading import ReadStage, read_stages
 from klock.image.dockerfile.stages import stages_of, target_stage
 
@@ -41,8 +41,10 @@ def read_dockerfile(
     stage: str | None = None,
     build_args: Mapping[str, str] | None = None,
     platform: str = "linux/amd64",
+    triggers: Mapping[str, Sequence[str]] | None = None,
 ) -> ReadDockerfile:
-    """`context` is the folder that COPY takes files from, by default the Dockerfile's own.
+    """`context` is the folder that COPY takes files from, by default the Dockerfile's own. `triggers` are the
+    instructions that base images have for those who build on them (ONBUILD), by the bases' names.
 
     Raises FileNotFoundError, and ImageError with the line for what is no Dockerfile or cannot be locked.
     """
@@ -56,8 +58,14 @@ def read_dockerfile(
     instructions = instructions_in(text, path)
     stages = stages_of(instructions, path, given=given, platform=platform)
     wanted = target_stage(stage, stages, path)
-    read = read_stages(wanted, stages, context=(context or path.parent).absolute(), given=given)
-    declared = {word.partition("=")[0] for each in instructions if each.name == "ARG" for word in each.words}
+    read = read_stages(
+        wanted, stages, context=(context or path.parent).absolute(), given=given, triggers=triggers or {}
+    )
+    texts = [each.rest for each in instructions if each.name == "ONBUILD"]
+    texts += [text for of_base in (triggers or {}).values() for text in of_base]
+    at_builds = [triggered(text, instructions[0]) for text in texts]
+    arguments = (each for each in (*instructions, *at_builds) if each.name == "ARG")
+    declared = {word.partition("=")[0] for each in arguments for word in each.words}
     unused = sorted(given.keys() - declared - {*PREDEFINED, *PLATFORM})
     names = [each.base for each in stages]
     return ReadDockerfile(

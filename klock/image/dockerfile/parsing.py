@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from e2b_dockerfile_utils import (
 from klock.errors import ImageError
 from klock.image.steps import Location
 
-__all__ = ["Instruction", "Text", "instructions_in", "trigger"]
+__all__ = ["Instruction", "Text", "instructions_in", "triggered"]
 
 _COMMENT: Final = re.compile(r"\s*#\s*klock:\s*(?P<text>.*?)\s*")
 _LINE_OF_ERROR: Final = re.compile(r"Dockerfile parse error(?: on line \d+)?: ")
@@ -94,13 +94,14 @@ def instructions_in(text: str, file: Path) -> list[Instruction]:
     ]
 
 
-def trigger(instruction: Instruction) -> Instruction:
-    """The instruction that an ONBUILD holds. Raises ImageError for one that it cannot hold."""
-    inner = next(iter(instructions_in(instruction.rest, instruction.file)), None)
+def triggered(text: str, at: Instruction) -> Instruction:
+    """The instruction that an ONBUILD holds, as it stands where it is done, at `at`. Raises ImageError for one that it
+    cannot hold."""
+    inner = next(iter(instructions_in(text, at.file)), None)
     if inner is None or inner.name in ("ONBUILD", "FROM", "MAINTAINER"):
         what = inner.name if inner else "nothing"
-        raise instruction.error(f"ONBUILD cannot hold {what}", hint="write the instruction for those who build on it")
-    return inner
+        raise at.error(f"ONBUILD cannot hold {what}", hint="write the instruction for those who build on it")
+    return replace(inner, line=at.line)
 
 
 def _instruction(parsed: DockerfileInstruction, escape: str, file: Path, *, options: Mapping[str, str]) -> Instruction:

@@ -12,11 +12,12 @@ from typing import Final
 from klock.image import arguments
 from klock.image.dockerfile.arguments import PLATFORM, argument_of
 from klock.image.dockerfile.mounts import mount_of
-from klock.image.dockerfile.parsing import Instruction
+from klock.image.dockerfile.parsing import Instruction, triggered
 from klock.image.dockerfile.settings import SETTINGS, configure, pairs_of
 from klock.image.dockerfile.stages import Stage, find_stage
 from klock.image.steps import (
     Argument,
+    Configure,
     CopyText,
     DeclareArguments,
     FromContext,
@@ -47,9 +48,17 @@ class ReadStage:
     has_command: bool = False
 
 
-def read_stages(target: Stage, stages: Sequence[Stage], *, context: Path, given: Mapping[str, str]) -> list[ReadStage]:
-    """The stages that `target` needs, in the file's order, itself the last. Raises ImageError."""
-    reader = _Reader(stages, context=context, given=given)
+def read_stages(
+    target: Stage,
+    stages: Sequence[Stage],
+    *,
+    context: Path,
+    given: Mapping[str, str],
+    triggers: Mapping[str, Sequence[str]],
+) -> list[ReadStage]:
+    """The stages that `target` needs, in the file's order, itself the last. `triggers` are the instructions that base
+    images have for those who build on them, by the bases' names. Raises ImageError."""
+    reader = _Reader(stages, context=context, given=given, triggers=triggers)
     needed: dict[int, ReadStage] = {}
     images: dict[str, ReadStage] = {}
     waiting = [target]
@@ -68,21 +77,34 @@ def read_stages(target: Stage, stages: Sequence[Stage], *, context: Path, given:
 
 
 class _Reader:
-    def __init__(self, stages: Sequence[Stage], *, context: Path, given: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        *,
+        context: Path,
+        given: Mapping[str, str],
+        triggers: Mapping[str, Sequence[str]],
+    ) -> None:
         self._stages = stages
+        self._triggers = triggers
         self._context = str(context)
         self._given = given
         self._ignore_file = _ignore_file(stages[0].start.file, context)
 
     def read(self, stage: Stage) -> ReadStage:
-        """A stage over another one begins with the steps of that."""
+        """A stage over another one begins with the steps of that. What its base has for it (ONBUILD) is done first,
+        and is for nobody after it."""
         if stage.parent is not None:
             read = self.read(stage.parent)
             read.name, read.has_command = stage.label, False
+            read.steps = [step for step in read.steps if not (isinstance(step, Configure) and step.on_build)]
+            texts: Sequence[str] = [each.rest for each in stage.parent.instructions if each.name == "ONBUILD"]
         else:
             read = ReadStage(name=stage.label, base=stage.base, location=stage.start.location)
-        for number, instruction in enumerate(stage.instructions):
-            read.steps += self._steps(instruction, stage, read, stage.instructions[number + 1 :])
+            texts = self._triggers.get(stage.base, ())
+        instructions = [*(triggered(text, stage.start) for text in texts), *stage.instructions]
+        for number, instruction in enumerate(instructions):
+            read.steps += self._steps(instruction, stage, read, instructions[number + 1 :])
         return read
 
     def _steps(
@@ -188,6 +210,7 @@ class _Reader:
             unpacks=is_add,
             unpack=_is_on("unpack", flags, instruction) if "unpack" in flags else None,
             checksum=flags.get("checksum", [None])[0],
+            keeps_git=_is_on("keep-git-dir", flags, instruction) if "keep-git-dir" in flags else None,
             location=instruction.location,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from klock.image.dockerfile.parsing import Instruction, trigger
+from klock.image.dockerfile.parsing import Instruction, triggered
 from klock.image.steps import Configure, HealthCheck
 
 __all__ = ["SETTINGS", "configure"]
@@ -55,7 +55,7 @@ def configure(instruction: Instruction, *, resets_command: bool) -> Configure:
         case "STOPSIGNAL":
             return Configure(escape=escape, stop_signal=instruction.rest, location=where)
         case "ONBUILD":
-            trigger(instruction)
+            triggered(instruction.rest, instruction)
             return Configure(escape=escape, on_build=(instruction.rest,), location=where)
     return _health(instruction)
 

@@ -21,18 +21,30 @@ from klock.lockfile.model.bases import (
     OciLayer,
     OciLock,
 )
-from klock.lockfile.model.files import CopiedFile, CopiedText, CopyLock, DownloadedFile, FileEntry, FilesLock, MountLock
+from klock.lockfile.model.files import (
+    CopiedFile,
+    CopiedText,
+    CopyLock,
+    DownloadedFile,
+    FetchedRepository,
+    FileEntry,
+    FilesLock,
+    MountLock,
+)
 from klock.lockfile.model.layers import KeptLayer, LayerLock, LockedVariable
 from klock.lockfile.model.packages import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.lockfile.model.settings import HealthLock, SettingsLock
 from klock.lockfile.model.steps import (
     AptLock,
     ArgumentsLock,
+    CondaLock,
+    CondaPackage,
     EnvLock,
     LocalProject,
     LockedFile,
     LockedRequest,
     PipLock,
+    PythonLock,
     ServiceLock,
     ShellLock,
     StepLock,
@@ -42,7 +54,7 @@ from klock.lockfile.model.steps import (
     layer_of,
     with_layer,
 )
-from klock.lockfile.model.targets import ImageLock, Lockfile, OciImage, StageLock, TargetLock
+from klock.lockfile.model.targets import ImageLock, Lockfile, OciImage, StageLock, TargetLock, Triggers
 
 __all__ = [
     "DEBIAN_RECIPE",
@@ -50,6 +62,8 @@ __all__ = [
     "AptLock",
     "ArgumentsLock",
     "BaseLock",
+    "CondaLock",
+    "CondaPackage",
     "CopiedFile",
     "CopiedText",
     "CopyLock",
@@ -58,6 +72,7 @@ __all__ = [
     "Distribution",
     "DownloadedFile",
     "EnvLock",
+    "FetchedRepository",
     "FileEntry",
     "FilesLock",
     "HealthLock",
@@ -78,6 +93,7 @@ __all__ = [
     "OciLayer",
     "OciLock",
     "PipLock",
+    "PythonLock",
     "SdistArtifact",
     "ServiceLock",
     "SettingsLock",
@@ -85,6 +101,7 @@ __all__ = [
     "StageLock",
     "StepLock",
     "TargetLock",
+    "Triggers",
     "VcsArtifact",
     "WheelArtifact",
     "WorkdirLock",

@@ -12,6 +12,7 @@ __all__ = [
     "CopiedText",
     "CopyLock",
     "DownloadedFile",
+    "FetchedRepository",
     "FileEntry",
     "FilesLock",
     "MountLock",
@@ -107,6 +108,29 @@ class DownloadedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedRepository:
+    """The files of a commit of a git repository, placed in the destination.
+
+    The image names the `url` (without credentials), and perhaps `wanted` (a branch, tag or commit), a `folder` of the
+    tree, and a `checksum`, with which the commit begins. `keeps_git`: git's folder is there too; `submodules`: their
+    files are. The server says the `commit`, the full name of the `reference` that led to it, and an annotated `tag` on
+    the way. `sha256` and `size` (bytes) are of the archive that `klock.repositories` makes of all that.
+    """
+
+    url: str
+    sha256: str
+    size: int = 0
+    wanted: str = ""
+    checksum: str = ""
+    folder: str = ""
+    keeps_git: bool = False
+    submodules: bool = True
+    commit: str = ""
+    reference: str = ""
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyLock:
     """COPY and ADD of a Dockerfile: files that go to `destination` (absolute).
 
@@ -127,6 +151,7 @@ class CopyLock:
     files: tuple[CopiedFile, ...] = ()
     texts: tuple[CopiedText, ...] = ()
     downloads: tuple[DownloadedFile, ...] = ()
+    repositories: tuple[FetchedRepository, ...] = ()
     secrets: tuple[str, ...] = ()
 
 

@@ -14,11 +14,14 @@ from klock.lockfile.model.settings import SettingsLock
 __all__ = [
     "AptLock",
     "ArgumentsLock",
+    "CondaLock",
+    "CondaPackage",
     "EnvLock",
     "LocalProject",
     "LockedFile",
     "LockedRequest",
     "PipLock",
+    "PythonLock",
     "ServiceLock",
     "ShellLock",
     "StepLock",
@@ -58,6 +61,51 @@ class WorkdirLock:
 
     working_dir: str
     layer: LayerLock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonLock:
+    """A Python of python-build-standalone at /opt/python, which `variables` put into PATH.
+
+    `version` is what was asked for, `found` the version of the archive at `url`, which has `sha256` and `size` (bytes).
+    """
+
+    version: str
+    sha256: str
+    layer: LayerLock
+    variables: tuple[LockedVariable, ...]
+    found: str = ""
+    url: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CondaPackage:
+    """A conda package. `url` has no credentials; `sha256` and `size` (bytes) are of the archive there."""
+
+    name: str
+    version: str
+    build: str
+    url: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CondaLock:
+    """Conda packages in an environment at `prefix`, which `variables` put into PATH.
+
+    `specs` and `channels` as written. `packages` are in the order in which they are installed; those named in `scripts`
+    have a post-link script, which runs then.
+    """
+
+    specs: tuple[str, ...]
+    channels: tuple[str, ...]
+    prefix: str
+    layer: LayerLock
+    variables: tuple[LockedVariable, ...]
+    packages: tuple[CondaPackage, ...] = ()
+    scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +241,8 @@ StepLock: TypeAlias = (
     | SettingsLock
     | WorkdirLock
     | CopyLock
+    | PythonLock
+    | CondaLock
 )
 
 

@@ -13,7 +13,15 @@ from klock.lockfile.model.settings import SettingsLock
 from klock.lockfile.model.steps import StepLock, layer_of
 from klock.targets import Target
 
-__all__ = ["ImageLock", "Lockfile", "OciImage", "StageLock", "TargetLock"]
+__all__ = ["ImageLock", "Lockfile", "OciImage", "StageLock", "TargetLock", "Triggers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triggers:
+    """The instructions that a base image, by its name in FROM, has for those who build on it (ONBUILD)."""
+
+    base: str
+    instructions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +29,8 @@ class ImageLock:
     """What the image says besides its base and steps, and what it was locked with.
 
     `context` is the build context of its Dockerfile, from the folder of that file, where it is another one;
-    `build_args` are the arguments that were given for it. Files that came to a package index after the moment
+    `build_args` are the arguments that were given for it, and `triggers` those of its bases, which are among its steps.
+    Files that came to a package index after the moment
     `exclude_newer` (RFC 3339) did not count.
     """
 
@@ -30,6 +39,7 @@ class ImageLock:
     install_cmd: str | None = None
     context: str | None = None
     build_args: tuple[LockedVariable, ...] = ()
+    triggers: tuple[Triggers, ...] = ()
     exclude_newer: str | None = None
 
 
@@ -116,6 +126,8 @@ class TargetLock:
     def settings(self) -> SettingsLock:
         """What base and steps say of how steps and containers run."""
         settings = (isinstance(self.base, OciLock) and self.base.settings) or SettingsLock()
+        # What a base has for those who build on it is among the steps, and not for those who build on them.
+        settings = replace(settings, on_build=())
         for step in self.steps:
             if isinstance(step, SettingsLock):
                 settings = settings.then(step)

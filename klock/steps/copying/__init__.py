@@ -1,12 +1,14 @@
 """COPY and ADD of a Dockerfile: files of the build context, each locked by path, mode and hash, placed as docker does.
 
-Texts that stand in the Dockerfile are in the lockfile; what ADD fetches is locked by its hash.
+Texts that stand in the Dockerfile are in the lockfile; what ADD fetches is locked by its hash, of a git repository
+the commit too.
 """
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +51,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         return f"copy {what} -> {step.destination}"
 
     def texts(self, step: CopyLock) -> Sequence[str]:
-        return [each.url for each in step.downloads]
+        return [*(each.url for each in step.downloads), *(each.url for each in step.repositories)]
 
     def draft(self, step: FromContext, drafting: Drafting) -> CopyLock:
         from klock.files.build_context import BuildContext
@@ -73,7 +75,12 @@ class CopyKind(Kind[FromContext, CopyLock]):
         downloads = tuple(
             replace(each, size=0, sha256=each.sha256 if each.pinned else UNKNOWN_HASH) for each in step.downloads
         )
-        return replace(step, layer=UNKNOWN_LAYER, downloads=downloads)
+        repositories = step.repositories
+        if repositories:
+            from klock.steps.copying.repositories import draft_of
+
+            repositories = tuple(draft_of(each) for each in repositories)
+        return replace(step, layer=UNKNOWN_LAYER, downloads=downloads, repositories=repositories)
 
     def changes(self, before: CopyLock, after: CopyLock) -> Iterator[Finding]:
         for name in _SETTINGS:
@@ -82,6 +89,12 @@ class CopyKind(Kind[FromContext, CopyLock]):
                 yield changed(name, str(old), str(new))
         if [(each.url, each.archive) for each in before.downloads] != [(e.url, e.archive) for e in after.downloads]:
             yield changed("URLs", str(before.downloads), str(after.downloads))
+        if before.repositories or after.repositories:
+            from klock.steps.copying.repositories import question
+
+            old, new = ([question(each) for each in step.repositories] for step in (before, after))
+            if old != new:
+                yield changed("repositories", str(old), str(new))
         yield from changed_files(_summaries(before), _summaries(after))
 
     def source(self, step: FromContext) -> Path | None:
@@ -102,15 +115,22 @@ class CopyKind(Kind[FromContext, CopyLock]):
         for each in step.downloads:
             yield part_of_file(_path(step, each.path), mode=each.mode, size=each.size, identity=each.sha256)
             yield Part(sort=Sort.REQUEST, name=f"GET {each.url}", value=in_bytes(each.size), identity=each.sha256)
+        for repository in step.repositories:
+            what = " ".join(filter(None, (repository.url, repository.reference, repository.folder)))
+            yield Part(sort=Sort.REQUEST, name=f"git {what}", value=repository.commit, identity=repository.sha256)
 
     # -- locking
 
     def complete(self, draft: CopyLock, locking: Locking) -> CopyLock:
-        if not draft.downloads:
-            return draft
-        from klock.steps.copying.downloads import lock_downloads
+        if draft.downloads:
+            from klock.steps.copying.downloads import lock_downloads
 
-        return lock_downloads(draft, locking)
+            draft = lock_downloads(draft, locking)
+        if draft.repositories:
+            from klock.steps.copying.repositories import lock_repositories
+
+            draft = lock_repositories(draft, locking)
+        return draft
 
     def repeats(self, at: StepAt[CopyLock]) -> bool:
         return True
@@ -118,7 +138,11 @@ class CopyKind(Kind[FromContext, CopyLock]):
     def moved(self, at: StepAt[CopyLock], context: Context, asker: Asker) -> Iterator[Finding]:
         from klock.steps.copying.downloads import moved_downloads
 
-        return moved_downloads(at, context, asker)
+        yield from moved_downloads(at, context, asker)
+        if at.step.repositories:
+            from klock.steps.copying.repositories import moved_repositories
+
+            yield from moved_repositories(at.step, context)
 
     # -- replay
 
@@ -131,11 +155,18 @@ class CopyKind(Kind[FromContext, CopyLock]):
             stage = at.lock.locks_of_stages[step.stage]
             origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
             return ["copy_from", step.destination, step.into, step.owner, origin]
-        return ["copy_in", step.destination, step.into, step.owner, files, texts, downloads]
+        content = ["copy_in", step.destination, step.into, step.owner, files, texts, downloads]
+        if step.repositories:
+            content.append([[each.sha256 for each in step.repositories], list(step.exclude), step.chmod])
+        return content
 
     def inputs_to_run(self, at: StepAt[CopyLock]) -> Iterator[Input]:
         for each in at.step.downloads:
             yield Input(digest=f"sha256:{each.sha256}", size=each.size, name=each.url)
+        for repository in at.step.repositories:
+            name = f"{repository.url} at commit {repository.commit}"
+            # A commit that no branch leads to any more is gone some day, as when a branch was rewritten.
+            yield Input(digest=f"sha256:{repository.sha256}", size=repository.size, name=name, permanent=False)
 
     def bring_in(
         self, at: StepAt[CopyLock], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
@@ -143,6 +174,12 @@ class CopyKind(Kind[FromContext, CopyLock]):
         from klock.steps.copying.downloads import fetch
 
         yield lambda: fetch([d for d in at.step.downloads if f"sha256:{d.sha256}" in wanted], context)
+        if at.step.repositories:
+            from klock.steps.copying.repositories import fetch_repositories
+
+            yield lambda: fetch_repositories(
+                [each for each in at.step.repositories if f"sha256:{each.sha256}" in wanted], context
+            )
 
     def perform(self, at: StepAt[CopyLock], workspace: Workspace, context: Context) -> None:
         from klock.steps.leaks import refuse_leaks
@@ -156,7 +193,8 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
             fetch(step.downloads, context)
         try:
-            workspace.place(self._placed(at, context), step.destination, owner=step.owner or "", keep=True)
+            with self._placed(at, context) as placed:
+                workspace.place(placed, step.destination, owner=step.owner or "", keep=True)
         except ImageError as error:
             raise at.failed(f": {error.message}", hint=error.hint) from error
         except HashMismatch as error:
@@ -171,9 +209,25 @@ class CopyKind(Kind[FromContext, CopyLock]):
         if step.stage is not None:
             return (step.destination,) if step.destination.startswith(("/tmp/", "/var/tmp/")) else ("/tmp/**",)
         names = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
+        if step.repositories:
+            names += [step.destination, f"{step.destination.rstrip('/')}/**"]
         return tuple(sorted({name for name in names if name.startswith(("/tmp/", "/var/", "/root/.", "/home/"))}))
 
-    def _placed(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
+    @contextmanager
+    def _placed(self, at: StepAt[CopyLock], context: Context) -> Iterator[list[PlacedFile]]:
+        """What it places; the files are there until the end of the block."""
+        placed = self._placed_files(at, context)
+        if not at.step.repositories:
+            yield placed
+            return
+        from klock.steps.copying.repositories import fetch_repositories, placed_repositories
+        from klock.workshop.scratch import scratch_folder
+
+        fetch_repositories(at.step.repositories, context)
+        with scratch_folder(context.store) as folder:
+            yield [*placed, *placed_repositories(at.step, folder, context)]
+
+    def _placed_files(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
         from klock.secrets.references import reveal
         from klock.steps.copying.reading import is_archive
         from klock.workshop.protocol import PlacedFile
@@ -263,8 +317,9 @@ def _path(step: CopyLock, path: str) -> str:
 
 
 def _unpacks(step: CopyLock) -> bool:
-    """Whether it writes paths that nobody knows before an archive is read."""
-    return any(each.archive for each in step.files) or any(each.archive for each in step.downloads)
+    """Whether it writes paths that nobody knows before an archive, or a repository, is read."""
+    archives = any(each.archive for each in step.files) or any(each.archive for each in step.downloads)
+    return archives or bool(step.repositories)
 
 
 def _paths(step: CopyLock) -> Iterator[str]:

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING
 from klock.errors import FetchError, HashMismatch
 from klock.findings import Code, Finding
 from klock.lockfile.model import CopyLock, DownloadedFile
-from klock.recorder.doors import wheres_in
-from klock.recorder.exchange import Refused, Request
-from klock.recorder.incoming import Truncated
-from klock.recorder.redaction import Redaction
-from klock.recorder.report import Notes
-from klock.recorder.upstream import Unreachable, Upstream
 from klock.steps.copying.reading import UNKNOWN_HASH
+from klock.steps.web import chunks_at
 
 if TYPE_CHECKING:
     from klock.asking import Asker
@@ -25,8 +20,6 @@ if TYPE_CHECKING:
     from klock.steps.locking import Locking
 
 __all__ = ["fetch", "lock_downloads", "moved_downloads"]
-
-_MOST_REDIRECTS = 10
 
 
 def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
@@ -44,7 +37,7 @@ def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
             continue
         if context.offline:
             raise FetchError(f"{each.url} is not locked yet, and klock is offline", hint="run it without --offline")
-        digest, size = _stored(each.url, context)
+        digest, size = context.store.add_blob(chunks_at(each.url, context), source=each.url)
         if each.sha256 not in (UNKNOWN_HASH, digest.removeprefix("sha256:")):
             raise HashMismatch(
                 f"{each.url} has the SHA-256 {digest.removeprefix('sha256:')}, not that of --checksum", hint="look why"
@@ -76,52 +69,10 @@ def fetch(files: Sequence[DownloadedFile], context: Context) -> None:
             digest=f"sha256:{each.sha256}",
             size=each.size,
             name=each.url,
-            open=functools.partial(_chunks, each.url, context),
+            open=functools.partial(chunks_at, each.url, context),
         )
         for each in files
     ]
     download(
         wanted, task="fetch what ADD names", store=context.store, offline=context.offline, progress=context.progress
     )
-
-
-def _stored(url: str, context: Context) -> tuple[str, int]:
-    return context.store.add_blob(_chunks(url, context), source=url)
-
-
-def _chunks(url: str, context: Context) -> Iterator[bytes]:
-    """The bytes at a URL, redirects followed; as steps, this reaches no server of this machine or of its link."""
-    upstream = Upstream(
-        notes=Notes(Redaction(secrets=(), private_urls=())),
-        ca_bundle=context.mirrors.ca_bundle,
-        local_hosts=context.local_hosts,
-        origins=wheres_in([url]),
-    )
-    try:
-        for _ in range(_MOST_REDIRECTS):
-            incoming = upstream.fetch(Request(method="GET", url=url, headers=(("User-Agent", "klock"),)))
-            try:
-                if (target := _redirected(incoming.status, incoming.headers, url)) is None:
-                    if incoming.status != 200:
-                        raise FetchError(f"{url} answered with status {incoming.status}", hint="check the URL")
-                    yield from incoming.chunks()
-                    return
-                url = target
-            finally:
-                incoming.close()
-        raise FetchError(f"{url} redirects without an end", hint="check the URL")
-    except (Refused, Truncated, Unreachable) as error:
-        raise FetchError(f"{url}: {error}", hint="try again later, or check the URL") from error
-    finally:
-        upstream.close()
-
-
-def _redirected(status: int, headers: Sequence[tuple[str, str]], url: str) -> str | None:
-    from urllib.parse import urljoin
-
-    if status not in (301, 302, 303, 307, 308):
-        return None
-    location = next((value for name, value in headers if name.lower() == "location"), None)
-    if location is None:
-        raise FetchError(f"{url} redirects to nowhere", hint="check the URL")
-    return urljoin(url, location)

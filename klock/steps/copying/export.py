@@ -58,6 +58,10 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
             archives.append(file)
         else:
             files[each.path] = file
+    if step.repositories:
+        from klock.steps.copying.repositories import exported_repositories
+
+        files |= {f.path.removeprefix(f"{folder}/"): f for f in exported_repositories(step, folder, context)}
     page.become("")
     flags = f"--chown={step.owner} " if step.owner else ""
     if set(files) == {""} and not step.into:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from klock.files.build_context import BuildContext, Found, Patterns
 from klock.files.modes import changed_mode, check_mode
 from klock.files.scan import FOLDER_MODE
 from klock.image.steps import FromContext
-from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile
+from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile, FetchedRepository
+from klock.repositories.address import GitAddress, git_address
 from klock.secrets.references import redact, redact_index
 from klock.steps.drafting import Drafting
 from klock.steps.kind import UNKNOWN_LAYER
@@ -26,7 +28,7 @@ UNKNOWN_HASH: Final = "0" * 64
 """Of a file that was not fetched yet."""
 
 _URL: Final = ("http://", "https://")
-_GIT: Final = ("git://", "git@", "ssh://")
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 _FOLDERS: Final = ("", ".", "..")
 
 
@@ -61,10 +63,13 @@ class _Reader:
             )
         chmod = None if step.mode is None else check_mode(word(step.mode))
         exclude = tuple(word(pattern) for pattern in step.exclude)
-        urls = [source for source in sources if step.unpacks and source.startswith(_URL) and not _is_git(source)]
+        addresses = {source: address for source in sources if (address := self._address(source)) is not None}
+        urls = [source for source in sources if step.unpacks and source.startswith(_URL) and source not in addresses]
+        if step.checksum is not None and (len(sources) > 1 or step.texts or not (urls or addresses)):
+            raise ImageError("--checksum is for one URL, or one git repository", hint="write an ADD of its own for it")
         texts, names = self._texts(destination, chmod)
         draft = CopyLock(
-            sources=tuple(redact_url(source, self._drafting) if source in urls else source for source in sources),
+            sources=tuple(redact_url(s, self._drafting) if s in urls or s in addresses else s for s in sources),
             destination=destination.path,
             layer=UNKNOWN_LAYER,
             into=destination.into,
@@ -81,7 +86,7 @@ class _Reader:
         patterns = Patterns(exclude, where=self._context.where) if exclude else None
         files: dict[str, CopiedFile] = {}
         singles = 0
-        for source in (source for source in sources if source not in urls):
+        for source in (source for source in sources if source not in urls and source not in addresses):
             for found in self._found(source, patterns):
                 singles += not found.is_folder
                 for file in self._files(found, source, destination, chmod):
@@ -94,7 +99,12 @@ class _Reader:
                 hint=f"write {step.dest}/",
             )
         ordered = tuple(files[path] for path in sorted(files))
-        return replace(draft, files=ordered, downloads=tuple(self._downloads(urls, destination, chmod)))
+        return replace(
+            draft,
+            files=ordered,
+            downloads=tuple(self._downloads(urls, destination, chmod)),
+            repositories=tuple(self._repository(source, address) for source, address in addresses.items()),
+        )
 
     def _destination(self) -> _Destination:
         written = self._expansion.word(self._step.dest)
@@ -107,11 +117,6 @@ class _Reader:
     # -- files of the context
 
     def _found(self, source: str, exclude: Patterns | None) -> list[Found]:
-        if _is_git(source):
-            raise ImageError(
-                f"klock does not lock ADD of a git repository yet: {source}",
-                hint="RUN git clone URL /dest && git -C /dest checkout COMMIT: klock records what git fetches",
-            )
         if source.startswith(_URL):
             raise ImageError(f"COPY takes no URL: {source}", hint="write ADD")
         return self._context.find(source, exclude=exclude)
@@ -164,11 +169,34 @@ class _Reader:
             yield DownloadedFile(
                 url=redact_url(url, self._drafting),
                 path=name if destination.into else "",
-                sha256=_checksum(self._step.checksum),
+                sha256=_checksum(None if self._step.checksum is None else self._expansion.word(self._step.checksum)),
                 pinned=self._step.checksum is not None,
                 mode=changed_mode(0o600, chmod, is_folder=False),
                 archive=self._step.unpack is True,
             )
+
+    def _address(self, source: str) -> GitAddress | None:
+        return git_address(source) if self._step.unpacks else None
+
+    def _repository(self, source: str, address: GitAddress) -> FetchedRepository:
+        step, word = self._step, self._expansion.word
+        redact_url(source, self._drafting)
+        if step.keeps_git is not None and address.keeps_git not in (None, step.keeps_git):
+            raise ImageError(f"{source} and --keep-git-dir contradict each other", hint="remove one of them")
+        checksum = "" if step.checksum is None else word(step.checksum)
+        if checksum and not _COMMIT.fullmatch(checksum):
+            raise ImageError(f"--checksum={checksum} is no commit", hint="write 7 to 40 hex digits of the commit")
+        if checksum and address.checksum not in ("", checksum):
+            raise ImageError(f"{source} and --checksum={checksum} name two commits", hint="remove one of them")
+        return FetchedRepository(
+            url=address.url,
+            sha256=UNKNOWN_HASH,
+            wanted=address.wanted,
+            checksum=checksum or address.checksum,
+            folder=address.folder,
+            keeps_git=bool(step.keeps_git if step.keeps_git is not None else address.keeps_git),
+            submodules=address.submodules,
+        )
 
 
 def redact_url(url: str, drafting: Drafting) -> str:
@@ -177,7 +205,7 @@ def redact_url(url: str, drafting: Drafting) -> str:
     if redacted.names:
         raise ImageError(
             f"ADD cannot fetch with the credential {redacted.names[0]}",
-            hint="fetch it in a RUN with --mount=type=secret",
+            hint="fetch it in a RUN with --mount=type=secret; for a git repository, set GIT_AUTH_TOKEN or use netrc",
         )
     return url
 
@@ -189,10 +217,6 @@ def _checksum(text: str | None) -> str:
     if kind != "sha256" or len(digits) != 64 or set(digits) - set("0123456789abcdef"):
         raise ImageError(f"--checksum={text} is no SHA-256", hint="write --checksum=sha256: and 64 hex digits")
     return digits
-
-
-def _is_git(source: str) -> bool:
-    return source.startswith(_GIT) or (source.startswith(_URL) and urlsplit(source).path.endswith(".git"))
 
 
 def _above(path: str, source: str) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from klock.lockfile.model import PipLock
-from klock.packages import Credentials
+from klock.packages.credentials import Credentials, netrc_of
 from klock.secrets.references import reveal
 from klock.steps.at import StepAt
 from klock.steps.context import Context
 
-__all__ = ["index_credentials", "netrc_of"]
+__all__ = ["index_credentials"]
 
 
 def index_credentials(steps: Iterable[StepAt[PipLock]], context: Context) -> Credentials:
@@ -33,12 +33,6 @@ def index_credentials(steps: Iterable[StepAt[PipLock]], context: Context) -> Cre
         mirrors=context.index_mirrors,
         ca_bundle=context.mirrors.ca_bundle,
     )
-
-
-def netrc_of(environ: Mapping[str, str]) -> Path | None:
-    """The netrc file that curl, pip and uv would read."""
-    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME") or "/") / ".netrc"
-    return path if path.is_file() else None
 
 
 def _lines_of_files(step: PipLock, root: Path) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from klock.errors import FetchError, KlockError
 from klock.image.install_command import with_install_options
 from klock.lockfile.model import LockedPackage, PipLock, TargetLock
+from klock.packages.credentials import netrc_of
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import DEFAULT_INDEX
 from klock.packages.newest import admitted_versions, newest_version, python_of
@@ -15,7 +16,7 @@ from klock.packages.question import Question, World
 from klock.steps.at import StepAt
 from klock.steps.newer import Looking, Newer
 from klock.steps.parts import Sort
-from klock.steps.pip.credentials import index_credentials, netrc_of
+from klock.steps.pip.credentials import index_credentials
 from klock.steps.pip.moved import has_page, index_of
 from klock.steps.pip.requests import pip_requests
 

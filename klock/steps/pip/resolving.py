@@ -9,13 +9,13 @@ from typing import cast
 
 from klock.image.install_command import with_install_options
 from klock.lockfile.model import PipLock, TargetLock, WheelArtifact
+from klock.packages.credentials import netrc_of
 from klock.packages.indexes import DEFAULT_INDEX
 from klock.packages.interpreter import TargetPython
 from klock.packages.question import Question, World
 from klock.packages.resolution import Reconsidered, Resolving
 from klock.steps import kind_of
 from klock.steps.locking import BackTo, Locking
-from klock.steps.pip.credentials import netrc_of
 from klock.steps.pip.requests import pip_positions, pip_requests
 
 __all__ = ["PipSteps"]

@@ -1,0 +1,38 @@
+"""Channels: a name or a URL, and for each platform a folder with a list of packages (`repodata.json`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from klock.errors import ImageError
+from klock.targets import Target
+
+__all__ = ["LISTS", "channel_urls", "subdirs"]
+
+LISTS: Final = ("repodata.json.zst", "repodata.json")
+"""The names of the list of packages, the smaller one first (CEP 16 has yet another form, which is not read)."""
+
+_ALIAS: Final = "https://conda.anaconda.org"
+_DEFAULTS: Final = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._/-]*)?")
+_SUBDIRS: Final = {"amd64": "linux-64", "arm64": "linux-aarch64"}
+
+
+def channel_urls(channel: str, *, alias: str = "") -> tuple[str, ...]:
+    """Where a channel is: `conda-forge`, `defaults`, `pytorch/label/x`, a URL. `alias` is conda's `channel_alias`.
+
+    Raises ImageError.
+    """
+    if channel == "defaults":
+        return _DEFAULTS
+    if re.match(r"https?://", channel):
+        return (channel.rstrip("/"),)
+    if not _NAME.fullmatch(channel):
+        raise ImageError(f"{channel!r} is no channel", hint='write its name or its URL: "conda-forge"')
+    return (f"{(alias or _ALIAS).rstrip('/')}/{channel}",)
+
+
+def subdirs(target: Target) -> tuple[str, str]:
+    """The folders of a channel that a target's packages are in."""
+    return _SUBDIRS[target.architecture], "noarch"

@@ -1,0 +1,123 @@
+"""`add_python`: a Python for a base without one, from python-build-standalone: one archive, locked by URL and hash.
+
+It is unpacked at /opt/python, and PATH begins with its programs from there on.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from klock.digests import Digest
+from klock.errors import ImageError
+from klock.findings import Finding
+from klock.image.steps import AddPython
+from klock.lockfile.model import LockedVariable, PythonLock
+from klock.steps.at import StepAt
+from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.parts import Part, Sort
+from klock.steps.staleness import changed
+
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+    from klock.steps.drafting import Drafting
+    from klock.steps.exporting import Exporting
+    from klock.steps.locking import Locking
+    from klock.workshop.protocol import Workspace
+
+__all__ = ["KIND"]
+
+_FOLDER: Final = "/opt"
+_PROGRAMS: Final = "/opt/python/bin"
+_UNKNOWN: Final = "0" * 64
+
+
+class PythonKind(Kind[AddPython, PythonLock]):
+    method = "add_python"
+    fetches = True
+
+    def describe(self, step: PythonLock) -> str:
+        return f"add_python {step.version}" + (f" ({step.found})" if step.found else "")
+
+    def draft(self, step: AddPython, drafting: Drafting) -> PythonLock:
+        path = f"{_PROGRAMS}:{drafting.seen.get('PATH', '')}".rstrip(":")
+        drafting.variables["PATH"] = drafting.seen["PATH"] = path
+        variable = LockedVariable(name="PATH", written=path, value=path)
+        return PythonLock(version=step.version, sha256=_UNKNOWN, layer=UNKNOWN_LAYER, variables=(variable,))
+
+    def as_draft(self, step: PythonLock) -> PythonLock:
+        return replace(step, url="", found="", size=0, sha256=_UNKNOWN, layer=UNKNOWN_LAYER)
+
+    def changes(self, before: PythonLock, after: PythonLock) -> Iterator[Finding]:
+        if before.version != after.version:
+            yield changed("add_python", before.version, after.version)
+        if before.variables != after.variables:
+            yield changed("PATH", before.variables[0].value, after.variables[0].value)
+
+    def parts(self, at: StepAt[PythonLock]) -> Iterator[Part]:
+        step = at.step
+        yield Part(sort=Sort.PYTHON, name=_PROGRAMS, value=step.found, identity=step.sha256, size=step.size)
+
+    # -- locking
+
+    def complete(self, draft: PythonLock, locking: Locking) -> PythonLock:
+        from klock.steps.python.locking import lock_python
+
+        return lock_python(draft, locking)
+
+    def repeats(self, at: StepAt[PythonLock]) -> bool:
+        return True
+
+    # -- replay
+
+    def content(self, at: StepAt[PythonLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
+        return ["add_python", at.step.sha256, _FOLDER]
+
+    def inputs_to_run(self, at: StepAt[PythonLock]) -> Iterator[Input]:
+        yield Input(digest=f"sha256:{at.step.sha256}", size=at.step.size, name=at.step.url)
+
+    def fetch(self, at: StepAt[PythonLock], context: Context) -> None:
+        from klock.steps.python.locking import fetch_archive
+
+        fetch_archive(at.step, context)
+
+    def bring_in(
+        self, at: StepAt[PythonLock], wanted: Set[Digest], context: Context, *, open_below: OpenBelow
+    ) -> Iterator[Callable[[], None]]:
+        yield functools.partial(self.fetch, at, context)
+
+    def perform(self, at: StepAt[PythonLock], workspace: Workspace, context: Context) -> None:
+        from klock.workshop.protocol import PlacedFile
+
+        self.fetch(at, context)
+        digest = f"sha256:{at.step.sha256}"
+        archive = PlacedFile(path="", mode=0o644, source=context.store.blob_path(digest), digest=digest, archive=True)
+        try:
+            workspace.place([archive], _FOLDER)
+        except ImageError as error:
+            raise at.failed(f": {error.message}", hint=error.hint) from error
+        if workspace.known is None and workspace.read(f"{_PROGRAMS}/python3") is None:
+            raise at.failed(f": {at.step.url} has no python/bin/python3", hint="look at the mirror it came from")
+
+    def texts(self, step: PythonLock) -> Sequence[str]:
+        return (step.url,)
+
+    # -- export
+
+    def export(self, at: StepAt[PythonLock], exporting: Exporting) -> None:
+        from klock.pages.build_context import ContextFile
+
+        page, step = exporting.page, at.step
+        page.refuse_for_kubetorch("a Python of add_python")
+        self.fetch(at, exporting.context)
+        digest = f"sha256:{step.sha256}"
+        name = f"{at.folder}/python.tar.gz"
+        page.become("")
+        page.files.append(ContextFile(path=name, source=exporting.context.store.blob_path(digest), digest=digest))
+        page.add(f"ADD {name} {_FOLDER}/")
+        page.env("PATH", step.variables[0].value)
+
+
+KIND = PythonKind()

@@ -1,0 +1,70 @@
+"""What steps fetch by URL, and klock itself asks for: as commands of steps, it reaches no server of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+from klock.errors import FetchError
+from klock.recorder.doors import wheres_in
+from klock.recorder.exchange import Refused, Request
+from klock.recorder.incoming import Truncated
+from klock.recorder.redaction import Redaction
+from klock.recorder.report import Notes
+from klock.recorder.upstream import Unreachable, Upstream
+
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+
+__all__ = ["NotFound", "chunks_at"]
+
+_MOST_REDIRECTS: Final = 10
+
+
+class NotFound(FetchError):
+    """The server says that there is no such file."""
+
+
+def chunks_at(
+    url: str, context: Context, *, authorize: Callable[[str], Mapping[str, str]] = lambda _: {}
+) -> Iterator[bytes]:
+    """The bytes at a URL, redirects followed. The server of the URL itself may be on this machine: the user names it.
+
+    `authorize` gives the headers that say who klock is to the server of a URL. Raises FetchError.
+    """
+    upstream = Upstream(
+        notes=Notes(Redaction(secrets=(), private_urls=())),
+        ca_bundle=context.mirrors.ca_bundle,
+        local_hosts=context.local_hosts,
+        origins=wheres_in([url]),
+    )
+    try:
+        for _ in range(_MOST_REDIRECTS):
+            headers = {"User-Agent": "klock", **authorize(url)}
+            incoming = upstream.fetch(Request(method="GET", url=url, headers=tuple(headers.items())))
+            try:
+                if (target := _redirected(incoming.status, incoming.headers, url)) is None:
+                    if incoming.status in (404, 410):
+                        raise NotFound(f"{url} answered with status {incoming.status}", hint="check the URL")
+                    if incoming.status != 200:
+                        raise FetchError(f"{url} answered with status {incoming.status}", hint="check the URL")
+                    yield from incoming.chunks()
+                    return
+                url = target
+            finally:
+                incoming.close()
+        raise FetchError(f"{url} redirects without an end", hint="check the URL")
+    except (Refused, Truncated, Unreachable) as error:
+        raise FetchError(f"{url}: {error}", hint="try again later, or check the URL") from error
+    finally:
+        upstream.close()
+
+
+def _redirected(status: int, headers: Sequence[tuple[str, str]], url: str) -> str | None:
+    if status not in (301, 302, 303, 307, 308):
+        return None
+    location = next((value for name, value in headers if name.lower() == "location"), None)
+    if location is None:
+        raise FetchError(f"{url} redirects to nowhere", hint="check the URL")
+    return urljoin(url, location)

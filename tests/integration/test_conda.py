@@ -1,0 +1,184 @@
+"""Conda packages of a real channel: chosen by rattler, locked by hash, installed in a base that has no conda."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import klock
+from klock.lockfile.model import CondaLock
+from tests.integration.conda_channel import PLACEHOLDER, CondaPackage, write_channel
+from tests.integration.small_base import write_small_base
+
+pytestmark = pytest.mark.integration
+
+SHELL = "#!/bin/sh\n"
+PACKAGES = [
+    # A Python that is a program of the base's shell: what klock does with modules and commands is the same.
+    CondaPackage(
+        name="python",
+        version="3.12.4",
+        depends=["libz >=1.2", "__glibc >=2.17"],
+        files={
+            "bin/python3.12": f"{SHELL}echo 'Python of {PLACEHOLDER}/bin' \"$@\"\n",
+            "bin/python": "-> python3.12",
+            "bin/python3": "-> python3.12",
+            "lib/python3.12/os.py": "",
+            "lib/libp.so": b"\x7fELF\0" + f"{PLACEHOLDER}/lib:/x".encode() + b"\0rest\0" + PLACEHOLDER.encode() + b"\0",
+        },
+    ),
+    CondaPackage(name="python", version="3.13.0", files={"bin/python3.13": SHELL}),
+    CondaPackage(
+        name="libz",
+        version="1.2.13",
+        form=".tar.bz2",
+        files={"lib/z.so.1": b"\x7fELF\0", "lib/z.so": "-> z.so.1"},
+    ),
+    CondaPackage(
+        name="old", form=".tar.bz2", old=True, files={"bin/old": f"#!{PLACEHOLDER}/bin/python\n", "share/o.txt": "o"}
+    ),
+    CondaPackage(
+        name="tool",
+        version="2.0",
+        subdir="noarch",
+        depends=["python >=3.8"],
+        files={"site-packages/tool/__init__.py": "def main(): pass\n", "python-scripts/tool-old": SHELL},
+        entry_points=["tool = tool:main", "tool-x = tool.cli:App.run"],
+    ),
+    CondaPackage(
+        name="tool", version="3.0", subdir="noarch", depends=["python >=3.13"], files={"site-packages/t.py": ""}
+    ),
+    CondaPackage(
+        name="linker",
+        files={
+            "bin/.linker-post-link.sh": f'{SHELL}echo "$PKG_NAME $PKG_VERSION $PREFIX" > $PREFIX/linked\n',
+            "share/l.txt": "l",
+        },
+    ),
+]
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """In a process of its own: klock forks."""
+    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        match = re.search(r"port (\d+)", process.stdout.readline())
+        assert match is not None
+        yield f"http://127.0.0.1:{match[1]}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def write_image(folder: Path, lines: str) -> None:
+    text = f"import klock as kt\nimage = kt.Image().from_docker('oci:./layout:image')\n{lines}"
+    (folder / "kimage.py").write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    members = [
+        ("tmp/", None), ("lib/x86_64-linux-gnu/libc.so.6", b"GNU C Library (x) stable release version 2.36.\n"),
+        ("lib64/ld-linux-x86-64.so.2", b"\x7fELF"),
+    ]  # fmt: skip
+    write_small_base(tmp_path / "layout", members)
+    write_channel(tmp_path / "channel/main", PACKAGES)
+    return tmp_path
+
+
+def locked(project: Path, **options: str) -> klock.Locked:
+    return klock.lock(project / "kimage.py", store=project / "store", environ=options)
+
+
+def shown(project: Path, *paths: str) -> list[str]:
+    project_ = klock.Project(project / "kimage.py", store=project / "store", environ={}, offline=True)
+    project_.sync()
+    done = project_.run(["/bin/cat", *paths], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode("utf-8", "replace").splitlines()
+
+
+def test_packages_are_locked_and_laid_out(project: Path) -> None:
+    (project / "environment.yml").write_text(
+        "name: x\nchannels: [main, nodefaults]\ndependencies:\n- python=3.12\n- tool\n- old\nvariables:\n  A: 1\n"
+    )
+    write_image(
+        project,
+        "image.micromamba_install(spec_file='environment.yml')\n"
+        "image.conda_install('linker', channels='main')\n"
+        "image.run_bash('python -m x > /said; echo $CONDA_PREFIX $A >> /said')\n",
+    )
+    with served(project / "channel") as url:
+        (target,) = locked(project, CONDA_CHANNEL_ALIAS=url).lockfile.targets
+        first, second = (step for step in target.steps if isinstance(step, CondaLock))
+        assert sorted(f"{each.name} {each.version}" for each in first.packages) == [
+            *("libz 1.2.13", "old 1.0", "python 3.12.4", "tool 2.0")
+        ]
+        assert [each.name for each in second.packages] == ["linker"]
+        assert (first.scripts, second.scripts) == ((), ("linker",))
+        assert all(each.url.startswith(f"{url}/main/") and len(each.sha256) == 64 for each in first.packages)
+        # Something newer, and something gone, change nothing.
+        write_channel(
+            project / "channel/main", [*PACKAGES, CondaPackage(name="python", version="3.12.9", files={"x": ""})]
+        )
+        assert not locked(project, CONDA_CHANNEL_ALIAS=url).written
+    assert shown(project, "/said") == ["Python of /opt/conda/bin -m x", "/opt/conda 1"]
+    assert shown(project, "/opt/conda/linked") == ["linker 1.0 /opt/conda"]
+    assert shown(project, "/opt/conda/bin/old") == ["#!/opt/conda/bin/python"]
+    assert shown(project, "/opt/conda/lib/python3.12/site-packages/tool/__init__.py") == ["def main(): pass"]
+    script = shown(project, "/opt/conda/bin/tool-x")
+    assert script[0] == "#!/opt/conda/bin/python3.12"
+    assert "from tool.cli import App" in script
+    assert "    sys.exit(App.run())" in script
+    library = "\n".join(shown(project, "/opt/conda/lib/libp.so"))
+    room = len(PLACEHOLDER) - len("/opt/conda")
+    assert library == "\x7fELF\0/opt/conda/lib:/x" + "\0" * room + "\0rest\0/opt/conda" + "\0" * room + "\0"
+    # As conda knows them.
+    record = json.loads("\n".join(shown(project, "/opt/conda/conda-meta/tool-2.0-0.json")))
+    assert (record["name"], record["requested_spec"], record["url"]) == (
+        "tool",
+        "tool",
+        f"{url}/main/noarch/tool-2.0-0.conda",
+    )
+    assert "bin/tool-x" in record["files"]
+    history = shown(project, "/opt/conda/conda-meta/history")
+    assert "# update specs: ['python=3.12', 'tool', 'old']" in history
+    assert "+main/noarch::tool-2.0-0" in history
+
+
+REFUSED = {
+    "packages that do not fit": (
+        "['python=3.12', 'tool=3']",
+        r"^step 1 \(kimage.py:3\): conda packages do not",
+    ),
+    "a package that is not there": (
+        "'nowhere'",
+        r"^step 1 \(kimage.py:3\): conda packages do not.*nowhere",
+    ),
+    "a specification that is none": ("'python==='", r"^step 1 \(kimage.py:3\): unable to parse version spec"),
+}
+
+
+def test_what_is_refused(project: Path) -> None:
+    with served(project / "channel") as url:
+        for case, (packages, message) in REFUSED.items():
+            write_image(project, f"image.conda_install({packages}, channels='{url}/main')\n")
+            with pytest.raises(klock.KlockError, match=re.compile(message, re.DOTALL)):
+                locked(project)
+            assert not (project / "kimage.lock").exists(), case
+        # A package whose bytes are not those of the list.
+        write_image(project, f"image.conda_install('libz', channels='{url}/main')\n")
+        archive = project / "channel/main/linux-64/libz-1.2.13-0.tar.bz2"
+        archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+        with pytest.raises(klock.KlockError, match="hash mismatch"):
+            locked(project)
