@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,12 +29,12 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.stopwatch import Call, CallError, Sample, measure  # noqa: E402
-from tests.integration.small_base import SMALL_BASE, write_small_base  # noqa: E402
+from tests.integration.small_base import SMALL_BASE, Member, write_small_base  # noqa: E402
 
 IMAGE: Final = f"""\
 import klock as kt
 
-image = kt.Image().from_docker("{SMALL_BASE}").rsync("./tree", "/srv/tree", contents=True)
+image = kt.Image().from_docker("{SMALL_BASE}").set_env_vars({{"PLACE": "here"}})
 """
 A_FOLDER: Final = 100
 """Files in each folder of the tree."""
@@ -93,15 +93,15 @@ def main() -> None:
 def _measured(folder: Path, files: int, *, rounds: int) -> Samples:
     project = folder / "project"
     project.mkdir()
-    _write_tree(project / "tree", files)
-    write_small_base(project / "layout")
+    _write_tree(folder / "tree", files)
+    write_small_base(project / "layout", list(_members(folder / "tree")))
     (project / "kimage.py").write_text(IMAGE)
     calls = _calls(folder, project)
     klock = calls["check --env"]("prepare").argv[0]
     variables = {"KLOCK_CACHE_DIR": str(folder / "store"), **_COMPILED}
     for words in (("lock", "-q"), ("sync", "-q")):
         measure(Call(argv=(klock, *words), cwd=project, variables=variables))
-    _git(project / "tree")
+    _git(folder / "tree")
     samples: Samples = {name: [] for name in calls}
     writing = [pair for pair in PAIRS if pair.klock == _WRITES]
     for pairs in ([pair for pair in PAIRS if pair not in writing], writing):
@@ -123,7 +123,7 @@ def _calls(folder: Path, project: Path) -> Mapping[str, Callable[[str], Call]]:
     """By name, what is called in a round."""
     klock = str(Path(sys.executable).with_name("klock"))
     store = {"KLOCK_CACHE_DIR": str(folder / "store"), **_COMPILED}
-    tree = project / "tree"
+    tree = folder / "tree"
 
     def of_klock(*words: str) -> Callable[[str], Call]:
         return lambda _: Call(argv=(klock, *words), cwd=project, variables=store)
@@ -163,6 +163,14 @@ def _write_tree(tree: Path, files: int) -> None:
             here = tree / f"{number // A_FOLDER // 100:03}" / f"{number // A_FOLDER:05}"
             here.mkdir(parents=True)
         (here / f"{number:06}.py").write_bytes(b"%d\n" % number + block[: chosen.randrange(1024, 8192)])
+
+
+def _members(tree: Path) -> Iterator[Member]:
+    """The same files as a layer of the base: what the image copies from local files is compared with them, too."""
+    yield ("srv/", None)
+    for path in sorted(tree.rglob("*")):
+        inside = f"srv/{path.relative_to(tree)}"
+        yield (f"{inside}/", None) if path.is_dir() else (f"0644:0:{inside}", path.read_bytes())
 
 
 def _git(tree: Path) -> None:

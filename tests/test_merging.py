@@ -29,6 +29,7 @@ from klock.lockfile.model import (
 )
 from klock.locking.merging import merge
 from klock.merging import DRIVER
+from klock.packages import Question
 from klock.targets import Target
 
 Change = Callable[[Lockfile], Lockfile]
@@ -164,7 +165,10 @@ def test_what_depends_on_each_other_is_said_and_is_ours(
 
 def test_the_packages_of_both_are_what_is_locked_again_with() -> None:
     merged = merge(BEFORE, upgraded("a")(BEFORE), upgraded("b", "3")(BEFORE))
-    assert [each.pin for each in merged.preferred.targets[0].packages] == ["a==2", "b==3"]
+    target = merged.preferred.targets[0]
+    assert [each.pin for each in target.packages] == ["a==2", "b==1", "b==3"]
+    assert Question(requests=(), previous=target.packages).preferred_versions == {"a": "2", "b": "3"}
+    assert {pin for step in target.steps for pin in getattr(step, "packages", ())} <= target.packages_by_pin.keys()
 
 
 def test_two_lockfiles_without_an_ancestor_depend_on_each_other() -> None:

@@ -39,7 +39,7 @@ from klock.workshop.protocol import Completed, Network
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.memory_workshop import memory_context
 from tests.test_asking import server
-from tests.test_upstream_moved import blob, image
+from tests.test_upstream_moved import Served, blob, image
 
 PYTHON = Interpreter(
     path="/usr/bin/python3",
@@ -161,7 +161,7 @@ def test_a_base_has_another_image_and_a_newer_tag(tmp_path: Path) -> None:
     kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
     locked, path = blob(old, "manifest.v1+json"), "/v2/team/python"
     page = {"Link": f'<{path}/tags/list?n=1000&last=x>; rel="next"'}
-    answers = {
+    answers: dict[str, list[Served]] = {
         f"{path}/manifests/3.12-slim": [(200, kind, new)],
         f"{path}/manifests/{locked.digest}": [(200, kind, old)],
         f"{path}/blobs/{blob(old_config).digest}": [(200, {}, old_config)],

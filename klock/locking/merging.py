@@ -150,13 +150,13 @@ def _merge_target(old: TargetLock, mine: TargetLock, other: TargetLock) -> Targe
 
 
 def _packages(old: TargetLock, mine: TargetLock, other: TargetLock) -> tuple[tuple[LockedPackage, ...], list[str]]:
-    """Our packages, but of those that only the other side moved its own; and the names of these."""
+    """Our packages, which our steps name, and after them those that only the other side moved: of a project the later
+    one is preferred. Also the names of these."""
     before, ours, theirs = (_by_name(each.packages) for each in (old, mine, other))
     moved = [
         name for name, package in theirs.items() if ours.get(name) == before.get(name) and package != before.get(name)
     ]
-    chosen = {**ours, **{name: theirs[name] for name in moved}}
-    return tuple(chosen[name] for name in sorted(chosen)), moved
+    return (*mine.packages, *(theirs[name] for name in moved)), moved
 
 
 def _by_name(packages: Sequence[LockedPackage]) -> Mapping[str, LockedPackage]:
