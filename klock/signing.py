@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import Key
 
-__all__ = ["PASSPHRASE", "make_key", "sign", "signature_path", "verify"]
+__all__ = ["PASSPHRASE", "make_key", "open_envelope", "sign", "sign_statement", "signature_path", "verify"]
 
 PASSPHRASE: Final = "KLOCK_SIGNING_PASSPHRASE"
 """The variable with the passphrase of an encrypted private key."""
@@ -119,6 +119,36 @@ def verify(lockfile: Path, keys: Sequence[Path]) -> str:
             hint="have it signed with a trusted key, or trust the key that signed it",
         ) from error
     return str(keyid)
+
+
+def sign_statement(payload: bytes, key: Path, environ: Mapping[str, str]) -> bytes:
+    """A DSSE envelope around an in-toto Statement, as JSON. Raises KlockError for a key that cannot be read."""
+    _need_the_extra()
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner
+
+    envelope = Envelope(payload, _PAYLOAD, {})
+    envelope.sign(CryptoSigner(_read_private_key(key, environ)))
+    return json.dumps(envelope.to_dict(), sort_keys=True, separators=(",", ":")).encode("utf-8")
+
+
+def open_envelope(envelope: bytes, keys: Sequence[Path]) -> tuple[bytes, str]:
+    """The statement in an envelope, and the id of the key among `keys` that signed it. Raises KlockError."""
+    _need_the_extra()
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import FormatError, VerificationError
+
+    trusted = [read_public_key(key) for key in keys]
+    try:
+        opened = Envelope.from_dict(read_json(envelope))
+        (keyid,) = opened.verify(trusted, 1)
+    except VerificationError:
+        raise KlockError("no trusted key signed it") from None
+    except (ValueError, KeyError, TypeError, AttributeError, FormatError):
+        raise KlockError("it is no signature that klock can read") from None
+    if opened.payload_type != _PAYLOAD:
+        raise KlockError("it is signed, but no in-toto statement")
+    return bytes(opened.payload), str(keyid)
 
 
 def read_public_key(path: Path) -> Key:

@@ -30,7 +30,7 @@ VERBS = {
     "cache": "Look after the local store, where klock keeps downloads,...",
     "vault": "Keep every byte the lockfile names in a folder, and get it...",
     "sign": "Sign the lockfile as it is; the signature is written beside...",
-    "verify": "Say whether a trusted key signed the lockfile as it is now.",
+    "verify": "Say whether a trusted key signed the lockfile as it is now;...",
     "merge-driver": "Merge lockfiles of two branches for git; --install has git...",
     "man": "Print the manual page, for `klock man | man -l -`.",
     "completion": "Print the completion of commands and options for SHELL.",

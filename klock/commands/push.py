@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,6 +34,15 @@ __all__ = ["push"]
     help="How the layers of steps are compressed; each has another digest. Default: gzip.",
 )
 @click.option("--cache", is_flag=True, help="Fill the cache of [tool.klock], where a sync looks for layers first.")
+@click.option("--attest", is_flag=True, help="Attach bills of materials and signed provenance to the image.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    envvar="KLOCK_SIGNING_KEY",
+    show_envvar=True,
+    metavar="FILE",
+    help="The private key for --attest, as for `klock sign`.",
+)
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @click.option("--dry-run", is_flag=True, help="Print the digest; push nothing.")
 @offline_option
@@ -44,6 +54,8 @@ def push(
     target: str | None,
     compression: str,
     cache: bool,
+    attest: bool,
+    key: Path | None,
     frozen: bool,
     dry_run: bool,
     offline: bool,
@@ -58,6 +70,8 @@ def push(
 
     if reference is None and not cache:
         raise click.UsageError("name where to push it to: REGISTRY/NAME:TAG, or --cache")
+    if attest and key is None:
+        raise click.UsageError("--attest signs: name a key, --key FILE or KLOCK_SIGNING_KEY")
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
@@ -68,7 +82,15 @@ def push(
         if cache and not dry_run:
             _fill_cache(lock, wanted, session, how)
         if reference is not None:
-            _push_image(reference, wanted, session, how, all_targets=target is None, dry_run=dry_run)
+            _push_image(
+                reference,
+                wanted,
+                session,
+                how,
+                all_targets=target is None,
+                dry_run=dry_run,
+                key=key if attest else None,
+            )
     return 0
 
 
@@ -80,6 +102,7 @@ def _push_image(
     *,
     all_targets: bool,
     dry_run: bool,
+    key: Path | None,
 ) -> None:
     from klock.bases.reference import Reference
     from klock.errors import ImageError
@@ -98,6 +121,11 @@ def _push_image(
     repository = open_repository(named, mirrors=session.context.mirrors, also=sources)
     pushed = push_images(images, repository, sources=sources, others=others, progress=session.context.progress)
     say(f"{named} pushed: {pushed}")
+    if key is not None:
+        from klock.registry.attesting import attest_images
+
+        for line in attest_images(images, repository, session, key):
+            say(line)
     show(pushed.name)
 
 

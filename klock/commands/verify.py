@@ -1,18 +1,25 @@
-"""`klock verify`: who vouches for a lockfile."""
+"""`klock verify`: who vouches for a lockfile, and whether an image is what it says."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.options import image_argument, open_project
-from klock.commands.printing import say
+from klock.commands.options import image_argument, offline_option, open_project
+from klock.commands.printing import say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["verify"]
 
+_BY_DIGEST = "@sha256:"
+
 
 @click.command()
+@click.argument("pushed", metavar="[REGISTRY/NAME@sha256:...]", required=False)
 @image_argument
 @click.option(
     "--key",
@@ -22,17 +29,56 @@ __all__ = ["verify"]
     metavar="FILE",
     help="A public key to trust. Default: trusted-keys of [tool.klock].",
 )
-def verify(image: str | None, *, keys: tuple[Path, ...]) -> int:
-    """Say whether a trusted key signed the lockfile as it is now. Uses no network.
+@offline_option
+def verify(pushed: str | None, image: str | None, *, keys: tuple[Path, ...], offline: bool) -> int:
+    """Say whether a trusted key signed the lockfile as it is now; or whether a pushed image is what it says.
 
-    Exit status: 0 when one did, 2 when none did.
+    Without an image klock uses no network. Exit status: 0 when it is so, 1 when the image is another one, 2 when no
+    trusted key signed the lockfile.
     """
+    if pushed is not None and _BY_DIGEST in pushed:
+        return _verify_image(pushed, image, keys, offline=offline)
+    if pushed is not None and image is not None:
+        raise click.UsageError(f"{pushed} names no image of a registry by its digest: write REGISTRY/NAME@sha256:...")
     from klock import signing
 
-    session = open_project(image).session
+    session = open_project(pushed).session
     trusted = keys or session.settings.trusted_keys
     if not trusted:
         raise click.UsageError("name a key to trust: --key FILE, or trusted-keys in [tool.klock]")
     keyid = signing.verify(session.lockfile, trusted)
     say(f"{session.lockfile.name} is signed, key {keyid[:12]}")
+    return 0
+
+
+def _verify_image(pushed: str, image: str | None, keys: Sequence[Path], *, offline: bool) -> int:
+    from klock.bases.reference import Reference
+    from klock.errors import KlockError
+    from klock.registry.repository import open_repository
+    from klock.registry.verify import signer_of, verify_image
+
+    session = open_project(image, offline=offline).session
+    lock = session.read_lockfile()
+    named = Reference.parse(pushed)
+    assert named.digest is not None
+    repository = None if offline else open_repository(named, mirrors=session.context.mirrors, actions="pull")
+    with session.store.in_use():
+        verified = verify_image(named.digest, lock, session.context, repository)
+    if not verified.is_known:
+        raise KlockError(
+            f"nothing on this machine says which digest the image of {session.lockfile.name} has",
+            hint="run `klock sync`, or lock the digest: klock lock --image-digest; or leave out --offline",
+        )
+    findings = list(verified.findings)
+    trusted = keys or session.settings.trusted_keys
+    signed = ""
+    if trusted and repository is not None and not findings:
+        keyid, why = signer_of(named.digest, session.lockfile, trusted, repository)
+        signed = f", signed by key {keyid[:12]}" if keyid else ""
+        findings += [] if keyid else [f"no trusted key vouches for it: {why}"]
+    for finding in findings:
+        show(f"{pushed}: {finding}")
+    if findings:
+        return 1
+    say(f"{pushed} is the image of {session.lockfile.name}: {', '.join(verified.targets)}{signed}")
     return 0

@@ -36,11 +36,11 @@ from klock.vault.inputs import inputs_of_step
 if TYPE_CHECKING:
     from klock.steps.context import Context
 
-__all__ = ["RegistryCache", "parse_address", "put_artifact"]
+__all__ = ["EMPTY", "EMPTY_TYPE", "RegistryCache", "parse_address", "put_artifact"]
 
 _SCHEME: Final = "oci://"
-_EMPTY: Final = b"{}"
-_EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
+EMPTY: Final = b"{}"
+EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 _ARTIFACT: Final = "application/vnd.klock.cache.v1"
 _OCTETS: Final = "application/octet-stream"
 
@@ -169,7 +169,7 @@ class RegistryCache:
 
 def put_artifact(repository: WritableRepository, tag: str, blobs: Sequence[Blob], *, kind: str) -> Digest:
     """Puts a manifest of blobs that are there, unless the tag leads to it already."""
-    empty = {"mediaType": _EMPTY_TYPE, "digest": digest_of_bytes(_EMPTY), "size": len(_EMPTY)}
+    empty = {"mediaType": EMPTY_TYPE, "digest": digest_of_bytes(EMPTY), "size": len(EMPTY)}
     manifest = canonical_json(
         {
             "schemaVersion": 2,
@@ -182,8 +182,8 @@ def put_artifact(repository: WritableRepository, tag: str, blobs: Sequence[Blob]
     digest = digest_of_bytes(manifest)
     if repository.has_manifest(tag) == digest:
         return digest
-    if not repository.has_blob(str(empty["digest"]), len(_EMPTY)):
-        repository.upload(Outgoing(digest=str(empty["digest"]), size=len(_EMPTY), read=content_reader(_EMPTY)))
+    if not repository.has_blob(str(empty["digest"]), len(EMPTY)):
+        repository.upload(Outgoing(digest=str(empty["digest"]), size=len(EMPTY), read=content_reader(EMPTY)))
     return repository.put_manifest(manifest, OCI_MANIFEST, tag)
 
 

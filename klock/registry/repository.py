@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -107,6 +107,10 @@ class WritableRepository(Repository):
         if response.status != HTTPStatus.OK:
             raise self._error(response, f"the manifest {identifier}")
         return response.headers.get("docker-content-digest")
+
+    def ask(self, method: str, path: str, accept: Sequence[str]) -> Response:
+        """What the registry answers to a path of this repository, of whatever status."""
+        return self._ask(method, path, accept)
 
     def find_document(self, identifier: str) -> bytes | None:
         """A manifest of any kind by a tag or a digest, None when there is none. By a digest it is verified."""

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -199,3 +200,56 @@ def test_a_wrong_password_and_none_are_told_apart(root: Account, project: Path, 
         assert f"{private.host} does not accept the credentials of the docker config" in done.stderr
         assert "the account may push it" in done.stderr
         assert succeeded(pushed_as("user:secret")).stdout.strip().endswith(locked_digest(project))
+
+
+def test_verify_says_whether_it_is_the_locked_image_offline_too(root: Account, project: Path, pushed: str) -> None:
+    done = succeeded(root.klock("verify", "--offline", pushed, cwd=project))
+    assert done.stderr == f"{pushed} is the image of kimage.lock: linux/amd64/cpu\n"
+    assert root.klock("verify", pushed, cwd=project).returncode == 0
+    other = f"{pushed.partition('@')[0]}@sha256:{'0' * 64}"
+    done = root.klock("verify", "--offline", other, cwd=project)
+    assert (done.returncode, done.stdout) == (1, f"{other}: it is not the image of this lockfile\n")
+
+
+def test_verify_names_the_layers_that_differ(root: Account, project: Path, server: Registry) -> None:
+    other = root.make_folder("other")
+    subprocess.run(["cp", "--recursive", f"{project}/.", other], check=True)
+    (other / "app/main.sh").write_text("echo other\n")
+    succeeded(root.klock("lock", cwd=other))
+    name = succeeded(root.klock("push", f"{server.host}/team/other:v1", cwd=other)).stdout.strip()
+    done = root.klock("verify", name, cwd=project)
+    assert done.returncode == 1
+    assert f"{name}: it lacks the layer sha256:" in done.stdout
+    assert f"{name}: it has another layer sha256:" in done.stdout
+
+
+def test_provenance_is_attached_signed_and_verified(root: Account, project: Path, server: Registry) -> None:
+    """The registry does not know referrers, so they are under the tag that the image's digest gives."""
+    for name in ("ours", "theirs"):
+        succeeded(root.klock("sign", "--make-key", name, cwd=project))
+    tag = f"{server.host}/team/signed:v1"
+    done = succeeded(root.klock("push", "--attest", "--key", "ours", tag, cwd=project))
+    name = done.stdout.strip()
+    assert "bills of materials (CycloneDX, SPDX) and signed provenance attached" in done.stderr
+    listed = _inspect_raw(f"docker://{name.replace('@sha256:', ':sha256-')}")
+    kinds = [entry["artifactType"] for entry in listed["manifests"]]
+    assert kinds == [
+        "application/vnd.cyclonedx+json",
+        "application/spdx+json",
+        "application/vnd.dsse.envelope.v1+json",
+    ]
+    again = succeeded(root.klock("push", "--attest", "--key", "ours", tag, cwd=project))
+    assert again.stdout.strip() == name
+    assert len(_inspect_raw(f"docker://{name.replace('@sha256:', ':sha256-')}")["manifests"]) == 3
+
+    done = succeeded(root.klock("verify", "--key", "ours.pub", name, cwd=project))
+    assert f"{name} is the image of kimage.lock: linux/amd64/cpu, signed by key " in done.stderr
+    done = root.klock("verify", "--key", "theirs.pub", name, cwd=project)
+    assert (done.returncode, done.stdout) == (1, f"{name}: no trusted key vouches for it: no trusted key signed it\n")
+
+
+def _inspect_raw(source: str) -> dict[str, Any]:
+    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", source]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown

@@ -1,0 +1,92 @@
+"""What others say of an image, attached to it in the registry (OCI distribution-spec 1.1, "Listing Referrers").
+
+A registry that does not know referrers, such as docker-registry 2.8, has them in an index under a tag that the image's
+digest gives (the same, "Referrers Tag Schema"). Two that attach at once may then lose one of theirs: it is put again by
+attaching again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, Final
+
+from klock.bases.oci import OCI_INDEX, OCI_MANIFEST
+from klock.digests import Digest, canonical_json, digest_of_bytes, hex_of
+from klock.lockfile.model import OciBlob
+from klock.registry.cache import EMPTY, EMPTY_TYPE
+from klock.registry.layers import blob_of
+from klock.registry.pull import read_manifest
+from klock.registry.repository import Outgoing, WritableRepository, content_reader
+
+__all__ = ["attach", "attached"]
+
+_LARGEST: Final = 64 << 20
+
+
+def attach(repository: WritableRepository, subject: OciBlob, content: bytes, *, media_type: str) -> Digest:
+    """Attaches a document to the image whose manifest is `subject`; returns the digest of the attachment. The same
+    document is attached once."""
+    digest = digest_of_bytes(content)
+    for blob, body in ((digest, content), (digest_of_bytes(EMPTY), EMPTY)):
+        if not repository.has_blob(blob, len(body)):
+            repository.upload(Outgoing(digest=blob, size=len(body), read=content_reader(body)))
+    manifest = canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": media_type,
+            "config": {"mediaType": EMPTY_TYPE, "digest": digest_of_bytes(EMPTY), "size": len(EMPTY)},
+            "layers": [{"mediaType": media_type, "digest": digest, "size": len(content)}],
+            "subject": {"mediaType": subject.media_type, "digest": subject.digest, "size": subject.size},
+        }
+    )
+    attachment = repository.put_manifest(manifest, OCI_MANIFEST, digest_of_bytes(manifest))
+    if _listed(repository, subject.digest) is None:
+        entry = {
+            "mediaType": OCI_MANIFEST,
+            "digest": attachment,
+            "size": len(manifest),
+            "artifactType": media_type,
+        }
+        others = [each for each in _in_tag(repository, subject.digest) if each.get("digest") != attachment]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*others, entry]}
+        repository.put_manifest(canonical_json(index), OCI_INDEX, _tag(subject.digest))
+    return attachment
+
+
+def attached(repository: WritableRepository, subject: Digest, *, media_type: str) -> Iterator[bytes]:
+    """The documents of a type that are attached to an image: bytes that have their digest, and whose writer nobody
+    knows."""
+    entries = _listed(repository, subject)
+    for entry in _in_tag(repository, subject) if entries is None else entries:
+        if entry.get("artifactType") != media_type:
+            continue
+        manifest = read_manifest(repository.manifest(blob_of(entry, repository.name)), repository.name)
+        layers = manifest.get("layers")
+        for layer in layers if isinstance(layers, list) else []:
+            blob = blob_of(layer, repository.name)
+            if blob.size <= _LARGEST:
+                content = b"".join(repository.blob(blob))
+                if digest_of_bytes(content) == blob.digest:
+                    yield content
+
+
+def _listed(repository: WritableRepository, subject: Digest) -> list[dict[str, Any]] | None:
+    """What the registry's own list has; None when it has none."""
+    response = repository.ask("GET", f"/referrers/{subject}", (OCI_INDEX,))
+    return _entries(response.body, repository) if response.status == HTTPStatus.OK else None
+
+
+def _in_tag(repository: WritableRepository, subject: Digest) -> list[dict[str, Any]]:
+    content = repository.find_document(_tag(subject))
+    return [] if content is None else _entries(content, repository)
+
+
+def _entries(content: bytes, repository: WritableRepository) -> list[dict[str, Any]]:
+    entries = read_manifest(content, repository.name).get("manifests")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _tag(subject: Digest) -> str:
+    return f"sha256-{hex_of(subject)}"
