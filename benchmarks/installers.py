@@ -264,15 +264,15 @@ _GIT: Final = all_of(
 
 
 _R_PACKAGE: Final = all_of(
-    "mkdir -p /src/x/R",
+    "mkdir -p /src/moon/R",
     "cd /src",
     write(
-        "x/DESCRIPTION",
-        *("Package: x", "Version: 1.0", "Title: X", "Description: X.", "License: GPL-2", "Author: N"),
+        "moon/DESCRIPTION",
+        *("Package: moon", "Version: 1.0", "Title: X", "Description: X.", "License: GPL-2", "Author: N"),
         "Maintainer: N <n@example.org>",
     ),
-    write("x/NAMESPACE", "export(f)"),
-    write("x/R/f.R", "f <- function() 1"),
+    write("moon/NAMESPACE", "export(f)"),
+    write("moon/R/f.R", "f <- function() 1"),
 )
 
 
@@ -353,13 +353,13 @@ LANGUAGES: Final = (
     _step("zip -X, touch -d", "mkdir -p /src/d", "cd /src", "echo x > d/x", "touch -d @0 d d/x", "zip -qrX x.zip d"),
     ShellStep(
         name="R CMD INSTALL",
-        script=all_of(_R_PACKAGE, "R CMD INSTALL x > /dev/null 2>&1"),
+        script=all_of(_R_PACKAGE, "R CMD INSTALL moon > /dev/null 2>&1"),
         tools=("r",),
         remark="R notes the time in DESCRIPTION and in its compressed metadata: `R CMD INSTALL --built-timestamp=0`",
     ),
     ShellStep(
         name="R CMD INSTALL --built-timestamp",
-        script=all_of(_R_PACKAGE, "R CMD INSTALL --built-timestamp=2000-01-01 x > /dev/null 2>&1"),
+        script=all_of(_R_PACKAGE, "R CMD INSTALL --built-timestamp=2000-01-01 moon > /dev/null 2>&1"),
         tools=("r",),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks import installers
+from benchmarks.machine_learning_steps import MACHINE_LEARNING
 from benchmarks.shell_step import ShellStep, all_of, apt, pip, write
 
 __all__ = ["GROUPS", "SHOWN", "TOOLS"]
@@ -439,6 +440,7 @@ SHOWN: Final = "Time and randomness"
 GROUPS: Final = {
     "Debian packages": (*_DEBIAN, *installers.SERVERS),
     "Python": (*_PYTHON, *installers.PYTHON),
+    "Machine-learning images": MACHINE_LEARNING,
     "conda's format": installers.CONDA,
     "TeX": installers.TEX,
     "JavaScript": _JAVASCRIPT,
