@@ -591,6 +591,26 @@ def test_what_cannot_be_locked(case: str, context: Path) -> None:
         drafts(context, text)
 
 
+def test_a_stage_of_another_platform_that_nobody_needs(tmp_path: Path) -> None:
+    """As where a file has a stage for each platform, and takes one of them by its name."""
+    text = (
+        "FROM --platform=linux/amd64 a AS on-amd64\nRUN 1\nFROM --platform=linux/arm64 b AS on-arm64\nRUN 2\n"
+        "FROM on-$TARGETARCH\nRUN 3\n"
+    )
+    assert steps(tmp_path, text) == [run("1"), run("3")]
+    assert steps(tmp_path, text, platform="linux/arm64") == [run("2"), run("3")]
+    assert read_dockerfile(tmp_path / "Dockerfile").platform == "linux/amd64"
+    with pytest.raises(ImageError, match=r"^Dockerfile:3: FROM --platform=linux/arm64 is another platform"):
+        steps(tmp_path, text, stage="on-arm64")
+
+
+def test_a_run_without_network(tmp_path: Path) -> None:
+    assert steps(tmp_path, "FROM x\nRUN --network=none a\n") == [run("a", without_network=True)]
+    assert steps(tmp_path, "FROM x\nRUN --network=host a\n") == [run("a")]
+    with pytest.raises(ImageError, match=r"^Dockerfile:2: --network=mine is no network"):
+        steps(tmp_path, "FROM x\nRUN --network=mine a\n")
+
+
 # -- ONBUILD
 
 

@@ -110,7 +110,8 @@ def shell_text(step: Configure, name: str) -> str:
 
 
 def _run_command(step: RunCommand) -> list[str]:
-    flags = "".join(f"--mount={_mount(mount)} " for mount in step.mounts)
+    flags = "--network=none " if step.without_network else ""
+    flags += "".join(f"--mount={_mount(mount)} " for mount in step.mounts)
     lines = [f"# klock: leave-out={' '.join(step.leave_out)}"] if step.leave_out else []
     lines += ["# klock: keep-layer"] if step.keep_layer else []
     if step.words:

@@ -250,7 +250,8 @@ class RunCommand:
     """A command of a Dockerfile: `command` is text for the shell of the moment, or `words` run without a shell.
 
     `is_script`: the text is a file that its first line says how to run. `leave_out` and `keep_layer` are those of
-    `RunBash`; `keep` are patterns of paths that belong to its layer although layers leave them out. `context` is the
+    `RunBash`; `keep` are patterns of paths that belong to its layer although layers leave them out. `without_network`:
+    it reaches nothing but itself. `context` is the
     host folder that mounts of files start at, `ignore_file` what says which of them do not count.
     """
 
@@ -264,6 +265,7 @@ class RunCommand:
     leave_out: tuple[str, ...] = ()
     keep_layer: bool = False
     keep: tuple[str, ...] = ()
+    without_network: bool = False
     force: bool = False
     location: Location | None = field(default=None, compare=False)
 

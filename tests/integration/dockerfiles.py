@@ -88,6 +88,10 @@ CASES: dict[str, Case] = {
     "a cache mount is empty and not kept": _case(
         "RUN --mount=type=cache,target=/c ls -A /c | wc -l > /f && echo a > /c/x\nRUN test ! -e /c/x && mkdir /t\n"
     ),
+    "a RUN without network": _case(
+        "RUN --network=none mkdir /t; (wget -T 2 -q -O /t/f http://example.com/ || echo none > /t/f)\n",
+        expected={"/t/f": "none\n"},
+    ),
     "a tmpfs mount": _case("RUN --mount=type=tmpfs,target=/m touch /m/a && mkdir /t && ls /m > /t/f\n"),
     "a bind mount of the context": _case("RUN --mount=type=bind,source=src,target=/m mkdir /t && cp -r /m/sub /t/f\n"),
     "a bind mount of a file": _case("RUN --mount=type=bind,source=a.txt,target=/m/x mkdir /t && cat /m/x > /t/f\n"),
@@ -180,6 +184,12 @@ CASES: dict[str, Case] = {
     "a mount from a stage": _case(
         "RUN mkdir /o; echo a > /o/f\nFROM ${BASE}\n"
         "RUN --mount=type=bind,from=0,source=/o,target=/m mkdir /t; cp /m/f /t\n",
+        expected={"/t/f": "a\n"},
+    ),
+    "a cache mount that begins with files": _case(
+        "RUN mkdir /o; echo a > /o/f\nFROM ${BASE}\n"
+        "RUN --mount=type=cache,target=/c,from=0,source=/o cat /c/f > /f; echo b > /c/f\n"
+        "RUN --mount=type=cache,target=/c,from=0,source=/o mkdir /t; cp /c/f /t/f\n",
         expected={"/t/f": "a\n"},
     ),
     # heredocs

@@ -67,7 +67,7 @@ def read_dockerfile(
     arguments = (each for each in (*instructions, *at_builds) if each.name == "ARG")
     declared = {word.partition("=")[0] for each in arguments for word in each.words}
     unused = sorted(given.keys() - declared - {*PREDEFINED, *PLATFORM})
-    names = [each.base for each in stages]
+    names = [(each.base, each.elsewhere) for each in stages]
     return ReadDockerfile(
         target=read[-1],
         stages=tuple(read[:-1]),
@@ -76,9 +76,12 @@ def read_dockerfile(
     )
 
 
-def _bases_elsewhere(instructions: list[Instruction], path: Path, given: Mapping[str, str]) -> list[str] | None:
+def _bases_elsewhere(
+    instructions: list[Instruction], path: Path, given: Mapping[str, str]
+) -> list[tuple[str, str]] | None:
     """What the FROMs name on another platform; None if they do not hold there."""
     try:
-        return [each.base for each in stages_of(instructions, path, given=given, platform=_ANOTHER)]
+        found = stages_of(instructions, path, given=given, platform=_ANOTHER)
+        return [(each.base, each.elsewhere) for each in found]
     except ImageError:
         return None

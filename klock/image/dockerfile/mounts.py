@@ -40,11 +40,6 @@ def mount_of(text: str, instruction: Instruction) -> RunMount:
         return _secret(values, instruction)
     if not values.get("target"):
         raise instruction.error(f"--mount=type={kind} has no target", hint="add target=/path")
-    if kind == "cache" and "from" in values:
-        raise instruction.error(
-            "a cache mount that begins with files (from=) is not supported",
-            hint="copy the files with COPY --from, and leave `from` out",
-        )
     return RunMount(
         kind=kind,
         target=values["target"],

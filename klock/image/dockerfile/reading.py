@@ -94,6 +94,12 @@ class _Reader:
     def read(self, stage: Stage) -> ReadStage:
         """A stage over another one begins with the steps of that. What its base has for it (ONBUILD) is done first,
         and is for nobody after it."""
+        if stage.elsewhere:
+            platform = stage.arguments["TARGETPLATFORM"]
+            raise stage.start.error(
+                f"FROM --platform={stage.elsewhere} is another platform than the image's, {platform}",
+                hint="remove --platform; klock locks the platforms in targets of [tool.klock], each in itself",
+            )
         if stage.parent is not None:
             read = self.read(stage.parent)
             read.name, read.has_command = stage.label, False
@@ -145,8 +151,9 @@ class _Reader:
 
     def _run(self, instruction: Instruction, stage: Stage, read: ReadStage, later: Sequence[Instruction]) -> RunCommand:
         flags = instruction.only_flags("mount", "network", "security", several=("mount",))
-        if flags.get("network", ["default"])[0] not in ("default", "host"):
-            raise instruction.error("RUN --network=none is not supported", hint="remove it: klock records the network")
+        network = flags.get("network", ["default"])[0]
+        if network not in ("default", "host", "none"):
+            raise instruction.error(f"--network={network} is no network", hint="write none, default or host")
         if flags.get("security", ["sandbox"])[0] != "sandbox":
             raise instruction.error(
                 "RUN --security=insecure needs more rights than a step of klock's has", hint="do without them"
@@ -173,6 +180,7 @@ class _Reader:
             leave_out=left_out,
             keep_layer="keep-layer" in instruction.options,
             keep=_kept_for(later),
+            without_network=network == "none",
             location=instruction.location,
         )
 

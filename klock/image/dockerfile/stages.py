@@ -21,7 +21,8 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9._-]*")
 @dataclass(slots=True, kw_only=True)
 class Stage:
     """`base` is FROM's reference, expanded; `parent` the stage that it names, if it names one. `instructions` are those
-    below FROM, `arguments` what was declared before all stages."""
+    below FROM, `arguments` what was declared before all stages. `elsewhere` is another platform than the image's that
+    FROM names: nobody may need the stage then."""
 
     number: int
     name: str | None
@@ -29,6 +30,7 @@ class Stage:
     parent: Stage | None
     start: Instruction
     arguments: Mapping[str, str]
+    elsewhere: str = ""
     instructions: list[Instruction] = field(default_factory=list)
 
     @property
@@ -92,13 +94,17 @@ def _stage(instruction: Instruction, before: Sequence[Stage], arguments: Mapping
             f"FROM {words[0]} is empty: its variable is not set",
             hint="give ARG a default before FROM, or a value: --build-arg NAME=value",
         )
-    if not f"{wanted}/".startswith(f"{platform}/"):
-        raise instruction.error(
-            f"FROM --platform={wanted} is another platform than the image's, {platform}",
-            hint="remove --platform; klock locks the platforms in targets of [tool.klock], each in itself",
-        )
     name = words[2].lower() if len(words) == 3 else None
     if name is not None and not _NAME.fullmatch(name):
         raise instruction.error(f"{words[2]!r} is no name for a stage", hint="begin it with a letter")
     parent = find_stage(base, [stage for stage in before if stage.name])
-    return Stage(number=len(before), name=name, base=base, parent=parent, start=instruction, arguments=dict(arguments))
+    is_here = f"{wanted}/".startswith(f"{platform}/")
+    return Stage(
+        number=len(before),
+        name=name,
+        base=base,
+        parent=parent,
+        start=instruction,
+        arguments=dict(arguments),
+        elsewhere="" if is_here else wanted,
+    )

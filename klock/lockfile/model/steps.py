@@ -198,7 +198,7 @@ class ShellLock:
     A Dockerfile's command names the `shell` that it is given to as the last word; else it is bash, or sh without it.
     With `words` they run instead, without a shell. `mounted` are the files of the build context that `mounts` show, by
     their paths in it. `is_script`: the command is a file that `shell` is given. `keep` are
-    patterns of paths that belong to the layer although layers leave them out.
+    patterns of paths that belong to the layer although layers leave them out. `without_network`: it reaches nothing.
     """
 
     command: str
@@ -209,6 +209,7 @@ class ShellLock:
     mounts: tuple[MountLock, ...] = ()
     mounted: tuple[FileEntry, ...] = ()
     keep: tuple[str, ...] = ()
+    without_network: bool = False
     secrets: tuple[str, ...] = ()
     force: bool = False
     leave_out: tuple[str, ...] = ()

@@ -76,7 +76,7 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
     def changes(self, before: ShellLock, after: ShellLock) -> Iterator[Finding]:
         if before.command != after.command:
             yield changed("run_bash", before.command, after.command)
-        for name in ("private_urls", "shell", "words", "is_script", "mounts", "keep"):
+        for name in ("private_urls", "shell", "words", "is_script", "mounts", "keep", "without_network"):
             old, new = getattr(before, name), getattr(after, name)
             if old != new:
                 yield changed(name, str(old), str(new))
@@ -167,6 +167,8 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
             stages = [at.lock.locks_of_stages[mount.stage] for mount in step.mounts if mount.stage is not None]
             origins = [[stage.base.id, *stage.layers] for stage in stages]
             content.append([list(step.shell), list(step.words), step.is_script, *mounts, list(step.keep), *origins])
+        if step.without_network:
+            content.append("without network")
         return content
 
     def inputs_to_run(self, at: StepAt[ShellLock]) -> Iterator[Input]:

@@ -46,6 +46,7 @@ def draft_command(step: RunCommand, drafting: Drafting) -> ShellLock:
         leave_out=step.leave_out,
         keep_layer=step.keep_layer,
         keep=step.keep,
+        without_network=step.without_network,
     )
 
 

@@ -1,6 +1,6 @@
 """What a Dockerfile's RUN sees besides the tree: files of the build context, empty folders, secrets. No layer has any.
 
-A cache begins empty at every run, so it can never change what a step makes.
+A cache begins anew at every run, empty or with the files of a stage: it can never change what a step makes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def mounts_of(at: StepAt[ShellLock], context: Context) -> Iterator[list[Mount]]:
 def _mount(mount: MountLock, place: Path, at: StepAt[ShellLock], context: Context, stack: ExitStack) -> Mount | None:
     if mount.kind == "secret":
         return _secret(mount, at, context, stack)
-    if mount.kind == "bind" and mount.stage is not None:
+    if mount.kind in ("bind", "cache") and mount.stage is not None:
         source = _files_of_stage(mount.stage, mount, place, at, context)
     elif mount.kind == "bind":
         source = _files(mount, place, at)

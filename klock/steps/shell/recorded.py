@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ from klock.steps.shell.command import as_docker, shell_command
 from klock.steps.shell.mounts import mounted_secrets, mounts_of
 from klock.steps.shell.proxies import proxies_of
 from klock.words import counted, listed
-from klock.workshop.protocol import RESOLVER, Completed, Workspace
+from klock.workshop.protocol import RESOLVER, Completed, Network, Workspace
 
 __all__ = ["record_shell", "replay_shell"]
 
@@ -43,7 +43,7 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
     new workspace. Offline there is nothing to record, and a request fails the step. Raises StepFailed.
     """
     step = at.step
-    if context.offline:
+    if context.offline or step.without_network:
         return replay_shell(at, workspace, context)
     recorder = recording(
         store=context.store,
@@ -63,6 +63,8 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
 def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Report:
     """Runs the shell step, which gets the locked answers and no others. Raises StepFailed."""
     step = at.step
+    if step.without_network:
+        return _run(at, workspace, context, None)
     recorder = replaying(
         step.requests,
         ports=sorted(_named_ports(at, context)),
@@ -82,7 +84,7 @@ def _run(
     at: StepAt[ShellLock],
     workspace: Workspace,
     context: Context,
-    starting: AbstractContextManager[Recorder],
+    starting: AbstractContextManager[Recorder] | None,
     *,
     may_need_ports: bool = False,
 ) -> Report:
@@ -94,18 +96,20 @@ def _run(
     with (
         masked(context.progress.output, secrets) as on_output,
         mounts_of(at, context) as mounts,
-        starting as recorder,
+        starting or nullcontext() as recorder,
     ):
+        network = Network.NONE if recorder is None else recorder.uplink
         command = shell_command(
-            text, working_dir=before.working_dir, user=before.user, variables=variables, network=recorder.uplink
+            text, working_dir=before.working_dir, user=before.user, variables=variables, network=network
         )
         if step.shell or step.words:
             command = as_docker(command, text, step, mounts, secrets=mounted)
         completed = workspace.run(command, on_output=on_output)
-        report = recorder.finish()
+        report = Report() if recorder is None else recorder.finish()
+        found = [] if recorder is None else list(recorder.traces)
     if not (report.ports and may_need_ports):
         _judge(at, context, completed, report)
-        traces = [*recorder.traces, *_addresses(report)]
+        traces = [*found, *_addresses(report)]
         refuse_leaks(at, workspace, context, met=[*report.private, *mounted.values()], traces=traces)
     return report
 
