@@ -48,12 +48,13 @@ S = TypeVar("S", PipInstall, AptInstall, RunBash)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a Dockerfile was read, and how many steps and stages came of it."""
+    """How a Dockerfile was read, and how many steps and stages came of it. Without `platform` it is this machine's."""
 
     path: Path
     context: Path | None = None
     stage: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
+    platform: str | None = None
     steps: int = 0
     stages: int = 0
 
@@ -195,7 +196,7 @@ class Image(ContainerWords):
         from klock.targets import Target
 
         path, context, given = reading.path, reading.context, reading.build_args
-        platform = Target.of_this_machine().platform
+        platform = reading.platform or Target.of_this_machine().platform
         read = read_dockerfile(
             path, context=context, stage=reading.stage, build_args=given, platform=platform, triggers=triggers
         )
@@ -226,15 +227,26 @@ class Image(ContainerWords):
     def _with_triggers(self, triggers: Mapping[str, tuple[str, ...]]) -> Image:
         """The same image where its bases, by name, have these instructions for those who build on them (ONBUILD): the
         Dockerfile that it begins with is read again. Raises ImageError."""
+        if self._reading is not None and dict(triggers) != self._triggers:
+            return self._read_again(self._reading, triggers)
         image = copy.copy(self)
-        image._triggers = dict(triggers)
-        image._steps = list(self._steps)
-        if self._reading is not None and image._triggers != self._triggers:
-            read, _ = self._read_dockerfile(self._reading, image._triggers)
-            image._steps[: self._reading.steps] = read._steps
-            image.stages = (*read.stages, *self.stages[self._reading.stages :])
-            image.build_args = read.build_args
-            image._reading = read._reading
+        image._triggers, image._steps = dict(triggers), list(self._steps)
+        return image
+
+    def _for_platform(self, platform: str) -> Image:
+        """The same image as it is on a platform, where a FROM of its Dockerfile holds for another one alone. Raises
+        ImageError where it cannot be made there."""
+        if self._reading is None or self.platform in (None, platform):
+            return self
+        return self._read_again(replace(self._reading, platform=platform), self._triggers)
+
+    def _read_again(self, reading: Reading, triggers: Mapping[str, tuple[str, ...]]) -> Image:
+        image = copy.copy(self)
+        read, _ = self._read_dockerfile(reading, triggers)
+        image._base, image.platform, image._triggers = read._base, read.platform, dict(triggers)
+        image._steps = [*read._steps, *self._steps[reading.steps :]]
+        image.stages = (*read.stages, *self.stages[reading.stages :])
+        image.build_args, image._reading = read.build_args, read._reading
         return image
 
     @classmethod

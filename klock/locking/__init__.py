@@ -40,7 +40,7 @@ def lock_image(
     from klock.errors import ImageError, KlockError, TriggersFound
     from klock.layers import NORMALISATION
     from klock.lockfile.model import Lockfile
-    from klock.locking.draft import draft_image
+    from klock.locking.draft import context_of, draft_image
     from klock.locking.target import TargetLocker
     from klock.locking.unfinished import Unfinished
     from klock.steps.locking import Upgrade
@@ -58,18 +58,19 @@ def lock_image(
         Unfinished(context).forget()
     kept = previous.image.exclude_newer if previous and not upgrade.everything else None
     image_lock = replace(draft_image(image, context.environ), exclude_newer=context.exclude_newer or kept)
+    images = [image._for_platform(target.platform) for target in targets]
     lockers = [
         TargetLocker(
-            image=image,
+            image=each,
             image_lock=image_lock,
             target=target,
             previous=previous.for_target(target) if previous else None,
             previous_image=previous.image if previous else None,
             rules_changed=rules_changed,
-            context=context,
+            context=context if each is image else context_of(each, context),
             upgrade=upgrade,
         )
-        for target in targets
+        for target, each in zip(targets, images, strict=True)
     ]
     # What is wrong with one target is said before another one takes minutes.
     lockers = [locker.prepared() for locker in lockers]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klock.errors import KlockError
 from klock.image.builder import Image
@@ -22,7 +24,10 @@ from klock.steps.drafting import Drafting
 from klock.store import Store
 from klock.targets import Target
 
-__all__ = ["as_draft", "base_agrees", "check_steps", "draft_image", "draft_steps", "host_sources"]
+if TYPE_CHECKING:
+    from klock.steps.context import Context
+
+__all__ = ["as_draft", "base_agrees", "check_steps", "context_of", "draft_image", "draft_steps", "host_sources"]
 
 
 def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
@@ -122,6 +127,25 @@ def host_sources(steps: tuple[Step, ...]) -> dict[int, Path]:
     """The host file or folder that a step copies, by the step's position."""
     found = ((position, kind_of_image_step(step).source(step)) for position, step in enumerate(steps))
     return {position: source for position, source in found if source is not None}
+
+
+def context_of(image: Image, context: Context) -> Context:
+    """The same context for another image of the same file: where its steps are, and what they copy."""
+    from klock.steps.context import StagePlaces
+
+    return replace(
+        context,
+        locations=_locations(image.steps, context.root),
+        sources=host_sources(image.steps),
+        stages={
+            stage.name: StagePlaces(locations=_locations(stage.steps, context.root), sources=host_sources(stage.steps))
+            for stage in image.stages
+        },
+    )
+
+
+def _locations(steps: tuple[Step, ...], root: Path) -> tuple[str | None, ...]:
+    return tuple(step.location.below(root) if step.location else None for step in steps)
 
 
 def as_draft(step: StepLock) -> StepLock:

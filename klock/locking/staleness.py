@@ -38,7 +38,10 @@ def stale_findings(
     have = {str(locked.target) for locked in lock.targets}
     for name in sorted(wanted - have):
         findings.append(Finding(code=Code.STALE_TARGET, message=f"the target {name} is not in the lockfile"))
+    as_loaded = loaded
     for locked in lock.targets:
+        loaded = replace(as_loaded, image=as_loaded.image._for_platform(locked.target.platform))
+        image = loaded.image
         if image.base is None or not base_agrees(image.base, locked.base):
             findings.append(
                 Finding(code=Code.STALE_BASE, message="the base is not the locked one", location=loaded.base_location)

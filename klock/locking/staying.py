@@ -48,6 +48,7 @@ def notes_if_unchanged(
     ):
         return None
     notes: list[str] = []
+    as_given = image
     try:
         wanted = replace(draft_image(image, environ), exclude_newer=exclude_newer or lock.image.exclude_newer)
         if wanted != lock.image:
@@ -56,6 +57,8 @@ def notes_if_unchanged(
             if keep_base and any(package.replaces is not None for package in locked.packages):
                 return None
             found: list[str] = []
+            image = as_given._for_platform(locked.target.platform)
+            assert image.base is not None
             for stage in (*image.stages, None):
                 part = locked if stage is None else locked.locks_of_stages.get(stage.name)
                 if part is None:

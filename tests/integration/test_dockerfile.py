@@ -23,7 +23,8 @@ from klock.steps import describe
 from tests.integration.container_engines import ContainerHost, podman_host
 from tests.integration.dockerfiles import CASES, EVERY_RUN, Case, write_context
 from tests.integration.git_server import commit, git, git_server, new_repository
-from tests.integration.small_base import Member, write_small_base
+from tests.integration.registry_server import write_layout
+from tests.integration.small_base import Member, archive, write_small_base
 from tests.integration.unprivileged import Account
 
 _ENGINES = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab", "etc", "dev", "proc", "sys", "run", "tmp")
@@ -214,6 +215,35 @@ def test_many_rules_in_one_dockerfile(
     assert again.sync().fingerprint == lock.fingerprint
     done = again.run([], capture_output=True)
     assert (done.returncode, done.stdout) == (0, b"from $HOME a b\n")
+
+
+def test_platforms_each_with_its_own_base_where_nothing_runs(tmp_path: Path, module_store: Path) -> None:
+    """A name with TARGETARCH is read for each target, and what stands in the stage of one platform is done there."""
+    tar = tmp_path / "x.tar"
+    for platform in ("linux/amd64", "linux/arm64"):
+        tar.write_bytes(archive([("etc/os-release", f"NAME={platform}\n")]))
+        write_layout(tmp_path / f"base-{platform.rpartition('/')[2]}", {platform: [tar]}, config={"Env": ["PATH=/bin"]})
+    (tmp_path / "pyproject.toml").write_text('[tool.klock]\ntargets = ["linux/amd64", "linux/arm64"]\n')
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM --platform=linux/amd64 oci:./base-amd64:image AS on-amd64\n"
+        "FROM --platform=linux/arm64 oci:./base-arm64:image AS on-arm64\nWORKDIR /more\n"
+        "FROM on-$TARGETARCH\nCOPY a.txt /t/\nARG TARGETPLATFORM\nENV P=$TARGETPLATFORM\n"
+    )
+    project = klock.Project(tmp_path / "Dockerfile", store=module_store, environ={})
+    amd64, arm64 = project.lock().lockfile.targets
+    assert [getattr(target.base, "reference", "") for target in (amd64, arm64)] == [
+        *("oci:./base-amd64:image", "oci:./base-arm64:image")
+    ]
+    assert [len(target.steps) for target in (amd64, arm64)] == [3, 4]
+    assert [target.environment["P"] for target in (amd64, arm64)] == ["linux/amd64", "linux/arm64"]
+    again = klock.Project(tmp_path / "Dockerfile", store=module_store, environ={})
+    assert not again.check().findings
+    assert not again.lock().written
+    (tmp_path / "a.txt").write_text("b")
+    changed = klock.Project(tmp_path / "Dockerfile", store=module_store, environ={})
+    assert {finding.location for finding in changed.check().findings} == {"Dockerfile:5"}
+    assert changed.lock().written
 
 
 def test_triggers_of_a_base(tmp_path: Path, layout: Path, podman: ContainerHost, module_store: Path) -> None:
