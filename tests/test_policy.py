@@ -15,8 +15,12 @@ from klock.asking import Asker
 from klock.errors import KlockError
 from klock.lockfile.model import (
     AptLock,
+    CondaLock,
+    CondaPackage,
+    CopyLock,
     DebianLock,
     DebPackage,
+    FetchedRepository,
     ImageLock,
     LockedPackage,
     LockedRequest,
@@ -24,6 +28,7 @@ from klock.lockfile.model import (
     OciBlob,
     OciLock,
     PipLock,
+    PythonLock,
     SdistArtifact,
     ShellLock,
     StepLock,
@@ -181,6 +186,9 @@ def found_in(
 BLOB = OciBlob(digest="sha256:" + "1" * 64, size=1, media_type="m")
 IMAGE = OciLock(reference="ghcr.io/ours/base:1", index_digest=None, manifest=BLOB, config=BLOB, layers=())
 DEB = DebPackage(name="vim", version="1", architecture="all", path="pool/v.deb", size=1, sha256="d" * 64)
+ZLIB = CondaPackage(
+    name="z", version="1", build="0", url="https://conda.test/c/linux-64/z-1-0.conda", sha256="0" * 64, size=1
+)
 GOT = LockedRequest(method="GET", url="https://get.example.com:8443/x", status=200, size=1, sha256="e" * 64)
 SDIST = SdistArtifact(
     name="a-1.0.tar.gz",
@@ -252,6 +260,28 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
         [
             "policy-source: step 1 (kimage.py:4): https://get.example.com:8443/x is from get.example.com:8443, "
             "which is none of the hosts"
+        ],
+    ),
+    "a git repository, a conda package and a Python": (
+        lock_of(
+            CopyLock(
+                sources=("x",),
+                destination="/x",
+                layer=UNKNOWN_LAYER,
+                repositories=(FetchedRepository(url="https://git.test/x.git", sha256="0" * 64, commit="1" * 40),),
+            ),
+            CondaLock(
+                specs=("z",), channels=("c",), prefix="/opt/conda", layer=UNKNOWN_LAYER, variables=(), packages=(ZLIB,)
+            ),
+            PythonLock(
+                version="3.12", sha256="0" * 64, layer=UNKNOWN_LAYER, variables=(), url="https://python.test/3.tgz"
+            ),
+        ),
+        Policy(hosts=("example.com",)),
+        [
+            "policy-source: step 1 (kimage.py:4): https://git.test/x.git is from git.test, which is none of the hosts",
+            f"policy-source: step 2 (kimage.py:5): {ZLIB.url} is from conda.test, which is none of the hosts",
+            "policy-source: step 3: https://python.test/3.tgz is from python.test, which is none of the hosts",
         ],
     ),
     "any port of an allowed host": (

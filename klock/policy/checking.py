@@ -14,6 +14,7 @@ from klock.errors import KlockError
 from klock.findings import Code, Finding
 from klock.lockfile.model import (
     AptLock,
+    CondaLock,
     CopyLock,
     DebianLock,
     DebPackage,
@@ -21,6 +22,7 @@ from klock.lockfile.model import (
     Lockfile,
     OciLock,
     PipLock,
+    PythonLock,
     SdistArtifact,
     ShellLock,
     StepLock,
@@ -114,7 +116,11 @@ class _Check:
         elif isinstance(step, ShellLock):
             yield from self._urls([request.url for request in step.requests])
         elif isinstance(step, CopyLock):
-            yield from self._urls([file.url for file in step.downloads])
+            yield from self._urls([*(file.url for file in step.downloads), *(each.url for each in step.repositories)])
+        elif isinstance(step, CondaLock):
+            yield from self._urls([package.url for package in step.packages])
+        elif isinstance(step, PythonLock):
+            yield from self._urls([step.url])
 
     # -- where it is from
 

@@ -1,5 +1,5 @@
 """All that a locked target is made of, as ingredients with a name, a digest and an address: the base, Debian packages,
-Python packages, what shell steps downloaded, and files.
+Python and conda packages, what steps downloaded, and files.
 
 Licences are those that a wheel's METADATA names (core metadata, "License-Expression" and "License"), where the store
 has the wheel.
@@ -20,11 +20,15 @@ from klock.bases.scratch import SCRATCH
 from klock.digests import Digest
 from klock.lockfile.model import (
     AptLock,
+    CondaLock,
+    CondaPackage,
+    CopyLock,
     DebianLock,
     DebPackage,
     FilesLock,
     LockedPackage,
     OciLock,
+    PythonLock,
     ShellLock,
     StepLock,
     TargetLock,
@@ -142,11 +146,54 @@ def _of_step(step: StepLock, lock: TargetLock) -> Iterator[Ingredient]:
                     size=request.size,
                     url=request.url,
                 )
+    elif isinstance(step, CondaLock):
+        yield from map(_of_conda, step.packages)
+    elif isinstance(step, PythonLock):
+        version, digest = step.found, f"sha256:{step.sha256}"
+        purl = f"pkg:generic/python@{quote(version)}?download_url={quote(step.url, safe='')}"
+        yield Ingredient(
+            sort=Sort.DOWNLOAD, name="python", version=version, digest=digest, size=step.size, purl=purl, url=step.url
+        )
+    elif isinstance(step, CopyLock):
+        for each in step.downloads:
+            digest = f"sha256:{each.sha256}"
+            yield Ingredient(sort=Sort.DOWNLOAD, name=each.url, digest=digest, size=each.size, url=each.url)
+        for repository in step.repositories:
+            address = quote(f"git+{repository.url}@{repository.commit}", safe="")
+            name = quote(_last(repository.url))
+            yield Ingredient(
+                sort=Sort.DOWNLOAD,
+                name=repository.url,
+                version=repository.commit,
+                digest=f"sha256:{repository.sha256}",
+                size=repository.size,
+                purl=f"pkg:generic/{name}@{repository.commit}?vcs_url={address}",
+                url=repository.url,
+            )
     elif isinstance(step, FilesLock):
         for file in step.entries:
             if file.digest is not None:
                 name = f"{step.destination.rstrip('/')}/{file.path}" if file.path else step.destination
                 yield Ingredient(sort=Sort.FILE, name=name, digest=file.digest, size=file.size)
+
+
+def _of_conda(package: CondaPackage) -> Ingredient:
+    channel, subdir, file = package.url.rsplit("/", 2)
+    kind = "conda" if file.endswith(".conda") else "tar.bz2"
+    where = f"build={quote(package.build)}&channel={quote(_last(channel))}&subdir={subdir}&type={kind}"
+    return Ingredient(
+        sort=Sort.DOWNLOAD,
+        name=package.name,
+        version=package.version,
+        digest=f"sha256:{package.sha256}",
+        size=package.size,
+        purl=f"pkg:conda/{quote(package.name)}@{quote(package.version)}?{where}",
+        url=package.url,
+    )
+
+
+def _last(url: str) -> str:
+    return url.rpartition("/")[2].removesuffix(".git")
 
 
 def _licence_of(wheel: WheelArtifact, store: Store) -> str:
