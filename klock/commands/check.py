@@ -34,7 +34,7 @@ _KINDS = ("stale", "moved", "drift", "unsafe", "policy")
 @click.option(
     "--vault",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=click.Path(exists=True, file_okay=False),
     help="A vault that may still have what upstream has not.",
 )
 @click.option(
