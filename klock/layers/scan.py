@@ -41,6 +41,8 @@ MEANINGFUL_XATTRS: Final = ("security.capability", "system.posix_acl_access", "s
 _BUFFER: Final = 1 << 18
 _DIGEST_BYTES: Final = 32
 _WORTH_FORKING: Final = 32 << 20
+"""Bytes, and below it files: from so much on a worker saves more than it costs."""
+_MANY: Final = 2000
 
 
 def text_of(path: bytes) -> str:
@@ -115,9 +117,12 @@ def digests_of_files(files: Sequence[tuple[bytes, int]]) -> list[Digest]:
 
     Processes and not threads: reading many small files holds Python's lock too much.
     """
-    workers = min(len(os.sched_getaffinity(0)), 8) if sum(size for _, size in files) > _WORTH_FORKING else 1
+    is_much = len(files) > _MANY or sum(size for _, size in files) > _WORTH_FORKING
+    workers = min(len(os.sched_getaffinity(0)), 8) if is_much else 1
     if workers == 1:
-        return [_digest(path) for path, _ in files]
+        # One for all files: to make one takes longer than to read most of them.
+        buffer = bytearray(_BUFFER)
+        return [_digest(path, buffer) for path, _ in files]
     largest_first = sorted(range(len(files)), key=lambda index: -files[index][1])
     with mmap.mmap(-1, _DIGEST_BYTES * len(files)) as results:
         children = [_fork_worker(files, largest_first[first::workers], results) for first in range(workers)]
@@ -133,17 +138,18 @@ def _fork_worker(files: Sequence[tuple[bytes, int]], indexes: Iterable[int], res
     if child:
         return child
     try:
+        buffer = bytearray(_BUFFER)
         for index in indexes:
-            digest = _digest(files[index][0])
+            digest = _digest(files[index][0], buffer)
             results[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES] = bytes.fromhex(digest.removeprefix("sha256:"))
     except BaseException:
         os._exit(1)
     os._exit(0)
 
 
-def _digest(path: bytes) -> Digest:
+def _digest(path: bytes, buffer: bytearray) -> Digest:
+    """`buffer` is for the bytes that are read."""
     hasher = hashlib.sha256()
-    buffer = bytearray(_BUFFER)
     view = memoryview(buffer)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
