@@ -332,7 +332,7 @@ class _Live:
 
     def _fields(self) -> dict[str, Any]:
         task = self._tasks.tasks[-1]
-        return {"status": " ".join(filter(None, (on_one_line(self._tasks.status()), task.elapsed)))}
+        return {"status": " ".join(filter(None, (task.elapsed, on_one_line(self._tasks.status()))))}
 
     def _draw(self) -> None:
         now = time.monotonic()
