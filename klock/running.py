@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from klock.errors import KlockError
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
+from klock.launchers import launcher_variables
 from klock.lockfile.model import ServiceLock, TargetLock
 from klock.places.protocol import OWN_STREAMS, Place, Streams
 from klock.steps import kind_of
@@ -91,7 +92,7 @@ def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> di
     variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     if (term := environ.get("TERM")) is not None:
         variables.setdefault("TERM", term)
-    return variables
+    return {**launcher_variables(environ), **variables}
 
 
 def _services(lock: TargetLock, variables: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Command]:

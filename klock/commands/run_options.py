@@ -76,7 +76,7 @@ _OPTIONS = (
         "variables",
         multiple=True,
         metavar="NAME[=VALUE]",
-        help="Set a variable, also for services; without a value, to that of your shell.",
+        help="Set a variable, also for services; without a value, to that of your shell; 'X_*' is all that begin so.",
     ),
     click.option(
         "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount a host file or folder."
@@ -128,7 +128,8 @@ def run_options(command: F) -> F:
 
 
 def _parse_variables(texts: Sequence[str]) -> dict[str, str]:
-    """As docker reads `--env`: a name alone passes on the variable of klock's own process, if that is set."""
+    """As docker reads `--env`: a name alone passes on the variable of klock's own process, if that is set; a pattern
+    all that it matches."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -136,6 +137,10 @@ def _parse_variables(texts: Sequence[str]) -> dict[str, str]:
             raise KlockError(f"--env {text!r} has no name", hint="write -e NAME=VALUE, or -e NAME")
         if equals:
             found[name] = value
+        elif "*" in name or "?" in name:
+            from klock.launchers import matching
+
+            found.update(matching([name], os.environ))
         elif name in os.environ:
             found[name] = os.environ[name]
     return found

@@ -30,6 +30,7 @@ from klock.workshop.working_dir import missing_working_dir
 __all__ = ["Sandbox"]
 
 _HOSTNAME: Final = "klock"
+_LOOPBACK: Final = b"127.0.0.1 localhost%s\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
 class Sandbox:
@@ -92,11 +93,10 @@ class Sandbox:
         return trust.variables_of(files)
 
     def _write_network_files(self) -> None:
-        hosts = f"127.0.0.1 localhost {_HOSTNAME}\n::1 localhost ip6-localhost ip6-loopback\n".encode()
-        resolver = b""
+        hosts, resolver = _LOOPBACK % f" {_HOSTNAME}".encode(), b""
         if self._network is Network.HOST:
-            hosts += _content("/etc/hosts")
             resolver = _content("/etc/resolv.conf")
+            hosts = _hosts_of_machine(resolver)
         elif isinstance(self._network, Uplink):
             resolver = f"nameserver {RESOLVER}\n".encode()
         for name, content in (("hosts", hosts), ("resolv.conf", resolver)):
@@ -108,7 +108,8 @@ class Sandbox:
 
     def _enter_namespaces(self) -> None:
         linux.unshare(linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP)
-        socket.sethostname(_HOSTNAME)
+        # With the machine's network goes its name, by which processes on many machines find each other.
+        socket.sethostname(_machine_name() if self._network is Network.HOST else _HOSTNAME)
         if isinstance(self._network, Uplink):
             enter_recorded_network(self._network)
         elif self._network is Network.NONE:
@@ -234,6 +235,20 @@ def _memory_file(name: str, content: bytes) -> int:
         file.write(content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def _machine_name() -> str:
+    return os.uname().nodename or _HOSTNAME
+
+
+def _hosts_of_machine(resolver: bytes) -> bytes:
+    """The machine's own hosts(5), in which its name leads where it leads on the machine. Where neither that nor a name
+    server can know the name, it is the loopback's."""
+    known, name = _content("/etc/hosts"), os.fsencode(_machine_name())
+    words = {word for line in known.splitlines() for word in line.partition(b"#")[0].split()[1:]}
+    if name in words or b"nameserver" in resolver:
+        return _LOOPBACK % b"" + known
+    return _LOOPBACK % (b" " + name) + known
 
 
 def _content(path: str) -> bytes:
