@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.cutting_proxy import cutting_proxy
 from tests.integration.registry_server import Registry, registry
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
@@ -253,3 +254,31 @@ def _inspect_raw(source: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     shown: dict[str, Any] = json.loads(done.stdout)
     return shown
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.soak)])
+def test_an_upload_over_a_line_that_breaks_arrives_whole(
+    root: Account, project: Path, server: Registry, times: int
+) -> None:
+    """A real registry forgets what it has of an upload or not: either way the blob that counts is whole."""
+    with cutting_proxy(server.host, after=300_000, times=times) as address:
+        done = succeeded(root.klock("push", f"{address}/team/broken-{times}:v1", cwd=project))
+    assert done.stdout.strip().endswith(locked_digest(project))
+    assert "3 blobs sent" in done.stderr
+    succeeded(root.klock("verify", f"{server.host}/team/broken-{times}@{locked_digest(project)}", cwd=project))
+
+
+@pytest.mark.soak
+def test_an_upload_that_never_arrives_leaves_no_tag(root: Account, project: Path, server: Registry) -> None:
+    with cutting_proxy(server.host, after=300_000, times=1000) as address:
+        done = root.klock("push", f"{address}/team/never:v1", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-3].startswith("error: ")
+    assert _tags(server, "team/never") == []
+    again = succeeded(root.klock("push", f"{server.host}/team/never:v1", cwd=project))
+    assert "there already" in again.stderr
+
+
+def _tags(server: Registry, name: str) -> list[str]:
+    folder = server.folder / f"images/docker/registry/v2/repositories/{name}/_manifests/tags"
+    return [path.name for path in folder.iterdir()] if folder.exists() else []
