@@ -305,8 +305,8 @@ class Project:
     ) -> Checked:
         """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network, unless
         `upstream`: then registries, indexes, archives and the servers of shell steps are asked what became of what is
-        locked, for at most `seconds`; a finding says if the store or the folder `vault` still has it. `advisories` is a
-        folder of advisories in the OSV format.
+        locked, for at most `seconds`; a finding says if the store or `vault`, a folder or an address, still has it.
+        `advisories` is a folder of advisories in the OSV format.
 
         `container` names a container that was started from the environment's image, which is compared instead. A file
         of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
@@ -319,7 +319,7 @@ class Project:
         findings = session.stale_findings(lockfile)
         hints, notes = [], list[str]()
         if upstream:
-            found, said = self._moved(lockfile, None if vault is None else Path(vault), seconds)
+            found, said = self._moved(lockfile, None if vault is None else os.fspath(vault), seconds)
         else:
             found, said = self._against_policy(lockfile, None)
         findings, notes = [*findings, *found], [*notes, *said]
@@ -350,16 +350,19 @@ class Project:
             lockfile=lockfile, findings=tuple(findings), hints=tuple(hints), notes=tuple(dict.fromkeys(notes))
         )
 
-    def _moved(self, lockfile: Lockfile, vault: Path | None, seconds: float) -> tuple[list[Finding], list[str]]:
+    def _moved(self, lockfile: Lockfile, vault: str | None, seconds: float) -> tuple[list[Finding], list[str]]:
         """What upstream says, and what it could not be asked."""
         from klock.asking import Asker
         from klock.upstream.advisories import from_indexes, locked_in
         from klock.upstream.moved import Keepers, moved_findings
-        from klock.vault import VaultFolder
+        from klock.vault import open_vault
 
         session = self.session
         context, base = session.context, session.loaded.base_location
-        keepers = Keepers(context=context, vault=None if vault is None else VaultFolder(vault.absolute()))
+        opened = None if vault is None else open_vault(vault, mirrors=context.mirrors, writes=False)
+        if opened is not None:
+            opened.check()
+        keepers = Keepers.of_lock(lockfile, context, opened)
         asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=seconds, offline=session.offline)
         try:
             found = moved_findings(lockfile, context, asker, keepers, base_location=base)
@@ -391,7 +394,7 @@ class Project:
 
         session, notes = self.session, list[str]()
         packages = locked_in(lockfile, session.context, base_location=session.loaded.base_location, note=notes.append)
-        return list(from_folder(folder, packages)), notes
+        return list(from_folder(folder, packages, notes.append)), notes
 
     # -- look
 

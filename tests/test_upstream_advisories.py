@@ -80,19 +80,24 @@ def test_a_folder_of_advisories(tmp_path: Path) -> None:
     folder = written(
         tmp_path, advisory(), advisory(id="GHSA-2", withdrawn="2026-01-01T00:00:00Z"), '{"numpy": "numpy"', "[]"
     )
-    (found,) = from_folder(folder, [pypi("1.9"), pypi("3.0"), pypi("1.0", "other")])
+    notes: list[str] = []
+    (found,) = from_folder(folder, [pypi("1.9"), pypi("3.0"), pypi("1.0", "other")], notes.append)
     assert str(found) == "step 1 (kimage.py:4): numpy 1.9: GHSA-1 (CVE-1): It eats files; fixed in 2.0"
+    assert notes == [f"2 advisories in {folder} cannot be read, and count for nothing: 3.json, 4.json"]
     (folder / "more").mkdir()
     (folder / "more/x.json").write_text(json.dumps(advisory(id="X-3", aliases=None, summary=None)))
-    assert [each.found for each in from_folder(folder, [pypi("1.9")])] == ["GHSA-1", "X-3"]
+    assert [each.found for each in from_folder(folder, [pypi("1.9")], notes.append)] == ["GHSA-1", "X-3"]
 
 
 def test_a_folder_without_any_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KlockError, match="there are no advisories in"):
-        list(from_folder(tmp_path, [pypi("1")]))
+        list(from_folder(tmp_path, [pypi("1")], print))
+    (tmp_path / "cut.json").write_text("{")
+    with pytest.raises(KlockError, match="there are no advisories in"):
+        list(from_folder(tmp_path, [pypi("1")], print))
     (tmp_path / "bad.zip").write_bytes(b"PK")
     with pytest.raises(KlockError, match=r"cannot read .*bad\.zip"):
-        list(from_folder(tmp_path, [pypi("1")]))
+        list(from_folder(tmp_path, [pypi("1")], print))
 
 
 def test_what_pypi_tells() -> None:

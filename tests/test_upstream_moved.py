@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from klock.asking import Asker
+from klock.errors import StoreError
 from klock.lockfile.model import (
     AptLock,
     CopyLock,
@@ -28,7 +29,7 @@ from klock.lockfile.model import (
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
 from klock.upstream.moved import Keepers, moved_findings
-from klock.vault import VaultFolder
+from klock.vault import Input, Vault, VaultFolder
 from tests.memory_workshop import memory_context
 from tests.test_asking import server
 
@@ -47,11 +48,11 @@ def lock_of(*steps: StepLock, base: DebianLock | OciLock | None = None) -> Lockf
 
 
 def found_in(
-    lock: Lockfile, folder: Path, *, vault: Path | None = None, seconds: float = 60
+    lock: Lockfile, folder: Path, *, vault: Vault | None = None, seconds: float = 60
 ) -> tuple[list[str], list[str]]:
     context = memory_context(folder)
     asker = Asker(context.store, seconds=seconds)
-    keepers = Keepers(context=context, vault=None if vault is None else VaultFolder(vault))
+    keepers = Keepers.of_lock(lock, context, vault)
     found = moved_findings(lock, context, asker, keepers, base_location="kimage.py:3")
     return [f"{each.code.value}: {each}" for each in found], asker.notes
 
@@ -102,7 +103,7 @@ def test_a_large_answer_is_not_fetched_and_its_length_is_compared(tmp_path: Path
 
 
 def test_debs_of_the_base_and_of_a_step_and_what_the_vault_has(tmp_path: Path) -> None:
-    vault = tmp_path / "vault"
+    vault = VaultFolder(tmp_path / "vault")
     with server({"/d/a.deb": [(200, {}, b"abc")], "/d/b.deb": [GONE], "/d/c.deb": [(200, {}, b"longer")]}) as (url, _):
 
         def deb(name: str) -> DebPackage:
@@ -116,17 +117,39 @@ def test_debs_of_the_base_and_of_a_step_and_what_the_vault_has(tmp_path: Path) -
                 archive=f"{url}/d",
             )
 
-        blob = VaultFolder(vault).blob_path("sha256:" + "b" * 64)
+        blob = vault.blob_path("sha256:" + "b" * 64)
         blob.parent.mkdir(parents=True)
-        blob.touch()
+        blob.write_bytes(b"bbb")
         base = DebianLock(suite="bookworm", packages=(), debs=(deb("a"), deb("b")), tree="sha256:" + "1" * 64)
         step = AptLock(packages=("c",), debs=(deb("c"),), layer=UNKNOWN_LAYER)
         found, notes = found_in(lock_of(step, base=base), tmp_path, vault=vault)
     assert found == [
-        f"moved-gone: kimage.py:3: b 1 is no longer at {url}/d/b.deb; the vault {vault} has it",
+        f"moved-gone: kimage.py:3: b 1 is no longer at {url}/d/b.deb; the vault {vault.name} has it",
         f"moved-file: step 1: c 1 has 6 bytes at {url}/d/c.deb now, 3 are locked",
     ]
     assert notes == []
+
+
+def test_a_vault_that_cannot_be_read_is_asked_once_and_said(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Unreadable(VaultFolder):
+        def holds(self, item: Input, *, verify: bool = False) -> bool:
+            asked.append(item.name)
+            raise StoreError("it is locked away")
+
+    with server({"/d/b.deb": [GONE], "/d/c.deb": [GONE]}) as (url, _):
+        debs = tuple(
+            DebPackage(
+                name=n, version="1", architecture="all", path=f"{n}.deb", size=3, sha256=n * 64, archive=f"{url}/d"
+            )
+            for n in "bc"
+        )
+        base = DebianLock(suite="bookworm", packages=(), debs=debs, tree="sha256:" + "1" * 64)
+        found, notes = found_in(lock_of(base=base), tmp_path, vault=Unreadable(tmp_path / "vault"))
+    assert len(found) == 2
+    assert len(asked) == 1
+    assert notes == [f"the vault {tmp_path / 'vault'} was not asked: it is locked away"]
 
 
 def test_a_file_that_add_fetched(tmp_path: Path) -> None:

@@ -33,9 +33,8 @@ _KINDS = ("stale", "moved", "drift", "unsafe", "policy")
 @click.option("--moved", "upstream", is_flag=True, hidden=True)
 @click.option(
     "--vault",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="A vault that may still have what upstream has not.",
+    metavar="DIR|ADDRESS",
+    help="With --upstream: a vault to look for what upstream no longer has.",
 )
 @click.option(
     "--advisories",
@@ -48,7 +47,8 @@ _KINDS = ("stale", "moved", "drift", "unsafe", "policy")
     "--fail-on",
     metavar="KINDS",
     callback=lambda _, __, text: _kinds(text),
-    help="Exit with 1 for these findings only: stale, moved, drift, unsafe, policy, with commas. Default: all.",
+    help="Exit with 1 for findings of these kinds only, such as stale,drift. Kinds: "
+    "stale, moved, drift, unsafe, policy. Default: all.",
 )
 @click.option(
     "--format",
@@ -76,6 +76,8 @@ def check(
 
     Exit status: 0 when all agree, 1 with findings (of --fail-on), 2 when klock cannot compare them.
     """
+    if vault is not None and not upstream:
+        raise click.UsageError("--vault is for --upstream: add --upstream, or see `klock vault check`")
     project = open_project(image, engine=engine)
     with_environment = with_environment or deep or container is not None
     checked = project.check(
@@ -128,7 +130,8 @@ def _kinds(text: str | None) -> frozenset[str]:
         return frozenset(_KINDS)
     chosen = frozenset(word.strip() for word in text.split(",") if word.strip())
     if not chosen or not chosen <= set(_KINDS):
-        raise click.BadParameter(f"{text!r}: write some of {', '.join(_KINDS)}, with commas")
+        known = ", ".join(_KINDS)
+        raise click.BadParameter(f"{text!r} is no list of kinds: write one or more of {known}, with commas between")
     return chosen
 
 

@@ -22,6 +22,7 @@ from klock.escaping import on_one_line
 from klock.findings import Code, Finding
 from klock.lockfile.model import AptLock, DebianLock, DebPackage, Lockfile, PipLock, TargetLock
 from klock.project_names import normalised_name
+from klock.words import counted
 
 if TYPE_CHECKING:
     from klock.asking import Asker
@@ -138,44 +139,61 @@ def _debs(
 # -- a folder of advisories
 
 
-def from_folder(folder: Path, packages: Sequence[Locked]) -> Iterator[Finding]:
-    """What the advisories in `folder` say of `packages`. Raises KlockError for a folder without any."""
+def from_folder(folder: Path, packages: Sequence[Locked], note: Callable[[str], None]) -> Iterator[Finding]:
+    """What the advisories in `folder` say of `packages`. `note` is told of those that cannot be read.
+
+    Raises KlockError for a folder without any.
+    """
     by_name: dict[tuple[str, str], list[Locked]] = {}
     for package in packages:
         by_name.setdefault((package.ecosystem, package.name), []).append(package)
     named = _any_of({package.name for package in packages})
-    count = 0
-    for content in _documents(folder):
+    count, unreadable = 0, list[str]()
+    for name, content in _documents(folder):
+        if content is None or not _is_object(content):
+            unreadable.append(name)
+            continue
         count += 1
         if not named.search(content):
             continue
         try:
             document = read_json(content)
         except ValueError:
+            unreadable.append(name)
             continue
         if isinstance(document, dict) and not document.get("withdrawn"):
             yield from _judge(document, by_name)
+    if unreadable:
+        # An advisory that nobody reads must not look like packages that are safe.
+        shown = on_one_line(", ".join(unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
+        note(f"{counted(len(unreadable), 'advisory')} in {folder} cannot be read, and count for nothing: {shown}")
     if not count:
         raise KlockError(
-            f"there are no advisories in {folder}", hint="a folder of OSV's .json files, or .zip files of them"
+            f"there are no advisories in {folder}", hint="name a folder with .json files of OSV, or .zip files of them"
         )
 
 
-def _documents(folder: Path) -> Iterator[bytes]:
+def _is_object(content: bytes) -> bool:
+    """Whether the bytes begin and end as a JSON object does: that costs little, and finds what was cut short."""
+    text = content.removeprefix(b"\xef\xbb\xbf").strip()
+    return text.startswith(b"{") and text.endswith(b"}")
+
+
+def _documents(folder: Path) -> Iterator[tuple[str, bytes | None]]:
+    """The name and the bytes of each advisory; None for one that is too large."""
     try:
         files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".zip") and path.is_file())
     except OSError as error:
         raise KlockError(f"cannot read {folder}: {error.strerror}") from error
     for file in files:
         if file.suffix == ".json":
-            if file.stat().st_size <= _LARGEST:
-                yield file.read_bytes()
+            yield file.name, file.read_bytes() if file.stat().st_size <= _LARGEST else None
             continue
         try:
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
-                    if member.filename.endswith(".json") and member.file_size <= _LARGEST:
-                        yield archive.read(member)
+                    if member.filename.endswith(".json"):
+                        yield member.filename, archive.read(member) if member.file_size <= _LARGEST else None
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
             raise KlockError(f"cannot read {file}: {error}", hint="fetch it again") from error
 
