@@ -222,7 +222,9 @@ PYTHON: Final = (
         ),
     ),
     ShellStep(
-        name="ansible localhost", script=all_of(pip("ansible-core"), "ansible localhost -m ping > /dev/null 2>&1")
+        name="ansible localhost",
+        script=all_of(pip("ansible-core"), "ansible localhost -m ping > /dev/null 2>&1"),
+        clock=False,
     ),
     ShellStep(
         name="cythonize",
