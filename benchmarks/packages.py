@@ -69,7 +69,12 @@ class _Run:
     # -- the tools
 
     def klock(self, *words: str, store: str = "store") -> Call:
-        variables = {"KLOCK_CACHE_DIR": str(self.folder / store)}
+        variables = {
+            "KLOCK_CACHE_DIR": str(self.folder / store),
+            # klock's own bytecode is there, as after the first start of an installed klock.
+            "PYTHONDONTWRITEBYTECODE": None,
+            "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
+        }
         return Call(argv=(sys.executable, "-m", "klock", *words, "-q"), cwd=self.project, variables=variables)
 
     def uv_call(self, *words: str) -> Call:

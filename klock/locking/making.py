@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.digests import Digest
 from klock.layers import NORMALISATION
 from klock.lockfile.model import StepLock, TargetLock, is_forced, layer_of, with_layer
@@ -41,6 +40,8 @@ def refuse_before_any_is_made(locking: Locking) -> None:
     for at in locking.context.each(replace(locking.lock, steps=locking.drafts)):
         found = kind_of(at.step).unrepeatable(at.step)
         if found and at.step not in known:
+            from klock.debian.dpkg_status import STATUS_FILE, installed_packages
+
             with locking.workspace() as workspace:
                 installed = {package.name for package in installed_packages(workspace.read(STATUS_FILE) or b"")}
                 new = [each for each in found if each.package not in installed]

@@ -7,6 +7,7 @@ import email.policy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -109,16 +110,22 @@ def required_names(
     """The projects required in this environment with these extras of the requiring one, each with its own extras."""
     found: dict[str, frozenset[str]] = {}
     wanted = ["", *sorted({canonicalize_name(extra) for extra in extras})]
-    for text in requires:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue
+    for requirement in filter(None, map(_parsed, requires)):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({**markers, "extra": extra}) for extra in wanted):
             name = canonicalize_name(requirement.name)
             found[name] = found.get(name, frozenset()) | {canonicalize_name(extra) for extra in requirement.extras}
     return found
+
+
+@lru_cache(maxsize=1 << 14)
+def _parsed(text: str) -> Requirement | None:
+    """What a wheel requires, to be looked at only; None for what is no requirement. Each is read several times: for
+    what leads to what, and for what the lockfile says of it."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
 
 
 def closure(

@@ -6,7 +6,8 @@
     note          at the next such command: if each stat is the same, the answer is the same
 
 `note` is read before anything else of klock is imported. Without a note, or with one that no longer holds, the command
-does all of its work; that the answers are equal is what the tests of this package are about. A stat is no proof: what
-is not noticed is a change that keeps a file's inode, size, mtime and ctime (a write through an old mmap, a clock that
-was set back). `klock check --deep` reads every file.
+does all of its work; that the answers are equal is what the tests of this package are about. The image file, its
+lockfile and other short files are read again, so that a checkout that writes them anew changes nothing. Of all else the
+stat counts, which is no proof: what is not noticed is a change that keeps a file's inode, size, mtime and ctime (a
+write through an old mmap, a clock that was set back). `klock check --deep` reads every file.
 """

@@ -2,14 +2,14 @@
 
 One file for each folder and command line, `records/unchanged/<name>` in the store. Lines end with a line feed:
 
-    klock-unchanged 1
+    klock-unchanged 2
     <digest of the process's circumstances>
     <the answer, for stderr; a carriage return ends each of its lines but the last>
     <kind> <what is so> NUL <what it is so of>        any number of them
 
-Kinds: `s` a path's stat, through symlinks; `l` its own; `e` that it exists; `-` that it does not; `i` the id of an
-image of podman's or docker's, where `<socket> NUL <name>` leads to it (`image_at`); `t` that a folder of the store's
-trees is as it was made.
+Kinds: `c` the content of a file, whoever wrote it and when; `s` a path's stat, through symlinks; `l` its own; `f`
+whether it is a file, a folder or a symlink; `-` that it does not exist; `i` the id of an image of podman's or docker's,
+where `<socket> NUL <name>` leads to it (`image_at`); `t` that a folder of the store's trees is as it was made.
 """
 
 import os
@@ -20,9 +20,15 @@ from _blake2 import blake2b
 
 from klock.store_folder import store_folder
 
-__all__ = ["FORMAT", "answer", "circumstances", "file_of", "image_at", "line_of"]
+__all__ = ["FORMAT", "LARGEST_READ", "answer", "circumstances", "file_of", "image_at", "line_of"]
 
-FORMAT = b"klock-unchanged 1"
+FORMAT = b"klock-unchanged 2"
+
+LARGEST_READ = 1 << 20
+"""Bytes. Of what is larger the stat has to do: reading it would take longer than the answer may."""
+
+_TYPE, _FILE = 0o170000, 0o100000
+"""Of a mode (inode(7)). The module stat is not imported here."""
 
 
 def file_of(arguments: list[str], store: str) -> str:
@@ -81,8 +87,11 @@ def line_of(kind: bytes, path: bytes) -> bytes | None:
         from klock.tree_stats import is_as_noted
 
         return b"t \0" + path if is_as_noted(os.fsdecode(path), may_move=True) else None
+    if kind == b"c":
+        found = _content_of(path)
+        return None if found is None else b"c " + found + b" \0" + path
     try:
-        status = os.lstat(path) if kind in b"l-" else os.stat(path)
+        status = os.lstat(path) if kind in b"lf-" else os.stat(path)
     except OSError:
         return b"- \0" + path if kind == b"-" else None
     match kind:
@@ -96,6 +105,15 @@ def line_of(kind: bytes, path: bytes) -> bytes | None:
                 status.st_ctime_ns,
             )
             return kind + b" " + fields + b" \0" + path
-        case b"e":
-            return b"e \0" + path
+        case b"f":
+            return b"f %o \0" % (status.st_mode & _TYPE) + path
     return None
+
+
+def _content_of(path: bytes) -> bytes | None:
+    """The digest of a regular file's bytes. Raises OSError for one that cannot be read."""
+    status = os.stat(path)
+    if status.st_mode & _TYPE != _FILE or status.st_size > LARGEST_READ:
+        return None
+    with open(path, "rb") as file:
+        return blake2b(file.read(LARGEST_READ + 1), digest_size=32).hexdigest().encode()

@@ -21,7 +21,7 @@ from klock.image.steps import Step
 from klock.lockfile.model import Lockfile, StepLock
 from klock.steps import kind_of, kind_of_image_step
 from klock.store import FOLDERS, Store
-from klock.unchanged.note import FORMAT, circumstances, file_of, image_at, line_of
+from klock.unchanged.note import FORMAT, LARGEST_READ, circumstances, file_of, image_at, line_of
 from klock.unchanged.watching import Seen
 
 __all__ = ["Looked", "looked"]
@@ -97,21 +97,23 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
     if f"{loaded.root}{os.sep}".startswith(stores):
         raise _CannotTell
     loaded_by_python = set(_files_of_modules())
+    # Of these every path has a line of its own, and there may be many.
+    sources = [source for step, _ in _steps_with_their_locks(loaded, lock) if (source := _source_of(step)) is not None]
+    copied = tuple(f"{source}{os.sep}" for source in sources)
     for path in seen.paths:
         if path.startswith(_OF_THE_MACHINE):
             raise _CannotTell
         if not path.startswith(stores) and path not in loaded_by_python:
-            yield b"s", path
+            yield b"s" if path.startswith(copied) or not _is_short_file(path) else b"c", path
     for module in list(sys.modules.values()):
         if module.__name__.partition(".")[0] == "klock" and module.__file__:
             yield b"s", module.__file__
     starts = {Path.cwd(), loaded.root}
     for step, locked in _steps_with_their_locks(loaded, lock):
         kind = kind_of_image_step(step)
-        source = kind.source(step)
+        source = _source_of(step)
         if source is None:
             continue
-        source = source.absolute()
         if (named := kind.named_path(step)) is None:
             raise _CannotTell  # found among the installed packages, by name
         yield b"s", package_root(loaded.root) / named.expanduser()
@@ -125,8 +127,18 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
     for folder in {folder for start in starts for folder in (start, *start.parents)}:
         for mark in (*_MARKS, *own):
             place = folder / mark
-            # An ignore file that is a symlink does not count; of a folder only its being there does.
-            yield (b"e" if place.is_dir() else b"l") if os.path.lexists(place) else b"-", place
+            # What is in it counts where it was read. An ignore file that is a symlink is not.
+            yield b"f" if os.path.lexists(place) else b"-", place
+
+
+def _source_of(step: Step) -> Path | None:
+    source = kind_of_image_step(step).source(step)
+    return None if source is None else source.absolute()
+
+
+def _is_short_file(path: str) -> bool:
+    status = os.stat(path)
+    return stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_READ
 
 
 def _steps_with_their_locks(loaded: LoadedImage, lock: Lockfile) -> Iterator[tuple[Step, StepLock | None]]:
@@ -154,7 +166,7 @@ def _line(kind: bytes, path: str | bytes | Path, *, before: int | None = None) -
     line = line_of(kind, name)
     if line is None or b"\n" in name:
         raise _CannotTell
-    if before is not None and kind in b"sl":
+    if before is not None and kind in b"slc":
         status = path.lstat() if isinstance(path, Path) and kind == b"l" else os.stat(path)
         if status.st_ctime_ns + RACY_NANOSECONDS >= before:
             raise _CannotTell

@@ -13,14 +13,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
 from klock.errors import LockfileError, StepFailed
 from klock.layers.composing import Clash, Part, compose
 from klock.layers.manifest import Kind, Manifest
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, WheelArtifact
-from klock.packages.passes import passes_with
 from klock.packages.python_parts import compiled_by
 from klock.packages.replaced import find_installed, paths_to_remove
 from klock.packages.wheel_layout import Scheme
@@ -28,9 +27,10 @@ from klock.packages.wheel_trees import WheelTrees, files_of_wheels
 from klock.packages.wheels import wheel_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.pip.building import WheelMaker
-from klock.steps.pip.credentials import index_credentials
 from klock.workshop.protocol import Command, FileTree, Layer, Mount, PlacedFile, Workspace
+
+if TYPE_CHECKING:
+    from klock.steps.pip.building import WheelMaker
 
 __all__ = ["Composition"]
 
@@ -60,7 +60,17 @@ class Composition:
         return [by_pin[pin] for pin in self.at.step.packages]
 
     @cached_property
+    def variables(self) -> dict[str, str]:
+        """What builds and the environment's Python see."""
+        return self.at.open_variables(self.context.environ)
+
+    @cached_property
     def maker(self) -> WheelMaker:
+        """What builds wheels. Most steps have none to build."""
+        from klock.packages.passes import passes_with
+        from klock.steps.pip.building import WheelMaker
+        from klock.steps.pip.credentials import index_credentials
+
         at, context = self.at, self.context
         passes = passes_with(
             index_credentials([at], context),
@@ -68,8 +78,9 @@ class Composition:
             ca_bundle=context.mirrors.ca_bundle,
             local_hosts=context.local_hosts,
         )
-        variables = at.open_variables(context.environ)
-        return WheelMaker.of(at.lock, self.interpreter, context.store, variables, None if context.offline else passes)
+        return WheelMaker.of(
+            at.lock, self.interpreter, context.store, self.variables, None if context.offline else passes
+        )
 
     # -- in the workshop
 
@@ -93,7 +104,8 @@ class Composition:
 
     def make_wheels(self) -> None:
         """Makes the wheels of the step's packages that the store has lost."""
-        missing = self.maker.missing(self.at.step.packages)
+        store = self.context.store
+        missing = [p for p in self.packages if store.find_blob(f"sha256:{wheel_of(p).sha256}") is None]
         if not missing:
             return
         last = [package for package in missing if _needs_environment(package)]
@@ -146,7 +158,7 @@ class Composition:
             compiled_by=compiled_by(self.interpreter, self.at.lock.base.id, self._below),
             store=self.context.store,
             workshop=self.context.workshop,
-            variables=self.maker.variables,
+            variables=self.variables,
             leave_out=self.at.step.leave_out,
             progress=self.context.progress,
         )
