@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
 from klock.errors import FetchError
@@ -15,9 +15,12 @@ from klock.recorder.report import Notes
 from klock.recorder.upstream import Unreachable, Upstream
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
+    from klock.findings import Finding
+    from klock.steps.at import StepAt
     from klock.steps.context import Context
 
-__all__ = ["NotFound", "chunks_at"]
+__all__ = ["NotFound", "chunks_at", "moved_files"]
 
 _MOST_REDIRECTS: Final = 10
 
@@ -59,6 +62,23 @@ def chunks_at(
         raise FetchError(f"{url}: {error}", hint="try again later, or check the URL") from error
     finally:
         upstream.close()
+
+
+def moved_files(
+    files: Sequence[tuple[str, int, str]], at: StepAt[Any], context: Context, asker: Asker
+) -> Iterator[Finding]:
+    """Findings without step and location, of files (URL, size in bytes, SHA-256) that a server no longer has, or has
+    otherwise."""
+    from klock.findings import Code, Finding
+    from klock.steps.still_given import Given, Other, others_now
+
+    given = [Given(url=url, size=size, sha256=sha256) for url, size, sha256 in files]
+    for other in others_now(given, asker, named=context.named_servers(at.lock)):
+        if isinstance(other, Other):
+            code = Code.GONE if other.is_gone else Code.OTHER_FILE
+            yield Finding(code=code, message=f"{other.given.url} {other.words}", expected=other.given.sha256)
+        else:
+            asker.note(other.message)
 
 
 def _redirected(status: int, headers: Sequence[tuple[str, str]], url: str) -> str | None:

@@ -126,7 +126,12 @@ def _tar_bz2(package: CondaPackage) -> bytes:
 def _conda(package: CondaPackage) -> bytes:
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_STORED) as zipped:
-        zipped.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
-        zipped.writestr(f"pkg-{package.stem}.tar.zst", zstandard.compress(_tar(package.files)))
-        zipped.writestr(f"info-{package.stem}.tar.zst", zstandard.compress(_tar(_info(package))))
+        zipped.writestr(_member("metadata.json"), '{"conda_pkg_format_version": 2}')
+        zipped.writestr(_member(f"pkg-{package.stem}.tar.zst"), zstandard.compress(_tar(package.files)))
+        zipped.writestr(_member(f"info-{package.stem}.tar.zst"), zstandard.compress(_tar(_info(package))))
     return raw.getvalue()
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Equal packages have equal bytes, whenever they are written."""
+    return zipfile.ZipInfo(name, date_time=(2024, 1, 1, 0, 0, 0))

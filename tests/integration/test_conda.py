@@ -132,6 +132,10 @@ def test_packages_are_locked_and_laid_out(project: Path) -> None:
             project / "channel/main", [*PACKAGES, CondaPackage(name="python", version="3.12.9", files={"x": ""})]
         )
         assert not locked(project, CONDA_CHANNEL_ALIAS=url).written
+        (project / "channel/main/linux-64/old-1.0-0.tar.bz2").unlink()
+        asked = klock.Project(project / "kimage.py", store=project / "store", environ={})
+        found = [finding.message for finding in asked.check(upstream=True).findings]
+        assert found == [f"{url}/main/linux-64/old-1.0-0.tar.bz2 answers with status 404 now, 200 is locked"]
     assert shown(project, "/said") == ["Python of /opt/conda/bin -m x", "/opt/conda 1"]
     assert shown(project, "/opt/conda/linked") == ["linker 1.0 /opt/conda"]
     assert shown(project, "/opt/conda/bin/old") == ["#!/opt/conda/bin/python"]

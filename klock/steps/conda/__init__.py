@@ -21,6 +21,7 @@ from klock.steps.staleness import changed
 from klock.words import some
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -87,6 +88,11 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
     def repeats(self, at: StepAt[CondaLock]) -> bool:
         """Unless scripts of packages run: then the step is made twice, as a command is."""
         return not at.step.scripts
+
+    def moved(self, at: StepAt[CondaLock], context: Context, asker: Asker) -> Iterator[Finding]:
+        from klock.steps.web import moved_files
+
+        yield from moved_files([(each.url, each.size, each.sha256) for each in at.step.packages], at, context, asker)
 
     # -- replay
 

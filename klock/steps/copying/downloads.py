@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klock.errors import FetchError, HashMismatch
-from klock.findings import Code, Finding
+from klock.findings import Finding
 from klock.lockfile.model import CopyLock, DownloadedFile
 from klock.steps.copying.reading import UNKNOWN_HASH
-from klock.steps.web import chunks_at
+from klock.steps.web import chunks_at, moved_files
 
 if TYPE_CHECKING:
     from klock.asking import Asker
@@ -48,16 +48,7 @@ def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
 
 def moved_downloads(at: StepAt[CopyLock], context: Context, asker: Asker) -> Iterator[Finding]:
     """Findings without step and location, of files that a server no longer has, or has otherwise."""
-    from klock.steps.still_given import Given, Other, others_now
-
-    files = [Given(url=each.url, size=each.size, sha256=each.sha256) for each in at.step.downloads]
-    for other in others_now(files, asker, named=context.named_servers(at.lock)):
-        if isinstance(other, Other):
-            code = Code.GONE if other.is_gone else Code.OTHER_FILE
-            message = f"{other.given.url} {other.words}"
-            yield Finding(code=code, message=message, expected=other.given.sha256)
-        else:
-            asker.note(other.message)
+    return moved_files([(each.url, each.size, each.sha256) for each in at.step.downloads], at, context, asker)
 
 
 def fetch(files: Sequence[DownloadedFile], context: Context) -> None:

@@ -21,6 +21,7 @@ from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -69,6 +70,11 @@ class PythonKind(Kind[AddPython, PythonLock]):
 
     def repeats(self, at: StepAt[PythonLock]) -> bool:
         return True
+
+    def moved(self, at: StepAt[PythonLock], context: Context, asker: Asker) -> Iterator[Finding]:
+        from klock.steps.web import moved_files
+
+        yield from moved_files([(at.step.url, at.step.size, at.step.sha256)], at, context, asker)
 
     # -- replay
 

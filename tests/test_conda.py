@@ -1,0 +1,204 @@
+"""Conda packages: what their archives say is checked, and their files lie as conda would lay them."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import klock as kt
+from klock.conda.archives import unpacked
+from klock.conda.channels import channel_urls, subdirs
+from klock.conda.layout import Laid, Python, laid_out, record_of
+from klock.errors import FetchError, ImageError, LockfileError
+from klock.image.steps import CondaInstall, PipInstall, SetEnvVars
+from klock.lockfile.model import CondaLock, CondaPackage, TargetLock
+from klock.lockfile.names import check_names
+from klock.steps.kind import UNKNOWN_LAYER
+from klock.targets import Target
+from tests.test_dockerfile import BASE
+
+PACKAGE = CondaPackage(
+    name="x", version="1", build="0", url="https://h/c/linux-64/x-1-0.tar.bz2", sha256="0" * 64, size=1
+)
+PLACEHOLDER = "/placeholder_" + "p" * 60
+PYTHON = Python(version="3.12", site_packages="lib/python3.12/site-packages")
+
+
+def write(folder: Path, *members: tuple[str, bytes | str], **info: object) -> Path:
+    """A `.tar.bz2`: text is the target of a symlink; of a name that ends in `=` it is that of a hard link."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        described = [(f"info/{name}.json", json.dumps(value).encode()) for name, value in info.items()]
+        for name, content in (*members, *described):
+            member = tarfile.TarInfo(name.removesuffix("="))
+            if isinstance(content, str):
+                member.type = tarfile.LNKTYPE if name.endswith("=") else tarfile.SYMTYPE
+                member.linkname = content
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    path = folder / "x.tar.bz2"
+    path.write_bytes(bz2.compress(raw.getvalue()))
+    return path
+
+
+def laid(folder: Path, archive: Path, *, prefix: str = "/opt/conda", python: Python | None = PYTHON) -> list[Laid]:
+    place = folder / "unpacked"
+    place.mkdir()
+    return list(laid_out(unpacked(archive, place, name="x-1-0.tar.bz2"), prefix, python))
+
+
+def listing(*paths: str, **fields: str) -> dict[str, object]:
+    return {"paths": [{"_path": path, "path_type": "hardlink", **fields} for path in paths], "paths_version": 1}
+
+
+HOSTILE: dict[str, list[tuple[str, bytes | str]]] = {
+    "a member outside": [("../x", b"x")],
+    "an absolute member": [("/etc/passwd", b"x")],
+    "a hard link outside": [("a=", "../../etc/passwd")],
+    "a hard link to what is not there": [("a=", "b")],
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_archive(case: str, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match=r"^x-1-0.tar.bz2 is broken: "):
+        laid(tmp_path, write(tmp_path, *HOSTILE[case]))
+
+
+BROKEN_LISTS: dict[str, tuple[object, str]] = {
+    "a path outside": (listing("../x"), "leads out of the environment"),
+    "a file that is not there": (listing("y"), "has no 'y', which it lists"),
+    "an entry without a path": ({"paths": [{}]}, "info/paths.json has no path"),
+    "no table": ([], "info/paths.json is no table"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_LISTS)
+def test_a_list_that_cannot_be(case: str, tmp_path: Path) -> None:
+    value, message = BROKEN_LISTS[case]
+    with pytest.raises(FetchError, match=message):
+        laid(tmp_path, write(tmp_path, ("x", b"x"), paths=value))
+
+
+def test_noarch_needs_a_python(tmp_path: Path) -> None:
+    archive = write(
+        tmp_path, ("site-packages/a.py", b""), index={"noarch": "python"}, paths=listing("site-packages/a.py")
+    )
+    with pytest.raises(FetchError, match="is for any Python, and the environment has none"):
+        laid(tmp_path, archive, python=None)
+
+
+def test_no_room_for_the_place(tmp_path: Path) -> None:
+    paths = listing("b", prefix_placeholder="/short", file_mode="binary")
+    with pytest.raises(FetchError, match="has no room for the place /opt/conda"):
+        laid(tmp_path, write(tmp_path, ("b", b"/short/x\0"), paths=paths))
+
+
+@given(st.lists(st.binary(max_size=30).map(lambda text: text.replace(b"\0", b"")), max_size=5))
+def test_a_binary_keeps_its_length_and_its_other_bytes(texts: list[bytes]) -> None:
+    from klock.conda.archives import Unpacked
+    from klock.conda.layout import _in_binary
+
+    place, prefix = PLACEHOLDER.encode(), b"/opt/conda"
+    content = b"".join(text + place + text + b"\0" + text + b"\0" for text in texts)
+    found = _in_binary(content, place, prefix, Unpacked(name="x"), "b")
+    assert len(found) == len(content)
+    strings = [text for text in found.split(b"\0") if text]
+    expected = [each for text in texts for each in (text + prefix + text, text) if each]
+    assert strings == expected
+
+
+def test_what_lies_where(tmp_path: Path) -> None:
+    plain = [{"_path": path} for path in ("site-packages/a.py", "l", "h")]
+    placed = [{"_path": "sh", "prefix_placeholder": PLACEHOLDER, "file_mode": "text"}]
+    archive = write(
+        tmp_path,
+        ("site-packages/a.py", b"a"),
+        ("l", "site-packages/a.py"),
+        ("h=", "site-packages/a.py"),
+        ("sh", f"#!{PLACEHOLDER}/bin/sh".encode()),
+        index={"noarch": "python", "name": "x"},
+        link={"noarch": {"type": "python", "entry_points": ["cmd = a.b:C.d"]}},
+        paths={"paths": [*plain, *placed]},
+    )
+    found = laid(tmp_path, archive)
+    assert [each.path for each in found] == ["bin/cmd", "h", "l", "lib/python3.12/site-packages/a.py", "sh"]
+    script = next(each.content for each in found if each.path == "bin/cmd")
+    assert script is not None
+    assert b"#!/opt/conda/bin/python3.12\n" in script
+    assert b"from a.b import C\n" in script
+    assert next(each.content for each in found if each.path == "sh") == b"#!/opt/conda/bin/sh"
+    record = record_of(PACKAGE, unpacked(archive, _empty(tmp_path), name="x.tar.bz2"), found, asked="x>=1")
+    assert record.path == "conda-meta/x-1-0.json"
+    said = json.loads(record.content or b"")
+    assert (said["files"], said["requested_spec"]) == ([each.path for each in found], "x>=1")
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "again").mkdir()
+    return folder / "again"
+
+
+def test_where_channels_are() -> None:
+    assert channel_urls("conda-forge") == ("https://conda.anaconda.org/conda-forge",)
+    assert channel_urls("defaults")[0] == "https://repo.anaconda.com/pkgs/main"
+    assert channel_urls("https://h/c/") == ("https://h/c",)
+    assert channel_urls("pytorch/label/x", alias="https://m/") == ("https://m/pytorch/label/x",)
+    assert subdirs(Target.parse("linux/arm64")) == ("linux-aarch64", "noarch")
+    with pytest.raises(ImageError, match="is no channel"):
+        channel_urls("../x")
+
+
+@pytest.mark.parametrize(
+    "field", [{"url": "file:///x.conda"}, {"url": "https://h/c/linux-64/x.zip"}, {"name": "../x"}, {"name": ""}]
+)
+def test_a_strangers_lockfile(field: dict[str, str]) -> None:
+    package = CondaPackage(**{**{n: getattr(PACKAGE, n) for n in PACKAGE.__slots__}, **field})
+    step = CondaLock(
+        specs=("x",), channels=("c",), prefix="/opt/conda", layer=UNKNOWN_LAYER, variables=(), packages=(package,)
+    )
+    with pytest.raises(LockfileError, match=rf"packages\[0\].{next(iter(field))}"):
+        check_names(TargetLock(target=Target(), base=BASE, interpreter=None, steps=(step,), packages=()))
+
+
+# -- the builder
+
+
+def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "environment.yml").write_text(
+        "channels:\n- conda-forge\n- nodefaults\nvariables:\n  A: b\n"
+        "dependencies:\n- python=3.12\n- pip\n- pip:\n  - tqdm>=4\n"
+    )
+    namespace: dict[str, object] = {}
+    code = (
+        "import klock as kt\nimage = kt.Image().micromamba_install('z', spec_file='environment.yml', prefix='/opt/x')"
+    )
+    exec(compile(code, "<typed>", "exec"), namespace)
+    image = namespace["image"]
+    assert isinstance(image, kt.Image)
+    assert image.steps == (
+        CondaInstall(specs=("python=3.12", "pip", "z"), channels=("conda-forge",), prefix="/opt/x"),
+        SetEnvVars(variables=(("A", "b"),)),
+        PipInstall(requirements=("tqdm>=4",)),
+    )
+
+
+def test_what_the_builder_refuses() -> None:
+    with pytest.raises(ImageError, match="conda_install: no packages are named"):
+        kt.Image().conda_install()
+    with pytest.raises(ImageError, match=r"conda_install: prefix is 'opt/x' \(expected an absolute path\)"):
+        kt.Image().conda_install("z", prefix="opt/x")
+    with pytest.raises(ImageError, match=r"micromamba_install: cannot read .*nowhere\.yml"):
+        kt.Image().micromamba_install(spec_file="nowhere.yml")
+    with pytest.raises(ImageError, match=r"add_python: version is '3' \(expected two or three numbers\)"):
+        kt.Image().add_python("3")
