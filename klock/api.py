@@ -337,8 +337,12 @@ class Project:
                     "--container needs the engine podman or docker",
                     hint="name the engine: --engine podman --container NAME",
                 )
+            if deep:
+                session.progress.begin("read every file of the environment")
             with session.store.in_use():
                 observation = place.observe(goal, container=container, deep=deep)
+            if deep:
+                session.progress.done("compared")
             drift = compare(observation, leave_out=goal.lock.leave_out)
             findings += with_steps(drift, goal.lock, session.loaded.locations)
             in_files = any(finding.code.is_about_files for finding in drift)
@@ -364,6 +368,7 @@ class Project:
             opened.check()
         keepers = Keepers.of_lock(lockfile, context, opened)
         asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=seconds, offline=session.offline)
+        session.progress.begin("ask upstream")
         try:
             found = moved_findings(lockfile, context, asker, keepers, base_location=base)
             packages = locked_in(lockfile, context, base_location=base, note=asker.note)
@@ -374,6 +379,7 @@ class Project:
             asker.close()
         if asker.unasked:
             asker.note(f"{asker.unasked} questions could not be asked in time: allow more with --timeout")
+        session.progress.done("asked")
         return found, [*asker.notes, *notes]
 
     def _against_policy(self, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:

@@ -78,18 +78,22 @@ def check(
     """
     if vault is not None and not upstream:
         raise click.UsageError("--vault is for --upstream: add --upstream, or see `klock vault check`")
-    project = open_project(image, engine=engine)
+    from klock.commands.terminal import progress_on_terminal
+    from klock.commands.verbosity import wanted
+
     with_environment = with_environment or deep or container is not None
-    checked = project.check(
-        environment=with_environment,
-        container=container,
-        upstream=upstream,
-        vault=vault,
-        advisories=advisories,
-        seconds=timeout,
-        target=target,
-        deep=deep,
-    )
+    with progress_on_terminal(quiet=wanted().quiet > 0) as progress:
+        project = open_project(image, engine=engine, progress=progress)
+        checked = project.check(
+            environment=with_environment,
+            container=container,
+            upstream=upstream,
+            vault=vault,
+            advisories=advisories,
+            seconds=timeout,
+            target=target,
+            deep=deep,
+        )
     watched = seen()
     also = {"moved": upstream, "drift": with_environment, "unsafe": upstream or advisories is not None}
     compared = ["stale", *(kind for kind, was_compared in also.items() if was_compared)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["Notes", "progress_on_stderr"]
+__all__ = ["Notes", "progress_on_stderr", "progress_on_terminal"]
 
 P = ParamSpec("P")
 
@@ -55,6 +55,16 @@ def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
             yield lines
         finally:
             lines.stop()
+
+
+@contextlib.contextmanager
+def progress_on_terminal(*, quiet: bool) -> Iterator[Progress]:
+    """For commands that are quick as a rule and say little: only a terminal sees how far they are."""
+    if quiet or not sys.stderr.isatty():
+        yield Notes()
+        return
+    with progress_on_stderr(quiet=False, verbose=False) as progress:
+        yield progress
 
 
 class Notes(Quiet):
