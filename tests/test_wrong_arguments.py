@@ -22,6 +22,40 @@ WRONG = {
         ["check", "--upstream", "--vault", "oci://127.0.0.1:1"],
         "'oci://127.0.0.1:1' is not the address of a repository",
     ),
+    "a name without a registry, to push to": (["push", "moon"], "'moon' names no registry"),
+    "a registry without a name, to push to": (
+        ["push", "registry.example.com"],
+        "'registry.example.com' names no registry",
+    ),
+    "nothing to push to": (["push"], "say where to push it: name REGISTRY/NAME:TAG, or use --cache"),
+    "a digest to push to": (
+        ["push", "registry.example.com/moon@sha256:" + "0" * 64],
+        "names a digest, and an image is pushed to a tag",
+    ),
+    "an image file beside --cache, and no cache": (
+        ["push", "--frozen", "--cache", "kimage.py"],
+        "the settings name no cache",
+    ),
+    "a name without a registry, to pull from": (["pull", "team/moon:v1"], "'team/moon:v1' names no registry"),
+    "a name without a registry, for an editor": (
+        ["export", "devcontainer", "--pushed", "moon"],
+        "'moon' names no registry",
+    ),
+    "an archive that klock does not write": (
+        ["export", "image", "moon.tar.gz"],
+        "moon.tar.gz is not a name that ends in .tar",
+    ),
+    "an archive in no folder": (["export", "image", "none/moon.tar"], "there is no folder none"),
+    "a file where a folder is meant": (["export", "image", "kimage.py"], "kimage.py is a file"),
+    "a file where a vault is meant": (["vault", "check", "kimage.py"], "kimage.py is a file, not a vault"),
+    "a file where a vault is meant, to push to": (
+        ["vault", "push", "--offline", "kimage.py"],
+        "kimage.py is a file, not a vault",
+    ),
+    "a vault on a registry that is not named": (
+        ["vault", "check", "oci://team/vault"],
+        "'oci://team/vault' is not the address of a repository",
+    ),
     "a code where a kind of findings is meant": (
         ["check", "--fail-on", "stale-step"],
         "'stale-step' is no list of kinds: write one or more of stale, moved, drift, unsafe, policy, with commas",

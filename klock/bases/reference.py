@@ -12,7 +12,7 @@ from typing import Final
 from klock.digests import Digest, is_digest
 from klock.errors import ImageError
 
-__all__ = ["DOCKER_HUB", "Reference"]
+__all__ = ["DOCKER_HUB", "Reference", "names_registry"]
 
 DOCKER_HUB: Final = "docker.io"
 
@@ -73,11 +73,29 @@ class Reference:
             tag = "latest"
         return cls(registry=registry, repository=repository, tag=tag or None, digest=digest or None)
 
+    @classmethod
+    def parse_in_registry(cls, text: str) -> Reference:
+        """Reads a reference that names its registry itself, as one that klock writes to must: nobody pushes to Docker
+        Hub by leaving a word out. Raises ImageError."""
+        reference = cls.parse(text)
+        if not names_registry(text):
+            raise ImageError(
+                f"{text!r} names no registry",
+                hint="write REGISTRY/NAME:TAG, such as registry.example.com/team/moon:v1 or docker.io/USER/moon:v1",
+            )
+        return reference
+
+
+def names_registry(text: str) -> bool:
+    """Whether the first component of a reference is a registry, and not a part of a name on Docker Hub."""
+    first, slash, _ = text.partition("/")
+    return bool(slash) and (first == "localhost" or "." in first or ":" in first or first != first.lower())
+
 
 def _split_registry(text: str) -> tuple[str, str]:
     """The first component is a registry where Docker Hub allows no such name: it has a dot, a port, or capitals."""
-    first, slash, rest = text.partition("/")
-    if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
+    first, _, rest = text.partition("/")
+    if not names_registry(text):
         return DOCKER_HUB, text
     return (DOCKER_HUB if first in ("index.docker.io", "registry-1.docker.io") else first), rest
 

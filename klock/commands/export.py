@@ -14,6 +14,7 @@ from klock.errors import KlockError
 from klock.progress import Progress
 
 if TYPE_CHECKING:
+    from klock.bases.reference import Reference
     from klock.lockfile.model import TargetLock
     from klock.session import Session
 
@@ -96,7 +97,7 @@ def dockerfile(
 @export.command()
 @click.argument("output", metavar="DIR|FILE.tar", type=click.Path(path_type=Path))
 @image_argument
-@click.option("--name", metavar="NAME:TAG", help="What engines that load it call the image.")
+@click.option("--name", metavar="NAME:TAG", help="The name that the image has where it is loaded.")
 @click.option(
     "--compression",
     metavar="gzip|zstd|none",
@@ -121,14 +122,15 @@ def image(
 ) -> int:
     """Write the image that `klock push` pushes as an OCI layout: into a folder, or into an archive.
 
-    podman, docker and skopeo load it. A name that ends in .tar is an archive.
+    podman, docker and skopeo read it. It is an archive if the name ends in .tar.
     """
     from klock.layers.compression import compression_named
-    from klock.registry.layout import write_archive, write_folder
+    from klock.registry.layout import refuse_output, write_archive, write_folder
     from klock.registry.made import make_image
     from klock.registry.push import refuse_another_digest
     from klock.words import in_bytes
 
+    refuse_output(output)
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
@@ -156,7 +158,7 @@ def image(
 @click.option(
     "--pushed",
     metavar="REGISTRY/NAME",
-    help="Use the image that `klock push` pushed there, by its digest; else a Dockerfile.",
+    help="Use the image that `klock push` pushed there, by its digest. Default: a Dockerfile.",
 )
 @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
 @target_option
@@ -174,14 +176,17 @@ def devcontainer(
 ) -> int:
     """Write a devcontainer.json, for editors that work in a container of the locked environment.
 
-    With --pushed it is the locked image to the byte. Else it is built of a Dockerfile, which is written beside it.
+    With --pushed the editor takes the locked image, to the byte. Else klock writes a Dockerfile beside it, and the
+    editor builds that.
     """
     import json
 
+    from klock.bases.reference import Reference
     from klock.digests import digest_of_bytes
     from klock.export import Form, export_dockerfile, write_context
     from klock.export.devcontainer import devcontainer as document_of
 
+    repository = None if pushed is None else Reference.parse_in_registry(pushed)
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
@@ -197,26 +202,25 @@ def devcontainer(
                 context=session.context,
             )
             write_context(output, exported.text, exported.files)
-        by_digest = None if pushed is None else _by_digest(pushed, locked, session)
+        by_digest = None if repository is None else _by_digest(repository, locked, session)
     document = document_of(locked, name=session.loaded.root.name, image=by_digest)
     output.mkdir(parents=True, exist_ok=True)
     (output / "devcontainer.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    say(f"{output / 'devcontainer.json'} written: {by_digest or 'of the Dockerfile beside it'}")
+    how = f"the image is {by_digest}" if by_digest else "the editor builds the Dockerfile beside it"
+    say(f"{output / 'devcontainer.json'} written: {how}")
     return 0
 
 
-def _by_digest(pushed: str, locked: TargetLock, session: Session) -> str:
+def _by_digest(repository: Reference, locked: TargetLock, session: Session) -> str:
     """The name of the image as it is pushed with gzip, which is made for that, unless the lockfile has its digest."""
-    from klock.bases.reference import Reference
     from klock.layers.compression import compression_named
     from klock.registry.made import make_image
 
-    reference = Reference.parse(pushed)
     if locked.oci_image is not None:
         digest = locked.oci_image.digest
     else:
         digest = make_image(locked, session.context, compression_named("gzip")).digest
-    return f"{reference.registry}/{reference.repository}@{digest}"
+    return f"{repository.registry}/{repository.repository}@{digest}"
 
 
 def _image_name(written: str) -> str:

@@ -25,10 +25,11 @@ def pull(reference: str, image: str | None, *, target: str | None, progress: Pro
     from klock.registry.pull import pull_image
     from klock.registry.repository import open_repository
 
+    named = Reference.parse_in_registry(reference)
     session = open_project(image, progress=progress).session
     lock = session.read_lockfile()
     goal = session.goal(lock, session.locked_target(lock, target))
-    repository = open_repository(Reference.parse(reference), mirrors=session.context.mirrors, actions="pull")
+    repository = open_repository(named, mirrors=session.context.mirrors, actions="pull")
     with session.store.in_use():
         pulled = pull_image(goal.lock, repository, session.context, keys=goal.cache_keys)
     say(f"{repository.name} pulled: {pulled}")

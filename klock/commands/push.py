@@ -14,6 +14,7 @@ from klock.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from klock.bases.reference import Reference
     from klock.layers.compression import Compression
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.registry.made import MadeImage
@@ -23,7 +24,7 @@ __all__ = ["push"]
 
 
 @click.command()
-@click.argument("reference", metavar="REGISTRY/NAME:TAG", required=False)
+@click.argument("reference", metavar="[REGISTRY/NAME:TAG]", required=False)
 @image_argument
 @click.option("--target", metavar="TARGET", help="Only this target. Default: all, as one index if there are several.")
 @click.option(
@@ -63,15 +64,18 @@ def push(
 ) -> int:
     """Push the image that is locked to a registry, with no container engine.
 
-    Prints the image by its digest, which follows from the lockfile alone. Skips what the registry has already. With
-    --cache the name may be left out: then only the cache is filled.
+    Prints the image by its digest, which follows from the lockfile alone. Skips what the registry has already.
+    `klock push --cache [FILE[:NAME]]` only fills the cache.
     """
     from klock.layers.compression import compression_named
 
     if reference is None and not cache:
-        raise click.UsageError("name where to push it to: REGISTRY/NAME:TAG, or --cache")
+        raise click.UsageError("say where to push it: name REGISTRY/NAME:TAG, or use --cache")
     if attest and key is None:
         raise click.UsageError("--attest signs: name a key, --key FILE or KLOCK_SIGNING_KEY")
+    if cache and image is None and reference is not None and _is_image(reference):
+        reference, image = None, reference
+    named = None if reference is None else _destination(reference)
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
@@ -81,9 +85,9 @@ def push(
     with session.store.in_use():
         if cache and not dry_run:
             _fill_cache(lock, wanted, session, how)
-        if reference is not None:
+        if named is not None:
             _push_image(
-                reference,
+                named,
                 wanted,
                 session,
                 how,
@@ -94,8 +98,25 @@ def push(
     return 0
 
 
+def _is_image(written: str) -> bool:
+    """Whether this is FILE[:NAME], as after `--cache`, which needs no name to push to."""
+    from pathlib import Path
+
+    return Path(written).is_file() or Path(written.rpartition(":")[0]).is_file()
+
+
+def _destination(written: str) -> Reference:
+    from klock.bases.reference import Reference
+    from klock.errors import ImageError
+
+    named = Reference.parse_in_registry(written)
+    if named.digest is not None:
+        raise ImageError(f"{written} names a digest, and an image is pushed to a tag", hint="write REGISTRY/NAME:TAG")
+    return named
+
+
 def _push_image(
-    written: str,
+    named: Reference,
     wanted: Sequence[TargetLock],
     session: Session,
     compression: Compression,
@@ -104,14 +125,9 @@ def _push_image(
     dry_run: bool,
     key: Path | None,
 ) -> None:
-    from klock.bases.reference import Reference
-    from klock.errors import ImageError
     from klock.registry.push import push_images, sources_of
     from klock.registry.repository import open_repository
 
-    named = Reference.parse(written)
-    if named.digest is not None:
-        raise ImageError(f"{written} names a digest, and an image is pushed to a tag", hint="write REGISTRY/NAME:TAG")
     images, others = _images(wanted, session, compression, all_targets=all_targets)
     if dry_run:
         for made in images:

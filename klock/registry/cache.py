@@ -12,12 +12,13 @@ be the locked one, and whatever is missing, damaged or something else is made as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.bases.mirrors import Mirrors
 from klock.bases.oci import OCI_MANIFEST
-from klock.bases.reference import Reference
+from klock.bases.reference import Reference, names_registry
 from klock.bases.transport import Unreachable
 from klock.digests import Digest, canonical_json, digest_of_bytes, hex_of
 from klock.errors import FetchError, HashMismatch, ImageError, KlockError
@@ -47,13 +48,15 @@ _OCTETS: Final = "application/octet-stream"
 
 def parse_address(written: str) -> Reference:
     """The repository that `oci://REGISTRY/NAME` names. Raises ImageError."""
-    reference = Reference.parse(written.removeprefix(_SCHEME))
-    _, slash, name = written.removeprefix(_SCHEME).partition("/")
-    if not written.startswith(_SCHEME) or not slash or ":" in name or "@" in name:
+    rest = written.removeprefix(_SCHEME)
+    reference = Reference.parse(rest)
+    name = rest.partition("/")[2]
+    if not written.startswith(_SCHEME) or not names_registry(rest) or ":" in name or "@" in name:
         raise ImageError(
             f"{written!r} is not the address of a repository", hint="write oci://REGISTRY/NAME, without a tag"
         )
-    return reference
+    # Its tags are klock's own: no message names the one that a reference has without being given it.
+    return replace(reference, tag=None)
 
 
 class RegistryCache:

@@ -18,12 +18,38 @@ from klock.errors import KlockError
 from klock.layers import tar
 from klock.registry.made import TARGET, MadeImage
 
-__all__ = ["write_archive", "write_folder"]
+__all__ = ["refuse_output", "write_archive", "write_folder"]
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _IMAGE_NAME: Final = "io.containerd.image.name"
 _CHUNK: Final = 1 << 20
+_OTHER_ARCHIVES: Final = (".gz", ".tgz", ".zst", ".xz", ".bz2", ".zip", ".oci")
+
+
+def refuse_output(output: Path) -> None:
+    """Raises KlockError for a path that no layout can be written to, before anything is made."""
+    if output.suffix == ".tar":
+        if output.is_dir():
+            raise KlockError(f"{output} is a folder", hint="name a file that ends in .tar, or another folder")
+        if not output.parent.is_dir():
+            raise KlockError(f"there is no folder {output.parent}", hint="make it, or name another file")
+    elif output.suffix in _OTHER_ARCHIVES and not output.is_dir():
+        raise KlockError(
+            f"{output} is not a name that ends in .tar",
+            hint=f"write {output.name.split('.', 1)[0]}.tar; its layers are compressed already",
+        )
+    elif output.exists() and not output.is_dir():
+        raise KlockError(f"{output} is a file", hint="name a folder, or a file that ends in .tar")
+    else:
+        _refuse_other_folder(output)
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / "oci-layout").is_file():
+        raise KlockError(
+            f"{folder} is not empty, and no OCI layout", hint="name another folder, or a file that ends in .tar"
+        )
 
 
 def write_folder(image: MadeImage, folder: Path, *, name: str | None) -> None:
@@ -31,8 +57,7 @@ def write_folder(image: MadeImage, folder: Path, *, name: str | None) -> None:
 
     Raises KlockError when the folder holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "oci-layout").is_file():
-        raise KlockError(f"{folder} is not empty, and no OCI layout", hint="name another folder, or empty it")
+    _refuse_other_folder(folder)
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
     wanted = dict(_blobs(image))

@@ -61,7 +61,7 @@ def push_images(
     tag = repository.reference.identifier
     blobs = [layer for image in images for layer in image.layers]
     done = send_blobs(blobs, repository, sources=sources, progress=progress)
-    progress.begin(f"put {repository.name}")
+    progress.begin(f"tag {repository.name}")
     for image in images:
         config = image.config
         digest = digest_of_bytes(config)

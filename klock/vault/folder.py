@@ -41,6 +41,8 @@ class VaultFolder:
         return str(self.root)
 
     def check(self) -> None:
+        if self.root.is_file():
+            raise self._is_a_file()
         if not self.root.is_dir():
             raise StoreError(f"there is no vault at {self.root}", hint="make one: klock vault push DIR")
 
@@ -130,7 +132,12 @@ class VaultFolder:
             folder.mkdir(parents=folder == self.root)
             folder.chmod(0o755)
 
+    def _is_a_file(self) -> StoreError:
+        return StoreError(f"{self.root} is a file, not a vault", hint="name a folder")
+
     def _unreadable(self, error: OSError) -> StoreError:
+        if error.errno == errno.ENOTDIR and self.root.is_file():
+            return self._is_a_file()
         return StoreError(
             f"cannot read the vault at {self.root}: {error.strerror or error}", hint="make the folder readable for you"
         )

@@ -37,9 +37,11 @@ class RemoteVault:
             self._files, root = url_to_fs(address)
         except ImportError as error:
             # fsspec says which package knows the protocol.
-            raise StoreError(f"{address} cannot be read here: {error}", hint=missing_extra_hint("s3")) from None
+            hint = missing_extra_hint("s3") if address.startswith("s3") else "install that package beside klock"
+            raise StoreError(f"{address} cannot be read here: {error}", hint=hint) from None
         except Exception as error:
-            raise StoreError(f"{address} is no address of a vault: {error}", hint=_HINT) from None
+            hint = "write a folder, oci://REGISTRY/NAME, s3://BUCKET/FOLDER, or another address that fsspec knows"
+            raise StoreError(f"{address} is no address of a vault: {error}", hint=hint) from None
         self._root = str(root).rstrip("/")
 
     def check(self) -> None:
