@@ -13,18 +13,12 @@ from klock.bases.mirrors import DEBIAN_ARCHIVES
 from klock.errors import KlockError
 from klock.findings import Code, Finding
 from klock.lockfile.model import (
-    AptLock,
-    CondaLock,
-    CopyLock,
     DebianLock,
     DebPackage,
     LockedPackage,
     Lockfile,
     OciLock,
-    PipLock,
-    PythonLock,
     SdistArtifact,
-    ShellLock,
     StepLock,
     TargetLock,
     VcsArtifact,
@@ -32,6 +26,7 @@ from klock.lockfile.model import (
 from klock.policy.facts import Facts
 from klock.policy.licences import is_allowed
 from klock.policy.rules import Policy
+from klock.steps import kind_of
 from klock.steps.at import StepAt
 
 if TYPE_CHECKING:
@@ -104,23 +99,19 @@ class _Check:
             yield from self._image(base)
 
     def of_step(self, at: StepAt[StepLock]) -> Iterator[Finding]:
-        step = at.step
-        if self.policy.no_keep_layer and getattr(step, "keep_layer", False):
+        kind = kind_of(at.step)
+        if self.policy.no_keep_layer and kind.keeps_layer(at.step):
             yield Finding(code=Code.POLICY_LAYER, message=f"it keeps its layer: {at.text}")
-        if isinstance(step, PipLock):
-            by_pin = at.lock.packages_by_pin
-            for package in (by_pin[pin] for pin in step.packages):
-                yield from self._package(package)
-        elif isinstance(step, AptLock):
-            yield from self._debs(step.debs)
-        elif isinstance(step, ShellLock):
-            yield from self._urls([request.url for request in step.requests])
-        elif isinstance(step, CopyLock):
-            yield from self._urls([*(file.url for file in step.downloads), *(each.url for each in step.repositories)])
-        elif isinstance(step, CondaLock):
-            yield from self._urls([package.url for package in step.packages])
-        elif isinstance(step, PythonLock):
-            yield from self._urls([step.url])
+        debs, urls = [], []
+        for each in kind.fetched(at):
+            if isinstance(each, LockedPackage):
+                yield from self._package(each)
+            elif isinstance(each, DebPackage):
+                debs.append(each)
+            else:
+                urls.append(each.url)
+        yield from self._debs(debs)
+        yield from self._urls(urls)
 
     # -- where it is from
 

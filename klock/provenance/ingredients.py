@@ -7,38 +7,35 @@ has the wheel.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from email.parser import BytesParser
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
 from urllib.parse import quote
 
 from klock.bases.reference import Reference
 from klock.bases.scratch import SCRATCH
-from klock.digests import Digest
+from klock.digests import Digest, is_digest
+from klock.errors import KlockError
 from klock.lockfile.model import (
-    AptLock,
-    CondaLock,
     CondaPackage,
-    CopyLock,
     DebianLock,
     DebPackage,
-    FilesLock,
+    DownloadedFile,
+    FetchedRepository,
     LockedPackage,
+    LockedRequest,
     OciLock,
     PythonLock,
-    ShellLock,
     StepLock,
     TargetLock,
     WheelArtifact,
 )
+from klock.packages.wheels import licence_in, metadata_text
+from klock.steps import kind_of, parts
+from klock.steps.at import StepAt
 from klock.store import Store
 
 __all__ = ["Ingredient", "Sort", "ingredients_of"]
-
-_LARGEST_METADATA: Final = 4 << 20
 
 
 class Sort(Enum):
@@ -71,8 +68,8 @@ def ingredients_of(lock: TargetLock, store: Store) -> list[Ingredient]:
         for package in each.packages:
             if not package.build_only:
                 found[_of_package(package, store)] = None
-        for step in each.steps:
-            found.update(dict.fromkeys(_of_step(step, each)))
+        for position in range(len(each.steps)):
+            found.update(dict.fromkeys(_of_step(StepAt(lock=each, position=position))))
     return list(found)
 
 
@@ -132,63 +129,54 @@ def _of_package(package: LockedPackage, store: Store) -> Ingredient:
     )
 
 
-def _of_step(step: StepLock, lock: TargetLock) -> Iterator[Ingredient]:
-    suite = lock.base.suite if isinstance(lock.base, DebianLock) else ""
-    if isinstance(step, AptLock):
-        yield from (_of_deb(deb, suite) for deb in step.debs)
-    elif isinstance(step, ShellLock):
-        for request in step.requests:
-            if request.sha256 is not None and request.status == 200 and request.method == "GET" and not request.private:
-                yield Ingredient(
-                    sort=Sort.DOWNLOAD,
-                    name=request.url,
-                    digest=f"sha256:{request.sha256}",
-                    size=request.size,
-                    url=request.url,
-                )
-    elif isinstance(step, CondaLock):
-        yield from map(_of_conda, step.packages)
-    elif isinstance(step, PythonLock):
-        version, digest = step.found, f"sha256:{step.sha256}"
-        purl = f"pkg:generic/python@{quote(version)}?download_url={quote(step.url, safe='')}"
-        yield Ingredient(
-            sort=Sort.DOWNLOAD, name="python", version=version, digest=digest, size=step.size, purl=purl, url=step.url
-        )
-    elif isinstance(step, CopyLock):
-        for each in step.downloads:
-            digest = f"sha256:{each.sha256}"
-            yield Ingredient(sort=Sort.DOWNLOAD, name=each.url, digest=digest, size=each.size, url=each.url)
-        for repository in step.repositories:
-            address = quote(f"git+{repository.url}@{repository.commit}", safe="")
-            name = quote(_last(repository.url))
-            yield Ingredient(
-                sort=Sort.DOWNLOAD,
-                name=repository.url,
-                version=repository.commit,
-                digest=f"sha256:{repository.sha256}",
-                size=repository.size,
-                purl=f"pkg:generic/{name}@{repository.commit}?vcs_url={address}",
-                url=repository.url,
-            )
-    elif isinstance(step, FilesLock):
-        for file in step.entries:
-            if file.digest is not None:
-                name = f"{step.destination.rstrip('/')}/{file.path}" if file.path else step.destination
-                yield Ingredient(sort=Sort.FILE, name=name, digest=file.digest, size=file.size)
+def _of_step(at: StepAt[StepLock]) -> Iterator[Ingredient]:
+    base, kind = at.lock.base, kind_of(at.step)
+    suite = base.suite if isinstance(base, DebianLock) else ""
+    for each in kind.fetched(at):
+        match each:
+            case LockedPackage():  # in the list of the target's packages
+                pass
+            case DebPackage():
+                yield _of_deb(each, suite)
+            case CondaPackage():
+                yield _of_conda(each)
+            case FetchedRepository():
+                yield _of_repository(each)
+            case LockedRequest():
+                if each.sha256 is not None and each.status == 200 and each.method == "GET" and not each.private:
+                    yield _download(each.url, each.sha256, each.size)
+            case PythonLock():
+                purl = f"pkg:generic/python@{quote(each.found)}?download_url={quote(each.url, safe='')}"
+                yield replace(_download(each.url, each.sha256, each.size), name="python", version=each.found, purl=purl)
+            case DownloadedFile():
+                yield _download(each.url, each.sha256, each.size)
+    for part in kind.parts(at):
+        if part.sort is parts.Sort.FILE and is_digest(part.identity):
+            yield Ingredient(sort=Sort.FILE, name=part.name, digest=part.identity, size=part.size)
+
+
+def _download(url: str, sha256: str, size: int) -> Ingredient:
+    return Ingredient(sort=Sort.DOWNLOAD, name=url, digest=f"sha256:{sha256}", size=size, url=url)
+
+
+def _of_repository(repository: FetchedRepository) -> Ingredient:
+    address = quote(f"git+{repository.url}@{repository.commit}", safe="")
+    return replace(
+        _download(repository.url, repository.sha256, repository.size),
+        version=repository.commit,
+        purl=f"pkg:generic/{quote(_last(repository.url))}@{repository.commit}?vcs_url={address}",
+    )
 
 
 def _of_conda(package: CondaPackage) -> Ingredient:
     channel, subdir, file = package.url.rsplit("/", 2)
     kind = "conda" if file.endswith(".conda") else "tar.bz2"
     where = f"build={quote(package.build)}&channel={quote(_last(channel))}&subdir={subdir}&type={kind}"
-    return Ingredient(
-        sort=Sort.DOWNLOAD,
+    return replace(
+        _download(package.url, package.sha256, package.size),
         name=package.name,
         version=package.version,
-        digest=f"sha256:{package.sha256}",
-        size=package.size,
         purl=f"pkg:conda/{quote(package.name)}@{quote(package.version)}?{where}",
-        url=package.url,
     )
 
 
@@ -201,12 +189,9 @@ def _licence_of(wheel: WheelArtifact, store: Store) -> str:
     if path is None:
         return ""
     try:
-        with zipfile.ZipFile(path) as archive:
-            (name,) = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
-            with archive.open(name) as file:
-                metadata = BytesParser().parsebytes(file.read(_LARGEST_METADATA))
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+        expression, named, _ = licence_in(metadata_text(path, wheel.name))
+    except KlockError:
         return ""
-    text = str(metadata.get("License-Expression") or metadata.get("License") or "").strip()
+    text = expression or named or ""
     # Some put the whole text of a licence there.
     return text if len(text) <= 100 and "\n" not in text else ""

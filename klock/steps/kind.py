@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, T
 from klock.digests import Digest
 from klock.lockfile.model import (
     AptLock,
+    CondaPackage,
+    DebPackage,
+    DownloadedFile,
+    FetchedRepository,
     LayerLock,
+    LockedPackage,
+    LockedRequest,
     PipLock,
+    PythonLock,
     StepLock,
     TargetLock,
     kept_layer_of,
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNKNOWN_LAYER",
+    "Fetched",
     "Input",
     "Kind",
     "Look",
@@ -126,6 +134,9 @@ class Searchable(Protocol):
         """The absolute paths that hold one of `values`, sorted."""
 
 
+Fetched: TypeAlias = (
+    LockedPackage | DebPackage | CondaPackage | DownloadedFile | FetchedRepository | LockedRequest | PythonLock
+)
 Look: TypeAlias = "Callable[[Searchable], None]"
 OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"
 
@@ -297,6 +308,10 @@ class Kind(Generic[S, L]):
     def keeps_layer(self, step: L) -> bool:
         """Whether it never runs at replay, its layer being an artifact."""
         return bool(getattr(step, "keep_layer", False))
+
+    def fetched(self, at: StepAt[L]) -> Iterator[Fetched]:
+        """What of the step comes from elsewhere, as the lockfile names it: packages, downloads, repositories."""
+        return iter(())
 
     def inputs(self, at: StepAt[L]) -> Iterator[Input]:
         """What it needs from outside of the project. With its layer as an artifact that is all."""

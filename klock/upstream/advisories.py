@@ -20,8 +20,9 @@ from klock.documents import read_json
 from klock.errors import KlockError
 from klock.escaping import on_one_line
 from klock.findings import Code, Finding
-from klock.lockfile.model import AptLock, DebianLock, DebPackage, Lockfile, PipLock, TargetLock
+from klock.lockfile.model import DebianLock, DebPackage, LockedPackage, Lockfile, TargetLock
 from klock.project_names import normalised_name
+from klock.steps import kind_of
 from klock.words import counted
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def _of_target(
     base = lock.base
     if isinstance(base, DebianLock):
         yield from _debs(base.debs, base.suite, None, base_location, note)
-    by_pin = lock.packages_by_pin
+    suite = base.suite if isinstance(base, DebianLock) else None
     for at in context.each(lock):
-        step = at.step
-        if isinstance(step, PipLock):
-            for package in (by_pin[pin] for pin in step.packages):
+        fetched = list(kind_of(at.step).fetched(at))
+        for package in fetched:
+            if isinstance(package, LockedPackage):
                 yield Locked(
                     ecosystem="PyPI",
                     name=package.name,
@@ -103,9 +104,8 @@ def _of_target(
                     step=at.position + 1,
                     location=at.location,
                 )
-        elif isinstance(step, AptLock):
-            suite = base.suite if isinstance(base, DebianLock) else None
-            yield from _debs(step.debs, suite, at.position + 1, at.location, note)
+        debs = [each for each in fetched if isinstance(each, DebPackage)]
+        yield from _debs(debs, suite, at.position + 1, at.location, note)
 
 
 def _debs(

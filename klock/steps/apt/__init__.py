@@ -11,7 +11,7 @@ from klock.findings import Finding
 from klock.image.steps import AptInstall
 from klock.lockfile.model import AptLock, DebPackage
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, ways_of
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow, ways_of
 from klock.steps.parts import Part, part_of_deb
 from klock.steps.staleness import changed, changed_options
 from klock.words import some
@@ -120,6 +120,9 @@ class AptKind(Kind[AptInstall, AptLock]):
 
         step = at.step
         return ["apt_install", list(step.packages), [encode(deb) for deb in step.debs], *ways_of(step)]
+
+    def fetched(self, at: StepAt[AptLock]) -> Iterator[Fetched]:
+        yield from at.step.debs
 
     def inputs_to_run(self, at: StepAt[AptLock]) -> Iterator[Input]:
         """The archive drops a version when a newer one takes its place."""

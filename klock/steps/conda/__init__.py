@@ -15,7 +15,7 @@ from klock.findings import Finding
 from klock.image.steps import CondaInstall
 from klock.lockfile.model import CondaLock, LockedVariable
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow
 from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed
 from klock.words import some
@@ -101,6 +101,9 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
         packages = [[package.url, package.sha256] for package in step.packages]
         scripts = [list(step.scripts), sorted(at.before.seen_environment.items())] if step.scripts else []
         return ["conda_install", step.prefix, list(step.specs), packages, *scripts]
+
+    def fetched(self, at: StepAt[CondaLock]) -> Iterator[Fetched]:
+        yield from at.step.packages
 
     def inputs_to_run(self, at: StepAt[CondaLock]) -> Iterator[Input]:
         for package in at.step.packages:

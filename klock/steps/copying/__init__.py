@@ -21,7 +21,7 @@ from klock.lockfile.model import CopyLock
 from klock.secrets.credential_files import CredentialFiles, Treatment
 from klock.steps.at import StepAt
 from klock.steps.copying.reading import UNKNOWN_HASH
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow, Writes
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow, Writes
 from klock.steps.parts import Part, Sort, part_of_file
 from klock.steps.staleness import changed, changed_files
 from klock.words import in_bytes, some
@@ -159,6 +159,10 @@ class CopyKind(Kind[FromContext, CopyLock]):
         if step.repositories:
             content.append([[each.sha256 for each in step.repositories], list(step.exclude), step.chmod])
         return content
+
+    def fetched(self, at: StepAt[CopyLock]) -> Iterator[Fetched]:
+        yield from at.step.downloads
+        yield from at.step.repositories
 
     def inputs_to_run(self, at: StepAt[CopyLock]) -> Iterator[Input]:
         for each in at.step.downloads:

@@ -15,7 +15,7 @@ from klock.lockfile.model import LayerLock, LockedFile, LockedPackage, PipLock, 
 from klock.project_names import normalised_name
 from klock.secrets.references import redact_index
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
 from klock.steps.parts import Part, Sort, part_of_package
 from klock.steps.staleness import changed_files, changed_options, stale
 from klock.words import some
@@ -154,6 +154,10 @@ class PipKind(Kind[PipInstall, PipLock]):
         artifacts = [encode(packages[pin].artifact) for pin in step.packages]
         projects = [encode(project) for project in step.projects]
         return ["pip_install", python_path, install_cmd, artifacts, projects, step.force, *ways_of(step)]
+
+    def fetched(self, at: StepAt[PipLock]) -> Iterator[Fetched]:
+        by_pin = at.lock.packages_by_pin
+        yield from (by_pin[pin] for pin in at.step.packages)
 
     def inputs_to_run(self, at: StepAt[PipLock]) -> Iterator[Input]:
         """What is fetched for it. What was built from that is an input of the whole lock."""

@@ -16,7 +16,7 @@ from klock.findings import Finding
 from klock.image.steps import AddPython
 from klock.lockfile.model import LockedVariable, PythonLock
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, OpenBelow
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow
 from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed
 
@@ -80,6 +80,9 @@ class PythonKind(Kind[AddPython, PythonLock]):
 
     def content(self, at: StepAt[PythonLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
         return ["add_python", at.step.sha256, _FOLDER]
+
+    def fetched(self, at: StepAt[PythonLock]) -> Iterator[Fetched]:
+        yield at.step
 
     def inputs_to_run(self, at: StepAt[PythonLock]) -> Iterator[Input]:
         yield Input(digest=f"sha256:{at.step.sha256}", size=at.step.size, name=at.step.url)

@@ -14,7 +14,7 @@ from klock.image.steps import RunBash, RunCommand
 from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Input, Kind, Made, OpenBelow
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, Made, OpenBelow
 from klock.steps.parts import Part, Sort
 from klock.steps.shell.rights import refuse_sudo
 from klock.steps.staleness import changed, changed_options
@@ -170,6 +170,9 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
         if step.without_network:
             content.append("without network")
         return content
+
+    def fetched(self, at: StepAt[ShellLock]) -> Iterator[Fetched]:
+        yield from at.step.requests
 
     def inputs_to_run(self, at: StepAt[ShellLock]) -> Iterator[Input]:
         from klock.recorder.permanent_urls import is_permanent
