@@ -108,18 +108,8 @@ _DEBIAN: Final = (
     ),
     ShellStep(name="apt: cron; crontab", script=all_of(apt("cron"), "echo '0 0 * * * true' | crontab -")),
     ShellStep(
-        name="apt: openssh-server",
-        script=apt("openssh-server"),
-        remark='`leave_out="/etc/ssh/ssh_host_*"`, and `ssh-keygen -A` when the service starts',
-    ),
-    ShellStep(
         name="apt: openssh-server, its keys removed",
         script=all_of(apt("openssh-server"), "rm /etc/ssh/ssh_host_*_key*"),
-    ),
-    ShellStep(
-        name="apt: ssl-cert",
-        script=apt("ssl-cert"),
-        remark="leave both files out; `make-ssl-cert generate-default-snakeoil` makes them anew",
     ),
     ShellStep(
         name="apt: tzdata, a zone set",
@@ -381,6 +371,16 @@ _SYSTEM: Final = (
 
 _RANDOM: Final = (
     ShellStep(
+        name="apt: openssh-server",
+        script=apt("openssh-server"),
+        remark='`leave_out="/etc/ssh/ssh_host_*"`, and `ssh-keygen -A` when the service starts',
+    ),
+    ShellStep(
+        name="apt: ssl-cert",
+        script=apt("ssl-cert"),
+        remark="leave both files out; `make-ssl-cert generate-default-snakeoil` makes them anew",
+    ),
+    ShellStep(
         name="useradd, klock's variables unset",
         script="unset SOURCE_DATE_EPOCH; useradd -m joe",
         remark="the day of the last change is in /etc/shadow: leave SOURCE_DATE_EPOCH set",
@@ -434,7 +434,7 @@ _RANDOM: Final = (
     ),
 )
 
-SHOWN: Final = "Time and randomness"
+SHOWN: Final = "Keys, time and randomness"
 """The heading of steps that are there to show what does not repeat, and what to write instead."""
 
 GROUPS: Final = {
