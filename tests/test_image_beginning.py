@@ -83,7 +83,7 @@ CASES: Mapping[str, tuple[Mapping[str, str], str, str, list[str]]] = {
     "a lock of any tool": ({"pylock.toml": PYLOCK}, "pylock.toml", "python:3.13-slim", ["six==1.16.0"]),
     "an environment of conda": (
         {"environment.yml": CONDA, "more.txt": "idna\n"},
-        *("environment.yml", "python:3.11-slim", ["six==1.16.0", "idna"]),
+        *("environment.yml", "debian:bookworm-slim", ["six==1.16.0", "idna"]),
     ),
     "a Dockerfile": (
         {"Dockerfile": "FROM debian:bookworm\nENV A=1\n", "requirements.txt": "six\n"},
@@ -115,21 +115,22 @@ def test_what_a_folder_has_is_taken_over(case: str, tmp_path: Path) -> None:
     draft_image(loaded.image, {})
 
 
-def test_what_conda_alone_installs_is_left_to_do(tmp_path: Path) -> None:
+def test_what_conda_installs_stays_conda_s(tmp_path: Path) -> None:
     text, loaded = begun(tmp_path, {"environment.yml": CONDA, "more.txt": "", "requirements.txt": "six\n"})
     assert text.partition("import klock as kt\n")[2] == textwrap.dedent("""
-        # environment.yml has packages of conda, which klock does not install. Most are on PyPI by the same name:
-        # add them to pip_install. Libraries and tools are in Debian: apt_install. Then remove them here:
-        #     conda-forge::numpy>=1.26
-        #     cudatoolkit =11.8
         # Not taken over, as environment.yml is here too: requirements.txt
         image = (
-            kt.images.python("3.11")
-            .pip_install(["six==1.16.0", "-r more.txt"])
-            .set_env_vars({"HOME_OF": "\\\\$HOME/x"})
+            kt.Image().from_docker("debian:bookworm-slim")
+            .conda_install(spec_file="environment.yml")
         )
         """)
-    assert begin_image(tmp_path).to_do == "2 packages of conda: see the comment in kimage.py"
+    assert any(isinstance(step, SetEnvVars) for step in loaded.image.steps)
+
+
+def test_what_pip_alone_installs_needs_no_conda(tmp_path: Path) -> None:
+    lines = ["dependencies: [python=3.11, pip, {pip: [six]}]", "variables: {HOME_OF: $HOME/x}"]
+    text, loaded = begun(tmp_path, {"environment.yml": "\n".join(lines)})
+    assert '    kt.images.python("3.11")\n    .pip_install(["six"])\n' in text
     [variables] = [step for step in loaded.image.steps if isinstance(step, SetEnvVars)]
     assert dict(variables.variables) == {"HOME_OF": r"\$HOME/x"}
 
@@ -184,7 +185,7 @@ def test_whatever_a_file_says_only_the_image_is_run(
     tmp_path_factory: pytest.TempPathFactory, conda: list[str], pip: list[str]
 ) -> None:
     folder = tmp_path_factory.mktemp("begin")
-    content = yaml.safe_dump({"dependencies": [*conda, {"pip": pip}]}, allow_unicode=True)
+    content = yaml.safe_dump({"name": conda, "dependencies": ["python", {"pip": pip}]}, allow_unicode=True)
     (folder / "environment.yml").write_bytes(content.encode("utf-8", "surrogatepass"))
     try:
         text = begin_image(folder).text
@@ -202,4 +203,4 @@ def test_whatever_a_file_says_only_the_image_is_run(
             return call
 
     exec(text.replace("import klock as kt", ""), {"kt": SimpleNamespace(images=Recorder())})
-    assert made == [("python", "3.12"), *([("pip_install", pip)] if pip else [])]
+    assert made == ([("python", "3.12"), ("pip_install", pip)] if pip else [("python", "3.12")])

@@ -30,8 +30,6 @@ def init(folder: Path) -> int:
         raise _exists(file) from error
     except OSError as error:
         raise KlockError(f"cannot write {file}: {error.strerror or error}") from error
-    if first.to_do:
-        say(f"warning: {first.to_do}")
     source = f" from {first.source}" if first.source else ""
     where = "" if folder == Path() else f" {file}"
     say(f"wrote {file}{source}; next: klock lock{where}")

@@ -16,7 +16,6 @@ from typing import Any, Final
 from klock.documents import read_toml
 from klock.errors import ImageError
 from klock.escaping import on_one_line
-from klock.words import counted
 
 __all__ = ["Beginning", "begin_image"]
 
@@ -35,28 +34,30 @@ image = (
 _OWN_CODE: Final = "Your own code is not in it: add .rsync(...) or .sync_package(...)"
 _PYTHONS: Final = ("3.12", "3.13", "3.11", "3.14", "3.10", "3.9")
 """Which Python is taken of those that fit, the first first."""
+_DEBIAN: Final = "debian:bookworm-slim"
+_BRINGS_PYTHON: Final = re.compile(r"(?:[^:\s]*::)?(?:python|pip)(?![\w.-])")
 _MINOR: Final = re.compile(r"=*\s*(\d+\.\d+)(?:[.*=\s]|$)")
 _LARGEST: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """The text of a kimage.py; `source` is the file that it takes over, and `to_do` what is left for people."""
+    """The text of a kimage.py; `source` is the file that it takes over."""
 
     text: str
     source: str | None = None
-    to_do: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """`python` is what the file says of the version, `calls` are those of the builder, `comments` lines before them."""
+    """`python` is what the file says of the version, `calls` are those of the builder, `comments` lines before them.
+    `base` is an expression, where it is no Python image."""
 
     python: str | None = None
     calls: Sequence[str] = ()
     comments: Sequence[str] = ()
     dockerfile: str | None = None
-    to_do: str | None = None
+    base: str | None = None
 
 
 def begin_image(folder: Path) -> Beginning:
@@ -74,9 +75,9 @@ def begin_image(folder: Path) -> Beginning:
     if part.dockerfile is not None:
         lines.append(f"image = kt.Image.from_dockerfile({_literal(part.dockerfile)})")
     else:
-        python = _version(part.python or _of_project(folder))
-        lines += ["image = (", f"    kt.images.python({_literal(python)})", *(f"    {c}" for c in part.calls), ")"]
-    return Beginning(text="\n".join(lines) + "\n", source=source, to_do=part.to_do)
+        base = part.base or f"kt.images.python({_literal(_version(part.python or _of_project(folder)))})"
+        lines += ["image = (", f"    {base}", *(f"    {call}" for call in part.calls), ")"]
+    return Beginning(text="\n".join(lines) + "\n", source=source)
 
 
 # -- the files
@@ -109,25 +110,21 @@ def _pylock(folder: Path, name: str) -> _Part:
 
 
 def _conda(folder: Path, name: str) -> _Part:
+    """conda's packages are conda's. If pip installs everything, a base with Python will do."""
     from klock.image.conda import read_conda_environment
 
     read = read_conda_environment(_content(folder, name), name)
-    comments: list[str] = []
-    to_do = None
     if read.others:
-        comments = [
-            f"{name} has packages of conda, which klock does not install. Most are on PyPI by the same name:",
-            "add them to pip_install. Libraries and tools are in Debian: apt_install. Then remove them here:",
-            *(f"    {spec}" for spec in read.others),
-        ]
-        to_do = f"{counted(len(read.others), 'package')} of conda: see the comment in kimage.py"
+        brings_python = not read.pip or any(_BRINGS_PYTHON.match(spec) for spec in read.specs)
+        base = f"kt.Image().from_docker({_literal(_DEBIAN)})" if brings_python else None
+        return _Part(python=read.python, base=base, calls=[f".conda_install(spec_file={_literal(name)})"])
     calls = []
     if read.pip:
         calls.append(f".pip_install([{', '.join(map(_literal, read.pip))}])")
     if read.variables:
         pairs = ", ".join(f"{_literal(n)}: {_literal(_no_reference(v))}" for n, v in read.variables.items())
         calls.append(f".set_env_vars({{{pairs}}})")
-    return _Part(python=read.python, calls=calls, comments=comments, to_do=to_do)
+    return _Part(python=read.python, calls=calls)
 
 
 def _requirements(folder: Path, name: str) -> _Part:
