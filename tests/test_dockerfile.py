@@ -605,6 +605,12 @@ def test_a_stage_of_another_platform_that_nobody_needs(tmp_path: Path) -> None:
         steps(tmp_path, text, stage="on-arm64")
 
 
+def test_what_a_later_run_may_find_in_its_working_directory(tmp_path: Path) -> None:
+    text = "FROM x\nWORKDIR /tmp/w\nWORKDIR x\nRUN a\nRUN b\nWORKDIR /tmp\nRUN c\nUSER u\nRUN d\nWORKDIR /srv\n"
+    kept = {step.command: step.keep for step in steps(tmp_path, text) if isinstance(step, RunCommand)}
+    assert kept == {"a": ("/tmp/w",), "b": ("/tmp/w",), "c": ("/tmp/*",), "d": ()}
+
+
 def test_a_run_without_network(tmp_path: Path) -> None:
     assert steps(tmp_path, "FROM x\nRUN --network=none a\n") == [run("a", without_network=True)]
     assert steps(tmp_path, "FROM x\nRUN --network=host a\n") == [run("a")]

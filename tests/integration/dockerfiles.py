@@ -77,6 +77,13 @@ CASES: dict[str, Case] = {
     "cd does not last": _case("RUN mkdir /t; cd /t\nRUN pwd > /t/f\n"),
     "a file of /tmp for the next RUN": _case("RUN echo a > /tmp/x\nRUN mkdir /t; cat /tmp/x > /t/f\n"),
     "COPY to /tmp for the next RUN": _case("COPY a.txt src /tmp/in/\nRUN mkdir /t; cp -r /tmp/in /t/f\n"),
+    "a file of /tmp that the next RUN finds where it begins": _case(
+        "WORKDIR /tmp/w/x\nRUN echo a > f\nRUN mkdir /t; cat f > /t/f\nWORKDIR /tmp\nRUN echo b > g\nRUN cat g > /t/g\n"
+    ),
+    "COPY and ADD to /tmp itself": _case(
+        "COPY a.txt /tmp\nADD b.txt /tmp\nRUN mkdir /t; cat /tmp/a.txt /tmp/b.txt > /t/f; echo a > /tmp/c\n"
+        "RUN --mount=type=bind,source=a.txt,target=/m cat /tmp/a.txt > /t/g\n"
+    ),
     "what a RUN removes": _case("RUN mkdir /t; touch /t/a /t/b\nRUN rm /t/a\n"),
     "modes and owners": _case(
         "RUN mkdir -m 700 /t; touch /t/f; chmod 4755 /t/f; chown 5:6 /t/f; ln -s f /t/l; ln /t/f /t/h\n"

@@ -32,6 +32,7 @@ __all__ = ["ReadStage", "read_stages"]
 
 _HEREDOC: Final = re.compile(r"\d*<<-?\s*(['\"]?)[^<'\"\s]+\1")
 _KEPT_PLACES: Final = re.compile(r"(?<![\w.-])/(?:var/)?tmp/[^\s'\"`;&|<>()]*")
+_TEMPORARY: Final = re.compile(r"(?P<place>/(?:var/)?tmp)(?:/(?P<first>[^/$]+)(?:/[^$]*)?)?")
 _STOP: Final = re.compile(r"[$\\{}]")
 
 
@@ -179,7 +180,7 @@ class _Reader:
             mounts=mounts,
             leave_out=left_out,
             keep_layer="keep-layer" in instruction.options,
-            keep=_kept_for(later),
+            keep=tuple(sorted({*_kept_for(later), *_kept_here(read.steps, later)})),
             without_network=network == "none",
             location=instruction.location,
         )
@@ -269,6 +270,17 @@ def _kept_for(later: Sequence[Instruction]) -> tuple[str, ...]:
             known = _STOP.split(first)[0]
             found.add(posixpath.join(place, first if known == first else f"{known}*"))
     return tuple(sorted(pattern for pattern in found if pattern.rpartition("/")[2]))
+
+
+def _kept_here(before: Sequence[Step], later: Sequence[Instruction]) -> Iterator[str]:
+    """What of /tmp and /var/tmp a later command may find without naming it, since it begins there (WORKDIR)."""
+    here = "/"
+    for step in before:
+        if isinstance(step, SetWorkingDir):
+            here = posixpath.normpath(posixpath.join(here, step.path))
+    match = _TEMPORARY.fullmatch(here)
+    if match is not None and any(each.name == "RUN" for each in later):
+        yield f"{match['place']}/{match['first'] or '*'}"
 
 
 def _is_on(name: str, flags: Mapping[str, Sequence[str]], instruction: Instruction) -> bool:

@@ -213,6 +213,9 @@ class CopyKind(Kind[FromContext, CopyLock]):
         if step.stage is not None:
             return (step.destination,) if step.destination.startswith(("/tmp/", "/var/tmp/")) else ("/tmp/**",)
         names = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
+        if not step.into:
+            # Into a folder that is there already.
+            names += [posixpath.join(step.destination, name) for name in _single_names(step)]
         if step.repositories:
             names += [step.destination, f"{step.destination.rstrip('/')}/**"]
         return tuple(sorted({name for name in names if name.startswith(("/tmp/", "/var/", "/root/.", "/home/"))}))
@@ -331,6 +334,13 @@ def _paths(step: CopyLock) -> Iterator[str]:
     yield from (file.path for file in step.files)
     yield from (text.path for text in step.texts)
     yield from (each.path for each in step.downloads)
+
+
+def _single_names(step: CopyLock) -> Iterator[str]:
+    """The names that single files have in a destination that turns out to be a folder."""
+    yield from (posixpath.basename(file.in_context) for file in step.files if not file.path)
+    yield from (posixpath.basename(each.url.partition("?")[0]) for each in step.downloads if not each.path)
+    yield from ("EOF" for text in step.texts if not text.path)
 
 
 def _summaries(step: CopyLock) -> dict[str, str]:

@@ -60,9 +60,14 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
         from klock.workshop.protocol import PlacedFile
 
         try:
-            workspace.place([PlacedFile(path="", mode=0o755)], at.step.working_dir, owner=at.before.user)
+            workspace.place([PlacedFile(path="", mode=0o755)], at.step.working_dir, owner=at.before.user, keep=True)
         except ImageError as error:
             raise at.failed(f": {error.message}", hint=error.hint) from error
+
+    def keep(self, at: StepAt[WorkdirLock]) -> tuple[str, ...]:
+        """It is there for the steps after it, also below /tmp."""
+        path = at.step.working_dir
+        return (path,) if path.startswith(("/tmp/", "/var/tmp/")) else ()
 
     def writes(self, at: StepAt[WorkdirLock], system: RunningSystem, context: Context) -> Writes:
         return Writes(paths=[at.step.working_dir])
