@@ -11,8 +11,9 @@ import pytest
 
 from klock.bases.reference import Reference
 from klock.digests import hex_of
+from tests.integration.conftest import copy_store
 from tests.integration.registry_server import Registry, registry
-from tests.integration.small_base import SMALL_BASE, write_small_base
+from tests.integration.small_base import SMALL_BASE, archive, write_small_base
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
@@ -231,3 +232,56 @@ def test_a_vault_that_was_damaged_is_found_out(
             assert "is damaged there, and the registry does not replace it" in done.stderr
     finally:
         largest.write_bytes(content)
+
+
+@pytest.mark.soak
+def test_a_debian_base_comes_from_the_cache_with_upstream_cut_off(
+    root: Account, server: Registry, small_debian: Path
+) -> None:
+    """Its tree is compared with the locked one, so that no package has to be installed again, and none fetched."""
+    folder = root.make_folder("debian")
+    (folder / "kimage.py").write_text('import klock as kt\nimage = kt.images.from_debian("bookworm", ["jq"])\n')
+    (folder / "pyproject.toml").write_text(f'[tool.klock]\ncache = "oci://{server.host}/team/debian"\n')
+    (folder / "kimage.lock").write_text((small_debian / "kimage.lock").read_text())
+    full = {"KLOCK_CACHE_DIR": os.fspath(root.make_folder("full") / "store")}
+    copy_store(small_debian / "store", Path(full["KLOCK_CACHE_DIR"]))
+    succeeded(root.klock("push", "--cache", "--frozen", cwd=folder, env=full))
+    cut_off = {**empty(root), "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = succeeded(root.klock("sync", "--frozen", cwd=folder, env=cut_off))
+    assert "unpack Debian bookworm\n  as locked\n" in done.stderr
+    assert "make Debian" not in done.stderr
+    assert "environment synced: linux/amd64/cpu, sha256:" in done.stderr
+    assert succeeded(root.klock("run", "--frozen", "--", "jq", "--version", cwd=folder, env=cut_off)).stdout
+
+
+@pytest.mark.soak
+def test_another_tree_is_not_taken_for_a_debian_base(
+    root: Account, server: Registry, small_debian: Path, tmp_path: Path
+) -> None:
+    """Somebody put an archive of another tree under the base's tag; klock then makes the base, which it cannot here."""
+    from klock.bases.mirrors import Mirrors
+    from klock.digests import digest_of_bytes
+    from klock.lockfile.reading import from_text
+    from klock.registry.cache import parse_address, put_artifact
+    from klock.registry.made import Blob
+    from klock.registry.repository import Outgoing, content_reader, open_repository
+
+    text = (small_debian / "kimage.lock").read_text()
+    evil = archive([("etc/", None), ("etc/passwd", "root::0:0::/:/bin/sh\n")])
+    cache = open_repository(parse_address(f"oci://{server.host}/team/evil"), mirrors=Mirrors())
+    digest = digest_of_bytes(evil)
+    cache.upload(Outgoing(digest=digest, size=len(evil), read=content_reader(evil)))
+    media_type = "application/vnd.oci.image.layer.v1.tar"
+    blob = Blob(digest=digest, size=len(evil), media_type=media_type, path=lambda: tmp_path)
+    base = hex_of(from_text(text).targets[0].base.id)
+    put_artifact(cache, f"base-{base}", [blob], kind="application/vnd.klock.cache.v1")
+
+    folder = root.make_folder("evil")
+    (folder / "kimage.py").write_text('import klock as kt\nimage = kt.images.from_debian("bookworm", ["jq"])\n')
+    (folder / "pyproject.toml").write_text(f'[tool.klock]\ncache = "oci://{server.host}/team/evil"\n')
+    (folder / "kimage.lock").write_text(text)
+    cut_off = {**empty(root), "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = root.klock("sync", "--frozen", cwd=folder, env=cut_off)
+    assert done.returncode == 2
+    assert "the archive of the base has other files than the locked ones" in done.stderr
+    assert "cannot reach" in done.stderr
