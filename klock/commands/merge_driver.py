@@ -33,14 +33,17 @@ def merge_driver(
 ) -> int:
     """Merge lockfiles of two branches for git; --install has git use it.
 
-    Takes from both what does not depend on each other, and locks again what does, if the image is the same in both.
-    OURS is written. Exit status: 0 when it is merged, 1 when `klock lock` is still to be run.
+    Takes independent changes from both. Locks the others again, if the image is the same in both. Writes OURS. Exit
+    status: 0 when it is merged, 1 when you still have to run `klock lock`.
     """
     from klock.merging import ATTRIBUTE, install, merge_files
 
     if installs:
         file = install(Path.cwd())
-        say(f"git uses klock to merge lockfiles: {ATTRIBUTE!r} is in {file.name}; commit it. Who clones runs this, too")
+        say(
+            f"git uses klock to merge lockfiles: {ATTRIBUTE!r} is in {file.name}; commit it. "
+            "Run this command in every other clone, too"
+        )
         return 0
     if ancestor is None or ours is None or theirs is None or lockfile is None:
         raise click.UsageError("git calls it with %O %A %B %P; to have it do so, run klock merge-driver --install")
