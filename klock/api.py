@@ -101,13 +101,15 @@ class Project:
         from klock.logs import hinting_at_logs
         from klock.packages.exclude_newer import read_moment
         from klock.steps.locking import Upgrade
+        from klock.words import did_you_mean
 
         moment = read_moment(exclude_newer, what="exclude-newer") if exclude_newer is not None else None
         names = {canonicalize_name(name): name for name in upgraded}
         known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
         for name, as_written in names.items():
             if name not in known:
-                raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package")
+                hint = did_you_mean(name, known) or "it need not be upgraded: `klock add NAME` asks for a new package"
+                raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package", hint=hint)
         with session.store.in_use(), hinting_at_logs(session.context.progress):
             while True:
                 try:
@@ -176,6 +178,7 @@ class Project:
             return
         from klock.asking import Asker
         from klock.errors import PolicyError
+        from klock.findings import Code
         from klock.words import counted, listed
 
         asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=60, offline=session.offline)
@@ -188,7 +191,9 @@ class Project:
             session.progress.warn(note)
         if found.findings:
             lines = listed(f"{finding.code.value}: {finding}" for finding in found.findings)
-            hint = "change the image, or [tool.klock.policy]; to lock older packages: klock lock --exclude-newer DATE"
+            hint = "change the image, or [tool.klock.policy] in pyproject.toml"
+            if any(finding.code is Code.POLICY_AGE for finding in found.findings):
+                hint += "; to lock older packages: klock lock --exclude-newer DATE"
             raise PolicyError(f"the policy does not allow {counted(len(found.findings), 'thing')}:{lines}", hint=hint)
 
     def _notes_if_unchanged(self, lock: Lockfile, *, keep_base: bool) -> list[str] | None:

@@ -125,7 +125,7 @@ def _read_settings(pyproject: Path) -> Settings:
     try:
         document = read_toml(pyproject.read_bytes().decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise KlockError(f"cannot read {pyproject}: {error}") from error
+        raise KlockError(f"cannot read {pyproject}: {error}", hint="correct that file: it is TOML in UTF-8") from error
     tool = document.get("tool", {})
     table = tool.get("klock", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from klock.commands import klock
+from klock.commands.printing import say_note
 from klock.errors import KlockError
 from klock.lockfile import write
 from tests.test_lockfile import SMALL
@@ -56,6 +57,10 @@ WRONG = {
         ["vault", "check", "oci://team/vault"],
         "'oci://team/vault' is not the address of a repository",
     ),
+    "a package to upgrade that is not locked": (
+        ["lock", "--upgrade-package", "numpi"],
+        "--upgrade-package numpi: the lockfile has no such package",
+    ),
     "a code where a kind of findings is meant": (
         ["check", "--fail-on", "stale-step"],
         "'stale-step' is no list of kinds: write one or more of stale, moved, drift, unsafe, policy, with commas",
@@ -83,3 +88,27 @@ def test_arguments_are_refused_with_what_to_write(case: str) -> None:
     else:
         assert done.exit_code == 2
         assert words in " ".join(done.output.split())
+
+
+@pytest.mark.usefixtures("project")
+def test_a_package_that_is_nearly_locked_is_named() -> None:
+    for name, hint in {
+        "numpi": "did you mean numpy?",
+        "rich": "it need not be upgraded: `klock add NAME` asks for a new package",
+    }.items():
+        done = CliRunner().invoke(klock, ["lock", "--upgrade-package", name])
+        assert isinstance(done.exception, KlockError)
+        assert done.exception.hint == hint
+
+
+def test_settings_that_are_no_toml_are_an_error_with_the_file(project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.klock]\nimage = 1\nimage = 2\n")
+    done = CliRunner().invoke(klock, ["check"])
+    assert isinstance(done.exception, KlockError)
+    assert done.exception.message.startswith(f"cannot read {project / 'pyproject.toml'}: ")
+    assert done.exception.hint == "correct that file: it is TOML in UTF-8"
+
+
+def test_a_note_of_several_lines_stays_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    say_note("an index cannot be read:\nno such host")
+    assert capsys.readouterr().err == "note: an index cannot be read:\n  no such host\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import engine_option, image_argument, open_project, target_option, timeout_option
-from klock.commands.printing import say, show, show_text
+from klock.commands.printing import say, say_note, show, show_text
 from klock.commands.quick import remember_check, remember_check_of_environment
 from klock.unchanged.watching import seen
 
@@ -106,7 +106,7 @@ def check(
     else:
         _report(form, checked, project.session, fail_on, compared)
     for note in checked.notes:
-        say(f"note: {note}")
+        say_note(note)
     for hint in checked.hints:
         say(f"hint: {hint}")
     if not checked.agrees:

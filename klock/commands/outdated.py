@@ -7,7 +7,7 @@ import json
 import click
 
 from klock.commands.options import image_argument, open_project, timeout_option, with_progress
-from klock.commands.printing import say, show, show_text
+from klock.commands.printing import say, say_note, show, show_text
 from klock.progress import Progress
 
 __all__ = ["outdated"]
@@ -27,7 +27,7 @@ def outdated(image: str | None, *, timeout: float, form: str, progress: Progress
     project = open_project(image, progress=progress)
     found = project.outdated(seconds=timeout)
     for note in found.notes:
-        say(f"note: {note}")
+        say_note(note)
     if form == "json":
         show_text(json.dumps(found.to_json(), indent=2) + "\n")
         return 0

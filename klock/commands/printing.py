@@ -11,12 +11,17 @@ import click
 
 from klock.escaping import escaped, on_one_line
 
-__all__ = ["say", "say_output", "show", "show_text"]
+__all__ = ["say", "say_note", "say_output", "show", "show_text"]
 
 
 def say(text: str, *, indent: str = "") -> None:
     """A message on stderr, which may have several lines."""
     click.echo(indent + escaped(_without_secrets(text)), err=True)
+
+
+def say_note(text: str) -> None:
+    """What could not be found out, on stderr. Lines after the first are indented, as they belong to it."""
+    say("note: " + text.replace("\n", "\n  "))
 
 
 def say_output(text: str) -> None:
