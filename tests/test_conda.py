@@ -176,7 +176,7 @@ def test_a_strangers_lockfile(field: dict[str, str]) -> None:
 def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "environment.yml").write_text(
-        "channels:\n- conda-forge\n- nodefaults\nvariables:\n  A: b\n"
+        "channels:\n- conda-forge\n- nodefaults\nvariables:\n  A: $b\n"
         "dependencies:\n- python=3.12\n- pip\n- pip:\n  - tqdm>=4\n"
     )
     namespace: dict[str, object] = {}
@@ -188,7 +188,7 @@ def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pyte
     assert isinstance(image, kt.Image)
     assert image.steps == (
         CondaInstall(specs=("python=3.12", "pip", "z"), channels=("conda-forge",), prefix="/opt/x"),
-        SetEnvVars(variables=(("A", "b"),)),
+        SetEnvVars(variables=(("A", r"\$b"),)),
         PipInstall(requirements=("tqdm>=4",)),
     )
 

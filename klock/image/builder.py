@@ -385,7 +385,8 @@ class Image(ContainerWords):
                 raise ImageError(f"{method}: cannot read {path}: {error.strerror}", hint="check the path") from error
             file = read_conda_environment(content, path.name)
             specs, named = (*file.specs, *specs), named or file.channels
-            pip, variables = file.pip, tuple(file.variables.items())
+            # conda takes a `$` as it is.
+            pip, variables = file.pip, tuple((n, v.replace("$", r"\$")) for n, v in file.variables.items())
         if not specs:
             raise ImageError(f"{method}: no packages are named", hint='write for example ["python=3.12", "numpy"]')
         step = CondaInstall(
