@@ -89,7 +89,7 @@ def test_pip_files_and_variables_are_as_elsewhere(pod: Pod) -> None:
     write(pod, PIP, FILES)
     done = succeeded(pod.klock("sync", "--here"))
     assert fingerprint(done) == fingerprint_outside(pod)
-    assert succeeded(pod.klock("run", "--here", "python3", "/srv/app/main.py")).stdout == "/srv/app 1.16.0\n"
+    assert succeeded(pod.klock("run", "--here", "python3", "-E", "/srv/app/main.py")).stdout == "/srv/app 1.16.0\n"
     assert "environment unchanged in this container" in succeeded(pod.klock("sync", "--here")).stderr
     assert succeeded(pod.klock("check", "--here", "--env")).returncode == 0
 
@@ -130,7 +130,7 @@ def test_what_the_image_no_longer_has_goes(pod: Pod) -> None:
     done = succeeded(pod.klock("sync", "--here"))
     assert "take back step 3 rsync" in done.stderr and "take back step 1 pip_install" in done.stderr
     assert fingerprint(done) == fingerprint_outside(pod)
-    assert pod.run("python3", "-c", "import attr").returncode == 1
+    assert pod.run("python3", "-Ec", "import attr").returncode == 1
     assert shell(pod, "cat /srv/app/more.py") == "more = 1\n"
     write(pod)
     succeeded(pod.klock("sync", "--here"))
@@ -142,7 +142,7 @@ def test_what_the_image_no_longer_has_goes(pod: Pod) -> None:
 def test_what_programs_write_beside_the_steps_files_stays_and_is_in_nobodys_way(pod: Pod) -> None:
     (pod.project / "app/helper.py").write_text("x = 1\n")
     (pod.project / "app/main.py").write_text("import helper; print(helper.x); open('/srv/app/log', 'a').write('.')\n")
-    program = ("env", "-u", "PYTHONDONTWRITEBYTECODE", "python3", "/srv/app/main.py")
+    program = ("env", "-u", "PYTHONDONTWRITEBYTECODE", "python3", "-E", "/srv/app/main.py")
     write(pod, FILES)
     succeeded(pod.klock("sync", "--here"))
     assert succeeded(pod.run(*program)).stdout == "1\n"
@@ -395,7 +395,7 @@ def test_drift_is_found_and_put_right(pod: Pod) -> None:
     assert "drift-modified: step 3 (kimage.py:" in done.stdout and "/srv/app/main.py differs" in done.stdout
     assert "/attr is missing" in done.stdout and "/etc/new is not in the lockfile" in done.stdout
     succeeded(pod.klock("sync", "--here"))
-    assert succeeded(pod.klock("run", "--here", "python3", "/srv/app/main.py")).stdout == "/srv/app 1.16.0\n"
+    assert succeeded(pod.klock("run", "--here", "python3", "-E", "/srv/app/main.py")).stdout == "/srv/app 1.16.0\n"
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
