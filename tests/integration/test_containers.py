@@ -175,6 +175,18 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
     assert host.containers() == []
 
 
+def test_a_command_begins_when_its_services_are_ready(host: ContainerHost) -> None:
+    folder = host.account.make_folder("ready")
+    service = "(sleep 0.3; echo up > /ready; exec sleep 1000) &"
+    image = f'image = kt.Image().from_docker("{SMALL_BASE}").run_bash("{service}", wait_for="test -s /ready")\n'
+    (folder / "kimage.py").write_text(f"import klock as kt\n\n{image}")
+    write_small_base(folder / "layout")
+    (folder / "pyproject.toml").touch()
+    host.account.give(folder)
+    synced(host, folder)
+    assert succeeded(host.klock("run", "--", "cat", "/ready", cwd=folder)).stdout == "up\n"
+
+
 @on("docker")
 def test_without_a_network(host: ContainerHost, project: Path) -> None:
     def interfaces(*options: str) -> set[str]:
