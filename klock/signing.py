@@ -210,7 +210,9 @@ def _bytes_of(path: Path) -> bytes:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
-        raise KlockError(f"cannot read {path}: {error.strerror}") from error
+        raise KlockError(
+            f"cannot read {path}: {error.strerror}", hint=f"name another file, or {_MAKE_A_KEY}"
+        ) from error
     if len(content) > _LARGEST:
         raise KlockError(f"{path} is larger than 100 MiB")
     return content

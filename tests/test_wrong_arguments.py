@@ -61,6 +61,14 @@ WRONG = {
         ["lock", "--upgrade-package", "numpi"],
         "--upgrade-package numpi: the lockfile has no such package",
     ),
+    "an image to verify by its tag": (
+        ["verify", "registry.example.com/moon:v1"],
+        "registry.example.com/moon:v1 names no image of a registry by its digest: write REGISTRY/NAME@sha256:...",
+    ),
+    "a key to verify an image, without a network": (
+        ["verify", "--offline", "--key", "a.pub", "registry.example.com/moon@sha256:" + "0" * 64],
+        "--key asks the registry who signed the image: leave out --offline",
+    ),
     "a code where a kind of findings is meant": (
         ["check", "--fail-on", "stale-step"],
         "'stale-step' is no list of kinds: write one or more of stale, moved, drift, unsafe, policy, with commas",

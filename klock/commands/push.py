@@ -133,14 +133,17 @@ def _push_image(
         for made in images:
             show(f"{named.registry}/{named.repository}@{made.digest}")
         return
+    attestations = []
+    if key is not None:
+        from klock.registry.attesting import attach_all, attestations_of
+
+        attestations = attestations_of(images, session, key)
     sources = sources_of(images, named)
     repository = open_repository(named, mirrors=session.context.mirrors, also=sources)
     pushed = push_images(images, repository, sources=sources, others=others, progress=session.context.progress)
     say(f"{named} pushed: {pushed}")
-    if key is not None:
-        from klock.registry.attesting import attest_images
-
-        for line in attest_images(images, repository, session, key):
+    if attestations:
+        for line in attach_all(attestations, repository):
             say(line)
     show(pushed.name)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project
-from klock.commands.printing import say, show
+from klock.commands.printing import say, say_note, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def verify(pushed: str | None, image: str | None, *, keys: tuple[Path, ...], off
     """
     if pushed is not None and _BY_DIGEST in pushed:
         return _verify_image(pushed, image, keys, offline=offline)
-    if pushed is not None and image is not None:
+    if pushed is not None and (image is not None or _is_in_registry(pushed)):
         raise click.UsageError(f"{pushed} names no image of a registry by its digest: write REGISTRY/NAME@sha256:...")
     from klock import signing
 
@@ -51,12 +51,22 @@ def verify(pushed: str | None, image: str | None, *, keys: tuple[Path, ...], off
     return 0
 
 
+def _is_in_registry(written: str) -> bool:
+    """Whether this is rather the name of an image in a registry than FILE[:NAME]."""
+    from klock.bases.reference import names_registry
+
+    folder = Path(written.partition("/")[0])
+    return names_registry(written) and ".py" not in written and not folder.exists()
+
+
 def _verify_image(pushed: str, image: str | None, keys: Sequence[Path], *, offline: bool) -> int:
     from klock.bases.reference import Reference
     from klock.errors import KlockError
     from klock.registry.repository import open_repository
     from klock.registry.verify import signer_of, verify_image
 
+    if keys and offline:
+        raise click.UsageError("--key asks the registry who signed the image: leave out --offline")
     session = open_project(image, offline=offline).session
     lock = session.read_lockfile()
     named = Reference.parse(pushed)
@@ -76,6 +86,8 @@ def _verify_image(pushed: str, image: str | None, keys: Sequence[Path], *, offli
         keyid, why = signer_of(named.digest, session.lockfile, trusted, repository)
         signed = f", signed by key {keyid[:12]}" if keyid else ""
         findings += [] if keyid else [f"no trusted key vouches for it: {why}"]
+    elif trusted and not findings:
+        say_note("nobody was asked who signed the image: --offline")
     for finding in findings:
         show(f"{pushed}: {finding}")
     if findings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,24 +16,45 @@ from klock.registry.made import MadeImage
 from klock.registry.referrers import attach
 from klock.registry.repository import WritableRepository
 from klock.signing import sign_statement
+from klock.targets import Target
 
 if TYPE_CHECKING:
     from klock.session import Session
 
-__all__ = ["attest_images"]
+__all__ = ["Attestation", "attach_all", "attestations_of"]
 
 
-def attest_images(
-    images: Sequence[MadeImage], repository: WritableRepository, session: Session, key: Path
-) -> Iterator[str]:
-    """Attaches to each image its bills of materials and its signed provenance; yields what was attached, in words."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """What is to be attached to one image: documents, each with its media type."""
+
+    target: Target
+    subject: OciBlob
+    documents: tuple[tuple[bytes, str], ...]
+
+
+def attestations_of(images: Sequence[MadeImage], session: Session, key: Path) -> list[Attestation]:
+    """The bills of materials and the signed provenance of each image.
+
+    Asks no registry, so a key or a package that is not there is known before anything is pushed. Raises KlockError.
+    """
     lockfile = digest_of_bytes(session.lockfile.read_bytes())
+    found = []
     for image in images:
-        subject = OciBlob(digest=image.digest, size=len(image.manifest), media_type=OCI_MANIFEST)
+        said = statement.provenance_of(image.lock, session.store, image=image.digest, lockfile=lockfile)
+        signed = (sign_statement(said, key, session.environ), statement.MEDIA_TYPE)
+        documents = []
         for form, module in (("cyclonedx", cyclonedx), ("spdx", spdx)):
             text = bill_of(form, image.lock, session.store, name=session.loaded.root.name)
-            attach(repository, subject, text.encode(), media_type=module.MEDIA_TYPE)
-        said = statement.provenance_of(image.lock, session.store, image=image.digest, lockfile=lockfile)
-        signed = sign_statement(said, key, session.environ)
-        attach(repository, subject, signed, media_type=statement.MEDIA_TYPE)
-        yield f"{image.lock.target}: bills of materials (CycloneDX, SPDX) and signed provenance attached"
+            documents.append((text.encode(), module.MEDIA_TYPE))
+        subject = OciBlob(digest=image.digest, size=len(image.manifest), media_type=OCI_MANIFEST)
+        found.append(Attestation(target=image.lock.target, subject=subject, documents=(*documents, signed)))
+    return found
+
+
+def attach_all(attestations: Sequence[Attestation], repository: WritableRepository) -> Iterator[str]:
+    """Attaches to each image what is said of it; yields what was attached, in words."""
+    for each in attestations:
+        for content, media_type in each.documents:
+            attach(repository, each.subject, content, media_type=media_type)
+        yield f"{each.target}: bills of materials (CycloneDX, SPDX) and signed provenance attached"
