@@ -103,6 +103,7 @@ def check(where: str, image: str | None, *, target: str | None, progress: Progre
         show(str(fault))
     if faults:
         say(counted(len(faults), "finding"))
+        say(f"hint: fill it from the store and from upstream: klock vault push --verify {where}")
         return 1
     inputs = inputs_of_all(targets)
     size = in_bytes(sum(item.size for item in inputs))

@@ -213,7 +213,8 @@ def test_check_finds_what_is_missing_and_damaged(saved: Project) -> None:
     assert done.returncode == 1
     assert sorted(line.partition(":")[0] for line in done.stdout.splitlines()) == ["damaged", "missing"]
     assert smallest.name in done.stdout and second.name in done.stdout
-    assert done.stderr == "2 findings\n"
+    hint = f"hint: fill it from the store and from upstream: klock vault push --verify {other}"
+    assert done.stderr == f"2 findings\n{hint}\n"
     assert re.search(r", 1 new\n$", saved.say("vault", "push", "-q", other))
     assert re.search(r", 1 new\n$", saved.say("vault", "push", "-q", "--verify", other))
     assert saved.klock("vault", "check", "-q", other).returncode == 0
