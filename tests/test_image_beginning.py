@@ -171,6 +171,13 @@ BROKEN = {
 }
 
 
+def test_a_lock_without_its_project_is_said(tmp_path: Path) -> None:
+    (tmp_path / "uv.lock").write_text(UV_LOCK)
+    with pytest.raises(ImageError, match=r"^uv\.lock is here without its pyproject\.toml$"):
+        begin_image(tmp_path)
+    assert begun(tmp_path, {"requirements.txt": "six\n"})[1] is not None
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_an_environment_of_conda_that_is_none(case: str, tmp_path: Path) -> None:
     content, message = BROKEN[case]

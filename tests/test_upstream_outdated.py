@@ -99,6 +99,8 @@ def test_the_newest_that_is_admitted_and_the_newest_of_all(tmp_path: Path) -> No
     assert versions == {"a": ("1.0", "1.5", "2.0"), "b": ("1.0", "1.9", "2.0")}
     assert found.outdated[0].where == "step 1 pip_install a<2, c, d (kimage.py:3)"
     assert found.summary == "2 of 4 parts have a newer version"
+    asked_in_part = replace(found, outdated=(), notes=("cannot reach the index",))
+    assert asked_in_part.summary == "none of 4 parts have a newer version, as far as upstream could be asked"
 
 
 FILES = {

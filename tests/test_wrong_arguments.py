@@ -120,3 +120,11 @@ def test_settings_that_are_no_toml_are_an_error_with_the_file(project: Path) -> 
 def test_a_note_of_several_lines_stays_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
     say_note("an index cannot be read:\nno such host")
     assert capsys.readouterr().err == "note: an index cannot be read:\n  no such host\n"
+
+
+@pytest.mark.usefixtures("project")
+def test_findings_that_fail_nothing_are_told_so() -> None:
+    done = CliRunner().invoke(klock, ["check", "--fail-on", "drift,moved"])
+    assert "stale-" in done.output and done.output.endswith(", none of a kind that fails: moved, drift\n")
+    assert klock.main(["check", "--fail-on", "drift,moved"], standalone_mode=False) == 0
+    assert klock.main(["check", "--fail-on", "stale"], standalone_mode=False) == 1

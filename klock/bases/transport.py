@@ -228,7 +228,7 @@ def _unreachable(url: str, error: Exception) -> Unreachable:
         hint = f'the host does not speak TLS; if that is meant, set registry-mirrors: "{host}" = "http://{host}"'
     else:
         hint = (
-            "check the host's name, the network and the proxy settings; for a mirror, or a base without a registry, "
-            "see docs/bases.md"
+            "check the host's name, the network and the proxy settings; docs/bases.md has mirrors, and bases without a "
+            "registry"
         )
     return Unreachable(f"cannot reach {host}: {reason}", hint=hint)

@@ -112,8 +112,10 @@ def check(
     if not checked.agrees:
         from klock.words import counted
 
-        say(counted(len(checked.findings), "finding"))
-        return int(any(finding.code.kind in fail_on for finding in checked.findings))
+        fails = any(finding.code.kind in fail_on for finding in checked.findings)
+        harmless = "" if fails else f", none of a kind that fails: {', '.join(k for k in _KINDS if k in fail_on)}"
+        say(f"{counted(len(checked.findings), 'finding')}{harmless}")
+        return int(fails)
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     if upstream:
         agree += ", and so does upstream" if not checked.notes else ", and so does what upstream was asked"

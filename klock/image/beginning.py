@@ -66,6 +66,11 @@ def begin_image(folder: Path) -> Beginning:
     read = ((name, part) for name in found if (part := _READERS[name](folder, name)) is not None)
     source, part = next(read, (None, None))
     if source is None or part is None:
+        if "uv.lock" in found:
+            raise ImageError(
+                "uv.lock is here without its pyproject.toml",
+                hint="put pyproject.toml beside it; or take over its packages alone: `uv export -o pylock.toml`",
+            )
         return Beginning(text=_EMPTY)
     comments = [*part.comments]
     # What pyproject.toml says of the project, a lock or a file of requirements says too.

@@ -72,7 +72,8 @@ class Outlook:
         """`2 of 14 parts have a newer version`"""
         number = len(self.outdated)
         verb = "has" if number == 1 else "have"
-        return f"{number or 'none'} of {counted(self.looked_at, 'part')} {verb} a newer version"
+        limits = ", as far as upstream could be asked" if self.notes else ""
+        return f"{number or 'none'} of {counted(self.looked_at, 'part')} {verb} a newer version{limits}"
 
     def to_json(self) -> dict[str, object]:
         return {"outdated": [each.to_json() for each in self.outdated], "notes": list(self.notes)}
