@@ -183,8 +183,12 @@ def test_a_command_begins_when_its_services_are_ready(host: ContainerHost) -> No
     write_small_base(folder / "layout")
     (folder / "pyproject.toml").touch()
     host.account.give(folder)
+    before = set(host.native("images", "--quiet", "--no-trunc").split())
     synced(host, folder)
-    assert succeeded(host.klock("run", "--", "cat", "/ready", cwd=folder)).stdout == "up\n"
+    try:
+        assert succeeded(host.klock("run", "--", "cat", "/ready", cwd=folder)).stdout == "up\n"
+    finally:
+        host.native("rmi", "--force", *(set(host.native("images", "--quiet", "--no-trunc").split()) - before))
 
 
 @on("docker")

@@ -29,6 +29,7 @@ STEM = f"klock_env-{klock.__version__}"
 IN_THE_ROOT = {
     *(".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md"),
     *("benchmarks", "demo", "docs", "fixtures", "kimage.lock", "kimage.py", "klock", "pyproject.toml", "tests"),
+    *("action.yml", ".pre-commit-hooks.yaml"),  # where GitHub and pre-commit look for them
 }
 """All that the repository's root may hold. What is in neither distribution is for those who work on klock."""
 
