@@ -12,7 +12,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.container_engines import ContainerHost, docker_host, podman_host
+from tests.integration.container_engines import ContainerHost, docker_host, podman_host, some_of
 from tests.integration.pods import Pod, running_pod
 from tests.integration.registry_server import Registry
 from tests.integration.resident import moments
@@ -85,6 +85,7 @@ def pod(request: pytest.FixtureRequest, host: ContainerHost, project: Path, base
         yield made
 
 
+@pytest.mark.parametrize("pod", some_of(["plain", "open"], "plain"), indirect=True)
 def test_pip_files_and_variables_are_as_elsewhere(pod: Pod) -> None:
     write(pod, PIP, FILES)
     done = succeeded(pod.klock("sync", "--here"))

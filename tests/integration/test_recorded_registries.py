@@ -47,7 +47,7 @@ def laboratory(unprivileged: Account, root: Account) -> Laboratory:
     return Laboratory(account=unprivileged, layout=clients_layout())
 
 
-@pytest.mark.parametrize("name", some_of(CASES, "apt from Debian's mirrors", "pip from PyPI"))
+@pytest.mark.parametrize("name", some_of(CASES, "pip from PyPI"))
 def test_is_replayed_without_a_network(name: str, laboratory: Laboratory) -> None:
     command, script, prints, locked = CASES[name]
     project = laboratory.project(command)
