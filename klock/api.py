@@ -26,12 +26,9 @@ from klock.session import Options, Session, open_session
 if TYPE_CHECKING:
     import subprocess
 
-    from klock.asking import Asker
-    from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import Lockfile, TargetLock
     from klock.places.protocol import Place
-    from klock.policy.checking import Breaches
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
     from klock.status import Status
@@ -146,55 +143,11 @@ class Project:
         written = not dry_run and locked != previous and write(locked, session.lockfile)
         return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
 
-    def _breaches(self, lockfile: Lockfile, asker: Asker | None = None) -> Breaches | None:
-        """What of a lockfile the project's policy does not allow; None where there is no policy. With `asker` what is
-        not known of its packages is asked."""
-        session = self.session
-        if not session.settings.policy:
-            return None
-        from datetime import UTC, datetime
-
-        from klock.lockfile.model import PipLock
-        from klock.policy.checking import breaches
-        from klock.policy.facts import Facts
-        from klock.steps.pip.credentials import index_credentials
-
-        context = session.context
-        steps = [at for locked in lockfile.targets for at in context.each(locked) if isinstance(at.step, PipLock)]
-        facts = Facts(store=session.store, credentials=index_credentials(steps, context), asker=asker)
-        return breaches(
-            lockfile,
-            session.settings.policy,
-            context,
-            facts,
-            base_location=session.loaded.base_location,
-            now=datetime.now(UTC),
-        )
-
     def _refuse_breaches(self, lockfile: Lockfile) -> None:
-        """Raises PolicyError for what the project's policy does not allow to be locked. Its signature comes later."""
-        session = self.session
-        if not session.settings.policy:
-            return
-        from klock.asking import Asker
-        from klock.errors import PolicyError
-        from klock.findings import Code
-        from klock.words import counted, listed
+        if self.session.settings.policy:
+            from klock.checking import refuse_breaches
 
-        asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=60, offline=session.offline)
-        try:
-            found = self._breaches(lockfile, asker)
-        finally:
-            asker.close()
-        assert found is not None
-        for note in dict.fromkeys([*asker.notes, *found.notes]):
-            session.progress.warn(note)
-        if found.findings:
-            lines = listed(f"{finding.code.value}: {finding}" for finding in found.findings)
-            hint = "change the image, or [tool.klock.policy] in pyproject.toml"
-            if any(finding.code is Code.POLICY_AGE for finding in found.findings):
-                hint += "; to lock older packages: klock lock --exclude-newer DATE"
-            raise PolicyError(f"the policy does not allow {counted(len(found.findings), 'thing')}:{lines}", hint=hint)
+            refuse_breaches(self.session, lockfile)
 
     def _notes_if_unchanged(self, lock: Lockfile, *, keep_base: bool) -> list[str] | None:
         """What there is to say of the image's files, if the image still gives this lockfile; else None."""
@@ -316,6 +269,7 @@ class Project:
         `container` names a container that was started from the environment's image, which is compared instead. A file
         of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
         """
+        from klock.checking import advised, against_policy, is_told, moved
         from klock.errors import KlockError
         from klock.locking.staleness import hint_for_credentials
 
@@ -324,13 +278,13 @@ class Project:
         findings = session.stale_findings(lockfile)
         hints, notes = [], list[str]()
         if upstream:
-            found, said = self._moved(lockfile, None if vault is None else os.fspath(vault), seconds)
+            found, said = moved(session, lockfile, None if vault is None else os.fspath(vault), seconds)
         else:
-            found, said = self._against_policy(lockfile, None)
+            found, said = against_policy(session, lockfile, None)
         findings, notes = [*findings, *found], [*notes, *said]
         if advisories is not None:
-            found, said = self._advised(lockfile, Path(advisories))
-            findings += [each for each in found if not _is_told(each, findings)]
+            found, said = advised(session, lockfile, Path(advisories))
+            findings += [each for each in found if not is_told(each, findings)]
             notes += said
         if environment or container is not None:
             from klock.drift import compare, with_steps
@@ -358,54 +312,6 @@ class Project:
         return Checked(
             lockfile=lockfile, findings=tuple(findings), hints=tuple(hints), notes=tuple(dict.fromkeys(notes))
         )
-
-    def _moved(self, lockfile: Lockfile, vault: str | None, seconds: float) -> tuple[list[Finding], list[str]]:
-        """What upstream says, and what it could not be asked."""
-        from klock.asking import Asker
-        from klock.upstream.advisories import from_indexes, locked_in
-        from klock.upstream.moved import Keepers, moved_findings
-        from klock.vault import open_vault
-
-        session = self.session
-        context, base = session.context, session.loaded.base_location
-        opened = None if vault is None else open_vault(vault, mirrors=context.mirrors, writes=False)
-        if opened is not None:
-            opened.check()
-        keepers = Keepers.of_lock(lockfile, context, opened)
-        asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=seconds, offline=session.offline)
-        session.progress.begin("ask upstream")
-        try:
-            found = moved_findings(lockfile, context, asker, keepers, base_location=base)
-            packages = locked_in(lockfile, context, base_location=base, note=asker.note)
-            found += from_indexes(lockfile, packages, asker)
-            breaches, notes = self._against_policy(lockfile, asker)
-            found += breaches
-        finally:
-            asker.close()
-        if asker.unasked:
-            asker.note(f"{asker.unasked} questions could not be asked in time: allow more with --timeout")
-        session.progress.done("asked")
-        return found, [*asker.notes, *notes]
-
-    def _against_policy(self, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:
-        """What the policy does not allow of a lockfile that is there, and what could not be found out."""
-        found = self._breaches(lockfile, asker)
-        if found is None:
-            return [], []
-        session, findings = self.session, found.findings
-        if session.settings.policy.signed:
-            from klock.policy.checking import unsigned
-
-            finding = unsigned(session.lockfile, session.settings.trusted_keys)
-            findings = findings if finding is None else [*findings, finding]
-        return findings, found.notes
-
-    def _advised(self, lockfile: Lockfile, folder: Path) -> tuple[list[Finding], list[str]]:
-        from klock.upstream.advisories import from_folder, locked_in
-
-        session, notes = self.session, list[str]()
-        packages = locked_in(lockfile, session.context, base_location=session.loaded.base_location, note=notes.append)
-        return list(from_folder(folder, packages, notes.append)), notes
 
     # -- look
 
@@ -524,17 +430,6 @@ def _besides(asked: Iterable[str], usual: Iterable[str]) -> list[str]:
     """The mounts of the settings, without those whose target is asked for otherwise."""
     targets = {os.path.normpath(text.split(":")[1]) for text in asked if text.count(":") > 0}
     return [text for text in usual if os.path.normpath(text.split(":")[1]) not in targets]
-
-
-def _is_told(finding: Finding, others: Iterable[Finding]) -> bool:
-    """Whether another source has told of this vulnerability of the package."""
-    package = finding.message.partition(":")[0]
-    return any(
-        other.code is finding.code
-        and other.message.startswith(f"{package}:")
-        and (finding.found or "-") in other.message
-        for other in others
-    )
 
 
 def _network(name: str) -> Network:

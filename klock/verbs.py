@@ -77,6 +77,6 @@ def _columns() -> int:
     except (KeyError, ValueError):
         pass
     try:
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _WIDTH  # type: ignore[union-attr]
+        return os.get_terminal_size(1).columns or _WIDTH
     except (AttributeError, ValueError, OSError):
         return _WIDTH

@@ -69,11 +69,11 @@ class _Program:
         del self.functions[function.__name__]
         self.functions[function.__name__] = source + "\n"
 
-    def literal(self, value: object, what: str) -> str:
+    def literal(self, value: Any, what: str) -> str:
         if isinstance(value, _PLAIN):
             return repr(value)
         if type(value) in (list, tuple):
-            items = [self.literal(item, what) for item in value]  # type: ignore[attr-defined]
+            items = [self.literal(item, what) for item in value]
             return f"[{', '.join(items)}]" if type(value) is list else f"({''.join(f'{item}, ' for item in items)})"
         if type(value) is dict:
             pairs = (f"{self.literal(key, what)}: {self.literal(item, what)}" for key, item in value.items())
@@ -82,7 +82,7 @@ class _Program:
             f"{what} is {_shown(value)}", "use text, numbers, None, and lists, tuples and dictionaries of these"
         )
 
-    def _take_global(self, name: str, value: object) -> None:
+    def _take_global(self, name: str, value: Any) -> None:
         if name in self.functions or name in self.constants:
             return
         module = getattr(value, "__module__", None)
@@ -96,7 +96,7 @@ class _Program:
                 raise self._error(f"{name} is another name of {value.__name__}", f"call it {value.__name__}")
             self.take(value)
         elif module != self._main.__module__ and _is_importable(module, value):
-            written = value.__qualname__  # type: ignore[attr-defined]
+            written = value.__qualname__
             self.imports.add(f"from {module} import {written}" + ("" if written == name else f" as {name}"))
         else:
             self.constants[name] = f"{name} = {self.literal(value, name)}"

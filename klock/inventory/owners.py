@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,18 +52,21 @@ def owner_of(path: str, lock: TargetLock, workshop: SandboxWorkshop) -> Owner | 
     layers = [(n, layer.digest) for n, step in enumerate(lock.steps) if (layer := layer_of(step)) is not None]
     shown: list[tuple[int | None, Digest, Manifest]] = [(None, lock.base.id, workshop.base_manifest(lock.base.id))]
     shown += [(position, digest, layer_in_store(digest, workshop)) for position, digest in layers]
-    found: Mapping[str, Entry] = ChainMap(*(manifest for _, _, manifest in reversed(shown)))  # type: ignore[arg-type]
+    shown.reverse()
+
+    def entry_at(here: str) -> Entry | None:
+        return next((manifest[here] for _, _, manifest in shown if here in manifest), None)
 
     def read_link(here: str, followed: int) -> str | None:
-        entry = found.get(here)
+        entry = entry_at(here)
         return entry.target if entry and entry.kind is Kind.SYMLINK and followed < MOST_SYMLINKS else None
 
     above, _, name = posixpath.normpath(path).strip("/").rpartition("/")
     inside = posixpath.join(follow(above, read_link), name)
-    entry = found.get(inside)
+    entry = entry_at(inside)
     if entry is None or entry.kind is Kind.WHITEOUT:
         return None
-    position, digest, _ = next(each for each in reversed(shown) if inside in each[2])
+    position, digest, _ = next(each for each in shown if inside in each[2])
     folders = _base_folders(lock, workshop) if position is None else _folders(digest, workshop)
     return Owner(entry=entry, position=position, package=_package(inside, folders))
 

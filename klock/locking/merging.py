@@ -58,7 +58,7 @@ def merge(ancestor: Lockfile | None, ours: Lockfile, theirs: Lockfile) -> Merged
         elif mine == old:
             chosen = other
         elif old is None or mine is None or other is None:
-            dependent.append(f"the target {(mine or other or old).target}")  # type: ignore[union-attr]
+            dependent += [f"the target {each.target}" for each in (mine, other, old) if each is not None][:1]
             chosen = mine
         else:
             found = list(_dependent(old, mine, other))

@@ -1,0 +1,127 @@
+"""What `check` finds out of a lockfile beside the image and the environment: policy, upstream, advisories. `lock` asks
+the policy, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from klock.asking import Asker
+    from klock.findings import Finding
+    from klock.lockfile.model import Lockfile
+    from klock.policy.checking import Breaches
+    from klock.session import Session
+
+__all__ = ["advised", "against_policy", "is_told", "moved", "refuse_breaches"]
+
+
+def _breaches(session: Session, lockfile: Lockfile, asker: Asker | None = None) -> Breaches | None:
+    """What of a lockfile the project's policy does not allow; None where there is no policy. With `asker` what is
+    not known of its packages is asked."""
+    if not session.settings.policy:
+        return None
+    from datetime import UTC, datetime
+
+    from klock.lockfile.model import PipLock
+    from klock.policy.checking import breaches as breaches_of
+    from klock.policy.facts import Facts
+    from klock.steps.pip.credentials import index_credentials
+
+    context = session.context
+    steps = [at for locked in lockfile.targets for at in context.each(locked) if isinstance(at.step, PipLock)]
+    facts = Facts(store=session.store, credentials=index_credentials(steps, context), asker=asker)
+    return breaches_of(
+        lockfile,
+        session.settings.policy,
+        context,
+        facts,
+        base_location=session.loaded.base_location,
+        now=datetime.now(UTC),
+    )
+
+
+def refuse_breaches(session: Session, lockfile: Lockfile) -> None:
+    """Raises PolicyError for what the project's policy does not allow to be locked. Its signature comes later."""
+    from klock.asking import Asker
+    from klock.errors import PolicyError
+    from klock.findings import Code
+    from klock.words import counted, listed
+
+    asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=60, offline=session.offline)
+    try:
+        found = _breaches(session, lockfile, asker)
+    finally:
+        asker.close()
+    if found is None:
+        return
+    for note in dict.fromkeys([*asker.notes, *found.notes]):
+        session.progress.warn(note)
+    if found.findings:
+        lines = listed(f"{finding.code.value}: {finding}" for finding in found.findings)
+        hint = "change the image, or [tool.klock.policy] in pyproject.toml"
+        if any(finding.code is Code.POLICY_AGE for finding in found.findings):
+            hint += "; to lock older packages: klock lock --exclude-newer DATE"
+        raise PolicyError(f"the policy does not allow {counted(len(found.findings), 'thing')}:{lines}", hint=hint)
+
+
+def moved(session: Session, lockfile: Lockfile, vault: str | None, seconds: float) -> tuple[list[Finding], list[str]]:
+    """What upstream says, and what it could not be asked."""
+    from klock.asking import Asker
+    from klock.upstream.advisories import from_indexes, locked_in
+    from klock.upstream.moved import Keepers, moved_findings
+    from klock.vault import open_vault
+
+    context, base = session.context, session.loaded.base_location
+    opened = None if vault is None else open_vault(vault, mirrors=context.mirrors, writes=False)
+    if opened is not None:
+        opened.check()
+    keepers = Keepers.of_lock(lockfile, context, opened)
+    asker = Asker(session.store, ca_bundle=session.ca_bundle, seconds=seconds, offline=session.offline)
+    session.progress.begin("ask upstream")
+    try:
+        found = moved_findings(lockfile, context, asker, keepers, base_location=base)
+        packages = locked_in(lockfile, context, base_location=base, note=asker.note)
+        found += from_indexes(lockfile, packages, asker)
+        breaches, notes = against_policy(session, lockfile, asker)
+        found += breaches
+    finally:
+        asker.close()
+    if asker.unasked:
+        asker.note(f"{asker.unasked} questions could not be asked in time: allow more with --timeout")
+    session.progress.done("asked")
+    return found, [*asker.notes, *notes]
+
+
+def against_policy(session: Session, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:
+    """What the policy does not allow of a lockfile that is there, and what could not be found out."""
+    found = _breaches(session, lockfile, asker)
+    if found is None:
+        return [], []
+    findings = found.findings
+    if session.settings.policy.signed:
+        from klock.policy.checking import unsigned
+
+        finding = unsigned(session.lockfile, session.settings.trusted_keys)
+        findings = findings if finding is None else [*findings, finding]
+    return findings, found.notes
+
+
+def advised(session: Session, lockfile: Lockfile, folder: Path) -> tuple[list[Finding], list[str]]:
+    from klock.upstream.advisories import from_folder, locked_in
+
+    notes = list[str]()
+    packages = locked_in(lockfile, session.context, base_location=session.loaded.base_location, note=notes.append)
+    return list(from_folder(folder, packages, notes.append)), notes
+
+
+def is_told(finding: Finding, others: Iterable[Finding]) -> bool:
+    """Whether another source has told of this vulnerability of the package."""
+    package = finding.message.partition(":")[0]
+    return any(
+        other.code is finding.code
+        and other.message.startswith(f"{package}:")
+        and (finding.found or "-") in other.message
+        for other in others
+    )
