@@ -4,7 +4,6 @@ Both are asked before anything else is known, so nothing is imported here: who a
 """
 
 import os
-import sys
 
 __all__ = ["VERBS", "answer_to", "overview"]
 
