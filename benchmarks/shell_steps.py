@@ -308,7 +308,8 @@ def _lines(groups: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
     yield (
         f"{today}: Debian {SUITE}, Linux {platform.release().partition('-')[0]}, bubblewrap {bubblewrap}, version "
         f"{NORMALISATION} of the rules. {counts[0][0]} of {counts[0][1]} steps make one layer in all runs; without the "
-        f"last heading, which shows what does not repeat, {counts[1][0]} of {counts[1][1]}."
+        f"last heading, which shows what does not repeat, {counts[1][0]} of {counts[1][1]}. Two steps stop under "
+        "the library that sets the clock: they had this machine's."
     )
     yield ""
     yield f"| step | replayed | +{DAYS} days | root = unprivileged | what differs |"
@@ -316,7 +317,9 @@ def _lines(groups: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
     for heading, group in groups.items():
         yield f"| **{heading}** | | | | |"
         for measured in group:
-            cells = (measured.cell(run) for run in (Run.AGAIN, Run.LATER, Run.UNPRIVILEGED))
+            cells = [measured.cell(run) for run in (Run.AGAIN, Run.LATER, Run.UNPRIVILEGED)]
+            if not measured.step.clock:
+                cells[1] += " (no other clock)"
             yield f"| {measured.step.name} | {' | '.join(cells)} | {measured.remarks} |"
 
 
