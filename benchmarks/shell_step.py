@@ -40,4 +40,5 @@ def pip(*arguments: str) -> str:
 
 def write(path: str, *lines: str) -> str:
     """A command that writes lines, which hold no single quotes, to a file."""
-    return f"printf '%s\\n' {' '.join(repr(line) for line in lines)} > {path}"
+    quoted = " ".join(f"'{line}'" for line in lines)
+    return f"printf '%s\\n' {quoted} > {path}"
