@@ -117,6 +117,7 @@ TEX: Final = (
             "rm *.log",
         ),
         tools=("tex",),
+        remark="plain `tex` writes the time into a .dvi file: make a PDF, or leave the file out",
     ),
 )
 
