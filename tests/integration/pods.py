@@ -65,7 +65,13 @@ def running_pod(
     sockets = Path(tempfile.mkdtemp(prefix="s", dir=host.account.folder))
     shared = {each.resolve().parent for each in store.glob("trees/diff-*") if each.is_symlink()}
     mounts = {**mounts, **{folder: str(folder) for folder in shared}}
-    every = {**mounts, store: "/store", sockets: "/resident", host.account.source: "/klock", Path(sys.prefix): "/venv"}
+    every = {
+        **mounts,
+        store: "/store",
+        sockets: "/resident",
+        host.account.source: "/klock:ro",
+        Path(sys.prefix): "/venv:ro",
+    }
     options = [word for source, target in every.items() for word in ("-v", f"{source}:{target}")]
     if is_open:
         bubblewrap = require_program("bwrap", package="bubblewrap")

@@ -476,7 +476,8 @@ def install_over(pod: Pod, requirement: str) -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), requirement]
         subprocess.run(command, check=True)
     options = f"--quiet --break-system-packages --force-reinstall --no-index --find-links {wheels}"
-    shell(pod, f"pip install {options} {requirement} 2>&1")
+    # Not over what klock itself is imported from, which is the host's.
+    shell(pod, f"env -u PYTHONPATH pip install {options} {requirement} 2>&1")
 
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
