@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from klock.errors import KlockError
 from klock.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from klock.bases.reference import Reference
     from klock.lockfile.model import TargetLock
     from klock.session import Session
@@ -231,10 +234,10 @@ def _image_name(written: str) -> str:
     return f"{reference.registry}/{reference.repository}:{reference.tag or 'latest'}"
 
 
-def _packages(name: str, what: str) -> None:
-    """Adds `klock export NAME`, which writes the Python packages of a target."""
+def _one_text(name: str, text: str, text_of: Callable[[TargetLock, Session], str]) -> None:
+    """Adds `klock export NAME`, which writes one text about a target; `text` is its help."""
 
-    @export.command(name, help=f"Write the locked Python packages as {what}, with their hashes.")
+    @export.command(name, help=text)
     @image_argument
     @click.option(
         "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Without -o, print it."
@@ -242,53 +245,41 @@ def _packages(name: str, what: str) -> None:
     @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
     @target_option
     def write(image: str | None, *, output: Path | None, frozen: bool, target: str | None) -> int:
-        from klock.export.packages import left_out, to_pylock, to_requirements
-
-        project = open_project(image)
-        lock = project.session.read_lockfile()
-        project.refuse(lock, frozen=frozen)
-        locked = project.session.locked_target(lock, target)
-        text = to_requirements(locked) if name == "requirements.txt" else to_pylock(locked)
-        if missing := left_out(locked):
-            say(f"not in it: {', '.join(missing)}, which the image copies and installs from there")
-        if output is None:
-            show_text(text)
-        else:
-            output.write_text(text, encoding="utf-8")
-            say(f"{output} written: {locked.target}")
-        return 0
-
-
-_packages("pylock.toml", "a pylock.toml (PEP 751)")
-_packages("requirements.txt", "a requirements.txt for pip and uv")
-
-
-def _bill_of_materials(name: str, what: str) -> None:
-    """Adds `klock export NAME`, which writes what a target is made of for tools that look for known faults."""
-
-    @export.command(name, help=f"Write what the environment is made of as {what}: base, packages, downloads, files.")
-    @image_argument
-    @click.option(
-        "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Without -o, print it."
-    )
-    @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
-    @target_option
-    def write(image: str | None, *, output: Path | None, frozen: bool, target: str | None) -> int:
-        from klock.provenance.bills import bill_of
-
         project = open_project(image)
         session = project.session
         lock = session.read_lockfile()
         project.refuse(lock, frozen=frozen)
         locked = session.locked_target(lock, target)
-        text = bill_of(name, locked, session.store, name=session.loaded.root.name)
+        written = text_of(locked, session)
         if output is None:
-            show_text(text)
+            show_text(written)
         else:
-            output.write_text(text, encoding="utf-8")
+            output.write_text(written, encoding="utf-8")
             say(f"{output} written: {locked.target}")
         return 0
 
 
-_bill_of_materials("cyclonedx", "a CycloneDX 1.6 document")
-_bill_of_materials("spdx", "an SPDX 2.3 document")
+def _packages(name: str, locked: TargetLock, session: Session) -> str:
+    from klock.export.packages import left_out, to_pylock, to_requirements
+
+    text = to_requirements(locked) if name == "requirements.txt" else to_pylock(locked)
+    if missing := left_out(locked):
+        say(f"not in it: {', '.join(missing)}, which the image copies and installs from there")
+    return text
+
+
+def _bill_of_materials(name: str, locked: TargetLock, session: Session) -> str:
+    from klock.provenance.bills import bill_of
+
+    return bill_of(name, locked, session.store, name=session.loaded.root.name)
+
+
+for _name, _what in (
+    ("pylock.toml", "a pylock.toml (PEP 751)"),
+    ("requirements.txt", "a requirements.txt for pip and uv"),
+):
+    _help = f"Write the locked Python packages as {_what}, with their hashes."
+    _one_text(_name, _help, partial(_packages, _name))
+for _name, _what in (("cyclonedx", "a CycloneDX 1.6 document"), ("spdx", "an SPDX 2.3 document")):
+    _help = f"Write what the environment is made of as {_what}: base, packages, downloads, files."
+    _one_text(_name, _help, partial(_bill_of_materials, _name))

@@ -100,8 +100,6 @@ def push(
 
 def _is_image(written: str) -> bool:
     """Whether this is FILE[:NAME], as after `--cache`, which needs no name to push to."""
-    from pathlib import Path
-
     return Path(written).is_file() or Path(written.rpartition(":")[0]).is_file()
 
 

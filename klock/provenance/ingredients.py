@@ -30,7 +30,7 @@ from klock.lockfile.model import (
     TargetLock,
     WheelArtifact,
 )
-from klock.packages.wheels import licence_in, metadata_text
+from klock.packages.wheels import licence_in, metadata_text, wheel_of
 from klock.steps import kind_of, parts
 from klock.steps.at import StepAt
 from klock.store import Store
@@ -115,7 +115,7 @@ def _of_deb(deb: DebPackage, suite: str) -> Ingredient:
 
 def _of_package(package: LockedPackage, store: Store) -> Ingredient:
     artifact = package.artifact
-    wheel = artifact if isinstance(artifact, WheelArtifact) else artifact.wheel
+    wheel = wheel_of(package)
     url = getattr(artifact, "url", "") or ""
     return Ingredient(
         sort=Sort.PYTHON,

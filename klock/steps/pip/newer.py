@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from klock.errors import FetchError, KlockError
 from klock.image.install_command import with_install_options
 from klock.lockfile.model import LockedPackage, PipLock, TargetLock
-from klock.packages.credentials import netrc_of
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import DEFAULT_INDEX
 from klock.packages.newest import admitted_versions, newest_version, python_of
-from klock.packages.question import Question, World
+from klock.packages.question import Question
 from klock.steps.at import StepAt
 from klock.steps.newer import Looking, Newer
 from klock.steps.parts import Sort
 from klock.steps.pip.credentials import index_credentials
 from klock.steps.pip.moved import has_page, index_of
-from klock.steps.pip.requests import pip_requests
+from klock.steps.pip.requests import pip_requests, world_of
 
 if TYPE_CHECKING:
     from klock.store import Store
@@ -72,18 +71,8 @@ def _admitted(lock: TargetLock, looking: Looking) -> Mapping[str, str]:
         if any(request.projects for request in question.requests):
             looking.note("which versions the requirements admit was not asked: a local project says some of them")
             return {}
-        world = World(
-            workspace=_nowhere(context.store),
-            python=python_of(lock.interpreter, machine=lock.target.machine),
-            store=context.store,
-            netrc=netrc_of(context.environ),
-            ca_bundle=context.mirrors.ca_bundle,
-            local_hosts=context.local_hosts,
-            environ=context.environ,
-            mirrors=context.index_mirrors,
-            offline=context.offline,
-            progress=context.progress,
-        )
+        python = python_of(lock.interpreter, machine=lock.target.machine)
+        world = world_of(context, workspace=_nowhere(context.store), python=python)
         return admitted_versions(question, world)
     except FetchError:
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klock.errors import RequirementError
 from klock.image.requirement_files import read_requirements
@@ -16,7 +17,12 @@ from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequire
 from klock.steps import kind_of
 from klock.steps.context import Context
 
-__all__ = ["pip_positions", "pip_requests"]
+if TYPE_CHECKING:
+    from klock.packages.interpreter import TargetPython
+    from klock.packages.question import World
+    from klock.workshop.protocol import Workspace
+
+__all__ = ["pip_positions", "pip_requests", "world_of"]
 
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -24,6 +30,28 @@ _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 def pip_positions(steps: Sequence[Step]) -> list[int]:
     """The positions of the pip steps among all steps, in order."""
     return [position for position, step in enumerate(steps) if isinstance(step, PipInstall)]
+
+
+def world_of(
+    context: Context, *, workspace: Workspace, python: TargetPython, environment: tuple[str, ...] = ()
+) -> World:
+    """What resolution has at hand in an environment: see `World`."""
+    from klock.packages.credentials import netrc_of
+    from klock.packages.question import World
+
+    return World(
+        workspace=workspace,
+        python=python,
+        store=context.store,
+        environment=environment,
+        netrc=netrc_of(context.environ),
+        ca_bundle=context.mirrors.ca_bundle,
+        local_hosts=context.local_hosts,
+        environ=context.environ,
+        mirrors=context.index_mirrors,
+        offline=context.offline,
+        progress=context.progress,
+    )
 
 
 def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -> list[PipRequest]:

@@ -9,14 +9,13 @@ from typing import cast
 
 from klock.image.install_command import with_install_options
 from klock.lockfile.model import PipLock, TargetLock, WheelArtifact
-from klock.packages.credentials import netrc_of
 from klock.packages.indexes import DEFAULT_INDEX
 from klock.packages.interpreter import TargetPython
 from klock.packages.question import Question, World
 from klock.packages.resolution import Reconsidered, Resolving
 from klock.steps import kind_of
 from klock.steps.locking import BackTo, Locking
-from klock.steps.pip.requests import pip_positions, pip_requests
+from klock.steps.pip.requests import pip_positions, pip_requests, world_of
 
 __all__ = ["PipSteps"]
 
@@ -68,19 +67,8 @@ class PipSteps:
         context = locking.context
         with locking.workspace() as workspace:
             self._python = self._python or locking.probe(workspace, locking.drafts[locking.position])
-            yield World(
-                workspace=workspace,
-                python=self._python,
-                store=context.store,
-                environment=(locking.lock.base.id, *locking.lock.layers),
-                netrc=netrc_of(context.environ),
-                ca_bundle=context.mirrors.ca_bundle,
-                local_hosts=context.local_hosts,
-                environ=context.environ,
-                mirrors=context.index_mirrors,
-                offline=context.offline,
-                progress=context.progress,
-            )
+            environment = (locking.lock.base.id, *locking.lock.layers)
+            yield world_of(context, workspace=workspace, python=self._python, environment=environment)
 
 
 def _question_of(locking: Locking) -> Question:
