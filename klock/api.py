@@ -72,102 +72,20 @@ class Project:
         registry has it when it is pushed. With `dry_run` the file stays as it is. Raises KlockError; the file is as it
         was then.
         """
-        from klock.lockfile import read
+        from klock.relocking import relock
 
-        session = self.session
-        previous = read(session.lockfile)
-        keep_base = keep_base or session.settings.keep_base
-        upgraded = tuple(upgrade_packages)
-        asks_anew = upgrade or upgrade_base or upgraded or strict or exclude_newer is not None
-        if previous is not None and not asks_anew:
-            notes = self._notes_if_unchanged(previous, keep_base=keep_base)
-            if notes is not None:
-                self._refuse_breaches(previous)
-            if notes is not None and image_digest:
-                return self._with_image_digests(previous, previous, dry_run=dry_run)
-            if notes is not None:
-                return Locked(
-                    lockfile=previous, path=session.lockfile, previous=previous, written=False, notes=tuple(notes)
-                )
-
-        from packaging.utils import canonicalize_name
-
-        from klock.errors import KlockError, TriggersFound
-        from klock.lockfile import write
-        from klock.locking import lock_image
-        from klock.logs import hinting_at_logs
-        from klock.packages.exclude_newer import read_moment
-        from klock.steps.locking import Upgrade
-        from klock.words import did_you_mean
-
-        moment = read_moment(exclude_newer, what="exclude-newer") if exclude_newer is not None else None
-        names = {canonicalize_name(name): name for name in upgraded}
-        known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
-        for name, as_written in names.items():
-            if name not in known:
-                hint = did_you_mean(name, known) or "it need not be upgraded: `klock add NAME` asks for a new package"
-                raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package", hint=hint)
-        with session.store.in_use(), hinting_at_logs(session.context.progress):
-            while True:
-                try:
-                    locked = lock_image(
-                        session.loaded.image,
-                        session.targets,
-                        previous=previous,
-                        context=replace(
-                            session.context,
-                            keep_base=keep_base,
-                            strict=strict,
-                            exclude_newer=moment or session.settings.exclude_newer,
-                        ),
-                        upgrade=Upgrade(everything=upgrade, base=upgrade_base, packages=frozenset(names)),
-                    )
-                    break
-                except TriggersFound as found:
-                    self.session = session = session.with_triggers(found.base, found.triggers)
-        self._refuse_breaches(locked)
-        if image_digest:
-            return self._with_image_digests(locked, previous, dry_run=dry_run)
-        written = False
-        if not dry_run and locked != previous:
-            written = write(locked, session.lockfile)
-        return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
-
-    def _with_image_digests(self, locked: Lockfile, previous: Lockfile | None, *, dry_run: bool) -> Locked:
-        from klock.lockfile import write
-        from klock.registry.locked import with_image_digests
-
-        session = self.session
-        with session.store.in_use():
-            locked = with_image_digests(locked, session.context)
-        written = not dry_run and locked != previous and write(locked, session.lockfile)
-        return Locked(lockfile=locked, path=session.lockfile, previous=previous, written=written)
-
-    def _refuse_breaches(self, lockfile: Lockfile) -> None:
-        if self.session.settings.policy:
-            from klock.checking import refuse_breaches
-
-            refuse_breaches(self.session, lockfile)
-
-    def _notes_if_unchanged(self, lock: Lockfile, *, keep_base: bool) -> list[str] | None:
-        """What there is to say of the image's files, if the image still gives this lockfile; else None."""
-        from klock.locking.staying import notes_if_unchanged
-
-        session = self.session
-        notes = notes_if_unchanged(
-            lock,
-            session.loaded.image,
-            session.targets,
-            root=session.loaded.root,
-            environ=session.environ,
-            store=session.store,
-            credential_files=session.settings.credential_files,
-            exclude_newer=session.settings.exclude_newer,
-            keep_base=keep_base,
+        locked, self.session = relock(
+            self.session,
+            upgrade=upgrade,
+            upgrade_packages=tuple(upgrade_packages),
+            upgrade_base=upgrade_base,
+            keep_base=keep_base or self.session.settings.keep_base,
+            strict=strict,
+            exclude_newer=exclude_newer,
+            image_digest=image_digest,
+            dry_run=dry_run,
         )
-        for note in notes or ():
-            session.progress.warn(note)
-        return notes
+        return locked
 
     # -- plan and sync
 
@@ -269,48 +187,18 @@ class Project:
         `container` names a container that was started from the environment's image, which is compared instead. A file
         of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
         """
-        from klock.checking import advised, against_policy, is_told, moved
-        from klock.errors import KlockError
-        from klock.locking.staleness import hint_for_credentials
+        from klock.checking import check
 
-        session = self.session
-        lockfile = session.read_lockfile()
-        findings = session.stale_findings(lockfile)
-        hints, notes = [], list[str]()
-        if upstream:
-            found, said = moved(session, lockfile, None if vault is None else os.fspath(vault), seconds)
-        else:
-            found, said = against_policy(session, lockfile, None)
-        findings, notes = [*findings, *found], [*notes, *said]
-        if advisories is not None:
-            found, said = advised(session, lockfile, Path(advisories))
-            findings += [each for each in found if not is_told(each, findings)]
-            notes += said
-        if environment or container is not None:
-            from klock.drift import compare, with_steps
-
-            goal = session.goal(lockfile, session.locked_target(lockfile, target))
-            place = session.place_of(goal)
-            if container is not None and not place.has_containers:
-                raise KlockError(
-                    "--container needs the engine podman or docker",
-                    hint="name the engine: --engine podman --container NAME",
-                )
-            if deep:
-                session.progress.begin("read every file of the environment")
-            with session.store.in_use():
-                observation = place.observe(goal, container=container, deep=deep)
-            if deep:
-                session.progress.done("compared")
-            drift = compare(observation, leave_out=goal.lock.leave_out)
-            findings += with_steps(drift, goal.lock, session.loaded.locations)
-            in_files = any(finding.code.is_about_files for finding in drift)
-            if in_files and container is None and not place.converges and place.is_clean(goal.name):
-                hints.append("the store was changed, not the environment: run `klock cache clean`, then `klock sync`")
-        if findings and (hint := hint_for_credentials(lockfile, session.environ)):
-            hints.append(hint)
-        return Checked(
-            lockfile=lockfile, findings=tuple(findings), hints=tuple(hints), notes=tuple(dict.fromkeys(notes))
+        return check(
+            self.session,
+            environment=environment,
+            container=container,
+            upstream=upstream,
+            vault=None if vault is None else os.fspath(vault),
+            advisories=None if advisories is None else Path(advisories),
+            seconds=seconds,
+            target=target,
+            deep=deep,
         )
 
     # -- look

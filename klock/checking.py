@@ -1,5 +1,5 @@
-"""What `check` finds out of a lockfile beside the image and the environment: policy, upstream, advisories. `lock` asks
-the policy, too."""
+"""What `check` finds out, from every source there is: the image, policy, upstream, advisories, the environment. `lock`
+asks the policy, too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,76 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from klock.errors import KlockError
+from klock.outcomes import Checked
+
+# `lock` looks here for the policy alone, and a check of the image alone asks nobody.
 if TYPE_CHECKING:
     from klock.asking import Asker
     from klock.findings import Finding
     from klock.lockfile.model import Lockfile
     from klock.policy.checking import Breaches
+    from klock.replay.goal import Goal
     from klock.session import Session
 
-__all__ = ["advised", "against_policy", "is_told", "moved", "refuse_breaches"]
+__all__ = ["check", "refuse_breaches"]
+
+
+def check(
+    session: Session,
+    *,
+    environment: bool,
+    container: str | None,
+    upstream: bool,
+    vault: str | None,
+    advisories: Path | None,
+    seconds: float,
+    target: str | None,
+    deep: bool,
+) -> Checked:
+    """The work of `klock.Project.check`, whose options these are."""
+    from klock.locking.staleness import hint_for_credentials
+
+    lockfile = session.read_lockfile()
+    findings, hints = session.stale_findings(lockfile), list[str]()
+    found, notes = _moved(session, lockfile, vault, seconds) if upstream else _against_policy(session, lockfile, None)
+    findings += found
+    if advisories is not None:
+        found, said = _advised(session, lockfile, advisories)
+        findings += [each for each in found if not _is_told(each, findings)]
+        notes += said
+    if environment or container is not None:
+        goal = session.goal(lockfile, session.locked_target(lockfile, target))
+        found, hints = _drifted(session, goal, container, deep=deep)
+        findings += found
+    if findings and (hint := hint_for_credentials(lockfile, session.environ)):
+        hints.append(hint)
+    return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints), notes=tuple(dict.fromkeys(notes)))
+
+
+def _drifted(session: Session, goal: Goal, container: str | None, *, deep: bool) -> tuple[list[Finding], list[str]]:
+    """Where the environment is not its goal, and what to do first."""
+    from klock.drift import compare, with_steps
+
+    place = session.place_of(goal)
+    if container is not None and not place.has_containers:
+        raise KlockError(
+            "--container needs the engine podman or docker",
+            hint="name the engine: --engine podman --container NAME",
+        )
+    if deep:
+        session.progress.begin("read every file of the environment")
+    with session.store.in_use():
+        observation = place.observe(goal, container=container, deep=deep)
+    if deep:
+        session.progress.done("compared")
+    drift = compare(observation, leave_out=goal.lock.leave_out)
+    in_files = any(finding.code.is_about_files for finding in drift)
+    if in_files and container is None and not place.converges and place.is_clean(goal.name):
+        hints = ["the store was changed, not the environment: run `klock cache clean`, then `klock sync`"]
+    else:
+        hints = []
+    return with_steps(drift, goal.lock, session.loaded.locations), hints
 
 
 def _breaches(session: Session, lockfile: Lockfile, asker: Asker | None = None) -> Breaches | None:
@@ -66,7 +128,7 @@ def refuse_breaches(session: Session, lockfile: Lockfile) -> None:
         raise PolicyError(f"the policy does not allow {counted(len(found.findings), 'thing')}:{lines}", hint=hint)
 
 
-def moved(session: Session, lockfile: Lockfile, vault: str | None, seconds: float) -> tuple[list[Finding], list[str]]:
+def _moved(session: Session, lockfile: Lockfile, vault: str | None, seconds: float) -> tuple[list[Finding], list[str]]:
     """What upstream says, and what it could not be asked."""
     from klock.asking import Asker
     from klock.upstream.advisories import from_indexes, locked_in
@@ -84,7 +146,7 @@ def moved(session: Session, lockfile: Lockfile, vault: str | None, seconds: floa
         found = moved_findings(lockfile, context, asker, keepers, base_location=base)
         packages = locked_in(lockfile, context, base_location=base, note=asker.note)
         found += from_indexes(lockfile, packages, asker)
-        breaches, notes = against_policy(session, lockfile, asker)
+        breaches, notes = _against_policy(session, lockfile, asker)
         found += breaches
     finally:
         asker.close()
@@ -94,7 +156,7 @@ def moved(session: Session, lockfile: Lockfile, vault: str | None, seconds: floa
     return found, [*asker.notes, *notes]
 
 
-def against_policy(session: Session, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:
+def _against_policy(session: Session, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:
     """What the policy does not allow of a lockfile that is there, and what could not be found out."""
     found = _breaches(session, lockfile, asker)
     if found is None:
@@ -108,7 +170,7 @@ def against_policy(session: Session, lockfile: Lockfile, asker: Asker | None) ->
     return findings, found.notes
 
 
-def advised(session: Session, lockfile: Lockfile, folder: Path) -> tuple[list[Finding], list[str]]:
+def _advised(session: Session, lockfile: Lockfile, folder: Path) -> tuple[list[Finding], list[str]]:
     from klock.upstream.advisories import from_folder, locked_in
 
     notes = list[str]()
@@ -116,7 +178,7 @@ def advised(session: Session, lockfile: Lockfile, folder: Path) -> tuple[list[Fi
     return list(from_folder(folder, packages, notes.append)), notes
 
 
-def is_told(finding: Finding, others: Iterable[Finding]) -> bool:
+def _is_told(finding: Finding, others: Iterable[Finding]) -> bool:
     """Whether another source has told of this vulnerability of the package."""
     package = finding.message.partition(":")[0]
     return any(
