@@ -23,7 +23,7 @@ from klock.bases.transport import Unreachable
 from klock.digests import Digest, canonical_json, digest_of_bytes, hex_of
 from klock.errors import FetchError, HashMismatch, ImageError, KlockError
 from klock.layers.compression import Compression
-from klock.lockfile.model import DebianLock, OciBlob, OciLock, PipLock, TargetLock, layer_of
+from klock.lockfile.model import DebianLock, OciBlob, OciLock, TargetLock, layer_of
 from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer
 from klock.registry.made import LAYER, Blob, base_blobs, step_blob
 from klock.registry.pull import read_manifest, restore_base
@@ -107,7 +107,7 @@ class RegistryCache:
         if layer is None or kind_of(at.step).is_copied:
             return False
         descriptors = self._descriptors(_step_tag(key))
-        if isinstance(at.step, PipLock):
+        if kind_of(at.step).is_composed:
             self._take_inputs(at, descriptors, context)
             return False
         found = [d for d in descriptors if annotation(d, LAYER) == layer.digest]
@@ -198,7 +198,7 @@ def _entries(
     for at, key in zip(context.each(lock), keys, strict=True):
         if key is None or kind_of(at.step).is_copied:
             continue
-        if isinstance(at.step, PipLock):
+        if kind_of(at.step).is_composed:
             yield _step_tag(key), list(_input_blobs(at, context))
         else:
             yield _step_tag(key), [step_blob(at, lock, context, compression)]

@@ -152,6 +152,8 @@ class Kind(Generic[S, L]):
     """Whether what it writes depends on the Python that is there before it."""
     fetches: ClassVar[bool] = False
     """Whether `fetch` brings in all that a replay needs, so that it can be called ahead."""
+    is_composed: ClassVar[bool] = False
+    """Whether its layer is composed of its inputs in little time: whoever has those need not be given the layer."""
     is_copied: ClassVar[bool] = False
     """Whether all of it comes from local files, so that no upgrade can move it."""
 
@@ -325,6 +327,10 @@ class Kind(Generic[S, L]):
 
     def inputs_to_run(self, at: StepAt[L]) -> Iterator[Input]:
         """What it needs to be performed."""
+        return iter(())
+
+    def built(self, at: StepAt[L]) -> Iterator[Input]:
+        """What was made of its inputs while locking, and is taken instead of being made again."""
         return iter(())
 
     def fetch(self, at: StepAt[L], context: Context) -> None:

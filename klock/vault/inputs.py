@@ -14,11 +14,11 @@ from klock.lockfile.model import (
     DebianLock,
     LockedPackage,
     OciLock,
-    PipLock,
     SdistArtifact,
     StepLock,
     TargetLock,
     WheelArtifact,
+    kept_layer_of,
 )
 from klock.steps import kind_of
 from klock.steps.at import StepAt
@@ -46,11 +46,11 @@ def inputs_of(target: TargetLock) -> Iterator[Input]:
 
 
 def inputs_of_step(at: StepAt[Any]) -> Iterator[Input]:
-    """The inputs of one step; of a pip step with what was built for it."""
-    yield from kind_of(at.step).inputs(at)
-    if isinstance(at.step, PipLock):
-        for pin in at.step.packages:
-            yield from _of_package(at.lock.packages_by_pin[pin])
+    """The inputs of one step, and what was built of them for it."""
+    kind = kind_of(at.step)
+    yield from kind.inputs(at)
+    if kept_layer_of(at.step) is None:
+        yield from kind.built(at)
 
 
 def _of_one(target: TargetLock) -> Iterator[Input]:

@@ -46,6 +46,7 @@ class PipKind(Kind[PipInstall, PipLock]):
     method = "pip_install"
     asks_python = True
     fetches = True
+    is_composed = True
     can_be_taken_back = True
 
     def describe(self, step: PipLock) -> str:
@@ -160,9 +161,15 @@ class PipKind(Kind[PipInstall, PipLock]):
         yield from (by_pin[pin] for pin in at.step.packages)
 
     def inputs_to_run(self, at: StepAt[PipLock]) -> Iterator[Input]:
-        """What is fetched for it. What was built from that is an input of the whole lock."""
         for package in _packages_of(at):
             yield from inputs_of_package(package)
+
+    def built(self, at: StepAt[PipLock]) -> Iterator[Input]:
+        for package in _packages_of(at):
+            if not isinstance(package.artifact, WheelArtifact):
+                wheel = package.artifact.wheel
+                name = f"{wheel.name} (built)"
+                yield Input(digest=f"sha256:{wheel.sha256}", size=wheel.size, name=name, permanent=False)
 
     def fetch(self, at: StepAt[PipLock], context: Context) -> None:
         from klock.packages import fetch_packages
