@@ -12,8 +12,18 @@ from pathlib import Path
 
 from klock.errors import KlockError
 from klock.image.builder import Image
+from klock.image.steps import Base, ImageStage
 from klock.layers import NORMALISATION
-from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, ImageLock, Lockfile, TargetLock, layer_of
+from klock.lockfile.model import (
+    DEBIAN_RECIPE,
+    BaseLock,
+    DebianLock,
+    ImageLock,
+    Lockfile,
+    StepLock,
+    TargetLock,
+    layer_of,
+)
 from klock.locking.draft import as_draft, base_agrees, draft_image, draft_steps
 from klock.secrets.credential_files import Treatment
 from klock.steps.cache_keys import cache_keys
@@ -21,7 +31,7 @@ from klock.steps.results import is_refuted
 from klock.store import Store
 from klock.targets import Target
 
-__all__ = ["notes_if_unchanged"]
+__all__ = ["notes_if_unchanged", "steps_stay"]
 
 
 def notes_if_unchanged(
@@ -47,52 +57,67 @@ def notes_if_unchanged(
         or tuple(t.target for t in lock.targets) != (*targets,)
     ):
         return None
-    notes: list[str] = []
-    as_given = image
+
+    def notes_of(locked: TargetLock) -> list[str] | None:
+        given = image._for_platform(locked.target.platform)
+        if [stage.name for stage in locked.stages] != [stage.name for stage in given.stages]:
+            return None
+        notes: list[str] = []
+        parts: list[tuple[ImageStage | Image, TargetLock]] = [
+            *zip(given.stages, locked.locks_of_stages.values(), strict=True),
+            (given, locked),
+        ]
+        for definition, part in parts:
+            drafts = draft_steps(
+                definition.steps,
+                root=root,
+                base=part.base,
+                target=locked.target,
+                environ=environ,
+                store=store,
+                credential_files=credential_files,
+                notes=notes,
+            )
+            assert definition.base is not None
+            if not _base_stays(definition.base, part.base) or not steps_stay(
+                part, drafts, image=lock.image, store=store, keep_base=keep_base
+            ):
+                return None
+        return notes
+
+    notes: list[list[str]] = []
     try:
         wanted = replace(draft_image(image, environ), exclude_newer=exclude_newer or lock.image.exclude_newer)
         if wanted != lock.image:
             return None
-        for number, locked in enumerate(lock.targets):
-            if keep_base and any(package.replaces is not None for package in locked.packages):
+        for locked in lock.targets:
+            if (found := notes_of(locked)) is None:
                 return None
-            found: list[str] = []
-            image = as_given._for_platform(locked.target.platform)
-            assert image.base is not None
-            for stage in (*image.stages, None):
-                part = locked if stage is None else locked.locks_of_stages.get(stage.name)
-                if part is None:
-                    return None
-                of_part: list[str] = []
-                drafts = draft_steps(
-                    image.steps if stage is None else stage.steps,
-                    root=root,
-                    base=part.base,
-                    target=locked.target,
-                    environ=environ,
-                    store=store,
-                    credential_files=credential_files,
-                    notes=of_part,
-                )
-                found += of_part
-                base = image.base if stage is None else stage.base
-                if not base_agrees(base, part.base) or [as_draft(step) for step in part.steps] != drafts:
-                    return None
-                if isinstance(part.base, DebianLock) and part.base.recipe != DEBIAN_RECIPE:
-                    return None
-                if _has_a_refuted_step(part, lock.image, store):
-                    return None
-            if [stage.name for stage in locked.stages] != [stage.name for stage in image.stages]:
-                return None
-            notes += found if number == 0 else []
+            notes.append(found)
     except KlockError:
         return None
-    return notes
+    # Each target has the same to be said, once.
+    return notes[0] if notes else []
 
 
-def _has_a_refuted_step(lock: TargetLock, image: ImageLock, store: Store) -> bool:
+def steps_stay(
+    lock: TargetLock, drafts: Sequence[StepLock], *, image: ImageLock, store: Store, keep_base: bool
+) -> bool:
+    """Whether a target's steps are those that were drafted, and nothing that became known since speaks against them.
+
+    `keep_base`: nothing may have replaced a package of the base.
+    """
+    if [as_draft(step) for step in lock.steps] != [*drafts]:
+        return False
+    if keep_base and any(package.replaces is not None for package in lock.packages):
+        return False
     keys = cache_keys(lock, image=image, normalisation=NORMALISATION)
-    return any(
+    return not any(
         key is not None and (layer := layer_of(step)) is not None and is_refuted(key, layer.digest, store)
         for key, step in zip(keys, lock.steps, strict=True)
     )
+
+
+def _base_stays(base: Base, locked: BaseLock) -> bool:
+    is_of_old_recipe = isinstance(locked, DebianLock) and locked.recipe != DEBIAN_RECIPE
+    return base_agrees(base, locked) and not is_of_old_recipe

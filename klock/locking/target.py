@@ -24,9 +24,10 @@ from klock.lockfile.model import (
     is_forced,
     layer_of,
 )
-from klock.locking.draft import as_draft, base_agrees, check_steps, draft_steps
+from klock.locking.draft import base_agrees, check_steps, draft_steps
 from klock.locking.making import lock_steps, refuse_before_any_is_made, try_services
 from klock.locking.stages import Task, beginning_of, in_order, needed_by
+from klock.locking.staying import steps_stay
 from klock.replay import opened_over
 from klock.steps import kind_of
 from klock.steps.cache_keys import cache_keys
@@ -272,9 +273,13 @@ class TargetLocker:
             and not self.rules_changed
             and self.previous_image == self.image_lock
             and previous.base == base
-            and [as_draft(step) for step in previous.steps] == drafts
-            and not any(self._is_refuted(key, step) for key, step in self._previous_steps())
-            and not (self.context.keep_base and any(p.replaces is not None for p in previous.packages))
+            and steps_stay(
+                previous,
+                drafts,
+                image=self.image_lock,
+                store=self.context.store,
+                keep_base=self.context.keep_base,
+            )
         )
 
     def _previous_steps(self, *, drafted: bool = False) -> Iterator[tuple[Digest, StepLock]]:
