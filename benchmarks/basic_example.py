@@ -214,7 +214,7 @@ def _kept() -> Path:
 
 
 def _uv_program() -> str:
-    from klock.packages.uv import uv_program
+    from klock.uv_program import uv_program
 
     return str(uv_program())
 

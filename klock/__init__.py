@@ -21,6 +21,8 @@ docs/architecture.md has the picture and the other rooms. In `kimage.py`:
 
 from __future__ import annotations
 
+from klock.version import __version__
+
 # As `typing` has it, which every start of klock would pay for.
 TYPE_CHECKING = False
 
@@ -55,8 +57,6 @@ __all__ = [
     "tree",
     "why",
 ]
-
-__version__ = "0.1.0"
 
 _WHERE = {
     "Finding": "klock.findings",

@@ -17,7 +17,7 @@ from klock.digests import digest_of_json, is_digest
 from klock.errors import FetchError, KlockError, OutOfTime
 
 if TYPE_CHECKING:
-    from klock.bases.transport import Transport
+    from klock.fetching.transport import Transport
     from klock.store import Store
 
 __all__ = ["Answer", "Asker"]
@@ -72,7 +72,7 @@ class Asker:
         if self._offline:
             raise FetchError("upstream cannot be asked: klock is offline")
         if self._transport is None:
-            from klock.bases.transport import Transport
+            from klock.fetching.transport import Transport
 
             self._transport = Transport(ca_bundle=self._ca_bundle, left=lambda: self.left)
         return self._transport

@@ -18,7 +18,7 @@ from klock.store import Store
 from klock.targets import Target
 
 if TYPE_CHECKING:
-    from klock.bases.mirrors import Mirrors
+    from klock.fetching.mirrors import Mirrors
     from klock.findings import Finding
     from klock.image.builder import Image
     from klock.lockfile.model import ImageLock, Lockfile, TargetLock
@@ -132,7 +132,7 @@ class Session:
 
     @functools.cached_property
     def _mirrors(self) -> Mirrors:
-        from klock.bases.mirrors import Mirrors
+        from klock.fetching.mirrors import Mirrors
 
         return Mirrors.from_settings(
             registries=self.settings.registry_mirrors,

@@ -57,7 +57,7 @@ _WIDTH = 80
 def answer_to(arguments: list[str]) -> str | None:
     """What a command line is answered with that asks what klock is; None for any other."""
     if arguments == ["--version"]:
-        from klock import __version__
+        from klock.version import __version__
 
         return f"klock {__version__}\n"
     return overview() if arguments in (["--help"], ["-h"]) and _columns() >= _WIDTH else None

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from klock.bases.mirrors import Mirrors
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import EngineError, HashMismatch
+from klock.fetching.mirrors import Mirrors
+from klock.files.placed import PlacedFile
 from klock.gpu.edits import ContainerEdits
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import matcher
@@ -37,7 +38,6 @@ from klock.workshop.protocol import (
     FileTree,
     Layer,
     NewBase,
-    PlacedFile,
     TreeCopy,
     Uplink,
 )

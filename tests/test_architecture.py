@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import re
 import subprocess
 import sys
@@ -9,11 +10,39 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/architecture.md").read_text("utf-8")
+_IMPORT = re.compile(r"^ *from (klock[\w.]*) import (?:\(([^)]*)\)|(.+))", re.MULTILINE)
 
 
 def test_every_folder_of_the_package_has_a_row() -> None:
     rows = set(re.findall(r"^\| `(\w+)/", PAGE, re.MULTILINE))
     assert {folder.parent.name for folder in (ROOT / "klock").glob("*/__init__.py")} <= rows
+
+
+def test_imports_run_one_way() -> None:
+    """Those for types alone, too: whoever reads a room need not know the rooms above it."""
+    graph = _imports()
+    rows = re.findall(r"^\| `(\w+)(?:/|/<kind>/|\.py)` \|", PAGE, re.MULTILINE)
+    assert len(rows) > 30
+    room_of = {path: path.removeprefix("klock/").partition("/")[0].removesuffix(".py") for path in graph}
+    rooms: dict[str, set[str]] = {room: set() for room in room_of.values()}
+    for path, imported in graph.items():
+        rooms[room_of[path]] |= {room_of[other] for other in imported} - {room_of[path]}
+    graphlib.TopologicalSorter(rooms).prepare()  # raises CycleError
+    assert [(a, b) for i, b in enumerate(rows) for a in rows[i + 1 :] if b in rooms[a]] == []
+
+
+def _imports() -> dict[str, set[str]]:
+    """The files of the package, and for each the files that it imports, wherever in it."""
+    paths = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (ROOT / "klock").rglob("*.py")}
+    modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in paths}
+    graph: dict[str, set[str]] = {}
+    for path, text in paths.items():
+        graph[path] = set()
+        for module, in_parentheses, plain in _IMPORT.findall(text):
+            names = [name.split()[0] for name in (in_parentheses or plain).split(",") if name.strip()]
+            found = {modules.get(f"{module}.{name}") or modules[module] for name in names}
+            graph[path] |= found - {path}
+    return graph
 
 
 def test_what_to_read_first_is_there() -> None:

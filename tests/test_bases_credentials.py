@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.bases.authentication import Challenge, parse_challenges
-from klock.bases.credentials import Credentials, DockerConfig
 from klock.errors import FetchError
+from klock.oci.authentication import Challenge, parse_challenges
+from klock.oci.credentials import Credentials, DockerConfig
 
 USER = Credentials(username="user", password="pa:ss")
 AUTH = base64.b64encode(b"user:pa:ss").decode()

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.bases.mirrors import DEBIAN_ARCHIVES
 from klock.debian.apt_root import Lists, explain, prepare
 from klock.debian.archive import parse_uris, sources_list, url_of
 from klock.debian.bootstrap import check_architecture
 from klock.debian.flat_repository import file_name
 from klock.errors import EngineError, FetchError, ResolutionError
+from klock.fetching.mirrors import DEBIAN_ARCHIVES
 from klock.lockfile.model import DebPackage
 from klock.targets import Target
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.bases.layout import LayoutFolder
-from klock.bases.mirrors import DEBIAN_ARCHIVES, Mirrors
-from klock.bases.oci import Config, Index, Manifest, parse_config, parse_manifest
 from klock.bases.passwd import home_of, is_root
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
+from klock.fetching.mirrors import DEBIAN_ARCHIVES, Mirrors
 from klock.lockfile.model import OciBlob
+from klock.oci.documents import Config, Index, Manifest, parse_config, parse_manifest
 from klock.targets import Target
 
 OCI = "application/vnd.oci.image"

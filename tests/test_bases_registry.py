@@ -20,16 +20,16 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from klock.bases.credentials import DockerConfig
-from klock.bases.downloads import THREAD_NAME, Wanted, download
-from klock.bases.mirrors import Mirrors
-from klock.bases.reference import Reference
-from klock.bases.registry import Repository
-from klock.bases.transport import Transport
 from klock.connections import is_loopback
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
+from klock.fetching.downloads import THREAD_NAME, Wanted, download
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Transport
 from klock.lockfile.model import OciBlob
+from klock.oci.credentials import DockerConfig
+from klock.oci.reference import Reference
+from klock.oci.repository import Repository
 from klock.progress import Quiet
 from klock.store import Store
 

@@ -13,12 +13,12 @@ from threading import Thread
 
 import pytest
 
-from klock.bases.mirrors import Mirrors
 from klock.certificates import host_bundle, joined_bundle
 from klock.connections import Pools
 from klock.errors import KlockError
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.requests import request
 from klock.lockfile.model import Interpreter, PipLock
-from klock.packages.fetch import request
 from klock.pages.page import Form, Page
 from klock.progress import Quiet
 from klock.recorder.authority import Authority

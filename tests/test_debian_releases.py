@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from klock.bases.mirrors import Mirrors
 from klock.debian.releases import Resolutions
+from klock.fetching.mirrors import Mirrors
 from klock.image.steps import DebianBase
 from klock.store import Store
 from tests.debs import package

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from klock import lockfile
-from klock.bases.oci import parse_config, parse_manifest
 from klock.documents import read_json, read_toml, shown
 from klock.errors import FetchError, KlockError, LockfileError
 from klock.lockfile.reading import from_text
+from klock.oci.documents import parse_config, parse_manifest
 from klock.project import load_settings
 
 JSON: dict[str, str | bytes] = {

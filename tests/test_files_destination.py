@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from klock.errors import ImageError
 from klock.files.destination import file_destination, folder_destination, source_path
 from klock.files.local import import_paths, placed_files
+from klock.files.placed import PlacedFile
 from klock.files.scan import tree_digest
 from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry
 from klock.steps.files.reading import LocalFiles, read_local_files
 from klock.store import Store
-from klock.workshop.protocol import PlacedFile
 
 WHERE = "step 2 (kimage.py:7)"
 

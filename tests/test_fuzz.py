@@ -21,19 +21,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from klock.bases.authentication import Authentication, parse_challenges
-from klock.bases.credentials import Credentials
-from klock.bases.oci import parse_config, parse_manifest
-from klock.bases.transport import Response
 from klock.connections import is_loopback, refuse_redirect
 from klock.debian.dpkg_status import installed_packages
 from klock.errors import FetchError, KlockError
 from klock.escaping import on_one_line
+from klock.fetching.transport import Response
 from klock.layers.manifest import Manifest
 from klock.layers.rewriting.git_index import without_stat_data
 from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.lockfile.reading import from_text
 from klock.lockfile.writing import to_text
+from klock.oci.authentication import Authentication, parse_challenges
+from klock.oci.credentials import Credentials
+from klock.oci.documents import parse_config, parse_manifest
 from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
 from klock.packages.index_pages import _files_in_html, _projects_of
 from klock.packages.records import paths_in_record

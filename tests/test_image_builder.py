@@ -239,7 +239,7 @@ def test_importing_klock_loads_nothing_else() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert completed.stdout.splitlines()[0] == "['klock']"
+    assert completed.stdout.splitlines()[0] == "['klock', 'klock.version']"
     assert not {"packaging", "tomlkit", "rich", "urllib3", "click"} & set(eval(completed.stdout.splitlines()[1]))
 
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, ImageError, StepFailed
+from klock.fetching.mirrors import Mirrors
 from klock.image.builder import Image
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import FilesLock, Lockfile, ShellLock

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.bases.reference import Reference
 from klock.errors import ImageError
+from klock.oci.reference import Reference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from klock.bases.reference import Reference
 from klock.digests import digest_of_bytes
 from klock.errors import EngineError, KlockError
 from klock.layers.compression import compression_named
@@ -27,6 +26,7 @@ from klock.lockfile.model import (
     StepLock,
     TargetLock,
 )
+from klock.oci.reference import Reference
 from klock.registry.layout import write_archive, write_folder
 from klock.registry.made import MOST_LAYERS, MadeImage, make_image, make_index
 from klock.registry.push import refuse_another_digest, sources_of, tag_of_target

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from klock.bases.credentials import DockerConfig
-from klock.bases.mirrors import Mirrors
-from klock.bases.reference import Reference
-from klock.bases.transport import Transport
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
-from klock.registry.repository import Outgoing, WritableRepository, content_reader, open_repository
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Transport
+from klock.oci.credentials import DockerConfig
+from klock.oci.reference import Reference
+from klock.oci.writing import Outgoing, WritableRepository, content_reader, open_repository
 
 BLOB = bytes(range(256)) * 4096
 DIGEST = digest_of_bytes(BLOB)

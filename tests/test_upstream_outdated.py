@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from klock.asking import Asker
-from klock.bases.mirrors import Mirrors
 from klock.bases.newest import newest_tag
 from klock.debian.apt_in_environment import AptInEnvironment
+from klock.fetching.mirrors import Mirrors
 from klock.image.builder import Image
 from klock.inventory.reasons import Lines
 from klock.lockfile.model import (

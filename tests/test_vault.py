@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes, hex_of
 from klock.errors import FetchError, StoreError
+from klock.fetching.mirrors import Mirrors
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
     AptLock,

@@ -13,9 +13,9 @@ import fsspec
 import pytest
 import uv
 
-from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes, hex_of
 from klock.errors import HashMismatch, KlockError, StoreError
+from klock.fetching.mirrors import Mirrors
 from klock.vault import VaultFolder, open_vault
 from klock.vault.inputs import Input
 from klock.vault.protocol import Vault

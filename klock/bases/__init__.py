@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from klock.bases.mirrors import Mirrors
 from klock.bases.passwd import home_of, is_root
 from klock.errors import KlockError
+from klock.fetching.mirrors import Mirrors
 from klock.image.steps import Base, DebianBase, RegistryBase
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
 from klock.progress import Progress, Quiet

@@ -7,25 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from klock.bases.downloads import Wanted, download
 from klock.bases.layout import LayoutFolder
-from klock.bases.mirrors import Mirrors
-from klock.bases.oci import Config, Index, Manifest, parse_config, parse_manifest, platform_missing
-from klock.bases.reference import Reference
 from klock.bases.scratch import SCRATCH, ScratchSource
 from klock.bases.sources import StoredSource
 from klock.digests import Digest
 from klock.errors import FetchError
+from klock.fetching.downloads import Wanted, download
+from klock.fetching.mirrors import Mirrors
 from klock.image.steps import LayoutBase, RegistryBase
 from klock.lockfile.model import OciBlob, OciLayer, OciLock
+from klock.oci.documents import Config, Index, Manifest, parse_config, parse_manifest, platform_missing
+from klock.oci.reference import Reference
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop.protocol import BaseLayer, Workshop
 
 if TYPE_CHECKING:
-    from klock.bases.registry import Repository
-    from klock.bases.transport import Transport
+    from klock.fetching.transport import Transport
+    from klock.oci.repository import Repository
 
 __all__ = ["DEFAULT_PATH", "fetch_documents", "fetch_image", "fetch_layers", "resolve_image", "source_of"]
 
@@ -172,8 +172,8 @@ def source_of(
         if not colon or "/" in tag:
             path, tag = written.removeprefix(_LAYOUT), ""
         return LayoutFolder(root / path, tag=tag or None, name=written)
-    from klock.bases.registry import Repository
-    from klock.bases.transport import Transport
+    from klock.fetching.transport import Transport
+    from klock.oci.repository import Repository
 
     made = Transport(ca_bundle=mirrors.ca_bundle) if transport is None else transport()
     return Repository(Reference.parse(written), mirrors=mirrors, transport=made)

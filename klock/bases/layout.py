@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from klock.bases.oci import ACCEPTED_MANIFESTS, OCI_INDEX
-from klock.bases.sources import Document
 from klock.digests import Digest, digest_of_bytes, hex_of, is_digest
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import OciBlob
+from klock.oci.documents import ACCEPTED_MANIFESTS, OCI_INDEX, Document
 
 __all__ = ["LayoutFolder"]
 

@@ -11,15 +11,15 @@ from typing import Final
 
 from klock.asking import Asker
 from klock.bases.images import source_of
-from klock.bases.mirrors import Mirrors
-from klock.bases.oci import Index, Manifest, parse_manifest
-from klock.bases.registry import Repository
 from klock.bases.scratch import SCRATCH
-from klock.bases.sources import Document, ImageSource
+from klock.bases.sources import ImageSource
 from klock.digests import Digest
 from klock.documents import read_json
 from klock.errors import FetchError, KlockError
+from klock.fetching.mirrors import Mirrors
 from klock.lockfile.model import OciBlob, OciLock
+from klock.oci.documents import Document, Index, Manifest, parse_manifest
+from klock.oci.repository import Repository
 from klock.targets import Target
 
 __all__ = ["BaseNow", "look_at_base", "newest_tag"]

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from klock.bases.oci import OCI_INDEX, OCI_MANIFEST
-from klock.bases.sources import Document
 from klock.digests import Digest, digest_of_bytes
 from klock.lockfile.model import OciBlob
+from klock.oci.documents import OCI_INDEX, OCI_MANIFEST, Document
 
 __all__ = ["SCRATCH", "ScratchSource"]
 

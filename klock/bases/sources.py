@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError
 from klock.lockfile.model import OciBlob
+from klock.oci.documents import Document
 from klock.store import Store
 
-__all__ = ["Document", "ImageSource", "StoredSource"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """An index or a manifest, as bytes and the digest of them; `media_type` as its source calls it."""
-
-    content: bytes
-    digest: Digest
-    media_type: str | None
+__all__ = ["ImageSource", "StoredSource"]
 
 
 class ImageSource(Protocol):

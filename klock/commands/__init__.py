@@ -41,7 +41,7 @@ class _Verbs(Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from klock import __version__
+        from klock.version import __version__
 
         show(f"klock {__version__}")
         ctx.exit()

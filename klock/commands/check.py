@@ -149,8 +149,8 @@ def _report(form: str, checked: Checked, session: Session, fatal: frozenset[str]
     checks = Checks(compared=compared, findings=checked.findings, fatal=fatal)
     places = Places(folder=session.loaded.root, lockfile=session.lockfile)
     if form == "sarif":
-        from klock import __version__
         from klock.reports.sarif import sarif
+        from klock.version import __version__
 
         show_text(json.dumps(sarif(checks, places, version=__version__), indent=2) + "\n")
     elif form == "junit":

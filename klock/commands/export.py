@@ -17,8 +17,8 @@ from klock.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from klock.bases.reference import Reference
     from klock.lockfile.model import TargetLock
+    from klock.oci.reference import Reference
     from klock.session import Session
 
 __all__ = ["export"]
@@ -184,10 +184,10 @@ def devcontainer(
     """
     import json
 
-    from klock.bases.reference import Reference
     from klock.digests import digest_of_bytes
     from klock.export import Form, export_dockerfile, write_context
     from klock.export.devcontainer import devcontainer as document_of
+    from klock.oci.reference import Reference
 
     repository = None if pushed is None else Reference.parse_in_registry(pushed)
     project = open_project(image, offline=offline, progress=progress)
@@ -228,7 +228,7 @@ def _by_digest(repository: Reference, locked: TargetLock, session: Session) -> s
 
 def _image_name(written: str) -> str:
     """A name and a tag, as engines show them. Raises ImageError."""
-    from klock.bases.reference import Reference
+    from klock.oci.reference import Reference
 
     reference = Reference.parse(written)
     return f"{reference.registry}/{reference.repository}:{reference.tag or 'latest'}"

@@ -15,9 +15,9 @@ def man() -> int:
 
     To install it: klock man > ~/.local/share/man/man1/klock.1
     """
-    from klock import __version__
     from klock.commands import klock
     from klock.manual import manual
+    from klock.version import __version__
 
     show_text(manual(klock, version=__version__))
     return 0

@@ -21,9 +21,9 @@ def pull(reference: str, image: str | None, *, target: str | None, progress: Pro
 
     Takes a layer only if its files are the locked ones, so you need not trust the registry.
     """
-    from klock.bases.reference import Reference
+    from klock.oci.reference import Reference
+    from klock.oci.writing import open_repository
     from klock.registry.pull import pull_image
-    from klock.registry.repository import open_repository
 
     named = Reference.parse_in_registry(reference)
     session = open_project(image, progress=progress).session

@@ -14,9 +14,9 @@ from klock.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from klock.bases.reference import Reference
     from klock.layers.compression import Compression
     from klock.lockfile.model import Lockfile, TargetLock
+    from klock.oci.reference import Reference
     from klock.registry.made import MadeImage
     from klock.session import Session
 
@@ -104,8 +104,8 @@ def _is_image(written: str) -> bool:
 
 
 def _destination(written: str) -> Reference:
-    from klock.bases.reference import Reference
     from klock.errors import ImageError
+    from klock.oci.reference import Reference
 
     named = Reference.parse_in_registry(written)
     if named.digest is not None:
@@ -123,8 +123,8 @@ def _push_image(
     dry_run: bool,
     key: Path | None,
 ) -> None:
+    from klock.oci.writing import open_repository
     from klock.registry.push import push_images, sources_of
-    from klock.registry.repository import open_repository
 
     images, others = _images(wanted, session, compression, all_targets=all_targets)
     if dry_run:
@@ -135,7 +135,14 @@ def _push_image(
     if key is not None:
         from klock.registry.attesting import attach_all, attestations_of
 
-        attestations = attestations_of(images, session, key)
+        attestations = attestations_of(
+            images,
+            lockfile=session.lockfile,
+            name=session.loaded.root.name,
+            key=key,
+            store=session.store,
+            environ=session.environ,
+        )
     sources = sources_of(images, named)
     repository = open_repository(named, mirrors=session.context.mirrors, also=sources)
     pushed = push_images(images, repository, sources=sources, others=others, progress=session.context.progress)

@@ -53,16 +53,16 @@ def verify(pushed: str | None, image: str | None, *, keys: tuple[Path, ...], off
 
 def _is_in_registry(written: str) -> bool:
     """Whether this is rather the name of an image in a registry than FILE[:NAME]."""
-    from klock.bases.reference import names_registry
+    from klock.oci.reference import names_registry
 
     folder = Path(written.partition("/")[0])
     return names_registry(written) and ".py" not in written and not folder.exists()
 
 
 def _verify_image(pushed: str, image: str | None, keys: Sequence[Path], *, offline: bool) -> int:
-    from klock.bases.reference import Reference
     from klock.errors import KlockError
-    from klock.registry.repository import open_repository
+    from klock.oci.reference import Reference
+    from klock.oci.writing import open_repository
     from klock.registry.verify import signer_of, verify_image
 
     if keys and offline:

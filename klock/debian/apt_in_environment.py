@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.bases.mirrors import Mirrors
 from klock.debian.apt_root import explain
 from klock.debian.archive import parse_uris
 from klock.debian.flat_repository import INDEX_SCRIPT, lay_out
 from klock.errors import FetchError, ImageError, StepFailed
+from klock.fetching.mirrors import Mirrors
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.recorder import Passes

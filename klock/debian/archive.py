@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from klock.bases.mirrors import DEBIAN_ARCHIVES
 from klock.errors import FetchError, ResolutionError
+from klock.fetching.mirrors import DEBIAN_ARCHIVES
 from klock.lockfile.model import DebPackage
 
 __all__ = ["parse_uris", "releases_of", "sources_list", "url_of"]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from klock.bases.mirrors import Mirrors
 from klock.debian.apt_root import Lists
 from klock.debian.bootstrap import ENVIRONMENT, check_architecture, install_all, unpack_tools
 from klock.debian.deb import Deb, read_deb
@@ -17,6 +16,7 @@ from klock.debian.releases import Resolutions
 from klock.debian.tools import tools_among
 from klock.digests import Digest, digest_of_json, hex_of
 from klock.errors import FetchError, HashMismatch, LockfileError
+from klock.fetching.mirrors import Mirrors
 from klock.image.steps import DebianBase
 from klock.layers.differences import explain_by_sketch
 from klock.layers.sketch import sketch_of

@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from klock.bases.mirrors import DEBIAN_ARCHIVES, Mirrors
 from klock.debian.apt_in_environment import POLICY, AptInEnvironment, OnOutput, failure
 from klock.debian.deb import Deb
 from klock.debian.flat_repository import file_name, lay_out
 from klock.digests import digest_of_bytes
 from klock.errors import EngineError
+from klock.fetching.mirrors import DEBIAN_ARCHIVES, Mirrors
+from klock.files.placed import PlacedFile
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.store import Store
 from klock.targets import Target
-from klock.workshop.protocol import Command, Mount, NewBase, PlacedFile
+from klock.workshop.protocol import Command, Mount, NewBase
 from klock.workshop.scratch import scratch_folder
 
 __all__ = ["ENVIRONMENT", "check_architecture", "install_all", "unpack_tools"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 
-from klock.bases.downloads import Wanted, download
-from klock.bases.mirrors import Mirrors
-from klock.bases.transport import Transport
 from klock.debian.archive import url_of
 from klock.errors import FetchError
+from klock.fetching.downloads import Wanted, download
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Transport
 from klock.lockfile.model import DebPackage
 from klock.progress import Progress
 from klock.store import Store

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from klock.bases.mirrors import Mirrors
 from klock.debian.apt_in_environment import AptInEnvironment, OnOutput
 from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.debian.fetch import fetch_debs as fetch
 from klock.errors import FetchError, HashMismatch, ResolutionError, StepFailed
+from klock.fetching.mirrors import Mirrors
 from klock.lockfile.model import DebPackage
 from klock.progress import Progress, Quiet
 from klock.recorder import Passes

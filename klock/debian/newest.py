@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from klock.asking import Answer, Asker
-from klock.bases.mirrors import Mirrors
 from klock.debian.apt_root import Lists
 from klock.debian.archive import releases_of
 from klock.debian.releases import is_valid
 from klock.debian.versions import DebVersion
 from klock.digests import digest_of_bytes, digest_of_json
+from klock.fetching.mirrors import Mirrors
 from klock.store import Store
 from klock.workshop.scratch import scratch_folder
 

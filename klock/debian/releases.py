@@ -14,11 +14,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
-from klock.bases.mirrors import Mirrors
-from klock.bases.transport import Transport
 from klock.debian.archive import releases_of
 from klock.digests import Digest, digest_of_bytes, digest_of_json
 from klock.errors import FetchError
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Transport
 from klock.image.steps import DebianBase
 from klock.lockfile.model import DebPackage
 from klock.store import Store

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from klock.bases import fetch_base
-from klock.bases.reference import Reference
 from klock.bases.scratch import SCRATCH
 from klock.digests import Digest
 from klock.lockfile.model import BaseLock, DebianLock, OciLock
+from klock.oci.reference import Reference
 from klock.pages.build_context import ContextFile
 from klock.pages.page import Form, Page
 from klock.steps.context import Context

@@ -14,7 +14,7 @@ from klock.secrets.credential_files import LOOKED_INTO, CredentialFiles, credent
 from klock.store import Store
 
 if TYPE_CHECKING:
-    from klock.workshop.protocol import PlacedFile
+    from klock.files.placed import PlacedFile
 
 __all__ = ["credentials_among", "import_paths", "placed_files", "read_entries"]
 
@@ -61,7 +61,7 @@ def credentials_among(entries: Iterable[FileEntry], source: Path) -> list[tuple[
 
 def placed_files(entries: Iterable[FileEntry], source: Path) -> tuple[PlacedFile, ...]:
     """What `Workspace.place` needs; the bytes are still on the host, under `source`."""
-    from klock.workshop.protocol import PlacedFile
+    from klock.files.placed import PlacedFile
 
     return tuple(
         PlacedFile(

@@ -103,7 +103,7 @@ def _has(module: str, attribute: str) -> bool:
 
 
 def _is_builders(name: str) -> bool:
-    from klock import images
+    from klock.image import ready
     from klock.image.builder import Image
 
-    return not name.startswith("_") and (hasattr(Image, name) or hasattr(images, name))
+    return not name.startswith("_") and (hasattr(Image, name) or hasattr(ready, name))

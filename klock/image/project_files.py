@@ -64,7 +64,7 @@ def _toml(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _exported(path: Path, parts: ProjectParts, where: str) -> dict[str, Any]:
-    from klock.packages.uv import uv_program
+    from klock.uv_program import uv_program
 
     arguments = ["export", "--frozen", "--offline", "--no-config", "--no-cache", "--no-header", "--no-emit-local"]
     arguments += ["--format", "pylock.toml", "--python", sys.executable, "--directory", os.fspath(path.parent)]

@@ -7,29 +7,25 @@ All threads have ended when a function returns, because the workshop forks.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-from klock.connections import client_context, retries
 from klock.digests import Digest
 from klock.errors import FetchError
+from klock.fetching.requests import request
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.credentials import Credentials
+from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.index_pages import IndexPages
+from klock.packages.indexes import Index
 from klock.packages.wheels import wheel_of
 from klock.progress import Progress
 from klock.store import Store
 from klock.words import counted, first_of
 
-if TYPE_CHECKING:
-    import urllib3
-
-__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed", "request"]
+__all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed"]
 
 _PARALLEL: Final = 8
 _ATTEMPTS: Final = 4
@@ -105,7 +101,7 @@ def fetch_artifacts(
     def fetch(artifact: WheelArtifact | SdistArtifact) -> None:
         owner = owners.get(artifact.sha256)
         project, index = (owner.name, owner.index) if owner else ("", None)
-        url = credentials.mirrors.locate(artifact, project, index, pages)
+        url = _locate(artifact, project, index, pages, mirrors=credentials.mirrors)
         expected = (f"sha256:{artifact.sha256}", artifact.size)
         _download(url, store, credentials, name=artifact.name, report=report, expected=expected)
 
@@ -193,44 +189,35 @@ def _chunks(url: str, credentials: Credentials) -> Iterator[bytes]:
         answer.release_conn()
 
 
+def _locate(
+    artifact: WheelArtifact | SdistArtifact,
+    project: str,
+    index: str | None,
+    pages: IndexPages,
+    *,
+    mirrors: IndexMirrors,
+) -> str:
+    """Where to fetch a locked file of `project` from. Raises FetchError when the mirror of its index lacks it.
+
+    A file of an index is found by its name on the mirror's page of the project, since no two servers keep files at the
+    same paths.
+    """
+    direct = mirrors.towards(artifact.url)
+    if index is None or direct != artifact.url or mirrors.towards(index) == index:
+        return direct
+    files = pages.files(Index(url=index), project) or ()
+    file = next((f for f in files if f.name == artifact.name and f.sha256 in (None, artifact.sha256)), None)
+    if file is None:
+        raise FetchError(
+            f"{artifact.name} is not in {mirrors.towards(index)}, the mirror of {index}",
+            hint="add the file to the mirror, or take the mirror out of index-mirrors",
+        )
+    return file.url
+
+
 def _hint_for(status: int) -> str | None:
     if status in (401, 403):
         return "give user name and password by netrc, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in the index URL"
     if status in (404, 410):
         return "upstream removed it: run `klock lock` to take another version, or run `klock vault pull DIR`"
     return None
-
-
-def request(
-    url: str, *, headers: Mapping[str, str], ca_bundle: Path | None = None, preload_content: bool = True
-) -> urllib3.BaseHTTPResponse:
-    """GETs `url` with pooled connections and retries, through the proxy that the environment variables name for it.
-
-    The certificates of `ca_bundle`, a PEM file, are trusted besides the host's.
-    """
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and proxy_bypass(parts.netloc.rpartition("@")[2]):
-        proxy = None
-    headers = {"User-Agent": "klock", **headers}
-    return _pool(proxy, ca_bundle).request("GET", url, headers=headers, preload_content=preload_content)
-
-
-@functools.lru_cache(maxsize=4)
-def _pool(proxy: str | None, ca_bundle: Path | None) -> urllib3.PoolManager:
-    import urllib3
-
-    again = (429, 500, 502, 503, 504)
-    careful = retries(total=5, connect=3, backoff_factor=0.3, status_forcelist=again, raise_on_status=False)
-    timeout = urllib3.Timeout(connect=15, read=60)
-    context = client_context(ca_bundle)
-    if proxy is None:
-        return urllib3.PoolManager(
-            num_pools=16, maxsize=_PARALLEL, retries=careful, timeout=timeout, ssl_context=context
-        )
-    return urllib3.ProxyManager(
-        proxy, num_pools=16, maxsize=_PARALLEL, retries=careful, timeout=timeout, ssl_context=context
-    )

@@ -1,8 +1,7 @@
 """Where bytes of an index come from instead: pages and files of a mirror, in place of those that the lockfile names.
 
 A mirror changes no URL and no hash in the lockfile. What begins with a URL of the table is asked for at the mirror, at
-the same path below it. A locked file of an index is found by its name on the mirror's page of the project, since no two
-servers keep files at the same paths.
+the same path below it.
 """
 
 from __future__ import annotations
@@ -10,15 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from klock.errors import FetchError, KlockError
+from klock.errors import KlockError
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
-
-if TYPE_CHECKING:
-    from klock.lockfile.model import SdistArtifact, WheelArtifact
-    from klock.packages.index_pages import IndexPages
 
 __all__ = ["VARIABLE", "IndexMirrors"]
 
@@ -60,21 +55,3 @@ class IndexMirrors:
             if url == mirror.url or url.startswith(f"{mirror.url}/"):
                 return original + url[len(mirror.url) :]
         return url
-
-    def locate(
-        self, artifact: WheelArtifact | SdistArtifact, project: str, index: str | None, pages: IndexPages
-    ) -> str:
-        """Where to fetch a locked file of `project` from. Raises FetchError when the mirror of its index lacks it."""
-        direct = self.towards(artifact.url)
-        if index is None or direct != artifact.url or self.towards(index) == index:
-            return direct
-        from klock.packages.indexes import Index
-
-        files = pages.files(Index(url=index), project) or ()
-        file = next((f for f in files if f.name == artifact.name and f.sha256 in (None, artifact.sha256)), None)
-        if file is None:
-            raise FetchError(
-                f"{artifact.name} is not in {self.towards(index)}, the mirror of {index}",
-                hint="add the file to the mirror, or take the mirror out of index-mirrors",
-            )
-        return file.url

@@ -107,7 +107,7 @@ class IndexPages:
             return self._asker.ask(url, headers)
         import urllib3
 
-        from klock.packages.fetch import request
+        from klock.fetching.requests import request
 
         try:
             answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)

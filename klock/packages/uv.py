@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from klock.errors import EngineError
 from klock.packages.interpreter import python_environment
 from klock.packages.libc import start_of
 from klock.recorder import Passes
+from klock.uv_program import uv_program
 from klock.workshop.handover import empty_folder
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 
-__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "fixed_variables", "run_uv", "uv_program"]
+__all__ = ["GIT_VARIABLES", "SOURCE_DATE_EPOCH", "WORK", "UvRun", "fixed_variables", "run_uv"]
 
 WORK: Final = "/run/klock/work"
 """Where the call's work folder is seen inside the environment."""
@@ -110,16 +110,3 @@ def fixed_variables(work: str) -> dict[str, str]:
         "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
         **GIT_VARIABLES,
     }
-
-
-def uv_program() -> Path:
-    """The uv of klock's own installation. Raises EngineError."""
-    import uv
-
-    try:
-        return Path(uv.find_uv_bin()).resolve()
-    except FileNotFoundError as error:
-        raise EngineError(
-            "klock's installation has no uv program",
-            hint="install it again in klock's environment: pip install --force-reinstall uv",
-        ) from error

@@ -19,7 +19,8 @@ from klock.digests import digest_of_json, hex_of
 from klock.packages.composing import Case, all_constraints
 from klock.packages.platform_tags import markers_of, tags_of, uv_platform
 from klock.packages.question import World
-from klock.packages.uv import UvRun, fixed_variables, uv_program
+from klock.packages.uv import UvRun, fixed_variables
+from klock.uv_program import uv_program
 from klock.workshop.lone import run_alone
 
 __all__ = ["lies_inside", "may_run_outside", "run_uv_outside"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from klock.bases.mirrors import DEBIAN_ARCHIVES
 from klock.errors import KlockError
+from klock.fetching.mirrors import DEBIAN_ARCHIVES
 from klock.findings import Code, Finding
 from klock.lockfile.model import (
     DebianLock,
@@ -116,7 +116,7 @@ class _Check:
     # -- where it is from
 
     def _image(self, base: OciLock) -> Iterator[Finding]:
-        from klock.bases.reference import Reference
+        from klock.oci.reference import Reference
 
         reference = Reference.parse(base.reference)
         name = f"{reference.registry}/{reference.repository}"

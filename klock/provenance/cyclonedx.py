@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from klock import __version__
 from klock.digests import hex_of
 from klock.errors import KlockError
 from klock.extras import missing_extra_hint
 from klock.lockfile.model import TargetLock
 from klock.provenance.ingredients import Ingredient, Sort
+from klock.version import __version__
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component

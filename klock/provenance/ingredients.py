@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from urllib.parse import quote
 
-from klock.bases.reference import Reference
 from klock.bases.scratch import SCRATCH
 from klock.digests import Digest, is_digest
 from klock.errors import KlockError
@@ -30,6 +29,7 @@ from klock.lockfile.model import (
     TargetLock,
     WheelArtifact,
 )
+from klock.oci.reference import Reference
 from klock.packages.wheels import licence_in, metadata_text, wheel_of
 from klock.steps import kind_of, parts
 from klock.steps.at import StepAt

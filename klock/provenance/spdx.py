@@ -6,13 +6,13 @@ import io
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from klock import __version__
 from klock.digests import hex_of
 from klock.errors import KlockError
 from klock.extras import missing_extra_hint
 from klock.layers.normalisation import MTIME
 from klock.lockfile.model import TargetLock
 from klock.provenance.ingredients import Ingredient, Sort
+from klock.version import __version__
 
 if TYPE_CHECKING:
     from spdx_tools.spdx.model import Document

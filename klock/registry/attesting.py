@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from klock.bases.oci import OCI_MANIFEST
 from klock.digests import digest_of_bytes
 from klock.lockfile.model import OciBlob
+from klock.oci.documents import OCI_MANIFEST
+from klock.oci.writing import WritableRepository
 from klock.provenance import cyclonedx, spdx, statement
 from klock.provenance.bills import bill_of
 from klock.registry.made import MadeImage
 from klock.registry.referrers import attach
-from klock.registry.repository import WritableRepository
 from klock.signing import sign_statement
+from klock.store import Store
 from klock.targets import Target
-
-if TYPE_CHECKING:
-    from klock.session import Session
 
 __all__ = ["Attestation", "attach_all", "attestations_of"]
 
@@ -33,19 +30,22 @@ class Attestation:
     documents: tuple[tuple[bytes, str], ...]
 
 
-def attestations_of(images: Sequence[MadeImage], session: Session, key: Path) -> list[Attestation]:
-    """The bills of materials and the signed provenance of each image.
+def attestations_of(
+    images: Sequence[MadeImage], *, lockfile: Path, name: str, key: Path, store: Store, environ: Mapping[str, str]
+) -> list[Attestation]:
+    """The bills of materials and the signed provenance of each image. `name` is what the bills call them, and `environ`
+    has the passphrase of the key.
 
     Asks no registry, so a key or a package that is not there is known before anything is pushed. Raises KlockError.
     """
-    lockfile = digest_of_bytes(session.lockfile.read_bytes())
+    locked = digest_of_bytes(lockfile.read_bytes())
     found = []
     for image in images:
-        said = statement.provenance_of(image.lock, session.store, image=image.digest, lockfile=lockfile)
-        signed = (sign_statement(said, key, session.environ), statement.MEDIA_TYPE)
+        said = statement.provenance_of(image.lock, store, image=image.digest, lockfile=locked)
+        signed = (sign_statement(said, key, environ), statement.MEDIA_TYPE)
         documents = []
         for form, module in (("cyclonedx", cyclonedx), ("spdx", spdx)):
-            text = bill_of(form, image.lock, session.store, name=session.loaded.root.name)
+            text = bill_of(form, image.lock, store, name=name)
             documents.append((text.encode(), module.MEDIA_TYPE))
         subject = OciBlob(digest=image.digest, size=len(image.manifest), media_type=OCI_MANIFEST)
         found.append(Attestation(target=image.lock.target, subject=subject, documents=(*documents, signed)))

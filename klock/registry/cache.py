@@ -12,23 +12,21 @@ be the locked one, and whatever is missing, damaged or something else is made as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from klock.bases.mirrors import Mirrors
-from klock.bases.oci import OCI_MANIFEST
-from klock.bases.reference import Reference, names_registry
-from klock.bases.transport import Unreachable
-from klock.digests import Digest, canonical_json, digest_of_bytes, hex_of
-from klock.errors import FetchError, HashMismatch, ImageError, KlockError
+from klock.digests import Digest, hex_of
+from klock.errors import FetchError, HashMismatch, KlockError
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Unreachable
 from klock.layers.compression import Compression
 from klock.lockfile.model import DebianLock, OciBlob, OciLock, TargetLock, layer_of
+from klock.oci.artifacts import parse_address, put_artifact
+from klock.oci.writing import WritableRepository, open_repository
 from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer
 from klock.registry.made import LAYER, Blob, base_blobs, step_blob
 from klock.registry.pull import read_manifest, restore_base
 from klock.registry.push import Sent, send_blobs
-from klock.registry.repository import Outgoing, WritableRepository, content_reader, open_repository
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.results import remember_layer
@@ -37,26 +35,10 @@ from klock.vault.inputs import inputs_of_step
 if TYPE_CHECKING:
     from klock.steps.context import Context
 
-__all__ = ["EMPTY", "EMPTY_TYPE", "RegistryCache", "parse_address", "put_artifact"]
+__all__ = ["RegistryCache"]
 
-_SCHEME: Final = "oci://"
-EMPTY: Final = b"{}"
-EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 _ARTIFACT: Final = "application/vnd.klock.cache.v1"
 _OCTETS: Final = "application/octet-stream"
-
-
-def parse_address(written: str) -> Reference:
-    """The repository that `oci://REGISTRY/NAME` names. Raises ImageError."""
-    rest = written.removeprefix(_SCHEME)
-    reference = Reference.parse(rest)
-    name = rest.partition("/")[2]
-    if not written.startswith(_SCHEME) or not names_registry(rest) or ":" in name or "@" in name:
-        raise ImageError(
-            f"{written!r} is not the address of a repository", hint="write oci://REGISTRY/NAME, without a tag"
-        )
-    # Its tags are klock's own: no message names the one that a reference has without being given it.
-    return replace(reference, tag=None)
 
 
 class RegistryCache:
@@ -166,28 +148,8 @@ class RegistryCache:
         blobs = [blob for _, theirs in entries for blob in theirs]
         sent = send_blobs(blobs, self.repository, progress=context.progress)
         for tag, theirs in entries:
-            put_artifact(self.repository, tag, theirs, kind=_ARTIFACT)
+            put_artifact(self.repository, tag, [blob.descriptor() for blob in theirs], kind=_ARTIFACT)
         return sent
-
-
-def put_artifact(repository: WritableRepository, tag: str, blobs: Sequence[Blob], *, kind: str) -> Digest:
-    """Puts a manifest of blobs that are there, unless the tag leads to it already."""
-    empty = {"mediaType": EMPTY_TYPE, "digest": digest_of_bytes(EMPTY), "size": len(EMPTY)}
-    manifest = canonical_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "artifactType": kind,
-            "config": empty,
-            "layers": [blob.descriptor() for blob in blobs] or [empty],
-        }
-    )
-    digest = digest_of_bytes(manifest)
-    if repository.has_manifest(tag) == digest:
-        return digest
-    if not repository.has_blob(str(empty["digest"]), len(EMPTY)):
-        repository.upload(Outgoing(digest=str(empty["digest"]), size=len(EMPTY), read=content_reader(EMPTY)))
-    return repository.put_manifest(manifest, OCI_MANIFEST, tag)
 
 
 def _entries(

@@ -10,14 +10,14 @@ import functools
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from klock.bases.downloads import Wanted, download
 from klock.digests import is_digest
 from klock.errors import FetchError
+from klock.fetching.downloads import Wanted, download
 from klock.layers.decompression import decompressed
 from klock.lockfile.model import LayerLock, OciBlob
 
 if TYPE_CHECKING:
-    from klock.bases.registry import Repository
+    from klock.oci.repository import Repository
     from klock.steps.context import Context
 
 __all__ = ["annotation", "blob_of", "fetch_blobs", "take_layer", "unpacked_to"]

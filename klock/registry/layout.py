@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from klock.bases.oci import OCI_MANIFEST
 from klock.digests import Digest, canonical_json, digest_of_bytes, hex_of
 from klock.errors import KlockError
 from klock.layers import tar
+from klock.oci.documents import OCI_MANIFEST
 from klock.registry.made import TARGET, MadeImage
 
 __all__ = ["refuse_output", "write_archive", "write_folder"]

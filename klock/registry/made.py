@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from klock.bases.oci import OCI_INDEX, OCI_MANIFEST
-from klock.bases.reference import Reference
 from klock.bases.scratch import SCRATCH
 from klock.digests import Digest, canonical_json, digest_of_bytes, digest_of_json, is_digest
 from klock.errors import EngineError
@@ -25,6 +23,8 @@ from klock.layers import tar
 from klock.layers.compression import Compressed, Compression
 from klock.layers.normalisation import MTIME
 from klock.lockfile.model import OciLayer, OciLock, ServiceLock, SettingsLock, TargetLock, layer_of
+from klock.oci.documents import OCI_INDEX, OCI_MANIFEST
+from klock.oci.reference import Reference
 from klock.places.containers.image import image_config as config_document
 from klock.places.layered import image_config
 from klock.store import Store

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from klock.bases.oci import OCI_INDEX
-from klock.bases.registry import Repository
 from klock.digests import Digest
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import DebianLock, LayerLock, OciBlob, OciLock, TargetLock, layer_of
+from klock.oci.documents import OCI_INDEX
+from klock.oci.repository import Repository
+from klock.oci.writing import WritableRepository
 from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer, unpacked_to
 from klock.registry.made import LAYER, TARGET, is_whole_base
-from klock.registry.repository import WritableRepository
 from klock.steps.results import remember_layer
 from klock.words import counted, in_bytes
 

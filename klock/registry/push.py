@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from klock.bases.oci import OCI_INDEX, OCI_MANIFEST
-from klock.bases.reference import Reference
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import KlockError
 from klock.lockfile.model import OciLock
+from klock.oci.documents import OCI_INDEX, OCI_MANIFEST
+from klock.oci.reference import Reference
+from klock.oci.writing import Outgoing, WritableRepository, content_reader, file_reader
 from klock.progress import Progress
 from klock.registry.made import Blob, MadeImage, make_index
-from klock.registry.repository import Outgoing, WritableRepository, content_reader, file_reader
 from klock.words import counted, in_bytes
 
 __all__ = ["Pushed", "Sent", "push_images", "refuse_another_digest", "send_blobs", "sources_of", "tag_of_target"]

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
-from klock.bases.oci import OCI_INDEX, OCI_MANIFEST
 from klock.digests import Digest, canonical_json, digest_of_bytes, hex_of
 from klock.lockfile.model import OciBlob
-from klock.registry.cache import EMPTY, EMPTY_TYPE
+from klock.oci.artifacts import EMPTY, EMPTY_TYPE, put_empty
+from klock.oci.documents import OCI_INDEX, OCI_MANIFEST
+from klock.oci.writing import Outgoing, WritableRepository, content_reader
 from klock.registry.layers import blob_of
 from klock.registry.pull import read_manifest
-from klock.registry.repository import Outgoing, WritableRepository, content_reader
 
 __all__ = ["attach", "attached"]
 
@@ -28,9 +28,9 @@ def attach(repository: WritableRepository, subject: OciBlob, content: bytes, *, 
     """Attaches a document to the image whose manifest is `subject`; returns the digest of the attachment. The same
     document is attached once."""
     digest = digest_of_bytes(content)
-    for blob, body in ((digest, content), (digest_of_bytes(EMPTY), EMPTY)):
-        if not repository.has_blob(blob, len(body)):
-            repository.upload(Outgoing(digest=blob, size=len(body), read=content_reader(body)))
+    put_empty(repository)
+    if not repository.has_blob(digest, len(content)):
+        repository.upload(Outgoing(digest=digest, size=len(content), read=content_reader(content)))
     manifest = canonical_json(
         {
             "schemaVersion": 2,

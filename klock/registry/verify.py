@@ -15,12 +15,12 @@ from klock.digests import Digest, digest_of_bytes
 from klock.errors import KlockError
 from klock.layers.compression import COMPRESSIONS
 from klock.lockfile.model import DebianLock, Lockfile, TargetLock
+from klock.oci.writing import WritableRepository
 from klock.provenance.statement import MEDIA_TYPE, read_provenance
 from klock.registry.layers import annotation
 from klock.registry.made import LAYER, TARGET, MadeImage, make_image
 from klock.registry.pull import read_manifest
 from klock.registry.referrers import attached
-from klock.registry.repository import WritableRepository
 
 if TYPE_CHECKING:
     from klock.steps.context import Context

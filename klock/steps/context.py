@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from klock.bases.mirrors import Mirrors
+from klock.digests import Digest
+from klock.fetching.mirrors import Mirrors
 from klock.lockfile.model import TargetLock
 from klock.packages.index_mirrors import IndexMirrors
 from klock.progress import Progress
@@ -21,9 +22,18 @@ from klock.workshop.protocol import Workshop
 if TYPE_CHECKING:
     from klock.recorder import Passes
     from klock.recorder.doors import Where
-    from klock.registry.cache import RegistryCache
 
-__all__ = ["Context", "StagePlaces"]
+__all__ = ["Context", "LayerCache", "StagePlaces"]
+
+
+class LayerCache(Protocol):
+    """Where others keep what steps made. What it gives is compared with what is locked."""
+
+    def take(self, at: StepAt[Any], key: Digest, context: Context) -> bool:
+        """Makes the workshop have a step's locked layer; False where the step is still to be made."""
+
+    def take_base(self, lock: TargetLock, context: Context) -> None:
+        """Brings in what the base is made of, as far as it is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,7 @@ class Context:
     stages: Mapping[str, StagePlaces] = field(default_factory=dict)
     prefix: str = ""
     make_layers: Callable[[TargetLock, Context], None] | None = None
-    cache: RegistryCache | None = None
+    cache: LayerCache | None = None
 
     def make_stage(self, name: str, lock: TargetLock) -> TargetLock:
         """A stage of `lock` whose layers are all in the workshop then, made where they are not."""

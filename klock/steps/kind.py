@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from klock.steps.exporting import Exporting
     from klock.steps.locking import Locking
     from klock.steps.newer import Looking, Newer
+    from klock.steps.searchable import Searchable
     from klock.steps.unrepeatable import Unrepeatable
     from klock.workshop.protocol import Command, Layer, Workspace
 
@@ -55,7 +56,6 @@ __all__ = [
     "Made",
     "OpenBelow",
     "RunningSystem",
-    "Searchable",
     "Writes",
     "layer_lock_of",
     "ways_of",
@@ -125,13 +125,6 @@ class RunningSystem(Protocol):
     def manifest(self) -> Manifest: ...
 
     def open(self) -> AbstractContextManager[Workspace]: ...
-
-
-class Searchable(Protocol):
-    """What a step wrote."""
-
-    def find(self, values: Sequence[bytes]) -> list[str]:
-        """The absolute paths that hold one of `values`, sorted."""
 
 
 Fetched: TypeAlias = (

@@ -10,7 +10,7 @@ from klock.secrets.forms import forms_of
 from klock.secrets.values import SHORTEST_SEARCHED
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.kind import Searchable
+from klock.steps.searchable import Searchable
 from klock.steps.searching import paths_in_layer_with
 from klock.words import first_of
 

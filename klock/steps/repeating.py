@@ -18,7 +18,7 @@ from klock.lockfile.model import KeptLayer
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.kind import Searchable
+from klock.steps.searchable import Searchable
 from klock.steps.searching import paths_in_layer_with
 from klock.steps.unrepeatable import Unrepeatable
 from klock.words import first_of, listed

@@ -8,7 +8,7 @@ from typing import Any
 from klock.layers.normalisation import is_left_out, matcher
 from klock.steps import kind_of
 from klock.steps.at import StepAt
-from klock.steps.kind import Searchable
+from klock.steps.searchable import Searchable
 
 __all__ = ["paths_in_layer_with"]
 

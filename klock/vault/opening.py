@@ -11,7 +11,7 @@ from klock.errors import StoreError
 from klock.vault.folder import VaultFolder
 
 if TYPE_CHECKING:
-    from klock.bases.mirrors import Mirrors
+    from klock.fetching.mirrors import Mirrors
     from klock.vault.protocol import Vault
 
 __all__ = ["open_vault"]
@@ -41,7 +41,7 @@ def open_vault(written: str, *, mirrors: Mirrors, writes: bool) -> Vault:
             hint="leave it out: credentials are those of `docker login`, or of the object store's own tools",
         )
     if scheme == "oci":
-        from klock.registry.vault import RegistryVault
+        from klock.vault.registry import RegistryVault
 
         return RegistryVault(written, mirrors=mirrors, writes=writes)
     if scheme in ("http", "https", "ssh", "sftp", "git"):

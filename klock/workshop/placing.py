@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from klock.errors import HashMismatch, ImageError
+from klock.files.placed import PlacedFile
 from klock.layers.normalisation import is_left_out
-from klock.workshop.protocol import PlacedFile
 from klock.workshop.users import find_owner, reading
 
 __all__ = ["MAY_BE_KEPT", "cannot_make_folder", "cannot_replace_folder", "joined", "never_kept", "place"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klock.digests import Digest
+from klock.files.placed import PlacedFile
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
 from klock.layers.manifest import Entry, Manifest
 
@@ -32,7 +33,6 @@ __all__ = [
     "Network",
     "NewBase",
     "PackageFiles",
-    "PlacedFile",
     "TreeCopy",
     "Uplink",
     "Workshop",
@@ -121,24 +121,6 @@ class Completed:
 
     status: int
     output: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedFile:
-    """One path to place, relative to a destination. For a file `source` is the host file that holds its bytes, and
-    `digest` what they must be; for a symlink `target` is its text; for a folder neither.
-
-    `archive`: the file is a tar archive, which is unpacked at the path. A file with the path "" goes by its `name` into
-    the destination if that is a folder.
-    """
-
-    path: str
-    mode: int
-    source: Path | None = None
-    digest: Digest | None = None
-    target: str | None = None
-    archive: bool = False
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from klock.digests import Digest, digest_of_bytes, is_digest
 from klock.errors import EngineError, HashMismatch, StoreError
+from klock.files.placed import PlacedFile
 from klock.layers.listing import ArchivedLayer, list_layers, read_layers
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.store import Store
@@ -27,7 +28,6 @@ from klock.workshop.protocol import (
     FileTree,
     Layer,
     NewBase,
-    PlacedFile,
     TreeCopy,
     Workspace,
 )

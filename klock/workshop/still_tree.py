@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from klock.errors import HashMismatch
+from klock.files.placed import PlacedFile
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import above, is_left_out, matcher
 from klock.workshop.placing import MAY_BE_KEPT, cannot_make_folder, cannot_replace_folder, joined, never_kept
-from klock.workshop.protocol import PlacedFile
 from klock.workshop.symlinks import MOST_SYMLINKS, follow
 
 __all__ = ["StillTree"]

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from klock.files.placed import PlacedFile
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.workshop.commands import Sandbox
@@ -20,7 +21,7 @@ from klock.workshop.copying import copy_between
 from klock.workshop.namespace import NamespaceProcess, in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.placing import place
-from klock.workshop.protocol import Command, Completed, Layer, Network, PlacedFile, TreeCopy, Uplink
+from klock.workshop.protocol import Command, Completed, Layer, Network, TreeCopy, Uplink
 from klock.workshop.searching import files_matching, paths_with
 from klock.workshop.trees import Trees
 from klock.workshop.trust import TrustingLayer

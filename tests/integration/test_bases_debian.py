@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from klock.bases import fetch_base, resolve_base
-from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, HashMismatch, LockfileError, ResolutionError
+from klock.fetching.mirrors import Mirrors
 from klock.image.steps import DebianBase
 from klock.lockfile.model import DebianLock
 from klock.store import Store

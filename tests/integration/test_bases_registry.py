@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from klock.bases import fetch_base, resolve_base
-from klock.bases.mirrors import Mirrors
 from klock.errors import FetchError, HashMismatch
+from klock.fetching.mirrors import Mirrors
 from klock.image.steps import LayoutBase, RegistryBase
 from klock.lockfile.model import OciLock
 from klock.store import Store

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from klock.bases.reference import Reference
+from klock.oci.reference import Reference
 from tests.integration.container_engines import ContainerHost, docker_host, podman_host, some_of
 from tests.integration.example_servers import ARCHIVE, PASSWORD, USER, VENDOR_TORCH, ExampleServers, example_servers
 from tests.integration.pods import running_pod

@@ -24,9 +24,9 @@ from klock.lockfile.model import (
     VcsArtifact,
     WheelArtifact,
 )
-from klock.packages.uv import uv_program
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
+from klock.uv_program import uv_program
 from tests.integration.index_server import IndexServer, make_wheel
 
 EMPTY = WheelArtifact(name="x-1-py3-none-any.whl", url="", size=1, sha256="0" * 64)

@@ -15,7 +15,6 @@ from typing import Any, Final, cast
 
 import pytest
 
-from klock.bases.mirrors import Mirrors
 from klock.digests import digest_of_bytes
 from klock.errors import (
     FetchError,
@@ -26,6 +25,8 @@ from klock.errors import (
     ResolutionError,
     StepFailed,
 )
+from klock.fetching.mirrors import Mirrors
+from klock.files.placed import PlacedFile
 from klock.layers.manifest import Kind
 from klock.lockfile.model import (
     FilesLock,
@@ -64,7 +65,7 @@ from klock.steps.context import Context
 from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
-from klock.workshop.protocol import BaseLayer, Command, Layer, PlacedFile, Workspace
+from klock.workshop.protocol import BaseLayer, Command, Layer, Workspace
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel, private_pypiserver
 from tests.integration.private_names import PrivateNames
 

@@ -30,8 +30,9 @@ from klock.lockfile.model import Interpreter
 from klock.packages import PipRequest, Question, ScopedRequirement, TargetPython, World
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.selection import SelectedFile
-from klock.packages.uv import WORK, uv_program
+from klock.packages.uv import WORK
 from klock.store import Store
+from klock.uv_program import uv_program
 from klock.workshop.protocol import Command, Completed, Mount, Workspace
 from tests.integration.index_server import IndexServer, make_wheel
 

@@ -9,8 +9,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from klock.bases.reference import Reference
 from klock.digests import hex_of
+from klock.oci.reference import Reference
 from tests.integration.conftest import copy_store
 from tests.integration.registry_server import Registry, registry
 from tests.integration.small_base import SMALL_BASE, archive, write_small_base
@@ -140,11 +140,11 @@ def test_a_forged_annotation_does_not_make_another_layer_the_locked_one(
     root: Account, project: Path, server: Registry, tmp_path: Path
 ) -> None:
     """The manifest says that the other step's blob is this layer; the blob is whole by its own digest."""
-    from klock.bases.mirrors import Mirrors
-    from klock.registry.cache import put_artifact
+    from klock.fetching.mirrors import Mirrors
+    from klock.oci.artifacts import put_artifact
+    from klock.oci.writing import open_repository
     from klock.registry.made import Blob
     from klock.registry.pull import read_manifest
-    from klock.registry.repository import open_repository
 
     cache = open_repository(_reference(server), mirrors=Mirrors())
     tags = sorted((server.folder / "images").glob("docker/registry/v2/repositories/team/cache/_manifests/tags/step-*"))
@@ -160,7 +160,7 @@ def test_a_forged_annotation_does_not_make_another_layer_the_locked_one(
                 path=lambda: tmp_path,
                 layer=own["annotations"]["org.klock.layer"],
             )
-            put_artifact(cache, name, [blob], kind="application/vnd.klock.cache.v1")
+            put_artifact(cache, name, [blob.descriptor()], kind="application/vnd.klock.cache.v1")
         done = succeeded(root.klock("sync", cwd=project, env=empty(root)))
         assert "the cache has something else" in done.stderr
         assert "3 of 3 steps ran" in done.stderr
@@ -171,7 +171,7 @@ def test_a_forged_annotation_does_not_make_another_layer_the_locked_one(
 
 
 def _reference(server: Registry) -> Reference:
-    from klock.registry.cache import parse_address
+    from klock.oci.artifacts import parse_address
 
     return parse_address(f"oci://{server.host}/team/cache")
 
@@ -259,12 +259,12 @@ def test_another_tree_is_not_taken_for_a_debian_base(
     root: Account, server: Registry, small_debian: Path, tmp_path: Path
 ) -> None:
     """Somebody put an archive of another tree under the base's tag; klock then makes the base, which it cannot here."""
-    from klock.bases.mirrors import Mirrors
     from klock.digests import digest_of_bytes
+    from klock.fetching.mirrors import Mirrors
     from klock.lockfile.reading import from_text
-    from klock.registry.cache import parse_address, put_artifact
+    from klock.oci.artifacts import parse_address, put_artifact
+    from klock.oci.writing import Outgoing, content_reader, open_repository
     from klock.registry.made import Blob
-    from klock.registry.repository import Outgoing, content_reader, open_repository
 
     text = (small_debian / "kimage.lock").read_text()
     evil = archive([("etc/", None), ("etc/passwd", "root::0:0::/:/bin/sh\n")])
@@ -274,7 +274,7 @@ def test_another_tree_is_not_taken_for_a_debian_base(
     media_type = "application/vnd.oci.image.layer.v1.tar"
     blob = Blob(digest=digest, size=len(evil), media_type=media_type, path=lambda: tmp_path)
     base = hex_of(from_text(text).targets[0].base.id)
-    put_artifact(cache, f"base-{base}", [blob], kind="application/vnd.klock.cache.v1")
+    put_artifact(cache, f"base-{base}", [blob.descriptor()], kind="application/vnd.klock.cache.v1")
 
     folder = root.make_folder("evil")
     (folder / "kimage.py").write_text('import klock as kt\nimage = kt.images.from_debian("bookworm", ["jq"])\n')

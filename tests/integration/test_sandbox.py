@@ -10,10 +10,11 @@ import pytest
 
 from klock.digests import digest_of_bytes
 from klock.errors import EngineError, HashMismatch, ImageError, StoreError
+from klock.files.placed import PlacedFile
 from klock.layers.manifest import Kind
 from klock.workshop import SandboxWorkshop
 from klock.workshop.overlay import resolve
-from klock.workshop.protocol import Completed, Mount, Network, PlacedFile, Workspace
+from klock.workshop.protocol import Completed, Mount, Network, Workspace
 from tests.integration.sandbox_fixtures import (
     BASE,
     Archive,

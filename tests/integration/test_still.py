@@ -12,13 +12,14 @@ import pytest
 import klock
 from klock.digests import digest_of_bytes
 from klock.errors import EngineError, FetchError, ImageError, KlockError
+from klock.files.placed import PlacedFile
 from klock.layers.manifest import Manifest
 from klock.lockfile.reading import from_text
 from klock.packages.interpreter import probe_interpreter
 from klock.packages.wheels import wheel_of
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
-from klock.workshop.protocol import BaseLayer, PlacedFile, Workshop
+from klock.workshop.protocol import BaseLayer, Workshop
 from klock.workshop.still import StillWorkshop
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
 from tests.integration.small_base import Member, archive

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError
+from klock.files.placed import PlacedFile
 from klock.places.here.changes import canonical_changes
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point
 from klock.workshop.placing import place
-from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, PlacedFile, TreeCopy, Uplink
+from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, TreeCopy, Uplink
 from klock.workshop.searching import files_matching, hits
 from klock.workshop.users import find_user
 from klock.workshop.workspace import KEPT_OUTPUT, run_in_sandbox

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 from klock.conda.archives import Unpacked, unpacked
 from klock.conda.layout import Laid, laid_out, python_of, record_of
 from klock.errors import FetchError, ImageError, StepFailed
+from klock.files.placed import PlacedFile
 from klock.lockfile.model import CondaLock, CondaPackage
 from klock.steps.at import StepAt
 from klock.steps.web import chunks_at
-from klock.workshop.protocol import Command, PlacedFile
+from klock.workshop.protocol import Command
 from klock.workshop.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def authorize_from(context: Context, urls: Sequence[str]) -> Callable[[str], Map
 
 def fetch_packages(packages: Sequence[CondaPackage], context: Context) -> None:
     """Makes the store have their archives. Raises FetchError, HashMismatch."""
-    from klock.bases.downloads import Wanted, download
+    from klock.fetching.downloads import Wanted, download
 
     authorize = authorize_from(context, [package.url for package in packages])
     wanted = [

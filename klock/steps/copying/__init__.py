@@ -28,12 +28,13 @@ from klock.words import in_bytes, some
 
 if TYPE_CHECKING:
     from klock.asking import Asker
+    from klock.files.placed import PlacedFile
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.kind import RunningSystem
     from klock.steps.locking import Locking
-    from klock.workshop.protocol import PlacedFile, Workspace
+    from klock.workshop.protocol import Workspace
 
 __all__ = ["KIND"]
 
@@ -235,9 +236,9 @@ class CopyKind(Kind[FromContext, CopyLock]):
             yield [*placed, *placed_repositories(at.step, folder, context)]
 
     def _placed_files(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
+        from klock.files.placed import PlacedFile
         from klock.secrets.references import reveal
         from klock.steps.copying.reading import is_archive
-        from klock.workshop.protocol import PlacedFile
 
         step = at.step
         placed = []

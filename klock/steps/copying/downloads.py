@@ -53,7 +53,7 @@ def moved_downloads(at: StepAt[CopyLock], context: Context, asker: Asker) -> Ite
 
 def fetch(files: Sequence[DownloadedFile], context: Context) -> None:
     """Makes the store have the files, by hash. Raises FetchError, HashMismatch."""
-    from klock.bases.downloads import Wanted, download
+    from klock.fetching.downloads import Wanted, download
 
     wanted = [
         Wanted(

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from klock.errors import FetchError, HashMismatch
 from klock.files.modes import changed_mode
+from klock.files.placed import PlacedFile
 from klock.findings import Code, Finding
 from klock.lockfile.model import CopyLock, FetchedRepository
 from klock.steps.copying.reading import UNKNOWN_HASH
 from klock.words import in_bytes
-from klock.workshop.protocol import PlacedFile
 
 if TYPE_CHECKING:
     from klock.pages.build_context import ContextFile
@@ -69,7 +69,7 @@ def lock_repositories(draft: CopyLock, locking: Locking) -> CopyLock:
 
 def fetch_repositories(repositories: Sequence[FetchedRepository], context: Context) -> None:
     """Makes the store have the files, by hash. Raises FetchError, HashMismatch."""
-    from klock.bases.downloads import Wanted, download
+    from klock.fetching.downloads import Wanted, download
 
     wanted = [
         Wanted(digest=f"sha256:{each.sha256}", size=each.size, name=_name(each), open=_archive(each, context))

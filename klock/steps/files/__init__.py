@@ -181,7 +181,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
 
 def _place_path_file(path: str, import_paths: tuple[str, ...], workspace: Workspace, context: Context) -> None:
     """The `.pth` file that puts a synced package on Python's path (the `site` module's format)."""
-    from klock.workshop.protocol import PlacedFile
+    from klock.files.placed import PlacedFile
 
     content = "".join(f"{folder}\n" for folder in import_paths).encode()
     digest = context.store.add_bytes(content)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
 from klock.errors import LockfileError, StepFailed
+from klock.files.placed import PlacedFile
 from klock.layers.composing import Clash, Part, compose
 from klock.layers.manifest import Kind, Manifest
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, WheelArtifact
@@ -27,7 +28,7 @@ from klock.packages.wheel_trees import WheelTrees, files_of_wheels
 from klock.packages.wheels import wheel_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.workshop.protocol import Command, FileTree, Layer, Mount, PlacedFile, Workspace
+from klock.workshop.protocol import Command, FileTree, Layer, Mount, Workspace
 
 if TYPE_CHECKING:
     from klock.steps.pip.building import WheelMaker

@@ -98,7 +98,7 @@ class PythonKind(Kind[AddPython, PythonLock]):
         yield functools.partial(self.fetch, at, context)
 
     def perform(self, at: StepAt[PythonLock], workspace: Workspace, context: Context) -> None:
-        from klock.workshop.protocol import PlacedFile
+        from klock.files.placed import PlacedFile
 
         self.fetch(at, context)
         digest = f"sha256:{at.step.sha256}"

@@ -66,7 +66,7 @@ def lock_python(draft: PythonLock, locking: Locking) -> PythonLock:
 
 def fetch_archive(step: PythonLock, context: Context) -> None:
     """Makes the store have it. Raises FetchError, HashMismatch."""
-    from klock.bases.downloads import Wanted, download
+    from klock.fetching.downloads import Wanted, download
 
     url = _mirrored(step.url, context)
     wanted = Wanted(
@@ -107,7 +107,8 @@ def _build_of(version: str, *, machine: str, libc: str) -> _Build:
 
 
 def _list_of_uv(version: str) -> Sequence[dict[str, Any]]:
-    from klock.packages.uv import fixed_variables, uv_program
+    from klock.packages.uv import fixed_variables
+    from klock.uv_program import uv_program
     from klock.workshop.lone import run_alone
 
     arguments = ["python", "list", version, "--only-downloads", "--all-platforms", "--all-arches", "--all-versions"]

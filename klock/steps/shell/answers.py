@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence, Set
 
-from klock.bases.downloads import Wanted, download
 from klock.digests import Digest
 from klock.errors import FetchError
+from klock.fetching.downloads import Wanted, download
 from klock.lockfile.model import LockedRequest
 from klock.recorder.exchange import Refused, Request
 from klock.recorder.incoming import Truncated

@@ -57,7 +57,7 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
         return ["workdir", at.step.working_dir, at.before.user]
 
     def perform(self, at: StepAt[WorkdirLock], workspace: Workspace, context: Context) -> None:
-        from klock.workshop.protocol import PlacedFile
+        from klock.files.placed import PlacedFile
 
         try:
             workspace.place([PlacedFile(path="", mode=0o755)], at.step.working_dir, owner=at.before.user, keep=True)

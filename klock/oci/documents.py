@@ -19,6 +19,7 @@ __all__ = [
     "ACCEPTED_MANIFESTS",
     "SCHEMA_1",
     "Config",
+    "Document",
     "Index",
     "IndexEntry",
     "Manifest",
@@ -50,6 +51,15 @@ _LAYERS: Final = frozenset(
         "application/vnd.docker.image.rootfs.diff.tar.zstd",
     }
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """An index or a manifest, as bytes and the digest of them; `media_type` as its source calls it."""
+
+    content: bytes
+    digest: Digest
+    media_type: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

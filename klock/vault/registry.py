@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from klock.bases.mirrors import Mirrors
 from klock.digests import Digest, digest_of_json, hex_of
 from klock.errors import FetchError, HashMismatch, StoreError
+from klock.fetching.mirrors import Mirrors
 from klock.lockfile.model import OciBlob
-from klock.registry.cache import parse_address, put_artifact
-from klock.registry.made import Blob
-from klock.registry.repository import Outgoing, file_reader, open_repository
+from klock.oci.artifacts import parse_address, put_artifact
+from klock.oci.writing import Outgoing, file_reader, open_repository
 from klock.vault.inputs import Input
 
 __all__ = ["RegistryVault"]
@@ -70,9 +69,10 @@ class RegistryVault:
     def finish(self, items: Sequence[Input]) -> None:
         wanted = sorted({item.digest: item for item in items}.values(), key=lambda item: item.digest)
         for start in range(0, len(wanted), _IN_A_MANIFEST):
-            blobs = [_blob(item) for item in wanted[start : start + _IN_A_MANIFEST]]
-            tag = f"vault-{hex_of(digest_of_json([blob.digest for blob in blobs]))}"
-            put_artifact(self._repository, tag, blobs, kind=_KIND)
+            items = wanted[start : start + _IN_A_MANIFEST]
+            descriptors = [{"mediaType": _OCTETS, "digest": item.digest, "size": item.size} for item in items]
+            tag = f"vault-{hex_of(digest_of_json([item.digest for item in items]))}"
+            put_artifact(self._repository, tag, descriptors, kind=_KIND)
 
     def _digest(self, item: Input) -> Digest | None:
         """The digest of what the registry gives; None when it gives less than it says."""
@@ -83,7 +83,3 @@ class RegistryVault:
         except FetchError:
             return None
         return f"sha256:{hasher.hexdigest()}"
-
-
-def _blob(item: Input) -> Blob:
-    return Blob(digest=item.digest, size=item.size, media_type=_OCTETS, path=Path, name=item.name)

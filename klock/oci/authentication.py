@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from klock.bases.credentials import Credentials, DockerConfig
-from klock.bases.transport import Transport
 from klock.connections import is_loopback
 from klock.documents import read_json
 from klock.errors import FetchError
+from klock.fetching.transport import Transport
+from klock.oci.credentials import Credentials, DockerConfig
 
 __all__ = ["Authentication", "Challenge", "parse_challenges", "unauthorised"]
 

@@ -11,18 +11,17 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from klock.bases.authentication import Authentication, unauthorised
-from klock.bases.credentials import DockerConfig
-from klock.bases.mirrors import Mirrors
-from klock.bases.oci import ACCEPTED_MANIFESTS, SCHEMA_1
-from klock.bases.reference import DOCKER_HUB, Reference
-from klock.bases.sources import Document
-from klock.bases.transport import Response, Transport
 from klock.connections import is_loopback
 from klock.digests import Digest, digest_of_bytes, is_digest
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Response, Transport
 from klock.lockfile.model import OciBlob
+from klock.oci.authentication import Authentication, unauthorised
+from klock.oci.credentials import DockerConfig
+from klock.oci.documents import ACCEPTED_MANIFESTS, SCHEMA_1, Document
+from klock.oci.reference import DOCKER_HUB, Reference
 
 __all__ = ["Repository"]
 

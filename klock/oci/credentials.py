@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from klock.bases.reference import DOCKER_HUB
 from klock.documents import read_json
 from klock.errors import FetchError
+from klock.oci.reference import DOCKER_HUB
 
 __all__ = ["Credentials", "DockerConfig"]
 

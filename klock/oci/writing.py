@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from klock.bases.authentication import unauthorised
-from klock.bases.credentials import DockerConfig
-from klock.bases.mirrors import Mirrors
-from klock.bases.oci import ACCEPTED_MANIFESTS
-from klock.bases.reference import Reference
-from klock.bases.registry import Repository
-from klock.bases.transport import Response, Transport
 from klock.connections import refuse_redirect
 from klock.digests import Digest, digest_of_bytes
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
+from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Response, Transport
+from klock.oci.authentication import unauthorised
+from klock.oci.credentials import DockerConfig
+from klock.oci.documents import ACCEPTED_MANIFESTS
+from klock.oci.reference import Reference
+from klock.oci.repository import Repository
 from klock.words import in_bytes
 
 __all__ = ["Outgoing", "WritableRepository", "content_reader", "file_reader", "open_repository"]

@@ -1,0 +1,28 @@
+"""One path to place: what scanning local files gives, and what a workspace takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from klock.digests import Digest
+
+__all__ = ["PlacedFile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedFile:
+    """One path to place, relative to a destination. For a file `source` is the host file that holds its bytes, and
+    `digest` what they must be; for a symlink `target` is its text; for a folder neither.
+
+    `archive`: the file is a tar archive, which is unpacked at the path. A file with the path "" goes by its `name` into
+    the destination if that is a folder.
+    """
+
+    path: str
+    mode: int
+    source: Path | None = None
+    digest: Digest | None = None
+    target: str | None = None
+    archive: bool = False
+    name: str = ""
