@@ -64,16 +64,14 @@ def compare_files(
     `layers` are the layers of the steps, so that a finding can name the step that is responsible; the numbers are
     positions in `layers`, from 1.
     """
+    paths = expected.differing(observed)
+    if not paths:
+        return
     yield from _compare_distributions(expected, observed)
     is_no_drift = matcher(leave_out)
-    for path in sorted({*expected, *observed}):
+    for path in paths:
         locked, found = expected.get(path), observed.get(path)
-        if (
-            locked == found
-            or is_no_drift(path)
-            or is_left_out(path)
-            or (locked is None and _holds_nothing(path, observed))
-        ):
+        if is_no_drift(path) or is_left_out(path) or (locked is None and _holds_nothing(path, observed)):
             continue
         step = next((n for n in range(len(layers), 0, -1) if path in layers[n - 1]), None)
         if locked is None:

@@ -10,20 +10,28 @@ import marshal
 import os
 import stat
 import time
+from array import array
+from operator import attrgetter
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypeAlias
+
+    _Folder: TypeAlias = tuple[bytes, int, bytes, bytes]
+    """Its path below the root, how many names it has, the names with slashes between, and the facts of each."""
 
 __all__ = ["FILE", "is_as_noted", "note_stats"]
 
 FILE = "stats"
 """Its name, beside the tree's `root`."""
 
-_VERSION = 1
+_VERSION = 2
 _MUCH = 5000
 """Paths, from which on a second process costs less than it saves: to start one takes a millisecond."""
+_inode = attrgetter("st_ino")
+_changed = attrgetter("st_ctime_ns")
+
 _TICK = 0.012
 """seconds: more than any kernel lets pass between two ticks of the clock that it gives files their times from."""
 
@@ -32,19 +40,22 @@ def note_stats(*folders: str) -> None:
     """Writes the stats of each folder's root. What this user may not look into, nobody else but root can change."""
     time.sleep(_TICK)
     for folder in folders:
-        _note(folder)
+        try:
+            _note(folder)
+        except OverflowError:  # a clock from before 1970: every byte is read instead
+            continue
 
 
 def _note(folder: str) -> None:
     root = os.path.join(folder, "root")
-    noted: list[Any] = []
+    noted: list[_Folder] = []
     waiting = [root]
     while waiting:
         here = waiting.pop()
-        names, facts = [], []
+        names, found = [], []
         try:
-            with os.scandir(here) as found:
-                listed = [entry.name for entry in found]
+            with os.scandir(here) as entries:
+                listed = [entry.name for entry in entries]
         except PermissionError:
             listed = []
         for name in listed:
@@ -54,10 +65,10 @@ def _note(folder: str) -> None:
             except PermissionError:
                 continue
             names.append(name)
-            facts += [status.st_ino, status.st_ctime_ns]
+            found.append(status)
             if stat.S_ISDIR(status.st_mode):
                 waiting.append(path)
-        noted.append((here[len(root) :], names, facts))
+        noted.append((os.fsencode(here[len(root) :]), len(names), os.fsencode("/".join(names)), _facts(found)))
     status = os.lstat(root)
     content = (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns, noted)
     temporary = os.path.join(folder, f"{FILE}.{os.getpid()}")
@@ -69,10 +80,12 @@ def _note(folder: str) -> None:
 def is_as_noted(folder: str, *, may_move: bool = False) -> bool:
     """Whether every path of `folder`/root is as it was noted. False without a note.
 
-    With `may_move` the process's current folder changes meanwhile, which saves a quarter of the time; and a child
-    process looks at half of what is much, where there is a second processor. Only one thread may be alive then.
+    Of many paths a child process looks at half, where there is a second processor. With `may_move` the process's
+    current folder changes meanwhile, which saves another child; only one thread may be alive then.
     """
+    global is_looking  # noqa: PLW0603
     before = os.open(".", os.O_RDONLY | os.O_CLOEXEC) if may_move else -1
+    is_looking = True
     try:
         with open(os.path.join(folder, FILE), "rb") as file:
             version, device, inode, ctime, folders = marshal.loads(file.read())
@@ -80,42 +93,60 @@ def is_as_noted(folder: str, *, may_move: bool = False) -> bool:
         status = os.lstat(root)
         if (version, device, inode, ctime) != (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns):
             return False
-        if may_move and sum(len(names) for _, names, _ in folders) > _MUCH and len(os.sched_getaffinity(0)) > 1:
-            return _are_as_noted_beside(root, folders)
-        return _are_as_noted(root, folders, may_move=may_move)
-    except (OSError, ValueError, TypeError, EOFError, StopIteration):
+        return _are_as_noted(os.fsencode(root), folders, may_move=may_move)
+    except (OSError, ValueError, TypeError, EOFError, OverflowError):
         return False
     finally:
+        is_looking = False
         if before >= 0:
             os.fchdir(before)
             os.close(before)
 
 
-def _are_as_noted(root: str, folders: "list[Any]", *, may_move: bool) -> bool:
-    for below, names, facts in folders:
-        here = root + below
-        if may_move and names:
-            os.chdir(here)
-        else:
-            names = [f"{here}/{name}" for name in names]
-        known = iter(facts)
-        for found in map(os.lstat, names):
-            if found.st_ino != next(known) or found.st_ctime_ns != next(known):
-                return False
-    return True
+is_looking = False
+"""Whether a process that is started now only looks at stats."""
 
 
-def _are_as_noted_beside(root: str, folders: "list[Any]") -> bool:
-    """The same, every second folder in a child process."""
+def _are_as_noted(root: bytes, folders: "list[_Folder]", *, may_move: bool) -> bool:
+    """By names in the current folder, in processes that may change it: a path takes twice as long as its last name."""
+    if sum(number for _, number, _, _ in folders) <= _MUCH:
+        return all(_holds(root, folder, moves=may_move) for folder in folders)
+    parts = [folders[::2], folders[1::2]] if len(os.sched_getaffinity(0)) > 1 else [folders]
+    mine = parts.pop(0) if may_move else []
+    children = [_look_beside(root, part) for part in parts]
+    is_so = True
+    try:
+        is_so = all(_holds(root, folder, moves=True) for folder in mine)
+    finally:
+        ended = [os.waitpid(child, 0)[1] for child in children]
+    return is_so and not any(ended)
+
+
+def _look_beside(root: bytes, folders: "list[_Folder]") -> int:
+    """The process id of a child that ends with 0 if they are as noted."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            status = 0 if _are_as_noted(root, folders[1::2], may_move=True) else 1
+            status = 0 if all(_holds(root, folder, moves=True) for folder in folders) else 1
         finally:
             os._exit(status)
-    try:
-        mine = _are_as_noted(root, folders[::2], may_move=True)
-    finally:
-        _, ended = os.waitpid(child, 0)
-    return mine and ended == 0
+    return child
+
+
+def _holds(root: bytes, folder: "_Folder", *, moves: bool) -> bool:
+    below, number, joined, facts = folder
+    if not number:
+        return True
+    names = joined.split(b"/")
+    here = root + below
+    if moves:
+        os.chdir(here)
+    else:
+        names = [b"%s/%s" % (here, name) for name in names]
+    return _facts(list(map(os.lstat, names))) == facts
+
+
+def _facts(found: "list[os.stat_result]") -> bytes:
+    """What is compared: all in one go, as to look at each by itself would take as long as to ask for it."""
+    return array("Q", map(_inode, found)).tobytes() + array("Q", map(_changed, found)).tobytes()

@@ -96,6 +96,41 @@ def test_the_order_in_which_entries_were_found_does_not_matter(found: list[Entry
     assert Manifest(shuffled).digest == Manifest(found).digest
 
 
+trees = st.lists(entries, max_size=8, unique_by=lambda entry: entry.path)
+
+
+def as_text(manifest: Manifest) -> Manifest:
+    """The same, of which no line was parsed."""
+    return Manifest.of_own(manifest.to_bytes())
+
+
+@given(trees, trees)
+def test_what_differs_is_the_same_whether_lines_were_parsed_or_not(one: list[Entry], other: list[Entry]) -> None:
+    mine, others = Manifest([*one, *other[::2]]), Manifest([*other, *one[::2]])
+    expected = sorted(path for path in {*mine, *others} if mine.get(path) != others.get(path))
+    for left in (mine, as_text(mine)):
+        for right in (others, as_text(others)):
+            assert left.differing(right) == expected
+
+
+@given(trees, trees)
+def test_a_layer_makes_the_same_tree_whether_lines_were_parsed_or_not(below: list[Entry], above: list[Entry]) -> None:
+    tree, layer = Manifest(below), Manifest([*above, *below[::3]])
+    expected = tree.apply(layer)
+    found = as_text(tree).apply(as_text(layer))
+    assert found == expected
+    assert found.to_bytes() == expected.to_bytes() == Manifest(expected.values()).to_bytes()
+
+
+def test_a_line_that_is_damaged_is_told_when_it_is_asked_for() -> None:
+    manifest = Manifest.of_own(b"klock-manifest 1\na file 0644 0:0 x - -\n")
+    assert list(manifest) == ["a"]
+    with pytest.raises(StoreError, match=r"^a damaged manifest in the store: "):
+        manifest["a"]
+    with pytest.raises(StoreError, match=r"^a damaged manifest in the store: "):
+        list(Manifest.of_own(b"klock-manifest 1\na file\n"))
+
+
 @pytest.mark.parametrize(
     "damaged",
     [

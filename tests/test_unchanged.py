@@ -233,6 +233,27 @@ def test_what_is_beside_it_may_change(project: Path) -> None:
     assert answer(ARGUMENTS) == "nothing to do"
 
 
+@pytest.mark.parametrize(
+    ("more", "is_known"),
+    [
+        ("", True),
+        ("import os\nHERE = os.environ.get('HERE')\n", False),
+        ("import os\nHERE = os.getenv('HERE')\n", False),
+        ("LEVEL = '$SHLVL'\n", False),
+    ],
+    ids=["a file that asks for no variable", "one that may ask for any", "by getenv", "one that names it"],
+)
+def test_another_terminal_has_the_same_answer(
+    more: str, is_known: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "kimage.py").write_text(more + IMAGE)
+    look(project)
+    assert answer(ARGUMENTS) == "nothing to do"
+    monkeypatch.setenv("SHLVL", "77")
+    monkeypatch.setenv("WINDOWID", "77")
+    assert answer(ARGUMENTS) == ("nothing to do" if is_known else None)
+
+
 def test_a_young_file_may_have_changed_twice_at_one_time(project: Path) -> None:
     look(project, after=0)
     assert answer(ARGUMENTS) is None
@@ -244,7 +265,7 @@ def test_a_young_file_may_have_changed_twice_at_one_time(project: Path) -> None:
         lambda note: note[: len(note) // 2],
         lambda note: b"",
         lambda note: b"\0" * 100,
-        lambda note: note.replace(b"klock-unchanged 2", b"klock-unchanged 3"),
+        lambda note: note.replace(b"klock-unchanged 3", b"klock-unchanged 2"),
         lambda note: note + b"s",
         lambda note: note + b"\xff\xfe nothing\n",
     ],

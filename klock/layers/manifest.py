@@ -8,18 +8,22 @@ part: every file of a layer gets the same one (`klock.layers.normalisation.MTIME
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import StoreError
 
-__all__ = ["Entry", "Kind", "Manifest", "escaped", "unescaped"]
+__all__ = ["Entry", "Kind", "Manifest", "escaped", "line_of_file", "unescaped"]
 
 HEADER: Final = "klock-manifest 1\n"
+_SPACES: Final = 6
+"""In each line."""
 
 
 class Kind(Enum):
@@ -75,30 +79,51 @@ class Entry:
         )
 
 
+_Found: TypeAlias = dict[str, Entry | bytes]
+"""By path an entry, or its line without the end while nobody has asked for the entry: most are only compared."""
+
+
 class Manifest(Mapping[str, Entry]):
     """Entries by path, in sort order of their escaped paths."""
 
     __slots__ = ("_content", "_known")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._known: dict[str, Entry] | None = {e.path: e for e in sorted(entries, key=lambda e: _escape(e.path))}
+        self._known: _Found | None = {e.path: e for e in sorted(entries, key=lambda e: _escape(e.path))}
         self._content: bytes | None = None
 
+    @classmethod
+    def _of(cls, known: _Found | None, content: bytes | None = None) -> Manifest:
+        made = cls()
+        made._known, made._content = known, content
+        return made
+
     @property
-    def _entries(self) -> dict[str, Entry]:
+    def _found(self) -> _Found:
         if self._known is None:
+            lines = self.lines()
             try:
-                lines = self.to_bytes().decode("ascii").splitlines()
-                self._known = {e.path: e for e in map(Entry.from_line, lines[1:])}
+                if any(line.count(b" ") != _SPACES for line in lines):
+                    raise ValueError("a line has not seven fields")
+                self._known = {_path_of(line): line for line in lines}
             except ValueError as error:
-                raise StoreError(f"a damaged manifest in the store: {error}") from error
+                raise _damaged(error) from error
         return self._known
 
     def __getitem__(self, path: str) -> Entry:
-        return self._entries[path]
+        found = self._found[path]
+        if isinstance(found, bytes):
+            try:
+                found = self._found[path] = Entry.from_line(found.decode("ascii"))
+            except ValueError as error:
+                raise _damaged(error) from error
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._found)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._found
 
     def __len__(self) -> int:
         return len(self._known) if self._known is not None else self.to_bytes().count(b"\n") - 1
@@ -114,8 +139,7 @@ class Manifest(Mapping[str, Entry]):
 
     def to_bytes(self) -> bytes:
         if self._content is None:
-            lines = (e.to_line() for e in self._entries.values())
-            self._content = (HEADER + "".join(lines)).encode("ascii")
+            self._content = b"\n".join([HEADER.encode("ascii").rstrip(), *map(_line_of, self._found.values()), b""])
         return self._content
 
     def lines(self) -> list[bytes]:
@@ -131,7 +155,7 @@ class Manifest(Mapping[str, Entry]):
                 raise ValueError("no manifest header")
             return cls(Entry.from_line(line) for line in text.splitlines()[1:])
         except ValueError as error:
-            raise StoreError(f"a damaged manifest in the store: {error}") from error
+            raise _damaged(error) from error
 
     @classmethod
     def of_own(cls, content: bytes) -> Manifest:
@@ -141,17 +165,29 @@ class Manifest(Mapping[str, Entry]):
         """
         if not content.startswith(HEADER.encode("ascii")) or not content.endswith(b"\n"):
             raise StoreError("a damaged manifest in the store: it is cut off")
-        made = cls()
-        made._known, made._content = None, content
-        return made
+        return cls._of(None, content)
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[bytes]) -> Manifest:
+        """Of lines as `to_bytes` writes them, without their ends, in any order; each path has one."""
+        # A space sorts before all that an escaped path can have, so lines have the order of their paths.
+        return cls.of_own(b"\n".join([HEADER.encode("ascii").rstrip(), *sorted(lines), b""]))
+
+    def differing(self, other: Manifest) -> list[str]:
+        """The paths of which the two do not say the same, sorted."""
+        if self._content is not None and self._content == other._content:
+            return []
+        mine, others = self._found, other._found
+        suspects = [path for path, found in mine.items() if others.get(path) != found]
+        suspects += [path for path in others if path not in mine]
+        return sorted(path for path in suspects if self.get(path) != other.get(path))
 
     def without_links(self) -> Manifest:
         """The same tree with every hard link written as the file that it is."""
-        links = [e for e in self._entries.values() if e.kind is Kind.HARDLINK and e.target in self._entries]
-        if not links:
-            return self
-        files = {e.path: replace(self._entries[e.target], path=e.path) for e in links if e.target is not None}
-        return Manifest({**self._entries, **files}.values())
+        found = self._found
+        links = [self[path] for path, each in found.items() if _is_link(each)]
+        files = {e.path: replace(self[e.target], path=e.path) for e in links if e.target in found}
+        return Manifest._of({**found, **files}) if files else self
 
     def apply(self, layer: Manifest) -> Manifest:
         """The tree that is seen when `layer` lies over this one: its whiteouts remove, its other entries replace.
@@ -161,26 +197,78 @@ class Manifest(Mapping[str, Entry]):
         The result has no hard links: overlayfs cuts them when a layer changes one of the names, so only the files they
         stand for can be said of a tree. An observed tree has none either.
         """
-        entries = dict(self.without_links()._entries)
-        for path, entry in layer.without_links().items():
+        entries = dict(self.without_links()._found)
+        others = layer.without_links()
+        is_sorted = True
+        for path, found in others._found.items():
+            kind = _kind_of(found)
             old = entries.get(path)
-            if old and old.kind is Kind.FOLDER and entry.kind is not Kind.FOLDER:
+            if old is not None and kind != _FOLDER and _kind_of(old) == _FOLDER:
                 below = path + "/"
                 for other in [p for p in entries if p.startswith(below)]:
                     del entries[other]
-            if entry.kind is Kind.WHITEOUT:
+            if kind == _WHITEOUT:
                 entries.pop(path, None)
             else:
-                entries[path] = entry
-                _add_folders_above(path, entries)
-        return Manifest(entries.values())
+                is_sorted = is_sorted and old is not None
+                entries[path] = found
+                is_sorted = not _add_folders_above(path, entries) and is_sorted
+        if is_sorted:
+            return Manifest._of(entries)
+        return Manifest._of(dict(sorted(entries.items(), key=_place_of)))
 
 
-def _add_folders_above(path: str, entries: dict[str, Entry]) -> None:
+def _add_folders_above(path: str, entries: _Found) -> bool:
+    """Whether there was one to be added."""
+    added = False
     above = path.rpartition("/")[0]
     while above and above not in entries:
         entries[above] = Entry(path=above, kind=Kind.FOLDER, mode=0o755)
         above = above.rpartition("/")[0]
+        added = True
+    return added
+
+
+_FOLDER: Final = b"dir"
+_WHITEOUT: Final = b"whiteout"
+
+
+def _kind_of(found: Entry | bytes) -> bytes:
+    return found.split(b" ", 2)[1] if isinstance(found, bytes) else found.kind.value.encode("ascii")
+
+
+def _is_link(found: Entry | bytes) -> bool:
+    """Asked of each path. No field has a space in it."""
+    return b" link " in found if isinstance(found, bytes) else found.kind is Kind.HARDLINK
+
+
+def _line_of(found: Entry | bytes) -> bytes:
+    return found if isinstance(found, bytes) else found.to_line().rstrip("\n").encode("ascii")
+
+
+def _place_of(item: tuple[str, Entry | bytes]) -> bytes:
+    """Where a path stands among others."""
+    return escaped(item[0])
+
+
+def _path_of(line: bytes) -> str:
+    path = line.partition(b" ")[0]
+    return _unescape(path.decode("ascii")) if b"\\" in path else path.decode("ascii")
+
+
+def _damaged(error: ValueError) -> StoreError:
+    return StoreError(f"a damaged manifest in the store: {error}")
+
+
+def line_of_file(path: bytes, status: os.stat_result, digest: Digest) -> bytes:
+    """The line, without its end, of a regular file without attributes: what its `Entry` would give, for many files.
+
+    `path` is as it is on disk, relative to the root.
+    """
+    name = _UNSAFE.sub(lambda m: b"\\x%02x" % m[0][0], path) if _UNSAFE.search(path) else path
+    mode = stat.S_IMODE(status.st_mode)
+    what = digest.encode("ascii")
+    return b"%s file %04o %d:%d %d %s -" % (name, mode, status.st_uid, status.st_gid, status.st_size, what)
 
 
 def escaped(path: str) -> bytes:

@@ -10,11 +10,13 @@ import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from klock.digests import Digest
 from klock.errors import EngineError
-from klock.layers.manifest import Entry, Kind, Manifest
+from klock.forks import map_in_forks
+from klock.layers.manifest import Entry, Kind, Manifest, line_of_file
 from klock.layers.normalisation import is_left_out
 
 __all__ = [
@@ -43,6 +45,12 @@ _DIGEST_BYTES: Final = 32
 _WORTH_FORKING: Final = 32 << 20
 """Bytes, and below it files: from so much on a worker saves more than it costs."""
 _MANY: Final = 2000
+_LARGE: Final = 1 << 20
+"""Bytes of a file from which on it matters which core reads it."""
+_WORTH_SHARING: Final = 500
+"""Paths of a tree."""
+_SHARES: Final = 64
+_TO_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def text_of(path: bytes) -> str:
@@ -85,31 +93,123 @@ def entry_of(on_disk: bytes, path: str, status: os.stat_result, *, digest: Diges
 
 def manifest_of_tree(root: bytes) -> Manifest:
     """Everything below `root` except what is never locked, every path by itself: no hard links, no whiteouts."""
-    found = list(_walk(root))
-    files = [(on_disk, status.st_size) for on_disk, _, status in found if stat.S_ISREG(status.st_mode)]
-    digests = dict(zip((path for path, _ in files), digests_of_files(files), strict=True))
-    entries = (entry_of(on_disk, path, status, digest=digests.get(on_disk)) for on_disk, path, status in found)
-    return Manifest(entry for entry in entries if entry)
+    try:
+        return Manifest.of_lines(_lines_of_tree(root))
+    except OSError as error:
+        raise EngineError(
+            f"could not read every file of the tree: {error.strerror}", hint="see the system's log for disk errors"
+        ) from error
 
 
-def _walk(root: bytes) -> Iterator[tuple[bytes, str, os.stat_result]]:
-    waiting = [(root, "")]
+def _lines_of_tree(root: bytes) -> list[bytes]:
+    folders = list(_folders_of(root))
+    if sum(folder.size for folder in folders) > _WORTH_SHARING:
+        # The work of each is about the same, as large files are left for later.
+        shares = [folders[first::_SHARES] for first in range(_SHARES)]
+        parts = map_in_forks(_read, shares, cost=lambda share: sum(folder.size for folder in share))
+    else:
+        parts = [_read(folders)]
+    large = [each for part in parts for each in part.large]
+    digests = digests_of_files([(on_disk, status.st_size) for on_disk, _, status in large])
+    lines = [line for part in parts for line in part.lines]
+    for (on_disk, path, status), digest in zip(large, digests, strict=True):
+        has_attributes = bool(os.listxattr(on_disk, follow_symlinks=False))
+        lines.append(_line_of_file(on_disk, path, status, digest, has_attributes))
+    return lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folder:
+    """A folder on disk, how paths in it begin, and what is in it: regular files, and other things."""
+
+    on_disk: bytes
+    above: bytes
+    files: list[bytes]
+    others: list[bytes]
+
+    @property
+    def size(self) -> int:
+        return len(self.files) + len(self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """Lines of a manifest, and the files that are so large that they are shared among all cores by their sizes."""
+
+    lines: list[bytes]
+    large: list[tuple[bytes, bytes, os.stat_result]]
+
+
+def _folders_of(root: bytes) -> Iterator[_Folder]:
+    waiting = [(root, b"")]
     while waiting:
         folder, above = waiting.pop()
+        files, others = [], []
         with os.scandir(folder) as found:
-            names = sorted(item.name for item in found)
-        for name in names:
-            path = above + text_of(name)
-            if is_left_out(path):
+            for item in found:
+                if item.is_file(follow_symlinks=False):
+                    files.append(item.name)
+                    continue
+                others.append(item.name)
+                if item.is_dir(follow_symlinks=False) and not is_left_out(text_of(above + item.name)):
+                    waiting.append((item.path, above + item.name + b"/"))
+        yield _Folder(on_disk=folder, above=above, files=files, others=others)
+
+
+def _read(folders: Sequence[_Folder]) -> _Read:
+    found = _Read(lines=[], large=[])
+    for folder in folders:
+        descriptor = os.open(folder.on_disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _read_files(folder, descriptor, found)
+        finally:
+            os.close(descriptor)
+        for name in folder.others:
+            path, on_disk = text_of(folder.above + name), folder.on_disk + b"/" + name
+            # overlayfs lists a whiteout where its folder has nothing below it to hide.
+            if not is_left_out(path) and os.path.lexists(on_disk):
+                entry = entry_of(on_disk, path, os.lstat(on_disk))
+                if entry is not None:
+                    found.lines.append(_line_of(entry))
+    return found
+
+
+def _read_files(folder: _Folder, descriptor: int, found: _Read) -> None:
+    """Each file is opened by its name in an open folder, and all else is asked of the open file: to look up long paths
+    would take most of the time."""
+    for name in folder.files:
+        path = folder.above + name
+        text = text_of(path)
+        if is_left_out(text):
+            continue
+        file = os.open(name, _TO_READ, dir_fd=descriptor)
+        try:
+            status = os.fstat(file)
+            if status.st_size > _LARGE:
+                found.large.append((folder.on_disk + b"/" + name, path, status))
                 continue
-            on_disk = folder + b"/" + name
-            try:
-                status = os.lstat(on_disk)
-            except FileNotFoundError:
-                continue  # overlayfs lists a whiteout where its folder has nothing below it to hide
-            yield on_disk, path, status
-            if stat.S_ISDIR(status.st_mode):
-                waiting.append((on_disk, path + "/"))
+            content = os.read(file, status.st_size + 1)
+            hasher = hashlib.sha256(content)
+            if len(content) > status.st_size:
+                while more := os.read(file, _BUFFER):  # it grows meanwhile
+                    hasher.update(more)
+            digest = "sha256:" + hasher.hexdigest()
+            has_attributes = bool(os.listxattr(file))
+        finally:
+            os.close(file)
+        found.lines.append(_line_of_file(folder.on_disk + b"/" + name, path, status, digest, has_attributes))
+
+
+def _line_of_file(on_disk: bytes, path: bytes, status: os.stat_result, digest: Digest, has_attributes: bool) -> bytes:
+    if not has_attributes:
+        return line_of_file(path, status, digest)
+    entry = entry_of(on_disk, text_of(path), status, digest=digest)
+    assert entry is not None
+    return _line_of(entry)
+
+
+def _line_of(entry: Entry) -> bytes:
+    return entry.to_line().rstrip("\n").encode("ascii")
 
 
 def digests_of_files(files: Sequence[tuple[bytes, int]]) -> list[Digest]:
@@ -155,6 +255,8 @@ def _digest(path: bytes, buffer: bytearray) -> Digest:
     try:
         while length := os.readv(descriptor, [buffer]):
             hasher.update(view[:length])
+            if length < len(buffer):
+                break  # of a regular file less than asked for is its end
     finally:
         os.close(descriptor)
     return "sha256:" + hasher.hexdigest()

@@ -2,7 +2,7 @@
 
 One file for each folder and command line, `records/unchanged/<name>` in the store. Lines end with a line feed:
 
-    klock-unchanged 2
+    klock-unchanged 3
     <digest of the process's circumstances>
     <the answer, for stderr; a carriage return ends each of its lines but the last>
     <kind> <what is so> NUL <what it is so of>        any number of them
@@ -20,12 +20,18 @@ from _blake2 import blake2b
 
 from klock.store_folder import store_folder
 
-__all__ = ["FORMAT", "LARGEST_READ", "answer", "circumstances", "file_of", "image_at", "line_of"]
+__all__ = ["FORMAT", "LARGEST_READ", "answer", "circumstances", "file_of", "image_at", "line_of", "line_of_tree"]
 
-FORMAT = b"klock-unchanged 2"
+FORMAT = b"klock-unchanged 3"
 
 LARGEST_READ = 1 << 20
 """Bytes. Of what is larger the stat has to do: reading it would take longer than the answer may."""
+
+OF_A_TERMINAL = (
+    *(b"COLUMNS", b"ITERM_SESSION_ID", b"LINES", b"OLDPWD", b"SHLVL", b"SSH_CLIENT", b"SSH_CONNECTION", b"SSH_TTY"),
+    *(b"TERM_SESSION_ID", b"TMUX_PANE", b"WINDOWID", b"XDG_SESSION_ID", b"_"),
+)
+"""Variables that are others in each terminal, and that klock does not ask for."""
 
 _TYPE, _FILE = 0o170000, 0o100000
 """Of a mode (inode(7)). The module stat is not imported here."""
@@ -37,9 +43,13 @@ def file_of(arguments: list[str], store: str) -> str:
     return os.path.join(store, "records", "unchanged", name.decode())
 
 
-def circumstances(arguments: list[str]) -> bytes:
-    """The digest of all that a process is given: every variable, folder, user, machine, Python and klock."""
-    variables = [name + b"=" + value for name, value in sorted(os.environb.items())]
+def circumstances(arguments: list[str], *, every_variable: bool) -> bytes:
+    """The digest of all that a process is given: variables, folder, user, machine, Python and klock.
+
+    Without `every_variable` those do not count that tell one terminal from another.
+    """
+    given = sorted(os.environb.items())
+    variables = [name + b"=" + value for name, value in given if every_variable or name not in OF_A_TERMINAL]
     facts = [os.getcwd(), sys.executable, sys.version, __file__, os.uname().machine, str(os.geteuid())]
     return _digest([*map(os.fsencode, facts), b"", *map(os.fsencode, arguments), b"", *variables])
 
@@ -57,7 +67,9 @@ def answer(arguments: list[str]) -> str | None:
     try:
         with open(file_of(arguments, store_folder()), "rb") as file:
             lines = file.read().split(b"\n")
-        if len(lines) < 4 or lines[-1] != b"" or lines[:2] != [FORMAT, circumstances(arguments)]:
+        if len(lines) < 4 or lines[-1] != b"" or lines[0] != FORMAT:
+            return None
+        if lines[1] not in [circumstances(arguments, every_variable=every) for every in (False, True)]:
             return None
         for line in lines[3:-1]:
             if line_of(line[:1], line[line.index(b"\0") + 1 :]) != line:
@@ -70,6 +82,11 @@ def answer(arguments: list[str]) -> str | None:
 def image_at(socket: bytes, name: bytes) -> bytes:
     """What a line of kind `i` is about: the image of a name, in the engine that listens on a socket."""
     return socket + b"\0" + name
+
+
+def line_of_tree(path: bytes) -> bytes:
+    """What a note says of a folder of the store's trees."""
+    return b"t \0" + path
 
 
 def line_of(kind: bytes, path: bytes) -> bytes | None:
@@ -86,7 +103,7 @@ def line_of(kind: bytes, path: bytes) -> bytes | None:
     if kind == b"t":
         from klock.tree_stats import is_as_noted
 
-        return b"t \0" + path if is_as_noted(os.fsdecode(path), may_move=True) else None
+        return line_of_tree(path) if is_as_noted(os.fsdecode(path), may_move=True) else None
     if kind == b"c":
         found = _content_of(path)
         return None if found is None else b"c " + found + b" \0" + path

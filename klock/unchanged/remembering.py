@@ -21,7 +21,16 @@ from klock.image.steps import Step
 from klock.lockfile.model import Lockfile, StepLock
 from klock.steps import kind_of, kind_of_image_step
 from klock.store import FOLDERS, Store
-from klock.unchanged.note import FORMAT, LARGEST_READ, circumstances, file_of, image_at, line_of
+from klock.unchanged.note import (
+    FORMAT,
+    LARGEST_READ,
+    OF_A_TERMINAL,
+    circumstances,
+    file_of,
+    image_at,
+    line_of,
+    line_of_tree,
+)
 from klock.unchanged.watching import Seen
 
 __all__ = ["Looked", "looked"]
@@ -31,6 +40,9 @@ _MARKS: Final = (
     *("setup.py", "setup.cfg", "requirements.txt"),
 )
 """What is looked for in a folder and all above it: a project's root, its settings, ignore files, a package's root."""
+
+_ASKING: Final = (b"environ", b"getenv", *(name for name in OF_A_TERMINAL if len(name) > 1))
+"""Words of an image file that may ask for any variable, or for one that is another in each terminal."""
 
 _OF_THE_MACHINE: Final = ("/dev/", "/proc/", "/sys/")
 
@@ -42,6 +54,8 @@ class Looked:
     seen: Seen
     lines: frozenset[bytes]
     store: Store
+    every_variable: bool
+    """Whether the answer may be another one in another terminal."""
 
     def remember(
         self,
@@ -62,12 +76,23 @@ class Looked:
             paths = list(environment)
             lines = {*self.lines, *(_line(b"s", path) for path in paths)}
             trees = self.store.root / "trees"
-            lines |= {_line(b"t", path) for path in paths if path.parent == trees}
+            # They were looked at just now, or else the next command does all of its work.
+            lines |= {line_of_tree(os.fsencode(path)) for path in paths if path.parent == trees}
             lines |= {_line(b"s" if path.exists() else b"-", path) for path in settings}
             if image is not None:
                 lines.add(_line(b"i", image_at(*map(os.fsencode, image))))
             if is_so():
-                _write(self.seen, answer, sorted(lines), self.store)
+                self._write(answer, sorted(lines))
+
+    def _write(self, answer: str, lines: list[bytes]) -> None:
+        said = os.fsencode(answer.replace("\n", "\r"))
+        given = circumstances(self.seen.arguments, every_variable=self.every_variable)
+        final = Path(file_of(self.seen.arguments, str(self.store.root)))
+        with self.store.temporary_file() as path:
+            path.touch(mode=0o600)
+            path.write_bytes(b"\n".join([FORMAT, given, said, *lines, b""]))
+            final.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(final)
 
 
 def looked(seen: Seen | None, *, loaded: LoadedImage, lock: Lockfile, store: Store) -> Looked | None:
@@ -79,13 +104,15 @@ def looked(seen: Seen | None, *, loaded: LoadedImage, lock: Lockfile, store: Sto
     if seen is None or not seen.is_all or any(t.target.accelerator != "cpu" for t in lock.targets):
         return None
     try:
-        if not loaded.is_dockerfile and not is_deterministic(loaded.file.read_bytes()):
+        text = loaded.file.read_bytes()
+        if not loaded.is_dockerfile and not is_deterministic(text):
             return None
         paths = _paths(seen, loaded, lock, store)
         lines = frozenset(_line(kind, path, before=seen.started) for kind, path in paths)
     except (OSError, KlockError, _CannotTell):
         return None
-    return Looked(seen=seen, lines=lines, store=store)
+    every_variable = any(word in text for word in _ASKING)
+    return Looked(seen=seen, lines=lines, store=store, every_variable=every_variable)
 
 
 class _CannotTell(Exception):
@@ -173,14 +200,3 @@ def _line(kind: bytes, path: str | bytes | Path, *, before: int | None = None) -
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
             raise _CannotTell
     return line
-
-
-def _write(seen: Seen, answer: str, lines: list[bytes], store: Store) -> None:
-    said = os.fsencode(answer.replace("\n", "\r"))
-    content = b"\n".join([FORMAT, circumstances(seen.arguments), said, *lines, b""])
-    final = Path(file_of(seen.arguments, str(store.root)))
-    with store.temporary_file() as path:
-        path.touch(mode=0o600)
-        path.write_bytes(content)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(final)

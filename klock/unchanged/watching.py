@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from klock import tree_stats
+
 __all__ = ["Seen", "seen", "watch"]
 
 _LISTS: Final = ("os.listdir", "os.scandir")
@@ -55,7 +57,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
             _note(_watched, path)
     elif event in _LISTS:
         _note(_watched, arguments[0])
-    elif event.startswith(_BEYOND):
+    elif event.startswith(_BEYOND) and not tree_stats.is_looking:
         _watched.is_all = False
 
 

@@ -129,7 +129,7 @@ class SandboxEnvironment:
             lower = Area.create(self._area).mount_to_read(layers)
             return changes_in(os.fsencode(upper), os.fsencode(lower)).to_bytes()
 
-        return Manifest.from_bytes(in_namespace(task))
+        return Manifest.of_own(in_namespace(task))
 
     def observe(self) -> Manifest:
         """The whole environment as it is now, every file read."""
@@ -143,7 +143,7 @@ class SandboxEnvironment:
             lower = Area.create(self._area).mount_to_read(layers)
             return manifest_of_tree(os.fsencode(lower)).to_bytes()
 
-        return Manifest.from_bytes(in_namespace(task))
+        return Manifest.of_own(in_namespace(task))
 
     def remove(self) -> int:
         """Removes it all; returns the bytes freed."""
