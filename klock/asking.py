@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from klock.digests import digest_of_json, is_digest
 from klock.errors import FetchError, KlockError, OutOfTime
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.fetching.transport import Transport

@@ -3,8 +3,9 @@ passes between the last two."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from klock.values import dataclass
 
 __all__ = ["Code", "Finding"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import KlockError
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.lockfile.model import Lockfile

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from klock.findings import Finding
 from klock.layers.manifest import Manifest
+from klock.values import dataclass
 
 __all__ = ["Observation"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from klock.values import dataclass
 
 # What does the work is imported when there is some: a verb that finds nothing to do takes little.
 if TYPE_CHECKING:

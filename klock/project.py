@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ from klock.policy.rules import Policy, read_policy
 from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
+from klock.values import dataclass
 
 __all__ = [
     "LoadedImage",

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from klock.errors import KlockError, LockfileError
 from klock.session import Options, Session, open_session
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.api import ImageSource, Project

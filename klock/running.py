@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from klock.lockfile.model import ServiceLock, TargetLock
 from klock.places.protocol import OWN_STREAMS, Place, Streams
 from klock.steps import kind_of
 from klock.steps.at import revealed_variables
+from klock.values import dataclass
 from klock.workshop.protocol import Command, Mount, Network
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -16,6 +15,7 @@ from klock.project import Settings, find_image, load_settings, lockfile_path
 from klock.secrets.references import reveal
 from klock.store import Store
 from klock.targets import Target
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.fetching.mirrors import Mirrors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from klock.errors import KlockError
 from klock.places import PLACES, converges, make_place
 from klock.places.records import has_record, names_in, parts_of_all, read_note
+from klock.values import dataclass
 from klock.words import ago, counted, in_bytes
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
 
 from klock.errors import KlockError
+from klock.values import dataclass
 
 __all__ = ["Target"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from klock.lockfile.model import OciBlob, OciLock
 from klock.oci.documents import Document, Index, Manifest, parse_manifest
 from klock.oci.repository import Repository
 from klock.targets import Target
+from klock.values import dataclass
 
 __all__ = ["BaseNow", "look_at_base", "newest_tag"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -19,6 +18,7 @@ from klock.commands.options import (
     with_progress,
 )
 from klock.errors import KlockError
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.api import Project

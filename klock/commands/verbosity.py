@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import click
+
+from klock.values import dataclass
 
 __all__ = ["Verbosity", "add_options", "verbosity_options", "wanted"]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO, Final, cast
 
 from klock.errors import FetchError, KlockError
 from klock.extras import missing_extra_hint
+from klock.values import dataclass
 
 __all__ = ["Unpacked", "unpacked"]
 

@@ -12,7 +12,6 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from klock.conda.archives import Unpacked
 from klock.documents import read_json
 from klock.errors import FetchError
 from klock.lockfile.model import CondaPackage
+from klock.values import dataclass
 
 __all__ = ["Laid", "Python", "laid_out", "python_of", "record_of"]
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 from klock.errors import EngineError, KlockError, ResolutionError
 from klock.extras import missing_extra_hint
 from klock.lockfile.model import CondaPackage
+from klock.values import dataclass
 
 __all__ = ["Listed", "answer_question", "solve"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
 from klock.recorder import Passes
 from klock.store import Store
+from klock.values import dataclass
 from klock.words import listed
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 from klock.workshop.scratch import scratch_folder

@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from klock.debian.archive import parse_uris, sources_list
 from klock.errors import EngineError, FetchError, KlockError, ResolutionError
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import DebPackage
+from klock.values import dataclass
 from klock.words import listed
 from klock.workshop.protocol import Command, Mount, Workspace
 

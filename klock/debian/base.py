@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from klock.debian.apt_root import Lists
@@ -24,6 +23,7 @@ from klock.lockfile.model import DEBIAN_RECIPE, DebianLock, DebPackage
 from klock.progress import Progress
 from klock.store import Store
 from klock.targets import Target
+from klock.values import dataclass
 from klock.workshop.protocol import NewBase, Workshop
 from klock.workshop.scratch import scratch_folder
 

@@ -10,7 +10,6 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,6 +17,7 @@ from klock.errors import FetchError
 from klock.layers.decompression import decompressed
 from klock.layers.streaming import members_of
 from klock.lockfile.model import DebPackage
+from klock.values import dataclass
 from klock.workshop.protocol import PackageFiles
 
 __all__ = ["Deb", "read_deb"]

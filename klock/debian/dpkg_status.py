@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = ["STATUS_FILE", "InstalledPackage", "dependencies", "installed_packages"]
 

@@ -22,6 +22,7 @@ from klock.fetching.transport import Transport
 from klock.image.steps import DebianBase
 from klock.lockfile.model import DebPackage
 from klock.store import Store
+from klock.values import dataclass
 
 __all__ = ["Resolutions", "is_valid"]
 
@@ -31,7 +32,7 @@ _RULES: Final = 1
 _VALID_UNTIL: Final = re.compile(rb"^Valid-Until: (.+)$", re.MULTILINE)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolutions:
     """What the names of a base came to, while the archives stay as they are. `architecture` is Debian's name."""
 

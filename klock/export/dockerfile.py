@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.errors import KlockError
@@ -24,6 +23,7 @@ from klock.steps import kind_of
 from klock.steps.context import Context
 from klock.steps.exporting import Exporting, stage_label
 from klock.steps.service.export import START, start_script
+from klock.values import dataclass
 
 __all__ = ["LABEL", "Exported", "export_dockerfile"]
 

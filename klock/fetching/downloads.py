@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from klock.digests import Digest
 from klock.errors import FetchError
 from klock.progress import Progress
 from klock.store import Store
+from klock.values import dataclass
 from klock.words import first_of
 
 __all__ = ["Wanted", "download"]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from klock.connections import Pools, reason_of, retries
 from klock.errors import FetchError, OutOfTime
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

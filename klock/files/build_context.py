@@ -13,7 +13,6 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from klock.files.scan import FOLDER_MODE, EntryReader
 from klock.lockfile.model import FileEntry
 from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
+from klock.values import dataclass
 
 __all__ = ["BuildContext", "Found", "Patterns", "has_wildcard"]
 

@@ -9,12 +9,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.errors import ImageError
 from klock.files.globs import rsync_regex
+from klock.values import dataclass
 
 __all__ = ["Filters", "Rule", "parse_filter_options"]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.errors import ImageError
 from klock.files.globs import git_regex
 from klock.lockfile.model import FIRST_LINE
+from klock.values import dataclass
 
 __all__ = [
     "ALWAYS_LEFT_OUT",

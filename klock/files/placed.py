@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from klock.digests import Digest
+from klock.values import dataclass
 
 __all__ = ["PlacedFile"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ from klock.documents import read_json
 from klock.errors import EngineError
 from klock.extras import missing_extra_hint
 from klock.gpu.edits import ContainerEdits, DeviceMount, DeviceNode, Hook
+from klock.values import dataclass
 
 __all__ = ["FOLDERS", "HOOK_NAMES", "Specifications", "is_qualified", "read_specifications"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError
 from klock.extras import missing_extra_hint
+from klock.values import dataclass
 
 __all__ = ["Driver", "Gpu", "find_driver"]
 

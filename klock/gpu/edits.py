@@ -6,8 +6,10 @@ Field for field the specification's `containerEdits` (cncf-tags/container-device
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = ["NO_DEVICES", "ContainerEdits", "DeviceMount", "DeviceNode", "Devices", "Hook"]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from klock.errors import EngineError
 from klock.gpu.driver import Driver
 from klock.lockfile.model import TargetLock
+from klock.values import dataclass
 
 __all__ = ["Need", "cuda_of", "needs_of", "refuse_machine", "unmet"]
 

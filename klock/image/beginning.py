@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from klock.documents import read_toml
 from klock.errors import ImageError
 from klock.escaping import on_one_line
+from klock.values import dataclass
 
 __all__ = ["Beginning", "begin_image"]
 

@@ -10,7 +10,7 @@ import copy
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ from klock.image.steps import (
     SyncPackage,
 )
 from klock.image.words import ESCAPE, ContainerWords
+from klock.values import dataclass
 from klock.words import counted
 
 __all__ = ["Image", "Reading"]

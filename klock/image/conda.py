@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from klock.errors import ImageError
 from klock.extras import missing_extra_hint
+from klock.values import dataclass
 
 __all__ = ["CondaEnvironment", "read_conda_environment"]
 

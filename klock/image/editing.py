@@ -11,13 +11,13 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from klock.errors import KlockError, RequirementError
 from klock.project_names import normalised_name
+from klock.values import dataclass
 
 __all__ = ["add_requirement", "remove_requirement"]
 

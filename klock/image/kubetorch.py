@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -31,6 +31,7 @@ from klock.image.contents import PIP_COMMAND
 from klock.image.kubetorch_lines import ReadLines, read_line
 from klock.image.local_packages import locate_package
 from klock.image.steps import CopyFiles, Location, PipInstall, RunBash, SetEnvVars, Step, SyncPackage
+from klock.values import dataclass
 
 __all__ = ["KubetorchImage", "read_kubetorch"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from klock.errors import ImageError
 from klock.image import arguments
 from klock.image.contents import PIP_COMMAND
 from klock.image.steps import CopyFiles, Location, PipInstall, RunBash, SetEnvVars, Step
+from klock.values import dataclass
 
 __all__ = ["ReadLines", "read_line"]
 

@@ -12,13 +12,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import ImageError, KlockError
 from klock.secrets.masking import mask
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.image.builder import Image

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from klock.errors import RequirementError
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
+from klock.values import dataclass
 
 __all__ = ["PipOptions", "ScannedLine", "scan", "shell_words"]
 

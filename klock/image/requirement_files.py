@@ -11,7 +11,7 @@ import codecs
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -29,6 +29,7 @@ from klock.image.requirements import (
     ProjectParts,
 )
 from klock.image.steps import PipInstall
+from klock.values import dataclass
 
 __all__ = ["ReadFile", "RequirementInputs", "read_requirements"]
 

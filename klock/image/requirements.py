@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeAlias
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from klock.image.pip_options import PipOptions
 from klock.secrets.userinfo import PrivateUrl
+from klock.values import dataclass
 
 __all__ = [
     "FileReference",

@@ -6,9 +6,11 @@ A step says what the user wrote, with strings already made into typed values. It
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 from typing import TypeAlias
+
+from klock.values import dataclass
 
 __all__ = [
     "AddPython",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Final, TypeAlias
 
@@ -11,6 +11,7 @@ from klock.findings import Finding
 from klock.inventory.holdings import Holding, holdings
 from klock.lockfile.model import ImageLock, Lockfile, TargetLock
 from klock.steps.parts import Part, Sort
+from klock.values import dataclass
 
 __all__ = ["Change", "Difference", "compare"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from klock.lockfile.model import OciLock, StepLock, TargetLock, layer_of
 from klock.steps import describe, kind_of
 from klock.steps.at import StepAt
 from klock.steps.parts import Part, Sort, part_of_deb
+from klock.values import dataclass
 from klock.words import counted, some
 
 __all__ = ["Holding", "base_in_words", "holdings"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from klock.layers.manifest import Entry, Kind
 from klock.layers.rewriting.bytecode import source_of
 from klock.lockfile.model import TargetLock, layer_of
 from klock.places.layered import layer_in_store
+from klock.values import dataclass
 from klock.words import in_bytes
 from klock.workshop.symlinks import MOST_SYMLINKS, follow
 

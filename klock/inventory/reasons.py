@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from klock.inventory.holdings import Holding, base_in_words, holdings
@@ -12,6 +12,7 @@ from klock.project_names import normalised_name
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.parts import TO_BUILD, Part, Sort
+from klock.values import dataclass
 from klock.words import counted, in_bytes
 
 __all__ = ["Lines", "Reason", "Requires", "names_in", "reasons"]

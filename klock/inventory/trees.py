@@ -4,12 +4,13 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from klock.inventory.holdings import Holding, holdings
 from klock.inventory.reasons import Lines, Requires, asked_for, roots, where
 from klock.lockfile.model import TargetLock, layer_of
 from klock.steps.parts import Part, Sort
+from klock.values import dataclass
 from klock.words import counted, in_bytes
 
 __all__ = ["Node", "tree_of"]

@@ -17,7 +17,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, above, is_emptied, is_left_out, matcher, rewriting_of
 from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
+from klock.values import dataclass
 
 __all__ = ["Source", "canonicalise", "holds_changes", "is_opaque", "normalise_content"]
 

@@ -7,9 +7,9 @@ upon, so its digest depends on its parts alone. `Manifest.apply` adds the folder
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from klock.layers.manifest import HEADER, Entry, Kind, Manifest, escaped, unescaped
+from klock.values import dataclass
 from klock.words import counted
 
 __all__ = ["Clash", "Part", "compose", "folders_of"]

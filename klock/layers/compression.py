@@ -19,13 +19,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from typing import IO, Final
 
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import KlockError
 from klock.extras import Extra, missing_extra_hint
+from klock.values import dataclass
 
 __all__ = ["COMPRESSIONS", "Compressed", "Compression", "compression_named"]
 

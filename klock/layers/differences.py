@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import Rule, matcher
 from klock.layers.sketch import reconcile
+from klock.values import dataclass
 from klock.words import counted, listed
 
 __all__ = ["Difference", "explain", "explain_by_sketch", "likely_reason"]

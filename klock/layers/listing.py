@@ -11,7 +11,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,6 +22,7 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
 from klock.layers.streaming import BUFFER, members_of, open_stream
 from klock.layers.unpack import BROKEN_ARCHIVE, is_kept_xattr, xattr_value
+from klock.values import dataclass
 
 __all__ = ["ArchivedLayer", "list_layers", "read_layers"]
 

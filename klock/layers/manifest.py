@@ -35,6 +35,7 @@ class Kind(Enum):
     WHITEOUT = "whiteout"
 
 
+# Of the standard library, for a tree has tens of thousands: see `klock.values`.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One path. `path` is relative to the root, without a leading slash (undecodable bytes as surrogate escapes).

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
 
 from klock.layers.rewriting import berkeley_db, conda, crontab, git_index, gnupg, java_keystore, pnpm, tex
+from klock.values import dataclass
 
 __all__ = [
     "EMPTIED",

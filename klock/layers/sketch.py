@@ -16,10 +16,10 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from klock.layers.manifest import Entry, Manifest
+from klock.values import dataclass
 
 __all__ = ["Reconciled", "reconcile", "sketch_of"]
 

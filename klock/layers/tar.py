@@ -9,8 +9,10 @@ archives are locked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = ["END", "FIFO", "FILE", "FOLDER", "HARDLINK", "SYMLINK", "Member", "padding"]
 

@@ -18,13 +18,14 @@ from typing import Any, Final, TypeVar
 from klock.digests import is_digest
 from klock.documents import shown
 from klock.errors import LockfileError
+from klock.values import dataclass
 
 __all__ = ["check_types", "decode", "encode"]
 
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Field:
     name: str
     key: str

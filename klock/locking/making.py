@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from klock.digests import Digest
 from klock.layers import NORMALISATION
@@ -19,6 +19,7 @@ from klock.steps.kind import Made
 from klock.steps.locking import BackTo, Locking
 from klock.steps.repeating import refuse_what_cannot_repeat
 from klock.steps.results import layers_made_by, proven_layers, remember_layer, remember_proof
+from klock.values import dataclass
 
 __all__ = ["lock_steps", "refuse_before_any_is_made", "try_services"]
 

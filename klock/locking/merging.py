@@ -7,7 +7,7 @@ to one target has to be locked again; targets, and steps without a layer, are in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 from klock.lockfile.model import (
@@ -20,6 +20,7 @@ from klock.lockfile.model import (
     layer_of,
 )
 from klock.steps import describe
+from klock.values import dataclass
 
 __all__ = ["Merged", "merge"]
 

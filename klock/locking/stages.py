@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Generic, TypeVar
 
 from klock.beside import Beside, Report, first_to_end, pass_on
@@ -20,6 +20,7 @@ from klock.image.steps import FromContext, ImageStage, RunCommand, Step
 from klock.progress import Progress
 from klock.steps import kind_of_image_step
 from klock.steps.context import Context
+from klock.values import dataclass
 
 __all__ = ["Task", "beginning_of", "in_order", "needed_by"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from klock.digests import Digest
@@ -35,6 +35,7 @@ from klock.steps.context import Context
 from klock.steps.locking import Locking, Upgrade
 from klock.steps.results import is_refuted
 from klock.targets import Target
+from klock.values import dataclass
 
 __all__ = ["TargetLocker"]
 

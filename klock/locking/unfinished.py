@@ -7,7 +7,6 @@ holds until the lockfile is written: whoever locks again after that asks for wha
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TypeVar
 
 from klock.digests import Digest, digest_of_bytes, hex_of
@@ -15,6 +14,7 @@ from klock.errors import LockfileError
 from klock.lockfile.codec import decode, encode
 from klock.lockfile.model import StepLock, kept_layer_of, layer_of
 from klock.steps.context import Context
+from klock.values import dataclass
 
 __all__ = ["Unfinished"]
 

@@ -10,7 +10,6 @@ import base64
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +18,7 @@ from klock.documents import read_json
 from klock.errors import FetchError
 from klock.fetching.transport import Transport
 from klock.oci.credentials import Credentials, DockerConfig
+from klock.values import dataclass
 
 __all__ = ["Authentication", "Challenge", "parse_challenges", "unauthorised"]
 

@@ -12,13 +12,14 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from klock.documents import read_json
 from klock.errors import FetchError
 from klock.oci.reference import DOCKER_HUB
+from klock.values import dataclass
 
 __all__ = ["Credentials", "DockerConfig"]
 

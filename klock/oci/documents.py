@@ -6,7 +6,7 @@ Bytes in, verified model out: what these functions return is well formed, and ev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeVar
 
 from klock.digests import Digest, is_digest
@@ -14,6 +14,7 @@ from klock.documents import read_json
 from klock.errors import FetchError
 from klock.lockfile.model import HealthLock, OciBlob, SettingsLock
 from klock.targets import Target
+from klock.values import dataclass
 
 __all__ = [
     "ACCEPTED_MANIFESTS",

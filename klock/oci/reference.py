@@ -6,11 +6,11 @@ The grammar and the normalisation are those of github.com/distribution/reference
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from klock.digests import Digest, is_digest
 from klock.errors import ImageError
+from klock.values import dataclass
 
 __all__ = ["DOCKER_HUB", "Reference", "names_registry"]
 

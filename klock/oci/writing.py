@@ -10,7 +10,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from klock.oci.credentials import DockerConfig
 from klock.oci.documents import ACCEPTED_MANIFESTS
 from klock.oci.reference import Reference
 from klock.oci.repository import Repository
+from klock.values import dataclass
 from klock.words import in_bytes
 
 __all__ = ["Outgoing", "WritableRepository", "content_reader", "file_reader", "open_repository"]

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -27,6 +27,7 @@ from klock.packages.resolver import Resolver
 from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
 from klock.packages.wheels import read_wheel_metadata
 from klock.store import Store
+from klock.values import dataclass
 
 # Most images are all wheels: what builds is imported when there is something to build.
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from packaging.utils import canonicalize_name
 from klock.documents import read_toml
 from klock.errors import FetchError, ImageError
 from klock.packages.archives import BROKEN, LARGEST_TEXT, opened_zip, read_from_tar, read_member
+from klock.values import dataclass
 
 __all__ = ["BuildSystem", "StaticMetadata", "build_system_of_archive", "read_build_system", "read_static_metadata"]
 

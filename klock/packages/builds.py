@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from klock.recorder import Passes, Reach
 from klock.secrets.masking import mask
 from klock.store import Store
 from klock.temporary import temporary_folder
+from klock.values import dataclass
 from klock.words import listed
 from klock.workshop.handover import clear, empty_folder, hand_in, take_out
 from klock.workshop.protocol import Command, Mount, Workspace

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -27,6 +27,7 @@ from klock.packages.uv import WORK
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import metadata_of, wheel_of
 from klock.recorder import Links
+from klock.values import dataclass
 from klock.workshop.handover import empty_folder
 
 __all__ = ["Case", "all_constraints", "compose"]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
 from klock.packages.build_failures import UnbuiltSource, essence, hint_for_build
 from klock.packages.reaching import strangers
+from klock.values import dataclass
 from klock.words import listed
 
 __all__ = ["Asked", "error_from_uv", "missing_projects", "warnings_from_uv"]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from klock.errors import KlockError
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
+from klock.values import dataclass
 
 __all__ = ["VARIABLE", "IndexMirrors"]
 

@@ -8,7 +8,6 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
@@ -19,6 +18,7 @@ from klock.asking import Answer, Asker
 from klock.errors import FetchError
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index
+from klock.values import dataclass
 
 __all__ = ["IndexPages", "PageFile"]
 

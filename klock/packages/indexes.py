@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from klock.errors import RequirementError
 from klock.packages.credentials import public_url
 from klock.packages.request import PipRequest, RequirementOptions, ScopedRequirement
+from klock.values import dataclass
 
 __all__ = ["DEFAULT_INDEX", "Index", "IndexSettings", "ScopePlan", "plan_scopes", "settings_from_variables"]
 

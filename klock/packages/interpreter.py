@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from klock.errors import KlockError, StepFailed
 from klock.lockfile.model import Distribution, InstallFolders, Interpreter
 from klock.store import Store
 from klock.temporary import temporary_folder
+from klock.values import dataclass
 from klock.workshop.handover import take_out
 from klock.workshop.protocol import Command, Mount, Workspace
 

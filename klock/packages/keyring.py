@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import urlsplit
 
 from klock.errors import FetchError
+from klock.values import dataclass
 
 __all__ = ["Keyring"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError
+from klock.values import dataclass
 from klock.workshop.protocol import Mount, Workspace
 
 __all__ = ["Start", "start_of"]

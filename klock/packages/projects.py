@@ -7,7 +7,6 @@ the host. At replay they are built in the environment, offline, and installed wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from klock.errors import ImageError, StepFailed
@@ -17,6 +16,7 @@ from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_
 from klock.packages.request import LocalProjectSource, ScopedRequirement
 from klock.packages.wheels import metadata_of, parse_metadata
 from klock.store import Store
+from klock.values import dataclass
 from klock.workshop.protocol import Workspace
 
 __all__ = ["ReadProject", "build_projects", "lock_project", "read_project"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -16,6 +16,7 @@ from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest
 from klock.progress import Progress, Quiet
 from klock.store import Store
+from klock.values import dataclass
 from klock.workshop.protocol import Workspace
 
 __all__ = ["Question", "World"]

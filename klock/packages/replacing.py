@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -14,6 +13,7 @@ from klock.errors import ResolutionError
 from klock.lockfile.model import LockedPackage
 from klock.packages.interpreter import TargetPython
 from klock.packages.roots import Root
+from klock.values import dataclass
 from klock.words import listed
 
 __all__ = ["refuse_replacements", "replacements"]

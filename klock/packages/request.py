@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.image.pip_options import PipOptions

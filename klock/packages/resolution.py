@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from klock.errors import KlockError
@@ -32,6 +32,7 @@ from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, line_of, read_roots
 from klock.packages.selection import SelectedFile, SelectedPackage
 from klock.packages.wheels import closure, metadata_of, required_names, wheel_of
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.packages.projects import ReadProject

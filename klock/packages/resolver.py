@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
@@ -32,6 +32,7 @@ from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outsi
 from klock.packages.uv_project import UvProject
 from klock.packages.yanks import yanked_files
 from klock.temporary import temporary_folder
+from klock.values import dataclass
 from klock.workshop.handover import hand_in, take_out
 from klock.workshop.protocol import Command
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +14,7 @@ from packaging.version import InvalidVersion
 from klock.errors import RequirementError
 from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest, ScopedRequirement
+from klock.values import dataclass
 
 __all__ = ["Root", "line_of", "name_of", "read_roots"]
 

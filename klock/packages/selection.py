@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +17,7 @@ from packaging.version import InvalidVersion
 from klock.errors import ResolutionError
 from klock.packages.credentials import without_credentials
 from klock.secrets.finding import literals_in
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from packaging.markers import Environment

@@ -7,7 +7,6 @@ uv comes from the `uv` package klock depends on; its one file is mounted into th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ from klock.packages.interpreter import python_environment
 from klock.packages.libc import start_of
 from klock.recorder import Passes
 from klock.uv_program import uv_program
+from klock.values import dataclass
 from klock.workshop.handover import empty_folder
 from klock.workshop.protocol import Command, Completed, Mount, Network, Uplink, Workspace
 

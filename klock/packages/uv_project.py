@@ -8,12 +8,13 @@ can install, where `uv lock` resolves for every platform and may take one whose 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import Index, IndexSettings
+from klock.values import dataclass
 from klock.workshop.handover import hand_in
 
 __all__ = ["PROJECT", "UvProject"]

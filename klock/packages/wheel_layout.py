@@ -16,7 +16,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -35,6 +35,7 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, is_left_out, matcher
 from klock.lockfile.model import InstallFolders, Interpreter, WheelArtifact
 from klock.packages.archives import BROKEN, LARGEST_MEMBER
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -31,6 +31,7 @@ from klock.packages.wheel_layout import Scheme, lay_out
 from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
+from klock.values import dataclass
 from klock.workshop.protocol import Command, FileTree, Mount, Workshop, Workspace
 
 __all__ = ["WheelTrees", "files_of_wheels"]

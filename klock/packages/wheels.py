@@ -6,7 +6,6 @@ import email.parser
 import email.policy
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, WheelArtifact
 from klock.packages.archives import opened_zip, read_member
 from klock.store import Store
+from klock.values import dataclass
 
 __all__ = [
     "WheelMetadata",

@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest
 from klock.errors import HashMismatch, KlockError
+from klock.values import dataclass
 
 __all__ = ["HEADER", "ContextFile", "write_context", "write_file"]
 

@@ -11,13 +11,14 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.errors import KlockError
 from klock.pages.build_context import ContextFile
+from klock.values import dataclass
 
 __all__ = ["PLACE", "Form", "Page", "checked", "continued", "quoted"]
 

@@ -6,11 +6,11 @@ A place takes the layers that the workshop made. It starts no program but the co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from klock.lockfile.model import SettingsLock
+from klock.values import dataclass
 from klock.workshop.protocol import BaseLayer
 
 if TYPE_CHECKING:

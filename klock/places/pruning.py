@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from klock.errors import EngineError
 from klock.places import places_in_use
 from klock.places.protocol import Place
 from klock.places.records import parts_of_all
 from klock.store import Store
+from klock.values import dataclass
 from klock.workshop import SandboxWorkshop
 
 __all__ = ["Removed", "clean", "prune"]

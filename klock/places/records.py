@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.documents import read_json
 from klock.errors import StoreError
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.digests import Digest

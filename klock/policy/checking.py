@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from klock.policy.licences import is_allowed
 from klock.policy.rules import Policy
 from klock.steps import kind_of
 from klock.steps.at import StepAt
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.steps.context import Context

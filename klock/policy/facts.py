@@ -4,7 +4,6 @@ each is found out once and kept in the store."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, Whee
 from klock.packages.index_pages import IndexPages
 from klock.packages.wheels import licence_in, metadata_text, wheel_of
 from klock.policy.licences import licence_said
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.asking import Asker

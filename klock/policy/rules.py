@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from klock.documents import shown
 from klock.errors import KlockError
+from klock.values import dataclass
 
 __all__ = ["Policy", "read_policy"]
 

@@ -8,7 +8,7 @@ has the wheel.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from urllib.parse import quote
 
@@ -34,6 +34,7 @@ from klock.packages.wheels import licence_in, metadata_text, wheel_of
 from klock.steps import kind_of, parts
 from klock.steps.at import StepAt
 from klock.store import Store
+from klock.values import dataclass
 
 __all__ = ["Ingredient", "Sort", "ingredients_of"]
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from klock.digests import Digest, canonical_json, hex_of, is_digest
@@ -12,6 +11,7 @@ from klock.errors import KlockError
 from klock.lockfile.model import TargetLock
 from klock.provenance.ingredients import Ingredient, ingredients_of
 from klock.store import Store
+from klock.values import dataclass
 from klock.version import __version__
 
 __all__ = ["MEDIA_TYPE", "Provenance", "provenance_of", "read_provenance"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from klock.recorder.process import Recorder, ReportingSource, run_recorder
 from klock.recorder.reach import OUTSIDE, Links, Reach
 from klock.recorder.report import Report
 from klock.store import Store
+from klock.values import dataclass
 from klock.workshop.protocol import Completed, Uplink
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import h11
@@ -17,6 +17,7 @@ from klock.recorder.delivery import Wire, deliver
 from klock.recorder.doors import Doors
 from klock.recorder.exchange import Answer, BrokenBody, Refused, Request, Source
 from klock.recorder.report import Notes
+from klock.values import dataclass
 
 __all__ = ["Place", "TlsWire", "serve", "server_context"]
 

@@ -10,13 +10,13 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeAlias, cast
 
 import h11
 
 from klock.recorder.exchange import Answer, Body, BrokenBody, Request
+from klock.values import dataclass
 
 __all__ = ["Wire", "deliver"]
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from klock.connections import is_loopback
 from klock.recorder.addresses import is_literal
+from klock.values import dataclass
 
 __all__ = ["Doors", "Where", "elsewhere", "where_of", "wheres_in"]
 

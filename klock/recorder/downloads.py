@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from klock.recorder.exchange import PATIENCE, Body
 from klock.recorder.incoming import Incoming, Truncated
 from klock.recorder.redaction import Redaction
 from klock.recorder.report import Notes
+from klock.values import dataclass
 
 __all__ = ["LEAK", "Downloads", "Leak", "without_secrets"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
 from klock.secrets.vocabulary import credential_name
+from klock.values import dataclass
 
 __all__ = ["PATIENCE", "Answer", "Body", "BrokenBody", "Passing", "Refused", "Request", "Source"]
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from klock.recorder.redaction import Redaction
 from klock.secrets.spans import MASK
 from klock.secrets.urls import without_tokens
+from klock.values import dataclass
 
 __all__ = ["KEPT", "KeptHeader", "fit_value", "kept_headers"]
 

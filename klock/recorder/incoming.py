@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from klock.connections import reason_of
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash

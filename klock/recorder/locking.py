@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import combinations
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from klock.lockfile.model import LockedRequest
 from klock.recorder.exchange import Request
 from klock.recorder.redaction import Redaction
+from klock.values import dataclass
 
 __all__ = ["Asked", "LockedAnswer", "Question", "host_in_lock", "lock_requests", "sort_key"]
 

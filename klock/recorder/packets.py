@@ -7,9 +7,10 @@ the step's own, so any byte may be hostile. (RFC 791, RFC 8200, RFC 9293, RFC 76
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, TypeAlias
+
+from klock.values import dataclass
 
 __all__ = ["ConnectionAttempt", "Protocol", "read_attempt"]
 

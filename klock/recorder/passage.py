@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from klock.recorder.incoming import Incoming, Truncated
 from klock.recorder.reach import OUTSIDE, Guard, Reach, Role
 from klock.recorder.report import Notes, Report
 from klock.recorder.upstream import Unreachable, Upstream
+from klock.values import dataclass
 
 __all__ = ["Authorize", "Passage"]
 

@@ -8,12 +8,12 @@ URLs never name other bytes, and most archives serve them for years.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from klock.lockfile.model import LockedRequest
 from klock.secrets.spans import MASK
+from klock.values import dataclass
 
 __all__ = ["PERMANENT_URLS", "PermanentUrl", "is_permanent"]
 

@@ -16,7 +16,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final
@@ -24,6 +24,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from klock.recorder.doors import where_of
 from klock.recorder.exchange import Request
+from klock.values import dataclass
 
 __all__ = ["OUTSIDE", "Guard", "Links", "Reach", "Role"]
 

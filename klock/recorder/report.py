@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from klock.lockfile.model import LockedRequest
 from klock.recorder.exchange import Request
 from klock.recorder.reach import Links
 from klock.recorder.redaction import Redaction
+from klock.values import dataclass
 
 __all__ = ["Notes", "Report"]
 

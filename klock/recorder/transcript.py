@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from klock.recorder.exchange import Answer, Request
 from klock.recorder.locking import LockedAnswer, Question
+from klock.values import dataclass
 
 __all__ = ["Exchange", "Transcript"]
 

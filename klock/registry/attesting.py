@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from klock.digests import digest_of_bytes
@@ -17,6 +16,7 @@ from klock.registry.referrers import attach
 from klock.signing import sign_statement
 from klock.store import Store
 from klock.targets import Target
+from klock.values import dataclass
 
 __all__ = ["Attestation", "attach_all", "attestations_of"]
 

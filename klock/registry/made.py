@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,7 @@ from klock.places.containers.image import image_config as config_document
 from klock.places.layered import image_config
 from klock.store import Store
 from klock.targets import Target
+from klock.values import dataclass
 from klock.words import in_bytes
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ sync afterwards finds base and layers here, and asks nobody.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
@@ -20,6 +19,7 @@ from klock.oci.writing import WritableRepository
 from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer, unpacked_to
 from klock.registry.made import LAYER, TARGET, is_whole_base
 from klock.steps.results import remember_layer
+from klock.values import dataclass
 from klock.words import counted, in_bytes
 
 if TYPE_CHECKING:

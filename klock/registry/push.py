@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from klock.digests import Digest, digest_of_bytes
@@ -19,6 +18,7 @@ from klock.oci.reference import Reference
 from klock.oci.writing import Outgoing, WritableRepository, content_reader, file_reader
 from klock.progress import Progress
 from klock.registry.made import Blob, MadeImage, make_index
+from klock.values import dataclass
 from klock.words import counted, in_bytes
 
 __all__ = ["Pushed", "Sent", "push_images", "refuse_another_digest", "send_blobs", "sources_of", "tag_of_target"]

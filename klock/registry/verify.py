@@ -7,7 +7,6 @@ layers are in the store. Otherwise the image's own documents say how it differs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from klock.registry.layers import annotation
 from klock.registry.made import LAYER, TARGET, MadeImage, make_image
 from klock.registry.pull import read_manifest
 from klock.registry.referrers import attached
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.steps.context import Context

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from klock.digests import Digest
 from klock.lockfile.model import TargetLock
+from klock.values import dataclass
 
 __all__ = ["Goal"]
 

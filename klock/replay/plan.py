@@ -7,7 +7,6 @@ decided later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from klock.digests import Digest
@@ -16,6 +15,7 @@ from klock.replay.goal import Goal
 from klock.steps import describe, kind_of
 from klock.steps.at import StepAt
 from klock.steps.results import layers_made_by
+from klock.values import dataclass
 from klock.words import in_bytes
 
 if TYPE_CHECKING:

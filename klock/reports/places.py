@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from klock.findings import Finding
+from klock.values import dataclass
 
 __all__ = ["Checks", "Place", "Places"]
 

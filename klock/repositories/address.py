@@ -7,11 +7,12 @@ import csv
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from klock.errors import ImageError
+from klock.values import dataclass
 
 __all__ = ["COMMIT", "GitAddress", "git_address", "https_url"]
 

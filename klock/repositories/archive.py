@@ -13,7 +13,6 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,6 +20,7 @@ from klock.errors import HashMismatch
 from klock.layers.tar import END, FILE, FOLDER, SYMLINK, Member, padding
 from klock.repositories.checkout import Checkout, Leaf
 from klock.repositories.remote import Named
+from klock.values import dataclass
 
 __all__ = ["ArchivedFile", "archive_of", "archived_files"]
 

@@ -10,10 +10,11 @@ import io
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import FetchError
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from dulwich.attrs import GitAttributes

@@ -7,7 +7,7 @@ machine that the user did not name, and with credentials for the origins alone t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urljoin, urlsplit
@@ -17,6 +17,7 @@ from klock.recorder.exchange import Refused, Request
 from klock.recorder.incoming import Incoming, Truncated
 from klock.recorder.upstream import Unreachable, Upstream
 from klock.repositories.address import COMMIT
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from dulwich.object_store import DiskObjectStore

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from functools import cache
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = ["FILES", "LOOKED_INTO", "CredentialFile", "CredentialFiles", "Treatment", "credential_file"]
 

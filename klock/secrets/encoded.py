@@ -6,8 +6,9 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = ["USER_AND_PASSWORD", "EncodedWord", "encoded_words"]
 

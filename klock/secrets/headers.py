@@ -6,11 +6,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from klock.secrets.vocabulary import SCHEMES, TOKEN, credential_name
+from klock.values import dataclass
 
 __all__ = ["AUTHORIZATION_HEADERS", "COOKIE_HEADERS", "HeaderCredential", "Source", "credentials_in_header"]
 

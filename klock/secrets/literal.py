@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from klock.secrets.values import is_secret
 from klock.secrets.vocabulary import variable_name, words_of
+from klock.values import dataclass
 
 __all__ = ["KINDS", "Literal", "compiled", "is_named", "literal", "matches"]
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
@@ -33,6 +32,7 @@ from klock.secrets.finding import Literal, literals_in
 from klock.secrets.held import NAME, held_values, is_told_anywhere, variable_with
 from klock.secrets.userinfo import USERINFO, in_userinfo, is_ssh_user
 from klock.secrets.values import is_host_name, is_secret, looks_random, may_be_secret
+from klock.values import dataclass
 
 __all__ = ["Redacted", "redact", "redact_index", "redact_variable", "refuse_literals", "refuse_variable", "reveal"]
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = ["HANDED_OUT", "SIGNATURES", "SIGNED_ALONE", "TIMED", "Signature"]
 

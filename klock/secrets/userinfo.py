@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import quote, unquote
+
+from klock.values import dataclass
 
 __all__ = ["KEPT_IN_USERINFO", "USERINFO", "PrivateUrl", "in_userinfo", "is_ssh_user"]
 

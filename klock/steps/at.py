@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -11,6 +11,7 @@ from klock.digests import Digest
 from klock.errors import StepFailed
 from klock.lockfile.model import LockedVariable, StepLock, TargetLock
 from klock.secrets.references import reveal
+from klock.values import dataclass
 
 __all__ = ["StepAt"]
 

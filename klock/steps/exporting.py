@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from klock.lockfile.model import LockedVariable, ServiceLock
 from klock.pages.page import Page
 from klock.steps.context import Context
+from klock.values import dataclass
 
 __all__ = ["Exporting", "stage_label"]
 

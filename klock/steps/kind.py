@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
@@ -31,6 +31,7 @@ from klock.lockfile.model import (
     with_layer,
 )
 from klock.steps.parts import Part, Sort
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.asking import Asker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from klock.errors import ImageError
@@ -12,6 +12,7 @@ from klock.image.builder import Image
 from klock.lockfile.model import ImageLock, StepLock, TargetLock
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.values import dataclass
 from klock.workshop.protocol import Workspace
 
 if TYPE_CHECKING:

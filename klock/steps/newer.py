@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from klock.steps.parts import Sort
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.asking import Asker

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from klock.lockfile.model import WheelArtifact
+from klock.values import dataclass
 from klock.words import in_bytes
 
 if TYPE_CHECKING:

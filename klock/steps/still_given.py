@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from klock.connections import is_near
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, KlockError
 from klock.recorder.doors import Where, where_of
+from klock.values import dataclass
 
 __all__ = ["Given", "Other", "others_now"]
 

@@ -10,11 +10,12 @@ import itertools
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
 from klock.layers.normalisation import is_left_out, matcher
+from klock.values import dataclass
 
 __all__ = ["BROUGHT_BY", "DEBIAN_PACKAGES", "Unrepeatable", "in_command", "in_packages", "not_covered"]
 

@@ -8,7 +8,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +31,7 @@ from klock.unchanged.note import (
     line_of_tree,
 )
 from klock.unchanged.watching import Seen
+from klock.values import dataclass
 
 __all__ = ["Looked", "looked"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from klock import tree_stats
+from klock.values import dataclass
 
 __all__ = ["Seen", "seen", "watch"]
 

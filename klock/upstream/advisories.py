@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -23,6 +22,7 @@ from klock.findings import Code, Finding
 from klock.lockfile.model import DebianLock, DebPackage, LockedPackage, Lockfile, TargetLock
 from klock.project_names import normalised_name
 from klock.steps import kind_of
+from klock.values import dataclass
 from klock.words import counted
 
 if TYPE_CHECKING:

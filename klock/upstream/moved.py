@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from klock.digests import Digest, is_digest
@@ -12,6 +12,7 @@ from klock.errors import KlockError
 from klock.findings import Code, Finding
 from klock.lockfile.model import DebianLock, Lockfile, OciLock, TargetLock
 from klock.steps import kind_of
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.asking import Asker

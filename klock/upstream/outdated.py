@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from klock.asking import Asker
 from klock.errors import KlockError
@@ -15,6 +15,7 @@ from klock.steps import kind_of
 from klock.steps.context import Context
 from klock.steps.newer import Looking, Newer
 from klock.steps.parts import Sort
+from klock.values import dataclass
 from klock.words import counted
 
 __all__ = ["Outdated", "Outlook", "look_for_newer"]

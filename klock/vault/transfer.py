@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -18,6 +17,7 @@ from klock.lockfile.model import TargetLock
 from klock.progress import Progress
 from klock.steps.context import Context
 from klock.store import Store
+from klock.values import dataclass
 from klock.vault.inputs import Input, inputs_of, inputs_of_all
 from klock.vault.missing import bring_in
 from klock.vault.protocol import Vault

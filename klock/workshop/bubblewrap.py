@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from klock.errors import EngineError
+from klock.values import dataclass
 from klock.workshop.users import User
 
 __all__ = ["Access", "Bind", "View", "find_bubblewrap"]

@@ -10,11 +10,11 @@ import errno
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import EngineError
+from klock.values import dataclass
 from klock.workshop import linux
 from klock.workshop.symlinks import MOST_SYMLINKS, follow
 

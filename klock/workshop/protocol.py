@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,6 +15,7 @@ from klock.digests import Digest
 from klock.files.placed import PlacedFile
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
 from klock.layers.manifest import Entry, Manifest
+from klock.values import dataclass
 
 if TYPE_CHECKING:
     from socket import socket

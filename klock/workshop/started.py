@@ -7,11 +7,11 @@ import os
 import select
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from klock.errors import EngineError
+from klock.values import dataclass
 from klock.workshop import linux
 from klock.workshop.handshake import Handshake
 from klock.workshop.namespace import identity_map

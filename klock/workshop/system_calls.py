@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from klock.values import dataclass
 
 __all__ = [
     "ARCHITECTURES",

@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from klock.errors import ImageError
+from klock.values import dataclass
 from klock.workshop.overlay import resolve
 
 __all__ = ["Read", "User", "find_owner", "find_user", "give_streams", "reading"]

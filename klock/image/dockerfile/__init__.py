@@ -8,7 +8,7 @@ klock does in another way, and why.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from klock.image.dockerfile.arguments import PLATFORM, PREDEFINED
 from klock.image.dockerfile.parsing import Instruction, instructions_in, triggered
 from klock.image.dockerfile.reading import ReadStage, read_stages
 from klock.image.dockerfile.stages import stages_of, target_stage
+from klock.values import dataclass
 
 __all__ = ["ReadDockerfile", "read_dockerfile"]
 

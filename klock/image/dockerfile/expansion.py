@@ -7,9 +7,9 @@ one of the base image's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from klock.errors import ImageError
+from klock.values import dataclass
 
 __all__ = ["Expansion"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from e2b_dockerfile_utils import (
 
 from klock.errors import ImageError
 from klock.image.steps import Location
+from klock.values import dataclass
 
 __all__ = ["Instruction", "Text", "instructions_in", "triggered"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from klock.image.steps import (
     SetWorkingDir,
     Step,
 )
+from klock.values import dataclass
 
 __all__ = ["ReadStage", "read_stages"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from klock.errors import ImageError
 from klock.image.dockerfile.arguments import global_arguments
 from klock.image.dockerfile.expansion import Expansion
 from klock.image.dockerfile.parsing import Instruction
+from klock.values import dataclass
 
 __all__ = ["Stage", "find_stage", "stages_of"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from klock.digests import Digest, digest_of_json
 from klock.lockfile.model.settings import SettingsLock
+from klock.values import dataclass
 
 __all__ = [
     "DEBIAN_RECIPE",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from klock.digests import Digest
 from klock.lockfile.model.layers import LayerLock
+from klock.values import dataclass
 
 __all__ = [
     "CopiedFile",

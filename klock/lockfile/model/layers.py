@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from klock.digests import Digest
+from klock.values import dataclass
 
 __all__ = [
     "KeptLayer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from klock.values import dataclass
 
 __all__ = ["LockedPackage", "SdistArtifact", "VcsArtifact", "WheelArtifact"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from klock.digests import Digest, digest_of_json
 from klock.lockfile.model.bases import BaseLock, Interpreter, OciLock
@@ -12,6 +12,7 @@ from klock.lockfile.model.packages import LockedPackage
 from klock.lockfile.model.settings import SettingsLock
 from klock.lockfile.model.steps import StepLock, layer_of
 from klock.targets import Target
+from klock.values import dataclass
 
 __all__ = ["ImageLock", "Lockfile", "OciImage", "StageLock", "TargetLock", "Triggers"]
 

@@ -16,7 +16,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from klock.errors import EngineError
 from klock.extras import missing_extra_hint
 from klock.temporary import temporary_folder
+from klock.values import dataclass
 from klock.workshop import linux
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.layers import tar
 from klock.places.containers.start_options import start_words
 from klock.places.protocol import ImageConfig
+from klock.values import dataclass
 
 __all__ = ["LABEL", "Archive", "ImageArchive", "image_config"]
 

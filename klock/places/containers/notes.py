@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from klock.digests import Digest
 from klock.documents import read_json
+from klock.values import dataclass
 
 __all__ = ["Note", "Notes"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from klock.lockfile.model import SettingsLock
 from klock.places.protocol import ImageConfig
+from klock.values import dataclass
 
 __all__ = ["COMMAND", "StartOptions", "expected_start_options", "start_options_of", "start_words"]
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from klock.places.containers.notes import Note, Notes
 from klock.places.containers.observation import manifest_of_export, without_what_engines_do
 from klock.places.containers.start_options import StartOptions, start_options_of
 from klock.places.protocol import ImageConfig
+from klock.values import dataclass
 
 __all__ = ["Layers", "SyncedImage", "tag_of"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 from klock.errors import EngineError
 from klock.layers.manifest import Manifest
 from klock.layers.normalisation import matcher
 from klock.places.here.root import Root
 from klock.places.here.state import State, StateFolder
+from klock.values import dataclass
 from klock.workshop.protocol import Workshop
 
 __all__ = ["Here", "expected", "observed"]

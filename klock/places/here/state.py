@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from klock.errors import EngineError, StoreError
 from klock.layers.manifest import Manifest
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
+from klock.values import dataclass
 from klock.workshop.protocol import Layer
 from klock.workshop.scratch import file_lock
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import is_left_out
 from klock.layers.scan import digests_of_files, entry_of, text_of
 from klock.places.here.mounts import mount_points
+from klock.values import dataclass
 
 __all__ = ["Seen", "Tree", "is_untouched", "on_disk", "scan", "see"]
 

@@ -6,7 +6,7 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -21,6 +21,7 @@ from klock.repositories.address import GitAddress, git_address
 from klock.secrets.references import redact, redact_index
 from klock.steps.drafting import Drafting
 from klock.steps.kind import UNKNOWN_LAYER
+from klock.values import dataclass
 
 __all__ = ["UNKNOWN_HASH", "is_archive", "read_copy"]
 

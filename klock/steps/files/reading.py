@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from klock.digests import Digest
@@ -13,6 +12,7 @@ from klock.image.steps import CopyFiles, SyncPackage
 from klock.lockfile.model import FileEntry
 from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
+from klock.values import dataclass
 
 __all__ = ["LocalFiles", "read_local_files"]
 

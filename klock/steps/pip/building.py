@@ -7,7 +7,7 @@ source with the locked build requirements, and must come out with the locked has
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from klock.errors import FetchError, HashMismatch
 from klock.lockfile.model import (
@@ -25,6 +25,7 @@ from klock.packages.projects import build_projects
 from klock.packages.wheels import wheel_of
 from klock.recorder import Passes
 from klock.store import Store
+from klock.values import dataclass
 from klock.workshop.protocol import Workspace
 
 __all__ = ["WheelMaker"]

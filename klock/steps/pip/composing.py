@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from klock.packages.wheel_trees import WheelTrees, files_of_wheels
 from klock.packages.wheels import wheel_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.values import dataclass
 from klock.workshop.protocol import Command, FileTree, Layer, Mount, Workspace
 
 if TYPE_CHECKING:

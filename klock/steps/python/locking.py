@@ -6,13 +6,14 @@ import functools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import FetchError, ImageError
 from klock.lockfile.model import PythonLock
 from klock.steps.web import chunks_at
 from klock.temporary import temporary_folder
+from klock.values import dataclass
 from klock.words import in_bytes
 
 if TYPE_CHECKING:

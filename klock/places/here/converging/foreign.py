@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-from dataclasses import dataclass
 
 from klock.drift import distributions_in
 from klock.layers.manifest import Entry, Kind, Manifest
@@ -24,6 +23,7 @@ from klock.progress import Progress
 from klock.replay.goal import Goal
 from klock.steps import kind_of
 from klock.steps.at import StepAt
+from klock.values import dataclass
 
 __all__ = ["Foreign", "foreign_distributions", "remove_foreign"]
 

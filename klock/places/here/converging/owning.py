@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from klock.steps.at import StepAt
 from klock.steps.context import Context
 from klock.steps.kind import Writes
 from klock.store import Store
+from klock.values import dataclass
 
 __all__ = ["System", "anchors_of", "kept_archive", "paths_of_step", "paths_of_writes", "resolved"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.layers.manifest import Kind
@@ -16,6 +15,7 @@ from klock.places.here.tree import Tree, is_untouched, on_disk
 from klock.replay.goal import Goal
 from klock.replay.plan import Plan, Remove, RunStep, Stuck, TakeBack
 from klock.steps import describe
+from klock.values import dataclass
 from klock.words import first_of
 
 __all__ = ["InPlacePlan", "as_synced", "drift_of_steps", "layer_of", "layer_steps", "make_plan", "plan_in_place"]

@@ -7,12 +7,12 @@ What of it matters is told by the locked digest: a reading that has it is the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from klock.digests import Digest
 from klock.layers.manifest import Entry, Manifest
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree
+from klock.values import dataclass
 from klock.workshop.protocol import Layer
 
 __all__ = ["Surroundings", "read_as"]
