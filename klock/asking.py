@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -118,6 +117,8 @@ class Asker:
         if len(things) < 2:
             found = [self._attempt(ask, thing) for thing in things]
         else:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-asking") as pool:
                 found = list(pool.map(lambda thing: self._attempt(ask, thing), things))
         self.unasked += sum(isinstance(each, OutOfTime) for each in found)

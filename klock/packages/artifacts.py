@@ -17,11 +17,9 @@ from klock.digests import Digest, digest_of_json
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_failures import BuildFailed
-from klock.packages.build_system import BuildSystem, build_system_of_archive
 from klock.packages.fetch import fetch_packages, fetch_unhashed
 from klock.packages.indexes import Index
 from klock.packages.question import World
-from klock.packages.repeating import refuse_other_wheel
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.resolver import Resolver
 from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
@@ -31,6 +29,7 @@ from klock.values import dataclass
 
 # Most images are all wheels: what builds is imported when there is something to build.
 if TYPE_CHECKING:
+    from klock.packages.build_system import BuildSystem
     from klock.packages.builds import BuildRoom, Source
     from klock.recorder import Passes
 
@@ -93,6 +92,7 @@ class ArtifactLocker:
         plain = LockedPackage(name=package.name, version=version or "0", index=index, artifact=wheel)
         fetch_packages([plain], store=self._store, credentials=self.resolver.credentials, offline=self._world.offline)
         blob = self._store.blob_path(f"sha256:{sha256}")
+        from klock.packages.build_system import build_system_of_archive
         from klock.packages.builds import Archive
 
         archive = Archive(path=blob, name=source.name, subdirectory=package.subdirectory)
@@ -133,6 +133,8 @@ class ArtifactLocker:
                 time.sleep(max(0.0, APART - (time.monotonic() - started)))
                 if isinstance(source, Repository):
                     room.clone(self._passes)
+                from klock.packages.repeating import refuse_other_wheel
+
                 refuse_other_wheel(name, wheel, room.build(varied=True), self._store)
         self._store.keep_blob(f"sha256:{wheel.sha256}")
         for package in requires:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Final
 
 from klock.digests import Digest
@@ -86,6 +85,9 @@ def fetch_artifacts(
             f"{counted(len(missing), 'locked file')} {are} not in the store: {first_of(a.name for a in missing)}",
             hint="run the command once without --offline",
         )
+    # Most commands find nothing missing.
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     guard = threading.Lock()
 
     def report(count: int) -> None:

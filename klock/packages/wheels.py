@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import email.parser
-import email.policy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import FetchError
 from klock.lockfile.model import LockedPackage, WheelArtifact
-from klock.packages.archives import opened_zip, read_member
 from klock.store import Store
 from klock.values import dataclass
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 __all__ = [
     "WheelMetadata",
@@ -54,6 +54,8 @@ def read_wheel_metadata(path: Path, file_name: str) -> WheelMetadata:
 
 def metadata_text(path: Path, file_name: str) -> bytes:
     """The METADATA of a wheel as it is. Raises FetchError when it is no wheel."""
+    from klock.packages.archives import opened_zip, read_member
+
     with opened_zip(path, file_name) as archive:
         members = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
         if len(members) != 1:
@@ -63,7 +65,7 @@ def metadata_text(path: Path, file_name: str) -> bytes:
 
 def licence_in(metadata: bytes) -> tuple[str | None, str | None, tuple[str, ...]]:
     """`License-Expression` (PEP 639), `License` and the classifiers of a METADATA file, as written."""
-    message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(metadata, headersonly=True)
+    message = _headers_of(metadata)
     expression, licence = message.get("License-Expression"), message.get("License")
     return (
         None if expression is None else str(expression).strip(),
@@ -91,7 +93,7 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]{0,200}")
 
 
 def parse_metadata(content: bytes, file_name: str) -> WheelMetadata:
-    message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(content, headersonly=True)
+    message = _headers_of(content)
     # What is not ASCII comes as a value of another kind, and prints as text.
     name, version = str(message.get("Name") or "").strip(), str(message.get("Version") or "").strip()
     if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
@@ -102,6 +104,14 @@ def parse_metadata(content: bytes, file_name: str) -> WheelMetadata:
         requires=tuple(str(value) for value in message.get_all("Requires-Dist") or ()),
         extras=tuple(str(value) for value in message.get_all("Provides-Extra") or ()),
     )
+
+
+def _headers_of(metadata: bytes) -> Message:
+    # Most wheels are known already.
+    from email.parser import BytesParser
+    from email.policy import compat32
+
+    return BytesParser(policy=compat32).parsebytes(metadata, headersonly=True)
 
 
 def required_names(

@@ -21,17 +21,18 @@ from urllib.parse import urlsplit
 
 from klock.lockfile.model import LockedRequest
 from klock.recorder.doors import Doors, Where
-from klock.recorder.process import Recorder, ReportingSource, run_recorder
 from klock.recorder.reach import OUTSIDE, Links, Reach
 from klock.recorder.report import Report
 from klock.store import Store
 from klock.values import dataclass
 from klock.workshop.protocol import Completed, Uplink
 
+# What records is imported when something is recorded: it brings TLS with it, and most of what is locked needs neither.
 if TYPE_CHECKING:
     from klock.recorder.passage import Authorize
+    from klock.recorder.process import Recorder, ReportingSource
 
-__all__ = ["OUTSIDE", "ROUNDS", "Doors", "Links", "Passes", "Reach", "Recorder", "Report", "recording", "replaying"]
+__all__ = ["OUTSIDE", "ROUNDS", "Doors", "Links", "Passes", "Reach", "Report", "recording", "replaying"]
 
 ROUNDS: Final = 4
 """How often a command may be run to find out which ports it needs."""
@@ -59,6 +60,7 @@ def recording(
 
     # Before the fork: what takes long to import is imported once for all steps.
     from klock.recorder.capture import Capture
+    from klock.recorder.process import run_recorder
     from klock.recorder.redaction import Redaction
     from klock.recorder.report import Notes
     from klock.recorder.upstream import Upstream
@@ -95,6 +97,7 @@ def replaying(
 
     # Before the fork: what takes long to import is imported once for all steps.
     from klock.recorder.playback import Playback
+    from klock.recorder.process import run_recorder
     from klock.recorder.redaction import Redaction
     from klock.recorder.report import Notes
     from klock.recorder.upstream import Upstream
@@ -144,6 +147,7 @@ class Passes:
         """Runs a command with such a network. One that failed, and tried other ports than those of HTTP, is run again
         with these."""
         from klock.recorder.passage import Passage
+        from klock.recorder.process import run_recorder
         from klock.recorder.redaction import Redaction
         from klock.recorder.report import Notes
         from klock.recorder.upstream import Upstream

@@ -12,7 +12,6 @@ apart from those of these servers: a look-up tells the name servers of a domain 
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import re
 from collections.abc import Iterable
@@ -199,9 +198,11 @@ def _listed(page: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _links_of_html(text: str) -> Iterable[tuple[str, str]]:
+    from html import unescape
+
     base = _BASE.search(text)
     for match in _HREF.finditer(text):
-        link, _, fragment = html.unescape(match[1] or match[2] or match[3] or "").strip().partition("#")
+        link, _, fragment = unescape(match[1] or match[2] or match[3] or "").strip().partition("#")
         found = _HASH.search(fragment)
         with contextlib.suppress(ValueError):
-            yield urljoin(html.unescape(base[1]), link) if base else link, found[1] if found else ""
+            yield urljoin(unescape(base[1]), link) if base else link, found[1] if found else ""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import hex_of
 from klock.errors import StepFailed
-from klock.layers.differences import Difference, explain
 from klock.lockfile.model import KeptLayer
 from klock.steps import kind_of
 from klock.steps.at import StepAt
@@ -23,6 +22,9 @@ from klock.steps.searching import paths_in_layer_with
 from klock.steps.unrepeatable import Unrepeatable
 from klock.words import first_of, listed
 from klock.workshop.protocol import Layer
+
+if TYPE_CHECKING:
+    from klock.layers.differences import Difference
 
 __all__ = ["keep_layer", "prove_that_it_repeats", "refuse_what_cannot_repeat", "ways_out"]
 
@@ -109,6 +111,8 @@ def _tell_of_today(at: StepAt[Any], layer: Searchable, context: Context) -> None
 
 
 def _differences(at: StepAt[Any], first: Layer, second: Layer, context: Context) -> list[Difference]:
+    from klock.layers.differences import explain
+
     with (
         context.workshop.open(at.lock.base.id, [*at.below, first.digest]) as one,
         context.workshop.open(at.lock.base.id, [*at.below, second.digest]) as other,

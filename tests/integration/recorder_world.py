@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from klock.lockfile.model import LockedRequest
-from klock.recorder import Recorder, Report, incoming, recording, replaying, upstream
+from klock.recorder import Report, incoming, recording, replaying, upstream
 from klock.recorder.authority import Authority
+from klock.recorder.process import Recorder
 from klock.store import Store
 from klock.workshop import linux
 from klock.workshop.cable import enter_recorded_network

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from klock.errors import StepFailed
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock
-from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder import Report, recording, replaying
 from klock.recorder.doors import Where
 from klock.recorder.names import Names
+from klock.recorder.process import Recorder
 from klock.secrets.masking import masked, masked_tail
 from klock.secrets.references import reveal
 from klock.steps.at import StepAt
