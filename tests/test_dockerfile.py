@@ -122,6 +122,18 @@ READ: dict[str, tuple[str, list[Step]]] = {
             )
         ],
     ),
+    "a mount without a target is at the working directory": (
+        "RUN --mount=from=x,source=a --mount=type=CACHE,sharing=locked a",
+        [run("a", mounts=(RunMount(kind="bind", source="a", stage="x", target=""), RunMount(kind="cache", target="")))],
+    ),
+    "a mount that can be written": (
+        "RUN --mount=target=a,rw --mount=target=b,ro=false --mount=target=c,rw,ro --mount=target=d,readwrite=0 a",
+        [run("a", mounts=tuple(RunMount(kind="bind", target=t, writable=t in "ab") for t in "abcd"))],
+    ),
+    "a secret by its source": (
+        "RUN --mount=type=secret,src=tok,required=false a",
+        [run("a", mounts=(RunMount(kind="secret", secret="tok", target="/run/secrets/tok"),))],
+    ),
     "a secret": (
         "RUN --mount=type=secret,id=tok --mount=type=secret,id=n,env=NPM,required a",
         [
@@ -142,6 +154,10 @@ READ: dict[str, tuple[str, list[Step]]] = {
             run("cat /tmp/x '/var/tmp/y.1' /tmp/$V /x/tmp/w"),
         ],
     ),
+    "a place that a later step mounts something at is not kept": (
+        "RUN a\nRUN --mount=type=cache,target=/tmp/pip b",
+        [run("a"), run("b", mounts=(RunMount(kind="cache", target="/tmp/pip"),))],
+    ),
     "klock's comments": (
         "# klock: leave-out=/etc/a /etc/b*\n# why\n# klock: keep-layer\nRUN a\nRUN b",
         [run("a", leave_out=("/etc/a", "/etc/b*"), keep_layer=True), run("b")],
@@ -157,6 +173,10 @@ READ: dict[str, tuple[str, list[Step]]] = {
     "WORKDIR, USER, SHELL": (
         'WORKDIR /a b\nUSER me:us\nSHELL ["/bin/bash", "-c"]',
         [SetWorkingDir(path="/a b", escape="\\"), set_to(user="me:us"), set_to(shell=("/bin/bash", "-c"))],
+    ),
+    "tabs behind a name": (
+        "USER\tme\nWORKDIR\t /a b\nRUN\ta\tb\nSTOPSIGNAL\t9",
+        [set_to(user="me"), SetWorkingDir(path="/a b", escape="\\"), run("a\tb"), set_to(stop_signal="9")],
     ),
     "CMD and ENTRYPOINT": (
         'CMD ["a", "b c"]\nENTRYPOINT ["d"]\nCMD e f',
@@ -187,6 +207,16 @@ READ: dict[str, tuple[str, list[Step]]] = {
         ],
     ),
     "ONBUILD": ("ONBUILD RUN a", [set_to(on_build=("RUN a",))]),
+    "heredocs in ONBUILD": (
+        "ONBUILD COPY <<a <<-'b' /t/\nONBUILD RUN x\na\n\t$B\n\tb\n  onbuild run \\\n <<E\nc\nE\n"
+        "RUN <<F\nONBUILD RUN d <<G\nF\nRUN e \\\nONBUILD RUN f",
+        [
+            set_to(on_build=("COPY <<a <<-'b' /t/\nONBUILD RUN x\na\n\t$B\nb",)),
+            set_to(on_build=("run  <<E\nc\nE",)),
+            run("ONBUILD RUN d <<G\n"),
+            run("e ONBUILD RUN f"),
+        ],
+    ),
     "COPY's flags": (
         "COPY --chown=a:b --chmod=755 --link --exclude=*.md --exclude=x --parents a b /c/",
         [copy("a", "b", dest="/c/", owner="a:b", mode="755", exclude=("*.md", "x"), parents=True)],
@@ -523,7 +553,26 @@ REFUSED = {
         "FROM x\nRUN --mount=type=ssh a",
         "Dockerfile:2: klock cannot lock what a step fetches over ssh (--mount=type=ssh)",
     ),
-    "a mount without a target": ("FROM x\nRUN --mount=type=cache a", "Dockerfile:2: --mount=type=cache has no target"),
+    "a device": (
+        "FROM x\nRUN --device=nvidia.com/gpu=all a",
+        "Dockerfile:2: a step sees no device (--device=nvidia.com/gpu=all): what it makes would depend on the machine",
+    ),
+    "more rights": (
+        "FROM x\nRUN --security=insecure a",
+        "Dockerfile:2: RUN --security=insecure needs more rights than a step of klock's has",
+    ),
+    "a mount's sharing": (
+        "FROM x\nRUN --mount=type=cache,target=/c,sharing=all a",
+        "Dockerfile:2: --mount: there is no sharing=all",
+    ),
+    "a mount's switch": (
+        "FROM x\nRUN --mount=target=/c,rw=yes a",
+        "Dockerfile:2: --mount: readwrite=yes is neither true nor false",
+    ),
+    "a bind mount's owner": (
+        "FROM x\nRUN --mount=target=/c,uid=1 a",
+        "Dockerfile:2: --mount: a mount of type bind has no 'uid'",
+    ),
     "a heredoc without an end": ("FROM x\nRUN <<EOF\nb\n", "Dockerfile:2: unterminated heredoc"),
     "an empty command": ("FROM x\nRUN <<EOF\nEOF\n", "Dockerfile:2: RUN has an empty command"),
     "ENV without =": (
@@ -546,6 +595,7 @@ REFUSED = {
         "Dockerfile:2: the stage 'y' does not stand before it",
     ),
     "a variable as the origin": ("FROM x\nCOPY --from=$y a b", "Dockerfile:2: docker takes no variable in from=$y"),
+    "ONBUILD of what is no instruction": ("FROM x\n\nONBUILD RAN a", "Dockerfile:3: ONBUILD unknown instruction: RAN"),
     "ONBUILD of ONBUILD": ("FROM x\nONBUILD ONBUILD RUN a", "Dockerfile:2: ONBUILD cannot hold ONBUILD"),
     "two escapes": ("# escape=`\n# escape=`\nFROM x", "Dockerfile:2: only one escape parser directive can be used"),
 }
@@ -561,7 +611,23 @@ def test_what_is_refused(case: str, tmp_path: Path) -> None:
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("FROM x\nRUM a", "did you mean RUN?"),
+        ("FROM x\nENTRYPIONT a", "did you mean ENTRYPOINT?"),
+        ("FROM x\nRUN a &&\n  ls -l", "if it belongs to the line above, end that one in a backslash"),
+        ("FROM x\nRUN <<EOF\na\n EOF\n", "end it with a line that holds nothing but its name"),
+    ],
+)
+def test_a_mistake_and_the_way_out(text: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError) as caught:
+        steps(tmp_path, text)
+    assert caught.value.hint == hint
+
+
 NOT_DRAFTED = {
+    "a mount over everything": ("RUN --mount=from=y a", r"--mount=type=bind would hide the whole environment"),
     "a file that is not there": ("COPY nowhere /x", r"there is no nowhere in the build context "),
     "several files to one": ("COPY a.py b.py /c", r"several sources need a destination that ends in '/': /c"),
     "a pattern of several files to one": (
@@ -642,7 +708,22 @@ def test_a_trigger_takes_files_from_a_stage(tmp_path: Path) -> None:
     assert read.target.steps == [copy("/t", dest="/t", stage="tools")]
 
 
-@pytest.mark.parametrize("text", ["FROM y", "ONBUILD RUN a", "MAINTAINER a", "", "# a"])
+def test_a_trigger_holds_a_heredoc(tmp_path: Path) -> None:
+    text = "FROM x AS base\nONBUILD COPY <<-E /t\n\t$A\n\tE\nONBUILD RUN <<E\n b\nE\nFROM base\nRUN c\n"
+    first, *rest = steps(tmp_path, text)
+    assert isinstance(first, FromContext) and [(t.name, t.content) for t in first.texts] == [("E", "$A\n")]
+    assert rest == [run(" b\n"), run("c")]
+
+
+def test_an_argument_that_only_a_trigger_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x\n")
+    image = kt.Image.from_dockerfile(tmp_path / "Dockerfile", build_args={"A": "1", "B": "2"})
+    assert (image.unused_arguments, image.build_args) == (("A", "B"), {})
+    again = image._with_triggers({"x": ("ARG A",)})
+    assert (again.unused_arguments, again.build_args) == (("B",), {"A": "1"})
+
+
+@pytest.mark.parametrize("text", ["FROM y", "ONBUILD RUN a", "MAINTAINER a", "", "# a", "RUN a\nRUN b"])
 def test_what_no_trigger_is(text: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"^Dockerfile:1: ONBUILD cannot hold "):
         steps(tmp_path, "FROM x\n", triggers={"x": (text,)})
@@ -697,6 +778,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 LINES = (
     *("RUN a && b", "RUN <<E\na 'b'\nc\nE", "RUN --mount=type=cache,target=/x y", "# klock: keep-layer\nRUN z"),
+    *("RUN --mount=target=a,rw --mount=type=secret,id=s,mode=0440,uid=1,required b", "ONBUILD RUN <<E\na\nE"),
     *('CMD ["a", "b c"]', "USER x", "WORKDIR /a b", "COPY --chown=x <<E /y/\nz\nE", "ENV A=$B", "ARG A=1"),
     *("EXPOSE 1/udp", "VOLUME /x", 'SHELL ["/bin/sh"]', "LABEL a=b", "STOPSIGNAL 9", "ONBUILD RUN x"),
     *('HEALTHCHECK CMD ["a"]', "ENTRYPOINT []", 'RUN ["a", "b c"]'),

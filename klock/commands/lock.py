@@ -72,9 +72,6 @@ def lock(
         build_args=dict(map(_argument, build_args)),
         context=context,
     )
-    unused = [name for name in project.session.loaded.unused if name in dict(map(_argument, build_args))]
-    if unused:
-        say(f"warning: no ARG asks for --build-arg {', '.join(unused)}")
     locked = project.lock(
         upgrade=upgrade,
         upgrade_packages=upgrade_packages,
@@ -85,6 +82,12 @@ def lock(
         image_digest=image_digest,
         dry_run=dry_run,
     )
+    # Only now: what a base has for those who build on it (ONBUILD) may ask for one.
+    unused = [
+        name for name in project.session.loaded.image.unused_arguments if name in dict(map(_argument, build_args))
+    ]
+    if unused:
+        say(f"warning: no ARG asks for --build-arg {', '.join(unused)}")
     for line in locked.moved:
         say(line)
     if dry_run:

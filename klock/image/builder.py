@@ -49,7 +49,8 @@ S = TypeVar("S", PipInstall, AptInstall, RunBash)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a Dockerfile was read, and how many steps and stages came of it. Without `platform` it is this machine's."""
+    """How a Dockerfile was read, how many steps and stages came of it, and which build arguments no ARG asked for.
+    Without `platform` it is this machine's."""
 
     path: Path
     context: Path | None = None
@@ -58,6 +59,7 @@ class Reading:
     platform: str | None = None
     steps: int = 0
     stages: int = 0
+    unused: tuple[str, ...] = ()
 
 
 class Image(ContainerWords):
@@ -182,17 +184,12 @@ class Image(ContainerWords):
         folder = _folder(call_site())
         path = folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser()
         where = None if context is None else folder / Path(context).expanduser()
-        image, _ = cls._read_dockerfile(
-            Reading(path=path, context=where, stage=stage, build_args=dict(build_args or {}))
-        )
+        image = cls._read_dockerfile(Reading(path=path, context=where, stage=stage, build_args=dict(build_args or {})))
         image.name = arguments.optional_text("from_dockerfile", "name", name)
         return image
 
     @classmethod
-    def _read_dockerfile(
-        cls, reading: Reading, triggers: Mapping[str, tuple[str, ...]] | None = None
-    ) -> tuple[Image, tuple[str, ...]]:
-        """The image, and those of the build arguments that no ARG asks for."""
+    def _read_dockerfile(cls, reading: Reading, triggers: Mapping[str, tuple[str, ...]] | None = None) -> Image:
         from klock.image.dockerfile import read_dockerfile
         from klock.targets import Target
 
@@ -217,8 +214,15 @@ class Image(ContainerWords):
         if context is not None and context.resolve() != path.parent.resolve():
             image.context = os.path.relpath(context.resolve(), path.parent.resolve())
         image._triggers = dict(triggers or {})
-        image._reading = replace(reading, steps=len(image._steps), stages=len(image.stages))
-        return image, read.unused_arguments
+        image._reading = replace(
+            reading, steps=len(image._steps), stages=len(image.stages), unused=read.unused_arguments
+        )
+        return image
+
+    @property
+    def unused_arguments(self) -> tuple[str, ...]:
+        """The build arguments that no ARG of its Dockerfile asks for, nor one that a base has for it (ONBUILD)."""
+        return self._reading.unused if self._reading is not None else ()
 
     @property
     def _is_of_dockerfile(self) -> bool:
@@ -243,7 +247,7 @@ class Image(ContainerWords):
 
     def _read_again(self, reading: Reading, triggers: Mapping[str, tuple[str, ...]]) -> Image:
         image = copy.copy(self)
-        read, _ = self._read_dockerfile(reading, triggers)
+        read = self._read_dockerfile(reading, triggers)
         image._base, image.platform, image._triggers = read._base, read.platform, dict(triggers)
         image._steps = [*read._steps, *self._steps[reading.steps :]]
         image.stages = (*read.stages, *self.stages[reading.stages :])

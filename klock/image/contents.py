@@ -124,7 +124,11 @@ def _run_command(step: RunCommand) -> list[str]:
 
 def _mount(mount: RunMount) -> str:
     names = {"source": mount.source, "from": mount.stage, "id": mount.secret, "env": mount.variable}
-    return ",".join([f"type={mount.kind}", *(f"{k}={v}" for k, v in names.items() if v), f"target={mount.target}"])
+    names |= {"target": mount.target, "mode": mount.mode, "rw": "true" if mount.writable else None}
+    names |= {"required": "true" if mount.required else None}
+    names |= {name: value for name, value in (("uid", mount.uid), ("gid", mount.gid)) if value != "0"}
+    words = [f"type={mount.kind}", *(f"{name}={value}" for name, value in names.items() if value)]
+    return ",".join(f'"{word}"' if "," in word else word for word in words)
 
 
 def _copy_in(step: FromContext) -> list[str]:

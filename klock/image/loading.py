@@ -72,13 +72,12 @@ _NO_OPTIONS: Final = BuildOptions()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedImage:
     """`image` is the object `name` of `file`, or the stage of a Dockerfile; `root` is the file's folder, where the
-    image's relative paths start. `unused` are build arguments that no ARG asks for."""
+    image's relative paths start."""
 
     image: Image
     file: Path
     name: str
     root: Path
-    unused: tuple[str, ...] = ()
 
     @property
     def is_dockerfile(self) -> bool:
@@ -147,10 +146,10 @@ def _read_dockerfile(reference: ImageReference, options: BuildOptions) -> Loaded
 
     file, name = reference.file, reference.name
     stage = None if name == _DEFAULT else name
-    image, unused = Image._read_dockerfile(
+    image = Image._read_dockerfile(
         Reading(path=file, context=options.context, stage=stage, build_args=options.build_args), options.triggers
     )
-    return LoadedImage(image=image, file=file, name=name, root=file.parent, unused=unused)
+    return LoadedImage(image=image, file=file, name=name, root=file.parent)
 
 
 def _image_in(module: ModuleType, reference: ImageReference) -> Image:

@@ -12,19 +12,24 @@ from klock.image.steps import RunMount
 
 __all__ = ["mode_of", "mount_of", "number_of"]
 
+_ALL: Final = {"id", "target", "source", "readonly", "readwrite"}
 _KEYS: Final = {
-    "bind": {"target", "source", "from", "readonly", "readwrite"},
-    "cache": {"id", "target", "source", "from", "sharing", "mode", "uid", "gid", "readonly", "readwrite"},
-    "tmpfs": {"target", "size", "readonly", "readwrite"},
-    "secret": {"id", "target", "required", "mode", "uid", "gid", "env"},
+    "bind": {*_ALL, "from"},
+    "cache": {*_ALL, "from", "sharing", "mode", "uid", "gid"},
+    "tmpfs": {*_ALL, "from", "size"},
+    "secret": {*_ALL, "required", "mode", "uid", "gid", "env"},
 }
 _OTHER_NAMES: Final = {"dst": "target", "destination": "target", "src": "source", "ro": "readonly", "rw": "readwrite"}
+_SHARING: Final = ("shared", "private", "locked")
+# What Go's strconv.ParseBool takes; a name alone means true.
+_TRUE: Final = frozenset({"", "1", "t", "T", "true", "True", "TRUE"})
+_FALSE: Final = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 
 
 def mount_of(text: str, instruction: Instruction) -> RunMount:
     """Raises ImageError for what is no mount, and for an ssh mount, whose answers nobody can lock."""
     values = _values(text, instruction)
-    kind = values.pop("type", "bind")
+    kind = values.pop("type", "bind").lower()
     if kind == "ssh":
         raise instruction.error(
             "klock cannot lock what a step fetches over ssh (--mount=type=ssh)",
@@ -38,14 +43,14 @@ def mount_of(text: str, instruction: Instruction) -> RunMount:
         )
     if kind == "secret":
         return _secret(values, instruction)
-    if not values.get("target"):
-        raise instruction.error(f"--mount=type={kind} has no target", hint="add target=/path")
+    if (sharing := values.get("sharing", "shared")).lower() not in _SHARING and "$" not in sharing:
+        raise instruction.error(f"--mount: there is no sharing={sharing}", hint=f"it is {', '.join(_SHARING)}")
     return RunMount(
         kind=kind,
-        target=values["target"],
+        target=values.get("target", ""),
         source=values.get("source", ""),
-        stage=values.get("from"),
-        writable="readwrite" in values and values["readwrite"].lower() not in ("false", "0"),
+        stage=values.get("from") if kind != "tmpfs" else None,
+        writable=_is_writable(values, instruction),
         mode=_checked("mode", values, instruction),
         uid=_checked("uid", values, instruction) or "0",
         gid=_checked("gid", values, instruction) or "0",
@@ -53,7 +58,9 @@ def mount_of(text: str, instruction: Instruction) -> RunMount:
 
 
 def _secret(values: dict[str, str], instruction: Instruction) -> RunMount:
-    target, name = values.get("target", ""), values.get("id", "")
+    if "id" in values and "source" in values:
+        raise instruction.error("--mount=type=secret has an id and a source", hint="keep id=NAME")
+    target, name = values.get("target", ""), values.get("id", values.get("source", ""))
     name = name or target.rpartition("/")[2]
     if not name:
         raise instruction.error("--mount=type=secret has neither id nor target", hint="add id=NAME")
@@ -63,7 +70,7 @@ def _secret(values: dict[str, str], instruction: Instruction) -> RunMount:
         target=target or ("" if variable else f"/run/secrets/{name}"),
         secret=name,
         variable=variable,
-        required=values.get("required", "false").lower() in ("", "true", "1"),
+        required=_is_on("required", values, instruction),
         mode=_checked("mode", values, instruction),
         uid=_checked("uid", values, instruction) or "0",
         gid=_checked("gid", values, instruction) or "0",
@@ -79,6 +86,22 @@ def _values(text: str, instruction: Instruction) -> dict[str, str]:
     if "" in found:
         raise instruction.error(f"--mount={text} is no list of names and values", hint="write type=cache,target=/path")
     return found
+
+
+def _is_writable(values: dict[str, str], instruction: Instruction) -> bool:
+    """Of the two names for it the one that is written last decides."""
+    writable = False
+    for name in values:
+        if name in ("readonly", "readwrite"):
+            writable = _is_on(name, values, instruction) == (name == "readwrite")
+    return writable
+
+
+def _is_on(name: str, values: dict[str, str], instruction: Instruction) -> bool:
+    value = values.get(name, "false")
+    if value not in _TRUE | _FALSE:
+        raise instruction.error(f"--mount: {name}={value} is neither true nor false", hint=f"write {name}=true")
+    return value in _TRUE
 
 
 def _checked(name: str, values: dict[str, str], instruction: Instruction) -> str | None:

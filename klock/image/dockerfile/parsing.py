@@ -23,10 +23,18 @@ from e2b_dockerfile_utils import (
 from klock.errors import ImageError
 from klock.image.steps import Location
 from klock.values import dataclass
+from klock.words import did_you_mean
 
 __all__ = ["Instruction", "Text", "instructions_in", "triggered"]
 
+_WHITE_SPACE: Final = re.compile(r"[\t\v\f\r ]+")
 _COMMENT: Final = re.compile(r"\s*#\s*klock:\s*(?P<text>.*?)\s*")
+_ONBUILD: Final = re.compile(r"\s*ONBUILD(?=[ \t]+(?:ADD|COPY|RUN)[ \t])", re.IGNORECASE)
+_UNKNOWN: Final = re.compile(r"unknown instruction: (\S+)")
+_NAMES: Final = (
+    *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
+    *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+)
 _LINE_OF_ERROR: Final = re.compile(r"Dockerfile parse error(?: on line \d+)?: ")
 
 
@@ -41,7 +49,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """`name` in capitals; `words` as the parser cuts them, not expanded; `rest` is all behind the flags, as written.
+    """`name` in capitals; `words` as the parser cuts them, not expanded; `rest` is all behind the name, as written.
 
     `is_json`: the exec form. `options` are what a comment above says to klock, such as `leave-out`, by name.
     """
@@ -81,28 +89,81 @@ def instructions_in(text: str, file: Path) -> list[Instruction]:
     """Raises ImageError, with the line, for what is no Dockerfile."""
     if "\0" in text:
         raise ImageError(f"{file.name} is no Dockerfile: it has a NUL byte", hint="name another file")
+    lines = text.split("\n")
     try:
-        parsed = parse_dockerfile_ast(text)
+        bare, with_onbuild = _without_onbuild(lines) if "<<" in text else (text, frozenset[int]())
+        parsed = parse_dockerfile_ast(bare)
     except DockerfileSyntaxError as error:
         place = file.name if error.line is None else f"{file.name}:{error.line}"
-        raise ImageError(f"{place}: {_LINE_OF_ERROR.sub('', str(error))}", hint="mend the Dockerfile") from error
+        what = _LINE_OF_ERROR.sub("", str(error))
+        raise ImageError(f"{place}: {what}", hint=_way_out(what)) from error
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{file.name}: {error}", hint="mend the Dockerfile") from error
-    lines = re.split(r"\n", text)
-    return [
+    found = [
         _instruction(each, parsed.escape_token, file, options=_options_above(each.start_line, lines, file))
         for each in parsed.instructions
+    ]
+    return [
+        _for_later(each, parsed) if each.line in with_onbuild else each
+        for each, parsed in zip(found, parsed.instructions, strict=True)
     ]
 
 
 def triggered(text: str, at: Instruction) -> Instruction:
     """The instruction that an ONBUILD holds, as it stands where it is done, at `at`. Raises ImageError for one that it
     cannot hold."""
-    inner = next(iter(instructions_in(text, at.file)), None)
-    if inner is None or inner.name in ("ONBUILD", "FROM", "MAINTAINER"):
-        what = inner.name if inner else "nothing"
+    try:
+        found = instructions_in(text, at.file)
+    except ImageError as error:
+        raise at.error(f"ONBUILD {error.message.partition(': ')[2]}", hint=error.hint) from error
+    if len(found) != 1 or found[0].name in ("ONBUILD", "FROM", "MAINTAINER"):
+        what = found[0].name if len(found) == 1 else "several instructions" if found else "nothing"
         raise at.error(f"ONBUILD cannot hold {what}", hint="write the instruction for those who build on it")
-    return replace(inner, line=at.line)
+    return replace(found[0], line=at.line)
+
+
+def _without_onbuild(lines: Sequence[str]) -> tuple[str, frozenset[int]]:
+    """The text with each `ONBUILD` before ADD, COPY and RUN blank, and the numbers of those lines: the parser knows no
+    heredoc behind ONBUILD, as BuildKit's does."""
+    bare, found = list(lines), set[int]()
+    for number, line in enumerate(lines):
+        match = _ONBUILD.match(line)
+        if match is not None and _begins_instruction(bare[:number]):
+            bare[number] = " " * match.end() + line[match.end() :]
+            found.add(number + 1)
+    return "\n".join(bare), frozenset(found)
+
+
+def _begins_instruction(before: Sequence[str]) -> bool:
+    """Whether the line below these is one of its own: no part of a heredoc, and of no continued line."""
+    try:
+        parsed = parse_dockerfile_ast("\n".join([*before, "FROM scratch"])).instructions
+    except (ValueError, RecursionError):
+        return False
+    return parsed[-1].start_line == len(before) + 1
+
+
+def _for_later(inner: Instruction, parsed: DockerfileInstruction) -> Instruction:
+    """The ONBUILD that holds an instruction, as BuildKit writes it into the image's config."""
+    texts = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in parsed.heredocs)
+    return replace(
+        inner,
+        name="ONBUILD",
+        words=inner.words,
+        rest=parsed.original.strip() + texts,
+        is_json=False,
+        flags=(),
+        texts=(),
+    )
+
+
+def _way_out(what: str) -> str:
+    if match := _UNKNOWN.match(what):
+        goes_on = "if it belongs to the line above, end that one in a backslash"
+        return did_you_mean(match[1].upper(), _NAMES) or goes_on
+    if what == "unterminated heredoc":
+        return "end it with a line that holds nothing but its name"
+    return "mend the Dockerfile"
 
 
 def _instruction(parsed: DockerfileInstruction, escape: str, file: Path, *, options: Mapping[str, str]) -> Instruction:
@@ -121,8 +182,7 @@ def _instruction(parsed: DockerfileInstruction, escape: str, file: Path, *, opti
 
 
 def _rest(parsed: DockerfileInstruction) -> str:
-    _, _, rest = parsed.original.strip().partition(" ") if " " in parsed.original.strip() else ("", "", "")
-    return rest.strip()
+    return "".join(_WHITE_SPACE.split(parsed.original.strip(), maxsplit=1)[1:]).strip()
 
 
 def _text(heredoc: DockerfileHeredoc) -> Text:

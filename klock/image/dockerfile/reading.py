@@ -33,6 +33,8 @@ __all__ = ["ReadStage", "read_stages"]
 
 _HEREDOC: Final = re.compile(r"\d*<<-?\s*(['\"]?)[^<'\"\s]+\1")
 _KEPT_PLACES: Final = re.compile(r"(?<![\w.-])/(?:var/)?tmp/[^\s'\"`;&|<>()]*")
+# Where something is mounted, a command does not see what an earlier step left there.
+_MOUNT: Final = re.compile(r"--mount=\S+")
 _TEMPORARY: Final = re.compile(r"(?P<place>/(?:var/)?tmp)(?:/(?P<first>[^/$]+)(?:/[^$]*)?)?")
 _STOP: Final = re.compile(r"[$\\{}]")
 
@@ -152,13 +154,19 @@ class _Reader:
     # -- RUN
 
     def _run(self, instruction: Instruction, stage: Stage, read: ReadStage, later: Sequence[Instruction]) -> RunCommand:
-        flags = instruction.only_flags("mount", "network", "security", several=("mount",))
+        flags = instruction.only_flags("mount", "network", "security", "device", several=("mount", "device"))
+        if "device" in flags:
+            raise instruction.error(
+                f"a step sees no device (--device={flags['device'][0]}): what it makes would depend on the machine",
+                hint="remove it, and use devices when the environment runs: klock run --gpus all",
+            )
         network = flags.get("network", ["default"])[0]
         if network not in ("default", "host", "none"):
             raise instruction.error(f"--network={network} is no network", hint="write none, default or host")
         if flags.get("security", ["sandbox"])[0] != "sandbox":
             raise instruction.error(
-                "RUN --security=insecure needs more rights than a step of klock's has", hint="do without them"
+                "RUN --security=insecure needs more rights than a step of klock's has",
+                hint="remove it, and do what needs them when the environment runs",
             )
         mounts = tuple(
             mount if mount.stage is None else replace(mount, stage=self._origin(mount.stage, instruction, stage, read))
@@ -265,7 +273,7 @@ def _kept_for(later: Sequence[Instruction]) -> tuple[str, ...]:
     found: set[str] = set()
     for instruction in later:
         texts = (instruction.rest, *(text.content for text in instruction.texts))
-        for path in (path for text in texts for path in _KEPT_PLACES.findall(text)):
+        for path in (path for text in texts for path in _KEPT_PLACES.findall(_MOUNT.sub("", text))):
             place = "/var/tmp" if path.startswith("/var/") else "/tmp"
             first = path.removeprefix(f"{place}/").partition("/")[0]
             known = _STOP.split(first)[0]
