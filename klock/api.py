@@ -245,6 +245,10 @@ class Project:
         network: str = "host",
         target: str | None = None,
         gpus: str | None = None,
+        devices: Iterable[str] = (),
+        host_pid: bool = False,
+        host_ipc: bool = False,
+        shm_size: int | str | None = None,
         sync: bool = True,
         frozen: bool = False,
         capture_output: bool = False,
@@ -261,6 +265,9 @@ class Project:
         command and the services. Each of `mounts` shows a host path in the environment: `SOURCE:TARGET[:ro]`. They
         reach what this machine does, or nothing but each other with the `network` "none".
 
+        It sees `devices`: CDI names, and paths below /dev. With `host_pid` it has the machine's process ids, with
+        `host_ipc` the machine's shared memory; `shm_size` limits a /dev/shm of its own, in bytes or as `8g`.
+
         The command has this process's stdin, stdout and stderr; with `capture_output` an empty stdin, and what it
         prints is in the result, as from `subprocess.run`. With `check` a status other than 0 raises CalledProcessError.
 
@@ -275,7 +282,7 @@ class Project:
 
         from klock.errors import KlockError
         from klock.image.arguments import wait_of
-        from klock.running import Wishes, captured, devices_for, execute, parse_mounts
+        from klock.running import Wishes, captured, devices_for, execute, parse_mounts, parse_shm_size
 
         session, mounts = self.session, list(mounts)
         lockfile = session.read_lockfile()
@@ -291,7 +298,10 @@ class Project:
             network=_network(network),
             wait_for=tuple(wait_of(each, what="wait_for") for each in wait_for),
             wait_seconds=wait_seconds,
-            devices=devices_for(goal.lock, gpus, place),
+            devices=devices_for(goal.lock, gpus, place, tuple(devices)),
+            host_pid=host_pid,
+            host_ipc=host_ipc,
+            shm_size=parse_shm_size(shm_size, host_ipc=host_ipc),
         )
         # Before a sync would take the environment's place back: somebody may want to know what became of it.
         fingerprint = place.synced(goal.name)
@@ -431,6 +441,10 @@ def run(
     network: str = "host",
     target: str | None = None,
     gpus: str | None = None,
+    devices: Iterable[str] = (),
+    host_pid: bool = False,
+    host_ipc: bool = False,
+    shm_size: int | str | None = None,
     sync: bool = True,
     frozen: bool = False,
     capture_output: bool = False,
@@ -446,6 +460,10 @@ def run(
         network=network,
         target=target,
         gpus=gpus,
+        devices=devices,
+        host_pid=host_pid,
+        host_ipc=host_ipc,
+        shm_size=shm_size,
         sync=sync,
         frozen=frozen,
         capture_output=capture_output,

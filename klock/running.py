@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klock.errors import KlockError
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     from klock.replay.goal import Goal
     from klock.session import Session
 
-__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mounts"]
+__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mounts", "parse_shm_size"]
+
+_SIZE: Final = re.compile(r"([0-9]{1,19})([bkmgt]?)(?:i?b)?")
+_UNITS: Final = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What the user wants of a command beside what the image says, and the devices it needs for that. It begins when
-    all of `wait_for` are ready, as in `ServiceLock`, and gives up after `wait_seconds`."""
+    all of `wait_for` are ready, as in `ServiceLock`, and gives up after `wait_seconds`. `host_pid`, `host_ipc` and
+    `shm_size` are as for a `Command`."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
@@ -39,6 +44,9 @@ class Wishes:
     wait_for: tuple[str, ...] = ()
     wait_seconds: int | None = None
     devices: ContainerEdits = NO_DEVICES
+    host_pid: bool = False
+    host_ipc: bool = False
+    shm_size: int | None = None
 
 
 def execute(
@@ -73,6 +81,9 @@ def execute(
             network=wishes.network,
             mounts=wishes.mounts,
             devices=edits,
+            host_pid=wishes.host_pid,
+            host_ipc=wishes.host_ipc,
+            shm_size=wishes.shm_size,
         )
         services = [
             replace(each, devices=edits, network=wishes.network) for each in _services(lock, variables, session.environ)
@@ -128,11 +139,41 @@ def _parse_mount(text: str) -> Mount:
     return Mount(source=path, target=target, read_only=mode == "ro")
 
 
-def devices_for(lock: TargetLock, gpus: str | None, place: Place) -> ContainerEdits:
-    """What a command needs to see its GPUs; `gpus` as `klock.gpu.request` reads it.
+def parse_shm_size(size: int | str | None, *, host_ipc: bool) -> int | None:
+    """Bytes, or a number with a unit as docker reads it, such as `512m` and `8g`. Raises KlockError."""
+    if size is None:
+        return None
+    found = _SIZE.fullmatch(str(size).lower())
+    if found is None or not 0 < (count := int(found[1]) * _UNITS[found[2] or "b"]) < 1 << 63:
+        raise KlockError(f"--shm-size {size!r} is no size", hint="write a number of bytes, or one with k, m or g: 8g")
+    if host_ipc:
+        raise KlockError(
+            "--shm-size: with --host-ipc a command has the machine's own /dev/shm", hint="leave out one of the two"
+        )
+    return count
 
-    Raises EngineError when this machine has not what is locked.
+
+def devices_for(lock: TargetLock, gpus: str | None, place: Place, names: Sequence[str] = ()) -> ContainerEdits:
+    """What a command needs to see its GPUs, and the devices of these names; both as `klock.gpu.request` reads them.
+
+    Raises EngineError when this machine has not what is locked or asked for.
     """
+    return _gpus_for(lock, gpus, place) + _named(names, place)
+
+
+def _named(names: Sequence[str], place: Place) -> ContainerEdits:
+    if not names:
+        return NO_DEVICES
+    if not place.gives_devices:
+        raise KlockError(
+            "--device: a running container has only the devices it was started with", hint="remove --device"
+        )
+    from klock.gpu.request import named_devices
+
+    return named_devices(names)
+
+
+def _gpus_for(lock: TargetLock, gpus: str | None, place: Place) -> ContainerEdits:
     from klock.gpu.requirements import cuda_of
 
     if gpus is None and cuda_of(lock.target.accelerator) is None:

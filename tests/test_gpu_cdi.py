@@ -16,7 +16,7 @@ from klock.errors import EngineError, KlockError
 from klock.gpu.cdi import is_qualified, read_specifications
 from klock.gpu.edits import ContainerEdits, DeviceMount, DeviceNode, Hook
 from klock.gpu.host import edits_of_host
-from klock.gpu.request import devices_for
+from klock.gpu.request import devices_for, named_devices
 
 NVIDIA = """\
 cdiVersion: 0.5.0
@@ -249,3 +249,45 @@ def test_a_machine_without_a_specification_is_looked_at(tmp_path: Path) -> None:
 )
 def test_qualified_names(text: str, whole: bool) -> None:
     assert is_qualified(text) is whole
+
+
+def test_devices_are_named_by_path_folder_or_specification(tmp_path: Path) -> None:
+    """Of a folder, such as /dev/infiniband, all devices below it."""
+    (tmp_path / "rdma/by-path").mkdir(parents=True)
+    for name in ("uverbs1", "uverbs0", "by-path/one"):
+        (tmp_path / "rdma" / name).symlink_to("/dev/null")
+    (tmp_path / "rdma/issm").touch()
+    (tmp_path / "rdma/gone").symlink_to("nowhere")
+    write(tmp_path, "a.json", json.dumps(specification(kind="vendor.com/nic")))
+    texts = [f"{tmp_path}/rdma:/dev/infiniband/", "/dev/zero", "/dev/null:/dev/x/../nothing", "vendor.com/nic=one"]
+    edits = named_devices(texts, folders=[tmp_path])
+    assert [(node.path, node.host_path) for node in edits.device_nodes] == [
+        ("/dev/infiniband/uverbs0", f"{tmp_path}/rdma/uverbs0"),
+        ("/dev/infiniband/uverbs1", f"{tmp_path}/rdma/uverbs1"),
+        ("/dev/infiniband/by-path/one", f"{tmp_path}/rdma/by-path/one"),
+        ("/dev/zero", "/dev/zero"),
+        ("/dev/nothing", "/dev/null"),
+    ]
+    assert edits.environment == {"ONE": "1"}
+
+
+NO_DEVICES = {
+    "word": "--device 'word' is no device",
+    "/etc/passwd": "--device '/etc/passwd' is not below /dev",
+    "/dev": "--device '/dev' is not below /dev",
+    "/dev/../etc/passwd": "--device '/dev/../etc/passwd' is not below /dev",
+    "/dev/zero:/etc/zero": "--device '/dev/zero:/etc/zero': '/etc/zero' is no place for a device",
+    "/dev/zero:/dev/../etc/x": "'/dev/../etc/x' is no place for a device",
+    "/dev/zero:/dev/zero:rwm": "'/dev/zero:rwm' is no place for a device",
+    "/etc/passwd:/dev/passwd": "/etc/passwd is no device and has none in it",
+    "/dev/klock-none": "klock cannot look at /dev/klock-none: No such file or directory",
+    "vendor.com/nic=one": "no CDI specification of this machine has the device vendor.com/nic=one",
+}
+
+
+@pytest.mark.parametrize("text", NO_DEVICES)
+def test_what_is_no_device_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(KlockError) as error:
+        named_devices([text], folders=[tmp_path])
+    assert NO_DEVICES[text] in str(error.value)
+    assert error.value.hint

@@ -60,3 +60,21 @@ print(outputs)
 """
     status, output, _ = run(script, STARTED=str(tmp_path / "started"))
     assert (status, output) == (0, "[b'service\\ncommand\\n', b'']\n")
+
+
+@pytest.mark.parametrize("asked", ["host_pid=True", "host_ipc=True", "shm_size=1"])
+def test_what_the_container_shares_was_decided_when_it_started(asked: str) -> None:
+    script = f"""
+from dataclasses import replace
+from klock.errors import EngineError
+try:
+    execute(replace(command, {asked}))
+except EngineError as error:
+    print(error, "|", error.hint)
+"""
+    status, output, _ = run(script)
+    option = "--" + asked.partition("=")[0].replace("_", "-")
+    assert status == 0
+    said, _, hint = output.partition(" | ")
+    assert said == f"{option}: a command in a running container has that container's processes and memory"
+    assert hint.startswith(f"leave out {option}, or start the container so: docker run --")

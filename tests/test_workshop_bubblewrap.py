@@ -75,3 +75,12 @@ def test_a_command_is_its_user_in_a_namespace_below_bubblewraps_and_dies_with_kl
     assert contains(options(), "--unshare-user", "--uid", "1000", "--gid", "100")
     assert contains(options(), "--die-with-parent")
     assert contains(options(), "--chdir", "/srv")
+
+
+def test_folders_of_devices_can_be_entered_by_every_user() -> None:
+    targets = ("/dev/zero", "/dev/a/b/one", "/dev/a/two", "/dev/a/b/three")
+    binds = tuple(Bind(access=Access.DEVICE, source="/dev/null", target=target) for target in targets)
+    given = options(binds=binds)
+    made = [given[at - 2 : at + 2] for at, option in enumerate(given) if option == "--dir"]
+    assert made == [["--perms", "0755", "--dir", "/dev/a"], ["--perms", "0755", "--dir", "/dev/a/b"]]
+    assert given.index("--dir") < given.index("--dev-bind")

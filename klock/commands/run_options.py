@@ -44,6 +44,10 @@ class RunOptions:
     target: str | None
     engine: str | None
     gpus: str | None
+    devices: tuple[str, ...]
+    host_pid: bool
+    host_ipc: bool
+    shm_size: str | None
     offline: bool
 
     def open(self, image: str | None, progress: Progress) -> Project:
@@ -59,6 +63,10 @@ class RunOptions:
             network=self.network,
             target=self.target,
             gpus=self.gpus,
+            devices=self.devices,
+            host_pid=self.host_pid,
+            host_ipc=self.host_ipc,
+            shm_size=self.shm_size,
             sync=not self.no_sync,
             frozen=self.frozen,
             takes_over=True,
@@ -105,6 +113,16 @@ _OPTIONS = (
     target_option,
     engine_option,
     gpus_option,
+    click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        metavar="/dev/PATH|NAME",
+        help="Show a device of the machine: a path, or its CDI name, vendor.com/class=name.",
+    ),
+    click.option("--host-pid", is_flag=True, help="Give the command the machine's process ids, and show it /proc."),
+    click.option("--host-ipc", is_flag=True, help="Share memory with processes outside: /dev/shm and System V IPC."),
+    click.option("--shm-size", metavar="SIZE", help="Give the command a /dev/shm of its own, as large as 512m or 8g."),
     offline_option,
     with_progress,
 )

@@ -28,7 +28,7 @@ HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startConta
 _EDITS: Final = ("env", "deviceNodes", "mounts", "hooks", "additionalGids")
 _LAST_GID: Final = 2**32 - 2
 """The kernel takes one more for none."""
-_CHOOSE: Final = "choose other devices with --gpus"
+_CHOOSE: Final = "choose other devices with --gpus or --device"
 _VERSIONS: Final = re.compile(r"v?(0\.[3-8]\.\d+|1\.\d+\.\d+)")
 _KIND: Final = re.compile(r"[A-Za-z]([A-Za-z0-9_.-]*[A-Za-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?")
@@ -79,10 +79,11 @@ class Specifications:
                 raise EngineError(f"the device {name} is in both {one} and {other}", hint="remove one of the files")
             if name not in self._devices:
                 self.refuse_broken()
-                known = ", ".join(sorted(self._devices)) or "there is none"
+                known = f"choose one of {', '.join(sorted(self._devices))}, or write" if self._devices else "write"
                 raise EngineError(
                     f"no CDI specification of this machine has the device {name}",
-                    hint=f"choose one of {known}; for NVIDIA: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+                    hint=f"{known} a specification with the vendor's tool: "
+                    "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
                 )
             device = self._devices[name]
             edits = edits + device.common + device.edits

@@ -1,18 +1,20 @@
-"""`--gpus all|N|none|vendor.com/class=name`: from the words of a command line to the devices a command sees."""
+"""`--gpus all|N|none|vendor.com/class=name` and `--device`: from the words of a command line to what a command sees."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import posixpath
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from klock.errors import EngineError, KlockError
 from klock.gpu.cdi import FOLDERS, is_qualified, read_specifications
-from klock.gpu.edits import ContainerEdits, Devices
+from klock.gpu.edits import NO_DEVICES, ContainerEdits, DeviceNode, Devices
 from klock.gpu.host import edits_of_host
 
-__all__ = ["devices_for", "refuse_missing", "specification_folders"]
+__all__ = ["devices_for", "named_devices", "refuse_missing", "specification_folders"]
 
 _KIND: Final = "nvidia.com/gpu"
 
@@ -55,6 +57,75 @@ def devices_for(text: str, *, folders: Iterable[Path] | None = None) -> Devices 
     return Devices(names=names, edits=specifications.edits_of(names))
 
 
+def named_devices(texts: Iterable[str], *, folders: Iterable[Path] | None = None) -> ContainerEdits:
+    """What a command needs for devices of any kind: qualified CDI names, device nodes, or folders of such nodes.
+
+    A path may have another one behind it, at which the command sees it: `PATH:TARGET`. Raises KlockError for other
+    words, EngineError for devices that are not there.
+    """
+    edits, names = NO_DEVICES, []
+    for text in texts:
+        if text.startswith("/"):
+            edits += ContainerEdits(device_nodes=tuple(_nodes(text)))
+        elif is_qualified(text):
+            names.append(text)
+        else:
+            raise KlockError(
+                f"--device {text!r} is no device", hint="write /dev/NAME, /dev/NAME:TARGET, or vendor.com/class=name"
+            )
+    if names:
+        folders = specification_folders() if folders is None else tuple(folders)
+        edits += read_specifications(folders).edits_of(names)
+    refuse_missing(edits)
+    return edits
+
+
+def _nodes(text: str) -> Iterator[DeviceNode]:
+    source, _, target = text.partition(":")
+    if not target and not posixpath.normpath(source).startswith("/dev/"):
+        raise KlockError(
+            f"--device {text!r} is not below /dev", hint="name the place of a device elsewhere: PATH:/dev/NAME"
+        )
+    target = target or source
+    if not posixpath.normpath(target).startswith("/dev/") or ":" in target:
+        raise KlockError(f"--device {text!r}: {target!r} is no place for a device", hint="choose one below /dev")
+    found = False
+    for path in _below(Path(source), text):
+        if _is_device(path):
+            found = True
+            inside = posixpath.normpath(posixpath.join(target, os.path.relpath(path, source)))
+            yield DeviceNode(path=inside, host_path=str(path))
+    if not found:
+        raise EngineError(
+            f"--device {text!r}: {source} is no device and has none in it",
+            hint="show a file or a folder with --mount SOURCE:TARGET",
+        )
+
+
+def _below(path: Path, text: str) -> Iterator[Path]:
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise EngineError(
+            f"--device {text!r}: klock cannot look at {path}: {error.strerror}",
+            hint="see which devices this machine has: ls -lR /dev",
+        ) from error
+    if not is_folder:
+        yield path
+        return
+    for above, folders, files in os.walk(path):
+        folders.sort()
+        yield from (Path(above, name) for name in sorted(files))
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # a symlink that leads nowhere
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
 def refuse_missing(edits: ContainerEdits) -> None:
     """Raises EngineError when the machine has not all that `edits` name: a specification may be older than a driver."""
     nodes = (node.host_path or node.path for node in edits.device_nodes)
@@ -62,5 +133,6 @@ def refuse_missing(edits: ContainerEdits) -> None:
         if not Path(path).exists():
             raise EngineError(
                 f"the device's CDI specification names {path}, which is not on this machine",
-                hint="generate the specification again: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+                hint="generate the specification again with the vendor's tool; for NVIDIA: "
+                "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from pathlib import PurePosixPath
 from typing import Final
 
 from klock.errors import EngineError
@@ -87,6 +88,9 @@ class View:
             yield from ("--ro-bind-try", f"{self.proc}/{name}", f"/proc/{name}")
         if self.shows_machine:
             yield from ("--ro-bind-try", "/sys", "/sys")
+        for folder in self._device_folders():
+            # bubblewrap would make it for root alone.
+            yield from ("--perms", "0755", "--dir", folder)
         for bind in self.binds:
             yield from (bind.access.value, bind.source, bind.target)
         yield from ("--die-with-parent", "--cap-drop", "ALL", "--clearenv")
@@ -99,3 +103,9 @@ class View:
         for name, value in self.variables.items():
             yield from ("--setenv", name, value)
         yield from ("--chdir", self.working_dir)
+
+    def _device_folders(self) -> list[str]:
+        """The folders of devices below /dev, such as /dev/infiniband, each after what is above it."""
+        devices = [bind.target for bind in self.binds if bind.access is Access.DEVICE]
+        folders = {str(folder) for target in devices for folder in PurePosixPath(target).parents}
+        return sorted(folder for folder in folders if folder.startswith("/dev/"))

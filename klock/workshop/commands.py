@@ -18,6 +18,7 @@ from typing import Final
 from klock.workshop import linux, trust
 from klock.workshop.bubblewrap import Access, Bind, View, find_bubblewrap
 from klock.workshop.cable import enter_empty_network, enter_recorded_network
+from klock.workshop.descendants import adopt_descendants, end_descendants
 from klock.workshop.handshake import Handshake
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point, resolve
 from klock.workshop.programs import has_folder, problem_with_program
@@ -30,6 +31,7 @@ from klock.workshop.working_dir import missing_working_dir
 __all__ = ["Sandbox"]
 
 _HOSTNAME: Final = "klock"
+_HOST_MEMORY: Final = "/dev/shm"
 _LOOPBACK: Final = b"127.0.0.1 localhost%s\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
@@ -47,7 +49,8 @@ class Sandbox:
         joined: bool = False,
         varied: bool = False,
     ) -> None:
-        """`commands` are the commands to start. They share one network, which the first of them chooses.
+        """`commands` are the commands to start. The first of them decides about their network, and what they share with
+        the host.
 
         `is_step`: they make a layer. Such commands have no /sys of the host, which differs by machine, and fewer system
         calls.
@@ -56,13 +59,19 @@ class Sandbox:
         """
         self._bubblewrap = find_bubblewrap()
         self._root = area.merged
-        self._shared_memory = area.shared_memory
         self._network = commands[0].network
+        self._host_pid = commands[0].host_pid
+        self._host_ipc = commands[0].host_ipc
         self._is_step = is_step
         self._varied = varied
         self._made: list[str] = []
         self._started = 0
         self._configuration = area.path
+        self._shared_memory, self._own_memory = area.shared_memory, False
+        if self._host_ipc:
+            self._shared_memory = _HOST_MEMORY
+        elif (size := commands[0].shm_size) is not None:
+            self._shared_memory, self._own_memory = area.add_own_shared_memory(size), True
         if not joined:
             self._mount_temporary(writable, tmp=commands[0].own_tmp)
         self._write_network_files()
@@ -107,7 +116,12 @@ class Sandbox:
         return f"{self._configuration}/{name}-{os.getpid()}"
 
     def _enter_namespaces(self) -> None:
-        linux.unshare(linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP)
+        namespaces = linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
+        if self._host_pid:
+            adopt_descendants()
+        else:
+            namespaces |= linux.CLONE_NEWPID
+        linux.unshare(namespaces if self._host_ipc else namespaces | linux.CLONE_NEWIPC)
         # With the machine's network goes its name, by which processes on many machines find each other.
         socket.sethostname(_machine_name() if self._network is Network.HOST else _HOSTNAME)
         if isinstance(self._network, Uplink):
@@ -128,7 +142,11 @@ class Sandbox:
         return path
 
     def close(self) -> None:
-        """Removes the mount points that had to be made in the tree."""
+        """Ends what still runs, and removes the mount points that had to be made in the tree."""
+        if self._host_pid:
+            end_descendants()
+        if self._own_memory:
+            linux.unmount(self._shared_memory, flags=linux.MNT_DETACH)
         for path in self._made:
             if os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)
@@ -143,7 +161,8 @@ class Sandbox:
     ) -> Started | int:
         """Starts a command, or returns the status (and writes a line to its stderr) when it is no program of the tree.
 
-        The first command started is process 1's child: when it ends, all others end. `held`: it waits for `release`.
+        The first command started is process 1's child: when it ends, all others end, unless process ids are the host's;
+        then `close` ends them. `held`: it waits for `release`.
         """
         user = self._users[command.user]
         self._provide_working_dir(command)
@@ -171,6 +190,7 @@ class Sandbox:
             files=(system_calls, arguments),
             own_session=own_session,
             opens_any_port=self._network is not Network.HOST,
+            host_pid=self._host_pid,
             varied=self._varied,
         )
         return launch.start(handshake)

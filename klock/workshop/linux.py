@@ -15,6 +15,7 @@ __all__ = [
     "CLONE_NEWPID",
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
+    "MNT_DETACH",
     "MS_BIND",
     "MS_NODEV",
     "MS_NOEXEC",
@@ -24,9 +25,11 @@ __all__ = [
     "adopt_orphans",
     "die_with_parent",
     "filter_system_calls",
+    "hear_of_parents_end",
     "mount",
     "setns",
     "sync_file_system",
+    "unmount",
     "unshare",
 ]
 
@@ -44,6 +47,7 @@ MS_NODEV: Final = 0x4
 MS_NOEXEC: Final = 0x8
 MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
+MNT_DETACH: Final = 0x2
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -86,6 +90,15 @@ def die_with_parent(parent: int) -> None:
     _checked(_libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
     if os.getppid() != parent:
         os._exit(1)
+
+
+def unmount(target: str, *, flags: int = 0) -> None:
+    _checked(_libc().umount2(os.fsencode(target), flags), target)
+
+
+def hear_of_parents_end(number: int) -> None:
+    """Has the kernel send this process the signal `number` when its parent is gone, in place of what it sends now."""
+    _checked(_libc().prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0))
 
 
 def adopt_orphans() -> None:

@@ -76,6 +76,15 @@ class Area:
         os.chmod(area.shared_memory, 0o1777)
         return area
 
+    def add_own_shared_memory(self, size: int) -> str:
+        """Mounts memory of `size` bytes for one process's commands, and returns where. To be unmounted by it: the area
+        may be that of other processes too."""
+        where = f"{self.path}/shm-{os.getpid()}"
+        os.mkdir(where)
+        flags = linux.MS_NOSUID | linux.MS_NODEV
+        linux.mount("tmpfs", where, "tmpfs", flags=flags, options=f"mode=1777,size={size}")
+        return where
+
     def mount_to_read(self, layers: Sequence[Path]) -> str:
         """Mounts layers (the lowest first) and returns where they are seen as one tree."""
         if not layers:

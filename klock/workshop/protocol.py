@@ -99,7 +99,10 @@ class Command:
     line must not be. `user` is as in an OCI config (`""` and `root` are uid 0; `name`, `uid`, `uid:gid`). A missing
     `working_dir` is made, or refused with EngineError when `makes_working_dir` is False. `devices` is what the command
     needs to see devices of the machine; it has no hooks. `own_tmp`: /tmp is empty, and goes with the command; else it
-    is the tree's. `varied`: it gets what `Workshop.open` says of that, alone.
+    is the tree's. `varied`: it gets what `Workshop.open` says of that, alone. `host_pid`: its process ids are those of
+    the machine, whose processes it sees. `host_ipc`: it shares memory and messages (sysvipc(7), mq_overview(7), all of
+    /dev/shm) with the machine's processes. `shm_size`: it has a /dev/shm of its own, of so many bytes; not together
+    with `host_ipc`.
     """
 
     argv: tuple[str, ...]
@@ -113,6 +116,9 @@ class Command:
     devices: ContainerEdits = NO_DEVICES
     own_tmp: bool = True
     varied: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    shm_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

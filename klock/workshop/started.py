@@ -90,7 +90,8 @@ class Launch:
 
     `files` are descriptors that `argv` names, and belong to this launch; `stdio` stays open here. `proc` is an empty
     folder for the /proc of this process namespace. `opens_any_port`: the command may listen on every port, since its
-    network is its own. `varied`: with other process ids and one CPU less than usual.
+    network is its own. `host_pid`: there is no such namespace, and /proc is the machine's. `varied`: with other process
+    ids and one CPU less than usual.
     """
 
     argv: tuple[str, ...]
@@ -101,6 +102,7 @@ class Launch:
     files: Sequence[int]
     own_session: bool
     opens_any_port: bool
+    host_pid: bool
     varied: bool
 
     def start(self, handshake: Handshake) -> Started:
@@ -124,8 +126,11 @@ class Launch:
                 os.dup2(descriptor, number)
             for descriptor in passed:
                 os.set_inheritable(descriptor, True)
-            # By a member of the process namespace; bubblewrap would show the host's, as it does not make the namespace.
-            linux.mount("proc", self.proc, "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+            if self.host_pid:
+                linux.mount("/proc", self.proc, None, flags=linux.MS_BIND | linux.MS_REC)
+            else:
+                # By a member of the process namespace; bubblewrap would show the host's, as it does not make it.
+                linux.mount("proc", self.proc, "proc", flags=linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
             if self.opens_any_port:
                 # The command's capabilities do not hold in its network, which belongs to a namespace above its own.
                 Path(f"{self.proc}/{_LOWEST_PORT}").write_text("0", "ascii")

@@ -5,6 +5,7 @@ Most tests are about a small base. Those that name no engine in `on` are the con
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +122,16 @@ def tag(host: ContainerHost, project: str = "project") -> str:
     return found
 
 
+def processes(*command: str) -> list[int]:
+    """The machine's processes with exactly this command line."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if line.read_text().split("\0")[:-1] == [*command]:
+                found.append(int(line.parent.name))
+    return found
+
+
 def run(host: ContainerHost, project: Path, *command: str) -> CompletedProcess[str]:
     return host.klock("run", "--", *command, cwd=project)
 
@@ -199,6 +211,39 @@ def test_without_a_network(host: ContainerHost, project: Path) -> None:
 
     assert interfaces("--network", "none") == {"lo"}
     assert interfaces() == {name for _, name in socket.if_nameindex()}
+
+
+def test_memory_is_as_large_as_in_the_sandbox_or_as_asked(host: ContainerHost, project: Path) -> None:
+    """Engines alone would give 64 MB, with which PyTorch's loaders die."""
+    say = ("busybox", "df", "-k", "/dev/shm")
+    usual = int(succeeded(run(host, project, *say)).stdout.split()[-5])
+    assert abs(usual * 1024 - os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2) < 1 << 20
+    asked = succeeded(host.klock("run", "--shm-size", "3m", "--", *say, cwd=project))
+    assert asked.stdout.split()[-5] == "3072"
+
+
+@on("docker")
+def test_a_command_shares_processes_and_memory_with_the_machine(host: ContainerHost, project: Path) -> None:
+    # podman mounts the machine's message queues, and does not start where there is no place for them.
+    names = ["pid"] if host.engine == "podman" and not Path("/dev/mqueue").is_dir() else ["pid", "ipc"]
+    say = "; ".join(f"readlink /proc/self/ns/{name}" for name in names)
+    # Without a cgroup of its own podman does not find what a command leaves running.
+    leave = "sleep 6177 &" if host.account.uid == 0 else ""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as shown:
+        Path(shown.name).chmod(0o666)
+        say += f"; [ -w {shown.name} ] && echo shared; {leave} true"
+        options = [f"--host-{name}" for name in names]
+        done = succeeded(host.klock("run", *options, "--", "sh", "-c", say, cwd=project))
+    own = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in names]
+    assert done.stdout.split() == [*own, *(["shared"] if "ipc" in names else [])]
+    assert processes("sleep", "6177") == []
+
+
+@on("docker")
+def test_a_device_by_its_path(host: ContainerHost, project: Path) -> None:
+    say = "head -c 2 /dev/klock/zero | od -An -tx1"
+    done = succeeded(host.klock("run", "--device", "/dev/zero:/dev/klock/zero", "--", "sh", "-c", say, cwd=project))
+    assert done.stdout.split() == ["00", "00"]
 
 
 @on("docker")

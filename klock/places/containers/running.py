@@ -191,12 +191,17 @@ class _Run:
             if not mount.container_path.startswith("/proc/")
         ]
         nodes = [f"{n.host_path or n.path}:{n.path}:{n.permissions or 'rwm'}" for n in edits.device_nodes]
+        # Engines give 64 MB, with which PyTorch's loaders die; the kernel's own default is half of the memory.
+        shm_size = _half_of_memory() if command.shm_size is None else command.shm_size
         network = "host" if command.network is Network.HOST else "none"
         config: Mapping[str, Any] = self._client.api.create_host_config(
             binds=binds,
             network_mode=network,
             devices=nodes or None,
             group_add=[str(gid) for gid in edits.additional_gids] or None,
+            pid_mode="host" if command.host_pid else None,
+            ipc_mode="host" if command.host_ipc else None,
+            shm_size=None if command.host_ipc else shm_size,
         )
         return config
 
@@ -204,6 +209,11 @@ class _Run:
         if self._command.network is not Network.HOST or self._ca_bundle is None:
             return {}
         return trust.host_files(self._ca_bundle.read_bytes())
+
+
+def _half_of_memory() -> int:
+    """In bytes, of this machine: that of an engine elsewhere may have more, or less, and takes it as a limit."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _raw_socket(attached: Any) -> socket.socket:

@@ -47,6 +47,7 @@ def execute(
         )
     if command.mounts:
         raise EngineError("nothing can be mounted into a running container", hint="start it with the mount")
+    _refuse_sharing(command)
     _provide_working_dir(command)
     if takes_over and not services and streams == OWN_STREAMS:
         _become(command)
@@ -58,6 +59,22 @@ def execute(
         except OSError as error:
             return _is_no_program(command, error)
         return forwarding.wait(child)
+
+
+def _refuse_sharing(command: Command) -> None:
+    """What a container shares with its machine was decided when it started."""
+    asked = {
+        "--host-pid": command.host_pid,
+        "--host-ipc": command.host_ipc,
+        "--shm-size": command.shm_size is not None,
+    }
+    for option, is_asked in asked.items():
+        if is_asked:
+            raise EngineError(
+                f"{option}: a command in a running container has that container's processes and memory",
+                hint=f"leave out {option}, or start the container so: docker run "
+                + {"--host-pid": "--pid host", "--host-ipc": "--ipc host", "--shm-size": "--shm-size SIZE"}[option],
+            )
 
 
 class _Forwarding:

@@ -90,6 +90,7 @@ def execute(
 
 def _supervise(sandbox: Sandbox, command: Command, services: Sequence[Command], log: Path, streams: Streams) -> int:
     """In the namespace process: starts everything, forwards signals to the command and returns its status."""
+    parent = os.getppid()
     started = sandbox.start(command, stdio=streams, own_session=False, held=bool(services))
     if isinstance(started, int):
         return started
@@ -99,7 +100,9 @@ def _supervise(sandbox: Sandbox, command: Command, services: Sequence[Command], 
     started.release()
     pairs = [(command, each) for command, each in zip(services, running, strict=True) if not isinstance(each, int)]
     beside = {each.pid: (command, each) for command, each in pairs}
-    _wait_and_forward(started.pid, started.command_pid, beside, on_end=partial(_say_ended, log))
+    told, alone = partial(_say_ended, log), lambda: os.getppid() != parent
+    if not _wait_and_forward(started.pid, started.command_pid, beside, on_end=told, is_alone=alone):
+        return 128 + signal.SIGKILL
     return started.wait()
 
 
@@ -137,8 +140,10 @@ def _wait_and_forward(
     others: Mapping[int, tuple[Command, Started]] = MappingProxyType({}),
     *,
     on_end: Callable[[Command, int], None] = lambda _, __: None,
-) -> None:
+    is_alone: Callable[[], bool] = lambda: False,
+) -> bool:
     """Returns when `child` has ended, without reaping it; until then passes signals on to the process of `receiver`.
+    Or returns False when nobody waits for it any more: at a signal, `is_alone` says so.
 
     `others`, by process id, are reaped meanwhile, and `on_end` is told their statuses: a process namespace does not end
     before all of its processes are. When the command ends, the kernel kills them all, and they may be seen to end
@@ -164,12 +169,15 @@ def _wait_and_forward(
         # Another thread of whoever called klock may be given SIGCHLD, and drops it.
         seconds = seconds if _has_one_thread() else min(seconds, _TURN)
         received = signal.sigtimedwait((*_FORWARDED, signal.SIGCHLD), seconds)
+        if is_alone():
+            return False
         if received is None or received.si_signo == signal.SIGCHLD or received.si_code == _SENT_BY_KERNEL:
             continue
         target = receiver()
         if target is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(target, received.si_signo)
+    return True
 
 
 def _has_one_thread() -> bool:
