@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from klock.commands.export_squashfs import squashfs
 from klock.commands.groups import Group
 from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
 from klock.commands.printing import say, show_text
@@ -283,3 +284,5 @@ for _name, _what in (
 for _name, _what in (("cyclonedx", "a CycloneDX 1.6 document"), ("spdx", "an SPDX 2.3 document")):
     _help = f"Write what the environment is made of as {_what}: base, packages, downloads, files."
     _one_text(_name, _help, partial(_bill_of_materials, _name))
+
+export.add_command(squashfs)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from typing import IO, Final
 
@@ -45,26 +45,30 @@ _KINDS: Final = {
 }
 
 
-def pack(root: bytes, manifest: Manifest, output: IO[bytes], *, keep_times: bool = False) -> None:
+def pack(root: bytes, manifest: Manifest, output: IO[bytes], *, times_of: Container[str] = ()) -> int:
     """Writes the layer that `manifest` describes and `root` holds. Must run where its files may be read.
 
-    `keep_times`: with the times that the files have, for a base, instead of the one time of all layers.
+    `times_of`: paths that keep the time they have on disk, as those of a base do. All others have the one time of
+    layers. Returns the latest time, in seconds since 1970.
     Raises StoreError when a file is not the manifest's, or when it has a name that no OCI layer can hold.
     """
     written: set[str] = set()
+    latest = MTIME
     for path, entry in manifest.items():
         for above in _folders_above(path):
             if above not in manifest and above not in written:
                 written.add(above)
                 output.write(_member(_folder_on_disk(root, above), comment=UNCHANGED).header())
         member = _member(_with_owner(entry, manifest))
-        if keep_times:
+        if path in times_of:
             # Not every reader of tar knows times before 1970.
             member = replace(member, mtime=max(0, int(os.lstat(root + b"/" + _bytes_of(path)).st_mtime)))
+        latest = max(latest, member.mtime)
         output.write(member.header())
         if entry.kind is Kind.FILE:
             _write_content(root, entry, output)
     output.write(tar.END)
+    return latest
 
 
 def _with_owner(entry: Entry, manifest: Manifest) -> Entry:

@@ -50,6 +50,7 @@ __all__ = [
     "is_whole_base",
     "make_image",
     "make_index",
+    "make_missing",
     "step_blob",
 ]
 
@@ -249,6 +250,12 @@ def _write_layer(layer: Digest, lock: TargetLock, context: Context, archive: Pat
     if not context.workshop.has_layer(layer):
         _make(lock, context)
     context.workshop.write_layer(layer, archive)
+
+
+def make_missing(lock: TargetLock, context: Context) -> None:
+    """Makes the workshop have the base and all layers. Raises EngineError where the target's programs do not run."""
+    if not (context.workshop.has_base(lock.base.id) and all(map(context.workshop.has_layer, lock.layers))):
+        _make(lock, context)
 
 
 def _make(lock: TargetLock, context: Context) -> None:

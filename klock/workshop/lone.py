@@ -24,9 +24,16 @@ _AT: Final = 240
 
 
 def run_alone(
-    program: Path, arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+    program: Path,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    reads: Path = Path(os.devnull),
 ) -> Completed | None:
     """Runs `program` in `folder` to its end, with what it prints; None where this kernel cannot confine it so.
+
+    `reads` is its standard input.
 
     Only one thread may be alive in this process.
     """
@@ -37,7 +44,7 @@ def run_alone(
         if child == 0:
             try:
                 linux.die_with_parent(parent)
-                _become(program, arguments, folder, environment, output.fileno())
+                _become(program, arguments, folder=folder, environment=environment, reads=reads, output=output.fileno())
             except BaseException:
                 os.write(tell, b"!")
             finally:
@@ -56,10 +63,18 @@ def run_alone(
         return None if has_failed else Completed(status=os.waitstatus_to_exitcode(status), output=output.read())
 
 
-def _become(program: Path, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> None:
+def _become(
+    program: Path,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    reads: Path,
+    output: int,
+) -> None:
     """What the child does; returns only by an error."""
+    os.dup2(os.open(reads, os.O_RDONLY), 0)
     os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.dup2(os.open(program, os.O_RDONLY | os.O_CLOEXEC), _AT, inheritable=False)

@@ -5,7 +5,7 @@ Nothing else starts a program of an image or of a package. Values here are what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
@@ -317,6 +317,15 @@ class Workshop(Protocol):
         """Writes a layer that is here as a tar archive (OCI image-spec, layer.md); equal layers give equal bytes.
 
         With `derived` all that it shows.
+        """
+
+    def write_tree(
+        self, base: str, layers: Sequence[Digest], archive: Path, *, manifest: Manifest, times_of: Container[str] = ()
+    ) -> int:
+        """Writes those files of a base with layers that `manifest` names as one tar archive, without whiteouts.
+
+        `times_of`: paths of the base that keep their times. Equal trees give equal bytes. Returns the latest time, in
+        seconds since 1970. Raises StoreError when a file is not the manifest's.
         """
 
     def find_trees(self, keys: Sequence[Digest]) -> Mapping[Digest, FileTree]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -98,7 +98,7 @@ class SandboxWorkshop:
 
             def task() -> None:
                 lower = Area.create(self.area()).mount_to_read(diffs)
-                pack(os.fsencode(lower), manifest, output, keep_times=True)
+                pack(os.fsencode(lower), manifest, output, times_of=manifest)
                 output.flush()
 
             in_namespace(task)
@@ -130,6 +130,23 @@ class SandboxWorkshop:
         except BaseException:
             archive.unlink(missing_ok=True)
             raise
+
+    def write_tree(
+        self, base: str, layers: Sequence[Digest], archive: Path, *, manifest: Manifest, times_of: Container[str] = ()
+    ) -> int:
+        """Writes what a base with layers shows as one tar archive; see `klock.workshop.protocol.Workshop`."""
+        from klock.layers.pack import pack
+
+        stack = self.trees.stack(base, layers)
+        with open(archive, "wb") as output:
+
+            def task() -> int:
+                lower = Area.create(self.area()).mount_to_read(stack)
+                latest = pack(os.fsencode(lower), manifest, output, times_of=times_of)
+                output.flush()
+                return latest
+
+            return in_namespace(task)
 
     def find_trees(self, keys: Sequence[Digest]) -> dict[Digest, FileTree]:
         return {key: self.trees.file_tree(key) for key in keys if self._whole_trees.has_tree(key)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
@@ -133,6 +133,11 @@ class StillWorkshop:
         return self._layers.get(layer)
 
     def write_layer(self, layer: Digest, archive: Path, *, derived: bool = False) -> None:
+        self.refuse()
+
+    def write_tree(
+        self, base: str, layers: Sequence[Digest], archive: Path, *, manifest: Manifest, times_of: Container[str] = ()
+    ) -> int:
         self.refuse()
 
     def add_layer(self, archive: Path, layer: Digest) -> None:

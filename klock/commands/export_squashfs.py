@@ -1,0 +1,66 @@
+"""`klock export squashfs`: the environment as one file that clusters' runtimes mount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
+from klock.commands.printing import say
+from klock.progress import Progress
+
+__all__ = ["squashfs"]
+
+
+@click.command()
+@click.argument("output", metavar="FILE", type=click.Path(path_type=Path))
+@image_argument
+@click.option(
+    "--mount-point",
+    "mount_points",
+    metavar="PATH",
+    multiple=True,
+    help="A folder to have in the image, for the cluster to mount something at; may be repeated.",
+)
+@click.option(
+    "--compression",
+    metavar="gzip|zstd|none",
+    type=click.Choice(["gzip", "zstd", "none"]),
+    default="gzip",
+    help="How it is compressed. Default: gzip, which every kernel reads.",
+)
+@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@target_option
+@offline_option
+@with_progress
+def squashfs(
+    output: Path,
+    image: str | None,
+    *,
+    mount_points: tuple[str, ...],
+    compression: str,
+    frozen: bool,
+    target: str | None,
+    offline: bool,
+    progress: Progress,
+) -> int:
+    """Write the environment as one squashfs file, for charliecloud and apptainer.
+
+    One lockfile gives one file, byte for byte, with one version of mksquashfs, which must be installed.
+    """
+    from klock.export.mount_points import folder_named
+    from klock.export.squashfs import refuse_output, write_squashfs
+    from klock.words import in_bytes
+
+    refuse_output(output)
+    points = [folder_named(path) for path in mount_points]
+    project = open_project(image, offline=offline, progress=progress)
+    session = project.session
+    lock = session.read_lockfile()
+    project.refuse(lock, frozen=frozen)
+    locked = session.locked_target(lock, target)
+    with session.store.in_use():
+        made = write_squashfs(locked, session.context, output, compression=compression, mount_points=points)
+    say(f"{output} written by {made.program}: {locked.target}, {in_bytes(made.size)}, {made.digest}")
+    return 0
