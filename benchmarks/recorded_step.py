@@ -26,7 +26,8 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from klock.layers.normalisation import STEP_ENVIRONMENT  # noqa: E402
-from klock.recorder import Recorder, Report, recording, replaying  # noqa: E402
+from klock.recorder import Report, recording, replaying  # noqa: E402
+from klock.recorder.process import Recorder  # noqa: E402
 from klock.store import Store  # noqa: E402
 from klock.workshop import SandboxWorkshop  # noqa: E402
 from klock.workshop.protocol import SCRIPT, BaseLayer, Command, Network, Uplink  # noqa: E402

@@ -30,7 +30,8 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from klock.recorder import Recorder, Report, recording, replaying  # noqa: E402
+from klock.recorder import Report, recording, replaying  # noqa: E402
+from klock.recorder.process import Recorder  # noqa: E402
 from klock.workshop import linux  # noqa: E402
 from tests.integration.recorder_world import ADDRESS, World, run_in_world  # noqa: E402
 

@@ -18,7 +18,8 @@ from klock.digests import digest_of_json
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.codec import decode, encode
 from klock.lockfile.model import LockedRequest
-from klock.recorder import Recorder, Report, recording, replaying
+from klock.recorder import Report, recording, replaying
+from klock.recorder.process import Recorder
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import SCRIPT, BaseLayer, Command, Completed, Mount, Uplink

@@ -718,9 +718,9 @@ def test_a_trigger_holds_a_heredoc(tmp_path: Path) -> None:
 def test_an_argument_that_only_a_trigger_asks_for(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM x\n")
     image = kt.Image.from_dockerfile(tmp_path / "Dockerfile", build_args={"A": "1", "B": "2"})
-    assert (image.unused_arguments, image.build_args) == (("A", "B"), {})
+    assert (image._unused_arguments, image.build_args) == (("A", "B"), {})
     again = image._with_triggers({"x": ("ARG A",)})
-    assert (again.unused_arguments, again.build_args) == (("B",), {"A": "1"})
+    assert (again._unused_arguments, again.build_args) == (("B",), {"A": "1"})
 
 
 @pytest.mark.parametrize("text", ["FROM y", "ONBUILD RUN a", "MAINTAINER a", "", "# a", "RUN a\nRUN b"])

@@ -84,7 +84,7 @@ def lock(
     )
     # Only now: what a base has for those who build on it (ONBUILD) may ask for one.
     unused = [
-        name for name in project.session.loaded.image.unused_arguments if name in dict(map(_argument, build_args))
+        name for name in project.session.loaded.image._unused_arguments if name in dict(map(_argument, build_args))
     ]
     if unused:
         say(f"warning: no ARG asks for --build-arg {', '.join(unused)}")

@@ -220,7 +220,7 @@ class Image(ContainerWords):
         return image
 
     @property
-    def unused_arguments(self) -> tuple[str, ...]:
+    def _unused_arguments(self) -> tuple[str, ...]:
         """The build arguments that no ARG of its Dockerfile asks for, nor one that a base has for it (ONBUILD)."""
         return self._reading.unused if self._reading is not None else ()
 
