@@ -107,6 +107,8 @@ READ: dict[str, tuple[str, list[Step]]] = {
         [run("#!/usr/bin/env python3\na\n", is_script=True)],
     ),
     "a heredoc of a longer command": ("RUN cat > /x <<EOF\na\nEOF\n", [run("cat > /x <<EOF\na\nEOF")]),
+    "a heredoc whose name has a space": ('RUN <<-"E O"\n\ta\n\tE O\nRUN b', [run("a\n"), run("b")]),
+    "a heredoc in front of a program": ("RUN <<E sh\na\nE\n", [run("<<E sh\na\nE")]),
     "two heredocs": ("RUN cat <<A <<B\n1\nA\n2\nB\nRUN c", [run("cat <<A <<B\n1\nA\n2\nB"), run("c")]),
     "<< in quotes and <<< are no heredocs": ("RUN echo '<<EOF' <<< x\nRUN b", [run("echo '<<EOF' <<< x"), run("b")]),
     "mounts": (
@@ -390,6 +392,18 @@ def test_arguments_and_settings_are_expanded(tmp_path: Path) -> None:
     assert settings.health is not None and settings.health.test == ("CMD", "/bin/ash", "-c", "a")
 
 
+def test_each_port_of_a_range_is_exposed(tmp_path: Path) -> None:
+    (step,) = drafts(tmp_path, "EXPOSE 80 8000-8002/UDP 127.0.0.1:1:90 5/sctp\n")
+    assert isinstance(step, SettingsLock)
+    assert step.ports == ("80/tcp", "8000/udp", "8001/udp", "8002/udp", "90/tcp", "5/sctp")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "quit", "9", "SIGRTMIN+3", "$S"])
+def test_a_stop_signal(name: str, tmp_path: Path) -> None:
+    _, step = drafts(tmp_path, f"ENV S=SIGINT\nSTOPSIGNAL {name}\n")
+    assert isinstance(step, SettingsLock) and step.stop_signal == name.replace("$S", "SIGINT")
+
+
 def test_steps_are_described(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     text = 'ARG A=1\nUSER me\nWORKDIR /w\nCOPY a <<EOF /b/\nEOF\nRUN ["x", "y z"]\nLABEL a=b\nENTRYPOINT ["e"]'
@@ -444,6 +458,14 @@ COPIES: dict[str, tuple[str, str, list[str]]] = {
     "a variable": ("ARG D=src\nCOPY $D/c.txt ${D:+/x/}", "/x", ["c.txt"]),
     "exclude": ("COPY --exclude=**/*.md --exclude=link src /x", "/x", ["/", "c.txt", "sub/", "sub/e.txt"]),
     "parents": ("COPY --parents src/sub/e.txt a.py /x", "/x", ["a.py", "src/sub/e.txt"]),
+    "a class, which ^ negates": ("COPY [^b].py [!b].py /x/", "/x", ["a.py", "b.py"]),
+    "a named file that is excluded": ("COPY --exclude=b.* a.py b.py /x/", "/x", ["a.py"]),
+    "two stars are one without --parents": ("COPY **/e.txt src/**/e.txt /x/", "/x", ["e.txt"]),
+    "two stars are any folders with it": (
+        "COPY --parents **/*.md src/./**/e.txt b.py /x",
+        "/x",
+        ["b.py", "src/sub/d.md", "sub/e.txt"],
+    ),
     "parents behind a pivot": ("COPY --parents ./src/./sub /x/", "/x", ["sub/", "sub/d.md", "sub/e.txt"]),
 }
 
@@ -618,6 +640,11 @@ def test_what_is_refused(case: str, tmp_path: Path) -> None:
         ("FROM x\nENTRYPIONT a", "did you mean ENTRYPOINT?"),
         ("FROM x\nRUN a &&\n  ls -l", "if it belongs to the line above, end that one in a backslash"),
         ("FROM x\nRUN <<EOF\na\n EOF\n", "end it with a line that holds nothing but its name"),
+        ("FROM x\nCOPY --chown a:b c /d", "write --chown=VALUE, with no space"),
+        ("FROM x\nHEALTHCHECK curl localhost", "write HEALTHCHECK CMD curl localhost"),
+        ("FROM x\nHEALTHCHECK NONE x", "write HEALTHCHECK NONE"),
+        ("FROM x\nLABEL x", "write LABEL NAME=value"),
+        ("FROM x\nENV A=1 B", "write NAME=value for each; quote a value that has spaces"),
     ],
 )
 def test_a_mistake_and_the_way_out(text: str, hint: str, tmp_path: Path) -> None:
@@ -626,7 +653,35 @@ def test_a_mistake_and_the_way_out(text: str, hint: str, tmp_path: Path) -> None
     assert caught.value.hint == hint
 
 
+LIST = "is no list of JSON, so the shell runs it; such a list needs double quotes, commas and both brackets"
+LIKELY_MISTAKES = {
+    "COPY --from=biuld /x /y": ["Dockerfile:2: no stage is named biuld, so it is an image; did you mean build?"],
+    "RUN --mount=from=buidl,target=/x y": [
+        "Dockerfile:2: no stage is named buidl, so it is an image; did you mean build?"
+    ],
+    "COPY --from=build:1 /x /y": [],
+    "COPY --from=busybox /x /y": [],
+    "CMD ['a', 'b']": [f"Dockerfile:2: ['a', 'b'] {LIST}"],
+    'ENTRYPOINT ["a", "b"': [f'Dockerfile:2: ["a", "b" {LIST}'],
+    'CMD ["a", "b"]': [],
+    "RUN [ -f /x ]": [],
+}
+
+
+@pytest.mark.parametrize("text", LIKELY_MISTAKES)
+def test_likely_mistakes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM y AS build\n{text}\n")
+    assert list(kt.Image.from_dockerfile(tmp_path / "Dockerfile")._notes) == LIKELY_MISTAKES[text]
+
+
 NOT_DRAFTED = {
+    "no pattern": ("COPY [a- /x/", r"\[a- is no pattern: a class has no end"),
+    "a port's name": ("EXPOSE http", r"EXPOSE http is no port"),
+    "a range that goes down": ("EXPOSE 9-8", r"EXPOSE 9-8 is no port"),
+    "a port too high": ("EXPOSE 65536", r"EXPOSE 65536 is no port"),
+    "a protocol": ("EXPOSE 80/http", r"EXPOSE 80/http is no port"),
+    "a signal": ("STOPSIGNAL SIGFOO", r"STOPSIGNAL SIGFOO is no signal"),
+    "the number of no signal": ("STOPSIGNAL 0", r"STOPSIGNAL 0 is no signal"),
     "a mount over everything": ("RUN --mount=from=y a", r"--mount=type=bind would hide the whole environment"),
     "a file that is not there": ("COPY nowhere /x", r"there is no nowhere in the build context "),
     "several files to one": ("COPY a.py b.py /c", r"several sources need a destination that ends in '/': /c"),

@@ -72,6 +72,9 @@ def lock(
         build_args=dict(map(_argument, build_args)),
         context=context,
     )
+    notes = project.session.loaded.image._notes
+    for note in notes:
+        say(f"warning: {note}")
     locked = project.lock(
         upgrade=upgrade,
         upgrade_packages=upgrade_packages,
@@ -99,7 +102,7 @@ def lock(
         say(line)
         if locked.written:
             _say_what_lapses(target)
-    if not unused:
+    if not unused and not notes:
         remember_lock(watched, "\n".join(lines), project.session, locked)
     return 0
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from klock.digests import digest_of_bytes
 from klock.errors import ImageError
 from klock.files.digest_cache import DigestCache
-from klock.files.globs import git_regex
+from klock.files.globs import go_regex, has_wildcard
 from klock.files.ignore import is_always_left_out, is_own_lockfile
 from klock.files.scan import FOLDER_MODE, EntryReader
 from klock.lockfile.model import FileEntry
@@ -27,7 +27,7 @@ from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
 from klock.values import dataclass
 
-__all__ = ["BuildContext", "Found", "Patterns", "has_wildcard"]
+__all__ = ["BuildContext", "Found", "Patterns"]
 
 
 class Patterns:
@@ -69,15 +69,18 @@ class BuildContext:
     store: Store | None = None
     credentials: CredentialFiles
 
-    def find(self, source: str, *, exclude: Patterns | None = None) -> list[Found]:
-        """What a source names: nothing for wildcards that match nothing. Raises ImageError for a missing path."""
+    def find(self, source: str, *, exclude: Patterns | None = None, deep: bool = False) -> list[Found]:
+        """What a source names: nothing for wildcards that match nothing. With `deep`, `**` is any number of folders.
+
+        Raises ImageError for a missing path and for a malformed pattern.
+        """
         path = posixpath.normpath("/" + source).strip("/")
         found = []
-        for each in self._matching(path) if has_wildcard(path) else [path]:
+        for each in self._matching(path, deep=deep) if has_wildcard(path) else [path]:
             here = self._read(each, exclude)
             if here is not None:
                 found.append(here)
-            elif not has_wildcard(path):
+            elif not has_wildcard(path) and not (exclude and exclude.leaves_out(posixpath.basename(path))):
                 raise self._missing(each)
         return found
 
@@ -160,20 +163,33 @@ class BuildContext:
 
     # -- wildcards
 
-    def _matching(self, pattern: str) -> list[str]:
+    def _matching(self, pattern: str, *, deep: bool) -> list[str]:
         found = [""]
         for part in pattern.split("/"):
+            if deep and part == "**":
+                found = sorted({path for above in found for path in self._folders_from(above)})
+                continue
             if not has_wildcard(part):
                 found = [f"{above}/{part}".strip("/") for above in found]
                 continue
-            regex = re.compile(git_regex(os.fsencode(part)), re.DOTALL)
-            found = [
-                f"{above}/{name}".strip("/")
-                for above in found
-                for name in self._names_in(above)
-                if regex.fullmatch(os.fsencode(name))
-            ]
+            try:
+                regex = re.compile(go_regex(part), re.DOTALL)
+            except ValueError as error:
+                raise ImageError(
+                    f"{self.where}: {pattern} is no pattern: {error}", hint="write a bracket that is none as [[]"
+                ) from error
+            names = [(above, name) for above in found for name in self._names_in(above)]
+            found = [f"{above}/{name}".strip("/") for above, name in names if regex.fullmatch(name)]
         return [path for path in found if os.path.lexists(self.folder / path)]
+
+    def _folders_from(self, above: str) -> Iterator[str]:
+        """The folder itself, and all below it."""
+        yield above
+        for name in self._names_in(above):
+            path = f"{above}/{name}".strip("/")
+            host = self.folder / path
+            if host.is_dir() and not host.is_symlink() and not is_always_left_out(name, os.fspath(host)):
+                yield from self._folders_from(path)
 
     def _names_in(self, folder: str) -> list[str]:
         path = self._host_path(folder)
@@ -207,7 +223,3 @@ class BuildContext:
             hint="check the path: it begins at the build context, which --context names; the Dockerfile's own folder "
             "otherwise",
         )
-
-
-def has_wildcard(path: str) -> bool:
-    return re.search(r"[*?\[]", path) is not None

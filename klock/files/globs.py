@@ -1,6 +1,7 @@
-"""Shell patterns as rsync and git read them (both descend from wildmatch.c), made into regular expressions over bytes.
+"""Shell patterns as rsync, git and docker read them, made into regular expressions.
 
-Over bytes, since both programs compare bytes: `?` is one byte, and a name that is not UTF-8 can be matched.
+Those of rsync and git, which descend from wildmatch.c, are over bytes, since both programs compare bytes: `?` is one
+byte, and a name that is not UTF-8 can be matched. Docker's are those of Go's filepath.Match, over characters.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["NEVER", "git_regex", "rsync_regex"]
+__all__ = ["NEVER", "git_regex", "go_regex", "has_wildcard", "rsync_regex"]
 
 NEVER: Final = b"(?!)"
 """The regular expression that matches nothing: a malformed pattern matches no name, and is no error either."""
@@ -53,6 +54,65 @@ def git_regex(pattern: bytes) -> bytes:
         return b"[^/]*", None
 
     return _translate(pattern, stars)
+
+
+def has_wildcard(path: str) -> bool:
+    """Whether docker takes it for a pattern: a backslash takes the meaning from the character behind it."""
+    return re.search(r"[*?\[]", re.sub(r"\\.", "", path, flags=re.DOTALL)) is not None
+
+
+def go_regex(pattern: str) -> str:
+    """One component of a path as Go's filepath.Match reads it: `^` negates a class, and `!` does not.
+
+    Raises ValueError for a malformed pattern.
+    """
+    out: list[str] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif char == "[":
+            regex, at = _go_class(pattern, at)
+            out.append(regex)
+        elif char == "\\":
+            if at == len(pattern):
+                raise ValueError("it ends in a backslash")
+            out.append(re.escape(pattern[at]))
+            at += 1
+        else:
+            out.append(re.escape(char))
+    return "".join(out)
+
+
+def _go_class(pattern: str, at: int) -> tuple[str, int]:
+    """The class whose first character is at `at`, and where it ends."""
+    negated = pattern[at : at + 1] == "^"
+    at += negated
+    ranges: list[tuple[str, str]] = []
+    while not (ranges and pattern[at : at + 1] == "]"):
+        first, at = _go_member(pattern, at)
+        last = first
+        if pattern[at : at + 1] == "-":
+            last, at = _go_member(pattern, at + 1)
+        ranges.append((first, last))
+    members = "".join(f"{re.escape(first)}-{re.escape(last)}" for first, last in ranges if first <= last)
+    if not members:
+        return "[^/]" if negated else "(?!)", at + 1
+    return f"[{'^' if negated else ''}{members}]", at + 1
+
+
+def _go_member(pattern: str, at: int) -> tuple[str, int]:
+    if pattern[at : at + 1] == "\\":
+        at += 1
+    elif pattern[at : at + 1] in ("-", "]"):
+        raise ValueError("a class is empty or begins with a hyphen")
+    if at + 1 >= len(pattern):
+        raise ValueError("a class has no end")
+    return pattern[at], at + 1
 
 
 def _translate(pattern: bytes, stars: Callable[[int, int], tuple[bytes, int | None]]) -> bytes:

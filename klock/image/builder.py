@@ -49,8 +49,8 @@ S = TypeVar("S", PipInstall, AptInstall, RunBash)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a Dockerfile was read, how many steps and stages came of it, and which build arguments no ARG asked for.
-    Without `platform` it is this machine's."""
+    """How a Dockerfile was read, how many steps and stages came of it, which build arguments no ARG asked for, and what
+    is to be noted. Without `platform` it is this machine's."""
 
     path: Path
     context: Path | None = None
@@ -60,6 +60,7 @@ class Reading:
     steps: int = 0
     stages: int = 0
     unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Image(ContainerWords):
@@ -215,9 +216,18 @@ class Image(ContainerWords):
             image.context = os.path.relpath(context.resolve(), path.parent.resolve())
         image._triggers = dict(triggers or {})
         image._reading = replace(
-            reading, steps=len(image._steps), stages=len(image.stages), unused=read.unused_arguments
+            reading,
+            steps=len(image._steps),
+            stages=len(image.stages),
+            unused=read.unused_arguments,
+            notes=read.notes,
         )
         return image
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        """What its Dockerfile is allowed to say, and is often a mistake."""
+        return self._reading.notes if self._reading is not None else ()
 
     @property
     def _unused_arguments(self) -> tuple[str, ...]:

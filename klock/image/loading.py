@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BuildOptions", "ImageReference", "LoadedImage", "in_folder", "load", "lockfile_of"]
 
 _DOCKERFILE: Final = re.compile(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
+_UNEXPECTED: Final = re.compile(r"(?:\w+\.)?(?P<method>\w+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
 _DEFAULT: Final = "image"
 
 
@@ -233,14 +234,35 @@ def _failure(error: BaseException, file: Path) -> ImageError:
     place = f"{_shown(Path(frame.filename))}:{frame.lineno}" if frame else _shown(file)
     if isinstance(error, KlockError):
         return ImageError(f"{place}: {error.message}", hint=error.hint)
-    hint = None
+    hint = _hint_for(error)
     if isinstance(error, KeyError) and frames and Path(frames[-1].filename).name in ("os.py", "<frozen os>"):
         hint = f"set the environment variable {error.args[0]}"
     said = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, FileNotFoundError) and error.errno is None:
+        # klock's own, with the class that kubetorch's contract asks for.
+        said = str(error)
     if isinstance(error, SystemExit):
         said = f"SystemExit: the file ends the program (status {error.code})"
     line = f"\n    {frame.line}" if frame and frame.line else ""
     return ImageError(mask(f"{place}: {said}{line}"), hint=hint)
+
+
+def _hint_for(error: BaseException) -> str | None:
+    """The name that was meant, of an attribute or of an argument."""
+    import inspect
+
+    from klock.image.builder import Image
+    from klock.words import did_you_mean
+
+    if isinstance(error, AttributeError) and error.obj is not None:
+        names = [name for name in dir(error.obj) if not name.startswith("_")]
+        hint = did_you_mean(error.name or "", names)
+        return hint or ("docs/image.md lists what an image has" if isinstance(error.obj, Image) else None)
+    match = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+    if match is None or not callable(method := getattr(Image, match["method"], None)):
+        return None
+    names = [name for name in inspect.signature(method).parameters if name not in ("self", "cls")]
+    return did_you_mean(match["name"], names) or f"{match['method']} takes {', '.join(names)}"
 
 
 def _is_klock(file: str) -> bool:

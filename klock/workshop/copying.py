@@ -10,11 +10,12 @@ import posixpath
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from typing import Final
 
 from klock.errors import ImageError
-from klock.files.build_context import Patterns, has_wildcard
-from klock.files.globs import git_regex
+from klock.files.build_context import Patterns
+from klock.files.globs import go_regex, has_wildcard
 from klock.files.modes import changed_mode
 from klock.layers.scan import meaningful_xattrs
 from klock.workshop.overlay import resolve
@@ -63,21 +64,37 @@ class _Copy:
         path = posixpath.normpath("/" + source.replace("/./", "/"))
         found = ["/"]
         for part in path.strip("/").split("/"):
+            if self._wanted.parents and part == "**":
+                found = sorted({path for above in found for path in self._folders_from(above)})
+                continue
             if not has_wildcard(part):
                 found = [posixpath.join(above, part) for above in found]
                 continue
-            regex = re.compile(git_regex(os.fsencode(part)), re.DOTALL)
+            try:
+                regex = re.compile(go_regex(part), re.DOTALL)
+            except ValueError as error:
+                raise ImageError(
+                    f"{source} is no pattern: {error}", hint="write a bracket that is none as [[]"
+                ) from error
             found = [
                 posixpath.join(above, name)
                 for above in found
                 if os.path.isdir(folder := resolve(self._source, above))
                 for name in sorted(os.listdir(folder))
-                if regex.fullmatch(os.fsencode(name))
+                if regex.fullmatch(name)
             ]
         there = [each for each in found if os.path.lexists(resolve(self._source, each))]
         if not there and not has_wildcard(path):
             raise ImageError(f"{self._wanted.name} has no {path}", hint="check the path, and the stage before it")
         return there
+
+    def _folders_from(self, above: str) -> Iterator[str]:
+        """The folder itself, and all below it."""
+        yield above
+        here = resolve(self._source, above)
+        for name in sorted(os.listdir(here)) if os.path.isdir(here) else ():
+            if os.path.isdir(f"{here}/{name}") and not os.path.islink(f"{here}/{name}"):
+                yield from self._folders_from(posixpath.join(above, name))
 
     # -- copying
 

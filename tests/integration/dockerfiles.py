@@ -16,12 +16,15 @@ __all__ = ["CASES", "EVERY_RUN", "Case", "write_context"]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`ignored` are the lines of a .dockerignore. With `expected`, podman is not asked."""
+    """`before` stands before FROM, `ignored` are the lines of a .dockerignore. With `expected`, podman is not asked;
+    `modes` are those of paths then."""
 
     text: str
     arguments: dict[str, str] = field(default_factory=dict)
     ignored: str = ""
+    before: str = ""
     expected: dict[str, str] | None = None
+    modes: dict[str, int] = field(default_factory=dict)
 
 
 def write_context(folder: Path) -> None:
@@ -209,6 +212,208 @@ CASES: dict[str, Case] = {
     ),
     "COPY of heredocs": _case(
         "ARG A=1\nCOPY <<x <<-'y' /t/\n$A \\$A\nx\n\t$A\n\ty\n", expected={"/t/x": "1 $A\n", "/t/y": "$A\n"}
+    ),
+    # rules that are easy to get wrong
+    "comments inside a continued ENV": _case(
+        'ENV A=1 \\\n  # why\n  B="x \\\n y" \\\n\n  C=\'a\\\n b\'\nRUN mkdir /t; echo "$A|$B|$C" > /t/f\n',
+    ),
+    "a comment that is none": _case(
+        'RUN mkdir /t; echo a \\\n#b\n  c > /t/f\nENV A=a#b B="# c"\nRUN echo $A $B > /t/g\n',
+    ),
+    "tabs behind the names": _case(
+        "ENV\tA=1\nWORKDIR\t/t\nRUN\techo $A\t> f; chmod 777 .\nUSER\tapp\nRUN\tid -u > g\n",
+    ),
+    "a line that ends in a backslash and spaces": _case("RUN mkdir /t && \\  \n echo a > /t/f\n"),
+    # podman 4.3 takes the backslash for its escape all the same.
+    "another escape directive": _case(
+        'ENV A=`$X B=a\\b\nRUN mkdir /t; `\n echo "$A|$B" > /t/f\n',
+        before="# escape=`\n",
+        expected={"/t/f": "$X|a\\b\n"},
+    ),
+    "directives in any case, behind others": _case(
+        "RUN mkdir /t; `\n echo a > /t/f\n",
+        before="# syntax=docker/dockerfile:1\n#  EsCape =  `\n",
+        expected={"/t/f": "a\n"},
+    ),
+    "a directive behind a comment is none": _case(
+        "RUN mkdir /t; echo a` > /t/f; echo b`\n",
+        before="# hello\n# escape=`\n",
+    ),
+    "ARG before FROM in two FROMs": _case(
+        'RUN mkdir /o; echo a > /o/f\nFROM ${BASE}\nARG BASE\nARG V\nRUN mkdir /t; echo "$V|$W|" > /t/f\n'
+        "COPY --from=0 /o/f /t/g\n",
+        before="ARG V=1\nARG W=${V}2\n",
+    ),
+    "a default of a stage is another": _case("ARG V=2\nRUN mkdir /t; echo $V > /t/f\n", before="ARG V=1\n"),
+    "a given argument before FROM": _case(
+        "ARG V\nRUN mkdir /t; echo $V > /t/f\n",
+        arguments={"V": "9"},
+        before="ARG V=1\n",
+    ),
+    # The later one wins in BuildKit; podman 4.3, as the reference says, lets ENV win.
+    "ENV and ARG of one name": _case(
+        "ENV A=env\nARG A=arg\nRUN mkdir /t; echo $A > /t/f\nENV B=$A\nRUN echo $B > /t/g\n",
+        expected={"/t/f": "arg\n", "/t/g": "arg\n"},
+    ),
+    "an ARG that is declared again": _case(
+        'ARG A=1\nRUN mkdir /t; echo $A > /t/f\nARG A\nRUN echo "$A." > /t/g\nARG A=3\nRUN echo $A > /t/h\n',
+    ),
+    # BuildKit expands one after the other; podman 4.3 all with the values from before.
+    "an ARG of another one": _case(
+        'ARG A=1 B=${A}2\nARG C=$B.$A\nRUN mkdir /t; echo "$B $C" > /t/f\n',
+        expected={"/t/f": "12 12.1\n"},
+    ),
+    "an ARG with quotes": _case('ARG A="x y" B=\'z $A\' C=a\\ b\nRUN mkdir /t; echo "$A|$B|$C" > /t/f\n'),
+    "arguments of a platform": _case(
+        "ARG TARGETARCH\nARG TARGETOS\nARG TARGETPLATFORM\nARG TARGETVARIANT\nARG BUILDPLATFORM\n"
+        'RUN mkdir /t; echo $TARGETOS $TARGETARCH $TARGETPLATFORM "[$TARGETVARIANT]" $BUILDPLATFORM > /t/f\n',
+        expected={"/t/f": "linux amd64 linux/amd64 [] linux/amd64\n"},
+    ),
+    "a platform's argument with a default": _case(
+        "ARG TARGETARCH=arm64\nRUN mkdir /t; echo $TARGETARCH > /t/f\n",
+        expected={"/t/f": "arm64\n"},
+    ),
+    "a platform's argument without ARG": _case('RUN mkdir /t; echo "[$TARGETARCH]" > /t/f\n'),
+    "variables that a shell would read": _case(
+        "ENV A=b\nENV C=${A}_$A-$A.x ${A}=1\nRUN mkdir /t; env | grep -E '^(C|b)=' | sort > /t/f\n",
+    ),
+    # `$$` is a special parameter of the shell, which no variable has.
+    "an escaped variable": _case(
+        'ENV A=1\nENV B=\\${A} C=\\\\$A D="\\$A" E=$$A\nRUN mkdir /t; echo "$B|$C|$D|$E" > /t/f\n',
+        expected={"/t/f": "${A}|\\1|$A|A\n"},
+    ),
+    "a quoted part in a word": _case('ENV A=a"b c"d\'e f\'g\nRUN mkdir /t; echo "$A" > /t/f\n'),
+    "an empty value": _case(
+        'ENV A= B="" C=\'\'\nRUN mkdir /t; echo "[$A][$B][$C]" > /t/f; env | grep -c \'^[ABC]=\' >> /t/f\n',
+    ),
+    # podman 4.3 makes the folder before `..`, too.
+    "WORKDIR with quotes and variables": _case(
+        'ENV D=/t\nWORKDIR "${D}/a b"\nRUN pwd > f\nWORKDIR /t/c/../d/\nRUN pwd > f; ls /t > g\n',
+        expected={"/t/a b/f": "/t/a b\n", "/t/d/f": "/t/d\n", "/t/d/g": "a b\nd\n"},
+    ),
+    # bubblewrap sets PWD, so that a plain `pwd` names the link; docker's and podman's say where it leads.
+    "WORKDIR through a link": _case(
+        "RUN mkdir -p /t/real; ln -s real /t/l\nWORKDIR /t/l\nRUN pwd -P > f\nCOPY a.txt .\n",
+    ),
+    "a user and a group": _case(
+        "RUN mkdir -m 777 /t\nUSER app:more\nRUN touch /t/f; id -u > /t/g; id -g >> /t/g\nUSER 5\n"
+        "RUN id -u > /t/h; id -g >> /t/h\n",
+    ),
+    "a user that the Dockerfile makes": _case(
+        "RUN echo 'new:x:77:78::/home/new:/bin/sh' >> /etc/passwd; echo 'grp:x:79:' >> /etc/group; mkdir -m 777 /t\n"
+        "COPY --chown=new a.txt /t/\nCOPY --chown=new:grp b.txt /t/\nCOPY --chown=:grp run.sh /t/\nUSER new\n"
+        "RUN id -u > /t/f; id -g >> /t/f\n",
+    ),
+    "SHELL in the middle": _case(
+        'RUN mkdir /t; echo $0 > /t/a\nSHELL ["/bin/sh", "-ec"]\nRUN false || true; echo $- > /t/b\n'
+        'SHELL ["/bin/echo"]\nRUN hello\nSHELL ["/bin/sh", "-c"]\nRUN echo $- > /t/c\n',
+    ),
+    "a SHELL for one stage": _case(
+        'SHELL ["/bin/sh", "-eu", "-c"]\nRUN true\nFROM ${BASE}\nRUN mkdir /t; echo $- > /t/f\n',
+    ),
+    "an exec form with a shell's words": _case(
+        'ENV A=1\nRUN ["/bin/sh", "-c", "mkdir /t; echo $A \\"$0\\" > /t/f", "zero"]\n',
+    ),
+    "VOLUME, then a later write": _case(
+        "RUN mkdir -p /t/v; echo a > /t/v/a\nVOLUME /t/v\nCOPY b.txt /t/v/\n",
+        expected={"/t/v/a": "a\n", "/t/v/b.txt": "b"},
+    ),
+    "COPY of a folder with a slash at its end": _case("COPY src/ /t\nCOPY other /t/other/\n"),
+    "COPY of two folders": _case("COPY src other /t/\n"),
+    "COPY into a file's name with dots": _case("COPY a.txt /t/x/../y\n"),
+    "COPY two stars": _case("COPY src/**/*.txt /t/\n"),
+    "COPY a star that matches folders": _case("COPY s* o* /t/\n"),
+    "COPY with an escaped wildcard": _case("COPY sp?ace.txt [!b].txt /t/\n"),
+    "COPY --chmod with letters": _case(
+        "COPY --chmod=u+x,go-r a.txt /t/a\nCOPY --chmod=a=rX src /t/src\n",
+        expected={"/t/a": "a", "/t/src/c.txt": "c"},
+        modes={"/t/a": 0o700, "/t/src": 0o555, "/t/src/c.txt": 0o444},
+    ),
+    "COPY --exclude of a named file": _case(
+        "COPY --exclude=b.* a.txt b.txt /t/\nCOPY --exclude=*/d.txt --exclude=link src /t/src/\n",
+        expected={"/t/a.txt": "a", "/t/src/c.txt": "c", "/t/src/sub/e.md": "e"},
+    ),
+    "COPY over a link to a folder": _case("RUN mkdir -p /t/r; ln -s r /t/l\nCOPY src /t/l\n"),
+    "COPY over a link to a file": _case("RUN mkdir /t; echo x > /t/r; ln -s r /t/l\nCOPY a.txt /t/l\n"),
+    "COPY to a folder that is a user's": _case("RUN mkdir /t; chown 5:6 /t; chmod 700 /t\nCOPY src /t\n"),
+    "COPY --from a number of a named stage": _case(
+        "RUN mkdir /o; echo a > /o/f\nFROM ${BASE} AS second\nRUN mkdir /o; echo b > /o/f\nFROM ${BASE}\n"
+        "COPY --from=1 /o/f /t/f\nCOPY --from=SECOND o/f /t/g\n",
+        expected={"/t/f": "b\n", "/t/g": "b\n"},
+    ),
+    "COPY --from with wildcards": _case(
+        "RUN mkdir -p /o/x /o/y; echo a > /o/x/a.txt; echo b > /o/y/b.txt; echo c > /o/c.txt\nFROM ${BASE}\n"
+        "COPY --from=0 /o/*/*.txt /o/c* /t/\n",
+    ),
+    "COPY --from follows a link": _case(
+        "RUN mkdir -p /o/r; echo a > /o/r/f; ln -s r /o/l; ln -s r/f /o/g\nFROM ${BASE}\nCOPY --from=0 /o/l /t/l\n"
+        "COPY --from=0 /o/g /t/g\n",
+    ),
+    "COPY --from --parents": _case(
+        "RUN mkdir -p /o/x/y; echo a > /o/x/y/f\nFROM ${BASE}\nCOPY --parents --from=0 /o/./x/y/f /t/\n",
+        expected={"/t/x/y/f": "a\n"},
+    ),
+    "a .dockerignore with a slash and a class": _case(
+        "COPY . /t/\n",
+        ignored="/src/\nphotos/*.[jp]*g\n!photos/q.png\n*.tar*\n",
+    ),
+    "a .dockerignore that leaves out all but one below": _case("COPY . /t/\n", ignored="**\n!src/sub/d.txt\n"),
+    "a .dockerignore with spaces and comments": _case(
+        "COPY . /t/\n",
+        ignored="  a.txt  \n#b.txt\n\n./b.txt\nsrc/../other\n*.tar*\n",
+    ),
+    "ADD a folder and an archive": _case("ADD src x.tar.gz a.txt /t/\n"),
+    "ADD an archive over files": _case("RUN mkdir -p /t/t; echo old > /t/t/f; chmod 777 /t/t\nADD x.tar /t\n"),
+    # BuildKit gives the folder that it makes to the owner, too; podman 4.3 does not.
+    "ADD --chown of an archive": _case(
+        "ADD --chown=5:6 x.tar /t/\nADD --chown=5:6 a.txt /t/\n",
+        expected={"/t": "5", "/t/t/f": "tar", "/t/a.txt": "a"},
+    ),
+    "a secret that is not there": _case(
+        "RUN --mount=type=secret,id=klock_none mkdir /t; ls /run/secrets 2>/dev/null | wc -l > /t/f\n",
+    ),
+    "a bind mount that is written": _case(
+        "RUN --mount=type=bind,source=src,target=/m,rw mkdir /t && echo x > /m/new && ls /m > /t/f\n",
+    ),
+    "a bind mount at the working directory": _case(
+        "WORKDIR /t/w\nRUN --mount=source=src ls > /t/f\n",
+        expected={"/t/f": "c.txt\nempty\nlink\nsub\n"},
+    ),
+    "a cache mount of a user": _case(
+        "RUN mkdir -m 777 /t\nUSER app\n"
+        "RUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0750 touch /c/x && stat -c '%u %g %a' /c > /t/f\n",
+        expected={"/t/f": "1000 1001 750\n"},
+    ),
+    # podman 4.3 removes the folder.
+    "a cache below a folder of the image": _case(
+        "RUN mkdir -p /t/c; echo a > /t/c/f\nRUN --mount=type=cache,target=/t/c ls -A /t/c | wc -l > /t/g\n",
+        expected={"/t/c/f": "a\n", "/t/g": "0\n"},
+    ),
+    "a heredoc with quotes and a tab": _case(
+        'ARG A=1\nRUN <<-"E O"\n\tmkdir /t\n\t\techo "$A" > /t/f\n\tE O\n',
+        expected={"/t/f": "1\n"},
+    ),
+    "a heredoc for another program": _case(
+        "RUN mkdir /t; tee /t/f <<A >/dev/null; cat > /t/g <<'B'\n$(echo 1)\nA\n$(echo 1)\nB\n",
+        expected={"/t/f": "1\n", "/t/g": "$(echo 1)\n"},
+    ),
+    "COPY a heredoc to a folder and to a name": _case(
+        'COPY --chmod=750 --chown=5:6 <<EOF /t/x/\n a\n\n"b"\nEOF\nCOPY <<EOF a.txt /t/y/\nc\nEOF\n',
+        expected={"/t/x/EOF": ' a\n\n"b"\n', "/t/y/EOF": "c\n", "/t/y/a.txt": "a"},
+    ),
+    "COPY to a folder by a dot at the end": _case("COPY a.txt /t/./z/.\n", expected={"/t/z/a.txt": "a"}),
+    "COPY --parents with two stars": _case(
+        "COPY --parents **/c.txt ./src/./**/*.md /t/\n",
+        expected={"/t/src/c.txt": "c", "/t/other/c.txt": "other c", "/t/sub/e.md": "e"},
+    ),
+    "COPY --from --parents with two stars": _case(
+        "RUN mkdir -p /o/x/y; echo a > /o/x/y/f; echo b > /o/f\nFROM ${BASE}\n"
+        "COPY --parents --from=0 /o/./**/f /t/\n",
+        expected={"/t/x/y/f": "a\n", "/t/f": "b\n"},
+    ),
+    "a heredoc in ONBUILD": _case(
+        "FROM ${BASE} AS of\nONBUILD COPY <<-E /t/f\n\ta\n\tE\nONBUILD RUN <<E\necho b > /t/g\nE\nFROM of\n",
+        expected={"/t/f": "a\n", "/t/g": "b\n"},
     ),
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ import klock
 from klock.layers.manifest import Kind
 from klock.layers.normalisation import is_left_out
 from klock.lockfile.model import CopyLock
+from klock.places.containers.image import image_config
+from klock.places.layered import image_config as config_of
 from klock.places.layered import locked_files
 from klock.steps import describe
 from tests.integration.container_engines import ContainerHost, podman_host
@@ -100,7 +102,7 @@ def prepare(folder: Path, case: Case, layout: Path) -> Path:
     context = folder / "context"
     context.mkdir()
     write_context(context)
-    (context / "Dockerfile").write_text(_FROM + case.text)
+    (context / "Dockerfile").write_text(case.before + _FROM + case.text)
     lines = f"{case.ignored}layout\n"
     (context / ".dockerignore").write_text(lines)
     (context / "layout").symlink_to(layout)
@@ -122,6 +124,7 @@ def test_one_rule(name: str, tmp_path: Path, layout: Path, podman: ContainerHost
     for path, content in case.expected.items():
         mode, uid, _, what = found[path.lstrip("/")]
         said = str(uid) if what == "folder" else what
+        assert case.modes.get(path) in (None, int(str(mode), 8)), path
         assert said == (content if what == "folder" else hashlib.sha256(content.encode()).hexdigest()), (path, mode)
     if "--exclude" in case.text:
         files = {path for path, entry in found.items() if path.startswith("t/") and entry[3] != "folder"}
@@ -215,6 +218,46 @@ def test_many_rules_in_one_dockerfile(
     assert again.sync().fingerprint == lock.fingerprint
     done = again.run([], capture_output=True)
     assert (done.returncode, done.stdout) == (0, b"from $HOME a b\n")
+
+
+CONFIGS = {
+    "a CMD of the base and an ENTRYPOINT": 'ENTRYPOINT ["/bin/echo"]\n',
+    "a CMD before the ENTRYPOINT": 'CMD ["a"]\nENTRYPOINT ["/bin/echo"]\n',
+    "the last of several": 'CMD a\nCMD ["b", "c"]\nENTRYPOINT x\nENTRYPOINT ["y"]\n',
+    "an empty CMD": "CMD []\n",
+    "the shell form in another SHELL": 'SHELL ["/bin/sh", "-eu", "-c"]\nENTRYPOINT echo $HOME\nCMD a "b c"\n',
+    "labels in quotes": 'LABEL a="b c" \'d e\'=f g=h\\ i "j"=\'k "l"\'\nLABEL m n o\nLABEL of=mine a=again\n',
+    "a label over several lines": 'LABEL a="b \\\n c" \\\n  d=e\n',
+    "ports": "ENV P=90\nEXPOSE 80 81/tcp 82/UDP $P\nEXPOSE 80\nEXPOSE 8000-8002\n",
+    "volumes": 'ENV V=/v\nVOLUME /a /b\nVOLUME ["/c d", "$V"]\n',
+    "a user and a group": "ENV U=app\nUSER $U:more\n",
+    "a stop signal": "ARG S=SIGINT\nSTOPSIGNAL $S\n",
+    "a health check that is taken back": "HEALTHCHECK CMD true\nHEALTHCHECK NONE\n",
+    "a health check": 'HEALTHCHECK --interval=1m30s --timeout=5s --start-period=2s --retries=3 CMD ["a", "b c"]\n',
+    "a health check in the shell": "HEALTHCHECK --retries=1 CMD a || exit 1\n",
+    "a maintainer": "MAINTAINER Me <me@example.com>\n",
+    "triggers": "ONBUILD RUN a && \\\n  b\nONBUILD COPY . /x\n",
+    "variables and a folder": 'ENV A=1 B="x y" C=$A\nENV A=2\nWORKDIR /t\nWORKDIR u\n',
+}
+"""What an image says of how it starts: as podman says it of the same Dockerfile."""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_config(name: str, tmp_path: Path, layout: Path, podman: ContainerHost, module_store: Path) -> None:
+    case = Case(text=CONFIGS[name])
+    context = prepare(tmp_path, case, layout)
+    _, expected = by_podman(case, context, podman)
+    _, project = by_klock(case, context, module_store)
+    (lock,) = project.session.read_lockfile().targets
+    found = json.loads(image_config(config_of(lock), {}, []))["config"]
+    # podman has labels of its own, no home among the variables and no empty fields.
+    labels = {key: value for key, value in expected.pop("Labels").items() if key != "io.buildah.version"}  # type: ignore[attr-defined]
+    assert found.pop("Labels") == labels
+    found["Env"] = sorted(text for text in found["Env"] if not text.startswith("HOME="))
+    assert found["Env"] == sorted(expected["Env"])  # type: ignore[call-overload]
+    for key in found.keys() | expected.keys() - {"Env"}:
+        assert (found.get(key) or None) == (expected.get(key) or None), key
 
 
 def test_platforms_each_with_its_own_base_where_nothing_runs(tmp_path: Path, module_store: Path) -> None:

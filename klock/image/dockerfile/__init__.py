@@ -14,6 +14,7 @@ from typing import Final
 
 from klock.errors import ImageError
 from klock.image.dockerfile.arguments import PLATFORM, PREDEFINED
+from klock.image.dockerfile.mistakes import likely_mistakes
 from klock.image.dockerfile.parsing import Instruction, instructions_in, triggered
 from klock.image.dockerfile.reading import ReadStage, read_stages
 from klock.image.dockerfile.stages import stages_of, target_stage
@@ -27,12 +28,14 @@ _ANOTHER: Final = "linux/another"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadDockerfile:
     """`target` is the stage that becomes the image; `stages` are those it takes files from, in the file's order.
-    `platform` is the one platform that its FROMs hold for; None if they name no platform."""
+    `platform` is the one platform that its FROMs hold for; None if they name no platform. `notes` are about what is
+    allowed, and often a mistake."""
 
     target: ReadStage
     stages: tuple[ReadStage, ...] = ()
     platform: str | None = None
     unused_arguments: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def read_dockerfile(
@@ -74,6 +77,7 @@ def read_dockerfile(
         stages=tuple(read[:-1]),
         platform=platform if names != _bases_elsewhere(instructions, path, given) else None,
         unused_arguments=tuple(unused),
+        notes=tuple(likely_mistakes(instructions, stages)),
     )
 
 

@@ -35,6 +35,7 @@ _NAMES: Final = (
     *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
     *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
 )
+_SWITCHES: Final = ("keep-git-dir", "link", "parents", "unpack")
 _LINE_OF_ERROR: Final = re.compile(r"Dockerfile parse error(?: on line \d+)?: ")
 
 
@@ -79,6 +80,8 @@ class Instruction:
             name, _, value = flag.removeprefix("--").partition("=")
             if name not in known:
                 raise self.error(f"{self.name} has no flag --{name}", hint=_known_flags(self.name, known))
+            if "=" not in flag and name not in _SWITCHES:
+                raise self.error(f"the flag --{name} has no value", hint=f"write --{name}=VALUE, with no space")
             found.setdefault(name, []).append(value)
             if len(found[name]) > 1 and name not in several:
                 raise self.error(f"{self.name} has the flag --{name} twice", hint="remove one of them")
@@ -161,6 +164,10 @@ def _way_out(what: str) -> str:
     if match := _UNKNOWN.match(what):
         goes_on = "if it belongs to the line above, end that one in a backslash"
         return did_you_mean(match[1].upper(), _NAMES) or goes_on
+    if what.endswith("must have two arguments"):
+        return f"write {what.split(maxsplit=1)[0]} NAME=value"
+    if what.endswith("Must be of the form: name=value"):
+        return "write NAME=value for each; quote a value that has spaces"
     if what == "unterminated heredoc":
         return "end it with a line that holds nothing but its name"
     return "mend the Dockerfile"

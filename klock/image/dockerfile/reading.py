@@ -9,6 +9,8 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
+from e2b_dockerfile_utils import parse_heredoc
+
 from klock.image import arguments
 from klock.image.dockerfile.arguments import PLATFORM, argument_of
 from klock.image.dockerfile.mounts import mount_of
@@ -31,7 +33,6 @@ from klock.values import dataclass
 
 __all__ = ["ReadStage", "read_stages"]
 
-_HEREDOC: Final = re.compile(r"\d*<<-?\s*(['\"]?)[^<'\"\s]+\1")
 _KEPT_PLACES: Final = re.compile(r"(?<![\w.-])/(?:var/)?tmp/[^\s'\"`;&|<>()]*")
 # Where something is mounted, a command does not see what an earlier step left there.
 _MOUNT: Final = re.compile(r"--mount=\S+")
@@ -207,7 +208,7 @@ class _Reader:
                 f"{instruction.name} needs a source and a destination", hint="write the source, then the destination"
             )
         texts = {text.name: text for text in instruction.texts}
-        files = [source for source in sources if not (texts and _HEREDOC.fullmatch(source))]
+        files = [source for source in sources if not (texts and parse_heredoc(source))]
         origin = flags.get("from", [None])[0]
         if origin is not None:
             origin = self._origin(origin, instruction, stage, read)
@@ -262,7 +263,7 @@ def _shell_text(instruction: Instruction) -> tuple[str, bool]:
     if not instruction.texts:
         return command, False
     first = instruction.texts[0]
-    if len(instruction.texts) == 1 and _HEREDOC.fullmatch(command):
+    if len(instruction.texts) == 1 and parse_heredoc(command):
         return first.content, first.content.startswith("#!")
     return "\n".join([command, *(f"{text.content}{text.name}" for text in instruction.texts)]), False
 

@@ -72,12 +72,13 @@ def pairs_of(instruction: Instruction) -> tuple[tuple[str, str], ...]:
 def _health(instruction: Instruction) -> Configure:
     flags = instruction.only_flags("interval", "timeout", "start-period", "start-interval", "retries")
     kind, *command = instruction.words
-    if kind.upper() == "NONE":
+    if kind.upper() == "NONE" and not command:
         test: tuple[str, ...] = ("NONE",)
     elif kind.upper() == "CMD" and command:
         test = ("CMD" if instruction.is_json else "CMD-SHELL", *command)
     else:
-        raise instruction.error("HEALTHCHECK is neither CMD with a command nor NONE", hint="write HEALTHCHECK NONE")
+        meant = "HEALTHCHECK NONE" if kind.upper() in ("NONE", "CMD") else f"HEALTHCHECK CMD {instruction.rest}"[:80]
+        raise instruction.error("HEALTHCHECK is neither CMD with a command nor NONE", hint=f"write {meant}")
     times = {name: _duration(flags[name][0], name, instruction) for name in flags if name != "retries"}
     retries = flags.get("retries", ["0"])[0]
     if not retries.isdigit():

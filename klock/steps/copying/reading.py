@@ -120,7 +120,7 @@ class _Reader:
     def _found(self, source: str, exclude: Patterns | None) -> list[Found]:
         if source.startswith(_URL):
             raise ImageError(f"COPY takes no URL: {source}", hint="write ADD")
-        return self._context.find(source, exclude=exclude)
+        return self._context.find(source, exclude=exclude, deep=self._step.parents)
 
     def _files(self, found: Found, source: str, destination: _Destination, chmod: str | None) -> Iterator[CopiedFile]:
         unpacks = self._step.unpacks and self._step.unpack is not False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from klock.errors import ImageError
 from klock.findings import Finding
 from klock.image.steps import Configure, HealthCheck
 from klock.lockfile.model import HealthLock, SettingsLock
@@ -33,6 +36,8 @@ _NAMES = {
     "health": "healthcheck",
     "on_build": "onbuild",
 }
+_PORTS: Final = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
+_REAL_TIME: Final = re.compile(r"RTM(?:IN|AX)(?:[+-][0-9]{1,2})?")
 
 
 class SettingsKind(Kind[Configure, SettingsLock]):
@@ -51,10 +56,10 @@ class SettingsKind(Kind[Configure, SettingsLock]):
             entrypoint=_words(step, "entrypoint", drafting.shell),
             command=_words(step, "command", drafting.shell),
             labels=tuple((expansion.word(name), expansion.word(value)) for name, value in step.labels),
-            ports=tuple(_port(port) for text in step.ports for port in expansion.words(text)),
+            ports=tuple(port for text in step.ports for word in expansion.words(text) for port in _ports(word)),
             volumes=tuple(expansion.word(text) for text in step.volumes),
             health=None if step.health is None else _health(step.health, drafting.shell),
-            stop_signal=None if step.stop_signal is None else expansion.word(step.stop_signal),
+            stop_signal=None if step.stop_signal is None else _signal(expansion.word(step.stop_signal)),
             on_build=step.on_build,
         )
         for name, value in _said(settings):
@@ -145,9 +150,25 @@ def _health(health: HealthCheck, shell: tuple[str, ...]) -> HealthLock:
     return HealthLock(**{**asdict(health), "test": test})
 
 
-def _port(text: str) -> str:
-    """`8080` as `8080/tcp`, as configs have it."""
-    return text.lower() if "/" in text else f"{text}/tcp"
+def _ports(text: str) -> list[str]:
+    """`8080` as `8080/tcp`, as configs have it, and each port of `8000-8002/udp`. What stands before a colon is the
+    host's, which no image has. Raises ImageError."""
+    numbers, _, protocol = text.lower().partition("/")
+    match = _PORTS.fullmatch(numbers.rpartition(":")[2])
+    first, last = (int(match["first"]), int(match["last"] or match["first"])) if match else (1, 0)
+    protocol = protocol or "tcp"
+    if not first <= last < 1 << 16 or protocol not in ("tcp", "udp", "sctp"):
+        raise ImageError(f"EXPOSE {text} is no port", hint="write for example 8080, 53/udp or 8000-8010")
+    return [f"{number}/{protocol}" for number in range(first, last + 1)]
+
+
+def _signal(text: str) -> str:
+    """Raises ImageError for what is no signal of Linux."""
+    name = text.upper().removeprefix("SIG")
+    is_number = text.isascii() and text.isdigit() and 0 < int(text) <= 64
+    if not is_number and f"SIG{name}" not in signal.Signals.__members__ and not _REAL_TIME.fullmatch(name):
+        raise ImageError(f"STOPSIGNAL {text} is no signal", hint="write a name, such as SIGTERM, or a number")
+    return text
 
 
 KIND = SettingsKind()
