@@ -28,7 +28,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.base_image import IMAGE, registry_with_base  # noqa: E402
 from benchmarks.contenders import podman_settings  # noqa: E402
+from benchmarks.large_dockerfiles import FILES as LARGE_FILES  # noqa: E402
+from benchmarks.large_dockerfiles import LARGE  # noqa: E402
 from benchmarks.stopwatch import Call, CallError, Sample, measure  # noqa: E402
+from klock.lockfile import read  # noqa: E402
 
 CHANGED: Final = "# one changed line: "
 """A line `A` below a comment with this and `B` is replaced by `B`."""
@@ -76,6 +79,7 @@ COPY --from=build /usr/local/bin/sieve /usr/local/bin/
 RUN sieve 40000000 > /srv/primes
 CMD ["sieve", "1000"]
 """,
+    **LARGE,
 }
 
 FILES: Final = {
@@ -94,6 +98,7 @@ int main(int argc, char **argv) {
   printf("%ld\\n", count);
 }
 """,
+    **LARGE_FILES,
 }
 
 OPERATIONS: Final = {
@@ -110,6 +115,7 @@ OPERATIONS: Final = {
 class Measured:
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     lockfile: int = 0
+    steps: int = 0
 
     def add(self, name: str, call: Call) -> None:
         sample = measure(call)
@@ -180,7 +186,12 @@ def _round(place: Path, source: Path, dockerfile: str, registry: str, results: M
             if name == "lock, one changed line":
                 shutil.copy(project / "kimage.lock", changed / "kimage.lock")
             results.add(name, call)
-    results.lockfile = (project / "kimage.lock").stat().st_size
+    lockfile = project / "kimage.lock"
+    results.lockfile = lockfile.stat().st_size
+    locked = read(lockfile)
+    assert locked is not None
+    (target,) = locked.targets
+    results.steps = len(target.steps) + sum(len(stage.steps) for stage in target.stages)
 
 
 def _with_one_changed_line(dockerfile: str) -> str:
@@ -241,16 +252,16 @@ def _page(measured: Mapping[str, Measured], *, rounds: int) -> Iterator[str]:
     yield "`klock lock` records the network and runs each step twice, to prove that it repeats. `klock sync` makes the"
     yield "locked layers in an empty store. Wanted is at most the ratio in the last row."
     yield ""
-    yield "| Dockerfile | " + " | ".join(["podman, cold", *OPERATIONS]) + " | lockfile |"
-    yield "|---|" + "---:|" * (len(OPERATIONS) + 2)
+    yield "| Dockerfile | " + " | ".join(["podman, cold", *OPERATIONS]) + " | steps | lockfile |"
+    yield "|---|" + "---:|" * (len(OPERATIONS) + 3)
     complete = {name: each for name, each in measured.items() if "podman, one changed line" in each.samples}
     for name, results in complete.items():
         cells = [f"{results.seconds('podman, cold'):.1f} s"]
         for operation, (other, _) in OPERATIONS.items():
             cells.append(f"{results.seconds(operation):.1f} s, {results.ratio(operation, other)}")
-        yield f"| {name} | " + " | ".join(cells) + f" | {results.lockfile / 1024:.0f} KiB |"
+        yield f"| {name} | " + " | ".join(cells) + f" | {results.steps} | {results.lockfile / 1024:.0f} KiB |"
     wanted = [f"<= {most}x" for _, most in OPERATIONS.values()]
-    yield "| *wanted* |  | " + " | ".join(wanted) + " |  |"
+    yield "| *wanted* |  | " + " | ".join(wanted) + " |  |  |"
     yield ""
     yield "| Dockerfile | podman, one changed line | podman, nothing changed |"
     yield "|---|---:|---:|"

@@ -7,6 +7,7 @@ status 2. A *finding* (something `klock check` reports) is not an error; see `kl
 from __future__ import annotations
 
 __all__ = [
+    "CredentialError",
     "EngineError",
     "FetchError",
     "HashMismatch",
@@ -35,6 +36,14 @@ class KlockError(Exception):
 
 class ImageError(KlockError, ValueError):
     """The image definition is wrong: mend `kimage.py`. A ValueError too, as users of the upstream builder expect."""
+
+
+class CredentialError(ImageError):
+    """A credential is written out where it would be locked. `variable` is the name of one that could hold it."""
+
+    def __init__(self, message: str, *, hint: str | None = None, variable: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.variable = variable
 
 
 class TriggersFound(ImageError):

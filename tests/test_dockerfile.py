@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,12 @@ BASE = OciLock(
     settings=SettingsLock(home="/root"),
 )
 FROM = "FROM x\n"
+REFUSALS = (
+    (Path(__file__).parents[1] / "docs/dockerfile.md")
+    .read_text("utf-8")
+    .partition("## What is refused\n")[2]
+    .partition("\n## ")[0]
+)
 
 
 def steps(folder: Path, text: str, **options: Any) -> list[Step]:
@@ -653,6 +660,18 @@ def test_a_mistake_and_the_way_out(text: str, hint: str, tmp_path: Path) -> None
     assert caught.value.hint == hint
 
 
+def test_what_a_dockerfile_can_do_instead(tmp_path: Path) -> None:
+    with pytest.raises(KlockError) as caught:
+        drafts(tmp_path, "USER me:us\nRUN sudo make")
+    assert caught.value.hint == "write USER root above it, and USER me:us below it"
+    with pytest.raises(KlockError) as caught:
+        drafts(tmp_path, "ENV A_TOKEN=ghp_abcdefghijklmnopqrstuvwxyz0123456789")
+    assert caught.value.hint == (
+        "a RUN that needs it takes --mount=type=secret,id=github-token; elsewhere write ARG GITHUB_TOKEN, and lock "
+        "with --build-arg GITHUB_TOKEN: the lockfile then only names your variable"
+    )
+
+
 LIST = "is no list of JSON, so the shell runs it; such a list needs double quotes, commas and both brackets"
 LIKELY_MISTAKES = {
     "COPY --from=biuld /x /y": ["Dockerfile:2: no stage is named biuld, so it is an image; did you mean build?"],
@@ -672,6 +691,21 @@ LIKELY_MISTAKES = {
 def test_likely_mistakes(text: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM y AS build\n{text}\n")
     assert list(kt.Image.from_dockerfile(tmp_path / "Dockerfile")._notes) == LIKELY_MISTAKES[text]
+
+
+DOCUMENTED = re.findall(r"^\| (`.+`) \| (.+) \| (.+) \|$", REFUSALS, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("lines", "message", "hint"), DOCUMENTED)
+def test_the_documented_refusals(lines: str, message: str, hint: str, tmp_path: Path) -> None:
+    """The table of docs/dockerfile.md has each message and each way out word for word."""
+    assert len(DOCUMENTED) > 5
+    text = "\n".join(re.findall(r"`([^`]+)`", lines))
+    text = text if text.startswith("FROM") else FROM + text
+    with pytest.raises(KlockError) as caught:
+        draft_steps(tuple(steps(tmp_path, text)), root=tmp_path, base=BASE, environ={})
+    said = re.sub(r"^(?:step \d+ \()?Dockerfile:\d+\)?: ", "", caught.value.message)
+    assert (said, caught.value.hint) == (message.replace("`", ""), hint.replace("`", ""))
 
 
 NOT_DRAFTED = {

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klock.errors import KlockError
+from klock.errors import CredentialError, KlockError
 from klock.image.builder import Image
 from klock.image.steps import Base, LayoutBase, RegistryBase, Step
 from klock.lockfile.model import BaseLock, DebianLock, ImageLock, LockedVariable, OciLock, StepLock, Triggers
@@ -120,7 +120,18 @@ def _located(position: int, step: Step, root: Path) -> Iterator[None]:
     except KlockError as error:
         place = step.location.below(root) if step.location else "the image"
         message = error.message.removeprefix(f"{place}: ")
-        raise type(error)(f"step {position + 1} ({place}): {message}", hint=error.hint or f"mend {place}") from error
+        hint = error.hint
+        if isinstance(error, CredentialError) and step.location and not step.location.file.endswith(".py"):
+            hint = _instead_of_credential(error.variable)
+        raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint or f"mend {place}") from error
+
+
+def _instead_of_credential(variable: str) -> str:
+    """What a Dockerfile can say instead: it has no os.environ."""
+    return (
+        f"a RUN that needs it takes --mount=type=secret,id={variable.lower().replace('_', '-')}; elsewhere write "
+        f"ARG {variable}, and lock with --build-arg {variable}: the lockfile then only names your variable"
+    )
 
 
 def host_sources(steps: tuple[Step, ...]) -> dict[int, Path]:

@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from klock.errors import ImageError, KlockError
+from klock.errors import CredentialError, ImageError, KlockError
 from klock.secrets.finding import Literal, literals_in
 from klock.secrets.held import NAME, held_values, is_told_anywhere, variable_with
 from klock.secrets.userinfo import USERINFO, in_userinfo, is_ssh_user
@@ -278,10 +278,11 @@ def _any_of(values: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(values, key=lambda value: (-len(value), value)))) or r"(?!)")
 
 
-def _refusal(what: str, where: str, name: str) -> ImageError:
+def _refusal(what: str, where: str, name: str) -> CredentialError:
     """The one sentence about a credential that is written out: in what, where in it, and what to write instead."""
-    return ImageError(
+    return CredentialError(
         f"{what} has a credential written into it: {where}",
+        variable=name,
         hint=f'take it from a variable of your shell, as in os.environ["{name}"]: the lockfile then only names it, '
         f"${{{name}}}",
     )

@@ -27,7 +27,7 @@ _INTERPRETER: Final = re.compile(r"#![ \t]*(?P<program>\S+)(?:[ \t]+(?P<argument
 
 def draft_command(step: RunCommand, drafting: Drafting) -> ShellLock:
     """Raises ImageError."""
-    refuse_sudo(step.command, user=drafting.user)
+    refuse_sudo(step.command, user=drafting.user, in_dockerfile=True)
     command = redact(step.command, drafting.environ, what="the command of RUN", used=drafting.used)
     for word in step.words:
         refuse_literals(word, what="the command of RUN")

@@ -18,13 +18,15 @@ _SUDO: Final = re.compile(
 )
 
 
-def refuse_sudo(command: str, *, user: str) -> None:
+def refuse_sudo(command: str, *, user: str, in_dockerfile: bool = False) -> None:
     """Raises ImageError when a step whose user is not root calls sudo: no program gets more rights."""
     if user.partition(":")[0] in _ROOT:
         return
     if (match := _SUDO.search(command)) is not None:
         raise ImageError(
-            f"{match['program']} cannot make the step root: its base runs steps as {user}, and no program in the "
-            "sandbox gets more rights than its user has",
-            hint="use a base whose user is root, such as one made from this base with USER root in its Dockerfile",
+            f"{match['program']} cannot make the step root: it runs as {user}, and no program in the sandbox gets "
+            "more rights than its user has",
+            hint=f"write USER root above it, and USER {user} below it"
+            if in_dockerfile
+            else 'call .user("root") before it, and .user(...) after it',
         )
