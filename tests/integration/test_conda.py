@@ -15,7 +15,8 @@ import pytest
 import klock
 from klock.lockfile.model import CondaLock
 from tests.integration.conda_channel import PLACEHOLDER, CondaPackage, write_channel
-from tests.integration.small_base import write_small_base
+from tests.integration.registry_server import write_layout
+from tests.integration.small_base import archive, write_small_base
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +63,37 @@ PACKAGES = [
             "share/l.txt": "l",
         },
     ),
+]
+
+LOADER = ("lib/ld-linux-aarch64.so.1", b"\x7fELF")
+PACKAGES_OF_ARM = [
+    CondaPackage(
+        name="python",
+        version="3.12.4",
+        subdir="linux-aarch64",
+        depends=["__glibc >=2.17", "__linux", "__unix"],
+        files={"bin/python3.12": SHELL, "lib/python3.12/os.py": ""},
+    ),
+    # What the machine of a target decides.
+    CondaPackage(
+        name="python",
+        version="3.12.9",
+        subdir="linux-aarch64",
+        depends=["__glibc >=2.36"],
+        files={"bin/python3.12": SHELL},
+    ),
+    CondaPackage(
+        name="fast",
+        version="2.0",
+        build="x86_0",
+        subdir="linux-aarch64",
+        depends=["__archspec 1 x86_64"],
+        files={"f": ""},
+    ),
+    CondaPackage(
+        name="fast", build="generic_0", subdir="linux-aarch64", depends=["__archspec 1 aarch64"], files={"f": ""}
+    ),
+    CondaPackage(name="linker", subdir="linux-aarch64", files={"bin/.linker-post-link.sh": SHELL, "share/l.txt": "l"}),
 ]
 
 
@@ -158,6 +190,32 @@ def test_packages_are_locked_and_laid_out(project: Path) -> None:
     history = shown(project, "/opt/conda/conda-meta/history")
     assert "# update specs: ['python=3.12', 'tool', 'old']" in history
     assert "+main/noarch::tool-2.0-0" in history
+
+
+def test_packages_for_a_platform_that_this_machine_is_not(project: Path, tmp_path: Path) -> None:
+    """The lists of its own folder, its own libc and machine; nothing runs, so a script cannot."""
+    tar = tmp_path / "base.tar"
+    libc = b"GNU C Library (x) stable release version 2.31.\n"
+    tar.write_bytes(archive([("etc/os-release", "x\n"), ("lib/aarch64-linux-gnu/libc.so.6", libc), LOADER]))
+    write_layout(tmp_path / "arm", {"linux/arm64": [tar]}, config={"Env": ["PATH=/bin"]})
+    write_channel(tmp_path / "channel/main", [*PACKAGES, *PACKAGES_OF_ARM])
+    (tmp_path / "pyproject.toml").write_text('[tool.klock]\ntargets = ["linux/arm64"]\n')
+    write_image(project, "image.conda_install(['python', 'tool', 'fast'], channels='main')\n")
+    kimage = project / "kimage.py"
+    kimage.write_text(kimage.read_text().replace("./layout", "./arm"))
+    with served(project / "channel") as url:
+        (target,) = locked(project, CONDA_CHANNEL_ALIAS=url).lockfile.targets
+        (step,) = target.steps
+        assert isinstance(step, CondaLock)
+        assert sorted(f"{p.url.split('/')[-2]} {p.name} {p.version} {p.build}" for p in step.packages) == [
+            *("linux-aarch64 fast 1.0 generic_0", "linux-aarch64 python 3.12.4 0", "noarch tool 2.0 0")
+        ]
+        assert not locked(project, CONDA_CHANNEL_ALIAS=url).written
+        kimage.write_text(kimage.read_text() + "image.conda_install('linker', channels='main')\n")
+        said = r"^step 2 \(kimage.py:4\): linker has a script that must run$"
+        with pytest.raises(klock.KlockError, match=said) as caught:
+            locked(project, CONDA_CHANNEL_ALIAS=url)
+        assert caught.value.hint == "lock it on a machine of the target's platform"
 
 
 REFUSED = {
