@@ -7,6 +7,7 @@ its sockets are gone, and with them all that the step can reach.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -166,6 +167,8 @@ def _become(
 
 def _drop_descriptors(kept: set[int]) -> None:
     """Closes what klock had open: its locks, and pipes whose readers wait for the end."""
+    # An object of klock's that is collected later would close its number, which is another descriptor's by then.
+    gc.freeze()
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
