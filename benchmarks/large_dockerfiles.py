@@ -144,6 +144,7 @@ ENV LANG en_US.utf8
 RUN mkdir /docker-entrypoint-initdb.d
 ENV PG_MAJOR 15
 ENV PATH $PATH:/usr/lib/postgresql/$PG_MAJOR/bin
+# klock: leave-out=/etc/ssl/certs/ssl-cert-snakeoil.pem /etc/ssl/private/ssl-cert-snakeoil.key
 RUN set -eux; \\
 	apt-get update; \\
 	apt-get install -y --no-install-recommends postgresql-common; \\

@@ -45,7 +45,7 @@ from klock.lockfile.model import (
     WorkdirLock,
 )
 from klock.locking import lapsing, lock_image
-from klock.locking.draft import draft_steps
+from klock.locking.draft import draft_image, draft_steps
 from klock.places.containers.image import image_config
 from klock.places.layered import image_config as config_of
 from klock.steps import describe
@@ -311,7 +311,9 @@ def test_answers_of_a_stage_that_lapse_are_counted() -> None:
 def test_build_arguments(tmp_path: Path) -> None:
     text = "ARG V=1\nARG W=2\nFROM a:$V\nARG V\nARG W=3\nARG X\nARG Y=${X}\n"
     (tmp_path / "Dockerfile").write_text(text)
-    read = read_dockerfile(tmp_path / "Dockerfile", build_args={"V": "9", "Z": "1", "HTTP_PROXY": "p"})
+    read = read_dockerfile(
+        tmp_path / "Dockerfile", build_args={"V": "9", "Z": "1", "HTTP_PROXY": "p", "BUILDKIT_X": "1"}
+    )
     assert (read.target.base, read.unused_arguments) == ("a:9", ("Z",))
     first, second, third, _ = read.target.steps
     assert [first, second, third] == [
@@ -670,6 +672,16 @@ def test_what_a_dockerfile_can_do_instead(tmp_path: Path) -> None:
         "a RUN that needs it takes --mount=type=secret,id=github-token; elsewhere write ARG GITHUB_TOKEN, and lock "
         "with --build-arg GITHUB_TOKEN: the lockfile then only names your variable"
     )
+
+
+def test_a_credential_as_a_build_argument(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x\nARG GH\n")
+    image = kt.Image.from_dockerfile(
+        tmp_path / "Dockerfile", build_args={"GH": "ghp_abcdefghijklmnopqrstuvwxyz0123456789"}
+    )
+    with pytest.raises(ImageError, match=r"^build argument GH: the value of GH has a credential written") as caught:
+        draft_image(image, {})
+    assert caught.value.hint == "set the variable GH of your shell to it, and give --build-arg GH without a value"
 
 
 LIST = "is no list of JSON, so the shell runs it; such a list needs double quotes, commas and both brackets"

@@ -253,6 +253,35 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
         "kimage.py:1: ModuleNotFoundError: No module named 'no_such_module'\n    import no_such_module",
         None,
     ),
+    "a method with a slip": (
+        {"kimage_py": "import klock as kt\nimage = kt.Image().pip_instal(['a'])\n"},
+        "kimage.py:2: AttributeError: 'Image' object has no attribute 'pip_instal'\n"
+        "    image = kt.Image().pip_instal(['a'])",
+        "did you mean pip_install or apt_install or conda_install?",
+    ),
+    "a base with a slip": (
+        {"kimage_py": "import klock as kt\nimage = kt.images.Pyhton312()\n"},
+        "kimage.py:2: AttributeError: module 'klock.images' has no attribute 'Pyhton312'\n"
+        "    image = kt.images.Pyhton312()",
+        "did you mean Python312 or Python311 or Python310?",
+    ),
+    "another tool's method": (
+        {"kimage_py": "import klock as kt\nimage = kt.Image().env({})\n"},
+        "kimage.py:2: AttributeError: 'Image' object has no attribute 'env'\n    image = kt.Image().env({})",
+        "docs/image.md lists what an image has",
+    ),
+    "an argument with a slip": (
+        {"kimage_py": "import klock as kt\nimage = kt.Image().conda_install(['a'], channel='b')\n"},
+        "kimage.py:2: TypeError: Image.conda_install() got an unexpected keyword argument 'channel'\n"
+        "    image = kt.Image().conda_install(['a'], channel='b')",
+        "did you mean channels?",
+    ),
+    "an argument of another tool": (
+        {"kimage_py": "import klock as kt\nimage = kt.Image().run_bash('a', gpu='b')\n"},
+        "kimage.py:2: TypeError: Image.run_bash() got an unexpected keyword argument 'gpu'\n"
+        "    image = kt.Image().run_bash('a', gpu='b')",
+        "run_bash takes command, force, leave_out, keep_layer, private_urls, wait_for",
+    ),
     "it ends the program": (
         {"kimage_py": "import sys\nsys.exit(3)\n"},
         "kimage.py:2: SystemExit: the file ends the program (status 3)\n    sys.exit(3)",

@@ -28,6 +28,7 @@ __all__ = ["BuildOptions", "ImageReference", "LoadedImage", "in_folder", "load",
 
 _DOCKERFILE: Final = re.compile(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
 _UNEXPECTED: Final = re.compile(r"(?:\w+\.)?(?P<method>\w+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
+_NO_PYTHON: Final = "a Dockerfile is known by its name: Dockerfile, Containerfile, gpu.Dockerfile or Dockerfile.gpu"
 _DEFAULT: Final = "image"
 
 
@@ -191,7 +192,8 @@ def _compiled(file: Path) -> CodeType:
     except SyntaxError as error:
         line = f"\n    {error.text.strip()}" if error.text else ""
         place = f"{_shown(file)}:{error.lineno}" if error.lineno else _shown(file)
-        raise ImageError(mask(f"{place}: {type(error).__name__}: {error.msg}{line}")) from error
+        hint = None if file.suffix == ".py" else _NO_PYTHON
+        raise ImageError(mask(f"{place}: {type(error).__name__}: {error.msg}{line}"), hint=hint) from error
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {_shown(file)}: {error}") from error
 

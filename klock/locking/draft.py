@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klock.errors import CredentialError, KlockError
+from klock.errors import CredentialError, ImageError, KlockError
 from klock.image.builder import Image
 from klock.image.steps import Base, LayoutBase, RegistryBase, Step
 from klock.lockfile.model import BaseLock, DebianLock, ImageLock, LockedVariable, OciLock, StepLock, Triggers
@@ -35,7 +35,11 @@ def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
     command = redact_index(image.install_cmd, environ, what="install_cmd").text if image.install_cmd else None
     arguments = []
     for name, value in sorted(image.build_args.items()):
-        redacted = redact_variable(name, value, environ)
+        try:
+            redacted = redact_variable(name, value, environ)
+        except CredentialError as error:
+            way_out = f"set the variable {name} of your shell to it, and give --build-arg {name} without a value"
+            raise ImageError(f"build argument {name}: {error.message}", hint=way_out) from error
         arguments.append(LockedVariable(name=name, written=redacted.text, value=redacted.text, secrets=redacted.names))
     return ImageLock(
         name=image.name,

@@ -70,7 +70,10 @@ def read_dockerfile(
     at_builds = [triggered(text, instructions[0]) for text in texts]
     arguments = (each for each in (*instructions, *at_builds) if each.name == "ARG")
     declared = {word.partition("=")[0] for each in arguments for word in each.words}
-    unused = sorted(given.keys() - declared - {*PREDEFINED, *PLATFORM})
+    # BuildKit takes some for itself, such as BUILDKIT_INLINE_CACHE, which mean nothing here.
+    unused = sorted(
+        name for name in given.keys() - declared - {*PREDEFINED, *PLATFORM} if not name.startswith("BUILDKIT_")
+    )
     names = [(each.base, each.elsewhere) for each in stages]
     return ReadDockerfile(
         target=read[-1],
