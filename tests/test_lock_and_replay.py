@@ -329,6 +329,17 @@ def test_what_is_known_not_to_repeat_is_refused_before_anything_runs(here: Machi
             here.lock(base(here.root).run_bash(install, **ways))
 
 
+def test_what_the_last_stage_cannot_repeat_is_refused_before_the_first_runs(here: Machine) -> None:
+    name = f"oci:{here.root}/base"
+    (here.root / "Dockerfile").write_text(
+        f"FROM {name} AS one\nRUN write /a 1\nFROM {name} AS two\nCOPY --from=one /a /a\nRUN write /b 1\n"
+        f"FROM {name}\nCOPY --from=two /b /b\nRUN ssh-keygen -A\n"
+    )
+    with pytest.raises(StepFailed, match=r"^step 2 \(.*Dockerfile:8\): ssh-keygen -A makes host keys anew"):
+        here.lock(Image.from_dockerfile(here.root / "Dockerfile"))
+    assert here.workshop.ran == []
+
+
 def test_what_the_base_has_already_is_not_refused(here: Machine) -> None:
     image = base(here.root).run_bash("ssh-keygen -A")
     here.lock(base(here.root).run_bash("write /x 1"))

@@ -108,7 +108,15 @@ class TargetLocker:
             self.context.progress.warn(note)
         if self.previous is not None and self._is_unchanged(self.previous, base, drafts, stages):
             return self.previous
-        locking = Locking(
+        locking = self._locking(base, drafts, stages)
+        refuse_before_any_is_made(locking)
+        lock_steps(locking, reusable=self._reusable_steps(), made=self.made)
+        try_services(locking)
+        return locking.lock
+
+    def _locking(self, base: BaseLock, drafts: Sequence[StepLock], stages: tuple[StageLock, ...]) -> Locking:
+        """What is known before the first step is made."""
+        return Locking(
             image=self.image,
             image_lock=self.image_lock,
             previous=self.previous,
@@ -119,10 +127,6 @@ class TargetLocker:
             drafts=tuple(drafts),
             open_over=opened_over,
         )
-        refuse_before_any_is_made(locking)
-        lock_steps(locking, reusable=self._reusable_steps(), made=self.made)
-        try_services(locking)
-        return locking.lock
 
     # -- stages
 
@@ -157,6 +161,10 @@ class TargetLocker:
             tasks.append(self._task(beginning, replace(self, image=self._image_of(beginning)), list(lockers), ()))
         for locker in lockers.values():
             locker._resolve_base()
+        for locker in (*lockers.values(), self) if lockers else ():
+            # The last stage's too, before the first takes minutes.
+            base = locker._resolve_base()
+            refuse_before_any_is_made(locker._locking(base, locker._draft(base), ()))
         found = in_order(tasks, self.context)
         for _, made in found.values():
             self.made.update(made)
