@@ -14,7 +14,7 @@ and every error is a `klock.KlockError`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Unpack
@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from klock.replay.plan import Plan
     from klock.status import Status
     from klock.upstream.outdated import Outlook
-    from klock.workshop.protocol import Network
+    from klock.workshop.protocol import Command, Network
 
 __all__ = ["Checked", "Locked", "Project", "Synced", "check", "lock", "plan", "run", "sync"]
+
+OnStart: TypeAlias = "Callable[[Goal, Place, Command, Sequence[Command]], None]"
+"""What is told a command and its services before they start."""
 
 ImageSource: TypeAlias = "Image | str | os.PathLike[str] | None"
 """An image, or the file that defines it, `FILE[:NAME]`; None is the project's own."""
@@ -47,6 +50,8 @@ class Project:
     def __init__(self, image: ImageSource = None, **options: Unpack[Options]) -> None:
         """Raises KlockError when the image or the settings cannot be read. Options: `klock.session.Options`."""
         self.session: Session = open_session(image, **options)
+        self.on_start: OnStart = lambda *_: None
+        """Is told what `run` is about to start, where the command has this process's streams."""
 
     # -- lock
 
@@ -279,6 +284,7 @@ class Project:
         the entrypoint of a container should. Nothing returns then.
         """
         import subprocess
+        from functools import partial
 
         from klock.errors import KlockError
         from klock.image.arguments import wait_of
@@ -317,7 +323,8 @@ class Project:
                 status = execute(command, goal, place, session, wishes=wishes, streams=streams)
             done = subprocess.CompletedProcess(list(command), status, *outputs)
         else:
-            status = execute(command, goal, place, session, wishes=wishes, takes_over=takes_over)
+            on_start = partial(self.on_start, goal, place)
+            status = execute(command, goal, place, session, wishes=wishes, takes_over=takes_over, on_start=on_start)
             done = subprocess.CompletedProcess(list(command), status)
         if check:
             done.check_returncode()

@@ -19,7 +19,10 @@ def main() -> NoReturn:
     """Runs the command line of this process and ends it with its status; see `klock.commands`."""
     arguments = sys.argv[1:]
     _answer_at_once(arguments)
-    if arguments and arguments[0] in _QUICK:
+    raised = None
+    if arguments and arguments[0] == "run":
+        raised = _run_at_once(arguments)
+    elif arguments and arguments[0] in _QUICK:
         from klock.unchanged.note import answer
 
         known = answer(arguments)
@@ -32,7 +35,35 @@ def main() -> NoReturn:
         watch(arguments)
     from klock.commands import main as run
 
-    run(arguments)
+    run(arguments, raised=raised)
+
+
+def _run_at_once(arguments: list[str]) -> BaseException | None:
+    """Ends the process with the status of the command, if it is known how it starts. Else it is watched.
+
+    Returns what is to be told instead.
+    """
+    from klock.unchanged.note import answer
+    from klock.unchanged.running import options_of
+
+    options = options_of(arguments)
+    # A stream that is closed has to be opened first: else the next file would be taken for it.
+    if options is None or None in (sys.stdin, sys.stdout, sys.stderr):
+        return None
+    launch = answer(options)
+    if launch is not None:
+        from klock.places import starter
+
+        start = starter(launch)
+        if start is not None:
+            try:
+                sys.exit(start(arguments[len(options) :]))
+            except (Exception, KeyboardInterrupt) as error:
+                return error
+    from klock.unchanged.watching import watch
+
+    watch(options)
+    return None
 
 
 def _answer_at_once(arguments: list[str]) -> None:

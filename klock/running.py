@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from pathlib import Path
@@ -58,10 +58,11 @@ def execute(
     wishes: Wishes,
     streams: Streams = OWN_STREAMS,
     takes_over: bool = False,
+    on_start: Callable[[Command, Sequence[Command]], None] = lambda _, __: None,
 ) -> int:
     """Runs `argv` in the environment of `goal`, with its services, and returns its status.
 
-    `takes_over` is as for `Place.execute`.
+    `takes_over` is as for `Place.execute`. `on_start` is told the command and its services before they start.
     """
     lock = goal.lock
     variables = {**_variables(place, lock, session.environ), **wishes.variables}
@@ -95,6 +96,7 @@ def execute(
             mark, seconds = f"/tmp/.klock-{os.urandom(8).hex()}", wishes.wait_seconds or PATIENCE
             command = waiting_for(command, [*waits, *wishes.wait_for], mark=mark, seconds=seconds)
             services = [telling_its_end(each, mark) for each in services]
+        on_start(command, services)
         return place.execute(goal.name, command, services=services, streams=streams, takes_over=takes_over)
 
 

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,6 +25,8 @@ _WORK: Final = "w"
 def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]:
     """An empty folder for this user alone, `klock-<name>-...` in `$TMPDIR` or `within` another. It is removed at the
     end, whatever is in it."""
+    import tempfile
+
     remove_abandoned_folders(within)
     outer = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name}-", dir=within))
     try:
@@ -40,6 +41,8 @@ def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]
 
 def remove_abandoned_folders(within: Path | None = None) -> None:
     """Removes the folders of this user's processes that are gone. What is not surely such a folder stays."""
+    import tempfile
+
     with contextlib.suppress(OSError), os.scandir(within or tempfile.gettempdir()) as found:
         for entry in found:
             if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False) and _is_abandoned(entry):

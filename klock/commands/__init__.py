@@ -56,10 +56,15 @@ def klock() -> None:
 klock.params += verbosity_options()
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and ends the process with its status."""
+def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None = None) -> NoReturn:
+    """Runs the command line and ends the process with its status.
+
+    `raised` is what came of it already, which is only told.
+    """
     _open_closed_streams()
     try:
+        if raised is not None:
+            raise raised
         status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
     except KlockError as error:
         if wanted().verbose > 1:

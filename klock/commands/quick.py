@@ -6,9 +6,12 @@ import itertools
 from typing import TYPE_CHECKING
 
 from klock.lockfile.model import is_forced
+from klock.places import DEFAULT
 from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from klock.lockfile.model import Lockfile
     from klock.outcomes import Locked
     from klock.places.protocol import Place
@@ -16,14 +19,20 @@ if TYPE_CHECKING:
     from klock.session import Session
     from klock.unchanged.remembering import Looked
     from klock.unchanged.watching import Seen
+    from klock.workshop.protocol import Command
 
-__all__ = ["look_before_sync", "remember_check", "remember_check_of_environment", "remember_lock", "remember_sync"]
+__all__ = [
+    "look_before_run",
+    "look_before_sync",
+    "remember_check",
+    "remember_check_of_environment",
+    "remember_lock",
+    "remember_sync",
+]
 
 
 def look_before_sync(session: Session, lock: Lockfile, goal: Goal, place: Place) -> Looked | None:
     """What the next sync would look at, if it may find nothing to do. A step that is forced runs every time."""
-    from klock.places import DEFAULT
-
     watched = seen()
     if watched is None or place.converges or any(map(is_forced, goal.lock.steps)):
         return None
@@ -51,6 +60,28 @@ def remember_sync(looked_at: Looked, answer: str, session: Session, goal: Goal, 
     )
 
 
+def look_before_run(session: Session, goal: Goal, place: Place, command: Command, services: Sequence[Command]) -> None:
+    """Notes how the command starts, so that the next one may start at once. The environment is the locked one, or the
+    user does not ask for that."""
+    watched = seen()
+    # What another place may have of this name would be told.
+    if watched is None or services or (session.named_place is None and place.name != DEFAULT):
+        return
+    if goal.lock.secrets:  # a note is a file
+        return
+    from klock.lockfile import read
+    from klock.places.records import folder_of
+    from klock.unchanged.remembering import looked
+
+    launch = place.launch(goal.name, command)
+    lock = read(session.lockfile)
+    if launch is None or lock is None:
+        return
+    if looked_at := looked(watched, loaded=session.loaded, lock=lock, store=session.store):
+        record = folder_of(session.store, place.name, goal.name) / "record.json"
+        looked_at.remember(launch, environment=[record])
+
+
 def remember_check(watched: Seen | None, answer: str, session: Session, lock: Lockfile) -> None:
     """The next check will find that image and lockfile agree."""
     if watched is not None:
@@ -67,7 +98,7 @@ def remember_check_of_environment(
 
     Only of the sandbox's environments is there something that shows it.
     """
-    from klock.places import DEFAULT, make_place, place_with
+    from klock.places import make_place, place_with
 
     if watched is None:
         return

@@ -55,6 +55,9 @@ class RunOptions:
 
     def run(self, project: Project, command: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
         """Runs the command, with `variables` under those that were asked for. Returns its status."""
+        from klock.commands.quick import look_before_run
+
+        project.on_start = functools.partial(look_before_run, project.session)
         done = project.run(
             command,
             variables={**(variables or {}), **self.variables},

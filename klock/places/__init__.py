@@ -9,19 +9,21 @@ The workshop makes the layers of all of them, so that there is one room where st
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import KlockError
 from klock.places.records import has_record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from klock.places.protocol import Place
     from klock.store import Store
     from klock.workshop import SandboxWorkshop
 
-__all__ = ["DEFAULT", "PLACES", "converges", "make_place", "place_with", "places_in_use"]
+__all__ = ["DEFAULT", "PLACES", "converges", "make_place", "place_with", "places_in_use", "starter"]
 
 PLACES: Final = ("sandbox", "podman", "docker", "here")
 DEFAULT: Final = "sandbox"
@@ -60,6 +62,14 @@ def make_place(name: str, workshop: SandboxWorkshop, store: Store, *, ca_bundle:
 
             return HerePlace(workshop, store, ca_bundle=ca_bundle)
     raise KlockError(f"there is no engine {name!r}", hint=f"the engines are {', '.join(PLACES)}")
+
+
+def starter(launch: str) -> Callable[[Sequence[str]], int] | None:
+    """What starts a command from the text of a place's `launch`, and returns its status; None where it cannot."""
+    # Only this place gives launches.
+    from klock.places.sandbox.launch import may_start, start
+
+    return partial(start, launch) if may_start(launch) else None
 
 
 def places_in_use(workshop: SandboxWorkshop, store: Store) -> list[Place]:

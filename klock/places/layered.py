@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from klock.errors import StoreError
-from klock.layers.manifest import Manifest
 from klock.places.protocol import Applied, ImageConfig, Place
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.layers.manifest import Manifest
     from klock.lockfile.model import TargetLock
     from klock.replay.goal import Goal
     from klock.steps.context import Context
@@ -53,6 +53,8 @@ def why_not_in_store(lock: TargetLock, workshop: Workshop) -> str | None:
 
 def locked_files(lock: TargetLock, workshop: Workshop) -> tuple[Manifest, list[Manifest]]:
     """All that base and layers show together, and the layers, which are in the store."""
+    from klock.layers.manifest import Manifest
+
     layers = [layer_in_store(digest, workshop) for digest in lock.layers]
     return functools.reduce(Manifest.apply, layers, workshop.base_manifest(lock.base.id)), layers
 

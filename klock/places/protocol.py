@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from klock.lockfile.model import SettingsLock
 from klock.values import dataclass
-from klock.workshop.protocol import BaseLayer
 
+# A command of an environment that is there starts without lockfile and workshop.
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.lockfile.model import SettingsLock
     from klock.observation import Observation
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
     from klock.steps.context import Context
-    from klock.workshop.protocol import Command
+    from klock.workshop.protocol import BaseLayer, Command
 
 __all__ = ["OWN_STREAMS", "Applied", "Evidence", "ImageConfig", "Place", "Streams"]
 
-
-NO_SETTINGS: Final = SettingsLock()
 
 Streams = tuple[int, int, int]
 """File descriptors of a command's stdin, stdout and stderr."""
@@ -44,9 +42,9 @@ class ImageConfig:
 
     architecture: str
     environment: Mapping[str, str]
+    settings: SettingsLock
     working_dir: str = "/"
     user: str = ""
-    settings: SettingsLock = NO_SETTINGS
     archives: tuple[BaseLayer, ...] = ()
 
 
@@ -136,6 +134,10 @@ class Place(Protocol):
         go with the container that was made for it: each place says which. On this process's own streams the command has
         its terminal too. `takes_over`: this process has nothing left to do, so the command may take its place.
         """
+
+    def launch(self, name: str, command: Command) -> str | None:
+        """What starts a command in the environment `name` again, without its words, where nothing has changed; None
+        where nothing does. It is kept in a file, so no secret may be in the command's variables."""
 
     def remove(self, name: str) -> int | None:
         """Removes an environment; returns the bytes freed in the store, or None when it is in use and stays."""

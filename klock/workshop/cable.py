@@ -21,9 +21,9 @@ from typing import Final
 
 from klock.errors import EngineError
 from klock.workshop import linux
+from klock.workshop.command import RESOLVER, Uplink
 from klock.workshop.netlink import LOOPBACK, End, RouteSocket
 from klock.workshop.packet_filter import packet_filter
-from klock.workshop.protocol import RESOLVER, Uplink
 
 __all__ = ["enter_empty_network", "enter_recorded_network"]
 

@@ -17,12 +17,11 @@ from typing import Final
 
 from klock.workshop import linux, trust
 from klock.workshop.bubblewrap import Access, Bind, View, find_bubblewrap
-from klock.workshop.cable import enter_empty_network, enter_recorded_network
+from klock.workshop.command import RESOLVER, SCRIPT, Command, Network, Uplink
 from klock.workshop.descendants import adopt_descendants, end_descendants
 from klock.workshop.handshake import Handshake
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point, resolve
 from klock.workshop.programs import has_folder, problem_with_program
-from klock.workshop.protocol import RESOLVER, SCRIPT, Command, Network, Uplink
 from klock.workshop.seccomp import system_call_filter
 from klock.workshop.started import Launch, Started
 from klock.workshop.users import User, find_user
@@ -124,9 +123,13 @@ class Sandbox:
         linux.unshare(namespaces if self._host_ipc else namespaces | linux.CLONE_NEWIPC)
         # With the machine's network goes its name, by which processes on many machines find each other.
         socket.sethostname(_machine_name() if self._network is Network.HOST else _HOSTNAME)
+        if self._network is Network.HOST:
+            return
+        from klock.workshop.cable import enter_empty_network, enter_recorded_network
+
         if isinstance(self._network, Uplink):
             enter_recorded_network(self._network)
-        elif self._network is Network.NONE:
+        else:
             enter_empty_network()
 
     def _mount_point(self, target: str, *, is_folder: bool) -> str:

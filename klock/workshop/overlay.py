@@ -19,9 +19,10 @@ from klock.workshop import linux
 from klock.workshop.symlinks import MOST_SYMLINKS, follow
 
 if TYPE_CHECKING:
+    from klock.store import Store
     from klock.workshop.protocol import Mount
 
-__all__ = ["Area", "WritableLayer", "resolve"]
+__all__ = ["Area", "WritableLayer", "area_in", "resolve"]
 
 _SKELETON_FOLDERS: Final = ("dev", "proc", "sys", "run", "tmp", "etc")
 _SKELETON_FILES: Final = ("etc/resolv.conf", "etc/hosts")
@@ -145,6 +146,13 @@ class Area:
             raise _explained(error, len(lowest_first)) from error
         finally:
             os.chdir("/")
+
+
+def area_in(store: Store) -> str:
+    """The folder of a store below which namespace processes mount, each for itself."""
+    path = store.root / "mnt"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(path)
 
 
 def _explained(error: OSError, layers: int) -> Exception:

@@ -22,7 +22,7 @@ from klock.workshop.bpf import (
     when_any,
     when_set,
 )
-from klock.workshop.protocol import RESOLVER
+from klock.workshop.command import RESOLVER
 
 __all__ = ["SHOWN", "packet_filter"]
 

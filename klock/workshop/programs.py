@@ -7,8 +7,8 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
+from klock.workshop.command import Command, Mount
 from klock.workshop.overlay import resolve
-from klock.workshop.protocol import Command, Mount
 from klock.workshop.users import User
 
 __all__ = ["has_folder", "problem_with_program"]

@@ -12,7 +12,7 @@ from klock.digests import Digest, digest_of_bytes, digest_of_json, hex_of, is_di
 from klock.errors import HashMismatch
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
-from klock.workshop.overlay import Area, WritableLayer
+from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
 from klock.workshop.unpacking import unpack_in_root
@@ -315,9 +315,7 @@ class SandboxWorkshop:
 
     def area(self) -> str:
         """The folder below which namespace processes mount, each for itself."""
-        path = self._store.root / "mnt"
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return str(path)
+        return area_in(self._store)
 
     # -- pruning
 

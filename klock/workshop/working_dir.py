@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from klock.errors import EngineError
-from klock.layers.manifest import Kind, Manifest
+
+if TYPE_CHECKING:
+    from klock.layers.manifest import Manifest
 
 __all__ = ["folders_to", "missing_working_dir", "without_made_folders"]
 
@@ -22,6 +25,8 @@ def missing_working_dir(path: str) -> EngineError:
 
 def without_made_folders(observed: Manifest, locked: Manifest, paths: Iterable[str]) -> Manifest:
     """`observed` without those of `paths` that are folders where `locked` has nothing: they are made for commands."""
+    from klock.layers.manifest import Kind, Manifest
+
     found = {path: observed[path] for path in paths if path in observed and path not in locked}
     made = {path for path, entry in found.items() if entry.kind is Kind.FOLDER}
     return Manifest(entry for path, entry in observed.items() if path not in made) if made else observed
@@ -29,6 +34,8 @@ def without_made_folders(observed: Manifest, locked: Manifest, paths: Iterable[s
 
 def folders_to(path: str, tree: Manifest) -> Iterator[str]:
     """The paths in `tree` that one goes through to `path`, itself the last; symlinks are followed, never out of it."""
+    from klock.layers.manifest import Kind
+
     here: list[str] = []
     waiting = posixpath.normpath(path).split("/")[::-1]
     followed = 0

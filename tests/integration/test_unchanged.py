@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration
 IMAGE = """
 import klock as kt
 image = kt.Image().from_docker("debian:bookworm")
+image.set_env_vars({{"PLACE": "here"}})
 image.run_bash("echo made > /made", force={force}).rsync("one.txt", "/one.txt")
 """
 YOUNG = 2.2
@@ -53,12 +54,17 @@ class Project:
 
     def sync(self) -> tuple[str, bool]:
         """What `klock sync` says last, and whether it did without reading the image."""
-        argv: list[str | Path] = [self.account.python, "-X", "importtime", "-m", "klock", "sync"]
+        status, _, said, at_once = self.started("sync")
+        assert status == 0, said
+        return said.splitlines()[-1].split(":")[0], at_once
+
+    def started(self, *arguments: str) -> tuple[int, str, str, bool]:
+        """The status of a process, what it prints to stdout and to stderr, and whether it did not read the image."""
+        argv: list[str | Path] = [self.account.python, "-X", "importtime", "-m", "klock", *arguments]
         variables = {**self.variables, "PYTHONPATH": str(self.account.source)}
         done = self.account.run(argv, cwd=self.folder, env=variables)
-        assert done.returncode == 0, done.stderr
-        said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-        return said[-1].split(":")[0], "klock.commands" not in done.stderr
+        said = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("import time:"))
+        return done.returncode, done.stdout, said, "klock.session" not in done.stderr
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_what_happened_to_the_environment_is_noticed(project: Project) -> None:
 
 def test_what_happened_to_the_files_is_noticed(project: Project) -> None:
     (project.folder / "one.txt").write_text("2")
-    assert "stale-file: step 2" in project.klock("check", status=1)
+    assert "stale-file: step 3" in project.klock("check", status=1)
     assert "is stale" in project.klock("sync", status=2)
     project.klock("lock")
     assert project.sync() == ("environment synced", False)
@@ -103,6 +109,49 @@ def test_check_and_lock_have_notes_of_their_own(project: Project) -> None:
     assert "kimage.lock written" in project.klock("lock")
     (project.folder / "kimage.lock").unlink()
     assert "there is no kimage.lock" in project.klock("check", status=2)
+
+
+def test_the_second_command_starts_at_once(project: Project) -> None:
+    words = ("--", "sh", "-c", 'echo $PLACE $1; cat /one.txt; exit "$1"', "-")
+    first = project.started("run", *words, "3")
+    assert first == (3, "here 3\n1", "", False)
+    assert project.started("run", *words, "4") == (4, "here 4\n1", "", True)
+    assert project.started("run", "--mount", "./one.txt:/mounted", "cat", "/mounted")[3] is False
+    assert project.started("run", "--mount", "./one.txt:/mounted", "cat", "/mounted") == (0, "1", "", True)
+    assert project.started("run", "nobody-has-this") == (127, "", "klock: no such program: nobody-has-this\n", False)
+    assert project.started("run", "nobody-has-this") == (127, "", "klock: no such program: nobody-has-this\n", True)
+    # Of a variable of the command line nothing is noted.
+    for _ in range(2):
+        assert project.started("run", "-e", "PLACE=there", *words, "0") == (0, "there 0\n1", "", False)
+
+    (project.folder / "one.txt").write_text("2")
+    status, _, said, at_once = project.started("run", *words, "0")
+    assert (status, at_once) == (2, False) and "is stale" in said
+    project.klock("lock")
+    status, out, said, at_once = project.started("run", *words, "0")
+    assert (status, out, at_once) == (0, "here 0\n2", False) and "environment synced" in said
+    time.sleep(YOUNG)
+    assert [project.started("run", *words, "0")[3] for _ in range(2)] == [False, True]
+    project.klock("cache", "clean")
+    status, out, said, at_once = project.started("run", *words, "0")
+    assert (status, out, at_once) == (0, "here 0\n2", False) and "environment synced" in said
+
+
+def test_nothing_is_noted_of_a_command_with_a_secret(account: Account, debian_registry: Registry) -> None:
+    project = Project(account, debian_registry, variables={"MY_TOKEN": "s3cr3t-value"})
+    text = (
+        (project.folder / "kimage.py")
+        .read_text()
+        .replace("image.run_bash", "import os\nimage.set_env_vars({'T': os.environ['MY_TOKEN']})\nimage.run_bash")
+    )
+    (project.folder / "kimage.py").write_text(text)
+    project.klock("lock")
+    project.klock("sync")
+    time.sleep(YOUNG)
+    for _ in range(2):
+        assert project.started("run", "--", "sh", "-c", "echo ${#T}") == (0, "12\n", "", False)
+    store = Path(project.klock("cache", "dir").strip())
+    assert not [note for note in (store / "records").rglob("*") if note.is_file() and b"s3cr3t" in note.read_bytes()]
 
 
 def test_a_forced_step_runs_each_time(account: Account, debian_registry: Registry) -> None:

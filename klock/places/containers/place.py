@@ -181,6 +181,9 @@ class ContainerPlace:
             ca_bundle=self._ca_bundle,
         )
 
+    def launch(self, name: str, command: Command) -> str | None:
+        return None
+
     def remove(self, name: str) -> int | None:
         """The image stays while a container uses it."""
         image = self.image(name)

@@ -142,6 +142,9 @@ class HerePlace:
 
         return execute(command, services=services, streams=streams, takes_over=takes_over)
 
+    def launch(self, name: str, command: Command) -> str | None:
+        return None
+
     def remove(self, name: str) -> int | None:
         """A container cannot be removed from inside."""
         return None

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from klock.escaping import escaped
 from klock.places.protocol import OWN_STREAMS, Streams
@@ -19,9 +19,11 @@ from klock.places.terminal import has_controlling_terminal
 from klock.workshop.commands import Sandbox
 from klock.workshop.namespace import NamespaceProcess
 from klock.workshop.overlay import Area, WritableLayer
-from klock.workshop.protocol import Command
 from klock.workshop.scratch import find_holder, held, holding_mounts
 from klock.workshop.started import Started
+
+if TYPE_CHECKING:
+    from klock.workshop.command import Command
 
 __all__ = ["Opened", "execute"]
 

@@ -42,7 +42,8 @@ class SandboxPlace:
         self._workshop.check()
 
     def environment(self, name: str) -> SandboxEnvironment:
-        return SandboxEnvironment(name, store=self._store, workshop=self._workshop)
+        workshop = self._workshop
+        return SandboxEnvironment(name, store=self._store, trees=workshop.trees, ca_bundle=workshop.ca_bundle)
 
     def plan(self, goal: Goal) -> Plan:
         from klock.replay.plan import make_plan
@@ -112,6 +113,11 @@ class SandboxPlace:
         takes_over: bool = False,
     ) -> int:
         return self.environment(name).execute(command, services=services, streams=streams)
+
+    def launch(self, name: str, command: Command) -> str | None:
+        from klock.places.sandbox.launch import launch_of
+
+        return launch_of(name, command, ca_bundle=self._workshop.ca_bundle)
 
     def remove(self, name: str) -> int | None:
         environment = self.environment(name)

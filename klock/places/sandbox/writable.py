@@ -24,26 +24,27 @@ from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.records import folder_of, service_log
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
-from klock.workshop.overlay import Area, WritableLayer
+from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, file_lock, is_held, remove_trees
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
     from klock.layers.manifest import Manifest
-    from klock.workshop import SandboxWorkshop
     from klock.workshop.protocol import Command
+    from klock.workshop.trees import Trees
 
 __all__ = ["SandboxEnvironment"]
 
 
 class SandboxEnvironment:
-    def __init__(self, name: str, *, store: Store, workshop: SandboxWorkshop) -> None:
+    def __init__(self, name: str, *, store: Store, trees: Trees, ca_bundle: Path | None) -> None:
+        """`ca_bundle`: certificates that commands with the host's network trust."""
         self._name = name
         self._store = store
-        self._trees = workshop.trees
-        self._area = workshop.area()
-        self._ca_bundle = workshop.ca_bundle
+        self._trees = trees
+        self._area = area_in(store)
+        self._ca_bundle = ca_bundle
         self._folder = folder_of(store, "sandbox", name)
 
     @property
