@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from klock.digests import digest_of_json, is_digest
 from klock.errors import FetchError, KlockError, OutOfTime
 from klock.values import dataclass
+from klock.words import counted
 
 if TYPE_CHECKING:
     from klock.fetching.transport import Transport
@@ -81,6 +82,14 @@ class Asker:
         """What could not be asked, which is told once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    @property
+    def all_notes(self) -> list[str]:
+        """The notes, and how many questions there was no time for."""
+        if not self.unasked:
+            return self.notes
+        late = f"{counted(self.unasked, 'question')} could not be asked in time: allow more with --timeout"
+        return [*self.notes, late]
 
     def ask(
         self, url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", follow: bool = True

@@ -150,10 +150,8 @@ def _moved(session: Session, lockfile: Lockfile, vault: str | None, seconds: flo
         found += breaches
     finally:
         asker.close()
-    if asker.unasked:
-        asker.note(f"{asker.unasked} questions could not be asked in time: allow more with --timeout")
     session.progress.done("asked")
-    return found, [*asker.notes, *notes]
+    return found, [*asker.all_notes, *notes]
 
 
 def _against_policy(session: Session, lockfile: Lockfile, asker: Asker | None) -> tuple[list[Finding], list[str]]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTRIBUTE", "DRIVER", "MergeOutcome", "install", "merge_files"]
 
-DRIVER: Final = "klock merge-driver %O %A %B %P"
+_ARGUMENTS: Final = "merge-driver %O %A %B %P"
+DRIVER: Final = f"klock {_ARGUMENTS}"
 ATTRIBUTE: Final = "kimage*.lock merge=klock"
 _NAME: Final = re.compile(r"kimage(?:\.(?P<name>[A-Za-z_]\w*))?\.lock")
 
@@ -104,12 +108,18 @@ def _session(lockfile: Path, progress: Progress) -> Session | None:
         return None
 
 
-def install(folder: Path) -> Path:
-    """Has the repository that `folder` is in use the driver; returns the file of attributes. Raises KlockError."""
+def install(folder: Path, *, locally: bool = False) -> Path:
+    """Has the repository that `folder` is in use the driver; returns the file of attributes, which is to be committed,
+    or with `locally` this clone's own. Raises KlockError."""
     found = _git(folder, "rev-parse", "--show-toplevel")
     _git(folder, "config", "merge.klock.name", "merges lockfiles of klock")
-    _git(folder, "config", "merge.klock.driver", DRIVER)
+    # In a virtual environment that is not active, git would not find the program.
+    driver = DRIVER if shutil.which("klock") else f"{shlex.quote(sys.executable)} -m klock {_ARGUMENTS}"
+    _git(folder, "config", "merge.klock.driver", driver)
     attributes = Path(found) / ".gitattributes"
+    if locally:
+        attributes = Path(found) / _git(Path(found), "rev-parse", "--git-path", "info/attributes")
+        attributes.parent.mkdir(exist_ok=True)
     text = attributes.read_text("utf-8") if attributes.exists() else ""
     line = ATTRIBUTE
     if line not in text.splitlines():

@@ -91,6 +91,9 @@ def test_when_the_time_is_over_nobody_is_asked(tmp_path: Path) -> None:
         found = asker.each(asker.ask, [f"{url}/a"] * 3)
     assert [type(each) for each in found] == [OutOfTime] * 3
     assert (asker.unasked, asked) == (3, [])
+    asker.note("the index is busy")
+    late = "3 questions could not be asked in time: allow more with --timeout"
+    assert asker.all_notes == ["the index is busy", late]
 
 
 def test_one_that_fails_does_not_keep_the_others(tmp_path: Path) -> None:

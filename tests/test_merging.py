@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,12 +195,34 @@ def repository(tmp_path: Path) -> Path:
     )
     assert b"'kimage*.lock merge=klock' is in .gitattributes" in installed.stderr
     driver = git(folder, "config", "merge.klock.driver").stdout.strip()
-    assert driver == DRIVER
-    git(folder, "config", "merge.klock.driver", driver.replace("klock ", f"{sys.executable} -m klock ", 1))
+    assert driver in (DRIVER, f"{sys.executable} -m {DRIVER}")
+    git(folder, "config", "merge.klock.driver", f"{sys.executable} -m {DRIVER}")
     write(BEFORE, folder / "sub/kimage.lock")
     git(folder, "add", "-A")
     git(folder, "commit", "-m", "before")
     return folder
+
+
+def test_a_clone_alone_uses_the_driver(tmp_path: Path) -> None:
+    """Where klock is on no PATH, git knows it by its Python."""
+    folder = tmp_path / "repo sitory"
+    (folder / "sub").mkdir(parents=True)
+    git(folder, "init")
+    command = [sys.executable, "-m", "klock", "merge-driver", "--install", "--local"]
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=folder / "sub", check=True, capture_output=True, text=True, env=environment)
+    assert done.stderr == (
+        "git uses klock to merge lockfiles in this clone: 'kimage*.lock merge=klock' is in "
+        f"{folder}/.git/info/attributes\n"
+    )
+    write(BEFORE, folder / "sub/kimage.lock")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-m", "before")
+    assert not (folder / ".gitattributes").exists()
+    ours, theirs = INDEPENDENT["two targets"]
+    done = merged_in(folder, ours, theirs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read(folder / "sub/kimage.lock") == ours(theirs(BEFORE))
 
 
 def merged_in(folder: Path, ours: Change, theirs: Change) -> subprocess.CompletedProcess[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 READER = ROOT / ".ci/locked_requirements.py"
@@ -31,6 +33,30 @@ def test_the_committed_lockfile_is_true_to_the_committed_image(tmp_path: Path) -
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
     assert not list(tmp_path.glob("*/*/*.whl")), "a check fetches nothing"
+
+
+def test_the_action_and_the_hook_of_this_repository_find_nothing_in_it(tmp_path: Path) -> None:
+    """What others are told to use, on this lockfile: the scripts themselves, as they stand in the two files."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/klock"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m klock "$@"\n')
+    program.chmod(0o755)
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    steps = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))["runs"]["steps"]
+    (check,) = [step["run"] for step in steps if step["name"] == "Check the lockfile"]
+    report = tmp_path / "report.sarif"
+    environment = {
+        "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "KLOCK_CACHE_DIR": str(tmp_path / "store"),
+        **dict.fromkeys(("KLOCK_IMAGE", "KLOCK_FAIL_ON", "KLOCK_UPSTREAM"), ""),
+        "KLOCK_SARIF": str(report),
+    }
+    for script in (hook["entry"], check):
+        command = ["bash", "-e", "-o", "pipefail", "-c", script]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert json.loads(report.read_text())["runs"][0]["results"] == []
 
 
 def test_these_tests_run_on_the_locked_versions() -> None:

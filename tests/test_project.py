@@ -228,6 +228,12 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
         "kimage.py:2: SyntaxError: '(' was never closed\n    image = (",
         None,
     ),
+    "conflict markers of git": (
+        {"kimage_py": "a = 1\n<<<<<<< HEAD\nb = 1\n=======\nb = 2\n>>>>>>> other\n"},
+        "kimage.py:2: git left a merge conflict here",
+        "choose between the two sides, then: git checkout --ours kimage.lock && klock lock && git add kimage.py "
+        "kimage.lock; `klock merge-driver --install` has git merge lockfiles by klock",
+    ),
     "NUL bytes": (
         {"kimage_py": "a\0"},
         "kimage.py: SyntaxError: source code string cannot contain null bytes",

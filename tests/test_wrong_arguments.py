@@ -18,6 +18,10 @@ WRONG = {
         ["check", "--vault", "vault"],
         "--vault is for --upstream: add --upstream, or see `klock vault check`",
     ),
+    "a time limit, and nobody asks upstream": (
+        ["check", "--timeout", "5"],
+        "--timeout is for --upstream: add --upstream, for nothing else is asked",
+    ),
     "a vault that is not there": (["check", "--upstream", "--vault", "vault"], "there is no vault at "),
     "a vault in a registry that is no repository": (
         ["check", "--upstream", "--vault", "oci://127.0.0.1:1"],

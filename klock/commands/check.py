@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.options import engine_option, image_argument, open_project, target_option, timeout_option
+from klock.commands.options import engine_option, image_argument, open_project, target_option, timeout_option, was_given
 from klock.commands.printing import say, say_note, show, show_text
 from klock.commands.quick import remember_check, remember_check_of_environment
 from klock.unchanged.watching import seen
@@ -78,6 +78,8 @@ def check(
     """
     if vault is not None and not upstream:
         raise click.UsageError("--vault is for --upstream: add --upstream, or see `klock vault check`")
+    if not upstream and was_given("timeout"):
+        raise click.UsageError("--timeout is for --upstream: add --upstream, for nothing else is asked")
     from klock.commands.terminal import progress_on_terminal
     from klock.commands.verbosity import wanted
 

@@ -21,6 +21,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("theirs", type=_FILE, required=False)
 @click.argument("lockfile", type=click.Path(path_type=Path), required=False)
 @click.option("--install", "installs", is_flag=True, help="Have the git repository of this folder use it.")
+@click.option("--local", "locally", is_flag=True, help="With --install: in this clone alone; nothing to commit.")
 @with_progress
 def merge_driver(
     ancestor: Path | None,
@@ -29,6 +30,7 @@ def merge_driver(
     lockfile: Path | None,
     *,
     installs: bool,
+    locally: bool,
     progress: Progress,
 ) -> int:
     """Merge lockfiles of two branches for git; --install has git use it.
@@ -38,6 +40,11 @@ def merge_driver(
     """
     from klock.merging import ATTRIBUTE, install, merge_files
 
+    if locally and not installs:
+        raise click.UsageError("--local is for --install: klock merge-driver --install --local")
+    if installs and locally:
+        say(f"git uses klock to merge lockfiles in this clone: {ATTRIBUTE!r} is in {install(Path.cwd(), locally=True)}")
+        return 0
     if installs:
         file = install(Path.cwd())
         say(

@@ -80,6 +80,12 @@ def timeout_option(command: F) -> F:
     return click.option("--timeout", type=kind, default=60, metavar="SECONDS", help=text)(command)
 
 
+def was_given(parameter: str) -> bool:
+    """Whether the command line has this option, and it is not a default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def offline_option(command: F) -> F:
     return click.option("--offline", is_flag=True, help="Use only what the store has; open no connection.")(command)
 

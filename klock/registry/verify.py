@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest, digest_of_bytes
-from klock.errors import KlockError
+from klock.errors import FetchError, KlockError
 from klock.layers.compression import COMPRESSIONS
 from klock.lockfile.model import DebianLock, Lockfile, TargetLock
 from klock.oci.writing import WritableRepository
@@ -45,7 +45,12 @@ def verify_image(digest: Digest, lock: Lockfile, context: Context, repository: W
     if repository is None:
         is_known = all(target.oci_image or _images(target, context) for target in lock.targets)
         return Verified(is_known=is_known, findings=("it is not the image of this lockfile",))
-    document = read_manifest(repository.find_document(digest) or b"{}", repository.name)
+    found_document = repository.find_document(digest)
+    if found_document is None:
+        raise FetchError(
+            f"there is no image {repository.name}", hint="check the address: `klock push` prints that of what it pushed"
+        )
+    document = read_manifest(found_document, repository.name)
     entries = document.get("manifests")
     if isinstance(entries, list) and entries:
         return _verify_index(entries, lock, context, repository)

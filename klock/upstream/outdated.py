@@ -93,12 +93,10 @@ def look_for_newer(lock: Lockfile, image: Image, lines: Lines, context: Context,
         for (newer, place), targets in found.items()
         if newer.is_outdated
     ]
-    if asker.unasked:
-        looking.note(f"{counted(asker.unasked, 'question')} could not be asked in time: allow more with --timeout")
     return Outlook(
         outdated=tuple(sorted(outdated, key=lambda each: (order.index(each.newer.sort), each.newer.name))),
         looked_at=len(found),
-        notes=tuple(looking.notes),
+        notes=tuple(dict.fromkeys([*looking.notes, *asker.all_notes])),
     )
 
 

@@ -210,6 +210,8 @@ def test_verify_says_whether_it_is_the_locked_image_offline_too(root: Account, p
     other = f"{pushed.partition('@')[0]}@sha256:{'0' * 64}"
     done = root.klock("verify", "--offline", other, cwd=project)
     assert (done.returncode, done.stdout) == (1, f"{other}: it is not the image of this lockfile\n")
+    done = root.klock("verify", other, cwd=project)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: there is no image {other}")
 
 
 def test_verify_names_the_layers_that_differ(root: Account, project: Path, server: Registry) -> None:
