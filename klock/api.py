@@ -117,7 +117,10 @@ class Project:
     def apply(self, goal: Goal, place: Place, *, force: bool = False) -> Synced:
         """The work of `sync`, for a goal and a place that are known."""
         from klock.logs import hinting_at_logs
+        from klock.questions import losses
 
+        for lost in losses(self.session, goal, place):
+            self.session.progress.note(lost)
         with self.session.store.in_use(), hinting_at_logs(self.session.context.progress):
             applied = place.apply(goal, self.session.context, force=force)
             self._leave_note(goal, place, changed=applied.changed)

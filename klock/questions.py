@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from klock.inventory.reasons import Reason, Requires
     from klock.inventory.trees import Node
     from klock.lockfile.model import Lockfile, TargetLock
+    from klock.places.protocol import Place
+    from klock.replay.goal import Goal
     from klock.status import Status, StoreStatus
 
-__all__ = ["Log", "diff", "diff_environment", "logs_of", "status", "status_of_store", "tree", "why"]
+__all__ = ["Log", "diff", "diff_environment", "logs_of", "losses", "status", "status_of_store", "tree", "why"]
 
 
 def diff(
@@ -133,8 +135,9 @@ class Log:
 
 
 def logs_of(project: Project) -> list[Log]:
-    """What steps printed the last time that they ran here, and the services of each environment in the sandbox."""
+    """What steps printed the last time that they ran here, and the services of each environment."""
     from klock.lockfile import read
+    from klock.places import DEFAULT, PLACES
     from klock.places.records import service_log
     from klock.secrets.masking import mask_known
 
@@ -144,12 +147,15 @@ def logs_of(project: Project) -> list[Log]:
         found.append(Log(text=session.log_file.read_bytes(), of_services=False))
     lock = read(session.lockfile)
     for locked in lock.targets if lock is not None else ():
-        file = service_log(session.store, session.goal(lock, locked).name) if lock is not None else None
-        with contextlib.suppress(OSError):
-            if file is not None and (printed := file.read_bytes()):
-                text = mask_known(printed.decode("utf-8", "replace"), tuple(session.context.secret_values(locked)))
-                heading = f"==> services of {locked.target} <==\n"
-                found.append(Log(text=(heading + text).encode("utf-8", "replace"), of_services=True))
+        name = session.goal(lock, locked).name if lock is not None else ""
+        secrets = tuple(session.context.secret_values(locked))
+        for place in PLACES:
+            with contextlib.suppress(OSError):
+                if printed := service_log(session.store, place, name).read_bytes():
+                    where = "" if place == DEFAULT else f" on {place}"
+                    heading = f"==> services of {locked.target}{where} <==\n"
+                    text = heading + mask_known(printed.decode("utf-8", "replace"), secrets)
+                    found.append(Log(text=text.encode("utf-8", "replace"), of_services=True))
     return found
 
 
@@ -180,6 +186,37 @@ def diff_environment(project: Project, *, target: str | None = None) -> Differen
             "the environment was synced from another lockfile, which is gone", hint="run `klock sync`, then compare"
         )
     return compare(replace(before, targets=(old,)), replace(lock, targets=(locked,)))
+
+
+def losses(session: Session, goal: Goal, place: Place) -> list[str]:
+    """What a sync takes away from an environment, a sentence each: what is no longer locked, and what commands changed
+    in it. Nothing where nobody can tell without much work."""
+    from klock.drift import compare as compare_environment
+    from klock.inventory.changes import compare
+    from klock.lockfile import read
+    from klock.places.records import synced_text
+    from klock.words import first_of
+
+    synced = place.synced(goal.name)
+    # What a command changes in a container goes with it; and a running system says what is taken back.
+    if synced is None or place.has_containers or place.converges:
+        return []
+    found = []
+    if synced != goal.lock.fingerprint:
+        before = read(synced_text(session.store, place.name, goal.name))
+        old = None if before is None else before.for_target(goal.lock.target)
+        now = session.read_lockfile()
+        if before is not None and old is not None and old.fingerprint == synced:
+            difference = compare(replace(before, targets=(old,)), replace(now, targets=(goal.lock,)))
+            gone = [change.part.name for change in difference.changes if change.after is None]
+            found += [f"removes what is no longer locked: {first_of(gone)}"] if gone else []
+        if not place.is_clean(goal.name):
+            found.append("undoes what was changed in the environment since the last sync")
+    elif not place.is_clean(goal.name):
+        drift = compare_environment(place.observe(goal), leave_out=goal.lock.leave_out)
+        paths = [finding.path for finding in drift if finding.path is not None]
+        found += [f"undoes what was changed in the environment: {first_of(paths)}"] if paths else []
+    return found
 
 
 def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:

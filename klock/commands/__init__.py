@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import click
 
-from klock.commands.groups import Group
+from klock.commands.groups import Group, ReaderGone
 from klock.commands.printing import say, show
 from klock.commands.verbosity import add_options, verbosity_options, wanted
 from klock.errors import Interrupted, KlockError
@@ -90,7 +90,9 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
         state = known or "the lockfile and the environment are as they were"
         say(f"interrupted: {state}")
         sys.exit(130)
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
+        # What is left in their buffers is for nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:

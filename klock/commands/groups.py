@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from klock.commands.verbosity import add_options
 
-__all__ = ["Group"]
+__all__ = ["Group", "ReaderGone"]
 
 _ELSEWHERE: Final = {
     "build": "sync",
@@ -27,8 +27,24 @@ _ELSEWHERE: Final = {
 """What other tools call a verb of klock's."""
 
 
+class ReaderGone(Exception):
+    """Whoever read what klock prints has closed the pipe. click itself would end with 1, which is for findings."""
+
+
 class Group(click.Group):
     """As click's own; an unknown name leads to the commands that are close to it, and all have `-q` and `-v`."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **options)  # prints what --help and --version ask for
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         command = super().get_command(ctx, name)

@@ -17,8 +17,8 @@ __all__ = ["logs"]
 def logs(image: str | None, *, services: bool, steps: bool) -> int:
     """Show what steps printed when they last ran here, and what services printed beside the last command.
 
-    Steps print when klock makes their layers: in `klock lock`, and in a `klock sync` that has to make them again. Of
-    services only those in the sandbox have a log; on podman and docker nothing keeps what they print.
+    Steps print when klock makes their layers: in `klock lock`, and in a `klock sync` that has to make them again. On
+    podman and docker the services' log is there when the command beside them has ended.
     """
     from klock.escaping import ForeignText
     from klock.questions import logs_of

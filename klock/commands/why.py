@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 
@@ -24,6 +25,10 @@ def why(name: str, *, image: str | None, target: str | None, form: str) -> int:
     """
     from klock.questions import why as reasons_for
 
+    # Paths and names of the lockfile are UTF-8, whatever the locale says of arguments.
+    name = os.fsencode(name).decode("utf-8", "surrogateescape")
+    if not name.strip():
+        raise click.UsageError("NAME is empty: name a package, a path, a variable, or a part of a URL")
     reasons = reasons_for(name, image, target=target)
     if form == "json":
         show_text(json.dumps([reason.to_json() for reason in reasons], indent=2) + "\n")

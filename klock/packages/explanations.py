@@ -21,6 +21,7 @@ _NOT_FOUND: Final = re.compile(
     r"(?<![\w.-])([a-z0-9][a-z0-9._-]*) was not found in (?:the package registry|the provided package locations)"
 )
 _NETWORK: Final = ("Failed to fetch", "error sending request", "dns error", "Could not connect", "tls handshake")
+_UNFETCHED: Final = re.compile(r"Failed to fetch:? `?(?P<url>https?://[^\s`]+)")
 _REFUSALS: Final = ("401 Unauthorized", "403 Forbidden", "Missing credentials")
 _BUILD: Final = re.compile(
     r"Failed to (?:download and )?build(?: `(?P<what>[^`]*)`)?|The build backend returned|Git operation failed"
@@ -102,7 +103,7 @@ def error_from_uv(
         return FetchError(f"an index refuses access: {words}", hint=login)
     if any(sign in one_line for sign in _NETWORK):
         return FetchError(
-            f"an index cannot be read: {explanation}",
+            f"an index cannot be read: {_unread(_explanation(output)[0], refused)}",
             hint="check the network and the index URLs; --offline locks with what the store has",
         )
     if failed:
@@ -130,6 +131,15 @@ def error_from_uv(
         message,
         hint=told or "loosen one of the requirements named above; all pip steps of an image are resolved together",
     )
+
+
+def _unread(explanation: str, refused: Sequence[str]) -> str:
+    """What was asked for, and the last of uv's chain of causes, which is the first that happened."""
+    if refused:
+        return listed(refused).strip() if len(refused) == 1 else listed(refused)
+    url = _UNFETCHED.search(explanation)
+    cause = explanation.splitlines()[-1]
+    return cause if url is None or url["url"] in cause else f"{url['url']}: {cause}"
 
 
 def _of_build(

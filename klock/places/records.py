@@ -102,9 +102,9 @@ def read_note(store: Store, place: str, name: str) -> Note | None:
         return None
 
 
-def service_log(store: Store, name: str) -> Path:
-    """What the services of an environment of the sandbox print, from the start of the last command on."""
-    return folder_of(store, _UNSUFFIXED, name) / "services.log"
+def service_log(store: Store, place: str, name: str) -> Path:
+    """What the services of an environment printed beside the last command that had some."""
+    return folder_of(store, place, name) / "services.log"
 
 
 def synced_text(store: Store, place: str, name: str) -> Path:

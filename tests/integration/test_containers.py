@@ -190,7 +190,9 @@ def test_commands_run_in_it(host: ContainerHost, project: Path) -> None:
 def test_a_command_begins_when_its_services_are_ready(host: ContainerHost) -> None:
     folder = host.account.make_folder("ready")
     service = "(sleep 0.3; echo up > /ready; exec sleep 1000) &"
+    failing = "echo one; sleep 1; echo boom >&2; exit 3 &"
     image = f'image = kt.Image().from_docker("{SMALL_BASE}").run_bash("{service}", wait_for="test -s /ready")\n'
+    image += f'image.run_bash("{failing}")\n'
     (folder / "kimage.py").write_text(f"import klock as kt\n\n{image}")
     write_small_base(folder / "layout")
     (folder / "pyproject.toml").touch()
@@ -198,7 +200,12 @@ def test_a_command_begins_when_its_services_are_ready(host: ContainerHost) -> No
     before = set(host.native("images", "--quiet", "--no-trunc").split())
     synced(host, folder)
     try:
-        assert succeeded(host.klock("run", "--", "cat", "/ready", cwd=folder)).stdout == "up\n"
+        done = succeeded(host.klock("run", "--", "sh", "-c", "cat /ready; sleep 2", cwd=folder))
+        assert done.stdout == "up\n"
+        # That one failed is said while the command runs, and what it printed is kept.
+        assert "klock: the service 'echo one; sleep 1; echo boom >&2; exit 3' ended with status 3; " in done.stderr
+        printed = succeeded(host.account.klock("logs", "--services", cwd=folder)).stdout
+        assert printed == f"==> services of linux/amd64/cpu on {host.engine} <==\none\nboom\n"
     finally:
         host.native("rmi", "--force", *(set(host.native("images", "--quiet", "--no-trunc").split()) - before))
 

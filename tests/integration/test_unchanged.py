@@ -81,7 +81,9 @@ def project(account: Account, debian_registry: Registry) -> Project:
 def test_what_happened_to_the_environment_is_noticed(project: Project) -> None:
     store = Path(project.klock("cache", "dir").strip())
     project.klock("run", "--", "sh", "-c", "echo other > /made")
-    assert project.sync() == ("environment synced", False)
+    status, _, said, at_once = project.started("sync")
+    assert (status, at_once) == (0, False)
+    assert said.startswith("undoes what was changed in the environment: /made\nenvironment synced: ")
     assert project.klock("run", "--", "cat", "/made") == "made\n"
     (layer,) = [tree for tree in (store / "trees").glob("layer-*") if (tree / "root/made").exists()]
     shutil.rmtree(layer)

@@ -6,10 +6,13 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import tarfile
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.places.containers.attached import FORWARDED
@@ -92,8 +95,9 @@ class EngineClient:
                 self.api.remove_container(container, force=True, v=True)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def put(self, files: Mapping[str, bytes], container: str) -> None:
-        """Writes files, by absolute paths below FOLDER, into a container that does not run yet."""
+    def put(self, files: Mapping[str, bytes], container: str, *, for_all: Collection[str] = ()) -> None:
+        """Writes files, by absolute paths below FOLDER, into a container that does not run yet. Everybody in it may
+        write to those of `for_all`."""
         if not files:
             return
         written = io.BytesIO()
@@ -103,9 +107,22 @@ class EngineClient:
             archive.addfile(folder)
             for path, content in files.items():
                 member = tarfile.TarInfo(path.lstrip("/"))
-                member.size, member.mode = len(content), 0o755
+                member.size, member.mode = len(content), 0o666 if path in for_all else 0o755
                 archive.addfile(member, io.BytesIO(content))
         self.api.put_archive(container, "/", written.getvalue())
+
+    def take(self, path: str, container: str, file: Path) -> None:
+        """Copies a file of a container to `file`."""
+        chunks, _ = self.api.get_archive(container, path)
+        with tempfile.TemporaryFile() as kept:
+            for chunk in chunks:
+                kept.write(chunk)
+            kept.seek(0)
+            with tarfile.open(fileobj=kept, mode="r") as archive:
+                found = archive.extractfile(archive.getmembers()[0])
+                if found is not None:
+                    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as log:
+                        shutil.copyfileobj(found, log)
 
     def has_folder(self, container: str, path: str) -> bool:
         """From what the API says of a path, in a header: base64 of JSON, with Go's bits of modes (io/fs, FileMode)."""

@@ -29,7 +29,7 @@ from klock.places.layered import (
     why_not_in_store,
 )
 from klock.places.protocol import OWN_STREAMS, Applied, Evidence, ImageConfig, Streams
-from klock.places.records import folder_of, names_in
+from klock.places.records import folder_of, names_in, service_log
 from klock.store import Store
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ class ContainerPlace:
             services=services,
             streams=streams,
             ca_bundle=self._ca_bundle,
+            log=service_log(self._store, self.name, name),
         )
 
     def launch(self, name: str, command: Command) -> str | None:

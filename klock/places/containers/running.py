@@ -9,17 +9,20 @@ import contextlib
 import os
 import signal
 import socket
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from klock.errors import EngineError
+from klock.escaping import escaped
 from klock.places.containers.attached import Attachment, has_terminal, signals_noted
 from klock.places.containers.client import FOLDER, EngineClient
 from klock.places.containers.connection import docker_package, explained
 from klock.places.containers.starting import cause_of, problem_with_program
 from klock.places.containers.synced import SyncedImage
+from klock.places.ended import name_of
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.workshop import trust
 from klock.workshop.protocol import SCRIPT, Command, Network, Uplink
@@ -29,10 +32,19 @@ __all__ = ["run_in_container"]
 
 _STREAMS: Final = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 _MADE_AT_START: Final = ("/dev/", "/proc/", "/run/", "/sys/")
-# A service's output goes nowhere: the container's own streams are the command's.
-_WITH_SERVICES: Final = """
+_LOG: Final = f"{FOLDER}/services.log"
+# The container's own streams are the command's. When that ends, so do the services, and nothing is said of them.
+_WITH_SERVICES: Final = f"""
 shell=/bin/sh; [ -x /bin/bash ] && shell=/bin/bash
-for service in /run/klock/service-*; do $shell "$service" </dev/null >/dev/null 2>&1 & done
+for service in {FOLDER}/service-*; do
+    (
+        $shell "$service" </dev/null >>{_LOG} 2>&1
+        status=$?
+        IFS= read -r named <{FOLDER}/named-${{service##*-}}
+        [ $status = 0 ] || printf '%s ended with status %s; %s\\n' "$named" $status \\
+            '`klock logs --services` will have all that it printed' >&2
+    ) &
+done
 exec "$@"
 """
 
@@ -45,12 +57,14 @@ def run_in_container(
     services: Sequence[Command],
     streams: Streams,
     ca_bundle: Path | None,
+    log: Path,
 ) -> int:
     """The command's status. The container is removed when it ends, however klock ends it.
 
-    `ca_bundle` holds the certificates that a command with the host's network trusts.
+    `log` takes what services have printed. `ca_bundle` holds the certificates that a command with the host's network
+    trusts.
     """
-    return _Run(image, command, client, streams, ca_bundle).with_services(services)
+    return _Run(image, command, client, streams, ca_bundle).with_services(services, log)
 
 
 class _Run:
@@ -65,7 +79,7 @@ class _Run:
         self._terminal = streams == OWN_STREAMS and has_terminal()
         self._ca_bundle = ca_bundle
 
-    def with_services(self, services: Sequence[Command]) -> int:
+    def with_services(self, services: Sequence[Command], log: Path) -> int:
         command = self._command
         if isinstance(command.network, Uplink):
             raise EngineError(f"{self._engine} cannot record a command's network")
@@ -74,7 +88,9 @@ class _Run:
         files = {SCRIPT: command.script} if command.script is not None else {}
         for number, service in enumerate(services):
             files[f"{FOLDER}/service-{number}"] = service.script or ""
+            files[f"{FOLDER}/named-{number}"] = escaped(f"klock: the service {name_of(service)!r}") + "\n"
         if services:
+            files[_LOG] = ""
             argv = ["/bin/sh", "-c", _WITH_SERVICES, "klock", *argv]
         certificates = self._certificates()
         variables = {**trust.variables_of(certificates), **command.environment}
@@ -97,8 +113,14 @@ class _Run:
                 host_config=self._host_config(),
             ) as container,
         ):
-            self._client.put({**{path: text.encode() for path, text in files.items()}, **certificates}, container)
-            return self._run(container, argv[0], signals)
+            contents = {path: text.encode("utf-8", "backslashreplace") for path, text in files.items()}
+            self._client.put({**contents, **certificates}, container, for_all=[_LOG])
+            try:
+                return self._run(container, argv[0], signals)
+            finally:
+                if services:
+                    with contextlib.suppress(docker_package(self._engine).errors.APIError, OSError, tarfile.TarError):
+                        self._client.take(_LOG, container, log)
 
     def _refuse_other_than_utf8(self, *texts: str) -> None:
         """The API speaks JSON, and engines read other bytes as U+FFFD without a word."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from klock.escaping import escaped
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.terminal import has_controlling_terminal
 from klock.workshop.commands import Sandbox
@@ -112,18 +111,11 @@ def _say_ended(log: Path, service: Command, status: int) -> None:
     """Of a service that failed it is said at once: whoever waits for it would wait in vain."""
     if status == 0:  # it may have left a daemon
         return
-    from klock.secrets.masking import mask_known, masked_tail
-    from klock.secrets.values import is_secret, may_be_secret
+    from klock.places.ended import said_of
 
-    variables = {**os.environ, **service.environment}
-    secrets = [value for name, value in variables.items() if is_secret(name, value) and may_be_secret(value)]
-    # Of one that is waited for, the text is in parentheses, with more below it.
-    text = (service.script or service.argv[-1]).strip().removeprefix("( ")
-    words = mask_known(text.partition("\n")[0], tuple(secrets))
-    said = f"klock: the service {words!r} ended with status {status}; `klock logs --services` has all that it printed"
-    said += masked_tail(log.read_bytes(), secrets)
+    said = said_of(service, status, log)
     with contextlib.suppress(OSError):
-        os.write(2, escaped(said).encode("utf-8", "backslashreplace") + b"\n")
+        os.write(2, said.encode("utf-8", "backslashreplace") + b"\n")
 
 
 @contextlib.contextmanager

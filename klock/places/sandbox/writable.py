@@ -157,7 +157,7 @@ class SandboxEnvironment:
         from klock.places.sandbox.execution import execute
 
         self._existing()
-        log = service_log(self._store, self._name)
+        log = service_log(self._store, "sandbox", self._name)
         return execute(
             command,
             services,

@@ -18,7 +18,7 @@ from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
 from klock.steps.parts import Part, Sort, part_of_package
 from klock.steps.staleness import changed_files, changed_options, stale
-from klock.words import some
+from klock.words import first_of, some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -120,6 +120,11 @@ class PipKind(Kind[PipInstall, PipLock]):
         if locking.context.strict:
             self._refuse_clashes(locking.at(step), locking.context)
         return step
+
+    def result(self, step: PipLock) -> str:
+        """`numpy==2.1.0, six==1.17.0 and 4 more, 812 entries`"""
+        names = first_of(step.packages)
+        return f"{names}, {super().result(step)}" if names else super().result(step)
 
     def moved(self, at: StepAt[PipLock], context: Context, asker: Asker) -> Iterator[Finding]:
         from klock.steps.pip.moved import moved_files

@@ -93,7 +93,8 @@ def telling_its_end(service: Command, mark: str) -> Command:
     """A service that leaves a file `mark` when it ends, for those who wait for one."""
     if service.script is None:
         return service
-    text = f"( {service.script}\n)\nklock_status=$?\n: > {mark}\nexit $klock_status\n"
+    # Where there is no /tmp nobody is told. (A failed redirection of `:` would end the shell.)
+    text = f"( {service.script}\n)\nklock_status=$?\n(echo > {mark}) 2>/dev/null\nexit $klock_status\n"
     return replace(service, script=text)
 
 
