@@ -27,11 +27,12 @@ from benchmarks.stopwatch import Call, Sample, measure
 BASIC: Final = ("numpy>=1.24", "pandas>=2.0", "scikit-learn", "matplotlib")
 LARGE: Final = (
     *BASIC,
-    *("scipy", "sympy", "networkx", "transformers", "datasets", "accelerate", "tokenizers", "sentencepiece", "peft"),
-    *("jupyterlab", "notebook", "ipywidgets", "seaborn", "plotly", "bokeh", "statsmodels", "xgboost", "lightgbm"),
+    *("scipy", "sympy", "networkx", "transformers", "datasets", "tokenizers", "sentencepiece"),
+    *("jupyterlab", "notebook", "ipywidgets", "seaborn", "plotly", "bokeh", "statsmodels", "xgboost-cpu", "lightgbm"),
     *("fastapi", "uvicorn", "httpx", "aiohttp", "sqlalchemy", "alembic", "pydantic", "celery", "redis", "boto3"),
     *("dask[complete]", "polars", "pyarrow", "opencv-python-headless", "pillow", "nltk", "spacy", "gensim", "mlflow"),
 )
+"""More than 200 distributions; what needs torch is measured by itself."""
 MORE: Final = ("tabulate", "humanize", "toolz", "colorama", "sortedcontainers", "wcwidth", "texttable", "inflection")
 """A small requirement to add in each round: no cache has its tree yet."""
 
@@ -51,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sets = {"basic": BASIC, "large": LARGE}
     wanted = sets.get(arguments.set) or tuple(Path(arguments.set).read_text("utf-8").split())
-    with tempfile.TemporaryDirectory(prefix="klock-packages-", dir=arguments.work) as folder:
+    with tempfile.TemporaryDirectory(prefix="klock-packages-", dir=arguments.work.resolve()) as folder:
         page = _Run(Path(folder), arguments.base.resolve(), wanted).measured(min(arguments.rounds, len(MORE)))
     print(page, end="")
     if arguments.output:

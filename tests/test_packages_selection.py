@@ -88,6 +88,19 @@ def test_no_binary_takes_the_source(names: list[str]) -> None:
     assert (package.source.name, package.source.is_wheel) == ("numpy-2.0.tar.gz", False)
 
 
+def test_a_wheel_at_a_url_has_to_fit() -> None:
+    good = "numpy-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    (package,) = select(pylock('name = "numpy"\nversion = "2.0"\narchive = ' + wheel(good)))
+    assert package.direct and isinstance(package.source, SelectedFile) and package.source.name == good
+    other = "numpy-2.0-cp311-cp311-win_amd64.whl"
+    with pytest.raises(ResolutionError) as caught:
+        select(pylock('name = "numpy"\nversion = "2.0"\narchive = ' + wheel(other)))
+    assert caught.value.message == (
+        f"numpy: {other} does not fit the environment's Python: "
+        "it has wheels for win_amd64 only, not for manylinux_2_36_x86_64 or older"
+    )
+
+
 def test_a_required_hash_narrows_the_choice() -> None:
     (package,) = select(pylock(NUMPY), hashes={"numpy": [f"sha256:{'1' * 64}"]})
     assert isinstance(package.source, SelectedFile)

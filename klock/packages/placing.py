@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
@@ -18,7 +19,7 @@ from klock.packages.selection import SelectedFile, SelectedFolder, SelectedPacka
 from klock.packages.wheels import wheel_of
 from klock.store import Store
 
-__all__ = ["broken", "builders_of", "check_hashes", "is_same", "roots_of_step"]
+__all__ = ["broken", "builders_of", "check_hashes", "is_same", "roots_of_step", "unfit_for"]
 
 
 def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answer: Answer, store: Store) -> None:
@@ -114,3 +115,17 @@ def broken(packages: Sequence[LockedPackage], python: TargetPython) -> Iterator[
                 f"{item.name} {item.version} of the base requires {requirement.name}{requirement.specifier}, "
                 f"but {version} is going to be installed"
             )
+
+
+def unfit_for(python: TargetPython, packages: Sequence[LockedPackage], pythons: Mapping[str, str]) -> Iterator[str]:
+    """What says of itself, in `pythons`, that it is for other Pythons. pip refuses that. uv, which chose it, takes an
+    upper bound for a guess of the time when it was made."""
+    version = python.markers["python_full_version"]
+    for package in packages:
+        said = pythons.get(package.name, "")
+        try:
+            fits = SpecifierSet(said).contains(version, prereleases=True)
+        except (InvalidSpecifier, InvalidVersion):
+            continue
+        if not fits:
+            yield f"{package.pin} says that it is for Python {said}, and the environment has {version}"

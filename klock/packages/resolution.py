@@ -24,7 +24,7 @@ from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_failures import BuildFailed, UnbuiltSource
 from klock.packages.fetch import fetch_packages
 from klock.packages.interpreter import TargetPython
-from klock.packages.placing import broken, builders_of, check_hashes, is_same, roots_of_step
+from klock.packages.placing import broken, builders_of, check_hashes, is_same, roots_of_step, unfit_for
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements, replacements
 from klock.packages.request import PipRequest
@@ -74,6 +74,7 @@ class Resolving:
     _locked: dict[str, LockedPackage] = field(default_factory=dict)
     _builders: dict[str, LockedPackage] = field(default_factory=dict)
     _requires: dict[str, Sequence[str]] = field(default_factory=dict)
+    _pythons: dict[str, str] = field(default_factory=dict)
     _reached: dict[int, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     _projects: dict[int, Sequence[ReadProject]] = field(default_factory=dict)
     _steps: list[_LockedStep] = field(default_factory=list)
@@ -261,7 +262,8 @@ class Resolving:
         check_hashes(self._roots, packages, self._answer, world.store)
         for package in packages:
             self._locked[package.name] = package
-            self._requires[package.name] = metadata_of(wheel_of(package), world.store).requires
+            metadata = metadata_of(wheel_of(package), world.store)
+            self._requires[package.name], self._pythons[package.name] = metadata.requires, metadata.python
         self._reached.clear()
 
     # -- what leads where
@@ -310,7 +312,8 @@ class Resolving:
         replaced = list(replacements(new, self._roots, self._requires, self.python))
         if self.question.keep_base:
             refuse_replacements(replaced)
-        for sentence in (*replaced, *warnings, *broken(known, self.python)):
+        unfit = unfit_for(self.python, new, self._pythons)
+        for sentence in (*replaced, *warnings, *unfit, *broken(known, self.python)):
             if sentence not in self.warnings:
                 self.warnings.append(sentence)
 

@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion
 
 from klock.errors import ResolutionError
 from klock.packages.credentials import without_credentials
+from klock.packages.no_wheel import why_no_wheel
 from klock.secrets.finding import literals_in
 from klock.values import dataclass
 
@@ -127,6 +128,8 @@ def select_artifacts(
                 sha256=artifact.hashes.get("sha256"),
             )
             direct = isinstance(artifact, PackageArchive)
+            if direct:
+                _refuse_what_does_not_fit(package.name, file, tags)
             subdirectory = artifact.subdirectory if isinstance(artifact, PackageArchive) else None
             others = len(package.wheels or ()) + (package.sdist is not None) > 1
             package_chosen = SelectedPackage(name=package.name, version=version, source=file, direct=direct)
@@ -142,6 +145,19 @@ def _without_files(document: dict[str, Any], names: Mapping[str, Collection[str]
             if _file_name(package.get("sdist", {}).get("url", "")) in unwanted:
                 del package["sdist"]
     return document
+
+
+def _refuse_what_does_not_fit(project: str, file: SelectedFile, tags: Sequence[str]) -> None:
+    """A wheel that is asked for by its URL is for some Pythons and systems, too: uv does not look."""
+    try:
+        _, version, _, _ = parse_wheel_filename(file.name)
+    except (InvalidWheelFilename, InvalidVersion):
+        return  # a source, or a name that is refused elsewhere
+    if why := why_no_wheel(str(version), [file.name], tags):
+        raise ResolutionError(
+            f"{project}: {file.name} does not fit the environment's Python: it {why}",
+            hint="name the wheel of this Python and system, with a marker for each if there are several targets",
+        )
 
 
 def _build_of(file_name: str) -> tuple[int, str]:

@@ -33,12 +33,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelMetadata:
-    """Core metadata (PEP 566): `name` normalised, `requires` and `extras` as written."""
+    """Core metadata (PEP 566): `name` normalised, the rest as written. `python` says which Pythons it is for."""
 
     name: str
     version: str
     requires: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    python: str = ""
 
 
 def wheel_of(package: LockedPackage) -> WheelArtifact:
@@ -77,13 +78,14 @@ def licence_in(metadata: bytes) -> tuple[str | None, str | None, tuple[str, ...]
 def metadata_of(wheel: WheelArtifact, store: Store) -> WheelMetadata:
     """The METADATA of a wheel that is in the store, read from the wheel once. Raises FetchError when it is none."""
     match store.read_record(_KIND, wheel.sha256):
-        case [str(file_name), str(name), str(version), list(requires), list(extras)] if file_name == wheel.name:
+        case [str(of), str(name), str(version), list(requires), list(extras), str(python)] if of == wheel.name:
             if all(isinstance(text, str) for text in (*requires, *extras)):
-                return WheelMetadata(name=name, version=version, requires=tuple(requires), extras=tuple(extras))
+                return WheelMetadata(
+                    name=name, version=version, requires=tuple(requires), extras=tuple(extras), python=python
+                )
     found = read_wheel_metadata(store.blob_path(f"sha256:{wheel.sha256}"), wheel.name)
-    store.write_record(
-        _KIND, wheel.sha256, [wheel.name, found.name, found.version, list(found.requires), list(found.extras)]
-    )
+    noted = [wheel.name, found.name, found.version, list(found.requires), list(found.extras), found.python]
+    store.write_record(_KIND, wheel.sha256, noted)
     return found
 
 
@@ -103,6 +105,7 @@ def parse_metadata(content: bytes, file_name: str) -> WheelMetadata:
         version=version,
         requires=tuple(str(value) for value in message.get_all("Requires-Dist") or ()),
         extras=tuple(str(value) for value in message.get_all("Provides-Extra") or ()),
+        python=str(message.get("Requires-Python") or "").strip(),
     )
 
 

@@ -10,9 +10,9 @@
 `tls` and `address` make it an https server of that address, for a name in /etc/hosts. `upstream` is another index, to
 which it redirects for projects it does not have, as company indexes do.
 `username` and `password` make it ask for HTTP Basic authentication (RFC 7617). `yanked` maps file names to the reason,
-`uploaded` to the time when they came. `status` is what it answers every page with, `without_hashes` leaves the hashes
-out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658 metadata is served for wheels unless
-`without_metadata`.
+`uploaded` to the time when they came, `pythons` to the Pythons they are for. `status` is what it answers every page
+with, `without_hashes` leaves the hashes out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658
+metadata is served for wheels unless `without_metadata`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class IndexServer:
         yanked: Mapping[str, str] | None = None,
         status: int = 200,
         uploaded: Mapping[str, str] | None = None,
+        pythons: Mapping[str, str] | None = None,
         without_hashes: bool = False,
         without_sizes: bool = False,
         without_metadata: bool = False,
@@ -67,6 +68,7 @@ class IndexServer:
         self.yanked = dict(yanked or {})
         self.status = status
         self.uploaded = dict(uploaded or {})
+        self.pythons = dict(pythons or {})
         self.without_hashes = without_hashes
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
@@ -154,11 +156,15 @@ def make_wheel(
     files: Mapping[str, str] | None = None,
     scripts: Mapping[str, str] | None = None,
     tag: str = "py3-none-any",
+    python: str | None = None,
 ) -> Path:
-    """Writes a real wheel: a module `NAME` with `__version__`, more `files`, `scripts` (name -> entry point)."""
+    """Writes a real wheel: a module `NAME` with `__version__`, more `files`, `scripts` (name -> entry point). `python`
+    says which Pythons it is for."""
     module = canonicalize_name(name).replace("-", "_")
     info = f"{module}-{version}.dist-info"
     metadata = _metadata_text(name, version, requires, extras or {})
+    if python is not None:
+        metadata += f"Requires-Python: {python}\n"
     contents = {
         f"{module}/__init__.py": f"__version__ = {version!r}\n",
         **(files or {}),
@@ -286,6 +292,8 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
                 hashes = file["hashes"]
                 fragment = f"#sha256={hashes['sha256']}" if isinstance(hashes, dict) and hashes else ""
                 yanked = f' data-yanked="{html.escape(str(file["yanked"]))}"' if file.get("yanked") else ""
+                python = html.escape(str(file.get("requires-python", "")))
+                yanked += f' data-requires-python="{python}"' if python else ""
                 lines.append(f'<a href="{file["url"]}{fragment}"{yanked}>{file["filename"]}</a>\n')
             return self._send(
                 200, ("<!DOCTYPE html>\n" + "".join(lines)).encode(), "text/html", {}, with_body=with_body
@@ -302,6 +310,8 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
                 file["size"] = len(content)
             if path.name in index.uploaded:
                 file["upload-time"] = index.uploaded[path.name]
+            if path.name in index.pythons:
+                file["requires-python"] = index.pythons[path.name]
             if path.name in index.yanked:
                 file["yanked"] = index.yanked[path.name]
             if path.suffix == ".whl" and not index.without_metadata:

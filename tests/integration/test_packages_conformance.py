@@ -42,6 +42,7 @@ SCENARIOS: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("resolu
 TAGS = {"{cp}": f"cp{sys.version_info.major}{sys.version_info.minor}", "{mach}": platform.machine()}
 FILE = re.compile(
     r"(?P<name>\S+) (?P<version>[^\s-]+)(?:-(?P<build>\d+))?(?: (?P<tag>\S+-\S+-\S+))?(?P<yanked> yanked)?"
+    r"(?: for (?P<python>\S+))?"
 )
 
 
@@ -51,10 +52,10 @@ def written(text: str, places: dict[str, str]) -> str:
     return text
 
 
-def fill(folder: Path, files: Sequence[str]) -> dict[str, str]:
-    """Makes the files in `folder`; those that are yanked, for the server."""
+def filled(folder: Path, files: Sequence[str]) -> IndexServer:
+    """An index of the files, which are made in `folder`."""
     folder.mkdir()
-    yanked = {}
+    yanked, pythons = {}, {}
     for line in files:
         about, _, requires = written(line, TAGS).partition(" : ")
         match = FILE.fullmatch(about)
@@ -62,7 +63,7 @@ def fill(folder: Path, files: Sequence[str]) -> dict[str, str]:
         plain: list[str] = []
         extras: dict[str, list[str]] = {}
         for text in filter(None, requires.split(" | ")):
-            extra = re.match(r"\[([\w-]+)\] (.*)", text)
+            extra = re.match(r"\[([\w.-]+)\] (.*)", text)
             if extra:
                 name, _, marker = extra[2].partition("; ")
                 extras.setdefault(extra[1], [])
@@ -72,14 +73,22 @@ def fill(folder: Path, files: Sequence[str]) -> dict[str, str]:
             else:
                 plain.append(text)
         path = make_wheel(
-            folder, match["name"], match["version"], requires=plain, extras=extras, tag=match["tag"] or "py3-none-any"
+            folder,
+            match["name"],
+            match["version"],
+            requires=plain,
+            extras=extras,
+            tag=match["tag"] or "py3-none-any",
+            python=match["python"],
         )
         if match["build"]:
             name, version, *tag = path.name.split("-")
             path = path.rename(folder / "-".join([name, version, match["build"], *tag]))
         if match["yanked"]:
             yanked[path.name] = "bad"
-    return yanked
+        if match["python"]:
+            pythons[path.name] = match["python"]
+    return IndexServer(folder, yanked=yanked, pythons=pythons)
 
 
 @dataclass
@@ -129,7 +138,7 @@ class Case:
     extra: str | None
 
     def lines(self, key: str) -> list[str]:
-        files = {"{files}": self.index.removesuffix("/simple/") + "/files"}
+        files = {"{files}": self.index.removesuffix("/simple/") + "/files", **TAGS}
         return [written(line, files) for line in self.scenario.get(key, ())]
 
     def file(self, key: str) -> Path:
@@ -145,9 +154,10 @@ class Case:
 
 @contextmanager
 def opened(scenario: dict[str, Any], folder: Path) -> Iterator[Case]:
-    yanked = fill(folder / "index", scenario["index"])
-    fill(folder / "extra", scenario.get("extra", ()))
-    with IndexServer(folder / "index", yanked=yanked) as index, IndexServer(folder / "extra") as extra:
+    with (
+        filled(folder / "index", scenario["index"]) as index,
+        filled(folder / "extra", scenario.get("extra", ())) as extra,
+    ):
         yield Case(scenario, folder, index.url, extra.url if "extra" in scenario else None)
 
 
