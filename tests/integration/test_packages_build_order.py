@@ -158,3 +158,28 @@ def test_what_only_a_build_can_tell_is_asked_when_it_can_be_built(
     assert failed.returncode == 2
     assert "kimage.py:8: pip_install: built: built==1.0 has no wheel, and building its source fails:" in failed.stderr
     assert "No such file or directory: '/usr/bin/compiler'" in failed.stderr
+
+
+@pytest.mark.soak
+def test_a_real_source_is_built_by_a_real_compiler(root: Account, debian_registry: Registry, tmp_path: Path) -> None:
+    """gcc comes from Debian's archive, between two steps of packages from PyPI; pycosat has no wheel."""
+    project = root.make_folder(tmp_path.name)
+    (project / "kimage.py").write_text(
+        "import klock as kt\n\nimage = (\n"
+        '    kt.Image().from_docker("debian:bookworm").pip_install(["tabulate"])\n'
+        '    .apt_install(["gcc", "libc6-dev", "python3-dev"]).pip_install(["pycosat"])\n)\n'
+    )
+    (project / "pyproject.toml").write_text(
+        f'[tool.klock]\nregistry-mirrors = {{ "docker.io" = "{debian_registry.url}" }}\n'
+    )
+    root.give(project)
+    target = lock(root, project)
+    assert [[pin.partition("==")[0] for pin in pins] for pins in steps_of(target)] == [["tabulate"], ["pycosat"]]
+
+    # On another machine the wheel is built once more, with the same bytes, and works.
+    elsewhere = {"KLOCK_CACHE_DIR": str(root.make_folder("elsewhere") / "store")}
+    synced = root.klock("sync", cwd=project, env=elsewhere)
+    assert synced.returncode == 0, synced.stderr
+    solve = "import pycosat; print(pycosat.solve([[1, -5, 4], [-1, 5, 3, 4], [-3, -4]]))"
+    said = root.klock("run", "--", "python3", "-c", solve, cwd=project, env=elsewhere)
+    assert said.stdout == "[1, -2, -3, -4, 5]\n", said.stderr
