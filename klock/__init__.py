@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from klock.errors import KlockError
     from klock.findings import Finding
     from klock.image.builder import Image
+    from klock.kubetorch import to_kubetorch
     from klock.outcomes import Checked, Locked, Synced
     from klock.questions import diff, status, tree, why
 
@@ -54,6 +55,7 @@ __all__ = [
     "run",
     "status",
     "sync",
+    "to_kubetorch",
     "tree",
     "why",
 ]
@@ -62,6 +64,7 @@ _WHERE = {
     "Finding": "klock.findings",
     "Image": "klock.image.builder",
     "KlockError": "klock.errors",
+    "to_kubetorch": "klock.kubetorch",
     **dict.fromkeys(("Checked", "Locked", "Synced"), "klock.outcomes"),
     **dict.fromkeys(("Project", "check", "lock", "plan", "run", "sync"), "klock.api"),
     **dict.fromkeys(("diff", "status", "tree", "why"), "klock.questions"),

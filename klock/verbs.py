@@ -25,6 +25,7 @@ VERBS = {
     "push": "Push the image that is locked to a registry, with no...",
     "pull": "Fetch what `klock push` left in a registry, so that a sync...",
     "export": "Write what is locked in the formats of other tools.",
+    "fleet": "Compare the copies of an environment that run in a cluster.",
     "kernel": "Have Jupyter run notebooks in the locked environment.",
     "cache": "Look after the local store, where klock keeps downloads,...",
     "vault": "Keep every byte the lockfile names in a folder, and get it...",

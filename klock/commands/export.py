@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from klock.commands.export_kubernetes import kubernetes
 from klock.commands.export_squashfs import squashfs
 from klock.commands.groups import Group
 from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from klock.lockfile.model import TargetLock
-    from klock.oci.reference import Reference
     from klock.session import Session
 
 __all__ = ["export"]
@@ -189,8 +189,10 @@ def devcontainer(
     from klock.export import Form, export_dockerfile, write_context
     from klock.export.devcontainer import devcontainer as document_of
     from klock.oci.reference import Reference
+    from klock.registry.named import name_by_digest
 
-    repository = None if pushed is None else Reference.parse_in_registry(pushed)
+    if pushed is not None:
+        Reference.parse_in_registry(pushed)
     project = open_project(image, offline=offline, progress=progress)
     session = project.session
     lock = session.read_lockfile()
@@ -206,25 +208,13 @@ def devcontainer(
                 context=session.context,
             )
             write_context(output, exported.text, exported.files)
-        by_digest = None if repository is None else _by_digest(repository, locked, session)
+        by_digest = None if pushed is None else name_by_digest(pushed, lock, locked, session.context)
     document = document_of(locked, name=session.loaded.root.name, image=by_digest)
     output.mkdir(parents=True, exist_ok=True)
     (output / "devcontainer.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     how = f"the image is {by_digest}" if by_digest else "the editor builds the Dockerfile beside it"
     say(f"{output / 'devcontainer.json'} written: {how}")
     return 0
-
-
-def _by_digest(repository: Reference, locked: TargetLock, session: Session) -> str:
-    """The name of the image as it is pushed with gzip, which is made for that, unless the lockfile has its digest."""
-    from klock.layers.compression import compression_named
-    from klock.registry.made import make_image
-
-    if locked.oci_image is not None:
-        digest = locked.oci_image.digest
-    else:
-        digest = make_image(locked, session.context, compression_named("gzip")).digest
-    return f"{repository.registry}/{repository.repository}@{digest}"
 
 
 def _image_name(written: str) -> str:
@@ -285,4 +275,5 @@ for _name, _what in (("cyclonedx", "a CycloneDX 1.6 document"), ("spdx", "an SPD
     _help = f"Write what the environment is made of as {_what}: base, packages, downloads, files."
     _one_text(_name, _help, partial(_bill_of_materials, _name))
 
+export.add_command(kubernetes)
 export.add_command(squashfs)

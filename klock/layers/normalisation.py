@@ -28,6 +28,7 @@ __all__ = [
     "above",
     "is_emptied",
     "is_left_out",
+    "left_out_expression",
     "matcher",
     "may_hold_left_out",
     "rewriting_of",
@@ -250,6 +251,11 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
 def is_left_out(path: str) -> bool:
     """Whether a path (relative to the root) is never part of a layer nor of an observation."""
     return _left_out().fullmatch(path) is not None
+
+
+def left_out_expression() -> str:
+    """What `is_left_out` matches, as a regular expression for programs that have no klock. A dot is any character."""
+    return _left_out().pattern
 
 
 def may_hold_left_out(path: str) -> bool:

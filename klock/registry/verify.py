@@ -25,7 +25,7 @@ from klock.values import dataclass
 if TYPE_CHECKING:
     from klock.steps.context import Context
 
-__all__ = ["Verified", "signer_of", "verify_image"]
+__all__ = ["Verified", "images_of", "signer_of", "target_of", "verify_image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +40,10 @@ class Verified:
 
 def verify_image(digest: Digest, lock: Lockfile, context: Context, repository: WritableRepository | None) -> Verified:
     """Compares the image of a digest with a lockfile. Without a repository nobody is asked. Raises FetchError."""
-    if (found := _target_of(digest, lock, context)) is not None:
+    if (found := target_of(digest, lock, context)) is not None:
         return Verified(targets=(str(found.target),))
     if repository is None:
-        is_known = all(target.oci_image or _images(target, context) for target in lock.targets)
+        is_known = all(target.oci_image or images_of(target, context) for target in lock.targets)
         return Verified(is_known=is_known, findings=("it is not the image of this lockfile",))
     found_document = repository.find_document(digest)
     if found_document is None:
@@ -56,7 +56,7 @@ def verify_image(digest: Digest, lock: Lockfile, context: Context, repository: W
         return _verify_index(entries, lock, context, repository)
     named = annotation(document, TARGET)
     expected = next((target for target in lock.targets if str(target.target) == named), lock.targets[0])
-    made = _images(expected, context)
+    made = images_of(expected, context)
     return Verified(findings=tuple(_differences(document, expected, made[0] if made else None)))
 
 
@@ -83,18 +83,18 @@ def signer_of(
     return None, why
 
 
-def _target_of(digest: object, lock: Lockfile, context: Context) -> TargetLock | None:
+def target_of(digest: object, lock: Lockfile, context: Context) -> TargetLock | None:
     """The target whose image has the digest: by the lockfile, or by what the store has."""
     for target in lock.targets:
         if target.oci_image is not None and target.oci_image.digest == digest:
             return target
     for target in lock.targets:
-        if any(image.digest == digest for image in _images(target, context)):
+        if any(image.digest == digest for image in images_of(target, context)):
             return target
     return None
 
 
-def _images(target: TargetLock, context: Context) -> list[MadeImage]:
+def images_of(target: TargetLock, context: Context) -> list[MadeImage]:
     """The images of a target by every rule, if its files are in the store; nothing is run or fetched for it."""
     workshop, base = context.workshop, target.base
     is_here = all(map(workshop.has_layer, target.layers))
@@ -114,7 +114,7 @@ def _verify_index(entries: list[Any], lock: Lockfile, context: Context, reposito
     findings: list[str] = []
     for entry in entries:
         digest = entry.get("digest") if isinstance(entry, dict) else None
-        found = _target_of(digest, lock, context)
+        found = target_of(digest, lock, context)
         if found is None:
             findings.append(f"the image {digest} in the index is not of this lockfile")
         else:

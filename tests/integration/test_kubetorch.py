@@ -6,6 +6,7 @@ Each case is run with `kt` being kubetorch, taken over, and with `kt` being kloc
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from klock.errors import ImageError
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.kubetorch_packages import KUBETORCHES, kubetorch_folder, run_with_kubetorch
 from tests.integration.registry_server import Registry
+from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
 
 pytestmark = pytest.mark.integration
@@ -282,3 +284,33 @@ for number in range({len(REFUSED)}):
     said = run_with_kubetorch("0.5.1", program, cwd=tmp_path).splitlines()
     for case, message in zip(REFUSED.values(), said, strict=True):
         assert case[1] in message
+
+
+@pytest.mark.parametrize("version", KUBETORCHES)
+def test_the_pushed_image_is_what_a_frozen_compute_starts(root: Account, version: str) -> None:
+    """Nothing is installed into its pods, so they are what is locked."""
+    project = root.make_folder("pushed")
+    (project / "kimage.py").write_text(
+        f'import klock as kt\nimage = kt.Image(name="moon").from_docker("{SMALL_BASE}")\nimage.docker_secret = "mine"\n'
+    )
+    (project / "pyproject.toml").touch()
+    write_small_base(project / "layout")
+    done = root.klock("lock", "--image-digest", cwd=project)
+    assert done.returncode == 0, done.stderr
+    program = """
+import json
+import klock
+import kubetorch
+
+image = klock.to_kubetorch("kimage.py", pushed="registry.example.com/team/moon")
+assert type(image) is kubetorch.Image
+compute = kubetorch.Compute(cpus="1", image=image, freeze=True)
+(container,) = compute.pod_spec["containers"]
+print(json.dumps([image.name, image.docker_secret, container["image"], compute.freeze]))
+"""
+    env = {"KLOCK_CACHE_DIR": str(root.store)}
+    name, secret, started, is_frozen = json.loads(run_with_kubetorch(version, program, cwd=project, env=env))
+    digest = re.search(r'digest = "(sha256:\w+)"\nsize', (project / "kimage.lock").read_text())
+    assert digest is not None
+    assert (name, secret, is_frozen) == ("moon", "mine", True)
+    assert started == f"registry.example.com/team/moon@{digest[1]}"
