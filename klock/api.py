@@ -117,7 +117,7 @@ class Project:
     def apply(self, goal: Goal, place: Place, *, force: bool = False) -> Synced:
         """The work of `sync`, for a goal and a place that are known."""
         from klock.logs import hinting_at_logs
-        from klock.questions import losses
+        from klock.losses import losses
 
         for lost in losses(self.session, goal, place):
             self.session.progress.note(lost)

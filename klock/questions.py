@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from klock.inventory.reasons import Reason, Requires
     from klock.inventory.trees import Node
     from klock.lockfile.model import Lockfile, TargetLock
-    from klock.places.protocol import Place
-    from klock.replay.goal import Goal
     from klock.status import Status, StoreStatus
 
-__all__ = ["Log", "diff", "diff_environment", "logs_of", "losses", "status", "status_of_store", "tree", "why"]
+__all__ = ["Log", "diff", "diff_environment", "logs_of", "status", "status_of_store", "tree", "why"]
 
 
 def diff(
@@ -186,37 +184,6 @@ def diff_environment(project: Project, *, target: str | None = None) -> Differen
             "the environment was synced from another lockfile, which is gone", hint="run `klock sync`, then compare"
         )
     return compare(replace(before, targets=(old,)), replace(lock, targets=(locked,)))
-
-
-def losses(session: Session, goal: Goal, place: Place) -> list[str]:
-    """What a sync takes away from an environment, a sentence each: what is no longer locked, and what commands changed
-    in it. Nothing where nobody can tell without much work."""
-    from klock.drift import compare as compare_environment
-    from klock.inventory.changes import compare
-    from klock.lockfile import read
-    from klock.places.records import synced_text
-    from klock.words import first_of
-
-    synced = place.synced(goal.name)
-    # What a command changes in a container goes with it; and a running system says what is taken back.
-    if synced is None or place.has_containers or place.converges:
-        return []
-    found = []
-    if synced != goal.lock.fingerprint:
-        before = read(synced_text(session.store, place.name, goal.name))
-        old = None if before is None else before.for_target(goal.lock.target)
-        now = session.read_lockfile()
-        if before is not None and old is not None and old.fingerprint == synced:
-            difference = compare(replace(before, targets=(old,)), replace(now, targets=(goal.lock,)))
-            gone = [change.part.name for change in difference.changes if change.after is None]
-            found += [f"removes what is no longer locked: {first_of(gone)}"] if gone else []
-        if not place.is_clean(goal.name):
-            found.append("undoes what was changed in the environment since the last sync")
-    elif not place.is_clean(goal.name):
-        drift = compare_environment(place.observe(goal), leave_out=goal.lock.leave_out)
-        paths = [finding.path for finding in drift if finding.path is not None]
-        found += [f"undoes what was changed in the environment: {first_of(paths)}"] if paths else []
-    return found
 
 
 def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:

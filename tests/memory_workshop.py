@@ -315,6 +315,9 @@ class MemoryPlace:
     ) -> int:
         return 0
 
+    def launch(self, name: str, command: Command) -> str | None:
+        return None
+
     def remove(self, name: str) -> int | None:
         return None if self.files.pop(name, None) is None else 0
 

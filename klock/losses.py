@@ -1,0 +1,44 @@
+"""What a sync takes away from an environment, which a user may want to know before it is gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from klock.places.protocol import Place
+    from klock.replay.goal import Goal
+    from klock.session import Session
+
+__all__ = ["losses"]
+
+
+def losses(session: Session, goal: Goal, place: Place) -> list[str]:
+    """A sentence for each loss: what is no longer locked, and what commands changed
+    in it. Nothing where nobody can tell without much work."""
+    from klock.drift import compare as compare_environment
+    from klock.inventory.changes import compare
+    from klock.lockfile import read
+    from klock.places.records import synced_text
+    from klock.words import first_of
+
+    synced = place.synced(goal.name)
+    # What a command changes in a container goes with it; and a running system says what is taken back.
+    if synced is None or place.has_containers or place.converges:
+        return []
+    found = []
+    if synced != goal.lock.fingerprint:
+        before = read(synced_text(session.store, place.name, goal.name))
+        old = None if before is None else before.for_target(goal.lock.target)
+        now = session.read_lockfile()
+        if before is not None and old is not None and old.fingerprint == synced:
+            difference = compare(replace(before, targets=(old,)), replace(now, targets=(goal.lock,)))
+            gone = [change.part.name for change in difference.changes if change.after is None]
+            found += [f"removes what is no longer locked: {first_of(gone)}"] if gone else []
+        if not place.is_clean(goal.name):
+            found.append("undoes what was changed in the environment since the last sync")
+    elif not place.is_clean(goal.name):
+        drift = compare_environment(place.observe(goal), leave_out=goal.lock.leave_out)
+        paths = [finding.path for finding in drift if finding.path is not None]
+        found += [f"undoes what was changed in the environment: {first_of(paths)}"] if paths else []
+    return found
