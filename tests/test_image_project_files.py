@@ -11,6 +11,10 @@ from klock.errors import RequirementError
 from klock.image.requirement_files import read_requirements
 from klock.image.requirements import PackageRequirement, ParsedRequirement
 from klock.image.steps import PipInstall
+from klock.lockfile.model import Interpreter
+from klock.packages.interpreter import TargetPython
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.roots import roots_in
 
 DIGITS = {name: digit * 64 for name, digit in (("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"))}
 
@@ -171,6 +175,48 @@ def test_hashes_of_a_lock_are_kept(folder: Path, entry: str) -> None:
     first = read(folder, entry)[0]
     assert isinstance(first, PackageRequirement)
     assert (first.hashes, first.is_locked) == ((f"sha256:{DIGITS['a']}",), True)
+
+
+ENVIRONMENTS = {
+    "none is named": ("", "", "python_version >= '3'", False),
+    "its Pythons": ('requires-python = ">=3.13"', "", "", True),
+    "its Pythons, this one among them": ('requires-python = ">=3.9,<3.12"', "", "", False),
+    "a release of one Python": ('requires-python = "==3.11.*"', "", "", False),
+    "its systems": ("environments = [\"sys_platform == 'win32'\", \"sys_platform == 'darwin'\"]", "", "", True),
+    "its systems, this one among them": (
+        "environments = [\"sys_platform == 'win32'\", \"platform_machine == 'x86_64'\"]",
+        "",
+        "",
+        False,
+    ),
+    "a package's own": ("", 'requires-python = ">=3.13"', "", True),
+    "a package that is not for here": ("", 'requires-python = ">=3.13"', "sys_platform == 'win32'", False),
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENTS)
+def test_a_lock_is_for_the_environments_that_it_names(tmp_path: Path, case: str) -> None:
+    of_lock, of_package, marker, refused = ENVIRONMENTS[case]
+    text = f'lock-version = "1.0"\ncreated-by = "x"\n{of_lock}\n[[packages]]\nname = "a"\nversion = "1"\n{of_package}\n'
+    text += f'marker = "{marker}"\n' if marker else ""
+    text += f'wheels = [{{url = "https://h/a-1-py3-none-any.whl", hashes = {{sha256 = "{DIGITS["a"]}"}}}}]\n'
+    (tmp_path / "pylock.toml").write_text(text)
+    markers = {
+        "python_full_version": "3.11.2",
+        "python_version": "3.11",
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+    }
+    interpreter = Interpreter(path="/p", version="3.11.2", implementation="cpython", libc="glibc 2.36", sha256="")
+    python = TargetPython(interpreter=interpreter, markers=markers, tags=(), installed=())
+    request = PipRequest(requirements=tuple(map(ScopedRequirement.of, read(tmp_path, "-r pylock.toml"))))
+    if not refused:
+        assert len(roots_in(python, [request])) == (0 if "win32" in marker else 1)
+        return
+    with pytest.raises(RequirementError) as caught:
+        roots_in(python, [request])
+    assert str(caught.value).startswith("pylock.toml: packages[0]: the lock is for ")
+    assert str(caught.value).endswith(", and the environment has Python 3.11.2 on linux x86_64")
 
 
 def test_files_are_read_by_a_draft_and_not_understood(folder: Path) -> None:

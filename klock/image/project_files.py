@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 from klock.documents import read_toml
@@ -27,6 +29,7 @@ from klock.secrets.userinfo import PrivateUrl
 
 if TYPE_CHECKING:
     from packaging.pylock import Package
+    from packaging.specifiers import SpecifierSet
 
 __all__ = ["is_project_file", "read_project_file"]
 
@@ -93,11 +96,21 @@ def _requirements_of_pylock(document: Mapping[str, Any], where: str) -> Iterator
         lock = Pylock.from_dict(document)
     except (PylockValidationError, ValueError) as error:
         raise RequirementError(f"{where} is no pylock.toml (PEP 751): {error}") from error
+    of_lock = _of_pythons(lock.requires_python)
+    if lock.environments:
+        of_lock.append(" or ".join(f"({each})" for each in lock.environments))
     for number, package in enumerate(lock.packages):
-        yield _requirement_of(package, f"{where}: packages[{number}]")
+        conditions = dict.fromkeys([*of_lock, *_of_pythons(package.requires_python)])
+        only_for = Marker(" and ".join(f"({each})" for each in conditions)) if conditions else None
+        yield replace(_requirement_of(package, f"{where}: packages[{number}]"), only_for=only_for)
 
 
-def _requirement_of(package: Package, where: str) -> ParsedRequirement:
+def _of_pythons(allowed: SpecifierSet | None) -> list[str]:
+    """Requires-Python as markers."""
+    return [f"python_full_version {each.operator} '{each.version}'" for each in allowed or ()]
+
+
+def _requirement_of(package: Package, where: str) -> PackageRequirement | UrlRequirement:
     name, marker = package.name, package.marker
     if marker is not None and any(word in str(marker) for word in _OF_LOCKS):
         raise RequirementError(

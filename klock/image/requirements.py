@@ -40,13 +40,15 @@ _HEX_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128, "sha224": 56, "
 class PackageRequirement:
     """A distribution from an index: `ray[data]==2.50.1; python_version < "3.13"`. Its `url` is always None.
 
-    `is_locked`: it is from a lock, whose versions hold whatever packages require of each other.
+    `is_locked`: it is from a lock, whose versions hold whatever packages require of each other. `only_for` is the
+    marker of the environments that the lock is for.
     """
 
     requirement: Requirement
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
     is_locked: bool = False
+    only_for: Marker | None = None
     where: str = field(default="", compare=False)
 
     @property
@@ -93,7 +95,7 @@ class PathRequirement:
 class UrlRequirement:
     """An archive or a repository at a URL. `url` begins with the version control's name if it is one (`git+https`),
     and keeps `@REVISION` and the fragment; `name` is known where it was written or is in the file's name.
-    `fragment_hashes` are those of the fragment."""
+    `fragment_hashes` are those of the fragment, `only_for` is as in `PackageRequirement`."""
 
     url: PrivateUrl
     name: str | None = None
@@ -103,6 +105,7 @@ class UrlRequirement:
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
     fragment_hashes: tuple[str, ...] = ()
+    only_for: Marker | None = None
     where: str = field(default="", compare=False)
 
     @property

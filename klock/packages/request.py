@@ -67,8 +67,9 @@ class ScopedRequirement:
     """One requirement with the options that hold for it alone. `text` is PEP 508, or a nameless URL as pip takes it.
 
     `hashes` (`sha256:...`), of --hash and of a URL's fragment, are the only ones its artifact may have, when there are
-    any. `is_locked`: its version holds whatever other packages require. `origin` says in messages where it is from:
-    `kimage.py:12: pip_install`, `requirements.txt:3`.
+    any. `is_locked`: its version holds whatever other packages require. `only_for` is the marker of the environments
+    that it can be asked for in. `origin` says in messages where it is from: `kimage.py:12: pip_install`,
+    `requirements.txt:3`.
     """
 
     text: str
@@ -76,6 +77,7 @@ class ScopedRequirement:
     options: RequirementOptions = RequirementOptions()
     hashes: tuple[str, ...] = ()
     is_locked: bool = False
+    only_for: str = ""
 
     @classmethod
     def of(cls, parsed: ParsedRequirement) -> ScopedRequirement:
@@ -96,7 +98,10 @@ class ScopedRequirement:
         more = () if isinstance(parsed, PackageRequirement) else parsed.fragment_hashes
         hashes = tuple(dict.fromkeys([*parsed.hashes, *more]))
         is_locked = isinstance(parsed, PackageRequirement) and parsed.is_locked
-        return cls(text=text, origin=parsed.where, options=options, hashes=hashes, is_locked=is_locked)
+        only_for = "" if isinstance(parsed, PathRequirement) else str(parsed.only_for or "")
+        return cls(
+            text=text, origin=parsed.where, options=options, hashes=hashes, is_locked=is_locked, only_for=only_for
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements, replacements
 from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
-from klock.packages.roots import Root, line_of, read_roots
+from klock.packages.roots import Root, line_of, roots_in
 from klock.packages.selection import SelectedFile, SelectedPackage
 from klock.packages.wheels import closure, metadata_of, required_names, wheel_of
 from klock.values import dataclass
@@ -300,7 +300,7 @@ class Resolving:
         )
 
     def _roots_of(self, requests: Sequence[PipRequest]) -> tuple[Root, ...]:
-        return tuple(root for root in read_roots(requests) if root.applies_to(self.python))
+        return roots_in(self.python, requests)
 
     def _tell(self, warnings: Sequence[str] = ()) -> None:
         """Says what becomes of the base's distributions by what is known now, and `warnings`, each sentence once."""

@@ -25,7 +25,7 @@ from klock.packages.no_wheel import why_no_wheel
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
-from klock.packages.roots import Root, name_of, parse_requirement, read_roots
+from klock.packages.roots import Root, name_of, parse_requirement, roots_in
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv
 from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
@@ -101,7 +101,7 @@ class Resolver:
         """uv's answer. None where it can only be had inside the environment, and it was asked on this machine."""
         world = self.world
         is_first = is_outside and world.workspace.known is None
-        roots = tuple(root for root in read_roots(requests) if root.applies_to(world.python))
+        roots = roots_in(world.python, requests)
         pages = self.pages()
         base = world.python.versions
         given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
@@ -16,7 +17,7 @@ from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.values import dataclass
 
-__all__ = ["Root", "line_of", "name_of", "read_roots"]
+__all__ = ["Root", "line_of", "name_of", "read_roots", "roots_in"]
 
 _REPOSITORY: Final = re.compile(
     r"(?P<before>(?:[^@;]*@\s*)?git\+)(?P<url>[a-z+]+://(?:[^/@\s]*@)?[^@#\s;]+)(?:@(?P<revision>[^#\s;]+))?(?P<after>.*)"
@@ -60,6 +61,20 @@ def read_roots(requests: Sequence[PipRequest]) -> tuple[Root, ...]:
         for number, request in enumerate(requests)
         for scoped in request.requirements
     )
+
+
+def roots_in(python: TargetPython, requests: Sequence[PipRequest]) -> tuple[Root, ...]:
+    """The roots that count in this environment. Raises RequirementError for one of a lock for others, too (PEP 751)."""
+    roots = tuple(root for root in read_roots(requests) if root.applies_to(python))
+    for scoped in (root.scoped for root in roots):
+        if scoped.only_for and not Marker(scoped.only_for).evaluate({**python.markers, "extra": ""}):
+            markers = python.markers
+            here = f"Python {markers['python_full_version']} on {markers['sys_platform']} {markers['platform_machine']}"
+            raise RequirementError(
+                f"{scoped.origin}: the lock is for {scoped.only_for}, and the environment has {here}",
+                hint="lock it for this environment too, or take another base or target",
+            )
+    return roots
 
 
 def line_of(name: str, roots: Iterable[Root]) -> str:
