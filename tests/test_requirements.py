@@ -296,6 +296,17 @@ def test_case_21_files_with_nested_files(tmp_path: Path) -> None:
     )
 
 
+def test_a_constraint_may_be_a_url_and_have_a_hash(tmp_path: Path) -> None:
+    limits = f"a @ https://h/a-1-py3-none-any.whl\nb==2 --hash={HASH}\nc @ git+https://h/c@v1\n"
+    inputs = read(tmp_path, "-c limits.txt", limits_txt=limits)
+    wanted = ["a @ https://h/a-1-py3-none-any.whl", "b==2", "c @ git+https://h/c@v1"]
+    assert [str(r) for r in inputs.constraints] == wanted
+    assert [r.hashes for r in inputs.constraints] == [(), (HASH,), ()]
+    for wrong in ("a[x] @ https://h/a.zip", "https://h/b.zip", "-e git+https://h/c#egg=c", "./d"):
+        with pytest.raises(RequirementError, match="without extras or a path"):
+            read(tmp_path, "-c limits.txt", limits_txt=f"{wrong}\n")
+
+
 def test_options_of_a_file_hold_for_all_it_brings_in(tmp_path: Path) -> None:
     inputs = read(
         tmp_path,
@@ -369,7 +380,7 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str]] = {
     "an unknown option": ({"a_txt": "--use-feature x\n"}, "a.txt:1: the option --use-feature is not supported"),
     "a constraint with extras": (
         {"a_txt": "-c b.txt", "b_txt": "x[y]<1"},
-        "b.txt:1: a constraint is a plain name and version, without extras or a path",
+        "b.txt:1: a constraint is a name with a version or a URL, without extras or a path",
     ),
     "a hash for some": (
         {"a_txt": f"a==1 --hash={HASH}\nb==1\n"},

@@ -27,6 +27,7 @@ from klock.image.requirements import (
     ParsedLine,
     ParsedRequirement,
     ProjectParts,
+    UrlRequirement,
 )
 from klock.image.steps import PipInstall
 from klock.values import dataclass
@@ -117,8 +118,10 @@ class _Tree:
             self._lines.append((constraint, line))
             if not line.requirements:
                 self._options = line.options.over(self._options)
-            if constraint and any(not isinstance(r, PackageRequirement) or r.extras for r in line.requirements):
-                raise RequirementError(f"{where}: a constraint is a plain name and version, without extras or a path")
+            if constraint and not all(map(_may_constrain, line.requirements)):
+                raise RequirementError(
+                    f"{where}: a constraint is a name with a version or a URL, without extras or a path"
+                )
             for nested in line.files:
                 self.read(
                     nested, base=path.parent, constraint=constraint or nested.constraint, including=(*including, path)
@@ -166,6 +169,14 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+def _may_constrain(requirement: ParsedRequirement) -> bool:
+    match requirement:
+        case PackageRequirement() | UrlRequirement(editable=False, name=str()):
+            return not requirement.extras
+        case _:
+            return False
 
 
 def _path_of(reference: FileReference, base: Path) -> Path:

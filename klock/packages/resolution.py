@@ -29,7 +29,7 @@ from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements, replacements
 from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
-from klock.packages.roots import Root, line_of, roots_in
+from klock.packages.roots import Root, constraints_in, line_of, roots_in
 from klock.packages.selection import SelectedFile, SelectedPackage
 from klock.packages.wheels import closure, metadata_of, required_names, wheel_of
 from klock.values import dataclass
@@ -259,7 +259,8 @@ class Resolving:
         fetch_packages(
             packages, store=world.store, credentials=credentials, offline=world.offline, progress=world.progress
         )
-        check_hashes(self._roots, packages, self._answer, world.store)
+        lines = (*self._roots, *constraints_in(self.python, self.question.requests))
+        check_hashes(lines, packages, self._answer, world.store)
         for package in packages:
             self._locked[package.name] = package
             metadata = metadata_of(wheel_of(package), world.store)

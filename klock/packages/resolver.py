@@ -25,7 +25,7 @@ from klock.packages.no_wheel import why_no_wheel
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
-from klock.packages.roots import Root, name_of, parse_requirement, roots_in
+from klock.packages.roots import Root, constraints_in, name_of, parse_requirement, roots_in
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv
 from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
@@ -238,7 +238,7 @@ class Resolver:
             markers=self.world.python.markers,
             tags=self.world.python.tags,
             from_source=project.no_binary,
-            hashes={root.name: root.scoped.hashes for root in case.roots if root.name and root.scoped.hashes},
+            hashes=_allowed_hashes((*case.roots, *constraints_in(self.world.python, case.requests))),
             without=without,
         )
 
@@ -349,6 +349,16 @@ class Resolver:
                     f"{root.scoped.origin}: {root.name} is in no index that this requirement may use",
                     hint=f"{index[root.name]} has it, but is named for other requirements: name it for this one too",
                 )
+
+
+def _allowed_hashes(lines: Sequence[Root]) -> dict[str, set[str]]:
+    """What the lines of each project leave over together, of SHA-256, which indexes tell."""
+    allowed: dict[str, set[str]] = {}
+    for line in lines:
+        hashes = {each for each in line.scoped.hashes if each.startswith("sha256:")}
+        if line.name is not None and hashes:
+            allowed[line.name] = hashes & allowed.get(line.name, hashes)
+    return allowed
 
 
 def _left(case: Case, name: str) -> str:

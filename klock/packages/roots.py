@@ -17,7 +17,7 @@ from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.values import dataclass
 
-__all__ = ["Root", "line_of", "name_of", "read_roots", "roots_in"]
+__all__ = ["Root", "constraints_in", "line_of", "name_of", "read_roots", "roots_in"]
 
 _REPOSITORY: Final = re.compile(
     r"(?P<before>(?:[^@;]*@\s*)?git\+)(?P<url>[a-z+]+://(?:[^/@\s]*@)?[^@#\s;]+)(?:@(?P<revision>[^#\s;]+))?(?P<after>.*)"
@@ -75,6 +75,16 @@ def roots_in(python: TargetPython, requests: Sequence[PipRequest]) -> tuple[Root
                 hint="lock it for this environment too, or take another base or target",
             )
     return roots
+
+
+def constraints_in(python: TargetPython, requests: Sequence[PipRequest]) -> tuple[Root, ...]:
+    """The constraints that count in this environment, in the form of roots, which they are not."""
+    found = (
+        Root(step=number, scoped=scoped, requirement=parse_requirement(scoped))
+        for number, request in enumerate(requests)
+        for scoped in request.constraints
+    )
+    return tuple(each for each in found if each.applies_to(python))
 
 
 def line_of(name: str, roots: Iterable[Root]) -> str:

@@ -172,9 +172,9 @@ def _build_of(file_name: str) -> tuple[int, str]:
 def _only_hashed(document: dict[str, Any], hashes: Mapping[str, Collection[str]]) -> dict[str, Any]:
     """Takes out the files that none of the required hashes is of."""
     for package in document.get("packages", ()):
-        allowed = {h.removeprefix("sha256:") for h in hashes.get(package["name"], ()) if h.startswith("sha256:")}
-        if not allowed:
+        if package["name"] not in hashes:
             continue
+        allowed = {each.removeprefix("sha256:") for each in hashes[package["name"]]}
         given = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
         kept = [file for file in given if file.get("hashes", {}).get("sha256") in allowed]
         if not kept and given:
