@@ -290,3 +290,27 @@ def test_offline_it_is_the_store_that_lacks_something() -> None:
     assert isinstance(error, ResolutionError)
     assert error.message.startswith("cannot meet kimage.py:7: pip_install: six>=99\n")
     assert error.hint == "run the command once without --offline: offline, klock knows only the packages in the store"
+
+
+@pytest.mark.parametrize(
+    ("output", "packages"),
+    [
+        ("error: [Errno 2] No such file or directory: 'x86_64-linux-gnu-gcc'", '["gcc", "libc6-dev", "python3-dev"]'),
+        ("unable to execute 'gcc': No such file or directory", '["gcc", "libc6-dev", "python3-dev"]'),
+        ("error: command 'aarch64-linux-gnu-g++' failed: No such file or directory", '["g++", "python3-dev"]'),
+        ("../meson.build:1:0: ERROR: Unknown compiler(s): [['cc'], ['gcc']]", '["gcc", "libc6-dev", "python3-dev"]'),
+        ("x.c:10:10: fatal error: Python.h: No such file or directory", '["python3-dev"]'),
+        ("c/_cffi_backend.c:15:10: fatal error: ffi.h: No such file or directory", '["libffi-dev"]'),
+        ("error: can't find Rust compiler", '["cargo"]'),
+        ("Cargo, the Rust package manager, is not installed or is not on PATH.", '["cargo"]'),
+        ("/bin/sh: 1: pkg-config: not found", '["pkg-config"]'),
+        ("Error: pg_config executable not found.", '["gcc", "libc6-dev", "libpq-dev", "python3-dev"]'),
+    ],
+)
+def test_what_a_build_lacks_is_named_by_the_package_that_has_it(output: str, packages: str) -> None:
+    assert f"install what the build needs (apt_install({packages}) on Debian and Ubuntu)" in hint_for_build(output, "x")
+
+
+@pytest.mark.parametrize("output", ["", "fatal error: mine.h: No such file", "No such file or directory: 'README.md'"])
+def test_of_what_nobody_knows_no_package_is_named(output: str) -> None:
+    assert "(compilers, libraries)" in hint_for_build(output, "x")

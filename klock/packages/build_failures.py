@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -13,6 +14,31 @@ __all__ = ["BuildFailed", "UnbuiltSource", "essence", "hint_for_build", "undecla
 _MISSING: Final = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '?(?P<module>[A-Za-z0-9_]+)")
 _LIKELY: Final = re.compile(r"depends on `(?P<module>[A-Za-z0-9._-]+)`, but doesn't declare it as a build dependency")
 _OF_PYTHON: Final = frozenset({"distutils", "imp", "lib2to3"})
+_LACKING: Final = re.compile(
+    r"No such file or directory: '(?:[\w-]+-linux-gnu-)?(?P<run>[\w+-]+)'"
+    r"|(?:command|execute) '(?:[\w-]+-linux-gnu-)?(?P<called>[\w+-]+)'(?: failed)?: No such file"
+    r"|(?P<said>[\w-]+)(?:: | executable )not found"
+    r"|(?P<named>Rust compiler|Cargo, the Rust package manager|Unknown compiler|CMake must be installed)"
+    r"|fatal error: (?P<header>[\w./+-]+): No such file"
+)
+_C: Final = ("gcc", "libc6-dev", "python3-dev")
+_OF_DEBIAN: Final = {
+    **dict.fromkeys(("gcc", "cc", "Unknown compiler"), _C),
+    **dict.fromkeys(("g++", "c++"), ("g++", "python3-dev")),
+    **dict.fromkeys(("cargo", "rustc", "Rust compiler", "Cargo, the Rust package manager"), ("cargo",)),
+    **dict.fromkeys(("cmake", "CMake must be installed"), ("cmake", "g++")),
+    "pkg-config": ("pkg-config",),
+    "pg_config": ("libpq-dev", *_C),
+    "mysql_config": ("default-libmysqlclient-dev", *_C),
+    "Python.h": ("python3-dev",),
+    "ffi.h": ("libffi-dev",),
+    "zlib.h": ("zlib1g-dev",),
+    "libxml/xmlversion.h": ("libxml2-dev", "libxslt1-dev"),
+    **dict.fromkeys(("openssl/opensslv.h", "openssl/ssl.h"), ("libssl-dev",)),
+    **dict.fromkeys(("stdio.h", "stdlib.h", "limits.h", "assert.h"), ("libc6-dev",)),
+}
+"""What builds most often do not find, as they name it, and the packages of Debian and Ubuntu that have it."""
+
 _LINES: Final = 16
 _TRACEBACK: Final = "Traceback (most recent call last):"
 
@@ -63,7 +89,14 @@ def hint_for_build(output: str, name: str) -> str:
         return f"the Python of the base is too new for {name}: ask for a newer version of it, or take an older Python"
     if "Git executable not found" in output:
         return "install git in an earlier step: klock builds the source to read its metadata"
+    packages = _packages_lacking(output)
+    what = f"apt_install({json.dumps(packages)}) on Debian and Ubuntu" if packages else "compilers, libraries"
     return (
-        "ask for a version that has a wheel for this Python, or install what the build needs (compilers, libraries) in "
+        f"ask for a version that has a wheel for this Python, or install what the build needs ({what}) in "
         "an earlier step; a build has no network"
     )
+
+
+def _packages_lacking(output: str) -> list[str]:
+    found = (match[match.lastgroup or 0] for match in _LACKING.finditer(output))
+    return sorted({package for name in found for package in _OF_DEBIAN.get(name, ())})
