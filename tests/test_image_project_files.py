@@ -219,6 +219,48 @@ def test_a_lock_is_for_the_environments_that_it_names(tmp_path: Path, case: str)
     assert str(caught.value).endswith(", and the environment has Python 3.11.2 on linux x86_64")
 
 
+CHOICES = {
+    "the default groups": ("", ["a", "b"]),
+    "an extra": ("--extra Fast", ["a", "b", "c"]),
+    "a group": ("--group test", ["a", "b", "d"]),
+    "all": ("--all-extras --all-groups", ["a", "b", "c", "d"]),
+    "no dev": ("--no-dev", ["a"]),
+}
+
+
+def write_choices(folder: Path) -> None:
+    """As pdm writes them."""
+    markers = {
+        "a": "'default' in dependency_groups",
+        "b": "'dev' in dependency_groups and sys_platform == 'linux'",
+        "c": "'fast' in extras",
+        "d": "'test' in dependency_groups or 'other' in extras",
+    }
+    text = 'lock-version = "1.0"\ncreated-by = "pdm"\nextras = ["fast", "other"]\n'
+    text += 'dependency-groups = ["default", "dev", "test"]\ndefault-groups = ["default", "dev"]\n'
+    for name, marker in markers.items():
+        url = f"https://h/{name}-1-py3-none-any.whl"
+        text += f'[[packages]]\nname = "{name}"\nversion = "1"\nmarker = "{marker}"\n'
+        text += f'wheels = [{{url = "{url}", hashes = {{sha256 = "{DIGITS[name]}"}}}}]\n'
+    (folder / "pylock.toml").write_text(text)
+
+
+@pytest.mark.parametrize("case", CHOICES)
+def test_a_lock_of_several_choices(tmp_path: Path, case: str) -> None:
+    options, wanted = CHOICES[case]
+    write_choices(tmp_path)
+    asked = read(tmp_path, f"-r pylock.toml {options}")
+    environment = {"sys_platform": "linux", "python_version": "3.11"}
+    assert [r.name for r in asked if r.marker is None or r.marker.evaluate(environment)] == wanted
+
+
+def test_a_choice_that_a_lock_has_not(tmp_path: Path) -> None:
+    write_choices(tmp_path)
+    with pytest.raises(RequirementError) as caught:
+        read(tmp_path, "-r pylock.toml --group nope")
+    assert str(caught.value) == "pylock.toml: there is no group 'nope', only default, dev, test"
+
+
 def test_files_are_read_by_a_draft_and_not_understood(folder: Path) -> None:
     step = PipInstall(requirements=("-r uv.lock",))
     inputs = read_requirements(step, folder, {}, locks=False)

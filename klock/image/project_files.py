@@ -11,13 +11,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from klock.documents import read_toml
 from klock.errors import RequirementError
@@ -26,9 +27,10 @@ from klock.image.pyproject import requirements_of_project
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
+from klock.words import first_of
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package
+    from packaging.pylock import Package, Pylock
     from packaging.specifiers import SpecifierSet
 
 __all__ = ["is_project_file", "read_project_file"]
@@ -36,6 +38,9 @@ __all__ = ["is_project_file", "read_project_file"]
 _PYLOCK: Final = re.compile(r"pylock(\.[^./]+)?\.toml")
 _PYPI: Final = "https://pypi.org/simple"
 _OF_LOCKS: Final = frozenset({"extras", "dependency_groups"})
+_CHOICE: Final = re.compile(r"""(?P<name>"[^"]*"|'[^']*') (?P<operator>in|not in) (?P<of>extras|dependency_groups)""")
+_ALWAYS: Final = 'python_version >= "0"'
+_NEVER: Final = 'python_version < "0"'
 
 
 def is_project_file(path: str) -> bool:
@@ -47,16 +52,11 @@ def is_project_file(path: str) -> bool:
 def read_project_file(path: Path, content: bytes, parts: ProjectParts, where: str) -> Iterator[ParsedRequirement]:
     """What the file asks for. `where` names it in messages. Raises RequirementError."""
     if path.name == "uv.lock":
-        yield from _requirements_of_pylock(_exported(path, parts, where), where)
+        yield from _requirements_of_pylock(_exported(path, parts, where), where, ProjectParts())
     elif path.name == "pyproject.toml":
         yield from requirements_of_project(_toml(content, where), parts, where)
     else:
-        if parts != ProjectParts():
-            raise RequirementError(
-                f"{where} is a lock of one choice: it has no groups and extras to choose from",
-                hint="export it with them: uv export --format pylock.toml --group NAME --extra NAME",
-            )
-        yield from _requirements_of_pylock(_toml(content, where), where)
+        yield from _requirements_of_pylock(_toml(content, where), where, parts)
 
 
 def _toml(content: bytes, where: str) -> dict[str, Any]:
@@ -89,7 +89,9 @@ def _exported(path: Path, parts: ProjectParts, where: str) -> dict[str, Any]:
     return _toml(done.stdout.encode(), where)
 
 
-def _requirements_of_pylock(document: Mapping[str, Any], where: str) -> Iterator[ParsedRequirement]:
+def _requirements_of_pylock(
+    document: Mapping[str, Any], where: str, parts: ProjectParts
+) -> Iterator[ParsedRequirement]:
     from packaging.pylock import Pylock, PylockValidationError
 
     try:
@@ -99,10 +101,12 @@ def _requirements_of_pylock(document: Mapping[str, Any], where: str) -> Iterator
     of_lock = _of_pythons(lock.requires_python)
     if lock.environments:
         of_lock.append(" or ".join(f"({each})" for each in lock.environments))
+    chosen = _chosen(lock, parts, where)
     for number, package in enumerate(lock.packages):
         conditions = dict.fromkeys([*of_lock, *_of_pythons(package.requires_python)])
         only_for = Marker(" and ".join(f"({each})" for each in conditions)) if conditions else None
-        yield replace(_requirement_of(package, f"{where}: packages[{number}]"), only_for=only_for)
+        marker = _settled(package.marker, chosen)
+        yield replace(_requirement_of(package, marker, f"{where}: packages[{number}]"), only_for=only_for)
 
 
 def _of_pythons(allowed: SpecifierSet | None) -> list[str]:
@@ -110,8 +114,43 @@ def _of_pythons(allowed: SpecifierSet | None) -> list[str]:
     return [f"python_full_version {each.operator} '{each.version}'" for each in allowed or ()]
 
 
-def _requirement_of(package: Package, where: str) -> PackageRequirement | UrlRequirement:
-    name, marker = package.name, package.marker
+def _chosen(lock: Pylock, parts: ProjectParts, where: str) -> dict[str, frozenset[str]]:
+    """The extras and groups that are wanted of a lock: the default groups, and what `parts` names besides."""
+    extras, groups = (frozenset(map(canonicalize_name, named or ())) for named in (lock.extras, lock.dependency_groups))
+    if parts.package or (parts != ProjectParts() and not extras and not groups):
+        raise RequirementError(
+            f"{where} is a lock of one choice: it has no groups and extras to choose from",
+            hint="export it with them: uv export --format pylock.toml --group NAME --extra NAME",
+        )
+    default = frozenset(map(canonicalize_name, () if parts.groups_only else lock.default_groups or ()))
+    return {
+        "extras": extras if parts.all_extras else _named("extra", parts.extras, extras, where),
+        "dependency_groups": (groups if parts.all_groups else _named("group", parts.groups, groups, where))
+        | (default - {"dev"} if parts.no_dev else default),
+    }
+
+
+def _named(word: str, names: Iterable[str], there: frozenset[str], where: str) -> frozenset[str]:
+    wanted = frozenset(map(canonicalize_name, names))
+    if unknown := sorted(wanted - there):
+        raise RequirementError(f"{where}: there is no {word} {unknown[0]!r}, only {first_of(sorted(there)) or 'none'}")
+    return wanted
+
+
+def _settled(marker: Marker | None, chosen: Mapping[str, frozenset[str]]) -> Marker | None:
+    """The marker without its questions about extras and groups of the lock, which are answered (PEP 751)."""
+    if marker is None or not _CHOICE.search(str(marker)):
+        return marker
+
+    def answer(match: re.Match[str]) -> str:
+        is_chosen = canonicalize_name(match["name"][1:-1]) in chosen[match["of"]]
+        return _ALWAYS if is_chosen == (match["operator"] == "in") else _NEVER
+
+    return Marker(_CHOICE.sub(answer, str(marker)))
+
+
+def _requirement_of(package: Package, marker: Marker | None, where: str) -> PackageRequirement | UrlRequirement:
+    name = package.name
     if marker is not None and any(word in str(marker) for word in _OF_LOCKS):
         raise RequirementError(
             f"{where}: {name} has a marker for extras or groups of the lock itself: {marker}",
