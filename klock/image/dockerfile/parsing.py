@@ -149,15 +149,8 @@ def _begins_instruction(before: Sequence[str]) -> bool:
 def _for_later(inner: Instruction, parsed: DockerfileInstruction) -> Instruction:
     """The ONBUILD that holds an instruction, as BuildKit writes it into the image's config."""
     texts = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in parsed.heredocs)
-    return replace(
-        inner,
-        name="ONBUILD",
-        words=inner.words,
-        rest=parsed.original.strip() + texts,
-        is_json=False,
-        flags=(),
-        texts=(),
-    )
+    rest = parsed.original.strip() + texts
+    return replace(inner, name="ONBUILD", rest=rest, is_json=False, flags=(), texts=())
 
 
 def _way_out(what: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Final
 
 from e2b_dockerfile_utils import parse_heredoc
 
 from klock.image import arguments
 from klock.image.dockerfile.arguments import PLATFORM, argument_of
+from klock.image.dockerfile.leftovers import kept_for, kept_here
 from klock.image.dockerfile.mounts import mount_of
 from klock.image.dockerfile.parsing import Instruction, triggered
 from klock.image.dockerfile.settings import SETTINGS, configure, pairs_of
@@ -32,12 +30,6 @@ from klock.image.steps import (
 from klock.values import dataclass
 
 __all__ = ["ReadStage", "read_stages"]
-
-_KEPT_PLACES: Final = re.compile(r"(?<![\w.-])/(?:var/)?tmp/[^\s'\"`;&|<>()]*")
-# Where something is mounted, a command does not see what an earlier step left there.
-_MOUNT: Final = re.compile(r"--mount=\S+")
-_TEMPORARY: Final = re.compile(r"(?P<place>/(?:var/)?tmp)(?:/(?P<first>[^/$]+)(?:/[^$]*)?)?")
-_STOP: Final = re.compile(r"[$\\{}]")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,7 +182,7 @@ class _Reader:
             mounts=mounts,
             leave_out=left_out,
             keep_layer="keep-layer" in instruction.options,
-            keep=tuple(sorted({*_kept_for(later), *_kept_here(read.steps, later)})),
+            keep=tuple(sorted({*kept_for(later), *kept_here(read.steps, later)})),
             without_network=network == "none",
             location=instruction.location,
         )
@@ -266,31 +258,6 @@ def _shell_text(instruction: Instruction) -> tuple[str, bool]:
     if len(instruction.texts) == 1 and parse_heredoc(command):
         return first.content, first.content.startswith("#!")
     return "\n".join([command, *(f"{text.content}{text.name}" for text in instruction.texts)]), False
-
-
-def _kept_for(later: Sequence[Instruction]) -> tuple[str, ...]:
-    """What of /tmp and /var/tmp a later instruction names: those folders are empty in an environment, and layers leave
-    them out, but between two steps a Dockerfile may hand on a file there."""
-    found: set[str] = set()
-    for instruction in later:
-        texts = (instruction.rest, *(text.content for text in instruction.texts))
-        for path in (path for text in texts for path in _KEPT_PLACES.findall(_MOUNT.sub("", text))):
-            place = "/var/tmp" if path.startswith("/var/") else "/tmp"
-            first = path.removeprefix(f"{place}/").partition("/")[0]
-            known = _STOP.split(first)[0]
-            found.add(posixpath.join(place, first if known == first else f"{known}*"))
-    return tuple(sorted(pattern for pattern in found if pattern.rpartition("/")[2]))
-
-
-def _kept_here(before: Sequence[Step], later: Sequence[Instruction]) -> Iterator[str]:
-    """What of /tmp and /var/tmp a later command may find without naming it, since it begins there (WORKDIR)."""
-    here = "/"
-    for step in before:
-        if isinstance(step, SetWorkingDir):
-            here = posixpath.normpath(posixpath.join(here, step.path))
-    match = _TEMPORARY.fullmatch(here)
-    if match is not None and any(each.name == "RUN" for each in later):
-        yield f"{match['place']}/{match['first'] or '*'}"
 
 
 def _is_on(name: str, flags: Mapping[str, Sequence[str]], instruction: Instruction) -> bool:
