@@ -778,6 +778,32 @@ def test_what_a_later_run_may_find_in_its_working_directory(tmp_path: Path) -> N
     assert kept == {"a": ("/tmp/w",), "b": ("/tmp/w",), "c": ("/tmp/*",), "d": ()}
 
 
+HANDED_ON = {
+    "to a COPY of another stage": ("RUN a\nFROM y\nCOPY --from=0 /tmp/out/x tmp/b /x /d/", ("/tmp/b", "/tmp/out")),
+    "to a mount of another stage": (
+        "RUN a\nFROM y\nRUN --mount=from=0,source=/tmp/.flags,target=/tmp/.flags --mount=src=/var/tmp/y,from=0 b",
+        ("/tmp/.flags", "/var/tmp/y"),
+    ),
+    "all of it": ("RUN a\nFROM y\nCOPY --from=0 /tmp/ /x/", ("/tmp/*",)),
+    "not from another stage": ("RUN a\nFROM y AS b\nFROM z\nCOPY --from=b /tmp/out /x\nRUN cat /tmp/y", ()),
+    "to a stage that begins with it": ("RUN a\nFROM first AS b\nFROM b\nRUN cat /tmp/x", ("/tmp/x",)),
+    "to what takes it from such a stage": ("RUN a\nFROM first AS b\nFROM z\nCOPY --from=b /tmp/x /x", ("/tmp/x",)),
+    "to a stage that goes on where it ended": ("WORKDIR /tmp/w\nRUN a\nFROM first\nRUN b", ("/tmp/w",)),
+    "by a variable": ("ARG D=/tmp/d\nENV E=$D/e\nRUN a\nRUN make -C ${E}\nCOPY x $D/y", ("/tmp/d",)),
+    "by a variable of another stage": ("RUN a\nFROM y\nARG D=/tmp/d\nCOPY --from=first ${D}/x /x", ("/tmp/d",)),
+    "only to be removed": ("RUN a\nRUN b && rm -rf /tmp/* /var/tmp/x && rm -r -f /tmp/z; rm --force /tmp/y", ()),
+    "to be removed if it is there": ("RUN a\nRUN rm /tmp/x", ("/tmp/x",)),
+    "to a command beside a removal": ("RUN a\nRUN rm -rf /tmp/x; cat /tmp/y", ("/tmp/y",)),
+}
+
+
+@pytest.mark.parametrize("case", HANDED_ON)
+def test_what_of_tmp_is_handed_on(case: str, tmp_path: Path) -> None:
+    text, kept = HANDED_ON[case]
+    found = steps(tmp_path, f"FROM x AS first\n{text}\n", stage="first")
+    assert [step.keep for step in found if isinstance(step, RunCommand) and step.command == "a"] == [kept]
+
+
 def test_a_run_without_network(tmp_path: Path) -> None:
     assert steps(tmp_path, "FROM x\nRUN --network=none a\n") == [run("a", without_network=True)]
     assert steps(tmp_path, "FROM x\nRUN --network=host a\n") == [run("a")]

@@ -213,6 +213,11 @@ CASES: dict[str, Case] = {
     "COPY of heredocs": _case(
         "ARG A=1\nCOPY <<x <<-'y' /t/\n$A \\$A\nx\n\t$A\n\ty\n", expected={"/t/x": "1 $A\n", "/t/y": "$A\n"}
     ),
+    "files of /tmp that other stages take": _case(
+        "RUN mkdir -p /tmp/o; echo a > /tmp/o/f; echo b > /tmp/g\nFROM ${BASE}\nCOPY --from=0 /tmp/o /t/o\n"
+        "RUN --mount=type=bind,from=0,source=/tmp/g,target=/m cp /m /t/g\n",
+        expected={"/t/o/f": "a\n", "/t/g": "b\n"},
+    ),
     # rules that are easy to get wrong
     "comments inside a continued ENV": _case(
         'ENV A=1 \\\n  # why\n  B="x \\\n y" \\\n\n  C=\'a\\\n b\'\nRUN mkdir /t; echo "$A|$B|$C" > /t/f\n',

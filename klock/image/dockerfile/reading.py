@@ -10,7 +10,7 @@ from e2b_dockerfile_utils import parse_heredoc
 
 from klock.image import arguments
 from klock.image.dockerfile.arguments import PLATFORM, argument_of
-from klock.image.dockerfile.leftovers import kept_for, kept_here
+from klock.image.dockerfile.leftovers import Later
 from klock.image.dockerfile.mounts import mount_of
 from klock.image.dockerfile.parsing import Instruction, triggered
 from klock.image.dockerfile.settings import SETTINGS, configure, pairs_of
@@ -106,13 +106,13 @@ class _Reader:
             read = ReadStage(name=stage.label, base=stage.base, location=stage.start.location)
             texts = self._triggers.get(stage.base, ())
         instructions = [*(triggered(text, stage.start) for text in texts), *stage.instructions]
+        later = Later(stage, self._stages, instructions)
         for number, instruction in enumerate(instructions):
-            read.steps += self._steps(instruction, stage, read, instructions[number + 1 :])
+            kept = later.kept(number, read.steps) if instruction.name == "RUN" else ()
+            read.steps += self._steps(instruction, stage, read, kept)
         return read
 
-    def _steps(
-        self, instruction: Instruction, stage: Stage, read: ReadStage, later: Sequence[Instruction]
-    ) -> Iterator[Step]:
+    def _steps(self, instruction: Instruction, stage: Stage, read: ReadStage, kept: tuple[str, ...]) -> Iterator[Step]:
         if instruction.options and instruction.name != "RUN":
             raise instruction.error(
                 f"`# klock: {next(iter(instruction.options))}` stands above {instruction.name}",
@@ -120,7 +120,7 @@ class _Reader:
             )
         match instruction.name:
             case "RUN":
-                yield self._run(instruction, stage, read, later)
+                yield self._run(instruction, stage, read, kept)
             case "COPY" | "ADD":
                 yield self._copy(instruction, stage, read)
             case "ENV":
@@ -146,7 +146,7 @@ class _Reader:
 
     # -- RUN
 
-    def _run(self, instruction: Instruction, stage: Stage, read: ReadStage, later: Sequence[Instruction]) -> RunCommand:
+    def _run(self, instruction: Instruction, stage: Stage, read: ReadStage, kept: tuple[str, ...]) -> RunCommand:
         flags = instruction.only_flags("mount", "network", "security", "device", several=("mount", "device"))
         if "device" in flags:
             raise instruction.error(
@@ -182,7 +182,7 @@ class _Reader:
             mounts=mounts,
             leave_out=left_out,
             keep_layer="keep-layer" in instruction.options,
-            keep=tuple(sorted({*kept_for(later), *kept_here(read.steps, later)})),
+            keep=kept,
             without_network=network == "none",
             location=instruction.location,
         )
