@@ -510,6 +510,19 @@ def test_dockerignore(name: str, context: Path) -> None:
     assert "b.py" in copied(context, "COPY . /x")[1], "the Dockerfile's own file wins"
 
 
+def test_what_layers_leave_out_of_a_stage_is_told(tmp_path: Path) -> None:
+    text = (
+        "FROM y AS b\nFROM x\nCOPY --from=b /root/.cache/pip /p\nCOPY --from=b /tmp/x /srv /d/\n"
+        "COPY --from=b:1 /root/.npm /n\nCOPY --from=b run/y /y\n"
+    )
+    notes: list[str] = []
+    draft_steps(tuple(steps(tmp_path, text)), root=tmp_path, base=BASE, environ={}, notes=notes)
+    assert notes == [
+        "Dockerfile:3 copies /root/.cache/pip of a stage, and layers leave out what is in it, as docs/layers.md says",
+        "Dockerfile:6 copies /run/y of a stage, and layers leave out what is in it, as docs/layers.md says",
+    ]
+
+
 def test_modes_owners_and_texts(context: Path) -> None:
     (context / "src/c.txt").chmod(0o640)
     (context / "a.py").chmod(0o700)

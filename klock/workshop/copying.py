@@ -17,6 +17,7 @@ from klock.errors import ImageError
 from klock.files.build_context import Patterns
 from klock.files.globs import go_regex, has_wildcard
 from klock.files.modes import changed_mode
+from klock.layers.normalisation import is_left_out
 from klock.layers.scan import meaningful_xattrs
 from klock.workshop.overlay import resolve
 from klock.workshop.protocol import TreeCopy
@@ -61,7 +62,7 @@ class _Copy:
 
     def _matching(self, source: str) -> list[str]:
         """The paths that a source names. Raises ImageError for a plain one that is not there."""
-        path = posixpath.normpath("/" + source.replace("/./", "/"))
+        path = posixpath.normpath(posixpath.join("/", source.replace("/./", "/")))
         found = ["/"]
         for part in path.strip("/").split("/"):
             if self._wanted.parents and part == "**":
@@ -85,7 +86,7 @@ class _Copy:
             ]
         there = [each for each in found if os.path.lexists(resolve(self._source, each))]
         if not there and not has_wildcard(path):
-            raise ImageError(f"{self._wanted.name} has no {path}", hint="check the path, and the stage before it")
+            raise ImageError(f"{self._wanted.name} has no {path}", hint=_way_out(path))
         return there
 
     def _folders_from(self, above: str) -> Iterator[str]:
@@ -184,6 +185,12 @@ class _Copy:
             raise ImageError(f"there is a file at {path}", hint="choose another destination") from None
         os.chown(here, *(self._ids or (0, 0)))
         os.chmod(here, 0o755)
+
+
+def _way_out(path: str) -> str:
+    if is_left_out(path.strip("/")) or is_left_out(f"{path.strip('/')}/x"):
+        return f"layers leave {path} out, as docs/layers.md says: have the stage write it to another folder"
+    return "check the path, and the stage before it"
 
 
 def _kept(path: str, source: str) -> str:

@@ -68,6 +68,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
             credentials=credentials,
         )
         draft = read_copy(step, context, drafting)
+        drafting.notes += _about_what_is_left_out(draft, where)
         if credentials.found and credentials.treatment is not Treatment.ALLOW:
             drafting.notes.append(_about_credentials(where, credentials))
         return draft
@@ -346,6 +347,16 @@ def _single_names(step: CopyLock) -> Iterator[str]:
 
 def _summaries(step: CopyLock) -> dict[str, str]:
     return {file.in_context: f"{file.digest or file.target or 'folder'} {file.mode:04o}" for file in step.files}
+
+
+def _about_what_is_left_out(draft: CopyLock, where: str) -> Iterator[str]:
+    """Of a folder of a stage that layers leave empty; those of /tmp are kept where another stage names them."""
+    from klock.layers.normalisation import is_left_out
+
+    for source in draft.sources if draft.stage is not None and not set(draft.stage) & set("/:@") else ():
+        path = posixpath.normpath(posixpath.join("/", source))
+        if not path.startswith(("/tmp", "/var/tmp")) and is_left_out(f"{path.strip('/')}/x"):
+            yield f"{where} copies {path} of a stage, and layers leave out what is in it, as docs/layers.md says"
 
 
 def _about_credentials(where: str, credentials: CredentialFiles) -> str:
