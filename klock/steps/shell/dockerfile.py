@@ -71,7 +71,9 @@ def _mount(mount: RunMount, step: RunCommand, drafting: Drafting) -> tuple[Mount
     if target or mount.kind != "secret":
         target = "/" + posixpath.normpath(posixpath.join("/", drafting.working_dir, target)).lstrip("/")
     if target == "/":
-        raise ImageError(f"--mount=type={mount.kind} would hide the whole environment", hint="choose another target")
+        raise ImageError(
+            f"--mount=type={mount.kind} would hide the whole environment", hint="name another: target=/path"
+        )
     source, entries = (expand(mount.source) if mount.stage is not None else ""), tuple[FileEntry, ...]()
     if mount.kind == "bind" and mount.stage is None:
         source, entries = _bound(expand(mount.source), step, drafting)
