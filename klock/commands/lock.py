@@ -86,11 +86,11 @@ def lock(
         dry_run=dry_run,
     )
     # Only now: what a base has for those who build on it (ONBUILD) may ask for one.
-    unused = [
-        name for name in project.session.loaded.image._unused_arguments if name in dict(map(_argument, build_args))
-    ]
+    loaded = project.session.loaded
+    given = dict(map(_argument, build_args))
+    unused = [name for name in loaded.image._unused_arguments if name in given or not loaded.is_dockerfile]
     if unused:
-        say(f"warning: no ARG asks for --build-arg {', '.join(unused)}")
+        say(f"warning: no ARG asks for {', '.join(unused)}, which is given as a build argument")
     for line in locked.moved:
         say(line)
     if dry_run:
