@@ -175,7 +175,7 @@ def counting(cls, init, repr, eq, order, unsafe_hash, frozen, match_args, kw_onl
     return real(cls, init, repr, eq, order, unsafe_hash, frozen, match_args, kw_only, slots, *rest)
 dataclasses._process_class = counting
 import klock.commands.lock, klock.commands.sync, klock.commands.run, klock.api, klock.locking.target, klock.replay
-import klock.steps.pip.resolving
+import klock.steps.pip.resolving, klock.layers.scan
 print(*made)
 """
 

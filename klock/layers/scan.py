@@ -10,7 +10,6 @@ import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from klock.digests import Digest
@@ -18,6 +17,7 @@ from klock.errors import EngineError
 from klock.forks import map_in_forks
 from klock.layers.manifest import Entry, Kind, Manifest, line_of_file
 from klock.layers.normalisation import is_left_out
+from klock.values import dataclass
 
 __all__ = [
     "MEANINGFUL_XATTRS",

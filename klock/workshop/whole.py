@@ -83,7 +83,7 @@ class WholeTrees:
     def _is_known(self, folder: Path) -> bool:
         if folder in self._known and folder.exists():
             return True
-        if is_as_noted(str(folder), may_move=_is_only_thread()):
+        if is_as_noted(str(folder)):
             self._known.add(folder)
             return True
         return False
@@ -96,11 +96,6 @@ class WholeTrees:
             # From its name first: nobody may find half of it.
             remove_trees([self._trees.put_aside(folder) for folder in folders])
         return is_whole
-
-
-def _is_only_thread() -> bool:
-    """Whether nobody else in this process can notice that its current folder changes."""
-    return len(os.listdir("/proc/self/task")) == 1
 
 
 def _holds(root: bytes, manifest: Manifest) -> bool:

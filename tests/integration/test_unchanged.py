@@ -105,6 +105,9 @@ def test_what_happened_to_the_files_is_noticed(project: Project) -> None:
 def test_check_and_lock_have_notes_of_their_own(project: Project) -> None:
     said = [project.klock("check") for _ in range(3)]
     assert said == ["image and lockfile agree\n"] * 3
+    # What looks at the environment forks, and its answer is remembered all the same.
+    for at_once in (False, True):
+        assert project.started("check", "--env") == (0, "", "image, lockfile and environment agree\n", at_once)
     said = [project.klock("lock") for _ in range(3)]
     assert said[0].startswith("kimage.lock unchanged: ") and said == said[:1] * 3
     (project.folder / "one.txt").write_text("3")
