@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
     try:
         if raised is not None:
             raise raised
+        status = _elsewhere(sys.argv[1:] if arguments is None else arguments)
+        if status is not None:
+            sys.exit(status)
         status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
     except KlockError as error:
         if wanted().verbose > 1:
@@ -102,6 +105,21 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
         say("hint: the lockfile and the environment are as they were")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _elsewhere(arguments: Sequence[str]) -> int | None:
+    """The status of a command line that is to be run in a container; None for all others."""
+    if os.environ.get("KLOCK_WORKSHOP", "sandbox") == "sandbox":
+        return None
+    from klock.elsewhere import asked_for, run_elsewhere
+
+    engine = asked_for(arguments)
+    if engine is None:
+        return None
+    from klock.commands.terminal import progress_on_stderr
+
+    is_quiet = bool({"-q", "--quiet"} & set(arguments))
+    return run_elsewhere(engine, arguments, progress_on_stderr(quiet=is_quiet, verbose=False))
 
 
 def _open_closed_streams() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from klock.errors import EngineError
 from klock.values import dataclass
 from klock.workshop.users import User
+from klock.workshop.way_out import WAY_OUT
 
 __all__ = ["Access", "Bind", "View", "find_bubblewrap"]
 
@@ -40,7 +41,8 @@ def find_bubblewrap() -> str:
     if program is None:
         raise EngineError(
             "bubblewrap (bwrap) is not installed",
-            hint="run `apt-get install bubblewrap`, or use --here to change the container that klock runs in",
+            hint="run `apt-get install bubblewrap`, or use --here to change the container that klock runs in, "
+            f"{WAY_OUT}",
         )
     return program
 

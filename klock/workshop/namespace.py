@@ -22,12 +22,14 @@ from typing import Any, Final, Generic, TypeVar
 
 from klock.errors import EngineError, KlockError, StoreError
 from klock.workshop import linux
+from klock.workshop.way_out import IN_A_CONTAINER, WAY_OUT
 
 __all__ = ["NamespaceProcess", "identity_map", "in_namespace"]
 
 T = TypeVar("T")
 
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN: Final = (errno.EPERM, errno.EACCES)
 _CHUNK: Final = 1 << 16
 
 
@@ -149,7 +151,7 @@ def _unshare() -> None:
         raise EngineError(
             f"this machine does not let klock make a user namespace: {error.strerror}",
             hint="allow it: sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1 "
-            "kernel.apparmor_restrict_unprivileged_userns=0; in a container: --security-opt seccomp=unconfined",
+            f"kernel.apparmor_restrict_unprivileged_userns=0; {IN_A_CONTAINER}; {WAY_OUT}",
         ) from error
 
 
@@ -167,7 +169,8 @@ def _explained(error: BaseException) -> BaseException:
                 f"the disk of the store is full: {error.strerror}{where}",
                 hint="free some space (klock cache prune), or set KLOCK_CACHE_DIR to a folder on another disk",
             )
-        return EngineError(f"the sandbox failed: {error.strerror}{where}")
+        hint = f"{IN_A_CONTAINER}; {WAY_OUT}" if error.errno in _FORBIDDEN else None
+        return EngineError(f"the sandbox failed: {error.strerror}{where}", hint=hint)
     return error
 
 
@@ -188,7 +191,8 @@ def _write_maps(pid: int) -> None:
         except OSError as error:
             raise EngineError(
                 f"klock runs as root but may not map ids into a namespace: {error.strerror}",
-                hint="give it the capabilities SETUID, SETGID and SETFCAP, or run klock as an ordinary user",
+                hint="give it the capabilities SETUID, SETGID and SETFCAP, or run klock as an ordinary user, "
+                f"{WAY_OUT}",
             ) from error
         return
     for kind, own in (("uid", os.getuid()), ("gid", os.getgid())):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +15,10 @@ from typing import Any, Final
 
 from klock.errors import EngineError
 from klock.escaping import escaped
-from klock.places.containers.attached import Attachment, has_terminal, signals_noted
+from klock.places.containers.attached import has_terminal, signals_noted
 from klock.places.containers.client import FOLDER, EngineClient
 from klock.places.containers.connection import docker_package, explained
+from klock.places.containers.foreground import follow, start
 from klock.places.containers.starting import cause_of, problem_with_program
 from klock.places.containers.synced import SyncedImage
 from klock.places.ended import name_of
@@ -30,7 +29,6 @@ from klock.workshop.working_dir import missing_working_dir
 
 __all__ = ["run_in_container"]
 
-_STREAMS: Final = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 _MADE_AT_START: Final = ("/dev/", "/proc/", "/run/", "/sys/")
 _LOG: Final = f"{FOLDER}/services.log"
 # The container's own streams are the command's. When that ends, so do the services, and nothing is said of them.
@@ -149,7 +147,7 @@ class _Run:
         docker = docker_package(self._engine)
 
         try:
-            connection = self._start(container)
+            connection = start(self._client, container)
         except docker.errors.APIError as error:
             explanation = str(error.explanation)
             problem = problem_with_program(explanation)
@@ -161,40 +159,14 @@ class _Run:
             status, words = problem
             os.write(2, f"klock: {words}: {program}\n".encode("utf-8", "surrogateescape"))
             return status
-        try:
-            self._attach(container, connection, signals)
-            return int(self._client.api.wait(container)["StatusCode"])
-        finally:
-            _close(connection)
-
-    def _start(self, container: str) -> socket.socket:
-        """Starts a container and returns the connection with its streams on it."""
-        api = self._client.api
-        # podman makes the container ready here, docker when it starts it.
-        connection = _raw_socket(api.attach_socket(container, params=_STREAMS))
-        try:
-            api.start(container)
-        except BaseException:
-            _close(connection)
-            raise
-        return connection
-
-    def _attach(self, container: str, connection: socket.socket, signals: int) -> None:
-        docker = docker_package(self._engine)
-
-        api = self._client.api
-
-        def kill(number: int) -> None:
-            with contextlib.suppress(docker.errors.APIError):  # it has ended
-                api.kill(container, signal.Signals(number).name)
-
-        def resize(rows: int, columns: int) -> None:
-            with contextlib.suppress(docker.errors.APIError):
-                api.resize(container, height=rows, width=columns)
-
-        Attachment(
-            connection, streams=self._streams, signals=signals, terminal=self._terminal, kill=kill, resize=resize
-        ).run()
+        return follow(
+            self._client,
+            container,
+            connection,
+            streams=self._streams,
+            signals=signals,
+            terminal=self._terminal,
+        )
 
     def _host_config(self) -> Mapping[str, Any]:
         command = self._command
@@ -236,19 +208,3 @@ class _Run:
 def _half_of_memory() -> int:
     """In bytes, of this machine: that of an engine elsewhere may have more, or less, and takes it as a limit."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _raw_socket(attached: Any) -> socket.socket:
-    """The socket below what the client gives: it depends on the transport."""
-    found = getattr(attached, "_sock", attached)
-    if not isinstance(found, socket.socket):
-        raise EngineError("klock can attach to a container over a Unix socket or plain TCP only", hint="use unix://")
-    found.settimeout(None)
-    return found
-
-
-def _close(connection: socket.socket) -> None:
-    """Closes it although the client keeps a reference: engines keep a container while a reader is connected."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()

@@ -1,0 +1,47 @@
+"""klock itself in a container of podman or docker, where the machine can make no sandbox: a laptop, a guarded host.
+
+    command line --project and variables, as archives--> container: klock, its store on a volume --changed files--> here
+
+Only the engine's API is used, so it may be in a virtual machine or on another host: nothing is mounted from here. What
+klock does in there is what it does on any Linux, so the lockfile is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from klock.errors import KlockError
+
+if TYPE_CHECKING:
+    from klock.progress import Progress
+
+__all__ = ["ENGINES", "VARIABLE", "asked_for", "run_elsewhere"]
+
+VARIABLE = "KLOCK_WORKSHOP"
+ENGINES = ("podman", "docker")
+_VERBS = ("lock", "sync", "run", "check", "status", "push", "pull")
+"""What needs a sandbox, or the store that is in there."""
+
+
+def asked_for(arguments: Sequence[str]) -> str | None:
+    """The engine that a command line is to be run in. Raises KlockError for one that is none."""
+    asked = os.environ.get(VARIABLE, "sandbox")
+    verb = next((word for word in arguments if not word.startswith("-")), None)
+    if asked == "sandbox" or verb not in _VERBS or {"-h", "--help"} & set(arguments):
+        return None
+    if asked not in ENGINES:
+        raise KlockError(f"{VARIABLE} is {asked!r}", hint=f"set it to {' or '.join(ENGINES)}, or to sandbox")
+    return asked
+
+
+def run_elsewhere(engine: str, arguments: Sequence[str], progress: AbstractContextManager[Progress]) -> int:
+    """Runs the command line in a container, with this process's streams; its status. Raises KlockError.
+
+    `progress` is told of what is made before: its lines end where those of the command begin.
+    """
+    from klock.elsewhere.command import run_in_workshop
+
+    return run_in_workshop(engine, arguments, progress)

@@ -1,0 +1,182 @@
+"""What goes into a container and comes back, and which command lines go there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klock.elsewhere import asked_for, launcher_script
+from klock.elsewhere.command import variables_to_send
+from klock.elsewhere.own_files import distributions, files_of, klock_files, versions
+from klock.elsewhere.project_files import pack_folder, put_back
+from klock.errors import EngineError, KlockError
+
+
+@pytest.mark.parametrize(
+    ("value", "arguments", "engine"),
+    [
+        ("docker", ["lock"], "docker"),
+        ("podman", ["-q", "run", "--", "true"], "podman"),
+        ("sandbox", ["lock"], None),
+        ("docker", ["init"], None),
+        ("docker", ["lock", "--help"], None),
+        ("docker", [], None),
+        ("nonsense", ["init"], None),
+    ],
+)
+def test_which_command_lines_go_there(
+    monkeypatch: pytest.MonkeyPatch, value: str, arguments: list[str], engine: str | None
+) -> None:
+    monkeypatch.setenv("KLOCK_WORKSHOP", value)
+    assert asked_for(arguments) == engine
+
+
+def test_another_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLOCK_WORKSHOP", "lxc")
+    with pytest.raises(KlockError, match="KLOCK_WORKSHOP is 'lxc'"):
+        asked_for(["lock"])
+
+
+def test_the_machines_own_variables_stay_here() -> None:
+    sent = variables_to_send(
+        {
+            "HF_TOKEN": "x",
+            "HOME": "/h",
+            "PATH": "/p",
+            "LD_PRELOAD": "e",
+            "DOCKER_HOST": "tcp://h",
+            "KLOCK_WORKSHOP": "docker",
+        }
+    )
+    assert sent == {"HF_TOKEN": "x"}
+
+
+# -- klock's own files
+
+
+def test_klock_and_what_it_needs_are_found_whole() -> None:
+    assert {"klock/__init__.py", "klock/py.typed", "klock/elsewhere/launcher_script.py"} <= dict(klock_files()).keys()
+    found = distributions()
+    assert {"click", "uv", "packaging", "urllib3"} <= found.keys()
+    assert not {"docker", "kubernetes", "klock-env", "pytest"} & found.keys()
+    assert "bin/uv" in dict(files_of(found["uv"])), "programs too"
+    assert f"click=={found['click'].version}" in versions()
+
+
+# -- there and back
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    project = tmp_path / "project"
+    (project / "app").mkdir(parents=True)
+    (project / "app/main.sh").write_text("echo\n")
+    (project / "app/main.sh").chmod(0o751)
+    (project / "app/link").symlink_to("main.sh")
+    os.link(project / "app/main.sh", project / "second")
+    os.mkfifo(project / "pipe")
+    (project / os.fsdecode(b"\xff")).touch()
+    return project
+
+
+def test_a_project_arrives_as_it_is_here(project: Path, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    assert pack_folder(project, packed) == 10
+    there = tmp_path / "there"
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as archive:
+        assert {(member.uid, member.gid, member.uname) for member in archive} == {(0, 0, "")}
+        archive.extractall(there, filter="fully_trusted" if hasattr(tarfile, "data_filter") else None)
+    copy = there / str(project).lstrip("/")
+    assert {path.name for path in copy.iterdir()} == {path.name for path in project.iterdir()} - {"pipe"}
+    assert (copy / "app/main.sh").stat().st_mode & 0o7777 == 0o751
+    assert (copy / "app/link").readlink() == Path("main.sh")
+    assert (copy / "second").read_text() == "echo\n"
+
+
+def archive(file: Path, *members: tuple[str, str | None]) -> Path:
+    """Of files; None for a symlink to /etc."""
+    with tarfile.open(file, mode="w") as made:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if content is None:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+            member.size = len(content or "")
+            made.addfile(member, io.BytesIO((content or "").encode()))
+    return file
+
+
+def test_what_changed_is_written_and_keeps_its_mode(project: Path, tmp_path: Path) -> None:
+    changed = archive(tmp_path / "a.tar", ("app/main.sh", "new"), ("deep/er/x", "y"))
+    assert put_back(changed, project) == ["app/main.sh", "deep/er/x"]
+    assert (project / "app/main.sh").read_text() == "new"
+    assert (project / "app/main.sh").stat().st_mode & 0o7777 == 0o751
+    assert (project / "second").read_text() == "echo\n", "the other name is another file now"
+    assert (project / "deep/er/x").read_text() == "y"
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/x", "app/../../x", "a//b", "./x", ".git/hooks/post-checkout", "out/x", "second/x", ""]
+)
+def test_nothing_is_written_elsewhere(project: Path, tmp_path: Path, name: str) -> None:
+    (project / "out").symlink_to(tmp_path)
+    with pytest.raises(EngineError, match="which is no file of the project"):
+        put_back(archive(tmp_path / "a.tar", (name, "evil")), project)
+    assert not (tmp_path / "x").exists()
+
+
+def test_only_files_come_back(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="which is no file of the project"):
+        put_back(archive(tmp_path / "a.tar", ("link", None)), project)
+
+
+@given(st.binary(min_size=1, max_size=2000))
+def test_a_broken_archive_is_an_error(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file, pytest.raises(EngineError):
+        Path(file.name).write_bytes(content)
+        put_back(Path(file.name), Path("/nonexistent"))
+
+
+# -- in the container
+
+
+def test_the_launcher_packs_what_changed_and_passes_the_status_on(project: Path, tmp_path: Path) -> None:
+    """As in a container, but for where it lies, and with a klock that changes files."""
+    folder = tmp_path / "klock"
+    (folder / "packages/klock").mkdir(parents=True)
+    (folder / "packages/klock/__init__.py").touch()
+    (folder / "packages/klock/__main__.py").write_text(
+        "import os, pathlib, sys\n"
+        "pathlib.Path('kimage.lock').write_text(os.environ['SECRET'])\n"
+        "pathlib.Path('app/other').touch()\n"
+        "sys.exit(int(sys.argv[1]))\n"
+    )
+    asked = {
+        "arguments": ["7"],
+        "folder": str(project),
+        "project": str(project),
+        "variables": {"SECRET": "s3cret"},
+        "wanted": ["*.lock"],
+    }
+    (folder / "run.json").write_text(json.dumps(asked))
+    script = Path(launcher_script.__file__).read_text().replace('FOLDER = "/klock"', f"FOLDER = {str(folder)!r}")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(folder / "packages")},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert not (folder / "run.json").exists()
+    with tarfile.open(folder / "changed.tar") as changed:
+        assert changed.getnames() == ["kimage.lock"]
