@@ -28,4 +28,5 @@ def test_all_of_it() -> None:
     assert (document["hostRequirements"], document["runArgs"]) == ({"gpu": True}, ["--gpus", "all"])
     assert document["postStartCommand"] == "/usr/local/lib/klock/start true"
     assert document["customizations"]["vscode"]["settings"] == {"python.defaultInterpreterPath": "/usr/bin/python3"}
-    assert "postStartCommand" not in devcontainer(lock, name="x", image="r/n@sha256:1"), "it has no such program"
+    pushed = devcontainer(lock, name="x", image="r/n@sha256:1")
+    assert pushed["postStartCommand"] == document["postStartCommand"], "a pushed image has that program"

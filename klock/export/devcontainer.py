@@ -32,7 +32,8 @@ def devcontainer(lock: TargetLock, *, name: str, image: str | None = None) -> di
     if lock.target.accelerator != "cpu":
         document["hostRequirements"] = {"gpu": True}
         document["runArgs"] = ["--gpus", "all"]
-    if image is None and any(kind_of(step).is_service for step in lock.steps):
+    # A pushed image has the program, too: `klock.registry.made`.
+    if any(kind_of(step).is_service for step in lock.steps):
         document["postStartCommand"] = f"{START} true"
     if lock.interpreter is not None:
         settings = {"python.defaultInterpreterPath": lock.interpreter.path}
