@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from klock.documents import read_toml, shown
 from klock.errors import ImageError, KlockError
+from klock.image.conflicts import conflict_in
 from klock.image.loading import ImageReference, LoadedImage, in_folder, load, lockfile_of
 from klock.places import PLACES
 from klock.policy.rules import Policy, read_policy
@@ -123,9 +124,13 @@ def lockfile_path(loaded: LoadedImage) -> Path:
 
 
 def _read_settings(pyproject: Path) -> Settings:
+    text = ""
     try:
-        document = read_toml(pyproject.read_bytes().decode("utf-8"))
+        text = pyproject.read_bytes().decode("utf-8")
+        document = read_toml(text)
     except (OSError, ValueError) as error:
+        if (conflict := conflict_in(text, pyproject.name)) is not None:
+            raise KlockError(conflict[0], hint=conflict[1]) from error
         raise KlockError(f"cannot read {pyproject}: {error}", hint="correct that file: it is TOML in UTF-8") from error
     tool = document.get("tool", {})
     table = tool.get("klock", {}) if isinstance(tool, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import klock as kt
 from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference
+from klock.image.requirement_files import read_requirements
+from klock.image.steps import PipInstall
 from klock.project import Settings, find_root, load_image, load_settings, lockfile_path
 from klock.targets import Target
 
@@ -215,6 +218,27 @@ def test_what_an_image_file_prints_is_no_data(folder: Path, capsys: pytest.Captu
     load_image("kimage.py")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "hello\n")
+
+
+MARKS = "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n"
+CONFLICTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "pyproject.toml": ("[tool.klock]\n", load_settings),
+    "Dockerfile": ("FROM a\n", lambda _: load_image("Dockerfile")),
+    "requirements.txt": (
+        "six\n",
+        lambda folder: read_requirements(PipInstall(requirements=("-r requirements.txt",)), folder, {}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFLICTS)
+def test_a_conflict_of_git_is_called_one_wherever_it_is(name: str, folder: Path) -> None:
+    start, read = CONFLICTS[name]
+    (folder / name).write_text(start + MARKS)
+    with pytest.raises(KlockError) as caught:
+        read(folder)
+    assert caught.value.message == f"{name}:2: git left a merge conflict here"
+    assert f"klock lock && git add {name} kimage.lock; " in (caught.value.hint or "")
 
 
 WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {

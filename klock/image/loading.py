@@ -18,6 +18,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import ImageError, KlockError
+from klock.image.conflicts import conflict_in
 from klock.secrets.masking import mask
 from klock.values import dataclass
 
@@ -190,28 +191,16 @@ def _compiled(file: Path) -> CodeType:
     try:
         return compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
-        if (found := conflict_in(file)) is not None:
-            raise found from error
+        text = file.read_text("utf-8", "replace")
+        lockfile = lockfile_of(ImageReference(file=file)).name
+        if (conflict := conflict_in(text, _shown(file), lockfile=lockfile)) is not None:
+            raise ImageError(conflict[0], hint=conflict[1]) from error
         line = f"\n    {error.text.strip()}" if error.text else ""
         place = f"{_shown(file)}:{error.lineno}" if error.lineno else _shown(file)
         hint = None if file.suffix == ".py" else _NO_PYTHON
         raise ImageError(mask(f"{place}: {type(error).__name__}: {error.msg}{line}"), hint=hint) from error
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {_shown(file)}: {error}") from error
-
-
-def conflict_in(file: Path) -> ImageError | None:
-    """What to say of a file that cannot be read because git left conflict markers in it; None where there are none."""
-    lines = file.read_text("utf-8", "replace").splitlines()
-    number = next((number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None)
-    if number is None:
-        return None
-    lockfile = lockfile_of(ImageReference(file=file)).name
-    return ImageError(
-        f"{_shown(file)}:{number}: git left a merge conflict here",
-        hint=f"choose between the two sides, then: git checkout --ours {lockfile} && klock lock && "
-        f"git add {_shown(file)} {lockfile}; `klock merge-driver --install` has git merge lockfiles by klock",
-    )
 
 
 @contextlib.contextmanager

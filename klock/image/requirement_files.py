@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import RequirementError
+from klock.image.conflicts import conflict_in
 from klock.image.pip_options import PipOptions
 from klock.image.project_files import is_project_file, read_project_file
 from klock.image.requirement_lines import parse_line
@@ -194,13 +195,16 @@ def _path_of(reference: FileReference, base: Path) -> Path:
 def _content(path: Path, reference: FileReference, name: str) -> bytes:
     option = "-c" if reference.constraint else "-r"
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise RequirementError(f"{reference.where}: {option} {reference.path}: there is no file {name}") from error
     except OSError as error:
         raise RequirementError(
             f"{reference.where}: {option} {reference.path}: cannot read {name}: {error.strerror}"
         ) from error
+    if b"<<<<<<< " in content and (conflict := conflict_in(content.decode("utf-8", "replace"), name)) is not None:
+        raise RequirementError(conflict[0], hint=conflict[1])
+    return content
 
 
 def _logical_lines(content: bytes, name: str) -> list[tuple[int, str]]:

@@ -21,6 +21,7 @@ from e2b_dockerfile_utils import (
 )
 
 from klock.errors import ImageError
+from klock.image.conflicts import conflict_in
 from klock.image.steps import Location
 from klock.values import dataclass
 from klock.words import did_you_mean
@@ -97,6 +98,8 @@ def instructions_in(text: str, file: Path) -> list[Instruction]:
         bare, with_onbuild = _without_onbuild(lines) if "<<" in text else (text, frozenset[int]())
         parsed = parse_dockerfile_ast(bare)
     except DockerfileSyntaxError as error:
+        if (conflict := conflict_in(text, file.name)) is not None:
+            raise ImageError(conflict[0], hint=conflict[1]) from error
         place = file.name if error.line is None else f"{file.name}:{error.line}"
         what = _LINE_OF_ERROR.sub("", str(error))
         raise ImageError(f"{place}: {what}", hint=_way_out(what)) from error
