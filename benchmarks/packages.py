@@ -171,7 +171,7 @@ class _Run:
             Call(
                 argv=(
                     *(self.uv, "pip", "sync", "-q", "--python", "cold/bin/python", "--compile-bytecode", "--offline"),
-                    *("--no-index", "--find-links", str(wheels), "requirements.txt"),
+                    *("--no-index", "--find-links", str(wheels), str(wheels / "all.txt")),
                 ),
                 cwd=self.project,
                 variables={"UV_CACHE_DIR": str(self.folder / "cold-cache"), "UV_NO_CONFIG": "1", "VIRTUAL_ENV": None},
@@ -209,6 +209,7 @@ class _Run:
         measure(self.klock("sync", "base/kimage.py", store=store))
 
     def _wheels_by_name(self) -> Path:
+        """A folder of klock's wheels, and what they are as requirements: without hashes, for some were built here."""
         from klock.lockfile import read
         from klock.packages.wheels import wheel_of
 
@@ -221,6 +222,8 @@ class _Run:
                 wheel = wheel_of(package)
                 blob = self.folder / "store/blobs/sha256" / wheel.sha256[:2] / wheel.sha256
                 os.link(blob, folder / wheel.name)
+            pins = [package.pin for package in lock.targets[0].packages if not package.build_only]
+            (folder / "all.txt").write_text("".join(f"{pin}\n" for pin in pins))
         return folder
 
     def take(self, name: str, *calls: Call) -> None:
