@@ -804,6 +804,11 @@ HANDED_ON = {
     "to a stage that goes on where it ended": ("WORKDIR /tmp/w\nRUN a\nFROM first\nRUN b", ("/tmp/w",)),
     "by a variable": ("ARG D=/tmp/d\nENV E=$D/e\nRUN a\nRUN make -C ${E}\nCOPY x $D/y", ("/tmp/d",)),
     "by a variable of another stage": ("RUN a\nFROM y\nARG D=/tmp/d\nCOPY --from=first ${D}/x /x", ("/tmp/d",)),
+    "by a command that goes there": (
+        "RUN a\nRUN cd /tmp && tar xf y.tgz && cd y && ./configure --with-z=a.b && make install\n"
+        "RUN cd /var/tmp/; dpkg -i *.deb; wget https://h/q.txt",
+        ("/tmp/a.b", "/tmp/configure", "/tmp/y", "/tmp/y.tgz", "/var/tmp/*.deb"),
+    ),
     "only to be removed": ("RUN a\nRUN b && rm -rf /tmp/* /var/tmp/x && rm -r -f /tmp/z; rm --force /tmp/y", ()),
     "to be removed if it is there": ("RUN a\nRUN rm /tmp/x", ("/tmp/x",)),
     "to a command beside a removal": ("RUN a\nRUN rm -rf /tmp/x; cat /tmp/y", ("/tmp/y",)),

@@ -213,6 +213,10 @@ CASES: dict[str, Case] = {
     "COPY of heredocs": _case(
         "ARG A=1\nCOPY <<x <<-'y' /t/\n$A \\$A\nx\n\t$A\n\ty\n", expected={"/t/x": "1 $A\n", "/t/y": "$A\n"}
     ),
+    "a file of /tmp that a RUN finds where it goes": _case(
+        "RUN cd /tmp && mkdir d && echo a > d/x && echo b > y.txt\n"
+        "RUN mkdir /t; cd /tmp && cp y.txt /t/f && cd d && cp x /t/g\n"
+    ),
     "files of /tmp that other stages take": _case(
         "RUN mkdir -p /tmp/o; echo a > /tmp/o/f; echo b > /tmp/g\nFROM ${BASE}\nCOPY --from=0 /tmp/o /t/o\n"
         "RUN --mount=type=bind,from=0,source=/tmp/g,target=/m cp /m /t/g\n",

@@ -20,6 +20,8 @@ _TEMPORARY: Final = re.compile(r"(?P<place>/(?:var/)?tmp)(?:/(?P<first>[^/$]+)(?
 _STOP: Final = re.compile(r"[$\\{}]")
 # What is only mounted at or removed need not be there: a mount hides it, and `rm -f` does without it.
 _NO_USE: Final = re.compile(r"--mount=\S+|\brm[ \t]+(?:-\S+[ \t]+)*-(?:\w*f\w*|-force)(?=[ \t])[^;&|\n]*")
+_ENTERED: Final = re.compile(r"\b(?:cd|pushd)[ \t]+(?P<place>/(?:var/)?tmp)/?(?=[\s;&|)]|$)")
+_WORD: Final = re.compile(r"[^\s;&|()<>\"'`=]+")
 _VARIABLE: Final = re.compile(r"\$(?:\{(?P<braced>\w+)[^}]*\}|(?P<plain>\w+))")
 _ORIGIN: Final = re.compile(r"(?:^|,)from=([^,]+)")
 _SOURCE: Final = re.compile(r"(?:^|,)(?:source|src)=([^,]+)")
@@ -95,9 +97,22 @@ def _texts(instructions: Iterable[Instruction], known: Mapping[str, str]) -> Ite
     for instruction in instructions:
         for text in (instruction.rest, *(text.content for text in instruction.texts)):
             used = _NO_USE.sub("", text)
-            yield used
-            if "$" in used:
-                yield _expanded(used, known)
+            expanded = _expanded(used, known)
+            yield from {used, expanded}
+            yield from _entered(expanded)
+
+
+def _entered(text: str) -> Iterator[str]:
+    """What a command that begins with `cd /tmp` seems to name there: files, by how they look, and folders by `cd`."""
+    if (match := _ENTERED.search(text)) is None:
+        return
+    before = ""
+    for word in _WORD.findall(text):
+        path = word.removeprefix("./")
+        is_named = path != word or "." in path[1:] or "/" in path or "*" in path or before in ("cd", "pushd")
+        if is_named and "://" not in path and re.match(r"[\w*?]", path):
+            yield posixpath.join(match["place"], path)
+        before = word
 
 
 def _expanded(text: str, known: Mapping[str, str]) -> str:
