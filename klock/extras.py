@@ -6,7 +6,9 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Extra", "missing_extra_hint"]
 
-Extra: TypeAlias = Literal["conda", "containers", "git", "gpu", "kubernetes", "push", "s3", "sbom", "sign", "zstd"]
+Extra: TypeAlias = Literal[
+    "conda", "containers", "git", "gpu", "kubernetes", "push", "ray", "s3", "sbom", "sign", "zstd"
+]
 """The extras of pyproject.toml."""
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from klock.errors import KlockError
-from klock.running import parse_shm_size
+from klock.lockfile.reading import from_text
+from klock.running import devices_for, parse_shm_size
 
 SIZES = {"1": 1, "512": 512, "64k": 64 << 10, "512m": 512 << 20, "8g": 8 << 30, "8G": 8 << 30, "8gb": 8 << 30}
 SIZES |= {"8GiB": 8 << 30, "1t": 1 << 40, "10b": 10}
@@ -31,3 +36,11 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_who_shares_the_machines_memory_cannot_size_it() -> None:
     with pytest.raises(KlockError, match="with --host-ipc a command has the machine's own /dev/shm"):
         parse_shm_size("8g", host_ipc=True)
+
+
+def test_a_running_container_has_the_devices_it_was_started_with() -> None:
+    place: Any = SimpleNamespace(gives_devices=False)
+    (locked,) = from_text((Path(__file__).parent.parent / "kimage.lock").read_text()).targets
+    with pytest.raises(KlockError, match="--device: a running container has only the devices it was started with"):
+        devices_for(locked, None, place, ["/dev/zero"])
+    assert devices_for(locked, None, place).device_nodes == ()

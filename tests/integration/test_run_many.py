@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -122,3 +123,15 @@ def test_devices_by_path_are_there_for_every_user(root: Account, project: Path) 
     say = "head -c 2 /dev/klock/zero | od -An -tx1; stat -c %a /dev/klock"
     done = root.klock("run", "--device", "/dev/zero:/dev/klock/zero", "--", "sh", "-c", say, cwd=project)
     assert done.stdout.split() == ["00", "00", "755"]
+
+
+def test_devices_by_the_name_of_a_specification(root: Account, project: Path) -> None:
+    folder = root.make_folder("cdi")
+    edits = {"deviceNodes": [{"path": "/dev/klock/nic", "hostPath": "/dev/zero"}], "env": ["NIC=one"]}
+    devices = [{"name": "one", "containerEdits": edits}]
+    (folder / "nic.json").write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "klock.test/nic", "devices": devices}))
+    env = {"KLOCK_CDI_SPEC_DIRS": str(folder)}
+    say = "head -c 2 /dev/klock/nic | od -An -tx1; echo $NIC"
+    asked = ("--device", "klock.test/nic=one", "--device", "/dev/zero:/dev/klock/other")
+    done = root.klock("run", *asked, "--", "sh", "-c", f"{say}; ls /dev/klock", cwd=project, env=env)
+    assert done.stdout.split() == ["00", "00", "one", "nic", "other"], done.stderr
