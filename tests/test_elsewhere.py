@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from klock.elsewhere import asked_for, launcher_script
 from klock.elsewhere.command import variables_to_send
 from klock.elsewhere.own_files import distributions, files_of, klock_files, versions
+from klock.elsewhere.own_image import archive_of
 from klock.elsewhere.project_files import pack_folder, put_back
 from klock.errors import EngineError, KlockError
 
@@ -180,3 +181,8 @@ def test_the_launcher_packs_what_changed_and_passes_the_status_on(project: Path,
     assert not (folder / "run.json").exists()
     with tarfile.open(folder / "changed.tar") as changed:
         assert changed.getnames() == ["kimage.lock"]
+
+
+def test_archives_end_where_they_end() -> None:
+    """podman takes what follows, which tarfile fills up a record with, for an error, if its reader is quick."""
+    assert len(archive_of([("/a/b", b"x")])) == 3 * 512 + 1024

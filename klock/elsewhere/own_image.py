@@ -82,7 +82,7 @@ def archive_of(files: Iterable[tuple[str, bytes | Path]]) -> bytes:
             member.size = len(data)
             member.mode = 0o644 if isinstance(content, bytes) else 0o755 if content.stat().st_mode & 0o100 else 0o644
             archive.addfile(member, io.BytesIO(data))
-    return written.getvalue()
+    return written.getvalue()[: archive.offset]
 
 
 def _pulled(client: EngineClient, base: str, progress: Progress) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def pack_folder(folder: Path, output: IO[bytes]) -> int:
                     archive.addfile(member, content)
             else:
                 archive.addfile(member)
+    # podman's reader ends at the archive's end, and takes what follows for an error.
+    output.truncate(archive.offset)
     return size
 
 

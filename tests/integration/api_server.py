@@ -28,10 +28,12 @@ _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 @dataclass(kw_only=True)
 class FakePod:
-    """`prints` takes the place of what the command prints; `fails` is the HTTP status that refuses a command."""
+    """`enter` runs a command in a real container, instead of on `root`. `prints` takes the place of what the command
+    prints; `fails` is the HTTP status that refuses a command."""
 
     name: str
     root: Path | None = None
+    enter: Callable[[list[str], bytes], subprocess.CompletedProcess[bytes]] | None = None
     image_id: str = ""
     phase: str = "Running"
     state: dict[str, Any] = field(default_factory=lambda: {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
@@ -40,6 +42,10 @@ class FakePod:
     is_ending: bool = False
     prints: Callable[[bytes], bytes] = lambda output: output
     fails: int = 0
+
+    def run(self, command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
+        there = [str(self.root) if word == "/" else word for word in command[1:]]
+        return subprocess.run([sys.executable, *there], input=given, capture_output=True, check=False)
 
     def to_json(self) -> dict[str, Any]:
         metadata: dict[str, Any] = {"name": self.name, "namespace": "default", "annotations": self.annotations}
@@ -155,10 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Protocol", "v4.channel.k8s.io")
         self.end_headers()
         self.close_connection = True
-        command = [str(pod.root) if word == "/" else word for word in query["command"]]
-        done = subprocess.run(
-            [sys.executable, *command[1:]], input=self._read_input(), capture_output=True, check=False
-        )
+        done = (pod.enter or pod.run)(query["command"], self._read_input())
         self._send_frames(1, pod.prints(done.stdout))
         self._send_frames(2, done.stderr)
         status = {"status": "Success"} if done.returncode == 0 else {"status": "Failure", "message": "exit code 1"}

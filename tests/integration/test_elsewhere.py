@@ -43,6 +43,7 @@ class Laptop:
     """An account that may make no namespace, and an engine that it reaches over its API alone."""
 
     account: Account
+    host: ContainerHost
     variables: Mapping[str, str]
 
     def klock(self, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
@@ -59,7 +60,9 @@ def laptop(request: pytest.FixtureRequest, root: Account) -> Iterator[Laptop]:
         with _over_tcp(url) if "TCP" in request.param else _as_it_is(url) as reached:
             name = "CONTAINER_HOST" if engine == "podman" else "DOCKER_HOST"
             yield Laptop(
-                account=root, variables={name: reached, "KLOCK_WORKSHOP": engine, "KLOCK_WORKSHOP_IMAGE": BASE}
+                account=root,
+                host=host,
+                variables={name: reached, "KLOCK_WORKSHOP": engine, "KLOCK_WORKSHOP_IMAGE": BASE},
             )
 
 
@@ -175,5 +178,6 @@ def test_a_lock_that_fails_leaves_the_project_and_no_container(laptop: Laptop, p
     try:
         done = laptop.klock("lock", cwd=project)
         assert done.returncode == 2 and "error: step 3 (kimage.py:" in done.stderr
+        assert laptop.host.containers() == []
     finally:
         (project / "kimage.py").write_text(before)

@@ -6,10 +6,12 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from klock.errors import KlockError
 from klock.export.kubernetes import FINGERPRINT
@@ -18,6 +20,9 @@ from klock.fleet.cluster import KubernetesCluster
 from klock.fleet.expected import Expected
 from klock.layers.scan import manifest_of_tree
 from tests.integration.api_server import ApiServer, FakePod, api_server
+from tests.integration.container_engines import ContainerHost, podman_host
+from tests.integration.debian_image import debian_layout
+from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
 
@@ -291,3 +296,70 @@ def test_the_command_line(api: ApiServer, root: Account, tmp_path: Path) -> None
     done = root.klock("fleet", "check", "--selector", "app=moon", cwd=project, env=env)
     assert done.stdout == f"default/two\\x1b[31m: drift-setting: it runs another image: {OTHER}\n", done.stderr
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "1 pod of 2 not as locked")
+
+
+@pytest.mark.soak
+def test_real_containers_of_a_pushed_image(api: ApiServer, root: Account, tmp_path: Path) -> None:
+    """podman stands for a node: the check before a pod starts, and the comparison of those that run."""
+    project = root.make_folder("real")
+    wheels = root.make_folder("wheels")
+    make_wheel(wheels, "demo", "1.0", files={"demo/more.py": "x = 1\n"})
+    with IndexServer(wheels) as index, podman_host(root) as podman:
+        (project / "kimage.py").write_text(
+            f'import klock as kt\nimage = kt.Image().from_docker("oci:{debian_layout()}:bookworm")'
+            f'.pip_install(["demo"]).run_bash("mkdir /opt/data; touch /opt/data/odd\\ name")\n'
+        )
+        (project / "pyproject.toml").write_text(f'[tool.klock]\nindex-url = "{index.url}"\n')
+        for command in (["lock", "--image-digest"], ["export", "image", "--name", "localhost/moon:1", "moon.tar"]):
+            done = root.klock(*command, cwd=project)
+            assert done.returncode == 0, done.stderr
+        podman.native("load", "--quiet", "--input", str(project / "moon.tar"))
+        done = root.klock(
+            *("export", "kubernetes", "--kind", "Pod", "--check", "--pushed", "registry.example.com/moon"), cwd=project
+        )
+        assert done.returncode == 0, done.stderr
+        pod = yaml.safe_load(done.stdout)
+        check = pod["spec"]["initContainers"][0]["command"]
+        run = ("run", "--rm", "--network=none", "localhost/moon:1")
+        assert podman.native(*run, *check) == "klock: the files are the locked ones\n"
+        changed = podman.account.run(
+            ["podman", *run, "sh", "-c", 'touch /opt/data/more; exec "$@"', "sh", *check],
+            cwd=project,
+            env=podman.variables,
+        )
+        assert (changed.returncode, "klock fleet check" in changed.stderr) == (1, True)
+
+        names = [
+            podman.native("run", "-d", "--network=none", "localhost/moon:1", "sleep", "600").strip() for _ in range(2)
+        ]
+        podman.native("exec", names[0], "python3", "-c", "import demo.more")
+        podman.native(
+            "exec", names[1], "sh", "-c", "echo x = 2 > $(python3 -c 'import demo; print(demo.__path__[0])')/more.py"
+        )
+        digest = pod["spec"]["containers"][0]["image"]
+        api.pods = [
+            FakePod(
+                name=f"pod-{number}",
+                enter=_in_podman(podman, name),
+                image_id=digest,
+                annotations=pod["metadata"]["annotations"],
+            )
+            for number, name in enumerate(names)
+        ]
+        env = {"KUBECONFIG": str(api.write_config(tmp_path / "config"))}
+        done = root.klock("fleet", "check", "-l", "app=moon", cwd=project, env=env)
+        assert done.returncode == 1, done.stderr
+        (line,) = done.stdout.splitlines()
+        assert re.match(
+            r"default/pod-1: drift-modified: step 1 \(kimage.py:2\): /\S+/demo/more.py differs: content", line
+        )
+
+
+def _in_podman(podman: ContainerHost, name: str) -> Callable[[list[str], bytes], subprocess.CompletedProcess[bytes]]:
+    def enter(command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
+        environment = {**podman.account.environment, **podman.variables}
+        return subprocess.run(
+            ["podman", "exec", "-i", name, *command], input=given, capture_output=True, env=environment, check=False
+        )
+
+    return enter

@@ -109,7 +109,8 @@ class EngineClient:
                 member = tarfile.TarInfo(path.lstrip("/"))
                 member.size, member.mode = len(content), 0o666 if path in for_all else 0o755
                 archive.addfile(member, io.BytesIO(content))
-        self.api.put_archive(container, "/", written.getvalue())
+        # podman's reader ends at the archive's end, and takes what follows, which fills up a record, for an error.
+        self.api.put_archive(container, "/", written.getvalue()[: archive.offset])
 
     def take(self, path: str, container: str, file: Path) -> None:
         """Copies a file of a container to `file`."""
