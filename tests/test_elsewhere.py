@@ -28,6 +28,7 @@ from klock.errors import EngineError, KlockError
     [
         ("docker", ["lock"], "docker"),
         ("podman", ["-q", "run", "--", "true"], "podman"),
+        ("podman", ["shell"], "podman"),
         ("sandbox", ["lock"], None),
         ("docker", ["init"], None),
         ("docker", ["lock", "--help"], None),
@@ -160,6 +161,7 @@ def test_the_launcher_packs_what_changed_and_passes_the_status_on(project: Path,
         "import os, pathlib, sys\n"
         "pathlib.Path('kimage.lock').write_text(os.environ['SECRET'])\n"
         "pathlib.Path('app/other').touch()\n"
+        "os.makedirs('.git/hooks'); pathlib.Path('.git/hooks/planted.lock').touch()\n"
         "sys.exit(int(sys.argv[1]))\n"
     )
     asked = {

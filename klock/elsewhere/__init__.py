@@ -22,7 +22,7 @@ __all__ = ["ENGINES", "VARIABLE", "asked_for", "run_elsewhere"]
 
 VARIABLE = "KLOCK_WORKSHOP"
 ENGINES = ("podman", "docker")
-_VERBS = ("lock", "sync", "run", "check", "status", "push", "pull")
+_VERBS = ("lock", "sync", "run", "shell", "check", "status", "add", "remove", "push", "pull", "logs", "cache")
 """What needs a sandbox, or the store that is in there."""
 
 

@@ -27,8 +27,12 @@ VOLUME_VARIABLE: Final = "KLOCK_WORKSHOP_VOLUME"
 ALSO_VARIABLE: Final = "KLOCK_WORKSHOP_FOLDERS"
 _VOLUME: Final = "klock-store"
 _STORE: Final = f"{FOLDER}/store"
-_WANTED: Final[Mapping[str, Sequence[str]]] = {"lock": ("*.lock",), "run": ("*",)}
-"""What comes back of a verb's changes to the project: `run` may have mounted it for that."""
+_ALL: Final = ("*",)
+_WANTED: Final[Mapping[str, Sequence[str]]] = {
+    "lock": ("*.lock",),
+    **dict.fromkeys(("add", "remove", "run", "shell"), _ALL),
+}
+"""What comes back of a verb's changes to the project. `run` and `shell` may have mounted it for that."""
 _OF_THE_MACHINE: Final = (
     *("PATH", "HOME", "TMPDIR", "TMP", "TEMP", "PWD", "OLDPWD", "SHELL", "SHLVL", "USER", "LOGNAME", "HOSTNAME", "_"),
     *("DOCKER_HOST", "CONTAINER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),

@@ -21,7 +21,9 @@ PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signa
 
 def files_in(project: str) -> dict[str, tuple[int, int, int]]:
     found = {}
-    for folder, _, names in os.walk(project):
+    for folder, folders, names in os.walk(project):
+        # A hook that is planted there would run on the user's machine.
+        folders[:] = [name for name in folders if name != ".git"]
         for name in names:
             path = os.path.join(folder, name)
             status = os.lstat(path)
