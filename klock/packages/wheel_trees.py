@@ -32,6 +32,7 @@ from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.values import dataclass
+from klock.words import counted
 from klock.workshop.protocol import Command, FileTree, Mount, Workshop, Workspace
 
 __all__ = ["WheelTrees", "files_of_wheels"]
@@ -104,7 +105,7 @@ class WheelTrees:
             blob = _blob(artifact, self.store)
             return lay_out(blob, artifact, self.scheme, root=root, leave_out=self.leave_out).to_bytes()
 
-        with self.progress.stage("lay out"):
+        with self.progress.stage(f"lay out {counted(len(items), 'wheel')}"):
             contents = map_in_forks(lay_out_one, items, cost=lambda item: item[1].size)
         files = [Manifest.of_own(content) for content in contents]
         for (_, artifact), manifest in zip(items, files, strict=True):
@@ -131,7 +132,7 @@ class WheelTrees:
         request.write_text(json.dumps([[root.parent.name, paths] for root, paths in zip(roots, modules, strict=True)]))
         sources = [Mount(source=root, target=f"{_AT}/sources/{root.parent.name}") for root in roots]
         argv = (self.scheme.python, "-I", "-S", "-B", f"{_AT}/script.py")
-        with self.progress.stage("compile"), open_below() as workspace:
+        with self.progress.stage(f"compile {counted(sum(map(len, modules)), 'module')}"), open_below() as workspace:
             ended = workspace.run(
                 Command(
                     argv=(*argv, f"{_AT}/request.json", f"{_AT}/sources", f"{_AT}/out"),
