@@ -185,7 +185,7 @@ class _Reporting:
     def done(self, result: str) -> None:
         self._send("done", result[:_CHUNK])
 
-    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> contextlib.AbstractContextManager[None]:
         """Not told: what goes on side by side takes no time of its own."""
         return contextlib.nullcontext()
 

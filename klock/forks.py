@@ -6,6 +6,7 @@ Processes and not threads: the workshop forks, and Python code runs on one core 
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import pickle
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from klock.errors import EngineError
 
-__all__ = ["in_fork", "map_in_forks"]
+__all__ = ["Tally", "in_fork", "map_in_forks"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -54,6 +55,20 @@ def map_in_forks(function: Callable[[A], T], items: Sequence[A], *, cost: Callab
     if errors:
         raise errors[0]
     return [found[index] for index in range(len(items))]
+
+
+class Tally:
+    """How many of a number of things are done, in whatever process. Each is told once, by its number from 0."""
+
+    def __init__(self, total: int) -> None:
+        self._done = mmap.mmap(-1, max(total, 1))
+
+    def add(self, number: int) -> None:
+        self._done[number] = 1
+
+    def __call__(self) -> str:
+        """`3 done`"""
+        return f"{self._done[:].count(1)} done"
 
 
 def _start(task: Callable[[], Any]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -48,8 +48,8 @@ class Logged:
             self._tasks.pop()
         self._progress.done(result)
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        return self._progress.stage(name)
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> AbstractContextManager[None]:
+        return self._progress.stage(name, how_far)
 
     def beside(self, names: Sequence[str]) -> None:
         self._progress.beside(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
 __all__ = ["Progress", "Quiet"]
@@ -27,9 +27,9 @@ class Progress(Protocol):
     def done(self, result: str) -> None:
         """The present task ended well; `result` says how, such as `cached` or `12 files`."""
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> AbstractContextManager[None]:
         """A part of the present task, such as `compile`, for as long as the block runs: for whoever asks where the time
-        goes."""
+        goes. `how_far` is asked now and then, and says how much of it is done, such as `3 done`."""
 
     def beside(self, names: Sequence[str]) -> None:
         """What goes on beside the present task from now on; nothing, where there are none."""
@@ -58,7 +58,7 @@ class Quiet:
 
     def done(self, result: str) -> None: ...
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> AbstractContextManager[None]:
         return _Nothing()
 
     def beside(self, names: Sequence[str]) -> None: ...

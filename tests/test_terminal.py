@@ -130,7 +130,7 @@ with terminal.progress_on_stderr(quiet={quiet}, verbose=False) as progress:
     progress.begin("step 1/2 run_bash make (kimage.py:4)")
     progress.output(b"compiling a\\rcompiling b\\ncompiling c")
     progress.beside(["stage web"])
-    with progress.stage("compile"):
+    with progress.stage("lay out 9 wheels", lambda: "3 done"):
         os.read(0, 1)
     progress.begin("make Debian", total=110, unit="packages")
     progress.advance(7)
@@ -162,7 +162,7 @@ def beats(*, quiet: bool = False) -> list[str]:
 def test_a_log_is_never_silent_for_long_and_says_how_far_a_task_is() -> None:
     lines = [line for line in beats() if line]
     assert lines[0] == "step 1/2 run_bash make (kimage.py:4)\n"
-    assert "  ... after 0:00:00, compile, beside stage web, compiling b\n" in lines
+    assert "  ... after 0:00:00, lay out 9 wheels, 3 done, beside stage web, compiling b\n" in lines
     assert any(line.startswith("    ... after 0:00:0") and "7 of 110 packages" in line for line in lines)
     assert "..." not in lines[-1], "nothing is said when nothing goes on"
 

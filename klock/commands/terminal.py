@@ -85,7 +85,7 @@ class _Task:
     unit: str
     started: float
     done: int = 0
-    stages: list[str] = field(default_factory=list)
+    stages: list[tuple[str, Callable[[], str] | None]] = field(default_factory=list)
     last: str = ""
 
     @property
@@ -135,19 +135,20 @@ class _Tasks:
         return self._printed.end()
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> Iterator[None]:
         stages = self.tasks[-1].stages if self.tasks else []
-        stages.append(name)
+        stages.append((name, how_far))
         try:
             yield
         finally:
-            stages.remove(name)
+            stages.remove((name, how_far))
 
     def status(self) -> str:
         """Of the innermost: what of it goes on, and how far it is."""
         task = self.tasks[-1]
         beside = f"beside {', '.join(self.others)}" if self.others else ""
-        return ", ".join(filter(None, (*task.stages[-1:], task.counted, beside)))
+        stage, how_far = task.stages[-1] if task.stages else ("", None)
+        return ", ".join(filter(None, (stage, how_far() if how_far else "", task.counted, beside)))
 
 
 class _Lines:
@@ -182,9 +183,9 @@ class _Lines:
         self._tick_if_needed()
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> Iterator[None]:
         started = time.monotonic()
-        with self._tasks.stage(name):
+        with self._tasks.stage(name, how_far):
             yield
         if self._verbose:
             self._say(f"{name}: {time.monotonic() - started:.2f} s")
@@ -279,8 +280,8 @@ class _Live:
         self._show()
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        with self._tasks.stage(name):
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> Iterator[None]:
+        with self._tasks.stage(name, how_far):
             self._draw_undisturbed()
             yield
 

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from klock.digests import Digest, digest_of_bytes, digest_of_json
 from klock.errors import FetchError, StepFailed
-from klock.forks import map_in_forks
+from klock.forks import Tally, map_in_forks
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, matcher
 from klock.layers.rewriting.bytecode import source_of
@@ -97,15 +97,18 @@ class WheelTrees:
     def make(self, wheels: Sequence[NamedWheel], open_below: OpenBelow, folder: Path) -> list[tuple[FileTree, Path]]:
         """Makes the trees of wheels anew in `folder`, which is empty; the root of each is there."""
         items = [(folder / str(number) / "root", artifact) for number, (_, artifact) in enumerate(wheels)]
+        tally = Tally(len(items))
 
         def lay_out_one(item: tuple[Path, WheelArtifact]) -> bytes:
             root, artifact = item
             root.mkdir(parents=True)
             root.chmod(0o755)
             blob = _blob(artifact, self.store)
-            return lay_out(blob, artifact, self.scheme, root=root, leave_out=self.leave_out).to_bytes()
+            made = lay_out(blob, artifact, self.scheme, root=root, leave_out=self.leave_out).to_bytes()
+            tally.add(int(root.parent.name))
+            return made
 
-        with self.progress.stage(f"lay out {counted(len(items), 'wheel')}"):
+        with self.progress.stage(f"lay out {counted(len(items), 'wheel')}", tally):
             contents = map_in_forks(lay_out_one, items, cost=lambda item: item[1].size)
         files = [Manifest.of_own(content) for content in contents]
         for (_, artifact), manifest in zip(items, files, strict=True):
