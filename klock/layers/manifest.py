@@ -248,8 +248,9 @@ def _line_of(found: Entry | bytes) -> bytes:
 
 
 def _place_of(item: tuple[str, Entry | bytes]) -> bytes:
-    """Where a path stands among others."""
-    return escaped(item[0])
+    """Where a path stands among others. A line begins with it, and the space after it sorts before all it can have."""
+    path, found = item
+    return found if isinstance(found, bytes) else escaped(path) + b" "
 
 
 def _path_of(line: bytes) -> str:
