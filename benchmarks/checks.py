@@ -37,6 +37,11 @@ WORDS: Final = """\
 see when you check again, and in a hook or a prompt. `check --env` alone is the first check after `klock sync`, or after
 something changed: it runs kimage.py and imports klock, which takes a quarter of a second whatever the number of files.
 `check` looks at the image and the lockfile only. *one file written* is `klock run` and the check after it.
+
+Where the time goes: a remembered check asks for the stat of each file, as git does. A program in C that does nothing
+else needs 0.6 of git's CPU time here, `os.lstat` alone 0.85, and Python's start and the note 0.15. So 0.75 cannot be
+reached in Python while every file is asked for, and klock asks for every file: a change of one byte in the store is to
+be seen. Of a deep check half is opening and reading through overlayfs, and a fifth the SHA-256.
 """
 A_FOLDER: Final = 100
 """Files in each folder of the tree."""
