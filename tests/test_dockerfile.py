@@ -886,6 +886,15 @@ def test_what_is_chained_on_stays_when_triggers_are_found(tmp_path: Path) -> Non
     assert again._with_triggers({}).steps == image.steps == image._with_triggers({}).steps
 
 
+def test_a_dockerfile_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_bytes("# Jos\u00e9\nFROM x\nRUN a \\\n # \u00e9\n b\n".encode("latin1"))
+    assert read_dockerfile(file).target.steps == [run("a  b")]
+    file.write_bytes("FROM x\nRUN a\nMAINTAINER Jos\u00e9\n".encode("latin1"))
+    with pytest.raises(ImageError, match=r"^Dockerfile:3: MAINTAINER is not written in UTF-8$"):
+        read_dockerfile(file)
+
+
 def test_a_missing_dockerfile(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"Dockerfile not found: .*/nowhere"):
         kt.Image.from_dockerfile(tmp_path / "nowhere")

@@ -55,11 +55,13 @@ def read_dockerfile(
     if not path.exists():
         raise FileNotFoundError(f"Dockerfile not found: {path}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImageError(f"cannot read {path}: {error}", hint="name a text file in UTF-8") from error
+        # A comment may be in any encoding.
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}", hint="name a text file") from error
     given = dict(build_args or {})
     instructions = instructions_in(text, path)
+    _require_utf8(instructions)
     stages = stages_of(instructions, path, given=given, platform=platform)
     wanted = target_stage(stage, stages, path)
     read = read_stages(
@@ -82,6 +84,16 @@ def read_dockerfile(
         unused_arguments=tuple(unused),
         notes=tuple(likely_mistakes(instructions, stages)),
     )
+
+
+def _require_utf8(instructions: Sequence[Instruction]) -> None:
+    for instruction in instructions:
+        texts = (instruction.rest, *(text.content for text in instruction.texts), *instruction.options.values())
+        if any("\udc80" <= character <= "\udcff" for text in texts for character in text):
+            raise instruction.error(
+                f"{instruction.name} is not written in UTF-8",
+                hint="convert the file, as `iconv -f latin1 -t utf-8` does",
+            )
 
 
 def _bases_elsewhere(
