@@ -188,3 +188,9 @@ def test_the_launcher_packs_what_changed_and_passes_the_status_on(project: Path,
 def test_archives_end_where_they_end() -> None:
     """podman takes what follows, which tarfile fills up a record with, for an error, if its reader is quick."""
     assert len(archive_of([("/a/b", b"x")])) == 3 * 512 + 1024
+
+
+def test_a_klock_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("klock.elsewhere.own_files._KLOCK", "klock-that-nobody-has")
+    with pytest.raises(EngineError, match="klock is not installed as a package here"):
+        distributions()

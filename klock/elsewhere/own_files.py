@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from klock.digests import Digest, digest_of_bytes, digest_of_json
+from klock.errors import EngineError
 
 __all__ = ["distributions", "files_of", "klock_digest", "klock_files", "versions"]
 
@@ -34,7 +35,10 @@ def klock_digest() -> Digest:
 
 
 def distributions() -> Mapping[str, metadata.Distribution]:
-    """What klock needs and is installed, by normalised name, with all that needs in turn."""
+    """What klock needs and is installed, by normalised name, with all that needs in turn.
+
+    Raises EngineError where klock itself is not installed, and so nothing says what it needs.
+    """
     found: dict[str, metadata.Distribution] = {}
     waiting = [Requirement(f"{_KLOCK}[{','.join(_EXTRAS)}]")]
     asked: set[str] = set()
@@ -42,7 +46,12 @@ def distributions() -> Mapping[str, metadata.Distribution]:
         wanted = waiting.pop()
         try:
             distribution = metadata.distribution(wanted.name)
-        except metadata.PackageNotFoundError:
+        except metadata.PackageNotFoundError as error:
+            if wanted.name == _KLOCK:
+                raise EngineError(
+                    "klock is not installed as a package here, so it is not known what it needs in a container",
+                    hint="install it: `uv tool install ./klock`, or `pip install -e .` in a clone",
+                ) from error
             continue  # of an extra that is not installed
         found[canonicalize_name(wanted.name)] = distribution
         for needed in map(Requirement, distribution.requires or ()):

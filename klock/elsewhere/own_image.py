@@ -41,7 +41,7 @@ fi
 if [ -s {FOLDER}/requirements.txt ]; then
     python3 -m pip install -q --no-deps --only-binary :all: --target {PACKAGES} -r {FOLDER}/requirements.txt
 fi
-PYTHONPATH={PACKAGES} python3 -m klock --version
+PYTHONPATH={PACKAGES} python3 -c 'import klock.commands.lock, klock.locking'
 PYTHONPATH={PACKAGES} python3 -m compileall -q {PACKAGES} || true
 """
 _VERSION: Final = 1

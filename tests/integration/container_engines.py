@@ -132,10 +132,12 @@ def _make_podman(account: Account, folder: Path) -> ContainerHost:
 
 @contextmanager
 def podman_service(host: ContainerHost) -> Iterator[str]:
-    """A service of root's podman, as `systemctl start podman.socket` gives one; its URL, for CONTAINER_HOST."""
+    """A service of an account's podman, as `systemctl start podman.socket` gives one; its URL, for CONTAINER_HOST."""
     path = Path(host.variables["HOME"]) / "run/podman.sock"
     environment = {**host.account.environment, **host.variables}
-    process = subprocess.Popen(["podman", "system", "service", "--time=0", f"unix://{path}"], env=environment)
+    process = subprocess.Popen(
+        ["podman", "system", "service", "--time=0", f"unix://{path}"], env=environment, **host.account.identity
+    )
     try:
         deadline = time.monotonic() + _PATIENCE
         while not path.exists():

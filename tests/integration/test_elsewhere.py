@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -52,18 +53,36 @@ class Laptop:
         return self.account.run([*cage, *program], cwd=cwd, env={**self.variables, **(env or {})})
 
 
-@pytest.fixture(scope="module", params=["podman", "docker", "podman, TCP", "docker, TCP"])
-def laptop(request: pytest.FixtureRequest, root: Account) -> Iterator[Laptop]:
+@pytest.fixture(scope="module", params=["podman", "podman, unprivileged", "docker", "podman, TCP", "docker, TCP"])
+def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
     engine = request.param.partition(",")[0]
-    with podman_host(root) if engine == "podman" else docker_host(root) as host, _url(host) as url:
+    account: Account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
+    with podman_host(account) if engine == "podman" else docker_host(account) as host, _url(host) as url:
         _import_base(host)
         with _over_tcp(url) if "TCP" in request.param else _as_it_is(url) as reached:
+            installed = _as_installed(account)
             name = "CONTAINER_HOST" if engine == "podman" else "DOCKER_HOST"
             yield Laptop(
-                account=root,
+                account=account,
                 host=host,
-                variables={name: reached, "KLOCK_WORKSHOP": engine, "KLOCK_WORKSHOP_IMAGE": BASE},
+                variables={
+                    name: reached,
+                    "KLOCK_WORKSHOP": engine,
+                    "KLOCK_WORKSHOP_IMAGE": BASE,
+                    "PYTHONPATH": installed,
+                },
             )
+
+
+def _as_installed(account: Account) -> str:
+    """Where the account's Python finds klock: with its metadata, as if it were installed."""
+    folder = account.make_folder("metadata")
+    text = metadata.distribution("klock-env").read_text("METADATA")
+    assert text is not None
+    (folder / "klock_env-0.dist-info").mkdir()
+    (folder / "klock_env-0.dist-info/METADATA").write_text(text)
+    account.give(folder)
+    return f"{account.source}:{folder}"
 
 
 @contextmanager
@@ -142,6 +161,7 @@ def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
 
 def test_locks_syncs_runs_and_checks(laptop: Laptop, root: Account, project: Path, tmp_path: Path) -> None:
     """The lockfile is the one that this machine makes with a sandbox."""
+    laptop.account.give(project)
     lockfile = project / "kimage.lock"
     lockfile.unlink(missing_ok=True)
     succeeded(root.klock("lock", cwd=project))
@@ -173,6 +193,7 @@ def test_locks_syncs_runs_and_checks(laptop: Laptop, root: Account, project: Pat
 
 
 def test_a_lock_that_fails_leaves_the_project_and_no_container(laptop: Laptop, project: Path) -> None:
+    laptop.account.give(project)
     before = (project / "kimage.py").read_text()
     (project / "kimage.py").write_text(before.replace("ln -s", "false;"))
     try:
