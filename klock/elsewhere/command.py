@@ -6,9 +6,9 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from klock.elsewhere.own_image import FOLDER, PACKAGES, archive_of, make_image
 from klock.elsewhere.project_files import pack_folder, put_back
@@ -20,6 +20,7 @@ from klock.places.containers.foreground import follow, start
 from klock.places.protocol import OWN_STREAMS
 from klock.progress import Progress
 from klock.project import find_root
+from klock.words import in_bytes
 
 __all__ = ["run_in_workshop", "variables_to_send"]
 
@@ -27,6 +28,8 @@ VOLUME_VARIABLE: Final = "KLOCK_WORKSHOP_VOLUME"
 ALSO_VARIABLE: Final = "KLOCK_WORKSHOP_FOLDERS"
 _VOLUME: Final = "klock-store"
 _STORE: Final = f"{FOLDER}/store"
+_MUCH: Final = 256 << 20
+"""Bytes of a project from which on it is said."""
 _ALL: Final = ("*",)
 _WANTED: Final[Mapping[str, Sequence[str]]] = {
     "lock": ("*.lock",),
@@ -53,12 +56,19 @@ def run_in_workshop(engine: str, arguments: Sequence[str], progress: AbstractCon
     folder = Path.cwd()
     project = find_root(folder)
     certificates = _certificates(os.environ)
-    with progress as shown:
-        image = make_image(client, os.environ, certificates, shown)
-        files = list(_files(arguments, folder, project, certificates))
+    with ExitStack() as stack:
+        with progress as shown:
+            image = make_image(client, os.environ, certificates, shown)
+            archives = _packed(project, shown, stack)
+        sent: list[IO[bytes] | bytes] = [*archives, archive_of(_files(arguments, folder, project, certificates))]
+        return _run(client, image, sent, project=project if _wanted(arguments) else None)
+
+
+def _run(client: EngineClient, image: str, archives: Sequence[IO[bytes] | bytes], *, project: Path | None) -> int:
+    """The status of klock in a container of `image` with `archives` unpacked. What it changed is put into `project`."""
     terminal = has_terminal()
     with (
-        explained(engine),
+        explained(client.engine),
         signals_noted() as signals,
         client.container(
             "workshop",
@@ -72,12 +82,11 @@ def run_in_workshop(engine: str, arguments: Sequence[str], progress: AbstractCon
             host_config=_host_config(client),
         ) as container,
     ):
-        _send(client, container, project)
-        client.api.put_archive(container, "/", archive_of(files))
-        status = follow(
-            client, container, start(client, container), streams=OWN_STREAMS, signals=signals, terminal=terminal
-        )
-        if _wanted(arguments):
+        for archive in archives:
+            client.api.put_archive(container, "/", archive)
+        connection = start(client, container)
+        status = follow(client, container, connection, streams=OWN_STREAMS, signals=signals, terminal=terminal)
+        if project is not None:
             _take_back(client, container, project)
     return status
 
@@ -147,16 +156,29 @@ def _certificates(environ: Mapping[str, str]) -> bytes | None:
         ) from error
 
 
-def _send(client: EngineClient, container: str, project: Path) -> None:
-    """Copies the project, and other folders that were asked for, to where they are here."""
+def _packed(project: Path, progress: Progress, stack: ExitStack) -> list[IO[bytes]]:
+    """Archives of the project, and of other folders that were asked for; they are where they are here."""
     also = [Path(word).absolute() for word in os.environ.get(ALSO_VARIABLE, "").split(os.pathsep) if word]
+    archives: list[IO[bytes]] = []
     for folder in (project, *also):
         if not folder.is_dir() or folder == Path("/"):
             raise KlockError(f"{folder} cannot be copied into a container", hint="run klock in a project's folder")
-        with tempfile.TemporaryFile() as archive:
-            pack_folder(folder, archive)
-            archive.seek(0)
-            client.api.put_archive(container, "/", archive)
+        archive, size = stack.enter_context(_archive(folder))
+        archives.append(archive)
+        if size > _MUCH:
+            progress.note(
+                f"{in_bytes(size)} of {folder} are copied into the container each time: keep large data elsewhere"
+            )
+    return archives
+
+
+@contextmanager
+def _archive(folder: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """An archive of a folder, from its beginning on, and the bytes of the files in it."""
+    with tempfile.TemporaryFile() as archive:
+        size = pack_folder(folder, archive)
+        archive.seek(0)
+        yield archive, size
 
 
 def _take_back(client: EngineClient, container: str, project: Path) -> None:
