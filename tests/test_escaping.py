@@ -93,7 +93,7 @@ def test_pieces_make_no_difference(words: list[bytes]) -> None:
 def test_progress_and_messages_pass_the_one_place(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from klock.commands import printing
+    from klock import printing
 
     monkeypatch.setenv("DB_PASSWORD", "hunter2x")
     printing._secrets.cache_clear()
@@ -118,7 +118,7 @@ def test_findings_as_json_are_json() -> None:
 
 def test_nothing_else_of_klock_prints() -> None:
     package = Path(__file__).parent.parent / "klock"
-    allowed = {"commands/printing.py", "entry.py"}
+    allowed = {"printing.py", "entry.py"}
     prints = ("click.echo(", "sys.stdout.write", "sys.stderr.write", " print(", "click.secho(")
     found = {
         str(path.relative_to(package))

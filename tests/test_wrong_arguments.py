@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from klock.commands import klock
-from klock.commands.printing import say_note
 from klock.errors import KlockError
 from klock.lockfile import write
+from klock.printing import say_note
 from tests.test_lockfile import SMALL
 
 WRONG = {

@@ -16,9 +16,9 @@ from typing import NoReturn
 import click
 
 from klock.commands.groups import Group, ReaderGone
-from klock.commands.printing import say, show
 from klock.commands.verbosity import add_options, verbosity_options, wanted
 from klock.errors import Interrupted, KlockError
+from klock.printing import say, show
 from klock.verbs import VERBS
 
 __all__ = ["main"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from klock.commands.options import offline_option, with_progress
-from klock.commands.printing import say
+from klock.printing import say
 from klock.progress import Progress
 
 __all__ = ["add"]

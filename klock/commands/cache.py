@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.groups import Group
-from klock.commands.printing import say, show_text
+from klock.printing import say, show_text
 from klock.store import Store
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import engine_option, image_argument, open_project, target_option, timeout_option, was_given
-from klock.commands.printing import say, say_note, show, show_text
 from klock.commands.quick import remember_check, remember_check_of_environment
+from klock.printing import say, say_note, show, show_text
 from klock.unchanged.watching import seen
 
 if TYPE_CHECKING:

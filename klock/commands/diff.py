@@ -7,7 +7,7 @@ import json
 import click
 
 from klock.commands.options import engine_option, open_project, target_option
-from klock.commands.printing import say, show, show_text
+from klock.printing import say, show, show_text
 
 __all__ = ["diff"]
 

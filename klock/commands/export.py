@@ -12,8 +12,8 @@ from klock.commands.export_kubernetes import kubernetes
 from klock.commands.export_squashfs import squashfs
 from klock.commands.groups import Group
 from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
-from klock.commands.printing import say, show_text
 from klock.errors import KlockError
+from klock.printing import say, show_text
 from klock.progress import Progress
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import offline_option, open_project, target_option, with_progress
-from klock.commands.printing import say, say_note, show_text
+from klock.printing import say, say_note, show_text
 from klock.progress import Progress
 
 if TYPE_CHECKING:

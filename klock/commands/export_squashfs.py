@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
-from klock.commands.printing import say
+from klock.printing import say
 from klock.progress import Progress
 
 __all__ = ["squashfs"]

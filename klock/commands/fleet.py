@@ -9,8 +9,8 @@ import click
 
 from klock.commands.groups import Group
 from klock.commands.options import image_argument, open_project, target_option, with_progress
-from klock.commands.printing import say, say_note, show, show_text
 from klock.errors import KlockError
+from klock.printing import say, say_note, show, show_text
 from klock.progress import Progress
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from klock.commands.printing import say
 from klock.errors import KlockError
+from klock.printing import say
 
 __all__ = ["init"]
 

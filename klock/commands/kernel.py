@@ -8,7 +8,7 @@ import click
 
 from klock.commands.groups import Group
 from klock.commands.options import image_argument, open_project, target_option
-from klock.commands.printing import say
+from klock.printing import say
 
 __all__ = ["kernel"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, with_progress
-from klock.commands.printing import say
 from klock.commands.quick import remember_lock
+from klock.printing import say
 from klock.progress import Progress
 from klock.unchanged.watching import seen
 

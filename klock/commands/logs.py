@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from klock.commands.options import image_argument, open_project
-from klock.commands.printing import say, show_text
+from klock.printing import say, show_text
 
 __all__ = ["logs"]
 

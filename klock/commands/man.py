@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from klock.commands.printing import show_text
+from klock.printing import show_text
 
 __all__ = ["man"]
 

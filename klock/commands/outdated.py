@@ -7,7 +7,7 @@ import json
 import click
 
 from klock.commands.options import image_argument, open_project, timeout_option, with_progress
-from klock.commands.printing import say, say_note, show, show_text
+from klock.printing import say, say_note, show, show_text
 from klock.progress import Progress
 
 __all__ = ["outdated"]

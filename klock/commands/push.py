@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project, with_progress
-from klock.commands.printing import say, show
+from klock.printing import say, show
 from klock.progress import Progress
 
 if TYPE_CHECKING:

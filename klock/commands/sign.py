@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from klock.commands.options import image_argument, open_project
-from klock.commands.printing import say
+from klock.printing import say
 
 __all__ = ["sign"]
 

@@ -13,8 +13,8 @@ from klock.commands.options import (
     target_option,
     with_progress,
 )
-from klock.commands.printing import say, show
 from klock.commands.quick import look_before_sync, remember_sync
+from klock.printing import say, show
 from klock.progress import Progress
 
 __all__ = ["sync"]

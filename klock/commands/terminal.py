@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
-from klock.commands.printing import say, say_output
 from klock.escaping import ForeignText, on_one_line
+from klock.printing import say, say_output
 from klock.progress import Progress, Quiet
 from klock.values import dataclass
 from klock.words import in_bytes

@@ -7,7 +7,7 @@ import json
 import click
 
 from klock.commands.options import image_argument, target_option
-from klock.commands.printing import show, show_text
+from klock.printing import show, show_text
 
 __all__ = ["tree"]
 

@@ -9,7 +9,7 @@ import click
 
 from klock.commands.groups import Group
 from klock.commands.options import image_argument, offline_option, open_project, with_progress
-from klock.commands.printing import say, show
+from klock.printing import say, show
 from klock.progress import Progress
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def _say_requests() -> None:
     """Has each request to a server told on stderr, without its credentials."""
     import logging
 
-    from klock.commands.printing import say
+    from klock.printing import say
     from klock.secrets.urls import normal_url
 
     class Said(logging.Handler):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klock.commands.options import image_argument, offline_option, open_project
-from klock.commands.printing import say, say_note, show
+from klock.printing import say, say_note, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import os
 import click
 
 from klock.commands.options import target_option
-from klock.commands.printing import show, show_text
+from klock.printing import show, show_text
 
 __all__ = ["why"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import KlockError
+from klock.printing import say, show
 from klock.ray.pinned import Versions, pin, project_of
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         said = _VERBS[verb](*words)
     except KlockError as error:
-        sys.stderr.write(f"error: {error}\n" + (f"\nhint: {error.hint}\n" if error.hint else ""))
+        say(f"error: {error}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
         return 2
-    sys.stdout.write(json.dumps(said) + "\n")
+    show(json.dumps(said))
     return 0
 
 

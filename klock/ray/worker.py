@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import KlockError
+from klock.printing import say
 
 __all__ = ["Worker", "folders_of", "variables_of"]
 
@@ -96,7 +97,7 @@ def main(how: str, *arguments: str) -> int:
     try:
         return run(Worker(**{**given, "variables": tuple(given["variables"])}), arguments, os.environ)
     except KlockError as error:
-        sys.stderr.write(f"error: {error}\n" + (f"\nhint: {error.hint}\n" if error.hint else ""))
+        say(f"error: {error}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
         return 2
 
 
