@@ -73,6 +73,7 @@ ARG PIP_CERT
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN apt-get update && apt-get install -y --no-install-recommends curl libgomp1 && rm -rf /var/lib/apt/lists/*
 FROM base AS wheels
+ARG PIP_CERT
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential git && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/server
 ENV PATH=/opt/server/bin:$PATH
