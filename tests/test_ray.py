@@ -18,7 +18,7 @@ import pytest
 from klock.errors import KlockError
 from klock.lockfile.model import Distribution, Interpreter, TargetLock
 from klock.lockfile.reading import from_text
-from klock.ray.barrier import NodeState, differences
+from klock.ray.barrier import NodeState, differences, wrong_workers
 from klock.ray.node import Failed, answer
 from klock.ray.pinned import Versions, image_of, refuse_other_versions
 from klock.ray.plugin import Plugin, lockfile_of_node
@@ -85,6 +85,7 @@ def test_a_worker_starts_in_the_environment_and_no_value_is_on_its_command_line(
         "image": None,
         "program": "/usr/bin/python3",
         "worker": "/lib/ray/default_worker.py",
+        "fingerprint": "sha256:f",
     }
     plugin.modify_context(["klock://x"], {"klock": "kimage.lock"}, given, LOG)
     *words, how = shlex.split(given.py_executable)
@@ -93,6 +94,7 @@ def test_a_worker_starts_in_the_environment_and_no_value_is_on_its_command_line(
         "lockfile": "/store/ray/it's/kimage.lock",
         "image": None,
         "program": "/usr/bin/python3",
+        "fingerprint": "sha256:f",
         "variables": ["PYTHONPATH", "TOKEN"],
     }
     assert given.override_worker_entrypoint == "/lib/ray/default_worker.py"
@@ -115,9 +117,14 @@ def test_a_worker_sees_the_folders_of_its_raylet(tmp_path: Path) -> None:
 
 
 def test_a_worker_has_rays_variables_and_those_asked_for() -> None:
-    worker = Worker(lockfile="x", image=None, program="python3", variables=("TOKEN", "UNSET"))
+    worker = Worker(lockfile="x", image=None, program="python3", fingerprint="sha256:f", variables=("TOKEN", "UNSET"))
     environ = {"RAY_JOB_ID": "1", "TOKEN": "secret", "HOME": "/root", "CUDA_VISIBLE_DEVICES": "0", "PATH": "/bin"}
-    assert variables_of(worker, environ) == {"RAY_JOB_ID": "1", "CUDA_VISIBLE_DEVICES": "0", "TOKEN": "secret"}
+    assert variables_of(worker, environ) == {
+        "RAY_JOB_ID": "1",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "TOKEN": "secret",
+        "KLOCK_ENVIRONMENT": "sha256:f",
+    }
 
 
 # -- what a node compares
@@ -189,6 +196,7 @@ def test_what_klock_says_on_a_node_is_told() -> None:
 def test_nodes_that_agree_have_no_differences() -> None:
     states = [NodeState(node=name, digest="sha256:a", fingerprint="sha256:f") for name in ("one", "two")]
     assert differences(states, expected=None) == differences(states, expected="sha256:a") == ""
+    assert wrong_workers([NodeState(node="one", inside="sha256:f")], "sha256:f") == ""
 
 
 def test_each_difference_is_told_with_its_node() -> None:
@@ -206,6 +214,20 @@ def test_each_difference_is_told_with_its_node() -> None:
     ]
     told = differences(states[:2], expected="sha256:b")
     assert told == "  node one: its lockfile is sha256:a, not sha256:b"
+
+
+def test_a_worker_that_is_not_in_the_environment_is_told() -> None:
+    workers = [
+        NodeState(node="one", inside="sha256:f"),
+        NodeState(node="two"),
+        NodeState(node="three", inside="sha256:g"),
+        NodeState(node="four", problem="did not answer: time is over"),
+    ]
+    assert wrong_workers(workers, "sha256:f").splitlines() == [
+        "  node two: its workers run in no environment: start Ray there with RAY_RUNTIME_ENV_PLUGINS",
+        "  node three: a worker is in sha256:g, not sha256:f",
+        "  node four: a worker did not answer: time is over",
+    ]
 
 
 def test_of_many_differences_some_are_told() -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,13 @@ from klock.digests import Digest, digest_of_bytes
 from klock.errors import KlockError
 from klock.ray.node import answer, command
 from klock.ray.plugin import NAME, OUTSIDE, lockfile_of_node
+from klock.ray.worker import ENVIRONMENT
 from klock.words import counted
 
-__all__ = ["NodeState", "NodesDiffer", "assert_same_environment", "differences"]
+__all__ = ["NodeState", "NodesDiffer", "assert_same_environment", "differences", "wrong_workers"]
 
 _MOST: Final = 20
+_OUTSIDE: Final = "its workers run in no environment: start Ray there with RAY_RUNTIME_ENV_PLUGINS"
 
 
 class NodesDiffer(KlockError):
@@ -29,11 +31,13 @@ class NodesDiffer(KlockError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
     """What a node said: the digest of its lockfile, the fingerprint of what is locked, and where its environment
-    differs from that. Or why it could not say anything."""
+    differs from that. Or which fingerprint a worker `inside` has, None if that is in no environment. Or why it could
+    not say anything."""
 
     node: str
     digest: Digest = ""
     fingerprint: Digest = ""
+    inside: Digest | None = None
     findings: tuple[str, ...] = ()
     problem: str = ""
 
@@ -43,40 +47,63 @@ def assert_same_environment(
 ) -> Digest:
     """Waits until every node of the cluster has the environment, and compares it on each with the lockfile.
 
-    Returns the fingerprint that all have. `lockfile` is by default that of the job's runtime_env. With `deep` every
-    file is read. A node has `seconds` to answer. Raises NodesDiffer with node and path of each difference, KlockError
-    when the job has no lockfile.
+    Then a worker starts on each. Returns the fingerprint that all have. `lockfile` is by default that of the job's
+    runtime_env. With `deep` every file is read. A node has `seconds` for each answer. Raises NodesDiffer with node and
+    path of each difference, KlockError when the job has no lockfile.
     """
     import ray
-    from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     value = os.fspath(lockfile) if lockfile is not None else ray.get_runtime_context().runtime_env.get(NAME)
     if not value:
         raise KlockError(
             "this job's runtime_env names no lockfile", hint='ray.init(runtime_env={"klock": "kimage.lock"})'
         )
-    # Outside of the environment: what is inside cannot vouch for itself.
-    look = ray.remote(num_cpus=0, max_retries=0, runtime_env={NAME: OUTSIDE})(_look)
+    variable = ENVIRONMENT
+
+    # Sent along with its code, as klock is not in the environment.
+    def look_inside() -> dict[str, Any]:
+        import os
+
+        return {"inside": os.environ.get(variable)}
+
+    # What is inside cannot vouch for itself.
+    states = _on_each_node(_look, OUTSIDE, value, deep, seconds=seconds)
+    _refuse(differences(states, expected=_digest_here(value)))
+    # In an environment that is another one a worker may not start at all: Ray would go on trying.
+    workers = _on_each_node(look_inside, value, seconds=seconds)
+    _refuse(wrong_workers(workers, states[0].fingerprint))
+    return states[0].fingerprint
+
+
+def _on_each_node(
+    look: Callable[..., Mapping[str, Any]], environment: str, *arguments: object, seconds: float
+) -> list[NodeState]:
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0, runtime_env={NAME: environment})(look)
     asked = {}
     for node in ray.nodes():
         if node["Alive"]:
             where = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             name = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-            asked[name] = look.options(scheduling_strategy=where).remote(value, deep)
+            asked[name] = task.options(scheduling_strategy=where).remote(*arguments)
     states = []
     for name, answered in asked.items():
         try:
             states.append(NodeState(node=name, **ray.get(answered, timeout=seconds)))
         except RayError as error:
             states.append(NodeState(node=name, problem=f"did not answer: {error}"))
-    found = differences(states, expected=_digest_here(value))
+    return states
+
+
+def _refuse(found: str) -> None:
     if found:
         raise NodesDiffer(
             f"the environment is not the same on every node:\n{found}",
             hint="stop what writes there, and restart Ray on that node: its environment is then made anew",
         )
-    return states[0].fingerprint
 
 
 def _digest_here(value: str) -> Digest | None:
@@ -103,6 +130,19 @@ def differences(states: list[NodeState], *, expected: Digest | None) -> str:
         lines += [f"  node {state.node}: {each}" for each in found[:_MOST]]
         if len(found) > _MOST:
             lines.append(f"  node {state.node}: and {counted(len(found) - _MOST, 'difference')} more")
+    return "\n".join(lines)
+
+
+def wrong_workers(workers: list[NodeState], fingerprint: Digest) -> str:
+    """A line for each node whose worker is not in the environment; empty when there is none."""
+    lines = []
+    for each in workers:
+        if each.problem:
+            lines.append(f"  node {each.node}: a worker {each.problem}")
+        elif each.inside is None:
+            lines.append(f"  node {each.node}: {_OUTSIDE}")
+        elif each.inside != fingerprint:
+            lines.append(f"  node {each.node}: a worker is in {each.inside}, not {fingerprint}")
     return "\n".join(lines)
 
 

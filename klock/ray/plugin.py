@@ -103,6 +103,7 @@ class Plugin:
             lockfile=made["lockfile"],
             image=made["image"],
             program=made["program"],
+            fingerprint=made["fingerprint"],
             variables=tuple(sorted(context.env_vars)),
         )
         context.py_executable = shlex.join(worker.command())

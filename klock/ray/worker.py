@@ -15,16 +15,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from klock.digests import Digest
 from klock.errors import KlockError
 from klock.printing import say
 
-__all__ = ["Worker", "folders_of", "variables_of"]
+__all__ = ["ENVIRONMENT", "Worker", "folders_of", "variables_of"]
 
 _PATTERNS: Final = ("RAY_*", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "PYTHONUNBUFFERED")
 _FOLDER: Final = "--temp-dir"
 _SOCKETS: Final = ("--raylet-name", "--object-store-name")
 _FILES: Final = ("RAY_AUTH_TOKEN_PATH", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 _TOKEN: Final = "~/.ray/auth_token"
+
+ENVIRONMENT: Final = "KLOCK_ENVIRONMENT"
+"""The variable by which a worker knows which environment it is in: the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,7 @@ class Worker:
     lockfile: str
     image: str | None
     program: str
+    fingerprint: Digest
     variables: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
@@ -56,10 +61,11 @@ def folders_of(arguments: Sequence[str]) -> list[Path]:
 
 
 def variables_of(worker: Worker, environ: Mapping[str, str]) -> dict[str, str]:
-    """Those of Ray's, and those that the user's runtime_env sets."""
+    """Those of Ray's, those that the user's runtime_env sets, and the environment's fingerprint."""
     from klock.launchers import matching
 
-    return {**matching(_PATTERNS, environ), **{name: environ[name] for name in worker.variables if name in environ}}
+    asked = {name: environ[name] for name in worker.variables if name in environ}
+    return {**matching(_PATTERNS, environ), **asked, ENVIRONMENT: worker.fingerprint}
 
 
 def _files(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:

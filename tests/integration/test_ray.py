@@ -124,21 +124,28 @@ def cluster(root: Account, project: Path, python: Path, cache: Registry) -> Iter
         stores = (Path(root.environment["KLOCK_CACHE_DIR"]), folder / "two", folder / "three")
         port = free_port()
         for address, store in zip(NODES, stores, strict=True):
-            words: list[str | Path] = [
-                python.with_name("ray"),
-                "start",
-                "--block",
-                f"--node-ip-address={address}",
-                *SMALL,
-            ]
-            if address == NODES[0]:
-                words += ["--head", f"--port={port}", f"--temp-dir={folder}/t", "--include-dashboard=false"]
-            else:
-                words += [f"--address={NODES[0]}:{port}"]
+            words = ["--head", f"--port={port}", f"--temp-dir={folder}/t", "--include-dashboard=false"]
+            if address != NODES[0]:
+                words = [f"--address={NODES[0]}:{port}"]
             variables = {"KLOCK_CACHE_DIR": str(store), "RAY_RUNTIME_ENV_PLUGINS": PLUGIN}
-            running.enter_context(process(words, variables, folder / f"{address}.log"))
-            wait_for_line(folder / f"{address}.log", "Ray runtime started")
+            running.enter_context(node(python, address, words, variables, folder))
         yield Cluster(python=python, address=f"{NODES[0]}:{port}", project=project, stores=stores)
+
+
+@contextmanager
+def node(python: Path, address: str, how: Sequence[str], variables: dict[str, str], folder: Path) -> Iterator[None]:
+    """A node of a cluster at an address of this machine, until the block ends."""
+    words: list[str | Path] = [
+        python.with_name("ray"),
+        "start",
+        "--block",
+        f"--node-ip-address={address}",
+        *SMALL,
+        *how,
+    ]
+    with process(words, variables, folder / f"{address}.log"):
+        wait_for_line(folder / f"{address}.log", "Ray runtime started")
+        yield
 
 
 @contextmanager
@@ -321,6 +328,26 @@ except klock.ray.NodesDiffer as error:
     assert line.startswith("  node 127.0.1.2 (")
     assert line.endswith("/usr/local/lib/python3.11/dist-packages/ray/_version.py differs: content")
     assert "127.0.1.1" not in said and "127.0.1.3" not in said
+
+
+def test_the_barrier_names_a_node_that_has_no_plugin(cluster: Cluster) -> None:
+    """Ray itself says nothing, and its workers run in the machine's own Python."""
+    script = """
+try:
+    answer(["same", klock.ray.assert_same_environment()])
+except klock.ray.NodesDiffer as error:
+    answer(["differ", str(error).splitlines()])
+"""
+    address, variables = "127.0.1.4", {"KLOCK_CACHE_DIR": str(cluster.stores[2])}
+    with (
+        readable_folder("n") as folder,
+        node(cluster.python, address, [f"--address={cluster.address}"], variables, folder),
+    ):
+        differ, said = cluster.drive(script)
+    assert differ == "differ"
+    (_, line) = said
+    assert line.startswith(f"  node {address} (")
+    assert line.endswith("its workers run in no environment: start Ray there with RAY_RUNTIME_ENV_PLUGINS")
 
 
 @contextmanager
