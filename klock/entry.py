@@ -21,7 +21,7 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     _answer_at_once(arguments)
     raised = None
-    if "KLOCK_WORKSHOP" in os.environ:
+    if "KLOCK_WORKSHOP" in os.environ or sys.platform != "linux":
         pass  # what is here is not what it is about
     elif arguments and arguments[0] == "run":
         raised = _run_at_once(arguments)

@@ -21,6 +21,7 @@ from klock.elsewhere.own_files import distributions, files_of, klock_files, vers
 from klock.elsewhere.own_image import archive_of
 from klock.elsewhere.project_files import pack_folder, put_back
 from klock.errors import EngineError, KlockError
+from klock.places.containers import owners
 
 
 @pytest.mark.parametrize(
@@ -194,3 +195,63 @@ def test_a_klock_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("klock.elsewhere.own_files._KLOCK", "klock-that-nobody-has")
     with pytest.raises(EngineError, match="klock is not installed as a package here"):
         distributions()
+
+
+# -- where there is no Linux
+
+
+ELSEWHERE = """
+import os, sys, urllib.request  # which needs a module of that system's
+for name in ("pipe2", "sched_getaffinity", "memfd_create", "O_PATH", "setns", "unshare", "getxattr", "listxattr",
+             "setxattr", "copy_file_range", "splice", "eventfd", "getrandom", "pidfd_open", "posix_fadvise"):
+    if hasattr(os, name):
+        delattr(os, name)
+sys.platform = "darwin"
+"""
+"""As far as a Linux can be another system."""
+
+
+def run_elsewhere(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "KLOCK_WORKSHOP"}
+    return subprocess.run(
+        [sys.executable, "-c", ELSEWHERE + script],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_linux_the_way_out_is_said() -> None:
+    script = "sys.argv = ['klock', 'lock']\nfrom klock.entry import main\nmain()"
+    done = run_elsewhere(script)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == "error: klock lock needs Linux, and this machine is darwin"
+    assert "KLOCK_WORKSHOP=docker" in done.stderr
+
+
+def test_what_talks_to_an_engine_needs_no_linux() -> None:
+    script = (
+        "import klock.elsewhere.command\nfrom klock.places.containers.attached import signals_noted\n"
+        "with signals_noted() as signals: print(type(signals).__name__)"
+    )
+    done = run_elsewhere(script)
+    assert (done.returncode, done.stdout) == (0, "int\n"), done.stderr
+
+
+def test_an_engine_that_does_not_answer_is_said_there(tmp_path: Path) -> None:
+    script = "sys.argv = ['klock', 'lock']\nfrom klock.entry import main\nmain()"
+    url = f"unix://{tmp_path}/none.sock"
+    done = run_elsewhere(script, KLOCK_WORKSHOP="docker", DOCKER_HOST=url)
+    assert (done.returncode, f"docker does not answer at {url}" in done.stderr) == (2, True), done.stderr
+
+
+def test_an_owner_is_known_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(owners, "_PROC", tmp_path)
+    owner = owners.this_process()
+    assert owners.may_be_alive(owner, container_runs=False)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    machine = owner.partition(" ")[0]
+    assert not owners.may_be_alive(f"{machine} {ended.pid} ?", container_runs=True)
+    assert owners.may_be_alive(f"machine:another {ended.pid} ?", container_runs=True)

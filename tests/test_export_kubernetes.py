@@ -92,8 +92,15 @@ def test_the_least() -> None:
         "restartPolicy": "Never",
         "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
         "containers": [
-            {"name": "image", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "workingDir": LOCK.working_dir}
+            {
+                "name": "image",
+                "image": IMAGE,
+                "imagePullPolicy": "IfNotPresent",
+                "workingDir": LOCK.working_dir,
+                "volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}],
+            }
         ],
+        "volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}],
     }
     assert document["metadata"]["annotations"]["org.klock/fingerprint"] == LOCK.fingerprint
 

@@ -9,6 +9,7 @@ klock does in there is what it does on any Linux, so the lockfile is the same to
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -30,8 +31,15 @@ def asked_for(arguments: Sequence[str]) -> str | None:
     """The engine that a command line is to be run in. Raises KlockError for one that is none."""
     asked = os.environ.get(VARIABLE, "sandbox")
     verb = next((word for word in arguments if not word.startswith("-")), None)
-    if asked == "sandbox" or verb not in _VERBS or {"-h", "--help"} & set(arguments):
+    if verb not in _VERBS or {"-h", "--help"} & set(arguments):
         return None
+    if asked == "sandbox" and sys.platform == "linux":
+        return None
+    if asked == "sandbox":
+        raise KlockError(
+            f"klock {verb} needs Linux, and this machine is {sys.platform}",
+            hint=f"have docker or podman run klock in a container: {VARIABLE}=docker, {VARIABLE}=podman",
+        )
     if asked not in ENGINES:
         raise KlockError(f"{VARIABLE} is {asked!r}", hint=f"set it to {' or '.join(ENGINES)}, or to sandbox")
     return asked

@@ -29,6 +29,7 @@ _LONGEST: Final[Mapping[str, int]] = {"JobSet": 40}
 """Bytes of a name to which the controller adds those of the job and the pod, which together are a label."""
 _MOST: Final = 63
 _WORKERS: Final = "workers"
+_SHARED: Final = "shared-memory"
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
@@ -163,6 +164,8 @@ def _pod_spec(lock: TargetLock, wanted: Wanted, *, restart: str) -> dict[str, An
     if wanted.check:
         spec["initContainers"] = [_check_container(lock, wanted)]
     spec["containers"] = [_container(lock, wanted)]
+    # A container has 64 MB there otherwise, with which PyTorch's loaders die.
+    spec["volumes"] = [{"name": _SHARED, "emptyDir": {"medium": "Memory"}}]
     return spec
 
 
@@ -175,6 +178,7 @@ def _container(lock: TargetLock, wanted: Wanted) -> dict[str, Any]:
     container["workingDir"] = lock.working_dir
     if env := _env(lock, wanted.secret):
         container["env"] = env
+    container["volumeMounts"] = [{"name": _SHARED, "mountPath": "/dev/shm"}]
     if wanted.gpus:
         container["resources"] = {"limits": {"nvidia.com/gpu": wanted.gpus}}
     return container

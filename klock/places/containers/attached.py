@@ -50,7 +50,10 @@ def terminal_size() -> tuple[int, int]:
 @contextmanager
 def signals_noted() -> Iterator[int]:
     """Signals do nothing but write their numbers to a pipe, whose other end this is."""
-    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    # Not pipe2(2), which is Linux's: an engine may be asked from elsewhere.
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
     numbers = (*FORWARDED, signal.SIGWINCH)
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     old = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 from pathlib import Path
+from typing import Final
 
 __all__ = ["may_be_alive", "this_process"]
+
+
+_PROC: Final = Path("/proc")
+_UNKNOWN: Final = "?"
+"""When a process started, where no /proc says it: then an id that was given anew is taken for the same process."""
 
 
 def this_process() -> str:
@@ -24,13 +32,26 @@ def may_be_alive(owner: str, *, container_runs: bool) -> bool:
 
 
 def _namespace() -> str:
-    return str(Path("/proc/self/ns/pid").readlink())
+    try:
+        return str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        return f"machine:{platform.node().replace(' ', '-')}"
 
 
 def _started(process: int) -> str | None:
     try:
-        content = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+        content = (_PROC / f"{process}/stat").read_text("utf-8", "replace")
     except OSError:
-        return None
+        return None if (_PROC / "self").exists() else _UNKNOWN if _runs(process) else None
     # The name in parentheses may hold anything; the start time is field 22.
     return content.rpartition(")")[2].split()[19]
+
+
+def _runs(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            os.kill(process, 0)
+        except PermissionError:
+            return True
+        return True
+    return False
