@@ -28,7 +28,7 @@ from klock.layers.normalisation import MTIME
 from klock.lockfile.model import TargetLock
 from klock.registry.made import make_missing
 from klock.steps.context import Context
-from klock.words import counted, some
+from klock.words import counted, first_of, some
 from klock.workshop.lone import run_alone
 from klock.workshop.namespace import in_namespace
 from klock.workshop.protocol import Completed
@@ -42,6 +42,7 @@ COMPRESSIONS: Final[Mapping[str, Sequence[str]]] = {
 }
 """Every level is said: a later version may have other defaults."""
 
+_ACLS: Final = "system.posix_acl_"
 _PROGRAM: Final = "mksquashfs"
 _OPTIONS: Final = (
     *("-tar", "-noappend", "-no-exports", "-xattrs", "-reproducible", "-b", "131072"),
@@ -89,6 +90,8 @@ def write_squashfs(
         context.progress.note(f"/ch/environment lacks {some(unsaid)}: it can hold no value of several lines")
     of_base = {path for path, entry in tree.items() if entry.kind is Kind.FILE} - {p for la in layers for p in la}
     kept = Manifest(entry for path, entry in tree.items() if path not in contents)
+    if lost := [f"/{path}" for path, entry in kept.items() if any(n.startswith(_ACLS) for n, _ in entry.xattrs)]:
+        context.progress.note(f"access control lists are lost, as squashfs has none: {first_of(lost)}")
     context.progress.begin(f"pack {counted(len(kept), 'path')}")
     with context.store.temporary_file() as archive:
         latest = context.workshop.write_tree(lock.base.id, lock.layers, archive, manifest=kept, times_of=of_base)
