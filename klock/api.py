@@ -149,6 +149,12 @@ class Project:
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
         return goal, session.place_of(goal)
 
+    def read_lockfile(self, *, frozen: bool = False) -> Lockfile:
+        """The lockfile, if it is what the image gives. Raises LockfileError, and as `refuse` does."""
+        lockfile = self.session.read_lockfile()
+        self.refuse(lockfile, frozen=frozen)
+        return lockfile
+
     def refuse(self, lockfile: Lockfile, *, frozen: bool) -> None:
         """Raises StaleLockError with every finding when image and lockfile disagree.
 

@@ -11,7 +11,15 @@ import click
 from klock.commands.export_kubernetes import kubernetes
 from klock.commands.export_squashfs import squashfs
 from klock.commands.groups import Group
-from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
+from klock.commands.options import (
+    compression_option,
+    frozen_option,
+    image_argument,
+    offline_option,
+    open_project,
+    target_option,
+    with_progress,
+)
 from klock.errors import KlockError
 from klock.printing import say, show_text
 from klock.progress import Progress
@@ -49,7 +57,7 @@ def export() -> None:
 @click.option(
     "--bundle", is_flag=True, help="Put all wheels beside the Dockerfile, so that pip needs no network in the build."
 )
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@frozen_option
 @target_option
 @offline_option
 @with_progress
@@ -73,9 +81,7 @@ def dockerfile(
     from klock.words import counted
 
     project = open_project(image, offline=offline, progress=progress)
-    session = project.session
-    lock = session.read_lockfile()
-    project.refuse(lock, frozen=frozen)
+    session, lock = project.session, project.read_lockfile(frozen=frozen)
     with session.store.in_use():
         exported = export_dockerfile(
             session.locked_target(lock, target),
@@ -102,14 +108,8 @@ def dockerfile(
 @click.argument("output", metavar="DIR|FILE.tar", type=click.Path(path_type=Path))
 @image_argument
 @click.option("--name", metavar="NAME:TAG", help="The name that the image has where it is loaded.")
-@click.option(
-    "--compression",
-    metavar="gzip|zstd|none",
-    type=click.Choice(["gzip", "zstd", "none"]),
-    default="gzip",
-    help="How the layers of steps are compressed. Default: gzip.",
-)
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@compression_option("How the layers of steps are compressed; each has another digest. Default: gzip.")
+@frozen_option
 @target_option
 @offline_option
 @with_progress
@@ -136,9 +136,7 @@ def image(
 
     refuse_output(output)
     project = open_project(image, offline=offline, progress=progress)
-    session = project.session
-    lock = session.read_lockfile()
-    project.refuse(lock, frozen=frozen)
+    session, lock = project.session, project.read_lockfile(frozen=frozen)
     rule = compression_named(compression)
     with session.store.in_use():
         made = make_image(session.locked_target(lock, target), session.context, rule)
@@ -164,7 +162,7 @@ def image(
     metavar="REGISTRY/NAME",
     help="Use the image that `klock push` pushed there, by its digest. Default: a Dockerfile.",
 )
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@frozen_option
 @target_option
 @offline_option
 @with_progress
@@ -194,9 +192,7 @@ def devcontainer(
     if pushed is not None:
         Reference.parse_in_registry(pushed)
     project = open_project(image, offline=offline, progress=progress)
-    session = project.session
-    lock = session.read_lockfile()
-    project.refuse(lock, frozen=frozen)
+    session, lock = project.session, project.read_lockfile(frozen=frozen)
     locked = session.locked_target(lock, target)
     with session.store.in_use():
         if pushed is None:
@@ -233,13 +229,11 @@ def _one_text(name: str, text: str, text_of: Callable[[TargetLock, Session], str
     @click.option(
         "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Without -o, print it."
     )
-    @click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+    @frozen_option
     @target_option
     def write(image: str | None, *, output: Path | None, frozen: bool, target: str | None) -> int:
         project = open_project(image)
-        session = project.session
-        lock = session.read_lockfile()
-        project.refuse(lock, frozen=frozen)
+        session, lock = project.session, project.read_lockfile(frozen=frozen)
         locked = session.locked_target(lock, target)
         written = text_of(locked, session)
         if output is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.options import offline_option, open_project, target_option, with_progress
+from klock.commands.options import frozen_option, offline_option, open_project, target_option, with_progress
 from klock.printing import say, say_note, show_text
 from klock.progress import Progress
 
@@ -50,7 +50,7 @@ __all__ = ["kubernetes"]
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Without -o, print it."
 )
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@frozen_option
 @target_option
 @offline_option
 @with_progress
@@ -81,9 +81,7 @@ def kubernetes(
     from klock.registry.named import name_by_digest
 
     project = open_project(image, offline=offline, progress=progress)
-    session = project.session
-    lock = session.read_lockfile()
-    project.refuse(lock, frozen=frozen)
+    session, lock = project.session, project.read_lockfile(frozen=frozen)
     locked = session.locked_target(lock, target)
     called = name or as_label(session.loaded.image.name or session.loaded.root.name)
     with session.store.in_use():

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from klock.commands.options import image_argument, offline_option, open_project, target_option, with_progress
+from klock.commands.options import (
+    compression_option,
+    frozen_option,
+    image_argument,
+    offline_option,
+    open_project,
+    target_option,
+    with_progress,
+)
 from klock.printing import say
 from klock.progress import Progress
 
@@ -23,14 +31,8 @@ __all__ = ["squashfs"]
     multiple=True,
     help="A folder to have in the image, for the cluster to mount something at; may be repeated.",
 )
-@click.option(
-    "--compression",
-    metavar="gzip|zstd|none",
-    type=click.Choice(["gzip", "zstd", "none"]),
-    default="gzip",
-    help="How it is compressed. Default: gzip, which every kernel reads.",
-)
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@compression_option("How it is compressed. Default: gzip, which every kernel reads.")
+@frozen_option
 @target_option
 @offline_option
 @with_progress
@@ -56,9 +58,7 @@ def squashfs(
     refuse_output(output)
     points = [folder_named(path) for path in mount_points]
     project = open_project(image, offline=offline, progress=progress)
-    session = project.session
-    lock = session.read_lockfile()
-    project.refuse(lock, frozen=frozen)
+    session, lock = project.session, project.read_lockfile(frozen=frozen)
     locked = session.locked_target(lock, target)
     with session.store.in_use():
         made = write_squashfs(locked, session.context, output, compression=compression, mount_points=points)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from klock.progress import Progress
 
 __all__ = [
+    "compression_option",
     "engine_option",
+    "frozen_option",
     "gpus_option",
     "image_argument",
     "offline_option",
@@ -58,6 +60,17 @@ def target_option(command: F) -> F:
     return click.option(
         "--target", metavar="TARGET", help="A target, such as linux/amd64/cpu. Default: this machine's."
     )(command)
+
+
+def frozen_option(command: F) -> F:
+    text = "Use the lockfile as it is, even if the image has changed."
+    return click.option("--frozen", is_flag=True, help=text)(command)
+
+
+def compression_option(text: str) -> Callable[[F], F]:
+    """How an image is compressed; `text` says what that changes."""
+    forms = ["gzip", "zstd", "none"]
+    return click.option("--compression", metavar="|".join(forms), type=click.Choice(forms), default="gzip", help=text)
 
 
 def engine_option(command: F) -> F:

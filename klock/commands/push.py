@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from klock.commands.options import image_argument, offline_option, open_project, with_progress
+from klock.commands.options import (
+    compression_option,
+    frozen_option,
+    image_argument,
+    offline_option,
+    open_project,
+    with_progress,
+)
 from klock.printing import say, show
 from klock.progress import Progress
 
@@ -27,13 +34,7 @@ __all__ = ["push"]
 @click.argument("reference", metavar="[REGISTRY/NAME:TAG]", required=False)
 @image_argument
 @click.option("--target", metavar="TARGET", help="Only this target. Default: all, as one index if there are several.")
-@click.option(
-    "--compression",
-    metavar="gzip|zstd|none",
-    type=click.Choice(["gzip", "zstd", "none"]),
-    default="gzip",
-    help="How the layers of steps are compressed; each has another digest. Default: gzip.",
-)
+@compression_option("How the layers of steps are compressed; each has another digest. Default: gzip.")
 @click.option("--cache", is_flag=True, help="Fill the cache of [tool.klock], where a sync looks for layers first.")
 @click.option("--attest", is_flag=True, help="Attach bills of materials and signed provenance to the image.")
 @click.option(
@@ -44,7 +45,7 @@ __all__ = ["push"]
     metavar="FILE",
     help="The private key for --attest, as for `klock sign`.",
 )
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@frozen_option
 @click.option("--dry-run", is_flag=True, help="Print the digest; push nothing.")
 @offline_option
 @with_progress
@@ -77,9 +78,7 @@ def push(
         reference, image = None, reference
     named = None if reference is None else _destination(reference)
     project = open_project(image, offline=offline, progress=progress)
-    session = project.session
-    lock = session.read_lockfile()
-    project.refuse(lock, frozen=frozen)
+    session, lock = project.session, project.read_lockfile(frozen=frozen)
     wanted = lock.targets if target is None else [session.locked_target(lock, target)]
     how = compression_named(compression)
     with session.store.in_use():

@@ -11,6 +11,7 @@ import click
 
 from klock.commands.options import (
     engine_option,
+    frozen_option,
     gpus_option,
     offline_option,
     open_project,
@@ -112,7 +113,7 @@ _OPTIONS = (
         help="The most time to wait for services. Default: 60.",
     ),
     click.option("--no-sync", is_flag=True, help="Do not sync the environment first."),
-    click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed."),
+    frozen_option,
     target_option,
     engine_option,
     gpus_option,

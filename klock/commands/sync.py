@@ -6,6 +6,7 @@ import click
 
 from klock.commands.options import (
     engine_option,
+    frozen_option,
     gpus_option,
     image_argument,
     offline_option,
@@ -27,7 +28,7 @@ __all__ = ["sync"]
 @gpus_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
 @click.option("--force", is_flag=True, help="With --here: run the locked steps even if old ones cannot be taken back.")
-@click.option("--frozen", is_flag=True, help="Use the lockfile as it is, even if the image has changed.")
+@frozen_option
 @offline_option
 @with_progress
 def sync(
