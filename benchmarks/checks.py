@@ -42,6 +42,7 @@ Where the time goes: a remembered check asks for the stat of each file, as git d
 else needs 0.6 of git's CPU time here, `os.lstat` alone 0.85, and Python's start and the note 0.15. So 0.75 cannot be
 reached in Python while every file is asked for, and klock asks for every file: a change of one byte in the store is to
 be seen. Of a deep check half is opening and reading through overlayfs, and a fifth the SHA-256.
+The aims are meant for 57,000 files.
 """
 A_FOLDER: Final = 100
 """Files in each folder of the tree."""
@@ -128,7 +129,7 @@ def _pairs(klock: str, folder: Path, project: Path) -> list[Pair]:
         # Another command line, for each has one remembered answer.
         Pair(klock="check --env", other=status, aim=None, call=anew("check", "kimage.py", "--env"), beside=git),
         Pair(klock="check --deep", other=sums, aim=1.5, call=of_klock("check", "--deep"), beside=hashes),
-        Pair(klock="check, remembered", other=status, aim=0.1, call=of_klock("check"), beside=git),
+        Pair(klock="check, remembered", other=status, aim=None, call=of_klock("check"), beside=git),
         Pair(
             klock="check --env, one file written",
             other=status,
