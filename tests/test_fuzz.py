@@ -37,7 +37,8 @@ from klock.oci.documents import parse_config, parse_manifest
 from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
 from klock.packages.index_pages import _files_in_html, _projects_of
 from klock.packages.records import paths_in_record
-from klock.packages.wheel_layout import Scheme, lay_out
+from klock.packages.scheme import Scheme
+from klock.packages.wheel_layout import lay_out
 from klock.packages.wheels import read_wheel_metadata, required_names
 from klock.project import load_settings
 from klock.steps import describe

@@ -16,7 +16,8 @@ import pytest
 from klock.errors import FetchError, KlockError
 from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
-from klock.packages.wheel_layout import Scheme, lay_out
+from klock.packages.scheme import Scheme
+from klock.packages.wheel_layout import lay_out
 from klock.packages.wheels import read_wheel_metadata
 
 METADATA = b"Metadata-Version: 2.1\nName: a\nVersion: 1.0\nRequires-Dist: b>=1\n"

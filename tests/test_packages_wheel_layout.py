@@ -16,7 +16,8 @@ from klock.errors import FetchError
 from klock.layers.manifest import Kind, Manifest
 from klock.lockfile.model import InstallFolders, WheelArtifact
 from klock.packages.records import paths_in_record
-from klock.packages.wheel_layout import Scheme, lay_out
+from klock.packages.scheme import Scheme
+from klock.packages.wheel_layout import lay_out
 
 FOLDERS = InstallFolders(
     purelib="/usr/lib/python3/site-packages",

@@ -6,8 +6,6 @@ import csv
 import io
 import posixpath
 
-from installer.records import InvalidRecordEntry, parse_record_file
-
 __all__ = ["paths_in_record"]
 
 
@@ -16,6 +14,9 @@ def paths_in_record(record: bytes, folder: str) -> list[str]:
 
     None at all for a RECORD that cannot be read.
     """
+    # Few steps replace a distribution, and this brings the mail parser with it.
+    from installer.records import InvalidRecordEntry, parse_record_file
+
     try:
         # As csv has it: `str.splitlines` would also split a name at U+2028.
         lines = io.StringIO(record.decode("utf-8"), newline="")

@@ -16,7 +16,7 @@ from klock.layers.composing import folders_of
 from klock.layers.manifest import Kind, Manifest, escaped, unescaped
 from klock.layers.rewriting.bytecode import source_of
 from klock.packages.records import paths_in_record
-from klock.packages.wheel_layout import Scheme
+from klock.packages.scheme import Scheme
 from klock.project_names import normalised_name
 
 __all__ = ["find_installed", "paths_to_remove"]

@@ -15,8 +15,7 @@ import posixpath
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -30,61 +29,20 @@ from installer.sources import WheelFile
 from installer.utils import Scheme as SchemeName
 from installer.utils import construct_record_file, fix_shebang
 
-from klock.errors import FetchError, LockfileError
+from klock.errors import FetchError
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, is_left_out, matcher
-from klock.lockfile.model import InstallFolders, Interpreter, WheelArtifact
+from klock.lockfile.model import WheelArtifact
 from klock.packages.archives import BROKEN, LARGEST_MEMBER
-from klock.values import dataclass
+from klock.packages.scheme import Scheme
 
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
-__all__ = ["LAYOUT", "Scheme", "lay_out"]
-
-LAYOUT: Final = 1
-"""The version of these rules: others may lay out other files."""
+__all__ = ["lay_out"]
 
 _CHUNK: Final = 1 << 20
 _RESERVED: Final = re.compile(r"python(\d+(\.\d+)?)?t?w?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheme:
-    """Where a Python has installed files. `python` is what scripts are run by; the rest is `Interpreter`'s."""
-
-    python: str
-    folders: InstallFolders
-    links: Mapping[str, str]
-
-    @classmethod
-    def of(cls, interpreter: Interpreter) -> Scheme:
-        """Raises LockfileError when the lockfile does not say, as it was written by an older klock."""
-        if interpreter.folders is None:
-            raise LockfileError("the lockfile does not say where its Python has packages", hint="run `klock lock`")
-        return cls(python=interpreter.path, folders=interpreter.folders, links=dict(interpreter.links))
-
-    def key(self) -> list[object]:
-        """What the layout of a wheel depends on, beside the wheel."""
-        return [LAYOUT, self.python, asdict(self.folders), sorted(self.links.items())]
-
-    def folder(self, name: str, *, project: str) -> str:
-        found: str = getattr(self.folders, name)
-        return f"{found}/{project}" if name == "headers" else found
-
-    def path_of(self, name: SchemeName, path: str, *, project: str) -> str:
-        """The path, relative to the root, of a file that a wheel of `project` has for the folder `name`.
-
-        Raises ValueError for a path that leads out of that folder.
-        """
-        folder = self.folder(name, project=project)
-        found = posixpath.normpath(f"{folder}/{path}")
-        if not found.startswith(folder.rstrip("/") + "/") or "\0" in path:
-            raise ValueError(f"{path!r} leads out of the folder that it is for")
-        for link, target in self.links.items():
-            if found.startswith(link + "/"):
-                found = posixpath.normpath(target + found[len(link) :])
-        return found.lstrip("/")
 
 
 def lay_out(

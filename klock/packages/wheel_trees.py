@@ -26,8 +26,8 @@ from klock.layers.rewriting.bytecode import source_of
 from klock.layers.scan import digests_of_files
 from klock.lockfile.model import WheelArtifact
 from klock.packages.interpreter import python_environment
+from klock.packages.scheme import Scheme
 from klock.packages.wheel_install import roomy_folder
-from klock.packages.wheel_layout import Scheme, lay_out
 from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
@@ -55,6 +55,10 @@ def files_of_wheels(
     keys = [_key(artifact, scheme, leave_out) for _, artifact in wheels]
     known = {key: found for key in keys if (found := _read(key, store)) is not None}
     missing = [(key, artifact) for key, (_, artifact) in zip(keys, wheels, strict=True) if key not in known]
+
+    if not missing:
+        return [known[key] for key in keys]
+    from klock.packages.wheel_layout import lay_out  # here, before the forks
 
     def read(item: tuple[Digest, WheelArtifact]) -> bytes:
         artifact = item[1]
@@ -96,6 +100,8 @@ class WheelTrees:
 
     def make(self, wheels: Sequence[NamedWheel], open_below: OpenBelow, folder: Path) -> list[tuple[FileTree, Path]]:
         """Makes the trees of wheels anew in `folder`, which is empty; the root of each is there."""
+        from klock.packages.wheel_layout import lay_out  # here, before the forks
+
         items = [(folder / str(number) / "root", artifact) for number, (_, artifact) in enumerate(wheels)]
         tally = Tally(len(items))
 

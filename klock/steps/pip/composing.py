@@ -23,7 +23,7 @@ from klock.layers.manifest import Kind, Manifest
 from klock.lockfile.model import Interpreter, LockedPackage, PipLock, WheelArtifact
 from klock.packages.python_parts import compiled_by
 from klock.packages.replaced import find_installed, paths_to_remove
-from klock.packages.wheel_layout import Scheme
+from klock.packages.scheme import Scheme
 from klock.packages.wheel_trees import WheelTrees, files_of_wheels
 from klock.packages.wheels import wheel_of
 from klock.steps.at import StepAt

@@ -9,7 +9,7 @@ from klock.errors import KlockError
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import PipLock
 from klock.packages.records import paths_in_record
-from klock.packages.wheel_layout import Scheme
+from klock.packages.scheme import Scheme
 from klock.packages.wheel_trees import files_of_wheels
 from klock.packages.wheels import wheel_of
 from klock.project_names import normalised_name
