@@ -187,9 +187,7 @@ RUN groupadd --gid $USER_GID $USERNAME \\
 RUN SNIPPET="export PROMPT_COMMAND='history -a' && export HISTFILE=/commandhistory/.bash_history" \\
     && mkdir /commandhistory && touch /commandhistory/.bash_history \\
     && chown -R $USERNAME /commandhistory && echo "$SNIPPET" >> "/home/$USERNAME/.bashrc"
-RUN cat >> /etc/bash.bashrc <<'EOF'
-alias ll='ls -l'
-EOF
+RUN echo "alias ll='ls -l'" >> /etc/bash.bashrc
 USER $USERNAME
 ENV VIRTUAL_ENV=/home/$USERNAME/venv
 ENV PATH="$VIRTUAL_ENV/bin:$PATH"
