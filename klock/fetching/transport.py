@@ -161,6 +161,8 @@ class Transport:
             "connect": _CONNECTING,
             "status_forcelist": _BUSY,
             "backoff_factor": self._pause,
+            # Of many machines that a busy registry turned away not all come back in the same moment.
+            "backoff_jitter": self._pause,
             "backoff_max": 20,
         }
         hasty: dict[str, Any] = {"total": _ATTEMPTS, "connect": 0, "read": 0, "status": 0}
