@@ -8,7 +8,7 @@
         server.requests()               # ("GET", "/v2/team/tool/manifests/v1"), in order
 
 `write_image` and `write_layout` make the folders. With `password` the registry asks for Basic authentication, of
-`user` with the password `secret`.
+`user` with the password `secret`; with `tls`, a certificate and its key, it speaks https alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,7 +90,7 @@ class Registry:
 
 
 @contextmanager
-def registry(folder: Path, *, password: bool = False) -> Iterator[Registry]:
+def registry(folder: Path, *, password: bool = False, tls: tuple[Path, Path] | None = None) -> Iterator[Registry]:
     """Runs a registry that keeps its images below `folder` until the block ends."""
     program = require_program("docker-registry", package="docker-registry")
     require_program("skopeo", package="skopeo")
@@ -97,14 +98,14 @@ def registry(folder: Path, *, password: bool = False) -> Iterator[Registry]:
     home.mkdir(parents=True)
     for _ in range(5):
         host = f"127.0.0.1:{_free_port()}"
-        (home / "config.yml").write_text(_configuration(home, host, password=password))
+        (home / "config.yml").write_text(_configuration(home, host, password=password, tls=tls))
         # Opened to append: `forget_requests` empties it while the registry writes.
         with open(home / "log", "ab") as log:
             process = subprocess.Popen(
                 [program, "serve", home / "config.yml"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            if _answers(host, process):
+            if _answers(host, process, tls=tls is not None):
                 yield Registry(host=host, folder=home, password=password)
                 return
         finally:
@@ -186,13 +187,15 @@ def _architecture() -> str:
     return Target.of_this_machine().architecture
 
 
-def _configuration(home: Path, host: str, *, password: bool) -> str:
+def _configuration(home: Path, host: str, *, password: bool, tls: tuple[Path, Path] | None) -> str:
     configuration: dict[str, Any] = {
         "version": 0.1,
         "log": {"accesslog": {"disabled": False}, "level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(home / "images")}, "delete": {"enabled": True}},
         "http": {"addr": host},
     }
+    if tls is not None:
+        configuration["http"]["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
     if password:
         (home / "htpasswd").write_text(_HTPASSWD)
         configuration["auth"] = {"htpasswd": {"realm": "klock tests", "path": str(home / "htpasswd")}}
@@ -206,10 +209,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(host: str, process: subprocess.Popen[bytes]) -> bool:
+def _answers(host: str, process: subprocess.Popen[bytes], *, tls: bool) -> bool:
     """Waits until the registry answers; False when it ended, such as for a port that was taken meanwhile."""
     while process.poll() is None:
-        connection = http.client.HTTPConnection(host, timeout=5)
+        connection: http.client.HTTPConnection
+        if tls:
+            anybody = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(host, timeout=5, context=anybody)
+        else:
+            connection = http.client.HTTPConnection(host, timeout=5)
         try:
             connection.request("GET", "/v2/")
             connection.getresponse().read()

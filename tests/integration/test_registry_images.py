@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.container_engines import ContainerHost, docker_host, podman_host
 from tests.integration.cutting_proxy import cutting_proxy
+from tests.integration.private_names import PrivateNames
 from tests.integration.registry_server import Registry, registry
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
@@ -268,6 +269,29 @@ def test_an_upload_over_a_line_that_breaks_arrives_whole(
     assert done.stdout.strip().endswith(locked_digest(project))
     assert "3 blobs sent" in done.stderr
     succeeded(root.klock("verify", f"{server.host}/team/broken-{times}@{locked_digest(project)}", cwd=project))
+
+
+def test_a_registry_whose_certificate_a_private_authority_signed(
+    root: Account, project: Path, pushed: str, tmp_path: Path
+) -> None:
+    names = PrivateNames(tmp_path, {})
+    names.server_context("127.0.0.1")
+    settings = project / "pyproject.toml"
+    with registry(tmp_path, tls=(tmp_path / "127.0.0.1.pem", tmp_path / "127.0.0.1.key")) as server:
+        settings.write_text(f'[tool.klock]\nregistry-mirrors = {{ "{server.host}" = "https://{server.host}" }}\n')
+        refused = root.klock("push", f"{server.host}/team/app:v1", cwd=project)
+        with settings.open("a") as file:
+            file.write(f'ca-bundle = "{names.ca_certificate}"\n')
+        done = succeeded(root.klock("push", f"{server.host}/team/app:v1", cwd=project))
+        name = done.stdout.strip()
+        pulled = root.klock("pull", name, cwd=project, env={"KLOCK_CACHE_DIR": str(root.make_folder("store"))})
+        succeeded(root.klock("verify", name, cwd=project))
+    settings.write_text("")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "TLS certificate" in refused.stderr
+    assert "ca-bundle" in refused.stderr
+    assert name.partition("@")[2] == pushed.partition("@")[2]
+    assert "the base and 2 layers" in succeeded(pulled).stderr
 
 
 @pytest.mark.soak
