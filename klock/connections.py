@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from klock.errors import FetchError
@@ -14,10 +14,13 @@ from klock.errors import FetchError
 if TYPE_CHECKING:
     import ssl
 
-    from urllib3 import PoolManager, Retry
+    from urllib3 import BaseHTTPResponse, PoolManager, Retry
     from urllib3.connectionpool import HTTPConnectionPool
 
 __all__ = ["Pools", "client_context", "is_loopback", "is_near", "proxy_of", "reason_of", "refuse_redirect", "retries"]
+
+_LONGEST_WAIT: Final = 60.0
+"""Seconds that a server may have klock wait before it is asked again."""
 
 
 class Pools:
@@ -91,7 +94,8 @@ class Pools:
 def retries(**options: Any) -> Retry:
     """urllib3's retries, that follow no redirect from elsewhere to this machine or to what only this link reaches.
 
-    Such a redirect would make klock ask in the user's network for a stranger. Raises FetchError then.
+    Such a redirect would make klock ask in the user's network for a stranger. Raises FetchError then. A server that
+    says when to come back (`Retry-After`) is asked again after a minute at most.
     """
     from urllib3 import Retry
 
@@ -103,6 +107,10 @@ def retries(**options: Any) -> Retry:
                 url, pool = values.get("url") or (args[1] if len(args) > 1 else ""), values.get("_pool")
                 refuse_redirect(urlsplit(url or "").hostname or getattr(pool, "host", "") or "", location)
             return super().increment(*args, **values)
+
+        def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+            told = super().get_retry_after(response)
+            return None if told is None else min(told, _LONGEST_WAIT)
 
     return Careful(**options)
 

@@ -78,3 +78,11 @@ def test_the_retries_of_a_pool_refuse_it(server: HTTPServer, location: str) -> N
         pytest.raises(FetchError, match=r"127\.0\.0\.1 redirects to"),
     ):
         pool.request("GET", f"http://127.0.0.1:{server.server_port}/{location}")
+
+
+@pytest.mark.parametrize(
+    ("told", "waited"), [("3", 3), ("86400", 60), ("Fri, 31 Dec 9999 23:59:59 GMT", 60), (None, None)]
+)
+def test_no_server_has_klock_wait_for_days(told: str | None, waited: float | None) -> None:
+    headers = {} if told is None else {"Retry-After": told}
+    assert retries(total=1).get_retry_after(urllib3.HTTPResponse(status=503, headers=headers)) == waited
