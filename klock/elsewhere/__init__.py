@@ -38,7 +38,7 @@ def asked_for(arguments: Sequence[str]) -> str | None:
     if asked == "sandbox":
         raise KlockError(
             f"klock {verb} needs Linux, and this machine is {sys.platform}",
-            hint=f"have docker or podman run klock in a container: {VARIABLE}=docker, {VARIABLE}=podman",
+            hint=f"have docker or podman run klock in a container: set {VARIABLE}=docker or {VARIABLE}=podman",
         )
     if asked not in ENGINES:
         raise KlockError(f"{VARIABLE} is {asked!r}", hint=f"set it to {' or '.join(ENGINES)}, or to sandbox")

@@ -10,4 +10,4 @@ IN_A_CONTAINER: Final = (
     "in a container klock needs --security-opt seccomp=unconfined, and podman's unmask=ALL or docker's "
     "systempaths=unconfined"
 )
-WAY_OUT: Final = "or have docker or podman run klock in a container: KLOCK_WORKSHOP=docker, KLOCK_WORKSHOP=podman"
+WAY_OUT: Final = "or have docker or podman run klock in a container: set KLOCK_WORKSHOP=docker or KLOCK_WORKSHOP=podman"
