@@ -1,4 +1,4 @@
-"""What a sync takes away from an environment, which a user may want to know before it is gone."""
+"""What a sync takes away from an environment: users want to know before it is gone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["losses"]
 
 
 def losses(session: Session, goal: Goal, place: Place) -> list[str]:
-    """A sentence for each loss: what is no longer locked, and what commands changed
-    in it. Nothing where nobody can tell without much work."""
+    """A sentence for each loss: what is no longer locked, and what commands changed in the environment. Empty where
+    finding out would take much work."""
     from klock.drift import compare as compare_environment
     from klock.inventory.changes import compare
     from klock.lockfile import read
@@ -23,7 +23,7 @@ def losses(session: Session, goal: Goal, place: Place) -> list[str]:
     from klock.words import first_of
 
     synced = place.synced(goal.name)
-    # What a command changes in a container goes with it; and a running system says what is taken back.
+    # A command's changes in a container go with the container, and a sync of `--here` says itself what it takes back.
     if synced is None or place.has_containers or place.converges:
         return []
     found = []

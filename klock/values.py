@@ -36,7 +36,7 @@ __all__ = ["dataclass"]
 def _value(cls: type) -> type[Any]:
     given = cls.__dict__
     if cls.__doc__ is None:
-        # Or the standard library looks for a signature, which takes as long as all the rest.
+        # Without one the standard library writes a signature, which takes as long as all the rest.
         cls.__doc__ = cls.__name__
     made: type[Any] = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=True)(cls)
     fields = dataclasses.fields(made)

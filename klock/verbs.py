@@ -22,7 +22,7 @@ VERBS = {
     "add": "Add PACKAGE to the image's pip_install and lock; a PACKAGE...",
     "remove": "Remove PACKAGE from the image's pip_install and lock.",
     "logs": "Show what steps printed when they last ran here, and what...",
-    "push": "Push the image that is locked to a registry, with no...",
+    "push": "Push the locked image to a registry, with no container engine.",
     "pull": "Fetch what `klock push` left in a registry, so that a sync...",
     "export": "Write what is locked in the formats of other tools.",
     "fleet": "Compare the copies of an environment that run in a cluster.",

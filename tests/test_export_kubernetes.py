@@ -141,9 +141,13 @@ def test_the_images_entrypoint_stays(step: Any, field: str) -> None:
         (LOCK, wanted("Pod", replicas=2), "a Pod is one"),
         (LOCK, wanted(gpus=1), "linux/amd64/cpu uses no GPU"),
         (LOCK, replace(wanted(), name="Moon_1"), "'Moon_1' is no name of a Job"),
-        (LOCK, replace(wanted("JobSet"), name="a" * 41), "40 at most"),
+        (LOCK, replace(wanted("JobSet"), name="a" * 41), "dashes between them, at most 40 characters"),
         (LOCK, wanted(namespace="a.b"), "'a.b' is no name of a namespace"),
-        (LOCK, wanted(pull_secret="../x"), "'../x' is no name of a secret"),
+        (
+            LOCK,
+            wanted(pull_secret="../x"),
+            "'../x' is no name of a secret: Kubernetes allows a-z, 0-9, and dots and dashes between them, at most 253",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(lock: TargetLock, asked: Wanted, message: str) -> None:

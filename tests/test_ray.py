@@ -64,7 +64,7 @@ def test_each_content_has_a_uri_of_its_own(tmp_path: Path) -> None:
 def test_a_relative_path_is_one_of_the_folder_that_goes_along() -> None:
     assert lockfile_of_node("/srv/kimage.lock", None) == Path("/srv/kimage.lock")
     assert lockfile_of_node("sub/kimage.lock", "/ray/dir") == Path("/ray/dir/sub/kimage.lock")
-    with pytest.raises(KlockError, match="no folder goes to the nodes") as error:
+    with pytest.raises(KlockError, match="the job has no working_dir") as error:
         lockfile_of_node("kimage.lock", None)
     assert error.value.hint is not None and '"working_dir": "."' in error.value.hint
     with pytest.raises(KlockError, match="outside of the working_dir"):

@@ -20,7 +20,7 @@ def add(requirements: tuple[str, ...], *, image: str | None, offline: bool, prog
     """Add PACKAGE to the image's pip_install and lock; a PACKAGE that is there gets the new version range.
 
     PACKAGE is a requirement such as numpy or "numpy>=1.24". Edits the image file only where that is safe, and says
-    which line to write where it is not. If the image cannot be locked then, the file stays as it was.
+    which line to write where it is not. If the edited image cannot be locked, klock restores the file.
     """
     from klock.editing import add as add_to
 

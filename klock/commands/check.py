@@ -27,7 +27,7 @@ _KINDS = ("stale", "moved", "drift", "unsafe", "policy")
 @target_option
 @engine_option
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
-@click.option("--deep", is_flag=True, help="Read every file of the environment, also where its stat has not changed.")
+@click.option("--deep", is_flag=True, help="Read every file of the environment, even if its stat has not changed.")
 @click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
 @click.option("--upstream", is_flag=True, help="Also ask upstream what became of what is locked.")
 @click.option("--moved", "upstream", is_flag=True, hidden=True)

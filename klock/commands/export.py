@@ -108,7 +108,7 @@ def dockerfile(
 @click.argument("output", metavar="DIR|FILE.tar", type=click.Path(path_type=Path))
 @image_argument
 @click.option("--name", metavar="NAME:TAG", help="The name that the image has where it is loaded.")
-@compression_option("How the layers of steps are compressed; each has another digest. Default: gzip.")
+@compression_option("How to compress the layers of steps; each way gives another digest. Default: gzip.")
 @frozen_option
 @target_option
 @offline_option

@@ -24,16 +24,16 @@ __all__ = ["kubernetes"]
     "--kind",
     type=click.Choice(["Job", "Pod", "Deployment", "JobSet"]),
     required=True,
-    help="What runs it. A JobSet needs its controller in the cluster.",
+    help="The kind of object. A JobSet needs its controller in the cluster.",
 )
 @click.option(
     "--pushed",
     metavar="REGISTRY/NAME",
     required=True,
-    help="Where `klock push` pushed the image; also with the digest that it printed.",
+    help="Where `klock push` pushed the image, or the whole name that it printed.",
 )
 @click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
-@click.option("--name", metavar="NAME", help="What it is called. Default: the image's name, or the folder's.")
+@click.option("--name", metavar="NAME", help="The object's name. Default: the image's name, or the folder's.")
 @click.option("--namespace", metavar="NAME", help="The namespace. Default: the one that kubectl uses.")
 @click.option("--replicas", type=click.IntRange(min=1), default=1, metavar="N", help="How many pods. Default: 1.")
 @click.option(
@@ -42,7 +42,7 @@ __all__ = ["kubernetes"]
     metavar="N",
     help="GPUs for each pod. Default: 1 for a CUDA target.",
 )
-@click.option("--secret", metavar="NAME", help="The Secret with the credentials. Default: the name, and -secrets.")
+@click.option("--secret", metavar="NAME", help="The Secret with the credentials. Default: --name and -secrets.")
 @click.option(
     "--pull-secret", metavar="NAME", help="The Secret to pull the image with. Default: the image's docker_secret."
 )

@@ -35,7 +35,9 @@ def fleet() -> None:
 @click.option("-n", "--namespace", metavar="NAME", help="Their namespace. Default: the one that kubectl uses.")
 @click.option("--context", metavar="NAME", help="The cluster, by its context in the kubeconfig.")
 @click.option(
-    "--container", metavar="NAME", help="Their container. Default: image, kubectl's default, or the only one."
+    "--container",
+    metavar="NAME",
+    help="The container to compare. Default: the one called image, kubectl's default, or the only one.",
 )
 @click.option("--image-only", is_flag=True, help="Compare digests; read no files.")
 @click.option(

@@ -22,13 +22,13 @@ __all__ = ["lock"]
 
 @click.command()
 @image_argument
-@click.option("--stage", metavar="NAME", help="Of a Dockerfile, make this stage; the same as FILE:NAME.")
+@click.option("--stage", metavar="NAME", help="Make this stage of a Dockerfile; the same as FILE:NAME.")
 @click.option(
     "--build-arg",
     "build_args",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="Of a Dockerfile, set an ARG; NAME alone takes the value of your variable, or takes the argument back. "
+    help="Set an ARG of a Dockerfile. NAME alone: to your variable NAME; if there is none, unset the ARG. "
     "The lockfile keeps it.",
 )
 @click.option(
@@ -39,8 +39,8 @@ __all__ = ["lock"]
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
 @click.option("--keep-base", is_flag=True, help="Replace no Python package that the base has.")
 @click.option("--strict", is_flag=True, help="Refuse two packages that have one path with different bytes.")
-@click.option("--exclude-newer", metavar="DATE", help="Files that came to a package index later do not count.")
-@click.option("--image-digest", is_flag=True, help="Also lock the digest by which `klock push` has the image.")
+@click.option("--exclude-newer", metavar="DATE", help="Ignore files that came to a package index later.")
+@click.option("--image-digest", is_flag=True, help="Also lock the digest of the image that `klock push` makes.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option
 @with_progress

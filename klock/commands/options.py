@@ -77,7 +77,7 @@ def engine_option(command: F) -> F:
     from klock.places import DEFAULT, PLACES
 
     text = f"Where the environment lives. Default: $KLOCK_ENGINE, [tool.klock], the engine that has it, or {DEFAULT}."
-    here = "Change the container that klock runs in; the same as --engine here."
+    here = "Use the container that klock runs in; the same as --engine here."
     command = click.option("--here", "engine", flag_value="here", help=here)(command)
     return click.option("--engine", type=click.Choice(PLACES), help=text)(command)
 

@@ -21,8 +21,8 @@ __all__ = ["outdated"]
 def outdated(image: str | None, *, timeout: float, form: str, progress: Progress) -> int:
     """Say what has a newer version: Python and Debian packages, the base. Changes nothing.
 
-    Each has the version that is locked, the newest that the image admits, which `klock lock --upgrade` takes, and the
-    newest of all.
+    Shows the locked version, the newest that the image admits (which `klock lock --upgrade` takes), and the newest of
+    all.
     """
     project = open_project(image, progress=progress)
     found = project.outdated(seconds=timeout)

@@ -34,7 +34,7 @@ __all__ = ["push"]
 @click.argument("reference", metavar="[REGISTRY/NAME:TAG]", required=False)
 @image_argument
 @click.option("--target", metavar="TARGET", help="Only this target. Default: all, as one index if there are several.")
-@compression_option("How the layers of steps are compressed; each has another digest. Default: gzip.")
+@compression_option("How to compress the layers of steps; each way gives another digest. Default: gzip.")
 @click.option("--cache", is_flag=True, help="Fill the cache of [tool.klock], where a sync looks for layers first.")
 @click.option("--attest", is_flag=True, help="Attach bills of materials and signed provenance to the image.")
 @click.option(
@@ -63,7 +63,7 @@ def push(
     offline: bool,
     progress: Progress,
 ) -> int:
-    """Push the image that is locked to a registry, with no container engine.
+    """Push the locked image to a registry, with no container engine.
 
     Prints the image by its digest, which follows from the lockfile alone. Skips what the registry has already.
     `klock push --cache [FILE[:NAME]]` only fills the cache.

@@ -19,7 +19,7 @@ __all__ = ["remove"]
 def remove(projects: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:
     """Remove PACKAGE from the image's pip_install and lock.
 
-    Edits the image file only where that is safe. If the image cannot be locked then, the file stays as it was.
+    Edits the image file only where that is safe. If the edited image cannot be locked, klock restores the file.
     """
     from klock.editing import remove as remove_from
 

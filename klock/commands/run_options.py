@@ -88,7 +88,7 @@ _OPTIONS = (
         "variables",
         multiple=True,
         metavar="NAME[=VALUE]",
-        help="Set a variable, also for services; without a value, to that of your shell; 'X_*' is all that begin so.",
+        help="Set a variable, for services too. NAME alone: as in your shell. 'X_*': all whose names begin with X_.",
     ),
     click.option(
         "-m", "--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount a host file or folder."
@@ -98,13 +98,13 @@ _OPTIONS = (
         "--network",
         type=click.Choice(["host", "none"]),
         default="host",
-        help="What the command and the services reach: what this machine does, or nothing. Default: host.",
+        help="What the command and the services can reach: all that this machine can, or nothing. Default: host.",
     ),
     click.option(
         "--wait-for",
         multiple=True,
         metavar="PORT|COMMAND",
-        help="Start the command when something listens on PORT, or COMMAND succeeds, in the environment.",
+        help="Start the command when, in the environment, a server listens on PORT or COMMAND succeeds.",
     ),
     click.option(
         "--wait-timeout",

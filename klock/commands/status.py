@@ -19,7 +19,7 @@ __all__ = ["status"]
 def status(image: str | None, *, everything: bool, form: str) -> int:
     """Say what is here: image, lockfile and environments, and whether they agree.
 
-    Looks only at what costs little: `klock check --env` says where an environment was changed.
+    Makes only quick checks: `klock check --env` says where an environment was changed.
     """
     if everything:
         if image is not None:

@@ -22,7 +22,7 @@ _MOST = 12
 def tree(image: str | None, *, target: str | None, everything: bool, form: str) -> int:
     """Show the base, the steps, and what each brings: packages below those that need them, files, variables.
 
-    Sizes of steps are those of the files that they write; sizes of packages and files, of what is fetched or copied.
+    The size of a step is that of the files it writes; the size of a package or file, of what is fetched or copied.
     """
     from klock.questions import tree as tree_of
 

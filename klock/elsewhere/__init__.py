@@ -28,7 +28,7 @@ _VERBS = ("lock", "sync", "run", "shell", "check", "status", "add", "remove", "p
 
 
 def asked_for(arguments: Sequence[str]) -> str | None:
-    """The engine that a command line is to be run in. Raises KlockError for one that is none."""
+    """The engine that a command line is to be run in. Raises KlockError for an unknown engine."""
     asked = os.environ.get(VARIABLE, "sandbox")
     verb = next((word for word in arguments if not word.startswith("-")), None)
     if verb not in _VERBS or {"-h", "--help"} & set(arguments):
@@ -48,7 +48,7 @@ def asked_for(arguments: Sequence[str]) -> str | None:
 def run_elsewhere(engine: str, arguments: Sequence[str], progress: AbstractContextManager[Progress]) -> int:
     """Runs the command line in a container, with this process's streams; its status. Raises KlockError.
 
-    `progress` is told of what is made before: its lines end where those of the command begin.
+    `progress` shows what is made before the command starts, and is closed before the command prints.
     """
     from klock.elsewhere.command import run_in_workshop
 

@@ -29,7 +29,7 @@ ALSO_VARIABLE: Final = "KLOCK_WORKSHOP_FOLDERS"
 _VOLUME: Final = "klock-store"
 _STORE: Final = f"{FOLDER}/store"
 _MUCH: Final = 256 << 20
-"""Bytes of a project from which on it is said."""
+"""Bytes: klock says so when it copies more."""
 _ALL: Final = ("*",)
 _WANTED: Final[Mapping[str, Sequence[str]]] = {
     "lock": ("*.lock",),
@@ -144,7 +144,7 @@ def variables_to_send(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _certificates(environ: Mapping[str, str]) -> bytes | None:
-    """Those that programs here are told to trust."""
+    """The certificates that `SSL_CERT_FILE` names."""
     named = environ.get("SSL_CERT_FILE")
     if not named:
         return None
@@ -152,12 +152,12 @@ def _certificates(environ: Mapping[str, str]) -> bytes | None:
         return Path(named).read_bytes()
     except OSError as error:
         raise KlockError(
-            f"SSL_CERT_FILE {named} cannot be read: {error.strerror}", hint="unset it, or mend it"
+            f"SSL_CERT_FILE {named} cannot be read: {error.strerror}", hint="unset it, or name a file that you may read"
         ) from error
 
 
 def _packed(project: Path, progress: Progress, stack: ExitStack) -> list[IO[bytes]]:
-    """Archives of the project, and of other folders that were asked for; they are where they are here."""
+    """Archives of the project and of the other folders that were asked for, each with its path on this machine."""
     also = [Path(word).absolute() for word in os.environ.get(ALSO_VARIABLE, "").split(os.pathsep) if word]
     archives: list[IO[bytes]] = []
     for folder in (project, *also):

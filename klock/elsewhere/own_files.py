@@ -35,9 +35,9 @@ def klock_digest() -> Digest:
 
 
 def distributions() -> Mapping[str, metadata.Distribution]:
-    """What klock needs and is installed, by normalised name, with all that needs in turn.
+    """The installed packages that klock needs, directly or through others, by normalised name.
 
-    Raises EngineError where klock itself is not installed, and so nothing says what it needs.
+    Raises EngineError where klock itself is not installed, since then nothing says what it needs.
     """
     found: dict[str, metadata.Distribution] = {}
     waiting = [Requirement(f"{_KLOCK}[{','.join(_EXTRAS)}]")]
@@ -49,7 +49,7 @@ def distributions() -> Mapping[str, metadata.Distribution]:
         except metadata.PackageNotFoundError as error:
             if wanted.name == _KLOCK:
                 raise EngineError(
-                    "klock is not installed as a package here, so it is not known what it needs in a container",
+                    "klock is not installed as a package here, so klock cannot tell what it needs in a container",
                     hint="install it: `uv tool install ./klock`, or `pip install -e .` in a clone",
                 ) from error
             continue  # of an extra that is not installed
@@ -68,7 +68,7 @@ def _is_needed(requirement: Requirement, extras: Iterable[str]) -> bool:
 
 
 def versions() -> list[str]:
-    """The same as requirements of exactly these versions."""
+    """The packages of `distributions`, as requirements of exactly these versions."""
     return [f"{name}=={distribution.version}" for name, distribution in distributions().items()]
 
 

@@ -1,4 +1,4 @@
-"""An image with klock in it: made once of an image with Python, and again when klock or its packages change."""
+"""An image with klock in it: made once from an image with Python, and again when klock or its packages change."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PYTHONPATH={PACKAGES} python3 -c 'import klock.commands.lock, klock.locking'
 PYTHONPATH={PACKAGES} python3 -m compileall -q {PACKAGES} || true
 """
 _VERSION: Final = 1
-"""Of the way in which it is made."""
+"""The version of this way to make the image."""
 _LAST_LINES: Final = 15
 
 
@@ -93,7 +93,7 @@ def _pulled(client: EngineClient, base: str, progress: Progress) -> dict[str, An
     if found is None:
         raise EngineError(
             f"{client.engine} has no image {base}",
-            hint=f"name another one that has Python 3.11 or newer: {BASE_VARIABLE}",
+            hint=f"name another image that has Python 3.11 or newer with {BASE_VARIABLE}",
         )
     progress.done(str(found["Id"]))
     return found
@@ -107,7 +107,9 @@ def _make(client: EngineClient, base: str, tag: str, certificates: bytes | None)
         status = int(client.api.wait(container)["StatusCode"])
         if status != 0:
             said = client.api.logs(container, tail=_LAST_LINES).decode("utf-8", "replace").strip()
-            raise EngineError(f"klock cannot be put into {base}: {said}", hint=f"name another image: {BASE_VARIABLE}")
+            raise EngineError(
+                f"klock cannot be put into {base}: {said}", hint=f"name another image with {BASE_VARIABLE}"
+            )
         client.api.commit(container, repository=_NAME, tag=tag)
 
 
@@ -142,7 +144,8 @@ def _has_this_python(client: EngineClient, base: str) -> bool:
         is_new = False
     if not is_new:
         raise EngineError(
-            f"{base} has no Python 3.11 or newer, so klock cannot run in it", hint=f"name another one: {BASE_VARIABLE}"
+            f"{base} has no Python 3.11 or newer, so klock cannot run in it",
+            hint=f"name another image with {BASE_VARIABLE}",
         )
     import platform
 

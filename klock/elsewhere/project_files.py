@@ -89,7 +89,9 @@ def _is_inside(parts: list[str], folder: Path) -> bool:
 def _write(path: Path, content: IO[bytes], mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir() and not path.is_symlink():
-        raise ImageError(f"{path} is a folder, and klock wrote a file there", hint="rename one of them")
+        raise ImageError(
+            f"klock wrote the file {path} in the container, and here it is a folder", hint="rename the folder"
+        )
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(partial, "xb") as file:

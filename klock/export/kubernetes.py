@@ -1,8 +1,8 @@
 """A locked image as an object of Kubernetes: a Job, Pod, Deployment (its API reference) or JobSet (jobset.x-k8s.io).
 
-The image is named by its digest, so a node runs the locked bytes or nothing. What the image's config says (variables,
-working directory, user, entrypoint, and the services that the entrypoint starts) is not said again. Credentials are
-named, as keys of a Secret, and never written.
+The image is named by its digest, so a node runs the locked bytes or nothing. The object repeats only the working
+directory of the image's config; variables, user, entrypoint and services come from the image. Credentials are named, as
+keys of a Secret, and never written.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ IMAGE: Final = "image"
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1123, as Kubernetes has it ("Object Names and IDs")."""
 _LONGEST: Final[Mapping[str, int]] = {"JobSet": 40}
-"""Bytes of a name to which the controller adds those of the job and the pod, which together are a label."""
+"""Bytes of a name: its controller adds the names of the job and the pod, and the whole must be a label."""
 _MOST: Final = 63
+_MOST_OF_A_SECRET: Final = 253
 _WORKERS: Final = "workers"
 _SHARED: Final = "shared-memory"
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
@@ -60,11 +61,13 @@ def as_label(text: str) -> str:
 
 def refuse_name(name: str, what: str, *, kind: str = "") -> None:
     """Raises KlockError for a name that Kubernetes does not allow."""
-    longest = _LONGEST.get(kind, _MOST)
-    allowed = _SUBDOMAIN if what.endswith("secret") else _LABEL
-    if allowed.fullmatch(name) is None or (allowed is _LABEL and len(name) > longest):
+    is_secret = what.endswith("secret")
+    longest = _MOST_OF_A_SECRET if is_secret else _LONGEST.get(kind, _MOST)
+    allowed = _SUBDOMAIN if is_secret else _LABEL
+    if allowed.fullmatch(name) is None or len(name) > longest:
+        signs = "a-z, 0-9, and dots and dashes" if is_secret else "a-z, 0-9, and dashes"
         raise KlockError(
-            f"{name!r} is no name of a {what}: Kubernetes allows a-z, 0-9 and dashes between them, {longest} at most",
+            f"{name!r} is no name of a {what}: Kubernetes allows {signs} between them, at most {longest} characters",
             hint=f"such as {as_label(name)}",
         )
 
@@ -82,7 +85,7 @@ def kubernetes_yaml(document: Mapping[str, Any], comments: Sequence[str]) -> str
 
 
 def kubernetes_object(lock: TargetLock, wanted: Wanted) -> dict[str, Any]:
-    """The object. Raises KlockError for what the kind cannot be."""
+    """The object. Raises KlockError for what its kind does not allow."""
     _refuse(lock, wanted)
     api, spec = _KINDS[wanted.kind]
     metadata: dict[str, Any] = {"name": wanted.name}
@@ -101,7 +104,7 @@ def _refuse(lock: TargetLock, wanted: Wanted) -> None:
     for secret in filter(None, (wanted.secret, wanted.pull_secret)):
         refuse_name(secret, "secret")
     if wanted.kind == "Pod" and wanted.replicas != 1:
-        raise KlockError("a Pod is one", hint="for several: --kind Job, Deployment or JobSet")
+        raise KlockError("a Pod is one pod", hint="for several: --kind Job, Deployment or JobSet")
     if wanted.gpus and lock.target.accelerator == "cpu":
         raise KlockError(f"{lock.target} uses no GPU", hint="choose a target that does: --target linux/amd64/cuda12.4")
 

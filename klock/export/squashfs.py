@@ -40,7 +40,7 @@ COMPRESSIONS: Final[Mapping[str, Sequence[str]]] = {
     "zstd": ("-comp", "zstd", "-Xcompression-level", "15"),
     "none": ("-comp", "gzip", "-noI", "-noD", "-noF", "-noX"),
 }
-"""Every level is said: a later version may have other defaults."""
+"""Each names its level: a later version may have other defaults."""
 
 _ACLS: Final = "system.posix_acl_"
 _PROGRAM: Final = "mksquashfs"
@@ -76,8 +76,8 @@ def write_squashfs(
 ) -> Squashfs:
     """Writes the file in place of what is there. Layers that are not in the store are made.
 
-    `mount_points` are folders to have besides the usual ones, by absolute path. Raises KlockError: for a mount point
-    that cannot be, for a target whose programs do not run here, and when mksquashfs is missing, too old or fails.
+    `mount_points` are folders to have besides the usual ones, by absolute path. Raises KlockError: for an impossible
+    mount point, for a target whose programs do not run here, and when mksquashfs is missing, too old or fails.
     """
     program, version = _find_program()
     make_missing(lock, context)
@@ -156,7 +156,7 @@ def _find_program() -> tuple[Path, str]:
     said = _VERSION.search(_run(program, ["-version"], folder=program.parent).output)
     if said is None or (int(said[1]), int(said[2])) < _OLDEST:
         raise EngineError(
-            f"{program} is too old: klock needs squashfs-tools {_OLDEST[0]}.{_OLDEST[1]}, which reads tar archives",
+            f"{program} is too old: klock needs squashfs-tools {_OLDEST[0]}.{_OLDEST[1]} or newer",
             hint="install a newer one",
         )
     return program, f"{_PROGRAM} {said[0].decode('ascii', 'replace').removeprefix('version ')}"
@@ -170,7 +170,7 @@ def _make(program: Path, archive: Path, output: Path, compression: Sequence[str]
         # mksquashfs 4.5 gives the root the time that it is now, whatever -root-time says. It gives nothing a later time
         # than this variable's (reproducible-builds.org, "SOURCE_DATE_EPOCH"), and files of the base keep theirs.
         variables = {"SOURCE_DATE_EPOCH": str(latest)}
-        # Nor does it heed -root-uid: the root is the user's who calls, and in the namespace that is 0.
+        # It ignores -root-uid too: the root folder is the calling user's, who is 0 in the namespace.
         done = in_namespace(lambda: _run(program, arguments, folder=output.parent, reads=archive, variables=variables))
         if done.status != 0 or not partial.is_file():
             said = done.output.decode("utf-8", "replace").strip().splitlines()
@@ -196,7 +196,7 @@ def _run(
     reads: Path = Path(os.devnull),
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Completed:
-    """It needs no other program, so it may start none. It gets no variables of the user's."""
+    """Runs mksquashfs without the user's variables. Where the kernel can forbid it, it may start no other program."""
     done = run_alone(program, arguments, folder=folder, environment=variables, reads=reads)
     if done is not None:
         return done
@@ -214,7 +214,7 @@ def _run(
 
 
 def _umask() -> int:
-    """Asking for it sets it."""
+    """To read it one has to set it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

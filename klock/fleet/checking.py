@@ -53,7 +53,7 @@ class Locked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedFleet:
-    """`findings` by pod, for pods that have some; `compared` counts the pods, `notes` say what was not compared."""
+    """`findings` of each pod that has some; `compared` is the number of pods; `notes` say what was not compared."""
 
     findings: dict[str, list[Finding]]
     compared: int
@@ -63,9 +63,9 @@ class CheckedFleet:
 def check_fleet(
     cluster: Cluster, selector: str, locked: Locked, *, container: str | None = None, seconds: float = 300
 ) -> CheckedFleet:
-    """Asks all pods of `selector`, several at once, each for at most so many seconds.
+    """Compares all pods of `selector`, several at once, each for at most `seconds`.
 
-    Raises KlockError when there are none, or the cluster does not let itself be asked.
+    Raises KlockError when there are none, or when the cluster refuses.
     """
     pods = cluster.pods(selector)
     alive = [pod for pod in pods if not pod.is_ending and pod.phase not in _ENDED]
@@ -104,7 +104,7 @@ class _Judged:
 
 
 def _chosen(pod: Pod, wanted: str | None) -> Container:
-    """The container of the image: the one that is asked for, or that klock or kubectl name, or else the only one."""
+    """The container to compare: the one that is asked for, or klock's or kubectl's default, or else the only one."""
     by_name = {container.name: container for container in pod.containers}
     if wanted is None and not by_name:
         return Container(name="")
@@ -181,7 +181,7 @@ def _as_shown(entry: Entry, locked: Entry | None) -> Entry:
 
 
 def _without_bytecode(observed: Manifest, locked: Manifest) -> Manifest:
-    """Without what Python has compiled of its own, and the folders for that: the image has no bytecode of packages."""
+    """Without bytecode that Python wrote in the container, and its folders: the image has no bytecode of packages."""
 
     def is_made(entry: Entry) -> bool:
         folder, _, name = entry.path.rpartition("/")

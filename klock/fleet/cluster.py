@@ -131,7 +131,9 @@ class KubernetesCluster:
             document = _document(page, self._host)
             items = document.get("items")
             if not isinstance(items, list):
-                raise FetchError(f"{self._host}: this is no list of pods", hint="is it a Kubernetes API server?")
+                raise FetchError(
+                    f"{self._host} did not answer with a list of pods", hint="is it a Kubernetes API server?"
+                )
             found += [_pod(item) for item in items]
             following = _text(_mapping(document.get("metadata")).get("continue")) or None
             if following is None:
@@ -283,7 +285,7 @@ def _container(item: object) -> Container:
 def _document(content: bytes, host: str) -> Mapping[str, Any]:
     document = _json(content)
     if not isinstance(document, dict):
-        raise FetchError(f"{host}: this is no answer of a Kubernetes API server", hint="see `kubectl config view`")
+        raise FetchError(f"{host} did not answer as a Kubernetes API server does", hint="see `kubectl config view`")
     return document
 
 

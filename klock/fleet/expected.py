@@ -1,4 +1,4 @@
-"""What is locked, in the words in which a container says what it holds (`klock.fleet.reading_script`)."""
+"""What is locked, in the form in which a container reports its files (`klock.fleet.reading_script`)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PASSED_OVER: Final = "|".join([left_out_expression(), *map(re.escape, sorted(OWN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """All that base and layers hold together, without what is derived here, and each of the layers."""
+    """`files` are those of base and layers together, without bytecode made by klock; `layers` has each layer."""
 
     files: Manifest
     layers: tuple[Manifest, ...]
 
     @property
     def digest(self) -> Digest:
-        """That of the files and symlinks, as the script makes it."""
+        """The digest of all files and symlinks, as the script computes it."""
         lines = sorted(_line(entry) for entry in self.files.values() if _counts(entry))
         return f"sha256:{hashlib.sha256(chr(10).join(lines).encode('ascii')).hexdigest()}"
 
@@ -52,8 +52,8 @@ def expected_of(lock: TargetLock, workshop: Workshop) -> Expected:
 
 
 def image_digests(lock: Lockfile, locked: TargetLock, context: Context) -> frozenset[Digest]:
-    """The digests that an engine may call the image of `locked`: its own, by each rule of compression that is known
-    here, and that of the index of all targets, if all are. None are made or asked for."""
+    """All digests by which an engine may name the image of `locked`: the image's own, one for each compression whose
+    digest is known here, and that of the index of all targets, if all are known. Makes and fetches nothing."""
     from klock.digests import digest_of_bytes
     from klock.registry.made import index_entry, make_index
     from klock.registry.verify import images_of

@@ -26,7 +26,7 @@ class Unreadable(KlockError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class What:
-    """`files` without those in `hidden`, which nobody may read there, and below `mounts`."""
+    """`hidden` are files that the container's user may not read. `files` lacks these, and what is below `mounts`."""
 
     files: Manifest
     mounts: tuple[str, ...]
@@ -93,7 +93,7 @@ def _entry(values: list[Any]) -> Entry:
     is_fit = isinstance(path, str) and not _ODD.search(path) and "\0" not in path and kind in _KINDS
     is_fit = is_fit and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
     if not is_fit:
-        raise Unreadable("its answer names a path that cannot be")
+        raise Unreadable("its answer has an impossible path")
     if kind == "file":
         is_fit = content is None or is_digest(content)
     elif kind == "symlink":
@@ -101,7 +101,7 @@ def _entry(values: list[Any]) -> Entry:
     else:
         is_fit = content is None
     if not is_fit:
-        raise Unreadable("its answer names a file that cannot be")
+        raise Unreadable("its answer has an impossible file")
     mode, uid, gid, size = numbers
     return Entry(
         path=path,

@@ -3,12 +3,12 @@
     ROOT LEFT_OUT [DIGEST]
 
 Prints one JSON line for each path below ROOT, a list of the path, kind, mode, uid, gid, size and content: a file's
-SHA-256, or a symlink's text. Before them `["mounts", [...]]` names what is mounted into the container, which is no part
-of the image and is passed over, as is what the regular expression LEFT_OUT names. A file that cannot be read has null
-for content. The last line is `["end", NUMBER]`, the number of paths.
+SHA-256, or a symlink's text, or null for a file that cannot be read. The first line, `["mounts", [...]]`, names what is
+mounted into the container. That is no part of the image, so the script skips it, and it skips what the regular
+expression LEFT_OUT matches. The last line is `["end", NUMBER]`, the number of paths.
 
-With DIGEST nothing is printed but whether the files and symlinks are those with this digest, and the status says so.
-Bytecode is no part of it: Python makes some whenever it may.
+With DIGEST the script only says whether all files and symlinks together have this digest; the exit status says so too.
+Bytecode does not count: Python writes it whenever it may.
 """
 
 # os.path: a script that starts fast on any Python from 3.8 on.

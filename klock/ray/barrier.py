@@ -25,14 +25,14 @@ _OUTSIDE: Final = "its workers run in no environment: start Ray there with RAY_R
 
 
 class NodesDiffer(KlockError):
-    """The environment is not the same on every node: which ones, and which paths, is in the message."""
+    """The environment is not the same on every node. The message names the nodes and paths that differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
-    """What a node said: the digest of its lockfile, the fingerprint of what is locked, and where its environment
-    differs from that. Or which fingerprint a worker `inside` has, None if that is in no environment. Or why it could
-    not say anything."""
+    """What a node answered. Of a check: the `digest` of its lockfile, the `fingerprint` of what is locked, and in
+    `findings` where its environment differs. Of a worker: the fingerprint of the environment that it is `inside`, None
+    for no environment. `problem` says why there is no answer."""
 
     node: str
     digest: Digest = ""
@@ -66,10 +66,10 @@ def assert_same_environment(
 
         return {"inside": os.environ.get(variable)}
 
-    # What is inside cannot vouch for itself.
+    # An environment cannot vouch for itself, so the check runs outside of it.
     states = _on_each_node(_look, OUTSIDE, value, deep, seconds=seconds)
     _refuse(differences(states, expected=_digest_here(value)))
-    # In an environment that is another one a worker may not start at all: Ray would go on trying.
+    # This comes second: in a wrong environment a worker may not start at all, and Ray would go on trying.
     workers = _on_each_node(look_inside, value, seconds=seconds)
     _refuse(wrong_workers(workers, states[0].fingerprint))
     return states[0].fingerprint
@@ -117,7 +117,7 @@ def _digest_here(value: str) -> Digest | None:
 def differences(states: list[NodeState], *, expected: Digest | None) -> str:
     """A line for each difference, with its node; empty when there is none.
 
-    The lockfile counts that the driver has, or else that of most nodes.
+    The nodes' lockfiles are compared with the driver's, or, if it has none, with that of most nodes.
     """
     known = Counter(state.digest for state in states if state.digest)
     expected = expected or (known.most_common(1)[0][0] if known else None)

@@ -77,12 +77,12 @@ def _worker(project: Project, program: str, versions: Versions) -> str:
         raise KlockError(f"{program} does not run in the environment: {said}", hint="the image needs Python and Ray")
     python, ray, folder = json.loads(done.stdout)
     if folder is None:
-        raise KlockError("the environment has no package ray", hint=f"add it and lock: klock add ray=={versions.ray}")
+        raise KlockError("the environment has no package ray", hint=f"run `klock add ray=={versions.ray}`")
     if (python, ray) != (versions.python, versions.ray):
         raise KlockError(
             f"the environment has Python {python} and ray {ray}, "
             f"and this node runs Python {versions.python} and ray {versions.ray}",
-            hint="Ray needs both equal to the last number: lock those, or install the locked ones on the nodes",
+            hint="both must be exactly equal: lock the node's versions, or install the locked ones on the nodes",
         )
     return f"{folder}/{_WORKER}"
 

@@ -48,7 +48,7 @@ class Pinned:
 def image_of(lockfile: Path) -> str | None:
     """`FILE:NAME` of the image beside a lockfile; None when only the lockfile is here."""
     file, _, name = lockfile.name.removesuffix(".lock").partition(".")
-    # The lockfile of a Dockerfile that is not called so has its whole name.
+    # A Dockerfile with another name, such as gpu.Dockerfile, has the lockfile gpu.Dockerfile.lock.
     candidates = [(each, name) for each in dict.fromkeys((f"{file}.py", *_NAMES))]
     candidates += [(lockfile.name.removesuffix(".lock"), "")]
     for candidate, of_stage in candidates:
@@ -67,10 +67,10 @@ def project_of(lockfile: Path, image: str | None) -> Project:
 
 
 def pin(lockfile: Path, versions: Versions) -> tuple[Project, Pinned]:
-    """Keeps a copy of the lockfile as it is now, for a project of its own.
+    """Keeps a copy of the lockfile as it is now, and returns the project of the copy. Fetches nothing.
 
-    Raises KlockError when there is none, it is not signed as the settings want it, or Ray's workers cannot run in what
-    it describes; nothing is fetched before.
+    Raises KlockError when there is no lockfile, when it is not signed as the settings want it, or when Ray's workers
+    cannot run in what it describes.
     """
     if not lockfile.is_file():
         raise LockfileError(
@@ -109,16 +109,16 @@ def refuse_other_versions(locked: TargetLock, versions: Versions, *, name: str) 
     if locked.interpreter is not None and locked.interpreter.version != versions.python:
         raise KlockError(
             f"{name} has Python {locked.interpreter.version}, and Ray runs on Python {versions.python} on this node",
-            hint="Ray's workers need its Python to the last number: lock a base with that Python, install Ray on the "
-            "nodes with the locked one, or start all of Ray in the environment: klock run -- ray start",
+            hint="the versions must be exactly equal: lock a base with the node's Python, install Ray on the nodes "
+            "with the locked Python, or start all of Ray in the environment: klock run -- ray start",
         )
     ray = next((package for package in locked.packages if package.name == "ray"), None)
     if locked.packages and ray is None and locked.interpreter is not None:
         there = {each.name for each in locked.interpreter.distributions}
         if "ray" not in there:
-            raise KlockError(f"{name} has no package ray", hint=f"add it and lock: klock add ray=={versions.ray}")
+            raise KlockError(f"{name} has no package ray", hint=f"run `klock add ray=={versions.ray}`")
     if ray is not None and ray.version != versions.ray:
         raise KlockError(
             f"{name} has ray {ray.version}, and this node runs ray {versions.ray}",
-            hint=f"lock the same: klock add ray=={versions.ray}, then klock lock",
+            hint=f"lock the node's version: run `klock add ray=={versions.ray}`",
         )

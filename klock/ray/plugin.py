@@ -39,7 +39,7 @@ class Plugin:
     """
 
     name = NAME
-    # The variables of a worker, which others may set, are known when they are done.
+    # After all other plugins: these may set variables of the worker, which must be known here.
     priority = _LAST
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Plugin:
 
     @staticmethod
     def validate(runtime_env_dict: Mapping[str, Any]) -> None:
-        """Raises ValueError when the runtime_env asks for what cannot be."""
+        """Raises ValueError for a runtime_env that klock cannot serve."""
         value = runtime_env_dict.get(NAME)
         if value == OUTSIDE:
             return
@@ -60,7 +60,7 @@ class Plugin:
             )
 
     def get_uris(self, runtime_env: Mapping[str, Any]) -> list[str]:
-        """One for each content: an edited lockfile is another one, and so is an edited working_dir."""
+        """One for each content: if the lockfile or the working_dir changes, so does the URI."""
         value = runtime_env.get(NAME)
         if not isinstance(value, str) or value == OUTSIDE:
             return []
@@ -132,7 +132,7 @@ def lockfile_of_node(value: str, working_dir: str | None) -> Path:
         return Path(value)
     if not working_dir:
         raise KlockError(
-            f'runtime_env["klock"] is the relative path {value!r}, and no folder goes to the nodes',
+            f'runtime_env["klock"] is the relative path {value!r}, but the job has no working_dir',
             hint='send the project along, runtime_env={"working_dir": ".", "klock": "kimage.lock"}, '
             "or name a lockfile that every node has at the same absolute path",
         )
