@@ -603,7 +603,7 @@ REFUSED = {
     ),
     "more rights": (
         "FROM x\nRUN --security=insecure a",
-        "Dockerfile:2: RUN --security=insecure needs more rights than a step of klock's has",
+        "Dockerfile:2: RUN --security=insecure needs more rights than a step has",
     ),
     "a mount's sharing": (
         "FROM x\nRUN --mount=type=cache,target=/c,sharing=all a",
@@ -682,7 +682,7 @@ def test_what_a_dockerfile_can_do_instead(tmp_path: Path) -> None:
     with pytest.raises(KlockError) as caught:
         drafts(tmp_path, "ENV A_TOKEN=ghp_abcdefghijklmnopqrstuvwxyz0123456789")
     assert caught.value.hint == (
-        "a RUN that needs it takes --mount=type=secret,id=github-token; elsewhere write ARG GITHUB_TOKEN, and lock "
+        "in a RUN use --mount=type=secret,id=github-token; elsewhere write ARG GITHUB_TOKEN, and lock "
         "with --build-arg GITHUB_TOKEN: the lockfile then only names your variable"
     )
 

@@ -133,7 +133,7 @@ def _located(position: int, step: Step, root: Path) -> Iterator[None]:
 def _instead_of_credential(variable: str) -> str:
     """What a Dockerfile can say instead: it has no os.environ."""
     return (
-        f"a RUN that needs it takes --mount=type=secret,id={variable.lower().replace('_', '-')}; elsewhere write "
+        f"in a RUN use --mount=type=secret,id={variable.lower().replace('_', '-')}; elsewhere write "
         f"ARG {variable}, and lock with --build-arg {variable}: the lockfile then only names your variable"
     )
 

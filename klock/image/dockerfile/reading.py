@@ -95,7 +95,7 @@ class _Reader:
             platform = stage.arguments["TARGETPLATFORM"]
             raise stage.start.error(
                 f"FROM --platform={stage.elsewhere} is another platform than the image's, {platform}",
-                hint="remove --platform; klock locks the platforms in targets of [tool.klock], each in itself",
+                hint="remove --platform; to lock several platforms, name them in targets of [tool.klock]",
             )
         if stage.parent is not None:
             read = self.read(stage.parent)
@@ -158,8 +158,8 @@ class _Reader:
             raise instruction.error(f"--network={network} is no network", hint="write none, default or host")
         if flags.get("security", ["sandbox"])[0] != "sandbox":
             raise instruction.error(
-                "RUN --security=insecure needs more rights than a step of klock's has",
-                hint="remove it, and do what needs them when the environment runs",
+                "RUN --security=insecure needs more rights than a step has",
+                hint="remove it, and do with klock run what needs these rights",
             )
         mounts = tuple(
             mount if mount.stage is None else replace(mount, stage=self._origin(mount.stage, instruction, stage, read))
