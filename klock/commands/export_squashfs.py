@@ -22,7 +22,7 @@ __all__ = ["squashfs"]
 
 
 @click.command()
-@click.argument("output", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUTPUT", type=click.Path(path_type=Path))
 @image_argument
 @click.option(
     "--mount-point",
