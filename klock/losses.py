@@ -22,9 +22,8 @@ def losses(session: Session, goal: Goal, place: Place) -> list[str]:
     from klock.places.records import synced_text
     from klock.words import first_of
 
-    synced = place.synced(goal.name)
     # A command's changes in a container go with the container, and a sync of `--here` says itself what it takes back.
-    if synced is None or place.has_containers or place.converges:
+    if place.has_containers or place.converges or (synced := place.synced(goal.name)) is None:
         return []
     found = []
     if synced != goal.lock.fingerprint:
