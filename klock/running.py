@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from klock.errors import KlockError
 from klock.gpu.edits import NO_DEVICES, ContainerEdits
 from klock.launchers import launcher_variables
-from klock.lockfile.model import ServiceLock, TargetLock
+from klock.lockfile.model import TargetLock
 from klock.places.protocol import OWN_STREAMS, Place, Streams
 from klock.steps import kind_of
 from klock.steps.at import revealed_variables
@@ -89,7 +89,7 @@ def execute(
         services = [
             replace(each, devices=edits, network=wishes.network) for each in _services(lock, variables, session.environ)
         ]
-        waits = [step.wait_for for step in lock.steps if isinstance(step, ServiceLock) and step.wait_for is not None]
+        waits = [service.wait_for for service in lock.services if service.wait_for is not None]
         if waits or wishes.wait_for:
             from klock.steps.service.waiting import PATIENCE, telling_its_end, waiting_for
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from klock.errors import KlockError
-from klock.lockfile.model import EnvLock, LockedVariable, ServiceLock, TargetLock
+from klock.lockfile.model import EnvLock, LockedVariable, TargetLock
 
 __all__ = ["FINGERPRINT", "IMAGE", "KINDS", "Wanted", "as_label", "kubernetes_object", "kubernetes_yaml", "refuse_name"]
 
@@ -176,7 +176,7 @@ def _container(lock: TargetLock, wanted: Wanted) -> dict[str, Any]:
     container: dict[str, Any] = {"name": IMAGE, "image": wanted.image, "imagePullPolicy": "IfNotPresent"}
     if wanted.command:
         # The image's own entrypoint stays: it starts the services. `command` would replace it.
-        starts = any(isinstance(step, ServiceLock) for step in lock.steps) or bool(lock.settings.entrypoint)
+        starts = bool(lock.services or lock.settings.entrypoint)
         container["args" if starts else "command"] = [_literal(word) for word in wanted.command]
     container["workingDir"] = lock.working_dir
     if env := _env(lock, wanted.secret):
@@ -202,7 +202,7 @@ def _env(lock: TargetLock, secret: str) -> list[dict[str, Any]]:
     """Credentials as keys of the Secret, then the variables that are made of them."""
     variables = {v.name: v for step in lock.steps if isinstance(step, EnvLock) for v in step.variables}
     of_secrets = [variable for variable in variables.values() if variable.secrets]
-    services = [name for step in lock.steps if isinstance(step, ServiceLock) for name in step.secrets]
+    services = [name for service in lock.services for name in service.secrets]
     names = sorted({*services, *(name for variable in of_secrets for name in variable.secrets)})
     env: list[dict[str, Any]] = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}} for name in names

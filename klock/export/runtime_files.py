@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from klock.lockfile.model import ServiceLock, TargetLock
+from klock.lockfile.model import TargetLock
 from klock.places.containers.start_options import start_words
 from klock.steps.service.export import START, start_script
 
@@ -35,19 +34,18 @@ class RuntimeFile:
 
 def runtime_files(lock: TargetLock) -> list[RuntimeFile]:
     """The files, sorted by path."""
-    services = [step for step in lock.steps if isinstance(step, ServiceLock)]
     labels = {f"{_LABELS}.fingerprint": lock.fingerprint, f"{_LABELS}.target": str(lock.target)}
     files = [
         RuntimeFile(path="/ch/environment", content=_of_charliecloud(lock)),
         RuntimeFile(path="/.singularity.d/env/10-klock.sh", content=_exports(lock), mode=0o755),
-        RuntimeFile(path="/.singularity.d/runscript", content=_runscript(lock, services), mode=0o755),
+        RuntimeFile(path="/.singularity.d/runscript", content=_runscript(lock), mode=0o755),
         RuntimeFile(
             path="/.singularity.d/labels.json",
             content=json.dumps({**dict(lock.settings.labels), **labels}, sort_keys=True, indent=2).encode() + b"\n",
         ),
     ]
-    if services:
-        files.append(RuntimeFile(path=START, content=start_script(services), mode=0o755))
+    if lock.services:
+        files.append(RuntimeFile(path=START, content=start_script(lock.services), mode=0o755))
     return sorted(files, key=lambda file: file.path)
 
 
@@ -69,10 +67,10 @@ def _exports(lock: TargetLock) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _runscript(lock: TargetLock, services: Sequence[ServiceLock]) -> bytes:
+def _runscript(lock: TargetLock) -> bytes:
     """What `apptainer run` starts: as docker does, arguments take the place of the command."""
     entrypoint, command = start_words(lock.settings)
-    first = [START, *entrypoint] if services else list(entrypoint)
+    first = [START, *entrypoint] if lock.services else list(entrypoint)
     lines = [
         "#!/bin/sh",
         f"cd {shlex.quote(lock.working_dir)} || exit 1",

@@ -21,6 +21,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo"}
 
@@ -49,7 +50,9 @@ def digest_of(path: str) -> str | None:
         return None
 
 
-def paths_below(root: str, passed_over: set[str], is_left_out: re.Pattern[str]):  # type: ignore[no-untyped-def]
+def paths_below(
+    root: str, passed_over: set[str], is_left_out: re.Pattern[str]
+) -> Iterator[tuple[str, str, os.stat_result]]:
     """Each path that counts with what it is, sorted within its folder."""
     waiting = [""]
     while waiting:

@@ -127,9 +127,8 @@ def make_image(lock: TargetLock, context: Context, compression: Compression) -> 
     layers = base_blobs(lock, context, compression, whole=is_whole_base(lock))
     layers += [step_blob(at, lock, context, compression) for at in context.each(lock) if layer_of(at.step)]
     config = image_config(lock)
-    services = [step for step in lock.steps if isinstance(step, ServiceLock)]
-    if services:
-        layer, settings = _with_services(services, config.settings, context, compression)
+    if lock.services:
+        layer, settings = _with_services(lock.services, config.settings, context, compression)
         layers.append(layer)
         config = replace(config, settings=settings)
     labels = {f"{_LABEL}.fingerprint": lock.fingerprint, f"{_LABEL}.target": str(lock.target)}

@@ -10,7 +10,7 @@ from klock.lockfile.model.bases import BaseLock, Interpreter, OciLock
 from klock.lockfile.model.layers import LockedVariable
 from klock.lockfile.model.packages import LockedPackage
 from klock.lockfile.model.settings import SettingsLock
-from klock.lockfile.model.steps import StepLock, layer_of
+from klock.lockfile.model.steps import ServiceLock, StepLock, layer_of
 from klock.targets import Target
 from klock.values import dataclass
 
@@ -100,6 +100,11 @@ class TargetLock:
     def variables(self) -> tuple[LockedVariable, ...]:
         """What the steps set, in order; the last of a name holds."""
         return tuple(v for step in self.steps for v in getattr(step, "variables", ()))
+
+    @property
+    def services(self) -> tuple[ServiceLock, ...]:
+        """What runs beside each command, in order."""
+        return tuple(step for step in self.steps if isinstance(step, ServiceLock))
 
     @property
     def environment(self) -> dict[str, str]:
