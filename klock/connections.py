@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pools", "client_context", "is_loopback", "is_near", "proxy_of", "reason_of", "refuse_redirect", "retries"]
 
+_STAYS_WRONG: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+"""Errors of TLS that no other try would mend: a certificate that is not trusted, a server that does not speak TLS."""
 _LONGEST_WAIT: Final = 60.0
 """Seconds that a server may have klock wait before it is asked again."""
 
@@ -98,9 +100,13 @@ def retries(**options: Any) -> Retry:
     says when to come back (`Retry-After`) is asked again after a minute at most.
     """
     from urllib3 import Retry
+    from urllib3.exceptions import SSLError
 
     class Careful(Retry):
         def increment(self, *args: Any, **values: Any) -> Retry:  # type: ignore[override]
+            error = values.get("error")
+            if isinstance(error, SSLError) and any(word in str(error) for word in _STAYS_WRONG):
+                raise error
             response = values.get("response")
             location = response.get_redirect_location() if response is not None else None
             if location:

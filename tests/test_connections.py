@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -86,3 +87,12 @@ def test_the_retries_of_a_pool_refuse_it(server: HTTPServer, location: str) -> N
 def test_no_server_has_klock_wait_for_days(told: str | None, waited: float | None) -> None:
     headers = {} if told is None else {"Retry-After": told}
     assert retries(total=1).get_retry_after(urllib3.HTTPResponse(status=503, headers=headers)) == waited
+
+
+@pytest.mark.parametrize("reason", ["CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"])
+def test_what_stays_wrong_is_not_asked_again(reason: str) -> None:
+    error = urllib3.exceptions.SSLError(ssl.SSLError(1, f"[SSL: {reason}] (_ssl.c:1006)"))
+    with pytest.raises(urllib3.exceptions.SSLError):
+        retries(total=3).increment("GET", "/", error=error)
+    broken = urllib3.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"))
+    assert retries(total=3).increment("GET", "/", error=broken).total == 2
