@@ -18,8 +18,7 @@ def losses(session: Session, goal: Goal, place: Place) -> list[str]:
     finding out would take much work."""
     from klock.drift import compare as compare_environment
     from klock.inventory.changes import compare
-    from klock.lockfile import read
-    from klock.places.records import synced_text
+    from klock.places.records import synced_lock
     from klock.words import first_of
 
     # A command's changes in a container go with the container, and a sync of `--here` says itself what it takes back.
@@ -27,11 +26,9 @@ def losses(session: Session, goal: Goal, place: Place) -> list[str]:
         return []
     found = []
     if synced != goal.lock.fingerprint:
-        before = read(synced_text(session.store, place.name, goal.name))
-        old = None if before is None else before.for_target(goal.lock.target)
-        now = session.read_lockfile()
-        if before is not None and old is not None and old.fingerprint == synced:
-            difference = compare(replace(before, targets=(old,)), replace(now, targets=(goal.lock,)))
+        before = synced_lock(session.store, place.name, goal.name, goal.lock.target, synced)
+        if before is not None:
+            difference = compare(before, replace(before, targets=(goal.lock,)))
             gone = [change.part.name for change in difference.changes if change.after is None]
             found += [f"removes what is no longer locked: {first_of(gone)}"] if gone else []
         if not place.is_clean(goal.name):

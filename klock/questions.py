@@ -164,8 +164,7 @@ def diff_environment(project: Project, *, target: str | None = None) -> Differen
     Raises KlockError where there is no environment.
     """
     from klock.inventory.changes import Difference, compare
-    from klock.lockfile import read
-    from klock.places.records import synced_text
+    from klock.places.records import synced_lock
 
     session = project.session
     lock = session.read_lockfile()
@@ -178,12 +177,12 @@ def diff_environment(project: Project, *, target: str | None = None) -> Differen
     if synced == locked.fingerprint:
         found = project.check(environment=True, target=target).findings
         return Difference(drift=tuple(finding for finding in found if finding.code.value.startswith("drift-")))
-    before = read(synced_text(session.store, place.name, goal.name))
-    if before is None or (old := before.for_target(locked.target)) is None or old.fingerprint != synced:
+    before = synced_lock(session.store, place.name, goal.name, locked.target, synced)
+    if before is None:
         raise KlockError(
             "the environment was synced from another lockfile, which is gone", hint="run `klock sync`, then compare"
         )
-    return compare(replace(before, targets=(old,)), replace(lock, targets=(locked,)))
+    return compare(before, replace(lock, targets=(locked,)))
 
 
 def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,9 @@ from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.lockfile.model import Lockfile
     from klock.store import Store
+    from klock.targets import Target
 
 __all__ = [
     "Note",
@@ -28,7 +31,7 @@ __all__ = [
     "parts_of_all",
     "read_note",
     "service_log",
-    "synced_text",
+    "synced_lock",
     "write_note",
 ]
 
@@ -107,9 +110,16 @@ def service_log(store: Store, place: str, name: str) -> Path:
     return folder_of(store, place, name) / "services.log"
 
 
-def synced_text(store: Store, place: str, name: str) -> Path:
-    """Where the text is of the lockfile that an environment was synced from, if it is anywhere."""
-    return folder_of(store, place, name) / _TEXT
+def synced_lock(store: Store, place: str, name: str, target: Target, fingerprint: Digest) -> Lockfile | None:
+    """The lockfile that an environment was synced from, with that target alone; None where its text is gone, or is not
+    that of `fingerprint`. Raises LockfileError when it cannot be read."""
+    from klock.lockfile import read
+
+    lockfile = read(folder_of(store, place, name) / _TEXT)
+    locked = None if lockfile is None else lockfile.for_target(target)
+    if lockfile is None or locked is None or locked.fingerprint != fingerprint:
+        return None
+    return replace(lockfile, targets=(locked,))
 
 
 def _suffix(place: str) -> str:
