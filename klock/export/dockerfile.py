@@ -16,6 +16,7 @@ from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import TargetLock, kept_layer_of
 from klock.pages.build_context import HEADER, ContextFile
 from klock.pages.page import Form, Page
+from klock.places.containers.image import LOCKED
 from klock.secrets.forms import forms_of
 from klock.secrets.references import refuse_literals
 from klock.secrets.values import SHORTEST_SEARCHED
@@ -25,10 +26,7 @@ from klock.steps.exporting import Exporting, stage_label
 from klock.steps.service.export import START, start_script
 from klock.values import dataclass
 
-__all__ = ["LABEL", "Exported", "export_dockerfile"]
-
-LABEL = "org.klock.locked"
-"""What the labels begin with. They say what was locked: what a build makes of it is its own affair."""
+__all__ = ["Exported", "export_dockerfile"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +115,7 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
         page.run(f"chmod 0755 {START}")
     page.become(page.user)
     labels = {"lockfile": lock_digest, "fingerprint": lock.fingerprint, "target": str(lock.target)}
-    page.add("LABEL " + " \\\n".join(f'      {LABEL}.{name}="{value}"' for name, value in labels.items()).lstrip())
+    page.add("LABEL " + " \\\n".join(f'      {LOCKED}.{name}="{value}"' for name, value in labels.items()).lstrip())
     write_settings(page, lock)
     entrypoint_text, command_text = _start_texts(lock, image)
     entrypoint = _exec_form(entrypoint_text)

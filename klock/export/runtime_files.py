@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from klock.lockfile.model import TargetLock
+from klock.places.containers.image import labels_of
 from klock.places.containers.start_options import start_words
 from klock.steps.service.export import START, start_script
 
@@ -20,7 +21,6 @@ __all__ = ["RuntimeFile", "runtime_files", "unsaid_variables"]
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """What a shell can set (POSIX, "Name")."""
-_LABELS: Final = "org.klock.locked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,15 @@ class RuntimeFile:
 
 def runtime_files(lock: TargetLock) -> list[RuntimeFile]:
     """The files, sorted by path."""
-    labels = {f"{_LABELS}.fingerprint": lock.fingerprint, f"{_LABELS}.target": str(lock.target)}
+    labels = json.dumps({**dict(lock.settings.labels), **labels_of(lock)}, sort_keys=True, indent=2)
     files = [
         RuntimeFile(path="/ch/environment", content=_of_charliecloud(lock)),
         RuntimeFile(path="/.singularity.d/env/10-klock.sh", content=_exports(lock), mode=0o755),
         RuntimeFile(path="/.singularity.d/runscript", content=_runscript(lock), mode=0o755),
         RuntimeFile(
             path="/.singularity.d/labels.json",
-            content=json.dumps({**dict(lock.settings.labels), **labels}, sort_keys=True, indent=2).encode() + b"\n",
+            content=json.dumps({**dict(lock.settings.labels), **labels_of(lock)}, sort_keys=True, indent=2).encode()
+            + b"\n",
         ),
     ]
     if lock.services:

@@ -26,6 +26,7 @@ from klock.lockfile.model import OciLayer, OciLock, ServiceLock, SettingsLock, T
 from klock.oci.documents import OCI_INDEX, OCI_MANIFEST
 from klock.oci.reference import Reference
 from klock.places.containers.image import image_config as config_document
+from klock.places.containers.image import labels_of
 from klock.places.layered import image_config
 from klock.store import Store
 from klock.targets import Target
@@ -60,7 +61,6 @@ TARGET: Final = "org.klock.target"
 LAYER: Final = "org.klock.layer"
 """The annotation of a step's layer: the digest that the lockfile has of it."""
 COMPRESSION: Final = "org.klock.compression"
-_LABEL: Final = "org.klock.locked"
 
 MOST_LAYERS: Final = 120
 """docker takes up to 125. A base that would make more of them is one layer."""
@@ -131,7 +131,7 @@ def make_image(lock: TargetLock, context: Context, compression: Compression) -> 
         layer, settings = _with_services(lock.services, config.settings, context, compression)
         layers.append(layer)
         config = replace(config, settings=settings)
-    labels = {f"{_LABEL}.fingerprint": lock.fingerprint, f"{_LABEL}.target": str(lock.target)}
+    labels = labels_of(lock)
     return MadeImage(
         lock=lock,
         config=config_document(config, labels, [layer.diff_id for layer in layers]),

@@ -13,17 +13,27 @@ from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.layers import tar
+from klock.lockfile.model import TargetLock
 from klock.places.containers.start_options import start_words
 from klock.places.protocol import ImageConfig
 from klock.values import dataclass
 
-__all__ = ["LABEL", "Archive", "ImageArchive", "image_config"]
+__all__ = ["LABEL", "LOCKED", "Archive", "ImageArchive", "image_config", "labels_of"]
 
 LABEL: Final = "org.klock"
 """What klock's labels begin with; the rest is said in docs/engines.md."""
 
 _EPOCH: Final = "1970-01-01T00:00:00Z"
 _CHUNK: Final = 1 << 20
+
+
+LOCKED: Final = f"{LABEL}.locked"
+"""What the labels begin with of images that klock does not sync: they say what was locked, whatever made the image."""
+
+
+def labels_of(lock: TargetLock) -> dict[str, str]:
+    """The labels of such an image."""
+    return {f"{LOCKED}.fingerprint": lock.fingerprint, f"{LOCKED}.target": str(lock.target)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
