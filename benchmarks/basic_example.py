@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks import contenders  # noqa: E402
 from benchmarks.base_image import IMAGE, SUITE, registry_with_base  # noqa: E402
-from benchmarks.contenders import Contender, Operation, Subject  # noqa: E402
+from benchmarks.contenders import Contender, Operation, Subject, remove  # noqa: E402
 from benchmarks.report import KLOCK, Heading, render  # noqa: E402
 from benchmarks.stopwatch import CallError, Sample, measure  # noqa: E402
 
@@ -63,7 +63,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _stop("interrupted")
     finally:
-        _remove(folder)
+        remove(folder)
     print(page, end="")
     if arguments.output:
         arguments.output.write_text(page, "utf-8")
@@ -250,15 +250,6 @@ def _commit() -> str:
     ).stdout.strip()
     changed = " and changes" if git("status", "--porcelain", "--", "klock") else ""
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + changed
-
-
-def _remove(folder: Path) -> None:
-    """podman leaves its storage mounted on itself."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines()]
-    for mount in sorted(mounts, reverse=True):
-        if mount.startswith(f"{folder}/"):
-            subprocess.run(["umount", mount], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _say(text: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "on_podman",
     "podman",
     "podman_settings",
+    "remove",
     "uv",
     "uv_with_bytecode",
 ]
@@ -423,3 +424,12 @@ def exported_on_docker(
 def on_docker(locked: _Klock, *, host: str) -> Contender:
     """What `locked` has locked, on the dockerd at `host`."""
     return _OnEngine(locked, "docker", {"DOCKER_HOST": host})
+
+
+def remove(folder: Path) -> None:
+    """Removes a round's folder. podman leaves its storage mounted on itself."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines()]
+    for mount in sorted(mounts, reverse=True):
+        if mount.startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -27,7 +27,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.base_image import IMAGE, registry_with_base  # noqa: E402
-from benchmarks.contenders import podman_settings  # noqa: E402
+from benchmarks.contenders import podman_settings, remove  # noqa: E402
 from benchmarks.large_dockerfiles import FILES as LARGE_FILES  # noqa: E402
 from benchmarks.large_dockerfiles import LARGE  # noqa: E402
 from benchmarks.stopwatch import Call, CallError, Sample, measure  # noqa: E402
@@ -157,13 +157,13 @@ def main() -> None:
                     place = folder / "r"
                     place.mkdir()
                     _round(place, source, DOCKERFILES[name], server.host, results, podman_first=number % 2 == 1)
-                    _remove(place)
+                    remove(place)
     except (CallError, subprocess.CalledProcessError) as error:
         _stop(str(error))
     except KeyboardInterrupt:
         _stop("interrupted")
     finally:
-        _remove(folder)
+        remove(folder)
     page = "".join(f"{line}\n" for line in _page(measured, rounds=arguments.runs))
     print(page, end="")
     if arguments.output:
@@ -268,15 +268,6 @@ def _page(measured: Mapping[str, Measured], *, rounds: int) -> Iterator[str]:
     for name, results in complete.items():
         others = [f"{results.seconds(f'podman, {what}'):.1f} s" for what in ("one changed line", "nothing changed")]
         yield f"| {name} | {' | '.join(others)} |"
-
-
-def _remove(folder: Path) -> None:
-    """podman leaves its storage mounted on itself."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines()]
-    for mount in sorted(mounts, reverse=True):
-        if mount.startswith(f"{folder}/"):
-            subprocess.run(["umount", mount], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stop(message: str) -> NoReturn:

@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.base_image import registry_with_base  # noqa: E402
+from benchmarks.contenders import remove  # noqa: E402
 from benchmarks.registry_pull import podman_settings  # noqa: E402
 from tests.integration.registry_server import Registry  # noqa: E402
 
@@ -75,7 +75,7 @@ def main() -> None:
         with registry_with_base(folder / "server", cache=arguments.work / "klock-benchmarks") as server:
             found = _measured(folder, server, arguments.machines, arguments.rounds)
     finally:
-        _remove(folder)
+        remove(folder)
     page = _heading(arguments.rounds) + _table(found)
     print(page, end="")
     if arguments.output:
@@ -123,7 +123,7 @@ def _started(folder: Path, begin: Callable[[Path], subprocess.Popen[bytes]], cou
     if failed:
         sys.exit(f"error: {failed[0]}")
     answers = _ANSWER.findall((server.folder / "log").read_text("utf-8", "replace"))
-    _remove(folder)
+    remove(folder)
     return Start(
         machines=count,
         seconds=seconds,
@@ -171,14 +171,6 @@ def _table(found: Mapping[str, Sequence[Sequence[Start]]]) -> str:
                 f"| {median['requests'] / count:.1f} | {median['received'] / count / 1e6:.1f} |"
             )
     return "\n".join(rows) + "\n"
-
-
-def _remove(folder: Path) -> None:
-    """podman leaves its storage mounted when it is done."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
