@@ -11,12 +11,20 @@ import click
 
 from klock.escaping import escaped, on_one_line
 
-__all__ = ["say", "say_note", "say_output", "show", "show_text"]
+__all__ = ["say", "say_error", "say_note", "say_output", "show", "show_text"]
 
 
 def say(text: str, *, indent: str = "") -> None:
     """A message on stderr, which may have several lines."""
     click.echo(indent + escaped(_without_secrets(text)), err=True)
+
+
+def say_error(message: str, hint: str | None) -> None:
+    """Why klock could not do it, and what to do next."""
+    say(f"error: {message}")
+    if hint:
+        say("")
+        say(f"hint: {hint}")
 
 
 def say_note(text: str) -> None:

@@ -18,7 +18,7 @@ import click
 from klock.commands.groups import Group, ReaderGone
 from klock.commands.verbosity import add_options, verbosity_options, wanted
 from klock.errors import Interrupted, KlockError
-from klock.printing import say, show
+from klock.printing import say, say_error, show
 from klock.verbs import VERBS
 
 __all__ = ["main"]
@@ -74,10 +74,7 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
             import traceback
 
             say("".join(traceback.format_exception(error)).rstrip())
-        say(f"error: {error.message}")
-        if error.hint:
-            say("")
-            say(f"hint: {error.hint}")
+        say_error(error.message, error.hint)
         sys.exit(2)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
@@ -100,9 +97,7 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
         sys.exit(141)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(f"error: {where}{error.strerror or error}")
-        say("")
-        say("hint: the lockfile and the environment are as they were")
+        say_error(f"{where}{error.strerror or error}", "the lockfile and the environment are as they were")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -7,7 +7,6 @@ What a server or a pod answers is read as data: it may be anything.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar
 
+from klock.documents import read_json
 from klock.errors import FetchError, KlockError
 from klock.extras import missing_extra_hint
 
@@ -293,8 +293,8 @@ def _json(content: object) -> object:
     if not isinstance(content, str | bytes):
         return None
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
+        return read_json(content, any_text=True)
+    except ValueError:
         return None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import KlockError
-from klock.printing import say, show
+from klock.printing import say_error, show
 from klock.ray.pinned import Versions, pin, project_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         said = _VERBS[verb](*words)
     except KlockError as error:
-        say(f"error: {error}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
+        say_error(error.message, error.hint)
         return 2
     show(json.dumps(said))
     return 0

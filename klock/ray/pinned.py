@@ -6,6 +6,7 @@ keeps a copy of each lockfile under its digest, in klock's store. Its environmen
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,9 +97,13 @@ def pin(lockfile: Path, versions: Versions) -> tuple[Project, Pinned]:
 
 
 def _write(file: Path, text: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{hex_of(digest_of_bytes(text))[:8]}")
-    temporary.write_bytes(text)
-    temporary.replace(file)
+    """All or nothing: two that pin the same lockfile at once both end well."""
+    temporary = file.with_name(f".{file.name}.{os.urandom(6).hex()}")
+    try:
+        temporary.write_bytes(text)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def refuse_other_versions(locked: TargetLock, versions: Versions, *, name: str) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from klock.digests import Digest
 from klock.errors import KlockError
-from klock.printing import say
+from klock.printing import say_error
 
 __all__ = ["ENVIRONMENT", "Worker", "folders_of", "variables_of"]
 
@@ -103,7 +103,7 @@ def main(how: str, *arguments: str) -> int:
     try:
         return run(Worker(**{**given, "variables": tuple(given["variables"])}), arguments, os.environ)
     except KlockError as error:
-        say(f"error: {error}" + (f"\n\nhint: {error.hint}" if error.hint else ""))
+        say_error(error.message, error.hint)
         return 2
 
 

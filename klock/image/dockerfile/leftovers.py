@@ -127,7 +127,8 @@ def _taken_by(stages: Sequence[Stage], family: Container[int]) -> Iterator[str]:
                 found = find_stage(name, stages[: stage.number])
                 if found is None or found.number not in family:
                     continue
-                for path in (_expanded(path, _variables_of(stage)) for path in paths):
+                known = _variables_of(stage)
+                for path in (_expanded(path, known) for path in paths):
                     here = posixpath.normpath(posixpath.join("/", path.strip("'\"")))
                     yield f"{here}/*" if here in _PLACES else here
 
