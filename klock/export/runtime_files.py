@@ -39,11 +39,7 @@ def runtime_files(lock: TargetLock) -> list[RuntimeFile]:
         RuntimeFile(path="/ch/environment", content=_of_charliecloud(lock)),
         RuntimeFile(path="/.singularity.d/env/10-klock.sh", content=_exports(lock), mode=0o755),
         RuntimeFile(path="/.singularity.d/runscript", content=_runscript(lock), mode=0o755),
-        RuntimeFile(
-            path="/.singularity.d/labels.json",
-            content=json.dumps({**dict(lock.settings.labels), **labels_of(lock)}, sort_keys=True, indent=2).encode()
-            + b"\n",
-        ),
+        RuntimeFile(path="/.singularity.d/labels.json", content=labels.encode() + b"\n"),
     ]
     if lock.services:
         files.append(RuntimeFile(path=START, content=start_script(lock.services), mode=0o755))
