@@ -94,7 +94,7 @@ def _loaded_by(binaries: list[Path]) -> set[Path]:
     found: set[Path] = set()
     for start in range(0, len(binaries), _AT_ONCE):
         command = ["ldd", *map(str, binaries[start : start + _AT_ONCE])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # it fails for what is no binary
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # it fails for what is not a binary
         found.update(Path(match[1]) for match in _LOADED.finditer(done.stdout) if not _DRIVERS.search(match[1]))
     return found
 

@@ -417,7 +417,7 @@ _RANDOM: Final = (
     ShellStep(
         name="mktemp outside of /tmp",
         script=all_of("d=$(mktemp -d /opt/build.XXXXXX)", "echo x > $d/x"),
-        remark="use /tmp, which is no part of a layer, or a fixed name",
+        remark="use /tmp, which is not part of a layer, or a fixed name",
     ),
     ShellStep(name="mktemp", script=all_of("d=$(mktemp -d)", "echo x > $d/x", "cp $d/x /opt/x")),
     ShellStep(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Pools", "client_context", "is_loopback", "is_near", "proxy_of", "reason_of", "refuse_redirect", "retries"]
 
 _STAYS_WRONG: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
-"""Errors of TLS that no other try would mend: a certificate that is not trusted, a server that does not speak TLS."""
+"""Errors of TLS that no other try would fix: a certificate that is not trusted, a server that does not speak TLS."""
 _LONGEST_WAIT: Final = 60.0
 """Seconds that a server may have klock wait before it is asked again."""
 
@@ -127,7 +127,7 @@ def refuse_redirect(origin: str, location: str) -> None:
         parts = urlsplit(location)
         host, scheme = parts.hostname or origin, parts.scheme or "http"
     except ValueError:
-        raise FetchError(f"{origin} redirects to {location[:200]!r}, which is no URL") from None
+        raise FetchError(f"{origin} redirects to {location[:200]!r}, which is not a URL") from None
     if scheme not in ("http", "https"):
         raise FetchError(f"{origin} redirects to a URL of the kind {scheme}:, which klock does not follow")
     if is_near(host) and not is_near(origin):

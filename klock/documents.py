@@ -69,7 +69,7 @@ def shown(value: object) -> str:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _depth_is_over(value: object) -> bool:

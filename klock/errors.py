@@ -1,6 +1,6 @@
 """Every error klock raises on purpose, as one tree.
 
-A child is named by who can mend it. The command line prints `error: message`, then `hint: hint`, and exits with
+A child is named by who can fix it. The command line prints `error: message`, then `hint: hint`, and exits with
 status 2. A *finding* (something `klock check` reports) is not an error; see `klock.findings`.
 """
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class KlockError(Exception):
-    """Something a person can mend: `message` says what and where, `hint` says what to do next."""
+    """Something a person can fix: `message` says what and where, `hint` says what to do next."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class KlockError(Exception):
 
 
 class ImageError(KlockError, ValueError):
-    """The image definition is wrong: mend `kimage.py`. A ValueError too, as users of the upstream builder expect."""
+    """The image definition is wrong: fix `kimage.py`. A ValueError too, as users of the upstream builder expect."""
 
 
 class CredentialError(ImageError):

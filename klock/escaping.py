@@ -16,7 +16,7 @@ _UNSEEN: Final = re.compile(
     # What changes the direction of text, or takes no place: a name that hides its end. Lines of Unicode's own.
     "\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb"
     "\U000e0000-\U000e0fff"
-    # Bytes that are no text (PEP 383), and halves of characters.
+    # Bytes that are not text (PEP 383), and halves of characters.
     "\ud800-\udfff]"
 )
 _OWN_WORDS: Final = re.compile(r"\n(?=(?:error|hint|warning|interrupted|stale-\w+|drift-[\w-]+): )")

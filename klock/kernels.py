@@ -52,7 +52,9 @@ def kernel_spec(lock: TargetLock, *, image: Path, name: str, display_name: str) 
 def install_kernel(document: Mapping[str, object], *, name: str, folder: Path) -> Path:
     """Writes the kernel `name` below the data folder `folder` of Jupyter; returns its own folder. Raises KlockError."""
     if _NAME.fullmatch(name) is None:
-        raise KlockError(f"{name!r} is no name of a kernel", hint="write letters, digits, dots, dashes and underscores")
+        raise KlockError(
+            f"{name!r} is not a valid kernel name", hint="write letters, digits, dots, dashes and underscores"
+        )
     there = folder / "kernels" / name.lower()
     try:
         there.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def merge_files(ancestor: Path, ours: Path, theirs: Path, lockfile: Path, *, pro
     """Merges `theirs` into `ours`, which is written. `lockfile` is where the result will be: beside its image.
 
     What is not independent is locked again if the image file, as it is now, is what both sides locked; else `ours` has
-    our side of it. Raises LockfileError for what is no lockfile.
+    our side of it. Raises LockfileError for what is not a lockfile.
     """
     from klock.lockfile import read, write
     from klock.locking.merging import merge

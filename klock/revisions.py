@@ -37,10 +37,10 @@ def lockfile_in(revision: str, file: Path) -> Lockfile:
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().removeprefix("fatal: ")
         raise KlockError(
-            f"{revision} is no file, and as a revision of git it has no {file.name}: {said}",
+            f"{revision} is not a file, and as a revision of git it has no {file.name}: {said}",
             hint=f"name two lockfiles, or revisions that have one: git log -- {file.name}",
         )
     try:
         return from_text(done.stdout.decode("utf-8"), name)
     except UnicodeDecodeError as error:
-        raise KlockError(f"{name} is no lockfile: {error}") from None
+        raise KlockError(f"{name} is not a lockfile: {error}") from None

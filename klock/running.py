@@ -147,7 +147,9 @@ def parse_shm_size(size: int | str | None, *, host_ipc: bool) -> int | None:
         return None
     found = _SIZE.fullmatch(str(size).lower())
     if found is None or not 0 < (count := int(found[1]) * _UNITS[found[2] or "b"]) < 1 << 63:
-        raise KlockError(f"--shm-size {size!r} is no size", hint="write a number of bytes, or one with k, m or g: 8g")
+        raise KlockError(
+            f"--shm-size {size!r} is not a size", hint="write a number of bytes, or one with k, m or g: 8g"
+        )
     if host_ipc:
         raise KlockError(
             "--shm-size: with --host-ipc a command has the machine's own /dev/shm", hint="leave out one of the two"

@@ -313,7 +313,7 @@ def _build_options(
     if context is not None:
         folder: Path | None = Path(context).absolute()
         if folder is not None and not folder.is_dir():
-            raise KlockError(f"--context {context} is no folder", hint="name the folder that COPY takes files from")
+            raise KlockError(f"--context {context} is not a folder", hint="name the folder that COPY takes files from")
     else:
         folder = reference.file.parent / known.context if known and known.context else None
     return BuildOptions(

@@ -145,7 +145,7 @@ def open_envelope(envelope: bytes, keys: Sequence[Path]) -> tuple[bytes, str]:
     except VerificationError:
         raise KlockError("no trusted key signed it") from None
     except (ValueError, KeyError, TypeError, AttributeError, FormatError):
-        raise KlockError("it is no signature that klock can read") from None
+        raise KlockError("it is not a signature that klock can read") from None
     if opened.payload_type != _PAYLOAD:
         raise KlockError("it is signed, but no in-toto statement")
     return bytes(opened.payload), str(keyid)
@@ -161,9 +161,9 @@ def read_public_key(path: Path) -> Key:
     try:
         key = load_pem_public_key(_bytes_of(path))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KlockError(f"{path} is no public key in PEM form", hint=_MAKE_A_KEY) from error
+        raise KlockError(f"{path} is not a public key in PEM form", hint=_MAKE_A_KEY) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise KlockError(f"{path} is no ed25519 key", hint=_MAKE_A_KEY)
+        raise KlockError(f"{path} is not an ed25519 key", hint=_MAKE_A_KEY)
     return SSlibKey.from_crypto(key)
 
 
@@ -181,10 +181,10 @@ def _read_private_key(path: Path, environ: Mapping[str, str]) -> Any:
         raise KlockError(f"{path} is encrypted", hint=f"set {PASSPHRASE} to its passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
         # What the library says may quote the key.
-        what = "cannot be decrypted" if is_encrypted else "is no private key in PEM form"
+        what = "cannot be decrypted" if is_encrypted else "is not a private key in PEM form"
         raise KlockError(f"{path} {what}", hint=_MAKE_A_KEY) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise KlockError(f"{path} is no ed25519 key", hint=_MAKE_A_KEY)
+        raise KlockError(f"{path} is not an ed25519 key", hint=_MAKE_A_KEY)
     return key
 
 
@@ -202,7 +202,7 @@ def _read_envelope(path: Path) -> Envelope:
     try:
         return Envelope.from_dict(read_json(_bytes_of(path)))
     except (ValueError, KeyError, TypeError, AttributeError, FormatError) as error:
-        raise KlockError(f"{path} is no signature that klock can read", hint=_SIGN_IT) from error
+        raise KlockError(f"{path} is not a signature that klock can read", hint=_SIGN_IT) from error
 
 
 def _bytes_of(path: Path) -> bytes:

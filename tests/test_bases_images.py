@@ -146,8 +146,8 @@ REFUSED = {
     ),
     "a list": ([], "x:1 is damaged: it is not a JSON object"),
     "no config": ({"schemaVersion": 2, "layers": []}, "x:1 is damaged: 'config' is missing"),
-    "layers that are no list": (image(layers={}), "x:1 is damaged: layers is not a list"),
-    "a size that is no number": (
+    "layers that are not a list": (image(layers={}), "x:1 is damaged: layers is not a list"),
+    "a size that is not a number": (
         image(config=descriptor("c", f"{OCI}.config.v1+json", size="7")),
         "x:1 is damaged: '7' is not a size",
     ),

@@ -62,13 +62,13 @@ def test_what_it_tells_and_returns_arrives_whole_and_in_order() -> None:
 
 def test_what_it_raises_is_raised_here() -> None:
     def task(progress: Progress) -> None:
-        raise StepFailed("it failed", hint="mend it")
+        raise StepFailed("it failed", hint="fix it")
 
     with Beside(task, Quiet()) as beside:
         until_over(beside, Quiet())
         with pytest.raises(StepFailed, match="it failed") as raised:
             beside.result()
-    assert raised.value.hint == "mend it"
+    assert raised.value.hint == "fix it"
 
 
 def test_one_that_is_ended_clears_up_and_so_does_what_it_started(tmp_path: Path) -> None:

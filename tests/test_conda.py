@@ -78,7 +78,7 @@ BROKEN_LISTS: dict[str, tuple[object, str]] = {
     "a path outside": (listing("../x"), "leads out of the environment"),
     "a file that is not there": (listing("y"), "has no 'y', which it lists"),
     "an entry without a path": ({"paths": [{}]}, "info/paths.json has no path"),
-    "no table": ([], "info/paths.json is no table"),
+    "no table": ([], "info/paths.json is not a table"),
 }
 
 
@@ -154,7 +154,7 @@ def test_where_channels_are() -> None:
     assert channel_urls("https://h/c/") == ("https://h/c",)
     assert channel_urls("pytorch/label/x", alias="https://m/") == ("https://m/pytorch/label/x",)
     assert subdirs(Target.parse("linux/arm64")) == ("linux-aarch64", "noarch")
-    with pytest.raises(ImageError, match="is no channel"):
+    with pytest.raises(ImageError, match="is not a channel"):
         channel_urls("../x")
 
 

@@ -25,7 +25,7 @@ REFUSED = {
     "any address": ("h.example", "http://0.0.0.0/", "0.0.0.0"),
     "a cloud's metadata": ("h.example", "http://169.254.169.254/latest", "169.254.169.254"),
     "the link, IPv6": ("h.example", "http://[fe80::1]/", "fe80::1"),
-    "no URL": ("h.example", "http://[::1", "no URL"),
+    "not a URL": ("h.example", "http://[::1", "not a URL"),
 }
 
 

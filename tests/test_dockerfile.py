@@ -117,7 +117,7 @@ READ: dict[str, tuple[str, list[Step]]] = {
     "a heredoc whose name has a space": ('RUN <<-"E O"\n\ta\n\tE O\nRUN b', [run("a\n"), run("b")]),
     "a heredoc in front of a program": ("RUN <<E sh\na\nE\n", [run("<<E sh\na\nE")]),
     "two heredocs": ("RUN cat <<A <<B\n1\nA\n2\nB\nRUN c", [run("cat <<A <<B\n1\nA\n2\nB"), run("c")]),
-    "<< in quotes and <<< are no heredocs": ("RUN echo '<<EOF' <<< x\nRUN b", [run("echo '<<EOF' <<< x"), run("b")]),
+    "<< in quotes and <<< are not heredocs": ("RUN echo '<<EOF' <<< x\nRUN b", [run("echo '<<EOF' <<< x"), run("b")]),
     "mounts": (
         "RUN --mount=type=cache,id=p,target=/c,sharing=locked --mount=source=a,dst=b,ro --mount=type=tmpfs,target=/t a",
         [
@@ -371,7 +371,7 @@ EXPANDED: dict[str, tuple[str, StepLock | list[str]]] = {
         "ARG A=1\nENV B=$A\nENV A=2\nENV C=$A\nARG A=3\nENV D=$A",
         ["B=1", "A=2", "C=2", "D=3"],
     ),
-    "HOME is no variable of the build": ("ENV A=$HOME/x", ["A=/x"]),
+    "HOME is not a variable of the build": ("ENV A=$HOME/x", ["A=/x"]),
     "the target's platform": ("ARG TARGETARCH\nENV A=$TARGETARCH", ["A=amd64"]),
 }
 
@@ -639,7 +639,10 @@ REFUSED = {
         "Dockerfile:2: the stage 'y' does not stand before it",
     ),
     "a variable as the origin": ("FROM x\nCOPY --from=$y a b", "Dockerfile:2: docker takes no variable in from=$y"),
-    "ONBUILD of what is no instruction": ("FROM x\n\nONBUILD RAN a", "Dockerfile:3: ONBUILD unknown instruction: RAN"),
+    "ONBUILD of what is not an instruction": (
+        "FROM x\n\nONBUILD RAN a",
+        "Dockerfile:3: ONBUILD unknown instruction: RAN",
+    ),
     "ONBUILD of ONBUILD": ("FROM x\nONBUILD ONBUILD RUN a", "Dockerfile:2: ONBUILD cannot hold ONBUILD"),
     "two escapes": ("# escape=`\n# escape=`\nFROM x", "Dockerfile:2: only one escape parser directive can be used"),
 }
@@ -697,7 +700,7 @@ def test_a_credential_as_a_build_argument(tmp_path: Path) -> None:
     assert caught.value.hint == "set the variable GH of your shell to it, and give --build-arg GH without a value"
 
 
-LIST = "is no list of JSON, so the shell runs it; such a list needs double quotes, commas and both brackets"
+LIST = "is not a JSON list, so the shell runs it; such a list needs double quotes, commas and both brackets"
 LIKELY_MISTAKES = {
     "COPY --from=biuld /x /y": ["Dockerfile:2: no stage is named biuld, so it is an image; did you mean build?"],
     "RUN --mount=from=buidl,target=/x y": [
@@ -734,13 +737,13 @@ def test_the_documented_refusals(lines: str, message: str, hint: str, tmp_path: 
 
 
 NOT_DRAFTED = {
-    "no pattern": ("COPY [a- /x/", r"\[a- is no pattern: a class has no end"),
-    "a port's name": ("EXPOSE http", r"EXPOSE http is no port"),
-    "a range that goes down": ("EXPOSE 9-8", r"EXPOSE 9-8 is no port"),
-    "a port too high": ("EXPOSE 65536", r"EXPOSE 65536 is no port"),
-    "a protocol": ("EXPOSE 80/http", r"EXPOSE 80/http is no port"),
-    "a signal": ("STOPSIGNAL SIGFOO", r"STOPSIGNAL SIGFOO is no signal"),
-    "the number of no signal": ("STOPSIGNAL 0", r"STOPSIGNAL 0 is no signal"),
+    "no pattern": ("COPY [a- /x/", r"\[a- is not a pattern: a class has no end"),
+    "a port's name": ("EXPOSE http", r"EXPOSE http is not a port"),
+    "a range that goes down": ("EXPOSE 9-8", r"EXPOSE 9-8 is not a port"),
+    "a port too high": ("EXPOSE 65536", r"EXPOSE 65536 is not a port"),
+    "a protocol": ("EXPOSE 80/http", r"EXPOSE 80/http is not a port"),
+    "a signal": ("STOPSIGNAL SIGFOO", r"STOPSIGNAL SIGFOO is not a signal"),
+    "the number of no signal": ("STOPSIGNAL 0", r"STOPSIGNAL 0 is not a signal"),
     "a mount over everything": ("RUN --mount=from=y a", r"--mount=type=bind would hide the whole environment"),
     "a file that is not there": ("COPY nowhere /x", r"there is no nowhere in the build context "),
     "several files to one": ("COPY a.py b.py /c", r"several sources need a destination that ends in '/': /c"),
@@ -751,7 +754,7 @@ NOT_DRAFTED = {
     "a bad substitution": ("ENV A=${", r"cannot expand '\$\{': "),
     "a required variable": ("ENV A=${U:?unset}", r"cannot expand '\$\{U:\?unset\}': "),
     "git://": ("ADD git://h/x.git /y", r"nothing protects git://, so klock does not use it: git://h/x.git"),
-    "a commit that is none": ("ADD --checksum=abc https://h/x.git /y", r"--checksum=abc is no commit"),
+    "a commit that is none": ("ADD --checksum=abc https://h/x.git /y", r"--checksum=abc is not a commit"),
     "a checksum for two": ("ADD --checksum=sha256:0 https://h/x https://h/y /z/", r"--checksum is for one URL, or one"),
     "a checksum of a file": ("ADD --checksum=sha256:0 a.py /z/", r"--checksum is for one URL, or one git repository"),
     "a token in a git URL": (
@@ -759,7 +762,7 @@ NOT_DRAFTED = {
         r"has a credential written into it",
     ),
     "a URL for COPY": ("COPY https://h/x /y", r"COPY takes no URL"),
-    "a mode": ("COPY --chmod=rwx a.py /y", r"--chmod=rwx is no mode"),
+    "a mode": ("COPY --chmod=rwx a.py /y", r"--chmod=rwx is not a mode"),
     "sudo of a user": ("USER me\nRUN sudo make", r"sudo cannot make the step root"),
     "a credential": ("ENV A_TOKEN=ghp_abcdefghijklmnopqrstuvwxyz0123456789", r"has a credential written into it"),
 }
@@ -825,7 +828,7 @@ def test_what_of_tmp_is_handed_on(case: str, tmp_path: Path) -> None:
 def test_a_run_without_network(tmp_path: Path) -> None:
     assert steps(tmp_path, "FROM x\nRUN --network=none a\n") == [run("a", without_network=True)]
     assert steps(tmp_path, "FROM x\nRUN --network=host a\n") == [run("a")]
-    with pytest.raises(ImageError, match=r"^Dockerfile:2: --network=mine is no network"):
+    with pytest.raises(ImageError, match=r"^Dockerfile:2: --network=mine is not a network"):
         steps(tmp_path, "FROM x\nRUN --network=mine a\n")
 
 

@@ -143,7 +143,7 @@ def test_a_lockfile_of_100_megabytes_is_not_read(tmp_path: Path) -> None:
     with open(path, "wb") as file:
         file.truncate(100_000_000)
     begin = time.monotonic()
-    with pytest.raises(LockfileError, match=r"kimage\.lock is no lockfile: it is longer than 64 MiB"):
+    with pytest.raises(LockfileError, match=r"kimage\.lock is not a lockfile: it is longer than 64 MiB"):
         lockfile.read(path)
     assert time.monotonic() - begin < 5
 

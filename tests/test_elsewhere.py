@@ -133,13 +133,13 @@ def test_what_changed_is_written_and_keeps_its_mode(project: Path, tmp_path: Pat
 )
 def test_nothing_is_written_elsewhere(project: Path, tmp_path: Path, name: str) -> None:
     (project / "out").symlink_to(tmp_path)
-    with pytest.raises(EngineError, match="which is no file of the project"):
+    with pytest.raises(EngineError, match="which is not a file of the project"):
         put_back(archive(tmp_path / "a.tar", (name, "evil")), project)
     assert not (tmp_path / "x").exists()
 
 
 def test_only_files_come_back(project: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="which is no file of the project"):
+    with pytest.raises(EngineError, match="which is not a file of the project"):
         put_back(archive(tmp_path / "a.tar", ("link", None)), project)
 
 

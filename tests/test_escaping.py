@@ -26,7 +26,7 @@ LINES = {
     "no width": ("a\u200bb\ufeff", r"a\u200bb\ufeff"),
     "tags": ("a\U000e0041", r"a\U000e0041"),
     "lines of Unicode": ("a\u2028b", r"a\u2028b"),
-    "bytes that are no text": ("a\udcff\udc80", r"a\xff\x80"),
+    "bytes that are not text": ("a\udcff\udc80", r"a\xff\x80"),
     "half a character": ("a\ud83d", r"a\ud83d"),
 }
 

@@ -33,7 +33,7 @@ def with_steps(*steps: Any) -> TargetLock:
 
 
 def validate(document: dict[str, Any]) -> None:
-    """By the published schema; of a JobSet, which is no part of Kubernetes, the Job in it."""
+    """By the published schema; of a JobSet, which is not part of Kubernetes, the Job in it."""
     if document["kind"] == "JobSet":
         assert document["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
         assert document["spec"].keys() == {"replicatedJobs"}
@@ -140,13 +140,14 @@ def test_the_images_entrypoint_stays(step: Any, field: str) -> None:
     [
         (LOCK, wanted("Pod", replicas=2), "a Pod is one"),
         (LOCK, wanted(gpus=1), "linux/amd64/cpu uses no GPU"),
-        (LOCK, replace(wanted(), name="Moon_1"), "'Moon_1' is no name of a Job"),
+        (LOCK, replace(wanted(), name="Moon_1"), "'Moon_1' is not a valid name for a Job"),
         (LOCK, replace(wanted("JobSet"), name="a" * 41), "dashes between them, at most 40 characters"),
-        (LOCK, wanted(namespace="a.b"), "'a.b' is no name of a namespace"),
+        (LOCK, wanted(namespace="a.b"), "'a.b' is not a valid name for a namespace"),
         (
             LOCK,
             wanted(pull_secret="../x"),
-            "'../x' is no name of a secret: Kubernetes allows a-z, 0-9, and dots and dashes between them, at most 253",
+            "'../x' is not a valid name for a secret: Kubernetes allows a-z, 0-9, and dots and dashes between them, "
+            "at most 253",
         ),
     ],
 )

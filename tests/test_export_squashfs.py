@@ -55,13 +55,13 @@ def test_the_usual_ones_are_what_charliecloud_needs_and_binds() -> None:
     found = {entry.path: entry for entry in additions}
     assert {"dev", "proc", "sys", "tmp", "home", "mnt/9", "etc/resolv.conf", "etc/hosts"} <= found.keys()
     assert (found["tmp"].mode, found["etc/hosts"].kind) == (0o1777, Kind.FILE)
-    with pytest.raises(KlockError, match="is no mount point"):
+    with pytest.raises(KlockError, match="is not a mount point"):
         folder_named("/a/../etc")
 
 
 @pytest.mark.parametrize("written", ["", "/", "scratch", "/..", "/./a", "/a\nb"])
 def test_what_is_no_mount_point_is_refused(written: str) -> None:
-    with pytest.raises(KlockError, match="is no mount point"):
+    with pytest.raises(KlockError, match="is not a mount point"):
         folder_named(written)
 
 

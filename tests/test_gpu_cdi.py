@@ -272,14 +272,14 @@ def test_devices_are_named_by_path_folder_or_specification(tmp_path: Path) -> No
 
 
 NO_DEVICES = {
-    "word": "--device 'word' is no device",
+    "word": "--device 'word' is not a device",
     "/etc/passwd": "--device '/etc/passwd' is not below /dev",
     "/dev": "--device '/dev' is not below /dev",
     "/dev/../etc/passwd": "--device '/dev/../etc/passwd' is not below /dev",
-    "/dev/zero:/etc/zero": "--device '/dev/zero:/etc/zero': '/etc/zero' is no place for a device",
-    "/dev/zero:/dev/../etc/x": "'/dev/../etc/x' is no place for a device",
-    "/dev/zero:/dev/zero:rwm": "'/dev/zero:rwm' is no place for a device",
-    "/etc/passwd:/dev/passwd": "/etc/passwd is no device and has none in it",
+    "/dev/zero:/etc/zero": "--device '/dev/zero:/etc/zero': '/etc/zero' cannot hold a device",
+    "/dev/zero:/dev/../etc/x": "'/dev/../etc/x' cannot hold a device",
+    "/dev/zero:/dev/zero:rwm": "'/dev/zero:rwm' cannot hold a device",
+    "/etc/passwd:/dev/passwd": "/etc/passwd is not a device and has none in it",
     "/dev/klock-none": "klock cannot look at /dev/klock-none: No such file or directory",
     "vendor.com/nic=one": "no CDI specification of this machine has the device vendor.com/nic=one",
 }

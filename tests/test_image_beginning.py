@@ -161,7 +161,7 @@ def test_the_python_is_one_that_fits(wanted: str, tmp_path: Path) -> None:
 
 BROKEN = {
     "no YAML": ("a: [b\n", "environment.yml:2: expected "),
-    "no table": ("- a\n", "environment.yml is no environment of conda: it is not a table"),
+    "no table": ("- a\n", "environment.yml is not a conda environment: it is not a table"),
     "no list": ("dependencies: 7\n", "environment.yml: dependencies is not a list"),
     "no text": ("dependencies: [[a]]\n", "environment.yml: dependencies: ['a'] is not text"),
     "a Python object": (

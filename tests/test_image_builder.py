@@ -111,7 +111,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "from_docker: an image reference has no spaces: 'a b'",
     ),
     "a layout without a folder": (lambda: Image().from_docker("oci:"), "from_docker: 'oci:' names no folder"),
-    "a name that is no text": (lambda: Image(name=3), "Image: name is an int (expected a string): 3"),
+    "a name that is not text": (lambda: Image(name=3), "Image: name is an int (expected a string): 3"),
     "a Debian package with a space": (
         lambda: Image().apt_install("vim git"),
         "apt_install: 'vim git' is not the name of a Debian package",

@@ -285,7 +285,7 @@ WRONG = {
     "uv cannot read it": ("-r uv.lock --extra nope", "uv.lock: uv cannot read it: "),
     "no uv.lock beside": ("-r other/uv.lock", "pip_install: -r other/uv.lock: there is no file other/uv.lock"),
     "a folder": ("-r pylock.folder.toml", "pylock.folder.toml: packages[0]: x is a folder or a file on the machine"),
-    "no pylock": ("-r pylock.none.toml", "pylock.none.toml is no pylock.toml (PEP 751): "),
+    "no pylock": ("-r pylock.none.toml", "pylock.none.toml is not a pylock.toml (PEP 751): "),
     "dynamic": ("-r dynamic/pyproject.toml", "dynamic/pyproject.toml: the project computes its dependencies when"),
     "not TOML": ("-r broken/pyproject.toml", "broken/pyproject.toml cannot be read: "),
 }

@@ -42,7 +42,7 @@ def test_an_environment_without_ipykernel_is_an_error_that_says_what_to_do() -> 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "ü"])
 def test_a_name_that_jupyter_refuses(name: str, tmp_path: Path) -> None:
-    with pytest.raises(KlockError, match="is no name of a kernel"):
+    with pytest.raises(KlockError, match="is not a valid kernel name"):
         install_kernel({}, name=name, folder=tmp_path)
 
 

@@ -116,7 +116,7 @@ MATCHES = {
     "two stars": ("/etc/**_key", "etc/ssh/rsa_key", True),
     "two stars at any depth": ("/**/__pycache__", "a/b/__pycache__/c.pyc", True),
     "a question mark": ("/etc/?", "etc/x", True),
-    "a question mark is no slash": ("/etc?x", "etc/x", False),
+    "a question mark is not a slash": ("/etc?x", "etc/x", False),
     "a dot is a dot": ("/etc/a.b", "etc/aXb", False),
     "a name with a newline": ("/etc/*", "etc/a\nb", True),
     "undecodable bytes": ("/etc/*", "etc/\udcff", True),

@@ -178,7 +178,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         r"steps\[2\]\.requests\[0\]\.url: 'http://d/\\x1b\[31mvim_9\.0\.deb' is not a URL as klock writes it",
     ),
     "a request's URL is a file's": (edited("http://d/", "file:///"), "'file:///vim_9.0.deb' is not a URL as klock"),
-    "a request's URL is no URL": (edited("http://d/", "http://[d/"), "is not a URL as klock writes it"),
+    "a request's URL is not a URL": (edited("http://d/", "http://[d/"), "is not a URL as klock writes it"),
     "a request's port is none": (edited("http://d/", "http://d:65536/"), "is not a URL as klock writes it"),
     "a request's host is in capitals": (edited("http://d/", "http://D/"), "is not a URL as klock writes it"),
     "a request was never answered so": (edited("status = 200", "status = 101"), "101 is not a status that is ever"),

@@ -96,7 +96,7 @@ READ: dict[str, tuple[str, str, int, str, str]] = {
     "another interpreter": ("cpython", "pypy", DOES_NOT_FIT, "", f"is for pypy {MAJOR}.{MINOR}"),
     "an older C library than the locked one": ("glibc 2.17", "glibc 9.9", DOES_NOT_FIT, "", "with glibc 9.9 or newer"),
     "another C library": ("glibc 2.17", "musl 1.2", DOES_NOT_FIT, "", "with musl 1.2 or newer"),
-    "a package that is no wheel of an index": ("index =", "path =", 1, "", "six 1.16.0 is not locked as one wheel"),
+    "a package that is not a wheel of an index": ("index =", "path =", 1, "", "six 1.16.0 is not locked as one wheel"),
 }
 
 

@@ -54,10 +54,10 @@ def test_a_wheel(tmp_path: Path) -> None:
 BROKEN = {
     "no archive": b"PK",
     "cut off": wheel()[:-30],
-    "a name that is no ASCII": wheel(b"Name: \xff\nVersion: 1\n"),
-    "a name that is no name": wheel(b"Name: ../../x\nVersion: 1\n"),
+    "a name that is not ASCII": wheel(b"Name: \xff\nVersion: 1\n"),
+    "a name that is not a name": wheel(b"Name: ../../x\nVersion: 1\n"),
     "a name over two lines": wheel(b"Name: a\n b\nVersion: 1\n"),
-    "a version that is no version": wheel(b"Name: a\nVersion: 1/2\n"),
+    "a version that is not a version": wheel(b"Name: a\nVersion: 1/2\n"),
     "no text at all": wheel(bytes(range(256)) * 10),
     "broken DEFLATE": wheel().replace(METADATA[:1], METADATA[:1]).replace(b"\x0b\x49", b"\xff\xff"),
     "an unknown compression": wheel(compression=zipfile.ZIP_STORED).replace(b"\0\0\0\0a-1.0", b"\0\0\0\0b-1.0"),

@@ -76,14 +76,14 @@ def test_all_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("no-sdist = true", r"tool\.klock\.policy\.no-sdist is no rule of a policy"),
+        ("no-sdist = true", r"tool\.klock\.policy\.no-sdist is not a policy rule"),
         ("no-sdists = 1", r"policy\.no-sdists is 1 \(expected true or false\)"),
         ('indexes = "https://a"', r"policy\.indexes is 'https://a' \(expected a list\)"),
         ('indexes = ["pypi"]', r"policy\.indexes\[0\] is 'pypi' \(expected the URL of an index\)"),
         ('hosts = ["a b"]', r"policy\.hosts\[0\] is 'a b' \(expected a host's name"),
         ('minimum-age = "a week"', r"policy\.minimum-age is 'a week'"),
-        ('licences = ["Mine"]', r"policy\.licences\[0\] is 'Mine', which is no SPDX licence"),
-        ('licences-of = { a = "?" }', r"policy\.licences-of\.a is '\?', which is no SPDX licence"),
+        ('licences = ["Mine"]', r"policy\.licences\[0\] is 'Mine', which is not an SPDX licence"),
+        ('licences-of = { a = "?" }', r"policy\.licences-of\.a is '\?', which is not an SPDX licence"),
     ],
 )
 def test_what_is_no_rule_is_named(text: str, said: str, tmp_path: Path) -> None:

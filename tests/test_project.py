@@ -83,7 +83,7 @@ def test_a_pyproject_above_the_repository_is_not_ours(folder: Path) -> None:
 WRONG_SETTINGS = {
     "an unknown key": ("tagets = []", "tool.klock.tagets is not a setting of klock"),
     "no image": ("image = ':x'", "tool.klock.image is ':x'"),
-    "an image that is no text": ("image = 3", "tool.klock.image is 3 (expected a string)"),
+    "an image that is not text": ("image = 3", "tool.klock.image is 3 (expected a string)"),
     "an empty image": ("image = ''", "tool.klock.image is empty"),
     "one target": ("targets = 'linux/amd64'", "tool.klock.targets is 'linux/amd64' (expected a list of strings)"),
     "an unknown target": ("targets = ['linux/amd64', 'mac']", "tool.klock.targets[1] is 'mac': unknown target 'mac'"),
@@ -97,7 +97,7 @@ WRONG_SETTINGS = {
         'cache = "oci://registry.example.com/team/cache:v1"',
         "tool.klock.cache is 'oci://registry.example.com/team/cache:v1' (expected the address of a repository)",
     ),
-    "a cache that is no repository": (
+    "a cache that is not a repository": (
         'cache = "https://registry.example.com/team/cache"',
         "tool.klock.cache is 'https://registry.example.com/team/cache' (expected the address of a repository)",
     ),
@@ -109,11 +109,11 @@ WRONG_SETTINGS = {
         "registry-mirrors = {'a/b' = 'http://m'}",
         'tool.klock.registry-mirrors."a/b" is not a registry\'s host',
     ),
-    "a mirror that is no URL": (
+    "a mirror that is not a URL": (
         "registry-mirrors = {a = 'm'}",
         "tool.klock.registry-mirrors.\"a\" is 'm' (expected a URL)",
     ),
-    "an index that is no URL": ("index-url = 'pypi.org'", "tool.klock.index-url is 'pypi.org' (expected a URL)"),
+    "an index that is not a URL": ("index-url = 'pypi.org'", "tool.klock.index-url is 'pypi.org' (expected a URL)"),
     "64: credentials": ("index-url = 'https://u:p@h/'", "tool.klock.index-url has a user or password in it"),
     "no such bundle": ("ca-bundle = 'x.pem'", "tool.klock.ca-bundle is 'x.pem': there is no such file"),
 }

@@ -74,9 +74,9 @@ NO_ADDRESSES = {
     f"{URL}?tag=a&tag=a": f"{URL}?tag=a&tag=a: its query says one thing twice",
     f"{URL}?submodules=maybe": f"{URL}?submodules=maybe: submodules=maybe is neither true nor false",
     f"{URL}#a:../b": f"{URL}#a:../b: the folder ../b is not in the repository",
-    f"{URL}?commit=HEAD": f"{URL}?commit=HEAD: HEAD is no commit: it has 7 to 40 hex digits",
+    f"{URL}?commit=HEAD": f"{URL}?commit=HEAD: HEAD is not a commit: it has 7 to 40 hex digits",
     f"{URL}##tag=a": f"{URL}##tag=a: 'tag=a' is none of ref=, commit= and subdir=",
-    f"{URL}#a\x1b[2J": f"{URL}#a\x1b[2J: 'a\\x1b[2J' is no name of a branch, tag or commit",
+    f"{URL}#a\x1b[2J": f"{URL}#a\x1b[2J: 'a\\x1b[2J' is not the name of a branch, tag or commit",
 }
 
 
@@ -181,7 +181,7 @@ def test_an_archive_that_klock_did_not_write(kind: bytes, tmp_path: Path) -> Non
         member.type, member.linkname = kind, "/etc/passwd"
         archive.addfile(member)
     (tmp_path / "x.tar").write_bytes(raw.getvalue())
-    with pytest.raises(HashMismatch, match="is no archive of a repository"):
+    with pytest.raises(HashMismatch, match="is not a repository's archive"):
         list(archived_files(tmp_path / "x.tar"))
 
 

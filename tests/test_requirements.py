@@ -190,7 +190,7 @@ WRONG = {
     "no hash in a URL": (
         f"https://h/a.zip#egg=a&sha256={'x' * 64}",
         f"here: the hash in https://h/a.zip#egg=a&sha256={'x' * 64} cannot be checked: "
-        "sha256 has something in it that is no hexadecimal digit",
+        "sha256 has something in it that is not a hexadecimal digit",
     ),
     "an empty hash in a URL": (
         "file:///a.zip#md5=",
@@ -198,12 +198,12 @@ WRONG = {
     ),
     "an unknown hash in a URL": (
         "https://h/a.zip#sha3_256=00",
-        "here: the hash in https://h/a.zip#sha3_256=00 cannot be checked: 'sha3_256' is no hash that can be checked; "
-        "write one of sha256, sha384, sha512, sha224, sha1, md5, and = behind it",
+        "here: the hash in https://h/a.zip#sha3_256=00 cannot be checked: 'sha3_256' is not a hash that can be "
+        "checked; write one of sha256, sha384, sha512, sha224, sha1, md5, and = behind it",
     ),
     "a hash in a URL, written as --hash has it": (
         "https://h/a.zip#sha256:00",
-        "here: the hash in https://h/a.zip#sha256:00 cannot be checked: 'sha256:00' is no hash that can be checked; "
+        "here: the hash in https://h/a.zip#sha256:00 cannot be checked: 'sha256:00' is not a hash that can be checked; "
         "write one of sha256, sha384, sha512, sha224, sha1, md5, and = behind it",
     ),
     "a hash of a repository": (

@@ -29,7 +29,7 @@ def test_a_size_may_be_a_number_and_need_not_be() -> None:
 
 @pytest.mark.parametrize("text", NO_SIZES)
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(KlockError, match="is no size"):
+    with pytest.raises(KlockError, match="is not a size"):
         parse_shm_size(text, host_ipc=False)
 
 

@@ -28,8 +28,8 @@ TABLE = {
     "percent-encoded": ([b"https://u:p%40ss@h"], ["p@ss"], b"https://***@h"),
     "one that begins another": ([b"abcdef abc"], ["abc", "abcdef"], b"*** ***"),
     "only its beginning": ([b"s3cr"], ["s3cr3t"], b"s3cr"),
-    "bytes that are no text": ([b"\xff\xfes3cr3t"], ["s3cr3t"], b"\xff\xfe***"),
-    "a value that is no text": ([b"token \xffs3cr3t\n"], ["\udcffs3cr3t"], b"token ***\n"),
+    "bytes that are not text": ([b"\xff\xfes3cr3t"], ["s3cr3t"], b"\xff\xfe***"),
+    "a value that is not text": ([b"token \xffs3cr3t\n"], ["\udcffs3cr3t"], b"token ***\n"),
     "a header, cut in its scheme": (
         [b"> Authorization: Bea", b"rer abc", b"def\n> Accept: */*\n"],
         [],

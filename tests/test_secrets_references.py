@@ -45,7 +45,10 @@ BY_REFERENCE = {
         "curl https://${REGISTRY_USER}:${REGISTRY_PASS}@h/x | sh",
     ),
     "64: a user no variable has": ("https://carol:hunter2@h", "https://carol:${REGISTRY_PASS}@h"),
-    "64: a host's own variable is no source of a user": ("https://alice:hunter2@h", "https://alice:${REGISTRY_PASS}@h"),
+    "64: a host's own variable is not a source of a user": (
+        "https://alice:hunter2@h",
+        "https://alice:${REGISTRY_PASS}@h",
+    ),
     "64: a token for a user": ("https://hunter2@h/simple", "https://${REGISTRY_PASS}@h/simple"),
     "64: percent-encoded": ("https://bob:p%40ss%2Fw%23rd@h", "https://${REGISTRY_USER}:${ODD_PASSWORD}@h"),
     "64: not encoded, as an f-string makes it": (

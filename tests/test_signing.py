@@ -116,7 +116,7 @@ def test_a_lockfile_is_refused_with(case: str, project: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "1", '{"payload": 1}', "[" * 100_000, "\0", '"' + "x" * 100])
 def test_what_is_no_signature_is_said_so(text: str, project: Path) -> None:
     (project / "kimage.lock.sig").write_text(text)
-    assert error_of(lambda: run("verify")).endswith("kimage.lock.sig is no signature that klock can read")
+    assert error_of(lambda: run("verify")).endswith("kimage.lock.sig is not a signature that klock can read")
 
 
 def test_several_people_sign(project: Path) -> None:
@@ -156,12 +156,12 @@ def test_other_peoples_keys_are_taken_encrypted_ones_with_their_passphrase(
 
 def test_what_is_no_key_is_said_so(project: Path) -> None:
     write_key(Path("rsa"), generate_private_key(65537, 2048))
-    assert error_of(lambda: run("sign", "--key", "rsa")) == "rsa is no ed25519 key"
-    assert error_of(lambda: run("sign", "--key", "ours.pub")) == "ours.pub is no private key in PEM form"
+    assert error_of(lambda: run("sign", "--key", "rsa")) == "rsa is not an ed25519 key"
+    assert error_of(lambda: run("sign", "--key", "ours.pub")) == "ours.pub is not a private key in PEM form"
     assert error_of(lambda: run("sign", "--key", "nowhere")) == "cannot read nowhere: No such file or directory"
     run("sign", "--key", "ours")
-    assert error_of(lambda: run("verify", "--key", "rsa.pub")) == "rsa.pub is no ed25519 key"
-    assert error_of(lambda: run("verify", "--key", "ours")) == "ours is no public key in PEM form"
+    assert error_of(lambda: run("verify", "--key", "rsa.pub")) == "rsa.pub is not an ed25519 key"
+    assert error_of(lambda: run("verify", "--key", "ours")) == "ours is not a public key in PEM form"
 
 
 def write_key(path: Path, key: Ed25519PrivateKey | RSAPrivateKey, *, passphrase: bytes | None = None) -> None:

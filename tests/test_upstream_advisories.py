@@ -46,7 +46,7 @@ CASES: dict[str, tuple[dict[str, Any], str, bool]] = {
     "commits say nothing of a version": (ranges({"introduced": "0"}, kind="GIT"), "1.9", False),
     "a version that is none": (ranges({"introduced": "0"}, {"fixed": "?"}), "1.9", True),
     "no range": ({}, "1.9", False),
-    "what is no list": ({"ranges": "x", "versions": 3}, "1.9", False),
+    "what is not a list": ({"ranges": "x", "versions": 3}, "1.9", False),
 }
 
 
@@ -104,10 +104,7 @@ def test_what_pypi_tells() -> None:
     told = {"id": "PYSEC-1", "aliases": ["CVE-1"], "details": "x" * 300, "fixed_in": ["2.0"], "link": "https://x"}
     message = _of_pypi(told).about(pypi("1.9")).message
     assert message.startswith("numpy 1.9: PYSEC-1 (CVE-1): xxx") and message.endswith("xxx...; fixed in 2.0")
-    assert (
-        _of_pypi({}).about(pypi("1.9")).message
-        == "numpy 1.9: an advisory without a name; no version is told that mends it"
-    )
+    assert _of_pypi({}).about(pypi("1.9")).message == "numpy 1.9: an advisory without a name; no fixed version is known"
 
 
 def deb(version: str = "2.5.0-1+deb12u5+b2") -> DebPackage:

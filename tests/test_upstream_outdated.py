@@ -129,7 +129,7 @@ TAGS = {
     "other words are another kind": ("3.12-slim", ["3.14-slim-bookworm", "3.15-rc-slim", "3.14"], "3.12-slim"),
     "by number": ("1.9", ["1.10", "1.2"], "1.10"),
     "a v before it": ("v1.9", ["v1.10", "2.0"], "v1.10"),
-    "a date is no version of this kind": ("12", ["20240101", "13"], "13"),
+    "a date is not a version of this kind": ("12", ["20240101", "13"], "13"),
     "dates among themselves": ("20240101", ["20240201", "13"], "20240201"),
     "no number": ("latest", ["1", "2"], None),
 }

@@ -128,7 +128,7 @@ WRONG = {
     "a web page": ("https://example.com/vault", "is not a folder, and no address of a vault"),
     "another machine": ("host.example:vault".replace("host", "me@host"), "is not a folder, and no address of a vault"),
     "a file's address": ("file:///srv/vault", "is not a folder, and no address of a vault"),
-    "an unknown scheme": ("nonsense://x/y", "nonsense://x/y is no address of a vault: Protocol not known: nonsense"),
+    "an unknown scheme": ("nonsense://x/y", "nonsense://x/y is not a vault's address: Protocol not known: nonsense"),
     "a backend that is not installed": ("abfs://x/y", "abfs://x/y cannot be read here: "),
     "a registry without a name": ("oci://registry.example.com", "is not the address of a repository"),
     "a registry with a tag": ("oci://registry.example.com/a:v1", "is not the address of a repository"),

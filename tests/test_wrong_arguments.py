@@ -23,7 +23,7 @@ WRONG = {
         "--timeout is for --upstream: add --upstream, for nothing else is asked",
     ),
     "a vault that is not there": (["check", "--upstream", "--vault", "vault"], "there is no vault at "),
-    "a vault in a registry that is no repository": (
+    "a vault in a registry that is not a repository": (
         ["check", "--upstream", "--vault", "oci://127.0.0.1:1"],
         "'oci://127.0.0.1:1' is not the address of a repository",
     ),
@@ -75,7 +75,7 @@ WRONG = {
     ),
     "a code where a kind of findings is meant": (
         ["check", "--fail-on", "stale-step"],
-        "'stale-step' is no list of kinds: write one or more of stale, moved, drift, unsafe, policy, with commas",
+        "'stale-step' is not a list of kinds: write one or more of stale, moved, drift, unsafe, policy, with commas",
     ),
 }
 

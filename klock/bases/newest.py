@@ -85,7 +85,7 @@ def newest_tag(tag: str, tags: Iterable[str]) -> str | None:
         match = _VERSIONED.fullmatch(other)
         if match is not None and (match["before"], match["after"]) == (shape["before"], shape["after"]):
             numbers = _numbers(match)
-            # A date or the number of a build is no version of this kind.
+            # A date or the number of a build is not a version of this kind.
             if [len(str(number)) > _LONGEST for number in numbers] == [len(n) > _LONGEST for n in own]:
                 found.append((numbers, other))
     return max(found)[1]

@@ -139,7 +139,7 @@ def _kinds(text: str | None) -> frozenset[str]:
     chosen = frozenset(word.strip() for word in text.split(",") if word.strip())
     if not chosen or not chosen <= set(_KINDS):
         known = ", ".join(_KINDS)
-        raise click.BadParameter(f"{text!r} is no list of kinds: write one or more of {known}, with commas between")
+        raise click.BadParameter(f"{text!r} is not a list of kinds: write one or more of {known}, with commas between")
     return chosen
 
 
@@ -167,7 +167,7 @@ def _report(form: str, checked: Checked, session: Session, fatal: frozenset[str]
 
 
 def _say_driver(lock: Lockfile) -> None:
-    """Facts of the machine, which are no findings: the driver, where a target needs one."""
+    """Facts of the machine, which are not findings: the driver, where a target needs one."""
     if all(locked.target.accelerator == "cpu" for locked in lock.targets):
         return
     from klock.gpu.driver import find_driver

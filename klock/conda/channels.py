@@ -29,7 +29,7 @@ def channel_urls(channel: str, *, alias: str = "") -> tuple[str, ...]:
     if re.match(r"https?://", channel):
         return (channel.rstrip("/"),)
     if not _NAME.fullmatch(channel):
-        raise ImageError(f"{channel!r} is no channel", hint='write its name or its URL: "conda-forge"')
+        raise ImageError(f"{channel!r} is not a channel", hint='write its name or its URL: "conda-forge"')
     return (f"{(alias or _ALIAS).rstrip('/')}/{channel}",)
 
 

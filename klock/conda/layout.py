@@ -120,7 +120,7 @@ def _object(unpacked: Unpacked, name: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise FetchError(f"{unpacked.name}: {name} is broken: {error}", hint="look where it comes from") from error
     if not isinstance(found, dict):
-        raise FetchError(f"{unpacked.name}: {name} is no table", hint="look where it comes from")
+        raise FetchError(f"{unpacked.name}: {name} is not a table", hint="look where it comes from")
     return found
 
 
@@ -188,7 +188,7 @@ def _in_binary(content: bytes, placeholder: bytes, prefix: bytes, unpacked: Unpa
 def _script(text: str, unpacked: Unpacked, prefix: str, python: Python | None) -> Laid:
     match = _ENTRY_POINT.fullmatch(text)
     if match is None or python is None:
-        raise FetchError(f"{unpacked.name}: {text!r} is no command", hint="look where the package comes from")
+        raise FetchError(f"{unpacked.name}: {text!r} is not a command", hint="look where the package comes from")
     content = _SCRIPT.format(
         python=f"{prefix}/bin/python{python.version}",
         module=match["module"],

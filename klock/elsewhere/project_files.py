@@ -69,7 +69,7 @@ def put_back(archive: Path, folder: Path) -> list[str]:
             for member in members:
                 parts = member.name.split("/")
                 if not member.isreg() or member.size > _LARGEST or not _is_inside(parts, folder):
-                    raise EngineError(f"the container gave back {member.name!r}, which is no file of the project")
+                    raise EngineError(f"the container gave back {member.name!r}, which is not a file of the project")
                 content = members.extractfile(member)
                 assert content is not None
                 _write(folder / member.name, content, member.mode)

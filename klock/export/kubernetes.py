@@ -67,7 +67,8 @@ def refuse_name(name: str, what: str, *, kind: str = "") -> None:
     if allowed.fullmatch(name) is None or len(name) > longest:
         signs = "a-z, 0-9, and dots and dashes" if is_secret else "a-z, 0-9, and dashes"
         raise KlockError(
-            f"{name!r} is no name of a {what}: Kubernetes allows {signs} between them, at most {longest} characters",
+            f"{name!r} is not a valid name for a {what}: Kubernetes allows {signs} between them, "
+            f"at most {longest} characters",
             hint=f"such as {as_label(name)}",
         )
 

@@ -28,11 +28,11 @@ _MODES: Final = {"tmp": 0o1777, "var/tmp": 0o1777, "root": 0o700}
 
 
 def folder_named(path: str) -> str:
-    """A mount point as a user names it. Raises KlockError for what is no path below the root."""
+    """A mount point as a user names it. Raises KlockError for what is not a path below the root."""
     parts = path.split("/")[1:]
     if not path.startswith("/") or not any(parts) or {".", ".."} & set(parts) or not path.isprintable():
         raise KlockError(
-            f"{path!r} is no mount point", hint="name a folder by its path from the root, such as /scratch"
+            f"{path!r} is not a mount point", hint="name a folder by its path from the root, such as /scratch"
         )
     return "/" + "/".join(part for part in parts if part)
 

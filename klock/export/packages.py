@@ -1,7 +1,7 @@
 """The Python packages of a target for other installers: pylock.toml (PEP 751), and requirements.txt with hashes.
 
 Both name the one file that is locked of each package, by its SHA-256. What the base has, what only builds need, and
-projects that an image copies are no part of them.
+projects that an image copies are not part of them.
 """
 
 from __future__ import annotations

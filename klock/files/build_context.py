@@ -2,7 +2,7 @@
 
 A `.dockerignore`, or the Dockerfile's own `<name>.dockerignore`, says what the context does not hold (the Dockerfile
 reference, ".dockerignore files"; patterns are those of moby's patternmatcher). Sources may have wildcards, which are
-those of Go's filepath.Match. A file that no checkout shares is no part of it either: git's folder, bytecode, virtual
+those of Go's filepath.Match. A file that no checkout shares is not part of it either: git's folder, bytecode, virtual
 environments, klock's own lockfiles; a source that names such a path has it.
 """
 
@@ -41,7 +41,7 @@ class Patterns:
         try:
             self._matcher = PatternMatcher(list(lines))
         except ValueError as error:
-            raise ImageError(f"{where}: {error}", hint="mend or remove the pattern") from error
+            raise ImageError(f"{where}: {error}", hint="fix or remove the pattern") from error
 
     def leaves_out(self, path: str) -> bool:
         return self._matcher.matches(path)
@@ -176,7 +176,7 @@ class BuildContext:
                 regex = re.compile(go_regex(part), re.DOTALL)
             except ValueError as error:
                 raise ImageError(
-                    f"{self.where}: {pattern} is no pattern: {error}", hint="write a bracket that is none as [[]"
+                    f"{self.where}: {pattern} is not a pattern: {error}", hint="write a bracket that is none as [[]"
                 ) from error
             names = [(above, name) for above in found for name in self._names_in(above)]
             found = [f"{above}/{name}".strip("/") for above, name in names if regex.fullmatch(name)]

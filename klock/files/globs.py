@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["NEVER", "git_regex", "go_regex", "has_wildcard", "rsync_regex"]
 
 NEVER: Final = b"(?!)"
-"""The regular expression that matches nothing: a malformed pattern matches no name, and is no error either."""
+"""The regular expression that matches nothing: a malformed pattern matches no name, and is not an error either."""
 
 _CLASSES: Final[dict[bytes, Callable[[int], bool]]] = {
     b"alnum": lambda c: chr(c).isalnum(),

@@ -79,7 +79,7 @@ def import_paths(entries: Iterable[FileEntry], destination: str) -> tuple[str, .
     """The folders to put on `sys.path` so that a package folder placed at `destination` can be imported.
 
     A folder with an `__init__.py`, and no project file beside it, is itself the import package: its parent. A project
-    with a `src` folder that is no package: that folder (the src layout). Else the folder itself.
+    with a `src` folder that is not a package: that folder (the src layout). Else the folder itself.
     """
     paths = {entry.path: entry for entry in entries}
     is_project = any(name in paths for name in ("pyproject.toml", "setup.py", "setup.cfg"))

@@ -18,9 +18,9 @@ _SHIFT: Final = {"u": 6, "g": 3, "o": 0}
 
 
 def check_mode(text: str) -> str:
-    """Raises ImageError for what is no mode."""
+    """Raises ImageError for what is not a mode."""
     if not _OCTAL.fullmatch(text) and not all(_CLAUSE.fullmatch(clause) for clause in text.split(",")):
-        raise ImageError(f"--chmod={text} is no mode", hint="write for example --chmod=755 or --chmod=u=rwX,go=rX")
+        raise ImageError(f"--chmod={text} is not a mode", hint="write for example --chmod=755 or --chmod=u=rwX,go=rX")
     return text
 
 

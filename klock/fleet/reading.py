@@ -74,7 +74,7 @@ def _values(line: str) -> list[Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, list):
-        raise Unreadable("its answer is no list of files")
+        raise Unreadable("its answer is not a list of files")
     return values
 
 
@@ -83,12 +83,12 @@ def _mounts(values: list[Any]) -> tuple[str, ...]:
         mounts = values[1]
         if all(isinstance(path, str) and path for path in mounts):
             return tuple(mounts)
-    raise Unreadable("its answer is no list of files")
+    raise Unreadable("its answer is not a list of files")
 
 
 def _entry(values: list[Any]) -> Entry:
     if len(values) != 7:
-        raise Unreadable("its answer is no list of files")
+        raise Unreadable("its answer is not a list of files")
     path, kind, *numbers, content = values
     is_fit = isinstance(path, str) and not _ODD.search(path) and "\0" not in path and kind in _KINDS
     is_fit = is_fit and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)

@@ -4,7 +4,7 @@
 
 Prints one JSON line for each path below ROOT, a list of the path, kind, mode, uid, gid, size and content: a file's
 SHA-256, or a symlink's text, or null for a file that cannot be read. The first line, `["mounts", [...]]`, names what is
-mounted into the container. That is no part of the image, so the script skips it, and it skips what the regular
+mounted into the container. That is not part of the image, so the script skips it, and it skips what the regular
 expression LEFT_OUT matches. The last line is `["end", NUMBER]`, the number of paths.
 
 With DIGEST the script only says whether all files and symlinks together have this digest; the exit status says so too.

@@ -71,7 +71,7 @@ def named_devices(texts: Iterable[str], *, folders: Iterable[Path] | None = None
             names.append(text)
         else:
             raise KlockError(
-                f"--device {text!r} is no device", hint="write /dev/NAME, /dev/NAME:TARGET, or vendor.com/class=name"
+                f"--device {text!r} is not a device", hint="write /dev/NAME, /dev/NAME:TARGET, or vendor.com/class=name"
             )
     if names:
         folders = specification_folders() if folders is None else tuple(folders)
@@ -88,7 +88,7 @@ def _nodes(text: str) -> Iterator[DeviceNode]:
         )
     target = target or source
     if not posixpath.normpath(target).startswith("/dev/") or ":" in target:
-        raise KlockError(f"--device {text!r}: {target!r} is no place for a device", hint="choose one below /dev")
+        raise KlockError(f"--device {text!r}: {target!r} cannot hold a device", hint="choose one below /dev")
     found = False
     for path in _below(Path(source), text):
         if _is_device(path):
@@ -97,7 +97,7 @@ def _nodes(text: str) -> Iterator[DeviceNode]:
             yield DeviceNode(path=inside, host_path=str(path))
     if not found:
         raise EngineError(
-            f"--device {text!r}: {source} is no device and has none in it",
+            f"--device {text!r}: {source} is not a device and has none in it",
             hint="show a file or a folder with --mount SOURCE:TARGET",
         )
 

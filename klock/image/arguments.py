@@ -159,7 +159,7 @@ def wait_of(value: object, *, what: str) -> str:
         )
     if isinstance(value, int) or written.isdecimal():
         if not written.isdecimal() or not 0 < int(written) < 1 << 16:
-            raise ImageError(f"{what} is {written}, which is no port", hint="ports are 1 to 65535")
+            raise ImageError(f"{what} is {written}, which is not a port", hint="ports are 1 to 65535")
         return str(int(written))
     return written
 

@@ -51,7 +51,7 @@ class Beginning:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
     """`python` is what the file says of the version, `calls` are those of the builder, `comments` lines before them.
-    `base` is an expression, where it is no Python image."""
+    `base` is an expression, where it is not a Python image."""
 
     python: str | None = None
     calls: Sequence[str] = ()
@@ -207,7 +207,7 @@ def _toml(folder: Path, name: str) -> dict[str, Any]:
         return read_toml(_content(folder, name).decode("utf-8"))
     except ValueError as error:
         raise ImageError(
-            f"{name} cannot be read: {error}", hint="mend it, or move it away and run `klock init` again"
+            f"{name} cannot be read: {error}", hint="fix it, or move it away and run `klock init` again"
         ) from error
 
 

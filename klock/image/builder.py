@@ -68,7 +68,7 @@ class Image(ContainerWords):
 
     `python_path` is the Python in the environment that packages are installed for; `install_cmd` the installer the user
     prefers (the bytes installed are the locked ones either way). `docker_secret` names the Kubernetes secret a cluster
-    pulls the base with: it is no part of what is locked.
+    pulls the base with: it is not part of what is locked.
 
     A step with `force=True` runs at every `klock sync`; a result other than the locked one fails it. Arguments that
     cannot be meant raise ImageError (a ValueError) at the call. docs/image.md has the whole contract, with examples.

@@ -38,7 +38,7 @@ def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
     """Raises ImageError, which begins with `where`."""
     document = _document(content, where)
     if not isinstance(document, dict):
-        raise ImageError(f"{where} is no environment of conda: it is not a table")
+        raise ImageError(f"{where} is not a conda environment: it is not a table")
     python: str | None = None
     pip: list[str] = []
     others: list[str] = []
@@ -82,9 +82,9 @@ def _document(content: bytes, where: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or "it is no YAML"
+        reason = getattr(error, "problem", None) or "it is not YAML"
         raise ImageError(
-            f"{where}{line}: {reason}", hint="mend it, or move it away and run `klock init` again"
+            f"{where}{line}: {reason}", hint="fix it, or move it away and run `klock init` again"
         ) from None
 
 

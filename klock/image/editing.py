@@ -40,8 +40,8 @@ class _Listed:
 def add_requirement(source: str, image: str, requirement: str) -> str:
     """The text with `requirement` at the end of the image's last list, or in the place of one of the same project.
 
-    `image` is the variable's name. Raises RequirementError for what is no requirement (PEP 508), and KlockError where
-    the text is not one that can be edited; the hint is the line to write.
+    `image` is the variable's name. Raises RequirementError for what is not a requirement (PEP 508), and KlockError
+    where the text is not one that can be edited; the hint is the line to write.
     """
     name = _name_of(requirement)
     if name is None:

@@ -137,7 +137,7 @@ def load(reference: ImageReference, options: BuildOptions = _NO_OPTIONS) -> Load
         return _read_dockerfile(reference, options)
     if options.build_args or options.context is not None:
         raise ImageError(
-            f"{_shown(file)} is no Dockerfile, and takes neither --build-arg nor --context",
+            f"{_shown(file)} is not a Dockerfile, and takes neither --build-arg nor --context",
             hint="give them in it: Image.from_dockerfile(..., build_args={...}, context=...)",
         )
     image = _image_in(_run(file), reference)
@@ -224,7 +224,7 @@ def _isolated(file: Path, module: ModuleType) -> Iterator[None]:
 
 
 def _is_project_module(module: ModuleType, folder: str) -> bool:
-    """Whether a module comes from the image's folder and is no installed package and no part of klock."""
+    """Whether a module comes from the image's folder and is not an installed package and not part of klock."""
     if module.__name__.partition(".")[0] == "klock":
         return False
     places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]

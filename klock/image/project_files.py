@@ -97,7 +97,7 @@ def _requirements_of_pylock(
     try:
         lock = Pylock.from_dict(document)
     except (PylockValidationError, ValueError) as error:
-        raise RequirementError(f"{where} is no pylock.toml (PEP 751): {error}") from error
+        raise RequirementError(f"{where} is not a pylock.toml (PEP 751): {error}") from error
     of_lock = _of_pythons(lock.requires_python)
     if lock.environments:
         of_lock.append(" or ".join(f"({each})" for each in lock.environments))

@@ -58,7 +58,7 @@ def read_requirements(
     step: PipInstall, folder: Path, environ: Mapping[str, str], *, locks: bool = True
 ) -> RequirementInputs:
     """Reads a step of an image in `folder` (absolute). Without `locks`, what pyproject.toml and other tools' locks ask
-    for is left out. Raises RequirementError, naming the file and line to mend."""
+    for is left out. Raises RequirementError, naming the file and line to fix."""
     requirements: list[ParsedRequirement] = []
     constraints: list[ParsedRequirement] = []
     files: set[ReadFile] = set()

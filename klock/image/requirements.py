@@ -174,9 +174,9 @@ def hashes_in_fragment(url: str) -> tuple[str, ...]:
         wanted = _HEX_DIGITS.get(algorithm)
         if wanted is None or not equals:
             names = ", ".join(_HEX_DIGITS)
-            raise ValueError(f"{algorithm!r} is no hash that can be checked; write one of {names}, and = behind it")
+            raise ValueError(f"{algorithm!r} is not a hash that can be checked; write one of {names}, and = behind it")
         if not re.fullmatch(r"[0-9A-Fa-f]*", digits):
-            raise ValueError(f"{algorithm} has something in it that is no hexadecimal digit")
+            raise ValueError(f"{algorithm} has something in it that is not a hexadecimal digit")
         if len(digits) != wanted:
             raise ValueError(f"{algorithm} has {len(digits)} digits (expected {wanted})")
         found.append(f"{algorithm}:{digits.lower()}")

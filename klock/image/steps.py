@@ -133,7 +133,7 @@ class SetEnvVars:
 class RunBash:
     """A shell command. A command that ends in `&` is a service: started by sync and run, never part of a layer.
 
-    `leave_out`: patterns of paths that are no part of its layer. `keep_layer`: the layer is locked as it is, and the
+    `leave_out`: patterns of paths that are not part of its layer. `keep_layer`: the layer is locked as it is, and the
     command runs only when locking. `private_urls`: patterns of URLs whose answers are never stored. `wait_for`: of a
     service, the port or the command that tells when it is ready.
     """

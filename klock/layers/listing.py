@@ -131,8 +131,8 @@ class _Changes:
         while above:
             if above in self._entries and self._entries[above].kind is not Kind.FOLDER:
                 raise FetchError(
-                    f"{self._source}: /{path} is behind /{above}, which is no folder, so it can be read only where it "
-                    "can be unpacked",
+                    f"{self._source}: /{path} is behind /{above}, which is not a folder, so it can be read only "
+                    "where it can be unpacked",
                     hint="lock on a machine that can make a sandbox for it",
                 )
             above = above.rpartition("/")[0]

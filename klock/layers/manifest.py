@@ -162,7 +162,7 @@ class Manifest(Mapping[str, Entry]):
     def of_own(cls, content: bytes) -> Manifest:
         """What `to_bytes` gave here, or what has its known digest: parsed only when an entry is asked for.
 
-        Raises StoreError for what is no manifest at all.
+        Raises StoreError for what is not a manifest at all.
         """
         if not content.startswith(HEADER.encode("ascii")) or not content.endswith(b"\n"):
             raise StoreError("a damaged manifest in the store: it is cut off")

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 OVERLAY_XATTR: Final = "user.overlay."
-"""overlayfs keeps its own notes under this prefix (mount option `userxattr`); they are no part of a tree's content."""
+"""overlayfs keeps its own notes under this prefix (mount option `userxattr`); they are not part of a tree's content."""
 
 _KINDS: Final = {
     stat.S_IFREG: Kind.FILE,

@@ -52,7 +52,7 @@ def sketch_of(manifest: Manifest) -> str:
 
 
 def reconcile(sketch: str, manifest: Manifest) -> Reconciled | None:
-    """How `manifest` differs from the sketched one; None when it does in too many paths, or this is no sketch."""
+    """How `manifest` differs from the sketched one; None when it does in too many paths, or this is not a sketch."""
     table = _Table.read(sketch)
     if table is None:
         return None

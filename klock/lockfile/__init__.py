@@ -22,7 +22,7 @@ def read(path: Path) -> Lockfile | None:
         with open(path, "rb") as file:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
-            raise LockfileError(f"{path.name} is no lockfile: it is longer than {LARGEST_TOML >> 20} MiB")
+            raise LockfileError(f"{path.name} is not a lockfile: it is longer than {LARGEST_TOML >> 20} MiB")
         text = content.decode("utf-8")
     except FileNotFoundError:
         return None

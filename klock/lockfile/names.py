@@ -164,7 +164,7 @@ def _is_absolute(path: str) -> bool:
 
 
 def _below_a_link(entries: tuple[FileEntry, ...]) -> str | None:
-    """An entry that lies below one that is no folder."""
+    """An entry that lies below one that is not a folder."""
     no_folders = {entry.path for entry in entries if not entry.is_folder}
     for entry in entries:
         parts = entry.path.split("/")

@@ -127,7 +127,7 @@ def _located(position: int, step: Step, root: Path) -> Iterator[None]:
         hint = error.hint
         if isinstance(error, CredentialError) and step.location and not step.location.file.endswith(".py"):
             hint = _instead_of_credential(error.variable)
-        raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint or f"mend {place}") from error
+        raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint or f"fix {place}") from error
 
 
 def _instead_of_credential(variable: str) -> str:

@@ -1,4 +1,4 @@
-"""Blobs that are no image, kept in a registry under a tag (image-spec 1.1, "Guidelines for Artifact Usage")."""
+"""Blobs that are not an image, kept in a registry under a tag (image-spec 1.1, "Guidelines for Artifact Usage")."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Config:
 def parse_manifest(content: bytes, *, media_type: str | None, name: str) -> Index | Manifest:
     """Reads an index or a manifest; `media_type` is what the registry called it, `name` is for messages.
 
-    Raises FetchError for old formats, for artifacts that are no images, and for what is not well formed.
+    Raises FetchError for old formats, for artifacts that are not images, and for what is not well formed.
     """
     return _reading(name, lambda: _parse_manifest(_json_object(content), media_type or "", name))
 

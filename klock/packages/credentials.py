@@ -41,7 +41,7 @@ def bare_text(text: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The URL without user name and password. The `git@` of an SSH URL stays: it is no secret."""
+    """The URL without user name and password. The `git@` of an SSH URL stays: it is not a secret."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     if parts.scheme.endswith("ssh") and parts.password is None and parts.username:

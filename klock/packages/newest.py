@@ -46,7 +46,7 @@ def newest_version(project: str, files: Iterable[PageFile], *, locked: str) -> s
 
 
 def version_of_file(name: str, project: str) -> Version | None:
-    """The version that a file's name tells; None for a file of another project, and for what is no wheel or sdist."""
+    """The version that a file's name tells; None for a file of another project, and for other kinds of files."""
     try:
         if name.endswith(".whl"):
             found, version, *_ = parse_wheel_filename(name)

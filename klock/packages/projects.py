@@ -37,7 +37,7 @@ class ReadProject:
 def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProject:
     """Reads static metadata where the project has it, and asks its backend in the environment where it has not.
 
-    Raises ImageError when the folder is no project, StepFailed when its backend fails.
+    Raises ImageError when the folder is not a project, StepFailed when its backend fails.
     """
     content = _pyproject(source)
     where = f"{source.origin}: {source.path}"

@@ -49,12 +49,12 @@ def wheel_of(package: LockedPackage) -> WheelArtifact:
 
 
 def read_wheel_metadata(path: Path, file_name: str) -> WheelMetadata:
-    """The METADATA of a wheel; `file_name` names it in messages. Raises FetchError when it is no wheel."""
+    """The METADATA of a wheel; `file_name` names it in messages. Raises FetchError when it is not a wheel."""
     return parse_metadata(metadata_text(path, file_name), file_name)
 
 
 def metadata_text(path: Path, file_name: str) -> bytes:
-    """The METADATA of a wheel as it is. Raises FetchError when it is no wheel."""
+    """The METADATA of a wheel as it is. Raises FetchError when it is not a wheel."""
     from klock.packages.archives import opened_zip, read_member
 
     with opened_zip(path, file_name) as archive:
@@ -133,7 +133,7 @@ def required_names(
 
 @lru_cache(maxsize=1 << 14)
 def _parsed(text: str) -> Requirement | None:
-    """What a wheel requires, to be looked at only; None for what is no requirement. Each is read several times: for
+    """What a wheel requires, to be looked at only; None for what is not a requirement. Each is read several times: for
     what leads to what, and for what the lockfile says of it."""
     try:
         return Requirement(text)

@@ -84,7 +84,7 @@ class Note:
 def write_note(store: Store, place: str, name: str, note: Note, *, text: bytes) -> None:
     """Leaves the note, and the lockfile's text, beside the record of an environment; does nothing where there is none.
 
-    Both are for people only, so a folder that cannot be written is no error.
+    Both are for people only, so a folder that cannot be written is not an error.
     """
     folder = folder_of(store, place, name)
     content = {"lockfile": os.fspath(note.lockfile), "target": note.target, "synced": note.synced}

@@ -48,7 +48,7 @@ def read_policy(table: object, error: Callable[[str, str, str | None], KlockErro
         raise error("", f"is {shown(table)} (expected a table)", None)
     for key in table:
         if key not in _NAMES:
-            raise error(str(key), "is no rule of a policy", f"the rules are {', '.join(_NAMES)}")
+            raise error(str(key), "is not a policy rule", f"the rules are {', '.join(_NAMES)}")
     reader = _Reader(table, error)
     indexes = reader.texts("indexes", re.compile(r"https?://\S+"), "the URL of an index")
     return Policy(
@@ -115,5 +115,5 @@ class _Reader:
         found = canonical(written) if isinstance(written, str) else None
         if found is None:
             hint = "write identifiers of spdx.org/licenses: 'MIT', 'BSD-3-Clause', 'LicenseRef-Ours'"
-            raise self._error(key, f"is {shown(written)}, which is no SPDX licence", hint)
+            raise self._error(key, f"is {shown(written)}, which is not an SPDX licence", hint)
         return found

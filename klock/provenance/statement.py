@@ -61,7 +61,7 @@ def read_provenance(statement: bytes) -> Provenance:
         if document["predicateType"] != _PREDICATE or not is_digest(image) or not is_digest(locked):
             raise ValueError("it is another statement")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise KlockError(f"it is no provenance that klock can read: {error}") from None
+        raise KlockError(f"it is not provenance that klock can read: {error}") from None
     return Provenance(image=image, lockfile=locked)
 
 

@@ -3,7 +3,7 @@
 The rest differ from one moment to the next (Date, Age, cookies, request ids), belong to the connection, or are the
 recorder's own: Content-Length, ETag, Accept-Ranges and Date are made for each answer.
 
-Left out on purpose: Last-Modified (the time of a file is no part of a layer), Cache-Control and Expires (every replay
+Left out on purpose: Last-Modified (the time of a file is not part of a layer), Cache-Control and Expires (every replay
 sees one state), Alt-Svc (there is no other protocol), and X-Xet-Hash (Hugging Face's clients then take the plain file).
 """
 

@@ -56,7 +56,7 @@ class Names:
         self._names: dict[str, str] = {}
 
     def answer(self, query: bytes) -> bytes | None:
-        """The DNS message that answers a DNS message; None for what is no query. Raises as `address_of` does."""
+        """The DNS message that answers a DNS message; None for what is not a query. Raises as `address_of` does."""
         if len(query) < _HEADER.size:
             return None
         identity, flags, questions, *_ = _HEADER.unpack_from(query)
@@ -137,7 +137,7 @@ def _read_question(query: bytes) -> tuple[str, int, int, bytes] | None:
     if position + 4 > len(query):
         return None
     kind, network = struct.unpack_from("!HH", query, position)
-    # A dot within a label is no separator: it becomes a character that no host name has.
+    # A dot within a label is not a separator: it becomes a character that no host name has.
     name = ".".join(label.decode("latin-1").replace(".", "\\") for label in labels).lower()
     return name, kind, network, query[_HEADER.size : position + 4]
 

@@ -45,7 +45,7 @@ class RegistryCache:
     """The cache in one repository. After a registry that does not answer, nothing more is asked of it."""
 
     def __init__(self, written: str, *, mirrors: Mirrors, actions: str = "pull") -> None:
-        """`actions`: `pull,push` for whoever fills it. Raises ImageError for what is no address."""
+        """`actions`: `pull,push` for whoever fills it. Raises ImageError for what is not an address."""
         self._written = written
         self._reference = parse_address(written)
         self._mirrors = mirrors

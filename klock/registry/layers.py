@@ -61,7 +61,7 @@ def fetch_blobs(blobs: list[OciBlob], repository: Repository, context: Context) 
 def take_layer(blob: OciBlob, layer: LayerLock, context: Context, *, source: str) -> None:
     """Makes the workshop have a locked layer, from a blob that is in the store.
 
-    Raises HashMismatch when the blob's files are not the locked ones, FetchError when it is no archive.
+    Raises HashMismatch when the blob's files are not the locked ones, FetchError when it is not an archive.
     """
     limit = layer.size + layer.files * _OF_AN_ENTRY + _ANYWAY
     with context.store.temporary_file() as archive:

@@ -4,7 +4,7 @@ The lowest layers are the base's own archives, byte for byte, so that registries
 archives, or with too many, is one layer. Then there is one layer for each step that makes one: the files whose digest
 is locked, and no others. So whoever has the lockfile can compare every file of the image with it.
 
-What klock derives of locked files here (bytecode) is no part of it, nor is anything of this machine: engine, store,
+What klock derives of locked files here (bytecode) is not part of it, nor is anything of this machine: engine, store,
 user, time. The manifest's digest follows from the lock and from the rule of the compression.
 """
 

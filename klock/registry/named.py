@@ -23,7 +23,7 @@ def name_by_digest(written: str, lock: Lockfile, locked: TargetLock, context: Co
 
     The digest is the lockfile's, or that of the image as it is pushed with gzip, which is made for that. `written` may
     have the digest that `klock push` printed, which must be the target's. No registry is asked. Raises ImageError for
-    what is no name, KlockError for a digest of something else, EngineError where the image cannot be made here.
+    what is not a name, KlockError for a digest of something else, EngineError where the image cannot be made here.
     """
     reference = Reference.parse_in_registry(written)
     name = f"{reference.registry}/{reference.repository}"

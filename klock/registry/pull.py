@@ -147,5 +147,5 @@ def read_manifest(content: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise FetchError(f"{name} is damaged: {error}", hint="push it again") from None
     if not isinstance(document, dict):
-        raise FetchError(f"{name} is damaged: its manifest is no JSON object", hint="push it again")
+        raise FetchError(f"{name} is damaged: its manifest is not a JSON object", hint="push it again")
     return document

@@ -128,7 +128,7 @@ def _differences(document: dict[str, Any], target: TargetLock, made: MadeImage |
     """How an image differs, as far as its manifest says it."""
     layers = document.get("layers")
     if not isinstance(layers, list):
-        yield "it is no image"
+        yield "it is not an image"
         return
     said = [annotation(layer, LAYER) for layer in layers]
     yield from (f"it lacks the layer {digest}" for digest in target.layers if digest not in said)

@@ -22,7 +22,7 @@ _NO_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 
 def junit(checks: Checks, places: Places) -> str:
-    """The document. A finding that is no failure is a test that was skipped, with its words."""
+    """The document. A finding that is not a failure is a test that was skipped, with its words."""
     cases = []
     for kind in checks.compared:
         found = [finding for finding in checks.findings if finding.code.kind == kind]

@@ -59,7 +59,7 @@ def git_address(text: str) -> GitAddress | None:
 def https_url(text: str) -> str:
     """Where a repository is fetched over HTTP: for `git@HOST:PATH` and `ssh://` at the same path of the same host.
 
-    Raises ImageError for `git://`, and for what is no URL.
+    Raises ImageError for `git://`, and for what is not a URL.
     """
     if (scp := _SCP.fullmatch(text)) is not None:
         return f"https://{scp['host']}/{scp['path'].lstrip('/')}"
@@ -67,7 +67,7 @@ def https_url(text: str) -> str:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ImageError(f"{text[:200]} is no URL: {error}", hint="write https://HOST/PATH.git") from error
+        raise ImageError(f"{text[:200]} is not a URL: {error}", hint="write https://HOST/PATH.git") from error
     match parts.scheme.lower():
         case "http" | "https" if host:
             return urlunsplit((parts.scheme.lower(), parts.netloc, parts.path, "", ""))
@@ -76,7 +76,7 @@ def https_url(text: str) -> str:
         case "git":
             secure = urlunsplit(("https", f"{host}:{port}" if port else host or "", parts.path, "", ""))
             raise ImageError(f"nothing protects git://, so klock does not use it: {text}", hint=f"write {secure}")
-    raise ImageError(f"{text[:200]} is no address of a repository", hint="write https://HOST/PATH.git")
+    raise ImageError(f"{text[:200]} is not a repository's address", hint="write https://HOST/PATH.git")
 
 
 def _read(text: str, url: str, rest: str) -> GitAddress:
@@ -90,14 +90,14 @@ def _read(text: str, url: str, rest: str) -> GitAddress:
         raise _error(text, "its query says one thing twice")
     found = _with_query(found, dict(pairs), text)
     if found.checksum and not _PREFIX.fullmatch(found.checksum):
-        raise _error(text, f"{found.checksum} is no commit: it has 7 to 40 hex digits")
+        raise _error(text, f"{found.checksum} is not a commit: it has 7 to 40 hex digits")
     if found.folder:
         folder = posixpath.normpath(f"/{found.folder}").lstrip("/")
         if ".." in found.folder.split("/"):
             raise _error(text, f"the folder {found.folder} is not in the repository")
         found = replace(found, folder=folder)
     if any(not character.isprintable() or character.isspace() for character in found.wanted):
-        raise _error(text, f"{found.wanted!r} is no name of a branch, tag or commit")
+        raise _error(text, f"{found.wanted!r} is not the name of a branch, tag or commit")
     return found
 
 

@@ -71,7 +71,7 @@ def archived_files(archive: Path) -> Iterator[ArchivedFile]:
                     raise tarfile.TarError(f"{member.name} is neither file nor folder nor symlink")
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise HashMismatch(
-            f"{archive.name} is no archive of a repository: {error}",
+            f"{archive.name} is not a repository's archive: {error}",
             hint="run `klock lock`, and look who wrote the lockfile",
         ) from error
 

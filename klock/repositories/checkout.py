@@ -96,7 +96,7 @@ class Checkout:
     def _root(self) -> Tree:
         commit = self._object(self.commit.encode())
         if commit.type_num != 1:
-            raise FetchError(f"{self.source}: {self.commit} is no commit", hint="name a branch, a tag or a commit")
+            raise FetchError(f"{self.source}: {self.commit} is not a commit", hint="name a branch, a tag or a commit")
         tree: Tree = self._object(commit.tree)
         return tree
 

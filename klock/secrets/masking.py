@@ -124,7 +124,7 @@ class _Stream:
     def _pass_on(self, text: bytes) -> None:
         if not text:
             return
-        # Latin-1 has a character for each byte: what is no text passes as it is.
+        # Latin-1 has a character for each byte: what is not text passes as it is.
         line = (self._shown + text).decode("latin-1")
         start = len(self._shown)
         places = [(max(first, start), last) for first, last in _places_in(line) if last > start]

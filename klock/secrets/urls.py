@@ -32,7 +32,7 @@ _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ENCODED_MASK: Final = re.compile(r"%2[Aa]%2[Aa]%2[Aa]")
 _PARAMETER: Final = re.compile(r"(?<=[?&])(?P<name>[^=&?]*)=")
 _PATH_PARAMETER: Final = re.compile(r"(?<=[;~/])(?P<name>[\w.-]{1,64})=(?P<value>[^;~/?&]*)")
-# TOKEN takes quadratic time to see that a word is no JSON web token. Words as long as this are opaque anyway.
+# TOKEN takes quadratic time to see that a word is not a JSON web token. Words as long as this are opaque anyway.
 _LONG_WORD: Final = re.compile(r"[\w.-]{4096,}")
 
 

@@ -49,7 +49,7 @@ class PrivateUrl:
 
 
 def is_ssh_user(match: re.Match[str]) -> bool:
-    """Whether a match of USERINFO is no credential: a user without a password, as in `git+ssh://git@host`."""
+    """Whether a match of USERINFO is not a credential: a user without a password, as in `git+ssh://git@host`."""
     return "ssh" in match["scheme"].lower() and ":" not in match["userinfo"]
 
 

@@ -267,7 +267,7 @@ def words_of(name: str) -> list[str]:
 
 
 def _by_fit(fits: Mapping[CredentialName, Fit]) -> dict[Fit, dict[str, CredentialName]]:
-    """The longest first: an access key id is no access key."""
+    """The longest first: an access key id is not an access key."""
     names = sorted(fits, key=lambda name: -len(name.words))
     return {fit: {name.words.replace(" ", ""): name for name in names if fits[name] is fit} for fit in Fit}
 
@@ -281,7 +281,7 @@ def _find(name: str, table: Mapping[Fit, Mapping[str, CredentialName]]) -> Crede
     if not words:
         return None
     joined = "".join(words)
-    whole = joined[1:] if words[0] == "x" else joined  # headers that are no standard: X-Session
+    whole = joined[1:] if words[0] == "x" else joined  # headers that are not standard: X-Session
     return (
         table[Fit.LAST].get(words[-1])
         or table[Fit.WHOLE].get(whole)

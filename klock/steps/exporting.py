@@ -13,7 +13,7 @@ __all__ = ["Exporting", "stage_label"]
 
 
 def stage_label(number: int) -> str:
-    """What the stage with this number is called in an export: an image's reference is no name for one."""
+    """What the stage with this number is called in an export: an image's reference is not a name for one."""
     return f"stage-{number}"
 
 

@@ -294,7 +294,7 @@ class Kind(Generic[S, L]):
         raise NotImplementedError
 
     def leave_out(self, step: L) -> tuple[str, ...]:
-        """Patterns of paths that are no part of its layer."""
+        """Patterns of paths that are not part of its layer."""
         return tuple(getattr(step, "leave_out", ()))
 
     def keep(self, at: StepAt[L]) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Advisory:
     def about(self, locked: Locked) -> Finding:
         also = f" ({', '.join(self.ids[1:4])})" if len(self.ids) > 1 else ""
         summary = f": {self.summary}" if self.summary else ""
-        fixed = f"; fixed in {', '.join(self.fixed[:3])}" if self.fixed else "; no version is told that mends it"
+        fixed = f"; fixed in {', '.join(self.fixed[:3])}" if self.fixed else "; no fixed version is known"
         return Finding(
             code=Code.ADVISORY,
             message=f"{locked.shown}: {self.ids[0]}{also}{summary}{fixed}",

@@ -1,6 +1,6 @@
 """What a lockfile needs from outside of the project, as data: every blob with its digest, its size and a name.
 
-The project's own files (a step's copied files, local Python projects) are no inputs: they are where the lockfile is.
+The project's own files (a step's copied files, local Python projects) are not inputs: they are where the lockfile is.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class RegistryVault:
     """`klock.vault.protocol.Vault` in one repository."""
 
     def __init__(self, written: str, *, mirrors: Mirrors, writes: bool) -> None:
-        """Opens no connection. Raises ImageError for what is no address."""
+        """Opens no connection. Raises ImageError for what is not an address."""
         self.name = written
         actions = "pull,push" if writes else "pull"
         self._repository = open_repository(parse_address(written), mirrors=mirrors, actions=actions)

@@ -41,7 +41,7 @@ class RemoteVault:
             raise StoreError(f"{address} cannot be read here: {error}", hint=hint) from None
         except Exception as error:
             hint = "write a folder, oci://REGISTRY/NAME, s3://BUCKET/FOLDER, or another address that fsspec knows"
-            raise StoreError(f"{address} is no address of a vault: {error}", hint=hint) from None
+            raise StoreError(f"{address} is not a vault's address: {error}", hint=hint) from None
         self._root = str(root).rstrip("/")
 
     def check(self) -> None:

@@ -162,7 +162,7 @@ class Sandbox:
     def start(
         self, command: Command, *, stdio: tuple[int, int, int], own_session: bool, held: bool = False
     ) -> Started | int:
-        """Starts a command, or returns the status (and writes a line to its stderr) when it is no program of the tree.
+        """Starts a command, or returns the status (and writes a line to its stderr) when the tree has no such program.
 
         The first command started is process 1's child: when it ends, all others end, unless process ids are the host's;
         then `close` ends them. `held`: it waits for `release`.

@@ -33,7 +33,7 @@ def has_folder(root: str, path: str, mounts: Sequence[Mount]) -> bool:
 
 
 def problem_with_program(root: str, command: Command, user: User) -> tuple[int, str] | None:
-    """The exit status that a shell would give, and the reason, when `command` is no program of the tree at `root`."""
+    """The exit status that a shell would give, and the reason, when the tree at `root` has no program for `command`."""
     name = command.argv[0]
     if "/" in name:
         candidates = [name if name.startswith("/") else f"{command.working_dir}/{name}"]

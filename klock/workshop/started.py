@@ -154,7 +154,7 @@ class Launch:
 
 
 def _become_another_machine(proc: str) -> None:
-    """Changes what programs may write down although it is no part of their input: process ids and the number of CPUs.
+    """Changes what programs may write down although it is not part of their input: process ids and the number of CPUs.
 
     `proc` is the /proc of a new process namespace (pid_namespaces(7)).
     """

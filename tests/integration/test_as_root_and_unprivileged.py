@@ -87,7 +87,7 @@ def test_lock_sync_run_and_check(account: Account, debian_registry: Registry, in
     assert "kimage.py:8" in refused.stderr
     (project / "app/main.py").write_text(MAIN)
 
-    # The environment is edited: drift, and sync mends it.
+    # The environment is edited: drift, and sync fixes it.
     succeeded(
         account.klock("run", "--", "sh", "-c", "echo x >> /srv/app/main.py; rm /usr/bin/env; chmod 700 /", cwd=project)
     )

@@ -123,7 +123,7 @@ def locked(somebody: Account, project: Path) -> Path:
 
 LOCKS: dict[str, tuple[str, str, str]] = {
     "it is of a newer version": ('lock-version = "1.0"', 'lock-version = "2.0"', "lock-version 2.0, this klock reads"),
-    "it is no TOML": ("[[base]]", "[[base", "is not valid TOML"),
+    "it is not TOML": ("[[base]]", "[[base", "is not valid TOML"),
     "it was cut off": ("# end of the lockfile\n", "", "is cut off"),
     "a value has another type": ("files = ", 'files = "1", x = ', r"steps\[0\]\.layer: unknown key"),
     "it was edited by hand to another command": ("echo 1 > /made", "echo 2 > /made", "is stale"),

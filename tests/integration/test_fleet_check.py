@@ -171,8 +171,8 @@ def test_pods_that_do_not_run_are_said_and_never_pass(
 _LONG = b'["' + b"a" * 4000 + b'%d", "dir", 0, 0, 0, 0, null]\n'
 HOSTILE = {
     "nothing": (b"", "its answer is cut off"),
-    "no JSON": (b"hello\n", "its answer is no list of files"),
-    "deep": (b"[" * 60_000 + b"\n", "its answer is no list of files"),
+    "no JSON": (b"hello\n", "its answer is not a list of files"),
+    "deep": (b"[" * 60_000 + b"\n", "its answer is not a list of files"),
     "no end": (b'["mounts", []]\n', "its answer is cut off"),
     "a path out": (b'["mounts", []]\n["../etc", "dir", 0, 0, 0, 0, null]\n', "has an impossible path"),
     "an absolute path": (b'["mounts", []]\n["/etc", "dir", 0, 0, 0, 0, null]\n', "has an impossible path"),

@@ -577,7 +577,7 @@ def test_another_base_is_refused(pod: Pod) -> None:
 
 @pytest.mark.parametrize("pod", ["plain"], indirect=True)
 def test_a_command_takes_klocks_place_and_services_go_with_it(pod: Pod) -> None:
-    """What a service is told is no argument of a process, where others would see it."""
+    """What a service is told is not an argument of a process, where others would see it."""
     write(pod, '.set_env_vars({"APP": "$HOME/app"})')
     succeeded(pod.klock("sync", "--here"))
     done = succeeded(pod.klock("run", "--here", "sh", "-c", "echo $APP $POD; cat /proc/$$/comm", env={"POD": "p"}))

@@ -23,7 +23,7 @@ def python(program: str) -> str:
 
 
 REFUSED: Final[dict[str, tuple[str, str]]] = {
-    "TCP that is no HTTP": (
+    "TCP that is not HTTP": (
         f"timeout 5 bash -c 'exec 3<>/dev/tcp/closed.{ZONE}/2525; echo hello >&3; head -c 1 <&3' || true",
         rf"closed\.{ZONE}:2525",
     ),
@@ -99,7 +99,7 @@ def laboratory(unprivileged: Account, upstream: World) -> Laboratory:
 
 
 IN_SHORT = (
-    "TCP that is no HTTP",
+    "TCP that is not HTTP",
     "git's own protocol",
     "UDP",
     "a literal address in the host header",

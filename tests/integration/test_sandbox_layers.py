@@ -86,7 +86,7 @@ CHANGES = {
         "mkfifo /opt/f; python3 -c \"import socket; socket.socket(socket.AF_UNIX).bind('/opt/s')\"",
         ["opt/f fifo 644"],
     ),
-    "a name that is no UTF-8": ("touch \"$(printf '/opt/\\377')\"", ["opt/\udcff file 644"]),
+    "a name that is not UTF-8": ("touch \"$(printf '/opt/\\377')\"", ["opt/\udcff file 644"]),
 }
 
 
@@ -215,7 +215,7 @@ def test_bytecode_does_not_hold_the_time_of_the_step(debian_engine: SandboxWorks
 
 
 def test_bytecode_follows_a_source_that_stays_the_one_of_the_tree_below(debian_engine: SandboxWorkshop) -> None:
-    """A source installed again as it was is no change, so its bytecode must hold the time of the one below."""
+    """A source installed again as it was is not a change, so its bytecode must hold the time of the one below."""
     script = "cd /opt; echo 'x = 1' > m.py; touch -d @{time} m.py; python3 -c 'import m'"
     first = layer_of(debian_engine, script.format(time=1700000001))
     again = layer_of(debian_engine, script.format(time=1800000001), over=(first.digest,))

@@ -83,7 +83,7 @@ def test_what_a_base_shows_is_read_off_its_archives(case: str, tmp_path: Path) -
     ("members", "what"),
     [
         ([("../x", "1")], "leads out of the layer"),
-        ([("l", "-> /etc"), ("l/passwd", "1")], "/l/passwd is behind /l, which is no folder"),
+        ([("l", "-> /etc"), ("l/passwd", "1")], "/l/passwd is behind /l, which is not a folder"),
     ],
 )
 def test_an_archive_that_says_different_things_to_different_readers(

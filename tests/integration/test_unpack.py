@@ -83,7 +83,7 @@ ORDINARY = {
         [(member("a", DIR), b""), (member("a/x"), b"1"), (member("a"), b"2")],
         [file("a", b"2")],
     ),
-    "names that are no UTF-8, and long ones": (
+    "names that are not UTF-8, and long ones": (
         [(member("\udcff"), b"1"), (member("n" * 200 + "/" + "m" * 200), b"2")],
         [file("\udcff", b"1"), folder("n" * 200), file("n" * 200 + "/" + "m" * 200, b"2")],
     ),

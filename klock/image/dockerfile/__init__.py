@@ -50,7 +50,7 @@ def read_dockerfile(
     """`context` is the folder that COPY takes files from, by default the Dockerfile's own. `triggers` are the
     instructions that base images have for those who build on them (ONBUILD), by the bases' names.
 
-    Raises FileNotFoundError, and ImageError with the line for what is no Dockerfile or cannot be locked.
+    Raises FileNotFoundError, and ImageError with the line for what is not a Dockerfile or cannot be locked.
     """
     if not path.exists():
         raise FileNotFoundError(f"Dockerfile not found: {path}")

@@ -42,4 +42,4 @@ class Expansion:
             return lexer.process_word(text), lexer.process_words(text)
         except (ValueError, RecursionError) as error:
             reason = str(error).rpartition(": ")[2] or str(error)
-            raise ImageError(f"cannot expand {text.strip()[:60]!r}: {reason}", hint="mend its variables") from error
+            raise ImageError(f"cannot expand {text.strip()[:60]!r}: {reason}", hint="fix its variables") from error

@@ -30,7 +30,7 @@ def likely_mistakes(instructions: Sequence[Instruction], stages: Sequence[Stage]
             and _LIST.match(instruction.rest)
         ):
             yield (
-                f"{where}: {instruction.rest[:40]} is no list of JSON, so the shell runs it; "
+                f"{where}: {instruction.rest[:40]} is not a JSON list, so the shell runs it; "
                 "such a list needs double quotes, commas and both brackets"
             )
 

@@ -27,7 +27,7 @@ _FALSE: Final = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 
 
 def mount_of(text: str, instruction: Instruction) -> RunMount:
-    """Raises ImageError for what is no mount, and for an ssh mount, whose answers nobody can lock."""
+    """Raises ImageError for what is not a mount, and for an ssh mount, whose answers nobody can lock."""
     values = _values(text, instruction)
     kind = values.pop("type", "bind").lower()
     if kind == "ssh":
@@ -84,7 +84,9 @@ def _values(text: str, instruction: Instruction) -> dict[str, str]:
         name = name.strip().lower()
         found[_OTHER_NAMES.get(name, name)] = value
     if "" in found:
-        raise instruction.error(f"--mount={text} is no list of names and values", hint="write type=cache,target=/path")
+        raise instruction.error(
+            f"--mount={text} is not a list of name=value pairs", hint="write type=cache,target=/path"
+        )
     return found
 
 
@@ -118,12 +120,12 @@ def _checked(name: str, values: dict[str, str], instruction: Instruction) -> str
 def mode_of(text: str) -> int:
     """Raises ImageError."""
     if not re.fullmatch(r"0?[0-7]{1,4}", text):
-        raise ImageError(f"--mount: mode={text} is no octal mode", hint="write for example mode=0755")
+        raise ImageError(f"--mount: mode={text} is not an octal mode", hint="write for example mode=0755")
     return int(text, 8)
 
 
 def number_of(name: str, text: str) -> int:
     """Raises ImageError."""
     if not (text.isascii() and text.isdigit()):
-        raise ImageError(f"--mount: {name}={text} is no number", hint=f"write for example {name}=1000")
+        raise ImageError(f"--mount: {name}={text} is not a number", hint=f"write for example {name}=1000")
     return int(text)

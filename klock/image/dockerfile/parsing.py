@@ -90,9 +90,9 @@ class Instruction:
 
 
 def instructions_in(text: str, file: Path) -> list[Instruction]:
-    """Raises ImageError, with the line, for what is no Dockerfile."""
+    """Raises ImageError, with the line, for what is not a Dockerfile."""
     if "\0" in text:
-        raise ImageError(f"{file.name} is no Dockerfile: it has a NUL byte", hint="name another file")
+        raise ImageError(f"{file.name} is not a Dockerfile: it has a NUL byte", hint="name another file")
     lines = text.split("\n")
     try:
         bare, with_onbuild = _without_onbuild(lines) if "<<" in text else (text, frozenset[int]())
@@ -104,7 +104,7 @@ def instructions_in(text: str, file: Path) -> list[Instruction]:
         what = _LINE_OF_ERROR.sub("", str(error))
         raise ImageError(f"{place}: {what}", hint=_way_out(what)) from error
     except (ValueError, RecursionError) as error:
-        raise ImageError(f"{file.name}: {error}", hint="mend the Dockerfile") from error
+        raise ImageError(f"{file.name}: {error}", hint="fix the Dockerfile") from error
     found = [
         _instruction(each, parsed.escape_token, file, options=_options_above(each.start_line, lines, file))
         for each in parsed.instructions
@@ -166,7 +166,7 @@ def _way_out(what: str) -> str:
         return "write NAME=value for each; quote a value that has spaces"
     if what == "unterminated heredoc":
         return "end it with a line that holds nothing but its name"
-    return "mend the Dockerfile"
+    return "fix the Dockerfile"
 
 
 def _instruction(parsed: DockerfileInstruction, escape: str, file: Path, *, options: Mapping[str, str]) -> Instruction:

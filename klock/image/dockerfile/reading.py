@@ -155,7 +155,7 @@ class _Reader:
             )
         network = flags.get("network", ["default"])[0]
         if network not in ("default", "host", "none"):
-            raise instruction.error(f"--network={network} is no network", hint="write none, default or host")
+            raise instruction.error(f"--network={network} is not a network", hint="write none, default or host")
         if flags.get("security", ["sandbox"])[0] != "sandbox":
             raise instruction.error(
                 "RUN --security=insecure needs more rights than a step has",

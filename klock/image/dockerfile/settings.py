@@ -82,7 +82,7 @@ def _health(instruction: Instruction) -> Configure:
     times = {name: _duration(flags[name][0], name, instruction) for name in flags if name != "retries"}
     retries = flags.get("retries", ["0"])[0]
     if not retries.isdigit():
-        raise instruction.error(f"--retries={retries} is no number", hint="write for example --retries=3")
+        raise instruction.error(f"--retries={retries} is not a number", hint="write for example --retries=3")
     health = HealthCheck(
         test=test,
         interval=times.get("interval", 0),
@@ -97,6 +97,6 @@ def _health(instruction: Instruction) -> Configure:
 def _duration(text: str, name: str, instruction: Instruction) -> int:
     """Nanoseconds of a duration as Go writes it: `1m30s`."""
     if not _DURATION.fullmatch(text):
-        raise instruction.error(f"--{name}={text} is no duration", hint=f"write for example --{name}=30s")
+        raise instruction.error(f"--{name}={text} is not a duration", hint=f"write for example --{name}=30s")
     parts = re.findall(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)", text)
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts))

@@ -97,7 +97,7 @@ def _stage(instruction: Instruction, before: Sequence[Stage], arguments: Mapping
         )
     name = words[2].lower() if len(words) == 3 else None
     if name is not None and not _NAME.fullmatch(name):
-        raise instruction.error(f"{words[2]!r} is no name for a stage", hint="begin it with a letter")
+        raise instruction.error(f"{words[2]!r} is not a valid stage name", hint="begin it with a letter")
     parent = find_stage(base, [stage for stage in before if stage.name])
     is_here = f"{wanted}/".startswith(f"{platform}/")
     return Stage(

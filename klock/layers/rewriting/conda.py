@@ -46,7 +46,7 @@ def creation_without_time(note: bytes, *, seconds: int) -> bytes:
     except ValueError:
         return note
     if not re.match(rb"\d{4}-\d\d-\d\d[T ]\d\d", text):
-        return note  # a date alone is no time, and Python reads more forms than conda writes
+        return note  # a date alone is not a time, and Python reads more forms than conda writes
     moment = _time(seconds) if was.tzinfo else _time(seconds).replace(tzinfo=None)
     return moment.isoformat(sep=chr(text[10])).encode("ascii") + note[len(text) :]
 

@@ -19,7 +19,7 @@ _OWNER: Final = 8
 
 
 def without_stat_data(index: bytes) -> bytes:
-    """The index with times, device, inode and owners zero; bytes that are no index klock knows come back unchanged."""
+    """The index with times, device, inode and owners zero; bytes that are no known index come back unchanged."""
     for hasher, width in ((hashlib.sha1, 20), (hashlib.sha256, 32)):
         if len(index) > 12 + width and hasher(index[:-width], usedforsecurity=False).digest() == index[-width:]:
             body = _zeroed(bytearray(index[:-width]), width)

@@ -18,7 +18,7 @@ _PRUNED: Final = re.compile(rb"(?m)(?<=prunedAt)(\"?: \"?)\w{3}, \d\d \w{3} \d{4
 
 
 def index_without_times(index: bytes, *, seconds: int) -> bytes:
-    """The index as if its files were last checked `seconds` after 1970; what is no index comes back unchanged."""
+    """The index as if its files were last checked `seconds` after 1970; what is not an index comes back unchanged."""
     return _CHECKED.sub(b"%d000" % seconds, index) if _INDEX.match(index) else index
 
 

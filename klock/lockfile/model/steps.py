@@ -191,7 +191,7 @@ class LockedRequest:
 class ShellLock:
     """A shell command; `${NAME}` for a NAME in `secrets` stands for a value of the process environment.
 
-    `leave_out` are patterns of paths that are no part of its layer. `keep_layer`: the step never runs at replay, the
+    `leave_out` are patterns of paths that are not part of its layer. `keep_layer`: the step never runs at replay, the
     layer is taken from the store or a vault; `kept` says which bytes. `private_urls` are patterns of URLs whose answers
     are never stored. Found out when locking: `requests`, sorted; `unknown_hosts`, names that had no address; and
     `installed`, the Debian packages that the step brought, each `name version`.

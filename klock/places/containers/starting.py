@@ -28,7 +28,7 @@ _PREPARING: Final = re.compile(r"^preparing container [0-9a-f]+ for attach: ")
 
 
 def problem_with_program(explanation: str) -> tuple[int, str] | None:
-    """The exit status and the words for a command that is no program of the environment; None for another cause."""
+    """The exit status and the words for a command that is not a program of the environment; None for another cause."""
     return next((problem for pattern, problem in _PROBLEMS if pattern.search(explanation)), None)
 
 

@@ -132,7 +132,7 @@ class SyncedImage:
             return self._observe(container, locked)
 
     def observe_container(self, container: str, locked: Manifest) -> Manifest:
-        """What a container holds that somebody started, where `locked` is expected. Mounts are no part of it."""
+        """What a container holds that somebody started, where `locked` is expected. Mounts are not part of it."""
         with explained(self._engine):
             return self._observe(container, locked)
 

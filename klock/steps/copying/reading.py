@@ -186,7 +186,7 @@ class _Reader:
             raise ImageError(f"{source} and --keep-git-dir contradict each other", hint="remove one of them")
         checksum = "" if step.checksum is None else word(step.checksum)
         if checksum and not _COMMIT.fullmatch(checksum):
-            raise ImageError(f"--checksum={checksum} is no commit", hint="write 7 to 40 hex digits of the commit")
+            raise ImageError(f"--checksum={checksum} is not a commit", hint="write 7 to 40 hex digits of the commit")
         if checksum and address.checksum not in ("", checksum):
             raise ImageError(f"{source} and --checksum={checksum} name two commits", hint="remove one of them")
         return FetchedRepository(
@@ -216,7 +216,7 @@ def _checksum(text: str | None) -> str:
         return UNKNOWN_HASH
     kind, _, digits = text.partition(":")
     if kind != "sha256" or len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-        raise ImageError(f"--checksum={text} is no SHA-256", hint="write --checksum=sha256: and 64 hex digits")
+        raise ImageError(f"--checksum={text} is not a SHA-256", hint="write --checksum=sha256: and 64 hex digits")
     return digits
 
 

@@ -92,7 +92,7 @@ class PipKind(Kind[PipInstall, PipLock]):
             yield Part(sort=Sort.PACKAGE, name=project.name, value=f"{project.version or 'built'} from {project.path}")
 
     def asks_for(self, step: PipLock) -> frozenset[str]:
-        """Also words that are no packages, such as a version: whoever asks looks for names that are locked."""
+        """Also words that are not packages, such as a version: whoever asks looks for names that are locked."""
         words = (word for line in step.requirements for word in _WORD.findall(line))
         return frozenset([*map(normalised_name, words), *(project.name for project in step.projects)])
 

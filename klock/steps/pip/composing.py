@@ -182,7 +182,7 @@ class Composition:
     # -- in a running system
 
     def put_into(self, workspace: Workspace, present: Manifest, folder: Path) -> None:
-        """Does the step in a system that is no workshop's. `folder` is empty, and as large as the wheels are."""
+        """Does the step in a system that is not a workshop's. `folder` is empty, and as large as the wheels are."""
         first = [package for package in self.packages if not _needs_environment(package)]
         for packages in (first, [package for package in self.packages if package not in first]):
             self.maker.make(packages, workspace)

@@ -158,16 +158,16 @@ def _ports(text: str) -> list[str]:
     first, last = (int(match["first"]), int(match["last"] or match["first"])) if match else (1, 0)
     protocol = protocol or "tcp"
     if not first <= last < 1 << 16 or protocol not in ("tcp", "udp", "sctp"):
-        raise ImageError(f"EXPOSE {text} is no port", hint="write for example 8080, 53/udp or 8000-8010")
+        raise ImageError(f"EXPOSE {text} is not a port", hint="write for example 8080, 53/udp or 8000-8010")
     return [f"{number}/{protocol}" for number in range(first, last + 1)]
 
 
 def _signal(text: str) -> str:
-    """Raises ImageError for what is no signal of Linux."""
+    """Raises ImageError for what is not a signal of Linux."""
     name = text.upper().removeprefix("SIG")
     is_number = text.isascii() and text.isdigit() and 0 < int(text) <= 64
     if not is_number and f"SIG{name}" not in signal.Signals.__members__ and not _REAL_TIME.fullmatch(name):
-        raise ImageError(f"STOPSIGNAL {text} is no signal", hint="write a name, such as SIGTERM, or a number")
+        raise ImageError(f"STOPSIGNAL {text} is not a signal", hint="write a name, such as SIGTERM, or a number")
     return text
 
 

@@ -28,7 +28,7 @@ from klock.values import dataclass
 __all__ = ["Foreign", "foreign_distributions", "remove_foreign"]
 
 _BESIDE_MODULES = ("bin", "share", "include", "etc")
-"""Where a wheel puts what is no module, below the folder that `lib` is in."""
+"""Where a wheel puts what is not a module, below the folder that `lib` is in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
