@@ -195,7 +195,7 @@ def repository(tmp_path: Path) -> Path:
     )
     assert b"'kimage*.lock merge=klock' is in .gitattributes" in installed.stderr
     driver = git(folder, "config", "merge.klock.driver").stdout.strip()
-    assert driver in (DRIVER, f"{sys.executable} -m {DRIVER}")
+    assert driver in (DRIVER, f"{os.path.normpath(sys.executable)} -m {DRIVER}")
     git(folder, "config", "merge.klock.driver", f"{sys.executable} -m {DRIVER}")
     write(BEFORE, folder / "sub/kimage.lock")
     git(folder, "add", "-A")

@@ -29,6 +29,8 @@ __all__ = ["BuildOptions", "ImageReference", "LoadedImage", "in_folder", "load",
 
 _DOCKERFILE: Final = re.compile(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
 _UNEXPECTED: Final = re.compile(r"(?:\w+\.)?(?P<method>\w+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
+_PYTHONS_HINT: Final = re.compile(r"\. Did you mean:? '[^']*'\?$")
+"""What newer Pythons add to a message themselves: klock's hint says the same, or more."""
 _NO_PYTHON: Final = "a Dockerfile is known by its name: Dockerfile, Containerfile, gpu.Dockerfile or Dockerfile.gpu"
 _DEFAULT: Final = "image"
 
@@ -245,6 +247,8 @@ def _failure(error: BaseException, file: Path) -> ImageError:
     if isinstance(error, KeyError) and frames and Path(frames[-1].filename).name in ("os.py", "<frozen os>"):
         hint = f"set the environment variable {error.args[0]}"
     said = "".join(traceback.format_exception_only(error)).strip()
+    if hint is not None:
+        said = _PYTHONS_HINT.sub("", said)
     if isinstance(error, FileNotFoundError) and error.errno is None:
         # klock's own, with the class that kubetorch's contract asks for.
         said = str(error)
