@@ -42,3 +42,27 @@ def test_what_klock_is_takes_nothing_but_python(argument: str, shown: str) -> No
     done = subprocess.run([sys.executable, "-c", script % argument], capture_output=True, text=True, check=True)
     assert done.stdout == shown
     assert set(done.stderr.split()) - {"__future__"} == {"klock", "klock.entry", "klock.verbs", "klock.version"}
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["check", "--no-such"], 2), (["lock", "--help"], 0)])
+def test_what_is_left_to_do_at_the_end_is_done(arguments: list[str], status: int) -> None:
+    """klock frees nothing that goes with its process, and still ends as Python does: what waits for the end has its
+    turn, and what was printed is there."""
+    script = (
+        "import atexit, sys, threading, time; from klock.entry import main; sys.argv[1:] = {!r}; "
+        "atexit.register(print, 'told at the end'); {} main()"
+    )
+    thread = "threading.Thread(target=lambda: (time.sleep(0.2), print('a thread had its time'))).start();"
+    for begun, ends in (("", "told at the end\n"), (thread, "a thread had its time\ntold at the end\n")):
+        command = [sys.executable, "-c", script.format(arguments, begun)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.endswith(ends)) == (status, True)
+        assert ("No such option" in done.stderr) == (status == 2)
+
+
+def test_the_end_does_not_hide_what_cannot_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "klock", "lock", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert b"No space left on device" in done.stderr
