@@ -72,6 +72,12 @@ class MemoryWorkshop:
     is_still: bool = False
     is_shared: bool = False
 
+    @property
+    def by_notes(self) -> MemoryWorkshop:
+        return self
+
+    by_looking = by_notes
+
     def check(self) -> None: ...
 
     def has_base(self, base: str) -> bool:

@@ -150,10 +150,13 @@ class _Making:
         at = self.locking.at(step)
         if kind.remembers(step) and not is_forced(step):
             for digest in layers_made_by(key, store)[-1:] if kind.repeats(at) else proven_layers(key, store):
-                if (manifest := self.context.workshop.layer_manifest(digest)) is not None:
+                if (manifest := self.context.workshop.by_notes.layer_manifest(digest)) is not None:
                     return with_layer(step, kind.locked_layer(step, manifest)), None
-        make_layers(self.locking.lock, self.context)
-        made: Made[StepLock] = kind.make(at, self.context)
+        context = self.context
+        if kind.is_made_of_notes(at):
+            context = replace(context, workshop=context.workshop.by_notes)
+        make_layers(self.locking.lock, context)
+        made: Made[StepLock] = kind.make(at, context)
         made_by = self._key(made.step)
         if made.prove is not None and self._can_go_on:
             return made.step, _Ahead(prove=made.prove, key=key, step=made.step, made_by=made_by)

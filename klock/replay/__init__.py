@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest, hex_of
@@ -134,10 +134,16 @@ def make_layers(lock: TargetLock, context: Context) -> None:
 
 @contextmanager
 def opened_over(lock: TargetLock, context: Context) -> Iterator[Workspace]:
-    """A workspace over all steps of `lock`; what is missing of them is made first."""
-    make_layers(lock, context)
-    with context.workshop.open(lock.base.id, lock.layers) as workspace:
-        yield workspace
+    """A workspace over all steps of `lock`; what is missing of them is made when it is first used."""
+    from klock.workshop.later import LaterWorkspace
+
+    with ExitStack() as stack:
+
+        def open_it() -> Workspace:
+            make_layers(lock, context)
+            return stack.enter_context(context.workshop.open(lock.base.id, lock.layers))
+
+        yield LaterWorkspace(open_it, is_still=context.workshop.is_still)
 
 
 def _take_layer(at: StepAt[Any], context: Context) -> None:

@@ -215,6 +215,10 @@ class Kind(Generic[S, L]):
         """Whether its layer is a function of hashed inputs by klock's own code; else it is made twice."""
         return False
 
+    def is_made_of_notes(self, at: StepAt[L]) -> bool:
+        """Whether its layer is composed of manifests alone, which the store has: no file below it counts."""
+        return False
+
     def make(self, at: StepAt[L], context: Context) -> Made[L]:
         """The step with the layer it makes over what is below, which is in the store then, and the proof that is due.
 

@@ -198,6 +198,18 @@ class Workshop(Protocol):
     def is_shared(self) -> bool:
         """Whether what another process makes in it is here too."""
 
+    @property
+    def by_notes(self) -> Workshop:
+        """The same workshop, which takes what it has for what is noted of it, and looks at no file. It is for who reads
+        manifests: a file that somebody changed in the store is found when a tree is to be shown.
+
+        Whoever opens a workspace asks `by_looking` for it.
+        """
+
+    @property
+    def by_looking(self) -> Workshop:
+        """The same workshop, in which what was changed in the store is not here any more."""
+
     def check(self) -> None:
         """Raises EngineError, with the way out, when this machine cannot run the workshop. Cheap."""
 

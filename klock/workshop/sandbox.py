@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from klock.gpu.edits import ContainerEdits
     from klock.layers.manifest import Manifest
     from klock.workshop.protocol import BaseLayer, FileTree, Layer, NewBase, TreeCopy, Workspace
-    from klock.workshop.whole import WholeTrees
+    from klock.workshop.whole import NotedTrees, WholeTrees
 
 __all__ = ["SandboxWorkshop"]
 
@@ -36,11 +36,13 @@ class SandboxWorkshop:
     is_still = False
     is_shared = True
 
-    def __init__(self, store: Store, *, ca_bundle: Path | None = None) -> None:
-        """`ca_bundle`: certificates that commands with the host's network trust."""
+    def __init__(self, store: Store, *, ca_bundle: Path | None = None, looking: SandboxWorkshop | None = None) -> None:
+        """`ca_bundle`: certificates that commands with the host's network trust. With `looking` this one goes by notes,
+        and that one looks."""
         self._store = store
+        self._looking = looking
         self.trees = Trees(store)
-        self._whole: WholeTrees | None = None
+        self._whole: WholeTrees | NotedTrees | None = None
         self.ca_bundle = ca_bundle
 
     def check(self) -> None:
@@ -57,11 +59,19 @@ class SandboxWorkshop:
         Area.create(self.area()).mount_to_write([folder / "lower"], writable)
 
     @property
-    def _whole_trees(self) -> WholeTrees:
-        if self._whole is None:
-            from klock.workshop.whole import WholeTrees
+    def by_notes(self) -> SandboxWorkshop:
+        return SandboxWorkshop(self._store, ca_bundle=self.ca_bundle, looking=self.by_looking)
 
-            self._whole = WholeTrees(self.trees, self.area())
+    @property
+    def by_looking(self) -> SandboxWorkshop:
+        return self._looking or self
+
+    @property
+    def _whole_trees(self) -> WholeTrees | NotedTrees:
+        if self._whole is None:
+            from klock.workshop.whole import NotedTrees, WholeTrees
+
+            self._whole = NotedTrees(self.trees) if self._looking else WholeTrees(self.trees, self.area())
         return self._whole
 
     # -- bases and layers

@@ -67,6 +67,12 @@ class StillWorkshop:
         self._layers: dict[Digest, Manifest] = {}
         self._placed: dict[Digest, Mapping[str, Path]] = {}
 
+    @property
+    def by_notes(self) -> StillWorkshop:
+        return self
+
+    by_looking = by_notes
+
     def refuse(self) -> NoReturn:
         raise EngineError(self.why, hint=self.hint)
 

@@ -22,7 +22,24 @@ from klock.workshop.trees import Trees
 if TYPE_CHECKING:
     from klock.layers.manifest import Manifest
 
-__all__ = ["WholeTrees"]
+__all__ = ["NotedTrees", "WholeTrees"]
+
+
+class NotedTrees:
+    """What the store has by its notes: nothing of it is looked at."""
+
+    def __init__(self, trees: Trees) -> None:
+        self._trees = trees
+        self.has_base = trees.has_base
+
+    def has_layer(self, layer: Digest) -> bool:
+        return self._trees.layer(layer).exists() and all(map(Path.exists, self._trees.folders_of(layer)))
+
+    def has_tree(self, key: Digest) -> bool:
+        return self._trees.tree(key).exists()
+
+    def has_cover(self, digest: Digest) -> bool:
+        return self._trees.cover(digest).exists()
 
 
 class WholeTrees:

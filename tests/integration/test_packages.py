@@ -779,6 +779,28 @@ def test_a_tree_that_was_changed_in_the_store_is_made_again(lab: Lab) -> None:
         assert path.read_bytes() == before
 
 
+def test_a_lock_goes_by_notes_and_a_sync_looks(lab: Lab) -> None:
+    """A layer that is composed of known trees costs no look at any file; what is shown to somebody has been seen."""
+    make_wheel(lab.files, "app", "1.0", files={"app/m.py": "X = 1\n"})
+    locked = lab.resolve(step("app"))
+    layer = lab.layer_of(locked)
+    [path] = (path for path in (lab.store.root / "trees").rglob("m.py") if "app" in path.parts)
+    path.write_text("X = 2\n")
+    lab = dataclasses.replace(lab, engine=SandboxWorkshop(lab.store).by_notes)
+    assert lab.layer_of(locked).digest == layer.digest
+    assert path.read_text() == "X = 2\n"
+
+    # Where something has to run the base is looked at, and this tree is not in its way.
+    make_wheel(lab.files, "more", "1.0", files={"more/m.py": "Y = 1\n"})
+    assert lab.layer_of(lab.resolve(step("app", "more"))).digest != layer.digest
+    assert lab.engine.has_layer(layer.digest)
+    looking = lab.engine.by_looking
+    assert not looking.has_layer(layer.digest)
+    assert lab.layer_of(locked).digest == layer.digest
+    assert looking.has_layer(layer.digest)
+    assert path.read_text() == "X = 1\n"
+
+
 def test_what_it_replaces_goes_and_folders_stay_as_they_are(lab: Lab) -> None:
     """A distribution of a lower layer, in the same folder: its files, its bytecode, and folders that are empty then."""
     site = "/usr/local/lib/python3.11/dist-packages"

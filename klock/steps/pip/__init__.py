@@ -140,6 +140,9 @@ class PipKind(Kind[PipInstall, PipLock]):
         """Wheels are laid out as they are; a local project is built anew each time."""
         return not at.step.projects
 
+    def is_made_of_notes(self, at: StepAt[PipLock]) -> bool:
+        return not self.needs_isolation(at) and not self.keeps_layer(at.step)
+
     def _refuse_clashes(self, at: StepAt[PipLock], context: Context) -> None:
         from klock.steps.pip.composing import Composition
 

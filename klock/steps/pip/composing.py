@@ -177,7 +177,11 @@ class Composition:
             return paths_to_remove(there, present, new, workspace.read, version=self.interpreter.version)
 
     def _open_below(self, *, varied: bool = False) -> AbstractContextManager[Workspace]:
-        return self.context.workshop.open(self.at.lock.base.id, self.at.below, varied=varied)
+        context, lock = self.context, self.at.lock
+        context = replace(context, workshop=context.workshop.by_looking)
+        if context.make_layers is not None:
+            context.make_layers(replace(lock, steps=lock.steps[: self.at.position]), context)
+        return context.workshop.open(lock.base.id, self.at.below, varied=varied)
 
     # -- in a running system
 
