@@ -20,13 +20,17 @@ from klock.digests import Digest
 from klock.errors import FetchError
 from klock.extras import missing_extra_hint
 
-__all__ = ["Uncompressed", "decompressed"]
+__all__ = ["BrokenArchive", "Uncompressed", "decompressed"]
 
 _BUFFER: Final = 1 << 16
 _CHUNK: Final = 1 << 18
 _AHEAD: Final = 1 << 20
 _XZ_MEMORY: Final = 128 << 20
 """xz -9 needs half of it; an archive may ask for gigabytes."""
+
+
+class BrokenArchive(FetchError):
+    """Compressed bytes that are damaged, or none of their kind."""
 
 
 class Uncompressed:
@@ -117,12 +121,12 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
             try:
                 yield stream
             except zstandard.ZstdError as error:
-                raise FetchError(f"{source}: is a broken archive: {error}") from error
+                raise BrokenArchive(f"{source}: is a broken archive: {error}") from error
     elif media_type.endswith("xz"):
         try:
             yield cast("IO[bytes]", _Xz(archive))
         except lzma.LZMAError as error:
-            raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
+            raise BrokenArchive(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
     elif media_type.endswith(".tar"):
         yield archive
     else:

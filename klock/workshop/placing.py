@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import bz2  # noqa: F401 (tarfile imports it when the process's root is another one)
 import hashlib
-import lzma
 import os
 import posixpath
+import shutil
 import stat
 import tarfile
-import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from klock.errors import HashMismatch, ImageError
 from klock.files.placed import PlacedFile
+from klock.layers.archive_files import BROKEN, open_archive
 from klock.layers.normalisation import is_left_out
 from klock.workshop.users import find_owner, reading
 
@@ -36,6 +37,9 @@ def place(root: str, files: Sequence[PlacedFile], destination: str, *, owner: st
     Raises HashMismatch when a source changed since its digest was taken, ImageError where something is in the way.
     """
     ids = find_owner(reading(root), owner) if owner else (0, 0)
+    if any(file.archive for file in files):
+        with suppress(ImportError):  # as bz2 above, and not every installation has it
+            import zstandard  # noqa: F401
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if root != "/":
         os.chroot(root)
@@ -151,12 +155,26 @@ def _unpack(host: int, file: PlacedFile, folder: str) -> None:
         _compare("sha256:" + hashlib.file_digest(readable, "sha256").hexdigest(), file)
         readable.seek(0)
         try:
-            with tarfile.open(fileobj=readable, mode="r:*") as archive:
+            with open_archive(readable, source=str(file.source)) as archive:
                 for member in archive:
                     member.name = posixpath.normpath("/" + member.name).lstrip("/") or "."
                     if member.islnk():
                         member.linkname = posixpath.normpath("/" + member.linkname).lstrip("/")
                     if not member.isdev() or member.isfifo():
+                        _make_way_for(member, posixpath.join(folder, member.name))
                         archive.extract(member, folder, numeric_owner=True)
-        except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        except BROKEN as error:
             raise ImageError(f"cannot unpack {file.source}: {error}", hint="copy it as it is: COPY") from error
+
+
+def _make_way_for(member: tarfile.TarInfo, path: str) -> None:
+    """What an archive brings takes the place of what is there. Only a folder goes into a folder: a symlink to one does
+    not stay."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(path)
+    elif not member.isdir():
+        shutil.rmtree(path)

@@ -238,8 +238,8 @@ class CopyKind(Kind[FromContext, CopyLock]):
 
     def _placed_files(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
         from klock.files.placed import PlacedFile
+        from klock.layers.archive_files import is_archive
         from klock.secrets.references import reveal
-        from klock.steps.copying.reading import is_archive
 
         step = at.step
         placed = []

@@ -7,11 +7,11 @@ import shlex
 from typing import TYPE_CHECKING
 
 from klock.digests import hex_of
+from klock.layers.archive_files import is_archive
 from klock.lockfile.model import CopyLock
 from klock.pages.build_context import ContextFile
 from klock.pages.sums import sums_script
 from klock.steps.at import StepAt
-from klock.steps.copying.reading import is_archive
 from klock.steps.exporting import stage_label
 
 if TYPE_CHECKING:

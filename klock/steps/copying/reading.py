@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +14,7 @@ from klock.files.build_context import BuildContext, Found, Patterns
 from klock.files.modes import changed_mode, check_mode
 from klock.files.scan import FOLDER_MODE
 from klock.image.steps import FromContext
+from klock.layers.archive_files import is_archive
 from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile, FetchedRepository
 from klock.repositories.address import GitAddress, git_address
 from klock.secrets.references import redact, redact_index
@@ -23,7 +22,7 @@ from klock.steps.drafting import Drafting
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.values import dataclass
 
-__all__ = ["UNKNOWN_HASH", "is_archive", "read_copy"]
+__all__ = ["UNKNOWN_HASH", "read_copy"]
 
 UNKNOWN_HASH: Final = "0" * 64
 """Of a file that was not fetched yet."""
@@ -226,11 +225,3 @@ def _above(path: str, source: str) -> str:
     root = posixpath.normpath("/" + pivot).strip("/") if has_pivot else ""
     depth = len(root.split("/")) if root else 0
     return "/".join(path.split("/")[depth:])
-
-
-def is_archive(path: Path) -> bool:
-    """Whether ADD unpacks it: by its content, whatever its name."""
-    try:
-        return path.stat().st_size > 0 and tarfile.is_tarfile(path)
-    except OSError:
-        return False
