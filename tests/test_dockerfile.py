@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import re
+import tarfile
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +107,10 @@ READ: dict[str, tuple[str, list[Step]]] = {
     "comments, blank lines and spaces before an instruction": ("# a\n\n  # b\n  RUN c\n", [run("c")]),
     "instructions in any case": ("run a\nEnv B=c\n", [run("a"), env(("B", "c"))]),
     "Windows line ends": ("RUN a\r\nRUN b\r\n", [run("a"), run("b")]),
+    "a return ends no line, and stays in a heredoc": (
+        "RUN a\rb\r\nRUN <<E\r\nc\r\nE\r\nRUN d \\\r\n # why\r\n e\r\n",
+        [run("a\rb"), run("c\r\n"), run("d  e")],
+    ),
     "continued lines keep their spaces": ("RUN a && \\\n    b \\  \n  c\nRUN d", [run("a &&     b   c"), run("d")]),
     "comments and blank lines inside a continued one": ("RUN a \\\n# why\n\n  b\n", [run("a   b")]),
     "a number sign elsewhere is text": ("RUN echo a # b\n", [run("echo a # b")]),
@@ -332,6 +341,18 @@ def test_a_stage_over_another_one_begins_with_its_steps(tmp_path: Path) -> None:
     assert isinstance(last, Configure) and last.command == (), "the CMD was another stage's"
 
 
+def test_stages_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    text = (
+        "FROM a AS x\nRUN 1\nFROM b AS mid\nCOPY --from=x /1 /1\nFROM c AS X\nRUN 2\nFROM d\n"
+        "COPY --from=mid /1 /1\nCOPY --from=x /2 /2\nCOPY --from=0 /1 /3\n"
+    )
+    (tmp_path / "Dockerfile").write_text(text)
+    read = read_dockerfile(tmp_path / "Dockerfile")
+    assert [(stage.name, stage.base) for stage in read.stages] == [("0", "a"), ("mid", "b"), ("x", "c")]
+    assert [s.stage for s in read.stages[1].steps if isinstance(s, FromContext)] == ["0"]
+    assert [s.stage for s in read.target.steps if isinstance(s, FromContext)] == ["mid", "x", "0"]
+
+
 def test_only_the_stages_that_are_needed_are_read(tmp_path: Path) -> None:
     text = (
         "FROM a AS one\nRUN 1\nFROM b AS two\nRUN 2\nFROM c\nCOPY --from=one /x /y\nFROM d\n"
@@ -381,6 +402,19 @@ def test_variables_are_expanded(case: str, tmp_path: Path) -> None:
     text, expected = EXPANDED[case]
     locked = [step for step in drafts(tmp_path, text) if isinstance(step, EnvLock)]
     assert [f"{v.name}={v.value}" for step in locked for v in step.variables] == expected
+
+
+def test_a_maintainer_is_a_label_as_it_is_written(tmp_path: Path) -> None:
+    (step,) = drafts(tmp_path, 'MAINTAINER Conan O\'Brien "the $tall" <c@x.org>\n')
+    assert isinstance(step, SettingsLock)
+    assert step.labels == (("maintainer", 'Conan O\'Brien "the $tall" <c@x.org>'),)
+
+
+def test_a_backslash_escapes_in_heredocs_of_any_dockerfile(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("# escape=`\nFROM x\nARG A=1\nCOPY <<E /f\n\\$A `$A a\\\\b\nE\n")
+    read = tuple(read_dockerfile(tmp_path / "Dockerfile").target.steps)
+    *_, step = draft_steps(read, root=tmp_path, base=BASE, environ={})
+    assert isinstance(step, CopyLock) and step.texts[0].content == "$A `1 a\\b\n"
 
 
 def test_arguments_and_settings_are_expanded(tmp_path: Path) -> None:
@@ -503,6 +537,11 @@ def test_dockerignore(name: str, context: Path) -> None:
     (context / name).write_text("# c\n!a.py\n*.py\n!b.py\n/src/sub/\nphotos\n**/c.txt\n")
     left_out = {"a.py", "photos/", "photos/p.jpeg", "src/sub/", "src/sub/d.md", "src/sub/e.txt", "src/c.txt"}
     assert set(copied(context, "COPY . /x")[1]) == (every - left_out) | {name}
+    (context / "a\fb").touch()
+    (context / name).write_text("a\fb\r\n")
+    assert set(copied(context, "COPY . /x")[1]) == {*every, name}, "a line ends in a newline alone"
+    (context / "a\fb").unlink()
+    (context / name).write_text("a.py\n")
     with pytest.raises(ImageError, match=rf"^step 1 \(Dockerfile:2\): {name} leaves out a.py$"):
         copied(context, "COPY a.py /x")
     (context / ".dockerignore").write_text("b.py")
@@ -541,17 +580,19 @@ def test_modes_owners_and_texts(context: Path) -> None:
 
 
 def test_add_knows_archives_by_their_content(context: Path) -> None:
-    import tarfile
-
-    with tarfile.open(context / "x.bin", "w:gz") as archive:
+    with tarfile.open(context / "plain", "w") as archive:
         archive.add(context / "a.py", "a.py")
-    (context / "no.tar").write_text("text")
-    *_, step = drafts(context, "ADD x.bin no.tar /y/")
+    tar = (context / "plain").read_bytes()
+    archives = {"gz": gzip.compress(tar), "bz2": bz2.compress(tar), "xz": lzma.compress(tar)}
+    archives["zst"] = zstandard.compress(tar)
+    others = {"text": b"text", "empty": b"", "zeros": bytes(10240), "text.gz": gzip.compress(b"a")}
+    others |= {"text.zst": zstandard.compress(b"a"), "cut": tar[:100], "cut.zst": archives["zst"][:20]}
+    for name, content in {**archives, **others}.items():
+        (context / name).write_bytes(content)
+    *_, step = drafts(context, f"ADD plain {' '.join((*archives, *others))} /y/")
     assert isinstance(step, CopyLock)
-    assert [(file.in_context, file.path, file.archive) for file in step.files] == [
-        ("x.bin", "", True),
-        ("no.tar", "no.tar", False),
-    ]
+    assert {file.in_context for file in step.files if file.archive} == {"plain", *archives}
+    assert {file.path for file in step.files if not file.archive} == {*others}
 
 
 def test_the_image_of_podman_and_docker_starts_as_the_dockerfile_says(tmp_path: Path) -> None:

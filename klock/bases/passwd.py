@@ -13,7 +13,7 @@ def is_root(user: str) -> bool:
 def home_of(user: str, passwd: bytes) -> str:
     """The home folder of `user` (as in an OCI config); `/` for one that has no entry, as runc and crun have it."""
     name = user.partition(":")[0] or "root"
-    for line in passwd.decode("utf-8", "surrogateescape").splitlines():
+    for line in passwd.decode("utf-8", "surrogateescape").split("\n"):
         fields = line.split(":")
         if len(fields) >= 7 and (fields[0] == name or (name.isdigit() and fields[2] == name)):
             return fields[5] or "/"

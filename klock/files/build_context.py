@@ -204,12 +204,12 @@ class BuildContext:
         if self.ignore_file is None:
             return Patterns([], where=self.where)
         try:
-            text = self.ignore_file.read_text("utf-8-sig", "surrogateescape")
+            text = self.ignore_file.read_bytes().decode("utf-8-sig", "surrogateescape")
         except OSError as error:
             raise ImageError(
                 f"{self.where}: cannot read {self.ignore_file}: {error.strerror}", hint="make it readable, or remove it"
             ) from error
-        return Patterns(text.splitlines(), where=f"{self.where}: {self.ignore_file.name}")
+        return Patterns(text.split("\n"), where=f"{self.where}: {self.ignore_file.name}")
 
     def _missing(self, path: str) -> ImageError:
         if os.path.lexists(self.folder / path):

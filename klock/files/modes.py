@@ -12,7 +12,7 @@ from klock.lockfile.model import FileEntry
 __all__ = ["changed_mode", "check_mode", "with_mode"]
 
 _OCTAL: Final = re.compile(r"[0-7]{1,4}")
-_CLAUSE: Final = re.compile(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXst]*)+)")
+_CLAUSE: Final = re.compile(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
 _BITS: Final = {"r": 4, "w": 2, "x": 1}
 _SHIFT: Final = {"u": 6, "g": 3, "o": 0}
 
@@ -34,7 +34,7 @@ def changed_mode(mode: int, text: str | None, *, is_folder: bool) -> int:
         match = _CLAUSE.fullmatch(clause)
         assert match is not None
         who = match["who"].replace("a", "ugo") or "ugo"
-        for change in re.findall(r"[-+=][rwxXst]*", match["changes"]):
+        for change in re.findall(r"[-+=][rwxXstugo]*", match["changes"]):
             mode = _changed(mode, change[0], change[1:], who, is_folder=is_folder)
     return mode
 
@@ -52,6 +52,8 @@ def _changed(mode: int, action: str, letters: str, who: str, *, is_folder: bool)
         for letter in letters:
             if letter in _BITS or (letter == "X" and (is_folder or mode & 0o111)):
                 bits |= _BITS.get(letter, 1) << _SHIFT[each]
+            elif letter in _SHIFT:
+                bits |= (mode >> _SHIFT[letter] & 7) << _SHIFT[each]
             elif letter == "s":
                 bits |= {"u": 0o4000, "g": 0o2000, "o": 0}[each]
             elif letter == "t":

@@ -96,7 +96,7 @@ def _find_group(read: Read, group: str) -> int:
 
 def _fields(read: Read, path: str, least: int) -> Iterator[list[str]]:
     content = read(path) or b""
-    for line in content.decode("utf-8", "surrogateescape").splitlines():
+    for line in content.decode("utf-8", "surrogateescape").split("\n"):
         fields = line.strip().split(":")
         if len(fields) >= least and fields[2].isdigit() and (path != "/etc/passwd" or fields[3].isdigit()):
             yield fields

@@ -6,10 +6,14 @@ What podman 4.3 does not know has its result here: the contents by path.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import zstandard
 
 __all__ = ["CASES", "EVERY_RUN", "Case", "write_context"]
 
@@ -54,9 +58,31 @@ def write_context(folder: Path) -> None:
                 member.type = tarfile.DIRTYPE if size is None else tarfile.REGTYPE
                 member.mode, member.size, member.uid, member.gid = (0o750 if size is None else 0o640), size or 0, 7, 8
                 archive.addfile(member, io.BytesIO(b"tar"[: size or 0]))
+    _write_odd_archives(folder)
     for path in (folder, *folder.rglob("*")):
         if path.is_dir():
             path.chmod(0o755)
+
+
+def _write_odd_archives(folder: Path) -> None:
+    tar = (folder / "x.tar").read_bytes()
+    (folder / "x.tar.bz2").write_bytes(bz2.compress(tar))
+    (folder / "x.tar.zst").write_bytes(zstandard.compress(tar))
+    (folder / "a.gz").write_bytes(gzip.compress(b"a", mtime=0))
+    (folder / "a.zst").write_bytes(zstandard.compress(b"a"))
+    (folder / "empty.tar").write_bytes(bytes(10240))
+    with tarfile.open(folder / "links.tar", "w") as archive:
+        for name, kind, target, size in (
+            ("./l/f", tarfile.REGTYPE, "", 3),
+            ("l/h", tarfile.LNKTYPE, "l/f", 0),
+            ("/l/s", tarfile.SYMTYPE, "../l/f", 0),
+            ("l/nowhere", tarfile.SYMTYPE, "/nowhere", 0),
+            ("deep/er/x", tarfile.REGTYPE, "", 0),
+            ("l/p", tarfile.FIFOTYPE, "", 0),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size, member.mode = kind, target, size, 0o4711
+            archive.addfile(member, io.BytesIO(b"tar"[:size]))
 
 
 def _case(text: str, **fields: object) -> Case:
@@ -425,6 +451,112 @@ CASES: dict[str, Case] = {
         expected={"/t/f": "a\n", "/t/g": "b\n"},
     ),
 }  # fmt: skip
+
+CASES |= {
+    # odd, and legal
+    "an escape that is none in a heredoc": _case(
+        "ARG A=1\nCOPY <<E /t/f\n\\$A `$A a\\\\b\nE\nRUN echo a`\n > /t/g\n",
+        before="# escape=`\n",
+        expected={"/t/f": "$A `1 a\\b\n", "/t/g": "a\n"},
+    ),
+    "Windows line ends in heredocs": _case(
+        "COPY <<E /t/f\r\na\r\nE\r\nRUN echo a \\\r\n  # why\r\n  b > /t/g\r\n",
+        expected={"/t/f": "a\r\n", "/t/g": "a b\n"},
+    ),
+    "a return in a line": _case("RUN mkdir /t; echo 'a\rb' > /t/f\n"),
+    "a user's home, by number": _case("RUN mkdir -m 777 /t\nUSER 1000\nRUN echo $HOME > /t/f; id -G > /t/g\n"),
+    "a user's other groups": _case(
+        "RUN mkdir -m 777 /t\nUSER app\nRUN id -G > /t/f\nUSER app:more\nRUN id -G > /t/g\nUSER app:app\n"
+        "RUN id -G > /t/h\n"
+    ),
+    "HOME that is set": _case(
+        "ENV HOME=/t\nRUN mkdir -m 777 /t; echo $HOME > /t/f\nUSER app\nRUN echo $HOME > /t/g\nWORKDIR $HOME/w\n"
+        "USER root\nRUN chown 0:0 /t/w\n"
+    ),
+    "variables that are not set": _case(
+        "ARG U\nENV W=\nRUN mkdir /t\nUSER ${U}\nWORKDIR /t/${W}\nWORKDIR a${U}b\nCOPY $U/a.txt ${W}c/\nRUN id -u > f\n"
+    ),
+    "ENV as it was written once": _case(
+        'ENV A -Xmx1g -Dfoo="bar baz"  -Dq=\\"r\\" \'x\'\nENV B $A:c\nRUN mkdir /t; echo "$A|$B" > /t/f\n'
+    ),
+    "names that no shell knows": _case(
+        "ENV foo.bar=1 my-flag=2\nRUN mkdir /t; env | sort | head -n 40 > /t/all; rm /t/all\n"
+    ),
+    "an owner by number alone": _case(
+        "COPY --chown=5 a.txt /t/\nCOPY --chown=1000 b.txt /t/\nCOPY --chown=5:more run.sh /t/\n",
+        expected={"/t/a.txt": "a", "/t/b.txt": "b"},
+    ),
+    "a name and a number as owner": _case("COPY --chown=app:7 a.txt /t/\nCOPY --chown=7:more b.txt /t/\n"),
+    "an archive of links": _case("ADD links.tar /t/\n"),
+    "an archive in bzip2 and zstd": _case("ADD x.tar.bz2 /t/\nADD x.tar.zst /t/z/\nADD x.tar.bz2 a.txt /t/y/\n"),
+    "what is compressed and no archive": _case("ADD a.gz /t/\nADD a.zst /t/\nADD empty.tar /t/x/\n"),
+    "an archive over a link to a folder": _case("RUN mkdir -p /t/r; ln -s r /t/t\nADD x.tar /t/\n"),
+    "an archive over a link to a file": _case("RUN mkdir -p /t/t; echo r > /t/r; ln -s ../r /t/t/f\nADD x.tar /t/\n"),
+    "an archive over a file with two names": _case("RUN mkdir -p /t/t; echo r > /t/r; ln /t/r /t/t/f\nADD x.tar /t/\n"),
+    "COPY over a file with two names": _case("RUN mkdir -p /t; echo r > /t/r; ln /t/r /t/f\nCOPY a.txt /t/f\n"),
+    "COPY over a file that others may write": _case(
+        "RUN mkdir -p /t; echo r > /t/f; chown 5:6 /t/f; chmod 666 /t/f\nCOPY a.txt /t/f\n"
+    ),
+    # podman 4.3 makes a folder of what the link names.
+    "COPY to a link that leads nowhere": _case(
+        "RUN mkdir -p /t; ln -s nowhere /t/l\nCOPY a.txt /t/l\n", expected={"/t/l": "a"}
+    ),
+    "COPY below a link that leads up": _case("RUN mkdir -p /t/a /t/b; ln -s ../b /t/a/l\nCOPY src /t/a/l/new/\n"),
+    "a folder that is removed and copied again": _case("COPY src /t\nRUN rm -rf /t\nCOPY other /t\n"),
+    "a folder that is made again": _case(
+        "COPY src /t/x\nRUN rm -rf /t/x; mkdir /t/x; touch /t/x/new; chown 5:6 /t/x\n"
+    ),
+    "a folder that is moved": _case("COPY src /t/x\nRUN mv /t/x /t/y; mv /t/y/sub /t/z; ln /t/y/c.txt /t/d\n"),
+    "a file that becomes a folder": _case(
+        "RUN mkdir /t; touch /t/x; ln -s x /t/y\nRUN rm /t/x /t/y; mkdir /t/x; touch /t/x/f /t/y\n"
+    ),
+    "owners of all that is there": _case("COPY src /t\nRUN chown -R 5:6 /t; chmod -R go-rx /t\n"),
+    "bits that programs look at": _case(
+        "RUN mkdir -p /o/s; touch /o/f; chmod 6755 /o/f; chmod 1777 /o/s; mkfifo /o/p; ln -s /nowhere /o/l\n"
+        "FROM ${BASE}\nCOPY --from=0 /o /t\nCOPY --from=0 /o/f /t/x/\n"
+    ),
+    "a program by its own path": _case(
+        'WORKDIR /t\nCOPY run.sh .\nRUN ["./run.sh"]\nENV PATH=/t:$PATH\nRUN ["run.sh"]\nRUN run.sh > f\n'
+    ),
+    "an exec form over lines": _case('RUN ["/bin/sh", "-c", \\\n  # why\n  "mkdir /t; \\\n   echo a > /t/f"]\n'),
+    "WORKDIR that is there": _case(
+        "RUN mkdir -p /t/w; chown 5:6 /t/w; chmod 700 /t/w\nWORKDIR /t/w/\nWORKDIR x//y/./z\nRUN pwd > f\n",
+        expected={"/t/w": "5", "/t/w/x/y/z/f": "/t/w/x/y/z\n"},
+    ),
+    "names in quotes": _case(
+        'ENV N="a.txt"\nCOPY "sp ace.txt" \'/t/x y/\'\nCOPY sp\\ ace.txt "/t/$N"\nWORKDIR \'/t/w w\'\nRUN touch f\n',
+        expected={"/t/x y/sp ace.txt": "space", "/t/a.txt": "space"},
+    ),
+    "files that may be missing": _case("COPY a.txt no* [x]* /t/\n"),
+    "COPY of paths with dots": _case("COPY ./src/./c.txt src/../b.txt /src//sub/d.txt /t/\nCOPY src/. /t/dot\n"),
+    "a .dockerignore with Windows line ends": _case("COPY . /t/\n", ignored="*\r\n!src\r\nsrc/sub/*.md\r\n\r\n# c\r\n"),
+    "a .dockerignore of all but some": _case("COPY . /t/\n", ignored="*\n!src/\n!?.txt\n!run*\n**/*.md\n"),
+    "a .dockerignore with stars inside": _case(
+        "COPY . /t/\n", ignored="src/**/e*\n**/c.txt\n!other/**\n*.tar*\n*.gz\n*.zst\n"
+    ),
+    "a .dockerignore and a named file": _case("COPY src/sub/e.md src /t/\n", ignored="src\n!src/sub\n"),
+    # podman 4.3 gives a stage's ARG to no stage above it.
+    "a stage's own ARG in the next": _case(
+        'ARG A=1\nENV B=$A\nFROM ${BASE} AS one\nARG A=2\nRUN mkdir /o; echo "$A|$B" > /o/f\nFROM one\n'
+        "RUN mkdir /t; cp /o/f /t/f; echo $A > /t/g\n",
+        expected={"/t/f": "2|\n", "/t/g": "2\n"},
+    ),
+    "stages of one name": _case(
+        "FROM ${BASE} AS x\nRUN mkdir /o; echo a > /o/f\nFROM ${BASE} AS X\nRUN mkdir /o; echo b > /o/f\n"
+        "FROM ${BASE}\n"
+        "COPY --from=x /o/f /t/f\nCOPY --from=1 /o/f /t/g\n",
+        expected={"/t/f": "b\n", "/t/g": "a\n"},
+    ),
+    # podman 4.3 drops what is written below a volume, as docker did before BuildKit.
+    "VOLUME of a user": _case(
+        "RUN mkdir -p /t/v; chown app:app /t/v\nUSER app\nVOLUME /t/v\nRUN touch /t/v/a\n", expected={"/t/v/a": ""}
+    ),
+    "ONBUILD for who, what and where": _case(
+        "FROM ${BASE} AS of\nONBUILD ARG V=1\nONBUILD ENV W=${V}2\nONBUILD USER app\nONBUILD WORKDIR /t/w\n"
+        "ONBUILD COPY --chown=app src /t/src\nFROM of\nRUN echo $V $W > f; id -u >> f\n",
+        expected={"/t/w/f": "1 12\n1000\n", "/t/src/c.txt": "c"},
+    ),
+}
 
 EVERY_RUN = (
     "RUN is sh",

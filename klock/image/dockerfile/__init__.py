@@ -55,8 +55,8 @@ def read_dockerfile(
     if not path.exists():
         raise FileNotFoundError(f"Dockerfile not found: {path}")
     try:
-        # A comment may be in any encoding.
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        # A comment may be in any encoding. Lines end in "\n" alone: what else stands there belongs to a heredoc's file.
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}", hint="name a text file") from error
     given = dict(build_args or {})

@@ -30,8 +30,8 @@ class Expansion:
         return self._lexed(text, quotes=True)[1]
 
     def text(self, text: str) -> str:
-        """The lines of a heredoc, in which quotes are only characters."""
-        return self._lexed(text, quotes=False)[0]
+        """The lines of a heredoc, in which quotes are only characters, and the backslash escapes in any Dockerfile."""
+        return Expansion(escape="\\", variables=self.variables)._lexed(text, quotes=False)[0]
 
     def _lexed(self, text: str, *, quotes: bool) -> tuple[str, list[str]]:
         # Only who reads a Dockerfile needs it.

@@ -46,7 +46,8 @@ def configure(instruction: Instruction, *, resets_command: bool) -> Configure:
         case "LABEL":
             return Configure(escape=escape, labels=pairs_of(instruction), location=where)
         case "MAINTAINER":
-            label = ("maintainer", f"'{instruction.rest}'" if "'" not in instruction.rest else "''")
+            # In quotes, for nothing of it is expanded. A quote cannot stand in its own kind.
+            label = ("maintainer", "'" + instruction.rest.replace("'", "'\"'\"'") + "'")
             return Configure(escape=escape, labels=(label,), location=where)
         case "EXPOSE":
             return Configure(escape=escape, ports=words, location=where)

@@ -32,11 +32,13 @@ class Stage:
     start: Instruction
     arguments: Mapping[str, str]
     elsewhere: str = ""
+    is_shadowed: bool = False
     instructions: list[Instruction] = field(default_factory=list)
 
     @property
     def label(self) -> str:
-        return self.name or str(self.number)
+        """What no other stage is called: its name, or the number of one whose name a later stage has too."""
+        return str(self.number) if self.name is None or self.is_shadowed else self.name
 
 
 def stages_of(
@@ -53,7 +55,10 @@ def stages_of(
     stages: list[Stage] = []
     for instruction in instructions[first:]:
         if instruction.name == "FROM":
-            stages.append(_stage(instruction, stages, arguments, platform))
+            new = _stage(instruction, stages, arguments, platform)
+            for stage in stages:
+                stage.is_shadowed = stage.is_shadowed or (stage.name is not None and stage.name == new.name)
+            stages.append(new)
         else:
             stages[-1].instructions.append(instruction)
     return stages
