@@ -192,6 +192,7 @@ class Project:
         seconds: float = 60,
         target: str | None = None,
         deep: bool = False,
+        trust_store: bool = False,
     ) -> Checked:
         """Says where image, lockfile and, with `environment`, the synced environment disagree. Uses no network, unless
         `upstream`: then registries, indexes, archives and the servers of shell steps are asked what became of what is
@@ -200,6 +201,8 @@ class Project:
 
         `container` names a container that was started from the environment's image, which is compared instead. A file
         of the environment counts as unchanged while its stat is as klock noted it; with `deep` every file is read.
+        With `trust_store` the layers in the store count as they were made, and only what was written over them is
+        looked at.
         """
         from klock.checking import check
 
@@ -213,6 +216,7 @@ class Project:
             seconds=seconds,
             target=target,
             deep=deep,
+            trust_store=trust_store,
         )
 
     # -- look
@@ -432,6 +436,7 @@ def check(
     seconds: float = 60,
     target: str | None = None,
     deep: bool = False,
+    trust_store: bool = False,
     **options: Unpack[Options],
 ) -> Checked:
     """Says where image, lockfile and environment disagree; see `Project.check`."""
@@ -444,6 +449,7 @@ def check(
         seconds=seconds,
         target=target,
         deep=deep,
+        trust_store=trust_store,
     )
 
 

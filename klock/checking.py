@@ -33,6 +33,7 @@ def check(
     seconds: float,
     target: str | None,
     deep: bool,
+    trust_store: bool,
 ) -> Checked:
     """The work of `klock.Project.check`, whose options these are."""
     from klock.locking.staleness import hint_for_credentials
@@ -47,23 +48,28 @@ def check(
         notes += said
     if environment or container is not None:
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
-        found, hints = _drifted(session, goal, container, deep=deep)
+        found, hints = _drifted(session, goal, container, deep=deep, trust_store=trust_store)
         findings += found
     if findings and (hint := hint_for_credentials(lockfile, session.environ)):
         hints.append(hint)
     return Checked(lockfile=lockfile, findings=tuple(findings), hints=tuple(hints), notes=tuple(dict.fromkeys(notes)))
 
 
-def _drifted(session: Session, goal: Goal, container: str | None, *, deep: bool) -> tuple[list[Finding], list[str]]:
+def _drifted(
+    session: Session, goal: Goal, container: str | None, *, deep: bool, trust_store: bool
+) -> tuple[list[Finding], list[str]]:
     """Where the environment is not its goal, and what to do first."""
     from klock.drift import compare, with_steps
 
-    place = session.place_of(goal)
+    place = session.place_of(goal, by_notes=trust_store)
     if container is not None and not place.has_containers:
         raise KlockError(
             "--container needs the engine podman or docker",
             hint="name the engine: --engine podman --container NAME",
         )
+    if trust_store and (deep or place.converges):
+        other = "a deep check reads every file" if deep else "--here has no files in the store"
+        raise KlockError(f"the store cannot be trusted here: {other}", hint="leave out --trust-store")
     if deep:
         session.progress.begin("read every file of the environment")
     with session.store.in_use():

@@ -1,8 +1,10 @@
-"""Where the program `klock` begins: with the quickest answer, or else with the command line."""
+"""Where the program `klock` begins: with the quickest answer, or else with the command line.
+
+A quick answer ends the process at once: Python would take an eighth of the time to put away what the kernel takes back.
+"""
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 
@@ -33,7 +35,8 @@ def main() -> NoReturn:
         if known is not None:
             if sys.stderr is not None:
                 sys.stderr.write(known + "\n")
-            sys.exit(0)
+                sys.stderr.flush()
+            os._exit(0)
         from klock.unchanged.watching import watch
 
         watch(arguments)
@@ -78,6 +81,8 @@ def _end_at_once(status: object) -> None:
     """Ends the process as Python does, but without freeing one by one what it has in memory: that takes a twentieth of
     a second after a lock. Returns where something is still to be done, or to be said.
     """
+    import atexit
+
     threads = sys.modules.get("threading")
     is_watched = sys.gettrace() is not None or sys.getprofile() is not None
     if not isinstance(status, int) or is_watched or (threads is not None and threads.active_count() > 1):
@@ -102,4 +107,4 @@ def _answer_at_once(arguments: list[str]) -> None:
             sys.stdout.flush()
         except OSError:
             return  # the command line says what is wrong
-        sys.exit(0)
+        os._exit(0)

@@ -190,8 +190,9 @@ class Session:
             raise KlockError(f"KLOCK_ENGINE is {named!r}", hint=f"the engines are {', '.join(PLACES)}")
         return named
 
-    def place_of(self, goal: Goal) -> Place:
-        """The named place, or else the one that holds this environment, which is told."""
+    def place_of(self, goal: Goal, *, by_notes: bool = False) -> Place:
+        """The named place, or else the one that holds this environment, which is told. With `by_notes` nobody looks at
+        what the store has for it."""
         from klock.places import DEFAULT, make_place, place_with
 
         name = self.named_place
@@ -199,7 +200,8 @@ class Session:
             name = place_with(goal.name, self.store)
             if name != DEFAULT:
                 self.progress.note(f"engine {name}: it has this environment")
-        return make_place(name, self.workshop, self.store, ca_bundle=self.ca_bundle)
+        workshop = self.workshop.by_notes if by_notes else self.workshop
+        return make_place(name, workshop, self.store, ca_bundle=self.ca_bundle)
 
     def goal(self, lock: Lockfile, locked: TargetLock) -> Goal:
         """What the environment of `locked`, a part of `lock`, is to be."""

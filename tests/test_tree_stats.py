@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from klock import tree_stats
+from klock.layers.scan import manifest_of_tree
 from klock.tree_stats import is_as_noted, note_stats
 
 WAYS = {"by path": (False, 10**6), "by folder": (True, 10**6), "with a second process": (True, 3)}
@@ -52,6 +58,81 @@ def test_a_change_anywhere_is_seen(
     assert Path.cwd() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def _write_in_place(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"M")
+
+
+def _put_a_copy_in_its_place(path: Path) -> None:
+    """The same bytes, mode and times: what a stat can show of it is the inode."""
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    copy.replace(path)
+
+
+def _behind_its_back(path: Path) -> None:
+    """The size and the time of what was written are put back."""
+    status = path.stat()
+    _write_in_place(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _gone(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+HAPPENINGS: dict[str, Callable[[Path, Path], object]] = {
+    "written in place": lambda path, _: _write_in_place(path),
+    "written, with size and time put back": lambda path, _: _behind_its_back(path),
+    "replaced by a copy": lambda path, _: _put_a_copy_in_its_place(path),
+    "grown": lambda path, _: path.write_bytes(path.read_bytes() + b"!"),
+    "emptied": lambda path, _: path.write_bytes(b""),
+    "removed": lambda path, _: path.unlink(),
+    "removed and made again": lambda path, _: _gone(path).write_bytes(b"made again"),
+    "renamed": lambda path, other: path.rename(other.with_name("renamed")),
+    "moved over another": lambda path, other: path.replace(other),
+    "made executable": lambda path, _: path.chmod(0o755),
+    "made a symlink": lambda path, other: _gone(path).symlink_to(other),
+    "made a folder": lambda path, _: _gone(path).mkdir(),
+    "linked once more": lambda path, other: other.with_name("again").hardlink_to(path),
+    "an attribute": lambda path, _: os.setxattr(path, "user.mine", b"x"),
+    "read": lambda path, _: path.read_bytes(),
+    "nothing": lambda path, _: None,
+}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    happenings=st.lists(
+        st.tuples(st.sampled_from(sorted(HAPPENINGS)), st.integers(0, 11), st.integers(0, 11)), max_size=3
+    ),
+    way=st.sampled_from(sorted(WAYS)),
+)
+def test_whatever_reading_every_file_finds_its_stats_have_shown(
+    happenings: list[tuple[str, int, int]], way: str, tmp_path: Path
+) -> None:
+    may_move, much = WAYS[way]
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory(dir=tmp_path) as made:
+        patched.setattr(tree_stats, "_MUCH", much)
+        patched.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        root = Path(made) / "root"
+        paths = [root / folder / str(number) for folder in ("a", "a/deep", "b", "c") for number in range(3)]
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{path}")
+        note_stats(made)
+        before = manifest_of_tree(os.fsencode(root))
+        for what, one, other in happenings:
+            with contextlib.suppress(OSError):  # an earlier one left nothing there
+                HAPPENINGS[what](paths[one], paths[other])
+        as_noted = is_as_noted(made, may_move=may_move)
+        if manifest_of_tree(os.fsencode(root)) != before:
+            assert not as_noted
+        if all(what in ("read", "nothing") for what, _, _ in happenings):
+            assert as_noted
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"not marshal"])

@@ -28,6 +28,11 @@ _KINDS = ("stale", "moved", "drift", "unsafe", "policy")
 @engine_option
 @click.option("--env", "with_environment", is_flag=True, help="Also compare the synced environment, file by file.")
 @click.option("--deep", is_flag=True, help="Read every file of the environment, even if its stat has not changed.")
+@click.option(
+    "--trust-store",
+    is_flag=True,
+    help="Compare only what was written to the environment; the layers in the store count as they were made.",
+)
 @click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
 @click.option("--upstream", is_flag=True, help="Also ask upstream what became of what is locked.")
 @click.option("--moved", "upstream", is_flag=True, hidden=True)
@@ -64,6 +69,7 @@ def check(
     engine: str | None,
     with_environment: bool,
     deep: bool,
+    trust_store: bool,
     container: str | None,
     upstream: bool,
     vault: str | None,
@@ -83,7 +89,7 @@ def check(
     from klock.commands.terminal import progress_on_terminal
     from klock.commands.verbosity import wanted
 
-    with_environment = with_environment or deep or container is not None
+    with_environment = with_environment or deep or trust_store or container is not None
     with progress_on_terminal(quiet=wanted().quiet > 0) as progress:
         project = open_project(image, engine=engine, progress=progress)
         checked = project.check(
@@ -95,6 +101,7 @@ def check(
             seconds=timeout,
             target=target,
             deep=deep,
+            trust_store=trust_store,
         )
     watched = seen()
     also = {"moved": upstream, "drift": with_environment, "unsafe": upstream or advisories is not None}
@@ -123,11 +130,15 @@ def check(
         agree += ", and so does upstream" if not checked.notes else ", and so does what upstream was asked"
     if deep:
         agree += ", every file was read"
+    if trust_store:
+        agree += ", if the store is as it was made"
     say(agree)
     if upstream or advisories is not None or deep or container is not None or form != "text":
         return 0
     if with_environment:
-        remember_check_of_environment(watched, agree, project.session, checked.lockfile, target)
+        remember_check_of_environment(
+            watched, agree, project.session, checked.lockfile, target, trust_store=trust_store
+        )
     else:
         remember_check(watched, agree, project.session, checked.lockfile)
     return 0

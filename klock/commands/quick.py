@@ -92,11 +92,18 @@ def remember_check(watched: Seen | None, answer: str, session: Session, lock: Lo
 
 
 def remember_check_of_environment(
-    watched: Seen | None, answer: str, session: Session, lock: Lockfile, target: str | None
+    watched: Seen | None,
+    answer: str,
+    session: Session,
+    lock: Lockfile,
+    target: str | None,
+    *,
+    trust_store: bool,
 ) -> None:
     """The next check will find that the environment agrees, too: while all that it is made of has the stat it has now.
 
-    Only of the sandbox's environments is there something that shows it.
+    Only of the sandbox's environments is there something that shows it. With `trust_store` the files of its layers do
+    not count.
     """
     from klock.places import make_place, place_with
 
@@ -110,7 +117,7 @@ def remember_check_of_environment(
     evidence = make_place(DEFAULT, session.workshop, session.store).evidence(goal.name)
     looked_at = looked(watched, loaded=session.loaded, lock=lock, store=session.store)
     if evidence is not None and looked_at is not None:
-        looked_at.remember(answer, environment=evidence.files, is_so=evidence.holds)
+        looked_at.remember(answer, environment=evidence.files, is_so=evidence.holds, trust_store=trust_store)
 
 
 def remember_lock(watched: Seen | None, answer: str, session: Session, locked: Locked) -> None:

@@ -65,19 +65,21 @@ class Looked:
         settings: Iterable[Path] = (),
         image: tuple[str, str] | None = None,
         is_so: Callable[[], bool] = lambda: True,
+        trust_store: bool = False,
     ) -> None:
         """Notes `answer` for the command line.
 
         What has to stay as it is too: `environment`, files and folders of the store; `settings`, files that may be
         absent; `image`, the socket of an engine and the name of an image there. They are looked at before `is_so` is
-        asked whether the answer holds for them.
+        asked whether the answer holds for them. With `trust_store` a tree of the store need only be there.
         """
         with suppress(OSError, ValueError, KlockError, _CannotTell):
             paths = list(environment)
             lines = {*self.lines, *(_line(b"s", path) for path in paths)}
-            trees = self.store.root / "trees"
-            # They were looked at just now, or else the next command does all of its work.
-            lines |= {line_of_tree(os.fsencode(path)) for path in paths if path.parent == trees}
+            if not trust_store:
+                trees = self.store.root / "trees"
+                # They were looked at just now, or else the next command does all of its work.
+                lines |= {line_of_tree(os.fsencode(path)) for path in paths if path.parent == trees}
             lines |= {_line(b"s" if path.exists() else b"-", path) for path in settings}
             if image is not None:
                 lines.add(_line(b"i", image_at(*map(os.fsencode, image))))

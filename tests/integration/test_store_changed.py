@@ -129,6 +129,32 @@ def test_a_check_of_the_environment_is_remembered_while_nothing_changes(account:
     assert (done.returncode, done.stdout) == (1, "drift-not-synced: the base is not in the store: run `klock sync`\n")
 
 
+def test_who_trusts_the_store_sees_what_was_written_to_the_environment_and_nothing_else(
+    account: Account, project: Path
+) -> None:
+    agree = "image, lockfile and environment agree, if the store is as it was made\n"
+    for _ in range(2):
+        assert said(account, project, "check", "--trust-store") == agree
+    _in_place(tree_with(account, "d/more"))
+    (tree_with(account, "srv") / "evil").touch()
+    for _ in range(2):
+        assert said(account, project, "check", "--trust-store") == agree
+    said(account, project, "run", "--no-sync", "--", "sh", "-c", "echo x > /new; chmod 600 /h/old")
+    found = "drift-modified: /h/old differs: mode 0755 is now 0600\ndrift-extra: /new is not in the lockfile\n"
+    for words in (["--trust-store"], ["--env", "--trust-store"]):
+        assert account.klock("check", *words, cwd=project).stdout == found
+    assert account.klock("check", "--env", cwd=project).stdout.startswith("drift-not-synced: the layer sha256:")
+    refused = account.klock("check", "--trust-store", "--deep", cwd=project)
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (
+        2,
+        "error: the store cannot be trusted here: a deep check reads every file",
+    )
+    layer = next(account.store.glob("trees/layer-*"))
+    layer.rename(layer.with_name("lost"))
+    gone = account.klock("check", "--trust-store", cwd=project).stdout
+    assert gone.startswith("drift-not-synced: the layer sha256:")
+
+
 def test_a_changed_blob_is_fetched_again(account: Account, project: Path) -> None:
     for blob in account.store.glob("blobs/sha256/*/*"):
         _in_place(blob)
