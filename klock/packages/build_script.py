@@ -42,6 +42,8 @@ def prepare(request: dict[str, Any]) -> str:
                 archive.extractall(build)
         else:
             with tarfile.open(source) as archive:
+                # Python 3.14 would change modes. Who packed it may do more here than unpack files.
+                archive.extraction_filter = lambda member, path: member
                 members = archive.getmembers()
                 for member in members:  # else root extracts with the owners of whoever packed it
                     member.uid = member.gid = 0

@@ -156,6 +156,8 @@ def _unpack(host: int, file: PlacedFile, folder: str) -> None:
         readable.seek(0)
         try:
             with open_archive(readable, source=str(file.source)) as archive:
+                # As it is in the archive: Python 3.14 would change owners and modes.
+                archive.extraction_filter = lambda member, path: member
                 for member in archive:
                     member.name = posixpath.normpath("/" + member.name).lstrip("/") or "."
                     if member.islnk():
