@@ -17,15 +17,18 @@ _LONG_NAMES: Final = frozenset([tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLI
 _LARGEST_HEADER: Final = 1 << 20
 
 
+_TAKE_MEMBER: Final = vars(tarfile.TarInfo)["_proc_member"]
+"""What `tarfile` of every version calls for a header that it has read, before it reads what belongs to it. It is not
+public: newer versions no longer call `frombuf`, which is. Where it is missing, klock does not start."""
+
+
 class BoundedMember(tarfile.TarInfo):
     """A member whose headers are not longer than can be read into memory: `tarfile` reads any, whatever their size."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedMember:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS | _LONG_NAMES and member.size > _LARGEST_HEADER:
+    def _proc_member(self, archive: tarfile.TarFile) -> object:
+        if self.type in _HEADERS | _LONG_NAMES and self.size > _LARGEST_HEADER:
             raise tarfile.ReadError("a header in it is longer than 1 MiB")
-        return member
+        return _TAKE_MEMBER(self, archive)
 
 
 def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
