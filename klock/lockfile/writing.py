@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 from klock.digests import canonical_json
 from klock.lockfile.codec import encode
@@ -19,38 +18,28 @@ from klock.lockfile.model import (
     TargetLock,
     WheelArtifact,
 )
-
-if TYPE_CHECKING:
-    import tomlkit.items
+from klock.toml_text import entries, tables
 
 __all__ = ["to_text"]
-
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def to_text(lockfile: Lockfile) -> str:
     """The file's text. The same lockfile gives the same text, whatever the order of its targets and packages."""
-    import tomlkit
-
     targets = sorted(lockfile.targets, key=lambda t: t.target)
     names = [str(t.target) for t in targets]
-    document = tomlkit.document()
-    document["lock-version"] = LOCK_VERSION
-    document["normalisation"] = lockfile.normalisation
-    document["targets"] = _array(names)
-    document["image"] = _table(encode(lockfile.image))
-    document["base"] = _tables(_merged(names, [list(_encode_bases(t)) for t in targets]))
-    if images := _merged(names, [[encode(t.oci_image)] if t.oci_image else [] for t in targets]):
-        document["oci-image"] = _tables(images)
-    if interpreters := _merged(names, [[encode(t.interpreter)] if t.interpreter else [] for t in targets]):
-        document["python"] = _tables(interpreters)
-    if steps := _merged(names, [list(_encode_steps(t)) for t in targets]):
-        document["steps"] = _tables(steps)
+    head = {"lock-version": LOCK_VERSION, "normalisation": lockfile.normalisation, "targets": names}
     packages = _merged(names, [[_encode_package(p) for p in t.packages] for t in targets], ordered=False)
-    if packages:
-        packages.sort(key=lambda p: (p["name"], p["version"], canonical_json(p)))
-        document["packages"] = _tables(packages)
-    return FIRST_LINE + tomlkit.dumps(document).rstrip("\n") + "\n\n" + LAST_LINE
+    packages.sort(key=lambda p: (p["name"], p["version"], canonical_json(p)))
+    rows = {
+        "base": _merged(names, [list(_encode_bases(t)) for t in targets]),
+        "oci-image": _merged(names, [[encode(t.oci_image)] if t.oci_image else [] for t in targets]),
+        "python": _merged(names, [[encode(t.interpreter)] if t.interpreter else [] for t in targets]),
+        "steps": _merged(names, [list(_encode_steps(t)) for t in targets]),
+        "packages": packages,
+    }
+    parts = [FIRST_LINE, entries(head), "\n[image]\n", entries(encode(lockfile.image))]
+    parts += [tables(name, each, apart="tool") for name, each in rows.items()]
+    return "".join(parts) + "\n" + LAST_LINE
 
 
 def _merged(names: list[str], columns: list[list[dict[str, Any]]], *, ordered: bool = True) -> list[dict[str, Any]]:
@@ -132,75 +121,3 @@ def _encode_file(file: WheelArtifact | SdistArtifact) -> dict[str, Any]:
     if file.url:
         table["url"] = file.url
     return {**table, "size": file.size, "hashes": {"sha256": file.sha256}}
-
-
-def _tables(tables: Iterable[dict[str, Any]]) -> tomlkit.items.AoT:
-    import tomlkit
-
-    aot = tomlkit.aot()
-    for table in tables:
-        aot.append(_table(table))
-    return aot
-
-
-def _table(values: dict[str, Any]) -> tomlkit.items.Table:
-    import tomlkit
-
-    table = tomlkit.table()
-    for key, value in values.items():
-        if isinstance(value, dict) and set(value) != {"klock"}:
-            table[key] = _inline(value)
-        elif isinstance(value, dict):
-            tool = tomlkit.table(is_super_table=True)
-            tool["klock"] = _table(value["klock"])
-            table[key] = tool
-        else:
-            table[key] = _value(value)
-    return table
-
-
-def _value(value: Any) -> Any:
-    import tomlkit
-
-    if isinstance(value, list):
-        return _array(value)
-    if isinstance(value, dict):
-        return _inline(value)
-    if isinstance(value, str) and "\n" in value and "'''" not in value and not _CONTROL.search(value):
-        return tomlkit.string(value, literal=True, multiline=True) if not value.startswith("\n") else value
-    return value
-
-
-def _array(values: list[Any]) -> tomlkit.items.Array:
-    """One entry a line, so that a changed entry is a changed line. An array of one short string stays on its line."""
-    import tomlkit
-
-    array = tomlkit.array()
-    for value in values:
-        array.append(_inline(value) if isinstance(value, dict) else _value_in_line(value))
-    array.multiline(len(values) > 1 or any(isinstance(v, dict) for v in values))
-    return array
-
-
-def _value_in_line(value: Any) -> Any:
-    return _array_in_line(value) if isinstance(value, list) else value
-
-
-def _array_in_line(values: list[Any]) -> tomlkit.items.Array:
-    import tomlkit
-
-    array = tomlkit.array()
-    array.extend(_value_in_line(v) for v in values)
-    return array
-
-
-def _inline(values: dict[str, Any]) -> tomlkit.items.InlineTable:
-    import tomlkit
-
-    table = tomlkit.inline_table()
-    for key, value in values.items():
-        if isinstance(value, dict):
-            table[key] = _inline(value)
-        else:
-            table[key] = _value_in_line(value)
-    return table

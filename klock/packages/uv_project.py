@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import Index, IndexSettings
+from klock.toml_text import entries, tables
 from klock.values import dataclass
 from klock.workshop.handover import hand_in
 
@@ -57,28 +58,22 @@ class UvProject:
 
     def write(self, folder: Path) -> None:
         """Writes pyproject.toml, direct.in, constraints.txt, overrides.txt and pylock.toml (the preferences)."""
-        import tomlkit
-
-        tool: dict[str, Any] = {
-            "index": [
-                {"name": name, "url": self._url(index), "explicit": True, **({"format": "flat"} if index.flat else {})}
-                for index, name in self._names(self._pinned())
-            ],
-            "sources": {project: {"index": self._name_of(index)} for project, index in sorted(self.pins.items())},
-        }
-        document = {
-            "project": {"name": PROJECT, "version": "0", "dependencies": list(self.dependencies)},
-            "tool": {"uv": tool},
-        }
+        about = {"name": PROJECT, "version": "0", "dependencies": self.dependencies}
+        indexes = [
+            {"name": name, "url": self._url(index), "explicit": True, **({"format": "flat"} if index.flat else {})}
+            for index, name in self._names(self._pinned())
+        ]
+        sources = {project: {"index": self._name_of(index)} for project, index in sorted(self.pins.items())}
+        packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
+        preferred = {"lock-version": "1.0", "created-by": "klock", **({} if packages else {"packages": packages})}
         files = {
-            "pyproject.toml": tomlkit.dumps(document),
+            "pyproject.toml": f"[project]\n{entries(about)}{tables('tool.uv.index', indexes)}"
+            f"\n[tool.uv.sources]\n{entries(sources)}",
             "direct.in": "".join(f"{line}\n" for line in self.direct),
             "constraints.txt": "".join(f"{line}\n" for line in self.constraints),
             "overrides.txt": "".join(f"{line}\n" for line in self.overrides),
+            "pylock.toml": entries(preferred) + tables("packages", packages),
         }
-        packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
-        preferred = {"lock-version": "1.0", "created-by": "klock", "packages": packages}
-        files["pylock.toml"] = tomlkit.dumps(preferred)
         for name, text in files.items():
             hand_in(folder, name, text.encode())
 
