@@ -8,7 +8,6 @@ from dataclasses import replace
 from klock.digests import Digest
 from klock.layers import NORMALISATION
 from klock.lockfile.model import StepLock, TargetLock, is_forced, layer_of, with_layer
-from klock.locking.ahead import prove_beside
 from klock.locking.draft import as_draft
 from klock.locking.unfinished import Unfinished
 from klock.replay import make_layers
@@ -17,7 +16,6 @@ from klock.steps.cache_keys import cache_key
 from klock.steps.context import Context
 from klock.steps.kind import Made
 from klock.steps.locking import BackTo, Locking
-from klock.steps.repeating import refuse_what_cannot_repeat
 from klock.steps.results import layers_made_by, proven_layers, remember_layer, remember_proof
 from klock.values import dataclass
 
@@ -42,6 +40,7 @@ def refuse_before_any_is_made(locking: Locking) -> None:
         found = kind_of(at.step).unrepeatable(at.step)
         if found and at.step not in known:
             from klock.debian.dpkg_status import STATUS_FILE, installed_packages
+            from klock.steps.repeating import refuse_what_cannot_repeat
 
             with locking.workspace() as workspace:
                 installed = {package.name for package in installed_packages(workspace.read(STATUS_FILE) or b"")}
@@ -101,6 +100,7 @@ class _Making:
 
     def _go_on_beside(self, ahead: _Ahead) -> None:
         """Makes the steps after the last one while that is proven."""
+        from klock.locking.ahead import prove_beside
 
         def go_on(context: Context, proofs: Sequence[int]) -> tuple[TargetLock, dict[Digest, StepLock]]:
             self.locking.context, self.proofs = context, proofs

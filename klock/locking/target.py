@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest
 from klock.errors import ImageError, TriggersFound
@@ -26,7 +26,6 @@ from klock.lockfile.model import (
 )
 from klock.locking.draft import base_agrees, check_steps, draft_steps
 from klock.locking.making import lock_steps, refuse_before_any_is_made, try_services
-from klock.locking.stages import Task, beginning_of, in_order, needed_by
 from klock.locking.staying import steps_stay
 from klock.replay import opened_over
 from klock.steps import kind_of
@@ -36,6 +35,10 @@ from klock.steps.locking import Locking, Upgrade
 from klock.steps.results import is_refuted
 from klock.targets import Target
 from klock.values import dataclass
+
+# Most images have one stage.
+if TYPE_CHECKING:
+    from klock.locking.stages import Task
 
 __all__ = ["TargetLocker"]
 
@@ -150,18 +153,21 @@ class TargetLocker:
                 break
             done = (*done, StageLock(name=stage.name, base=locked.base, steps=locked.steps))
         waiting = dict(zip(self.image.stages[len(done) :], lockers[len(done) :], strict=True))
-        return (*done, *self._lock_changed_stages(waiting, done)) or self.stages
+        changed = self._lock_changed_stages(waiting, done) if waiting else ()
+        return (*done, *changed) or self.stages
 
     def _lock_changed_stages(
         self, lockers: Mapping[ImageStage, TargetLocker], done: tuple[StageLock, ...]
     ) -> tuple[StageLock, ...]:
+        from klock.locking.stages import beginning_of, in_order
+
         tasks = [self._task(stage, locker, list(lockers), done) for stage, locker in lockers.items()]
-        beginning = beginning_of(self.image) if lockers and self._unchanged() is None else None
+        beginning = beginning_of(self.image) if self._unchanged() is None else None
         if beginning is not None:
             tasks.append(self._task(beginning, replace(self, image=self._image_of(beginning)), list(lockers), ()))
         for locker in lockers.values():
             locker._resolve_base()
-        for locker in (*lockers.values(), self) if lockers else ():
+        for locker in (*lockers.values(), self):
             # The last stage's too, before the first takes minutes.
             base = locker._resolve_base()
             refuse_before_any_is_made(locker._locking(base, locker._draft(base), ()))
@@ -178,6 +184,8 @@ class TargetLocker:
     def _task(
         self, stage: ImageStage, locker: TargetLocker, stages: Sequence[ImageStage], done: tuple[StageLock, ...]
     ) -> Task[tuple[StageLock, dict[Digest, StepLock]]]:
+        from klock.locking.stages import Task, needed_by
+
         earlier = stages[: stages.index(stage)] if stage in stages else stages
         needs = needed_by(stage, earlier)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -22,13 +22,14 @@ from klock.packages.platform_tags import uv_platform
 from klock.packages.question import Question, World
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, names_in_options, parse_requirement, split_revision
-from klock.packages.stubs import write_stub
 from klock.packages.uv import WORK
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import metadata_of, wheel_of
-from klock.recorder import Links
 from klock.values import dataclass
 from klock.workshop.handover import empty_folder
+
+if TYPE_CHECKING:
+    from klock.recorder import Links
 
 __all__ = ["Case", "all_constraints", "compose"]
 
@@ -39,8 +40,8 @@ class Case:
 
     `roots` are the requirements of `requests` that apply, `plan` says which index may answer which of them,
     `preferences` are versions to keep. Files for uv go into `folder`, a host folder that uv sees as WORK.
-    `links` are what the pages link to that uv was given so far. `is_outside`: uv runs on this machine, and not in the
-    environment.
+    `is_outside`: uv runs on this machine, and not in the environment; inside `links` are what the pages link to that it
+    was given so far.
     """
 
     world: World
@@ -50,7 +51,7 @@ class Case:
     plan: ScopePlan
     preferences: Mapping[str, str]
     folder: Path
-    links: Links = field(default_factory=Links)
+    links: Links | None = None
     is_outside: bool = False
 
     @property
@@ -181,6 +182,10 @@ def _constraint_files(case: Case, whose: str) -> list[ScopedRequirement]:
 def _write_stubs(case: Case, kept: Collection[str]) -> None:
     """What uv may choose from besides its indexes: what stays of the base, and offline what the last lock has."""
     folder = empty_folder(case.folder, "stubs")
+    if not kept and not case.world.offline:
+        return
+    from klock.packages.stubs import write_stub
+
     for item in case.world.python.installed:
         if item.name in kept:
             write_stub(folder, name=item.name, version=item.version, requires=item.requires, extras=item.extras)

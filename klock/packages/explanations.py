@@ -11,7 +11,6 @@ from typing import Final
 
 from klock.errors import FetchError, KlockError, RequirementError, ResolutionError
 from klock.packages.build_failures import UnbuiltSource, essence, hint_for_build
-from klock.packages.reaching import strangers
 from klock.values import dataclass
 from klock.words import listed
 
@@ -92,6 +91,8 @@ def error_from_uv(
     where = failed[0] if failed else one_line  # a build's output mentions many names
     subject = _those_in(where, requirements) or "the image's requirements"
     is_about_network = "403 Forbidden" in one_line or any(sign in one_line for sign in _NETWORK)
+    from klock.packages.reaching import strangers
+
     if strangers(refused) and (is_about_network or failed):
         return ResolutionError(
             f"{subject}: what is needed may not be asked for: {explanation}",

@@ -8,7 +8,6 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from html.parser import HTMLParser
 from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -147,29 +146,14 @@ def _string(value: object) -> str:
     return value
 
 
-class _Anchors(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[tuple[str, str | None]] = []
-        self.base: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        if tag == "a" and found.get("href"):
-            yanked = (found["data-yanked"] or "") if "data-yanked" in found else None
-            self.links.append((found["href"] or "", yanked))
-        if tag == "base" and found.get("href"):
-            self.base = found["href"]
-
-
 def _files_in_html(page: str, base: str) -> Iterator[PageFile]:
-    parser = _Anchors()
-    # It has assertions of its own about what a page may be.
-    with contextlib.suppress(AssertionError, ValueError):
-        parser.feed(page)
-    for link, yanked in parser.links:
+    # Most indexes answer in JSON.
+    from klock.packages.page_links import PageLinks
+
+    found = PageLinks(page)
+    for link, yanked in found.links:
         with contextlib.suppress(ValueError):  # no URL at all
-            url, _, fragment = urljoin(urljoin(base, parser.base or ""), link).partition("#")
+            url, _, fragment = urljoin(urljoin(base, found.base), link).partition("#")
             name = unquote(urlsplit(url).path.rpartition("/")[2])
             sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
             yield PageFile(name=name, url=url, yanked=yanked, sha256=sha256)

@@ -38,7 +38,7 @@ from klock.workshop.protocol import Command
 
 # For what has to be asked inside the environment.
 if TYPE_CHECKING:
-    from klock.recorder import Passes
+    from klock.recorder import Links, Passes, Reach
 
 __all__ = ["Answer", "Resolver"]
 
@@ -115,6 +115,7 @@ class Resolver:
                 plan=self._plan(requests, pages),
                 preferences=self.preferences,
                 folder=folder,
+                links=None if is_outside else _no_links(),
                 is_outside=is_outside,
             )
             if is_first:
@@ -201,8 +202,6 @@ class Resolver:
             return run_uv_outside(
                 arguments, work=case.folder, world=self.world, more=known, must_be_alone=alone, refresh=project.refresh
             )
-        from klock.packages.reaching import reach_of
-
         passes = self.passes
         return run_uv(
             self.world.workspace,
@@ -210,17 +209,17 @@ class Resolver:
             work=case.folder,
             variables=environment,
             more={**variables, **project.variables},
-            passes=passes and replace(passes, reach=reach_of(project, variables, case.links)),
+            passes=passes and replace(passes, reach=_reach(case, project, variables)),
         )
 
     def _check_answer(self, case: Case, project: UvProject, selected: Sequence[SelectedPackage]) -> None:
         """Where something else may have run beside uv."""
         if not self.world.offline and not case.is_outside:
-            from klock.packages.reaching import check_answer, reach_of
+            from klock.packages.reaching import check_answer
 
             variables = _passed_on(case)
             overridden = bool(project.overrides) or "UV_OVERRIDE" in variables
-            check_answer(selected, case.roots, reach_of(project, variables, case.links), overridden=overridden)
+            check_answer(selected, case.roots, _reach(case, project, variables), overridden=overridden)
 
     def _credential_variables(self, project: UvProject) -> dict[str, str]:
         """On this machine nobody adds credentials to what uv asks: it is told those of its indexes."""
@@ -349,6 +348,20 @@ class Resolver:
                     f"{root.scoped.origin}: {root.name} is in no index that this requirement may use",
                     hint=f"{index[root.name]} has it, but is named for other requirements: name it for this one too",
                 )
+
+
+def _no_links() -> Links:
+    from klock.recorder import Links
+
+    return Links()
+
+
+def _reach(case: Case, project: UvProject, variables: Mapping[str, str]) -> Reach:
+    """What uv may ask for inside the environment."""
+    from klock.packages.reaching import reach_of
+
+    assert case.links is not None
+    return reach_of(project, variables, case.links)
 
 
 def _allowed_hashes(lines: Sequence[Root]) -> dict[str, set[str]]:

@@ -6,7 +6,6 @@ uv looks at yanks for a version as a whole, and gives all files of the one it ta
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from klock.packages.index_pages import IndexPages
@@ -34,6 +33,8 @@ def yanked_files(
     ]
     if not asked:
         return {}
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=_PARALLEL, thread_name_prefix="klock-pages") as pool:
         found = list(pool.map(lambda item: pages.files(item[2], item[0]) or (), asked))
     yanked = {}

@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.lockfile.model import LockedRequest
 from klock.recorder.doors import Doors, Where
-from klock.recorder.reach import OUTSIDE, Links, Reach
-from klock.recorder.report import Report
 from klock.store import Store
 from klock.values import dataclass
 from klock.workshop.protocol import Completed, Uplink
@@ -31,6 +30,8 @@ from klock.workshop.protocol import Completed, Uplink
 if TYPE_CHECKING:
     from klock.recorder.passage import Authorize
     from klock.recorder.process import Recorder, ReportingSource
+    from klock.recorder.reach import OUTSIDE, Links, Reach
+    from klock.recorder.report import Report
 
 __all__ = ["OUTSIDE", "ROUNDS", "Doors", "Links", "Passes", "Reach", "Report", "recording", "replaying"]
 
@@ -38,6 +39,16 @@ ROUNDS: Final = 4
 """How often a command may be run to find out which ports it needs."""
 
 _HTTP_PORTS: Final = (80, 443)
+
+
+_ROOMS: Final = {"OUTSIDE": "reach", "Links": "reach", "Reach": "reach", "Report": "report"}
+
+
+def __getattr__(name: str) -> object:
+    """What is imported when it is asked for (PEP 562)."""
+    if name in _ROOMS:
+        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @contextmanager
