@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 from klock.errors import FetchError, ImageError, ResolutionError
@@ -201,6 +202,29 @@ def test_required_names_depend_on_markers_and_extras() -> None:
         "msgpack": frozenset(),
         "pandas": frozenset(),
     }
+
+
+@pytest.mark.parametrize("extras", [(), ("a",), ("B_c",)])
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "extra == 'a'",
+        'extra=="B.c"',
+        "extra == 'other' or python_version > '3'",
+        "python_version > '3' and extra == 'other'",
+        "(extra == 'a' or extra == 'b-c') and python_version > '3'",
+        "extra != 'a'",
+        "'a' == extra",
+        "extra == 'a' and extra == ''",
+        "platform_machine == ';' or extra == 'x'",
+        "platform_machine != 'extra == ;' and extra == 'a'",
+    ],
+)
+def test_what_is_not_parsed_would_not_count(marker: str, extras: tuple[str, ...]) -> None:
+    requirement = Requirement(f"x; {marker}")
+    assert requirement.marker is not None
+    counts = any(requirement.marker.evaluate({**MARKERS, "extra": extra}) for extra in ("", *extras))
+    assert bool(required_names([f"x; {marker}"], markers=MARKERS, extras=extras)) is counts
 
 
 def test_a_closure_follows_extras_through_cycles() -> None:

@@ -46,11 +46,21 @@ _UNKNOWN_BASE: Final = DebianLock(suite="", packages=(), debs=(), tree="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Drafted:
+    """The drafts of an image's steps, and what is to be said of them."""
+
+    image: Image
+    steps: list[StepLock]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLocker:
     """Locks `image` for one target. `previous` is the target's part of the lockfile before, `before` is what was locked
     for other targets just now: the first says what holds for all, and those of one platform share a base.
     `stages` are those that a stage can take files from itself, and `made` are the steps made so far, by the key that
-    they had before: stages over one parent have its steps in common. `bases` are those that are known by now.
+    they had before: stages over one parent have its steps in common. `bases` are those that are known by now, and
+    `drafts` those that were made, by image and base.
 
     If the layers of `previous` followed other rules (`rules_changed`), versions are taken over from it, and layers are
     not.
@@ -68,6 +78,7 @@ class TargetLocker:
     stages: tuple[StageLock, ...] = ()
     made: dict[Digest, StepLock] = field(default_factory=dict)
     bases: dict[Base, BaseLock] = field(default_factory=dict)
+    drafts: dict[tuple[int, BaseLock], _Drafted] = field(default_factory=dict)
 
     def prepared(self) -> TargetLocker:
         """The same with the workshop that this machine has for the target, where anything is to be done.
@@ -105,9 +116,8 @@ class TargetLocker:
             from klock.locking.still import bring_archives_of
 
             bring_archives_of(base, self.context)
-        notes: list[str] = []
-        drafts = self._draft(base, notes)
-        for note in notes if not self.before else ():
+        drafts = self._draft(base)
+        for note in self._drafted(base).notes if not self.before else ():
             self.context.progress.warn(note)
         if self.previous is not None and self._is_unchanged(self.previous, base, drafts, stages):
             return self.previous
@@ -211,9 +221,17 @@ class TargetLocker:
         stages = previous.stages if self.image.stages else self.stages
         return previous if self._is_unchanged(previous, previous.base, drafts, stages) else None
 
-    def _draft(self, base: BaseLock, notes: list[str] | None = None) -> list[StepLock]:
+    def _draft(self, base: BaseLock) -> list[StepLock]:
+        return self._drafted(base).steps
+
+    def _drafted(self, base: BaseLock) -> _Drafted:
+        """The drafts over a base, made once: local files are what they are when they are first read."""
+        known = self.drafts.get((id(self.image), base))
+        if known is not None:
+            return known
         context = self.context
-        return draft_steps(
+        notes: list[str] = []
+        steps = draft_steps(
             self.image.steps,
             root=context.root,
             base=base,
@@ -223,6 +241,8 @@ class TargetLocker:
             credential_files=context.credential_files,
             notes=notes,
         )
+        made = self.drafts[id(self.image), base] = _Drafted(image=self.image, steps=steps, notes=notes)
+        return made
 
     def _resolve_base(self) -> BaseLock:
         """Raises TriggersFound for a base with others than the image was read with."""

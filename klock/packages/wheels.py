@@ -123,12 +123,23 @@ def required_names(
     """The projects required in this environment with these extras of the requiring one, each with its own extras."""
     found: dict[str, frozenset[str]] = {}
     wanted = ["", *sorted({canonicalize_name(extra) for extra in extras})]
-    for requirement in filter(None, map(_parsed, requires)):
+    for requirement in filter(None, map(_parsed, (text for text in requires if not _is_of_others(text, wanted)))):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({**markers, "extra": extra}) for extra in wanted):
             name = canonicalize_name(requirement.name)
             found[name] = found.get(name, frozenset()) | {canonicalize_name(extra) for extra in requirement.extras}
     return found
+
+
+_OF_AN_EXTRA: Final = re.compile(r"""\bextra\s*==\s*(?P<quote>["'])(?P<name>[^"']*)(?P=quote)""")
+_OR: Final = re.compile(r"\bor\b")
+
+
+def _is_of_others(text: str, wanted: Sequence[str]) -> bool:
+    """Whether a requirement plainly is of an extra that is none of `wanted`: most are, and need not be parsed."""
+    _, semicolon, marker = text.rpartition(";")
+    found = _OF_AN_EXTRA.search(marker) if semicolon else None
+    return found is not None and not _OR.search(marker) and canonicalize_name(found["name"]) not in wanted
 
 
 @lru_cache(maxsize=1 << 14)
