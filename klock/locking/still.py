@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["bring_archives_of", "in_workshop_for", "refuse_what_must_run"]
 
 
-def in_workshop_for(target: Target, image: Image, context: Context) -> Context:
-    """The context in which `target` is locked."""
+def in_workshop_for(target: Target, image: Image, context: Context, *, known: BaseLock | None = None) -> Context:
+    """The context in which `target` is locked. Where `known`, its base, is unpacked here already, the sandbox is not
+    tried: it worked then."""
     here = Target.of_this_machine()
     if target.platform != here.platform:
         why = f"programs of {target.platform} do not run on this machine, which is {here.platform}"
         hint = f"lock {target} on a machine that is {target.platform}"
         return replace(context, workshop=_still(context, why, hint))
-    if not _must_run(image):
+    if not _must_run(image) and (known is None or not context.workshop.by_notes.has_base(known.id)):
         try:
             context.workshop.check()
         except EngineError as error:

@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest
-from klock.errors import ImageError, TriggersFound
+from klock.errors import EngineError, ImageError, TriggersFound
 from klock.image.builder import Image
 from klock.image.install_command import with_install_options
 from klock.image.steps import Base, ImageStage
@@ -97,11 +97,24 @@ class TargetLocker:
             return self
         from klock.locking.still import in_workshop_for, refuse_what_must_run
 
-        context = in_workshop_for(self.target, self.image, self.context)
+        known = self.previous.base if self.previous else None
+        context = in_workshop_for(self.target, self.image, self.context, known=known)
         refuse_what_must_run(self.image, context)
         return replace(self, context=context)
 
     def run(self) -> TargetLock:
+        try:
+            return self._run()
+        except EngineError:
+            from klock.locking.still import in_workshop_for
+
+            # The sandbox does not work any more, and may not be needed.
+            context = in_workshop_for(self.target, self.image, self.context)
+            if self.context.workshop.is_still or not context.workshop.is_still:
+                raise
+            return replace(self, context=context)._run()
+
+    def _run(self) -> TargetLock:
         # What is wrong with the image itself is said before anything is fetched.
         known = self.previous.base if self.previous else _UNKNOWN_BASE
         self._draft(known)

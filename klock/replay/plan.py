@@ -151,6 +151,11 @@ class Plan:
         return all(isinstance(action, ReuseLayer) for action in self.actions)
 
     @property
+    def makes_layers(self) -> bool:
+        """Whether something is to be done before the environment can be made of its layers."""
+        return not all(isinstance(action, ReuseLayer | ReplaceEnvironment) for action in self.actions)
+
+    @property
     def runs(self) -> int:
         """How many steps run."""
         return sum(isinstance(action, RunStep) for action in self.actions)

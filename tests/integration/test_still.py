@@ -19,6 +19,7 @@ from klock.packages.interpreter import probe_interpreter
 from klock.packages.wheels import wheel_of
 from klock.store import Store
 from klock.workshop import SandboxWorkshop
+from klock.workshop.namespace import NamespaceProcess
 from klock.workshop.protocol import BaseLayer, Workshop
 from klock.workshop.still import StillWorkshop
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel
@@ -215,7 +216,8 @@ def test_a_platform_that_does_not_run_here_and_no_sandbox_at_all(
     monkeypatch.chdir(project)
     with IndexServer(files) as index:
         settings(project, index.url, ["linux/amd64", "linux/arm64"])
-        klock.lock("kimage.py", store=next(stores))
+        used = next(stores)
+        klock.lock("kimage.py", store=used)
         text = (project / "kimage.lock").read_text()
         amd64, arm64 = from_text(text).targets
         assert [wheel_of(p).name for p in arm64.packages] == [
@@ -235,6 +237,20 @@ def test_a_platform_that_does_not_run_here_and_no_sandbox_at_all(
             klock.lock("kimage.py", store=store)
             assert (project / "kimage.lock").read_text() == text
             assert not (store / "trees").exists(), "nothing was unpacked"
+
+            # Nor is a sandbox needed that worked when the base was unpacked, and works no more.
+            def refuse(*_: object, **__: object) -> None:
+                raise EngineError("this machine does not let klock make a user namespace", hint="allow it")
+
+            patched.setattr(NamespaceProcess, "__init__", refuse)
+            make_wheel(files, "more", "1.0", files={"more.py": "X = 1"})
+            (project / "kimage.py").write_text(IMAGE.replace('["app"]', '["app", "more"]'))
+            klock.lock("kimage.py", store=used)
+            more = (project / "kimage.lock").read_text()
+            (project / "kimage.lock").unlink()
+            klock.lock("kimage.py", store=store)
+            assert (project / "kimage.lock").read_text() == more != text
+            (project / "kimage.lock").write_text(text)
 
             # What must run is refused before anything is fetched.
             (project / "kimage.py").write_text(IMAGE.replace(".set_env", '.run_bash("true").set_env'))
