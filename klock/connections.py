@@ -100,7 +100,7 @@ def retries(**options: Any) -> Retry:
     says when to come back (`Retry-After`) is asked again after a minute at most.
     """
     from urllib3 import Retry
-    from urllib3.exceptions import SSLError
+    from urllib3.exceptions import InvalidHeader, SSLError
 
     class Careful(Retry):
         def increment(self, *args: Any, **values: Any) -> Retry:  # type: ignore[override]
@@ -115,7 +115,10 @@ def retries(**options: Any) -> Retry:
             return super().increment(*args, **values)
 
         def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-            told = super().get_retry_after(response)
+            try:
+                told = super().get_retry_after(response)
+            except (InvalidHeader, ValueError, OverflowError):  # a number of thousands of digits, a year that is none
+                return None
             return None if told is None else min(told, _LONGEST_WAIT)
 
     return Careful(**options)

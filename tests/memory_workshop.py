@@ -125,7 +125,15 @@ class MemoryWorkshop:
         self.layers[manifest.digest] = manifest
         return Layer(digest=manifest.digest, manifest=manifest)
 
-    def add_layer(self, archive: Path, layer: Digest) -> None:
+    def add_layer(
+        self,
+        archive: Path,
+        layer: Digest,
+        *,
+        media_type: str | None = None,
+        limit: int | None = None,
+        source: str | None = None,
+    ) -> None:
         manifest = Manifest.from_bytes(archive.read_bytes())
         if manifest.digest != layer:
             raise HashMismatch(f"{archive.name} is not the layer {layer}")

@@ -28,13 +28,20 @@ def request(
     """
     from urllib.request import getproxies, proxy_bypass
 
+    from urllib3.exceptions import HTTPError, LocationParseError
+
     parts = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy and proxy_bypass(parts.netloc.rpartition("@")[2]):
         proxy = None
     headers = {"User-Agent": "klock", **headers}
-    return _pool(proxy, ca_bundle).request("GET", url, headers=headers, preload_content=preload_content)
+    try:
+        return _pool(proxy, ca_bundle).request("GET", url, headers=headers, preload_content=preload_content)
+    except HTTPError:
+        raise
+    except ValueError as error:  # of a redirect
+        raise LocationParseError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=4)

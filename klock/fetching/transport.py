@@ -5,6 +5,7 @@ What arrives here is not trusted: who asks knows a digest and compares.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from klock.connections import Pools, reason_of, retries
 from klock.errors import FetchError, OutOfTime
+from klock.fetching.pace import paced_pools
 from klock.values import dataclass
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ _CONNECTING: Final = 2
 """How often a connection is tried again. Few times: a wrong name stays wrong, and the user waits."""
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_ANSWER: Final = 16 << 20
+_LONGEST_READING: Final = 300.0
+"""Seconds that an answer which is read as a whole may take from its headers on."""
 _USER_AGENT: Final = "klock"
 
 
@@ -55,7 +59,8 @@ class Transport:
     ) -> None:
         self._pause = pause
         self._left = left
-        self._pools = Pools(ca_bundle=ca_bundle, block=left is not None)
+        pools = paced_pools()
+        self._pools = Pools(ca_bundle=ca_bundle, direct=pools, proxied=pools, block=left is not None)
 
     def get(
         self,
@@ -133,7 +138,7 @@ class Transport:
                         raise FetchError(f"{_place(url)} answered with status {response.status}")
                     continue
                 skip = received if response.status == 200 else 0
-                for chunk in response.stream(_CHUNK, decode_content=False):
+                while chunk := response.read1(_CHUNK, decode_content=False):
                     new, skip = chunk[skip:], max(0, skip - len(chunk))
                     received += len(new)
                     if new:
@@ -182,21 +187,23 @@ class Transport:
             )
         except _errors() as error:
             raise _unreachable(url, error) from error
+        except ValueError as error:
+            raise FetchError(f"{_place(url)} redirects to what is not a URL: {error}") from error
         if url.startswith("https:") and (response.url or "").startswith("http:"):
             response.close()
             raise FetchError(f"{_place(url)} redirects from https to http; klock does not follow that")
         return response
 
     def _read(self, response: BaseHTTPResponse, url: str) -> bytes:
-        """At most one byte more than an answer may have."""
-        if self._left is None:
-            return response.read(_LONGEST_ANSWER + 1, decode_content=True)
+        """At most some bytes more than an answer may have."""
         content = bytearray()
-        # Who sends a byte now and then would hold a connection for ever: no timeout of a socket sees that.
-        while len(content) <= _LONGEST_ANSWER and (chunk := response.read(_CHUNK, decode_content=True)):
+        until = time.monotonic() + _LONGEST_READING
+        while len(content) <= _LONGEST_ANSWER and (chunk := response.read1(_CHUNK, decode_content=True)):
             content += chunk
-            if self._left() <= 0:
+            if self._left is not None and self._left() <= 0:
                 raise OutOfTime(f"{_place(url)} took longer than there was time")
+            if time.monotonic() > until:
+                raise TimeoutError(errno.ETIMEDOUT, "its answer does not end")
         return bytes(content)
 
     def _limit(self, url: str) -> dict[str, Any]:

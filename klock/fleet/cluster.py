@@ -18,12 +18,19 @@ from typing import Any, Final, Protocol, TypeVar
 from klock.documents import read_json
 from klock.errors import FetchError, KlockError
 from klock.extras import missing_extra_hint
+from klock.fetching.pace import paced_pools
 
 __all__ = ["Cluster", "Container", "ExecFailed", "KubernetesCluster", "Pod", "PodGone"]
 
 T = TypeVar("T")
 
 _PAGE: Final = 500
+_LARGEST: Final = 64 << 20
+"""Bytes of a page: a pod's object has some kilobytes, and at most 1.5 MB."""
+_MOST: Final = 100_000
+_BYTES: Final = 4
+"""Of a character."""
+_ANYWAY: Final = 1 << 20
 _PATIENCE: Final = 60
 """Seconds for an answer about pods."""
 _HANDSHAKE: Final = re.compile(r"Handshake status (\d{3})\b")
@@ -107,7 +114,10 @@ class KubernetesCluster:
         self._host = configuration.host
         self._configuration = configuration
         self._client = client
-        self._api: Any = client.CoreV1Api(client.ApiClient(configuration))
+        api = client.ApiClient(configuration)
+        # The client reads whatever comes, also of an error, and for as long as it comes.
+        api.rest_client.pool_manager.pool_classes_by_scheme = paced_pools(most=_LARGEST)
+        self._api: Any = client.CoreV1Api(api)
 
     def pods(self, selector: str) -> list[Pod]:
         for _ in range(_RESTARTS):
@@ -135,9 +145,15 @@ class KubernetesCluster:
                     f"{self._host} did not answer with a list of pods", hint="is it a Kubernetes API server?"
                 )
             found += [_pod(item) for item in items]
+            if len(found) > _MOST:
+                raise FetchError(
+                    f"{self._host} lists more than {_MOST} pods", hint="choose fewer of them with --selector"
+                )
             following = _text(_mapping(document.get("metadata")).get("continue")) or None
             if following is None:
                 return found
+            if not items:
+                raise FetchError(f"{self._host} lists pods without end", hint="is it a Kubernetes API server?")
 
     def _page(self, selector: str, following: str | None) -> bytes:
         page = {"_continue": following} if following else {}
@@ -234,26 +250,55 @@ def _refused(error: Any, status: int, what: str, host: str, pod: Pod | None) -> 
 
 def _printed(socket: Any, line: str, *, most: int, until: float) -> Iterator[str]:
     """What the command writes to stdout. Raises ExecFailed."""
+    # Before anything is read: the client reads on and on while there is something, and whole frames at that.
+    frames = socket.sock.frame_buffer
+    frames.recv = _bounded(frames.recv, most=most * _BYTES + _ANYWAY, until=until)
+    socket.sock.settimeout(max(until - time.monotonic(), 1))
     socket.write_stdin(line + "\n")
     errors, printed = "", 0
     is_open = True
     while is_open:
         left = until - time.monotonic()
         if left <= 0:
-            raise ExecFailed("it took too long: raise --timeout")
+            raise _too_long()
         socket.update(timeout=min(left, 1))
         is_open = socket.is_open()
         errors = (errors + socket.read_stderr(timeout=0))[-_ERRORS:]
         piece = socket.read_stdout(timeout=0)
         printed += len(piece)
         if printed > most:
-            raise ExecFailed("it prints more than its files could be")
+            raise _too_much()
         if piece:
             yield piece
     status = _json(socket.read_channel(3))
     if _mapping(status).get("status") != "Success":
         said = errors.strip().splitlines()[-1:] or [_text(_mapping(status).get("message")) or "the connection broke"]
         raise ExecFailed(f"its Python could not read its files: {said[0][:300]}")
+
+
+def _bounded(receive: Callable[[int], bytes], *, most: int, until: float) -> Callable[[int], bytes]:
+    """`receive` of a socket, for at most so many bytes and so long. Raises ExecFailed."""
+    received = 0
+
+    def bounded(size: int) -> bytes:
+        nonlocal received
+        chunk = receive(size)
+        received += len(chunk)
+        if received > most:
+            raise _too_much()
+        if time.monotonic() > until:
+            raise _too_long()
+        return chunk
+
+    return bounded
+
+
+def _too_much() -> ExecFailed:
+    return ExecFailed("it prints more than its files could be")
+
+
+def _too_long() -> ExecFailed:
+    return ExecFailed("it took too long: raise --timeout")
 
 
 def _pod(item: object) -> Pod:

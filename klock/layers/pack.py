@@ -137,15 +137,23 @@ def _changed(path: str) -> StoreError:
 # -- and back
 
 
-def unpack_layer(archive: IO[bytes], *, layer: Digest, source: str) -> Manifest:
+def unpack_layer(
+    archive: IO[bytes], *, layer: Digest, source: str, media_type: str | None = None, limit: int | None = None
+) -> Manifest:
     """Unpacks what `pack` wrote into `/` and returns its manifest, whose digest is `layer`.
 
+    The archive is compressed as `media_type` says, if it is, and has at most `limit` bytes without that.
     Must run with the root changed to an empty folder, as `klock.layers.unpack.unpack` must, which it relies on for
     everything hostile in an archive. Raises HashMismatch when it is another layer, FetchError for a broken archive.
     """
-    unpack(archive, media_type=_TAR, diff_id="", source=source)
-    archive.seek(0)
-    unchanged = _unchanged_folders(archive, source)
+    unchanged: set[str] = set()
+
+    def watch(member: tarfile.TarInfo) -> None:
+        path, is_unchanged = _told(member, source)
+        if is_unchanged:
+            unchanged.add(path)
+
+    unpack(archive, media_type=media_type or _TAR, diff_id="", source=source, limit=limit, watch=watch)
     manifest = _manifest_of_layer(unchanged, source)
     if manifest.digest != layer:
         raise HashMismatch(
@@ -165,22 +173,22 @@ def paths_in(archive: IO[bytes], *, source: str) -> list[str]:
     return found
 
 
-def _unchanged_folders(archive: IO[bytes], source: str) -> set[str]:
-    """The paths of the folders that the archive marks."""
-    return {path for path, is_unchanged in _members(archive, source) if is_unchanged}
-
-
 def _members(archive: IO[bytes], source: str) -> Iterator[tuple[str, bool]]:
     """The path of each member, and whether it is a folder that the archive marks as unchanged."""
     try:
         with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as members:
             for member in members_of(members):
-                path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
-                if not path:
-                    raise FetchError(f"{source}: refused: it has an entry for /", hint="do not trust it")
-                yield path, member.isdir() and member.pax_headers.get("comment") == UNCHANGED
+                yield _told(member, source)
     except (tarfile.TarError, ValueError) as error:
         raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
+
+
+def _told(member: tarfile.TarInfo, source: str) -> tuple[str, bool]:
+    """The path of a member, and whether it is a folder that the archive marks as unchanged."""
+    path = "/".join(part for part in member.name.split("/") if part not in ("", "."))
+    if not path:
+        raise FetchError(f"{source}: refused: it has an entry for /", hint="do not trust it")
+    return path, member.isdir() and member.pax_headers.get("comment") == UNCHANGED
 
 
 def _manifest_of_layer(unchanged: set[str], source: str) -> Manifest:

@@ -47,16 +47,24 @@ BROKEN_ARCHIVE: Final = (
 )
 
 
-def unpack(archive: IO[bytes], *, media_type: str, diff_id: Digest, source: str) -> Digest:
-    """Unpacks into `/` and returns the digest of the uncompressed archive.
+def unpack(
+    archive: IO[bytes],
+    *,
+    media_type: str,
+    diff_id: Digest,
+    source: str,
+    limit: int | None = None,
+    watch: Callable[[tarfile.TarInfo], None] | None = None,
+) -> Digest:
+    """Unpacks into `/` and returns the digest of the uncompressed archive, which has at most `limit` bytes.
 
     Must run with the root changed to an empty folder, where the ids in the archive are mapped. `diff_id` "" means that
-    the digest is not known. `source` names the archive in messages.
+    the digest is not known. `source` names the archive in messages. `watch` is shown each member before it is unpacked.
     Raises HashMismatch for other bytes, FetchError for an archive that is broken, hostile or does not fit.
     """
-    with _explained(source), Uncompressed(archive, media_type, source) as plain:
+    with _explained(source), Uncompressed(archive, media_type, source, limit=limit) as plain:
         with open_stream(plain.content) as tar:
-            _Unpacking(source).members(tar)
+            _Unpacking(source).members(tar, watch)
         while plain.content.read(BUFFER):
             pass
     if diff_id and plain.digest != diff_id:
@@ -105,7 +113,7 @@ class _Unpacking:
         self._folders: dict[bytes, float] = {}
         self._hidden: set[bytes] = set()
 
-    def members(self, tar: tarfile.TarFile) -> None:
+    def members(self, tar: tarfile.TarFile, watch: Callable[[tarfile.TarInfo], None] | None = None) -> None:
         makers: dict[bytes, Callable[[tarfile.TarInfo, bytes], None]] = {
             tarfile.DIRTYPE: self._folder,
             tarfile.SYMTYPE: self._symlink,
@@ -113,6 +121,8 @@ class _Unpacking:
             tarfile.FIFOTYPE: self._fifo,
         }
         for member in members_of(tar):
+            if watch is not None:
+                watch(member)
             path = self._inside(member.name)
             folder, _, name = path.rpartition(b"/")
             if self._has_whiteouts and name.startswith(_WHITEOUT):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from klock.connections import is_loopback
+from klock.connections import is_loopback, refuse_redirect
 from klock.documents import read_json
 from klock.errors import FetchError
 from klock.fetching.transport import Transport
@@ -126,7 +126,8 @@ class Authentication:
         except ValueError:
             parts, host = urlsplit(""), ""
         if parts.scheme != "https" and not (parts.scheme == "http" and (not self._secure or is_loopback(host))):
-            raise FetchError(f"{self._name} sends klock for a token to {realm!r}, which is not an https address")
+            raise FetchError(f"{self._name} sends klock for a token to {realm[:200]!r}, which is not an https address")
+        refuse_redirect(urlsplit(f"//{self._name}").hostname or "", realm)
         service = {"service": s} if (s := challenge.get("service")) else {}
         # A challenge names what the refused request needs; of several repositories the rest is ours to say.
         scopes = self._scopes if self._writes else [challenge.get("scope") or self._scopes[0]]

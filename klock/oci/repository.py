@@ -23,10 +23,10 @@ from klock.oci.credentials import DockerConfig
 from klock.oci.documents import ACCEPTED_MANIFESTS, SCHEMA_1, Document
 from klock.oci.reference import DOCKER_HUB, Reference
 
-__all__ = ["Repository"]
+__all__ = ["Repository", "next_page"]
 
 _MOST_PAGES: Final = 10
-_NEXT: Final = re.compile(r'<(?P<url>[^>]+)>\s*;\s*rel="?next"?')
+_NEXT: Final = re.compile(r'<(?P<url>[^<>]+)>\s*;\s*rel="?next"?')
 _HUB_HOST: Final = "registry-1.docker.io"
 _OLD_MANIFESTS: Final = (
     # Asked for so that an old image is named as such instead of "not found".
@@ -97,10 +97,10 @@ class Repository:
                 found += [tag for tag in listed if isinstance(tag, str)]
             except (ValueError, AttributeError) as error:
                 raise FetchError(f"{self.name}: {self._host} sent no list of tags: {error}") from None
-            link = _NEXT.search(response.headers.get("link", ""))
-            if link is None:
+            following = next_page(response)
+            if following is None:
                 break
-            path = "/tags/list?" + urlsplit(link["url"]).query
+            path = f"/tags/list?{following}"
         return found
 
     def has(self, kind: str, digest: Digest) -> bool:
@@ -111,7 +111,19 @@ class Repository:
         return response.status == 200
 
     def blob(self, blob: OciBlob) -> Iterator[bytes]:
-        """A blob's bytes as they come, not yet verified. Raises FetchError."""
+        """A blob's bytes as they come, not yet verified. Raises FetchError.
+
+        Of a blob that is longer than it should be, one piece more than that comes: who counts sees it, and who does not
+        is not sent bytes without end.
+        """
+        left = blob.size
+        for chunk in self._stream(blob):
+            yield chunk
+            left -= len(chunk)
+            if left < 0:
+                return
+
+    def _stream(self, blob: OciBlob) -> Iterator[bytes]:
         used: list[dict[str, str]] = [{}]
 
         def headers() -> dict[str, str]:
@@ -160,6 +172,17 @@ class Repository:
             )
         hint = "try again later" if status in (408, 429) or status >= 500 else None
         return FetchError(f"{subject}: {self._host} answered with status {status}", hint=hint)
+
+
+def next_page(response: Response) -> str | None:
+    """The query by which a list goes on (RFC 8288, "Link"), None where it ends."""
+    link = _NEXT.search(response.headers.get("link", ""))
+    if link is None:
+        return None
+    try:
+        return urlsplit(link["url"]).query
+    except ValueError:
+        return None
 
 
 def _hint_for_missing(reference: Reference) -> str:

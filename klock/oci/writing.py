@@ -37,7 +37,7 @@ _ATTEMPTS: Final = 5
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT: Final = 60.0
 """Seconds that klock waits at most when a registry says how long."""
-_RANGE: Final = re.compile(r"(?:bytes=)?0-(\d+)")
+_RANGE: Final = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 
 
 def open_repository(

@@ -23,7 +23,15 @@ from klock.layers.compression import Compression
 from klock.lockfile.model import DebianLock, OciBlob, OciLock, TargetLock, layer_of
 from klock.oci.artifacts import parse_address, put_artifact
 from klock.oci.writing import WritableRepository, open_repository
-from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer
+from klock.registry.layers import (
+    annotation,
+    blob_of,
+    fetch_blobs,
+    largest_archive,
+    largest_base,
+    refuse_larger,
+    take_layer,
+)
 from klock.registry.made import LAYER, Blob, base_blobs, step_blob
 from klock.registry.pull import read_manifest, restore_base
 from klock.registry.push import Sent, send_blobs
@@ -96,6 +104,7 @@ class RegistryCache:
         if not found:
             return False
         blob = blob_of(found[0], self._written)
+        refuse_larger(blob, largest_archive(layer), self._written)
         fetch_blobs([blob], self.repository, context)
         try:
             take_layer(blob, layer, context, source=f"{self._written} (layer {blob.digest})")
@@ -125,9 +134,10 @@ class RegistryCache:
             fetch_blobs(missing, self.repository, context)
         elif descriptors:
             blob = blob_of(descriptors[0], self._written)
+            refuse_larger(blob, largest_base(base), self._written)
             fetch_blobs([blob], self.repository, context)
             try:
-                restore_base(base, blob, context, source=self._written)
+                restore_base(base, blob, context)
             except FetchError as error:
                 raise HashMismatch(error.message, hint=error.hint) from error
         return True

@@ -7,26 +7,32 @@ they have made the layer whose digest the lockfile has: it may be broken, or unp
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import is_digest
 from klock.errors import FetchError
 from klock.fetching.downloads import Wanted, download
-from klock.layers.decompression import decompressed
-from klock.lockfile.model import LayerLock, OciBlob
+from klock.lockfile.model import DebianLock, LayerLock, OciBlob
 
 if TYPE_CHECKING:
     from klock.oci.repository import Repository
     from klock.steps.context import Context
 
-__all__ = ["annotation", "blob_of", "fetch_blobs", "take_layer", "unpacked_to"]
+__all__ = [
+    "annotation",
+    "blob_of",
+    "fetch_blobs",
+    "largest_archive",
+    "largest_base",
+    "refuse_larger",
+    "take_layer",
+]
 
-_CHUNK: Final = 1 << 20
 _OF_AN_ENTRY: Final = 16 << 10
 """Bytes of an archive that a path may take besides its content: headers, long names, attributes."""
 _ANYWAY: Final = 64 << 20
-_LARGEST_BASE: Final = 1 << 40
+_OF_A_PACKAGE: Final = 64
+"""How many times larger than a Debian package its files are at most. Most are three to ten times larger."""
 
 
 def blob_of(descriptor: object, source: str) -> OciBlob:
@@ -36,6 +42,28 @@ def blob_of(descriptor: object, source: str) -> OciBlob:
         if is_digest(digest) and type(size) is int and size >= 0 and isinstance(media_type, str):
             return OciBlob(digest=str(digest), size=size, media_type=media_type)
     raise FetchError(f"{source}: its manifest is damaged: a descriptor of a blob is none", hint="push it again")
+
+
+def largest_archive(layer: LayerLock) -> int:
+    """Bytes that the archive of a locked layer has at most, whoever writes it."""
+    return layer.size + layer.files * _OF_AN_ENTRY + _ANYWAY
+
+
+def largest_base(base: DebianLock) -> int:
+    """The same of a base made of Debian packages."""
+    return sum(deb.size for deb in base.debs) * _OF_A_PACKAGE + _ANYWAY
+
+
+def refuse_larger(blob: OciBlob, limit: int, source: str) -> None:
+    """Raises FetchError for a blob that cannot be an archive of at most `limit` bytes, however it was compressed.
+
+    Asked before a byte of it is fetched: the registry says what size it has, and may send that much.
+    """
+    if blob.size > limit + limit // 64 + _ANYWAY:
+        raise FetchError(
+            f"{source}: refused: the blob {blob.digest} has {blob.size} bytes, more than what is locked could have",
+            hint="do not trust it",
+        )
 
 
 def fetch_blobs(blobs: list[OciBlob], repository: Repository, context: Context) -> None:
@@ -63,35 +91,10 @@ def take_layer(blob: OciBlob, layer: LayerLock, context: Context, *, source: str
 
     Raises HashMismatch when the blob's files are not the locked ones, FetchError when it is not an archive.
     """
-    limit = layer.size + layer.files * _OF_AN_ENTRY + _ANYWAY
-    with context.store.temporary_file() as archive:
-        unpacked_to(archive, blob, context, source=source, limit=limit)
-        context.workshop.add_layer(archive, layer.digest)
-
-
-def unpacked_to(archive: Path, blob: OciBlob, context: Context, *, source: str, limit: int = _LARGEST_BASE) -> None:
-    """Writes the plain archive of a blob in the store, at most `limit` bytes of it. Raises FetchError."""
-    try:
-        with (
-            open(context.store.blob_path(blob.digest), "rb") as file,
-            decompressed(file, blob.media_type, source) as plain,
-            open(archive, "wb") as output,
-        ):
-            _copy(plain, output, limit, source)
-    except (OSError, EOFError, ValueError) as error:
-        # gzip's BadGzipFile is an OSError, as is a full disk, which says so itself.
-        if getattr(error, "errno", None) is not None:
-            raise
-        raise FetchError(f"{source}: is a broken archive: {error}", hint="push it again") from error
-
-
-def _copy(plain: IO[bytes], output: IO[bytes], limit: int, source: str) -> None:
-    size = 0
-    while chunk := plain.read(_CHUNK):
-        size += len(chunk)
-        if size > limit:
-            raise FetchError(f"{source}: refused: it unpacks to more than {limit} bytes", hint="do not trust it")
-        output.write(chunk)
+    archive = context.store.blob_path(blob.digest)
+    context.workshop.add_layer(
+        archive, layer.digest, media_type=blob.media_type, limit=largest_archive(layer), source=source
+    )
 
 
 def annotation(descriptor: Any, name: str) -> str | None:

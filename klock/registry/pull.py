@@ -7,7 +7,7 @@ sync afterwards finds base and layers here, and asks nobody.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
 from klock.documents import read_json
@@ -16,7 +16,15 @@ from klock.lockfile.model import DebianLock, LayerLock, OciBlob, OciLock, Target
 from klock.oci.documents import OCI_INDEX
 from klock.oci.repository import Repository
 from klock.oci.writing import WritableRepository
-from klock.registry.layers import annotation, blob_of, fetch_blobs, take_layer, unpacked_to
+from klock.registry.layers import (
+    annotation,
+    blob_of,
+    fetch_blobs,
+    largest_archive,
+    largest_base,
+    refuse_larger,
+    take_layer,
+)
 from klock.registry.made import LAYER, TARGET, is_whole_base
 from klock.steps.results import remember_layer
 from klock.values import dataclass
@@ -26,8 +34,6 @@ if TYPE_CHECKING:
     from klock.steps.context import Context
 
 __all__ = ["Pulled", "find_image", "pull_image", "read_manifest", "restore_base"]
-
-_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +69,15 @@ def pull_image(
         (number, key, layer) for number, (key, layer) in enumerate(_layers(lock, keys)) if not in_workshop(layer.digest)
     ]
     found = [_blob_of_layer(number, layer, lock, descriptors, name) for number, _, layer in missing]
+    for blob, (_, _, layer) in zip(found, missing, strict=True):
+        refuse_larger(blob, largest_archive(layer), name)
     base = [] if context.workshop.has_base(lock.base.id) else _base_blobs(lock, descriptors, name)
     wanted = [
         blob for blob in {b.digest: b for b in (*base, *found)}.values() if not context.store.find_blob(blob.digest)
     ]
     fetch_blobs(wanted, repository, context)
     if base and isinstance(lock.base, DebianLock):
-        restore_base(lock.base, base[0], context, source=name)
+        restore_base(lock.base, base[0], context)
     for (number, key, layer), blob in zip(missing, found, strict=True):
         context.progress.begin(f"unpack layer {number + 1} of {len(lock.layers)}")
         take_layer(blob, layer, context, source=f"{name} (layer {blob.digest})")
@@ -96,15 +104,14 @@ def find_image(lock: TargetLock, repository: Repository) -> dict[str, Any]:
     )
 
 
-def restore_base(base: DebianLock, blob: OciBlob, context: Context, *, source: str) -> None:
+def restore_base(base: DebianLock, blob: OciBlob, context: Context) -> None:
     """Unpacks a base made of Debian packages, from an archive of its whole tree that is in the store."""
     from klock.workshop.protocol import BaseLayer
 
     context.progress.begin(f"unpack Debian {base.suite}")
-    with context.store.temporary_file() as archive:
-        unpacked_to(archive, blob, context, source=source)
-        layer = BaseLayer(path=archive, media_type=_TAR, diff_id="")
-        context.workshop.add_base(base.id, [layer], manifest=base.tree)
+    archive = context.store.blob_path(blob.digest)
+    layer = BaseLayer(path=archive, media_type=blob.media_type, diff_id="", limit=largest_base(base))
+    context.workshop.add_base(base.id, [layer], manifest=base.tree)
     context.progress.done("as locked")
 
 
@@ -122,7 +129,9 @@ def _base_blobs(lock: TargetLock, descriptors: list[Any], name: str) -> list[Oci
         return [OciBlob(digest=b.digest, size=b.size, media_type=b.media_type) for b in base.layers]
     if not descriptors:
         raise FetchError(f"{name} has no layers", hint="push it again")
-    return [blob_of(descriptors[0], name)]
+    blob = blob_of(descriptors[0], name)
+    refuse_larger(blob, largest_base(base), name)
+    return [blob]
 
 
 def _blob_of_layer(number: int, layer: LayerLock, lock: TargetLock, descriptors: list[Any], name: str) -> OciBlob:

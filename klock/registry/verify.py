@@ -67,19 +67,19 @@ def signer_of(
     from klock.signing import open_envelope
 
     why = "nobody signed where it came from"
-    for envelope in attached(repository, digest, media_type=MEDIA_TYPE):
+    for documents in attached(repository, digest, media_type=MEDIA_TYPE):
         try:
-            payload, keyid = open_envelope(envelope, keys)
-            said = read_provenance(payload)
+            for envelope in documents():
+                payload, keyid = open_envelope(envelope, keys)
+                said = read_provenance(payload)
+                if said.image != digest:
+                    why = "what is signed is of another image"
+                elif said.lockfile != digest_of_bytes(lockfile.read_bytes()):
+                    why = f"what is signed is of another {lockfile.name}"
+                else:
+                    return keyid, ""
         except KlockError as error:
             why = error.message
-            continue
-        if said.image != digest:
-            why = "what is signed is of another image"
-        elif said.lockfile != digest_of_bytes(lockfile.read_bytes()):
-            why = f"what is signed is of another {lockfile.name}"
-        else:
-            return keyid, ""
     return None, why
 
 

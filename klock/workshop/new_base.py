@@ -75,12 +75,11 @@ class SandboxNewBase(SandboxWorkspace):
     def keep(self, base: str) -> None:
         """Keeps the finished tree as the base of this id."""
         digest = self._manifest.digest
-        self._trees.keep(self._made(), self._trees.diff(digest))
         described = self._folder / "base"
         described.mkdir(mode=0o700)
         (described / "manifest").write_bytes(self._manifest.to_bytes())
         (described / "diffs").write_text(f"{digest}\n", "ascii")
-        self._trees.keep(described, self._trees.base(base))
+        self._trees.keep_all({self._made(): self._trees.diff(digest), described: self._trees.base(base)})
 
     def _made(self) -> Path:
         return self._folder / "tree"

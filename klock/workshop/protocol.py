@@ -93,11 +93,14 @@ class FileTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseLayer:
-    """An archive of a base image: a tar file, compressed as `media_type` says (OCI image-spec, layer.md)."""
+    """An archive of a base image: a tar file, compressed as `media_type` says (OCI image-spec, layer.md).
+
+    `limit` are the bytes that it may have without that, where the digests of it are not locked."""
 
     path: Path
     media_type: str
     diff_id: Digest
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,8 +278,20 @@ class Workshop(Protocol):
         `manifest`: see `klock.layers.composing`. No file is copied.
         """
 
-    def add_layer(self, archive: Path, layer: Digest) -> None:
-        """Takes in what `write_layer` wrote. Raises HashMismatch when it is not the layer with this digest."""
+    def add_layer(
+        self,
+        archive: Path,
+        layer: Digest,
+        *,
+        media_type: str | None = None,
+        limit: int | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Takes in what `write_layer` wrote, at most `limit` bytes. If it is compressed, `media_type` says how.
+
+        `source` names the archive in messages. Raises HashMismatch when it is not the layer with this digest,
+        FetchError when it is no archive, or holds more.
+        """
 
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         """Removes all bases and layers but those in `keep` (base ids, layer digests); returns the bytes freed."""

@@ -83,8 +83,8 @@ class SandboxWorkshop:
         """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
         with self._store.lock(f"base-{hex_of(base)}"):
             if not self.has_base(base):
-                diff_ids = [self._add_diff(layer) for layer in layers]
-                self._describe_base(base, diff_ids, expected=manifest)
+                with scratch_folder(self._store) as folder:
+                    self._add_base(base, layers, folder, expected=manifest)
         return self.base_manifest(base)
 
     @contextmanager
@@ -228,8 +228,17 @@ class SandboxWorkshop:
                 self.keep_trees([FileTree(key=joined, files=files, derived=derived)], [made])
         return found
 
-    def add_layer(self, archive: Path, layer: Digest) -> None:
-        """Takes in what `write_layer` wrote, if it is the layer with this digest."""
+    def add_layer(
+        self,
+        archive: Path,
+        layer: Digest,
+        *,
+        media_type: str | None = None,
+        limit: int | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Takes in what `write_layer` wrote, if it is the layer with this digest; see
+        `klock.workshop.protocol.Workshop`."""
         if self.has_layer(layer):
             return
         from klock.layers.pack import unpack_layer
@@ -241,49 +250,60 @@ class SandboxWorkshop:
             root.chmod(0o755)
 
             def unpacked(file: BinaryIO) -> bytes:
-                return unpack_layer(file, layer=layer, source=f"the archive {archive.name}").to_bytes()
+                name = source or f"the archive {archive.name}"
+                return unpack_layer(file, layer=layer, source=name, media_type=media_type, limit=limit).to_bytes()
 
             (made / "manifest").write_bytes(in_namespace(lambda: unpack_in_root(archive, root, unpacked)))
             self.trees.keep(made, self.trees.layer(layer))
 
-    def _add_diff(self, layer: BaseLayer) -> Digest:
-        if layer.diff_id and self.trees.diff(layer.diff_id).exists():
-            return layer.diff_id
-        from klock.layers.unpack import unpack
-
-        with scratch_folder(self._store) as folder:
-            root = folder / "diff" / "root"
-            root.mkdir(parents=True)
-            root.chmod(0o755)
-
-            def unpacked(file: BinaryIO) -> Digest:
-                return unpack(file, media_type=layer.media_type, diff_id=layer.diff_id, source=layer.path.name)
-
-            diff_id = in_namespace(lambda: unpack_in_root(layer.path, root, unpacked))
-            self.trees.keep(folder / "diff", self.trees.diff(diff_id))
-        return diff_id
-
-    def _describe_base(self, base: str, diff_ids: Sequence[Digest], *, expected: Digest | None) -> None:
+    def _add_base(self, base: str, layers: Sequence[BaseLayer], folder: Path, *, expected: Digest | None) -> None:
+        """Unpacks into `folder`, and keeps all of it at once: to wait for the disk takes longer than to unpack."""
         from klock.layers.scan import manifest_of_tree
 
-        diffs = [self.trees.diff(diff_id) / "root" for diff_id in diff_ids]
-        with scratch_folder(self._store) as folder:
-            made = folder / "base"
-            made.mkdir()
+        made: dict[Path, Path] = {}
+        diff_ids: list[Digest] = []
+        for number, layer in enumerate(layers):
+            diff_id, here = layer.diff_id, folder / f"diff-{number}"
+            if not diff_id or not (self.trees.diff(diff_id) in made or self.trees.diff(diff_id).exists()):
+                diff_id = self._unpack(layer, here)
+                made.setdefault(self.trees.diff(diff_id), here)
+            diff_ids.append(diff_id)
+        roots = [made.get(final, final) / "root" for final in map(self.trees.diff, diff_ids)]
+        described = folder / "base"
+        described.mkdir()
 
-            def task() -> None:
-                lower = Area.create(self.area()).mount_to_read(diffs)
-                (made / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower)).to_bytes())
+        def task() -> None:
+            lower = Area.create(self.area()).mount_to_read(roots)
+            (described / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower)).to_bytes())
 
-            in_namespace(task)
-            found = digest_of_bytes((made / "manifest").read_bytes())
-            if expected not in (None, found):
-                raise HashMismatch(
-                    f"the archive of the base has other files than the locked ones: locked {expected}, found {found}",
-                    hint="do not trust where it came from",
-                )
-            (made / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
-            self.trees.keep(made, self.trees.base(base))
+        in_namespace(task)
+        found = digest_of_bytes((described / "manifest").read_bytes())
+        if expected not in (None, found):
+            raise HashMismatch(
+                f"the archive of the base has other files than the locked ones: locked {expected}, found {found}",
+                hint="do not trust where it came from",
+            )
+        (described / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
+        # The base last: without its archives it would be none.
+        self.trees.keep_all({**{here: final for final, here in made.items()}, described: self.trees.base(base)})
+
+    def _unpack(self, layer: BaseLayer, folder: Path) -> Digest:
+        from klock.layers.unpack import unpack
+
+        root = folder / "root"
+        root.mkdir(parents=True)
+        root.chmod(0o755)
+
+        def unpacked(file: BinaryIO) -> Digest:
+            return unpack(
+                file,
+                media_type=layer.media_type,
+                diff_id=layer.diff_id,
+                source=layer.path.name,
+                limit=layer.limit,
+            )
+
+        return in_namespace(lambda: unpack_in_root(layer.path, root, unpacked))
 
     def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
         """Copies what a base with layers holds into an empty folder; see `klock.workshop.protocol.Workshop`."""

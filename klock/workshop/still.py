@@ -146,7 +146,15 @@ class StillWorkshop:
     ) -> int:
         self.refuse()
 
-    def add_layer(self, archive: Path, layer: Digest) -> None:
+    def add_layer(
+        self,
+        archive: Path,
+        layer: Digest,
+        *,
+        media_type: str | None = None,
+        limit: int | None = None,
+        source: str | None = None,
+    ) -> None:
         self.refuse()
 
     def find_trees(self, keys: Sequence[Digest]) -> Mapping[Digest, FileTree]:
