@@ -69,6 +69,10 @@ class Repository:
             also=also,
         )
 
+    def hang_up(self) -> None:
+        """Closes idle connections: processes that are forked would share them, and take each other's answers."""
+        self._transport.close()
+
     def root(self) -> Document:
         """What the reference points at: an index or a manifest. Raises FetchError when there is none."""
         document = self._manifest(self.reference.identifier)

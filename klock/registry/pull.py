@@ -6,13 +6,17 @@ sync afterwards finds base and layers here, and asks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+from klock.beside import Beside, Report, first_to_end, pass_on
 from klock.digests import Digest
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
-from klock.lockfile.model import DebianLock, LayerLock, OciBlob, OciLock, TargetLock, layer_of
+from klock.lockfile.model import BaseLock, DebianLock, LayerLock, OciBlob, OciLock, TargetLock, layer_of
 from klock.oci.documents import OCI_INDEX
 from klock.oci.repository import Repository
 from klock.oci.writing import WritableRepository
@@ -31,9 +35,12 @@ from klock.values import dataclass
 from klock.words import counted, in_bytes
 
 if TYPE_CHECKING:
+    from klock.progress import Progress
     from klock.steps.context import Context
 
 __all__ = ["Pulled", "find_image", "pull_image", "read_manifest", "restore_base"]
+
+_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +82,56 @@ def pull_image(
     wanted = [
         blob for blob in {b.digest: b for b in (*base, *found)}.values() if not context.store.find_blob(blob.digest)
     ]
-    fetch_blobs(wanted, repository, context)
-    if base and isinstance(lock.base, DebianLock):
-        restore_base(lock.base, base[0], context)
-    for (number, key, layer), blob in zip(missing, found, strict=True):
-        context.progress.begin(f"unpack layer {number + 1} of {len(lock.layers)}")
-        take_layer(blob, layer, context, source=f"{name} (layer {blob.digest})")
+    tasks: list[Callable[[Context], None]] = []
+    if base:
+        tasks.append(functools.partial(_bring_base, lock.base, base, repository))
+    by_digest = {blob.digest: (blob, layer) for blob, (_, _, layer) in zip(found, missing, strict=True)}
+    tasks += [functools.partial(_bring_layer, blob, layer, repository) for blob, layer in by_digest.values()]
+    repository.hang_up()
+    _side_by_side(tasks, context, name=name, size=sum(blob.size for blob in wanted))
+    for _, key, layer in missing:
         if key is not None:
             remember_layer(key, layer.digest, context.store)
-        context.progress.done("as locked")
     return Pulled(layers=len(missing), base=bool(base), size=sum(blob.size for blob in wanted))
+
+
+def _bring_base(base: BaseLock, blobs: list[OciBlob], repository: Repository, context: Context) -> None:
+    fetch_blobs(blobs, repository, context)
+    if isinstance(base, DebianLock):
+        restore_base(base, blobs[0], context)
+
+
+def _bring_layer(blob: OciBlob, layer: LayerLock, repository: Repository, context: Context) -> None:
+    fetch_blobs([blob], repository, context)
+    take_layer(blob, layer, context, source=f"{repository.name} (layer {blob.digest})")
+
+
+def _side_by_side(tasks: Sequence[Callable[[Context], None]], context: Context, *, name: str, size: int) -> None:
+    """Does each in a process of its own: one is unpacked while another still comes, and on every core. The first error
+    ends them all; what was whole by then is kept."""
+    if not tasks:
+        return
+
+    def told(_: Beside[None], report: Report) -> None:
+        if report[0] in ("advance", "warn"):
+            pass_on([report], context.progress)
+
+    context.progress.begin(f"fetch and unpack {name}", total=size)
+    waiting, running = list(reversed(tasks)), list[Beside[None]]()
+    with ExitStack() as stack:
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                task = waiting.pop()
+                work = functools.partial(_work, task, context)
+                running.append(stack.enter_context(Beside(work, context.progress)))
+            ended = first_to_end(running, told, progress=context.progress)
+            running.remove(ended)
+            ended.result()
+    context.progress.done("as locked")
+
+
+def _work(task: Callable[[Context], None], context: Context, progress: Progress) -> None:
+    task(replace(context, progress=progress))
 
 
 def find_image(lock: TargetLock, repository: Repository) -> dict[str, Any]:
