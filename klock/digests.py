@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from typing import IO, Any, Final
 
@@ -28,10 +26,14 @@ def hex_of(digest: Digest) -> str:
 
 
 def digest_of_bytes(content: bytes) -> Digest:
+    import hashlib
+
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def digest_of_stream(stream: IO[bytes]) -> Digest:
+    import hashlib
+
     hasher = hashlib.sha256()
     while chunk := stream.read(_CHUNK):
         hasher.update(chunk)
@@ -40,6 +42,8 @@ def digest_of_stream(stream: IO[bytes]) -> Digest:
 
 def canonical_json(value: Any) -> bytes:
     """One spelling for one value: sorted keys, no spaces, ASCII only. Floats are refused: they have no one spelling."""
+    import json
+
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
 

@@ -6,7 +6,6 @@ looked at later. Text that is none (halves of characters) and NaN are refused, a
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, NoReturn
 
 __all__ = ["LARGEST_JSON", "LARGEST_TOML", "read_json", "read_toml", "shown"]
@@ -16,7 +15,7 @@ LARGEST_TOML: Final = 64 << 20
 """bytes"""
 
 _DEEPEST: Final = 64
-_TOML_TOKEN: Final = re.compile(
+_TOML_TOKEN: Final = (
     r'"""(?:\\[\s\S]|(?!""")[^\\])*(?:"""|\Z)' + r"|'''[\s\S]*?(?:'''|\Z)"
     r'|"(?:\\.|[^"\\\n])*"' + r"|'[^'\n]*'|#[^\n]*|[\[\]{}]"
 )
@@ -90,8 +89,10 @@ def _depth_is_over(value: object) -> bool:
 
 def _deepest_line(text: str) -> int:
     """The first line in which more brackets are open than may be, or else the first with many parts in a key."""
+    import re
+
     depth = 0
-    for token in _TOML_TOKEN.finditer(text):
+    for token in re.finditer(_TOML_TOKEN, text):
         if token[0] in "[{":
             depth += 1
             if depth > _DEEPEST:

@@ -68,7 +68,8 @@ def _run_at_once(arguments: list[str]) -> BaseException | None:
         start = starter(launch)
         if start is not None:
             try:
-                sys.exit(start(arguments[len(options) :]))
+                status = start(arguments[len(options) :])
+                os._exit(status)
             except (Exception, KeyboardInterrupt) as error:
                 return error
     from klock.unchanged.watching import watch

@@ -20,10 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -108,6 +105,8 @@ class Store:
 
         Raises HashMismatch when `digest` or `size` is given and the bytes are others; nothing is kept then.
         """
+        import hashlib
+
         with self.temporary_file() as path:
             hasher = hashlib.sha256()
             length = 0
@@ -146,6 +145,8 @@ class Store:
 
     def verify_blob(self, digest: Digest) -> bool:
         """Reads the blob again. A blob that was damaged on disk is removed, so that it is fetched anew."""
+        import hashlib
+
         path = self.blob_path(digest)
         if not path.exists() and not self._link(self._kept_path(digest), path):
             return False
@@ -168,6 +169,8 @@ class Store:
             return None
 
     def write_record(self, kind: str, key: str, value: Any) -> None:
+        import json
+
         with self.temporary_file() as path:
             with self._io_errors():
                 path.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
@@ -175,6 +178,8 @@ class Store:
 
     def remove_records(self, kind: str) -> None:
         """Removes all records of a kind."""
+        import shutil
+
         shutil.rmtree(self.root / "records" / kind, ignore_errors=True)
 
     def record_path(self, kind: str, key: str) -> Path:

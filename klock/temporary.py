@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ _WORK: Final = "w"
 def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]:
     """An empty folder for this user alone, `klock-<name>-...` in `$TMPDIR` or `within` another. It is removed at the
     end, whatever is in it."""
+    import shutil
     import tempfile
 
     remove_abandoned_folders(within)
@@ -41,6 +41,7 @@ def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]
 
 def remove_abandoned_folders(within: Path | None = None) -> None:
     """Removes the folders of this user's processes that are gone. What is not surely such a folder stays."""
+    import shutil
     import tempfile
 
     with contextlib.suppress(OSError), os.scandir(within or tempfile.gettempdir()) as found:

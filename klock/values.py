@@ -6,14 +6,14 @@ compiled with this module, so a class takes a tenth of that. To make an instance
 `klock.layers.manifest.Entry`, of which there are tens of thousands, stays with the standard library.
 
 A value is a dataclass to everybody else: `fields`, `replace` and `is_dataclass` take it. Type checkers see
-`dataclasses.dataclass`. Every field is an argument of `__init__`.
+`dataclasses.dataclass`. Every field is an argument of `__init__`. What `dataclasses` knows of a class is worked out
+when it asks: to import `dataclasses` takes as long as to start a command in an environment.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field
 from functools import total_ordering
 from operator import attrgetter
 
@@ -27,10 +27,49 @@ else:
 
     def dataclass(**options: bool) -> Callable[[type], type]:
         """As in the standard library, which makes the classes that are not values."""
-        return _KINDS.get(frozenset(options.items())) or dataclasses.dataclass(**options)
+        made = _KINDS.get(frozenset(options.items()))
+        if made is not None:
+            return made
+        from dataclasses import dataclass as standard
+
+        return standard(**options)
 
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "fresh"]
+
+_NONE = object()
+"""In place of a default."""
+
+
+def fresh(make: Callable[[], Any]) -> Any:
+    """A default that each instance gets anew, as of `dataclasses.field(default_factory=make)`."""
+    return _Fresh(make)
+
+
+class _Fresh:
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
+class _Field:
+    """What the methods below need to know of a field."""
+
+    __slots__ = ("compare", "default", "factory", "name", "repr")
+
+    def __init__(self, name: str, given: object) -> None:
+        """`given` is what the class's text has for the name: a default, what `fresh` or `dataclasses.field` returns, or
+        _NONE."""
+        standard = sys.modules.get("dataclasses")
+        self.name = name
+        self.default, self.factory = given, None
+        self.compare = self.repr = True
+        if isinstance(given, _Fresh):
+            self.default, self.factory = _NONE, given.make
+        elif standard is not None and isinstance(given, standard.Field):
+            missing = standard.MISSING
+            self.default = _NONE if given.default is missing else given.default
+            self.factory = None if given.default_factory is missing else given.default_factory
+            self.compare, self.repr = given.compare, given.repr
 
 
 def _value(cls: type) -> type[Any]:
@@ -38,8 +77,11 @@ def _value(cls: type) -> type[Any]:
     if cls.__doc__ is None:
         # Without one the standard library writes a signature, which takes as long as all the rest.
         cls.__doc__ = cls.__name__
-    made: type[Any] = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=True)(cls)
-    fields = dataclasses.fields(made)
+    own = {name: given.get(name, _NONE) for name in cls.__annotations__}
+    made = _with_slots(cls, own)
+    every = {**_fields_above(cls), **{name: _Field(name, value) for name, value in own.items()}}
+    fields = list(every.values())
+    names = tuple(every)
     compared = _getter([field.name for field in fields if field.compare])
     methods: dict[str, Any] = {
         "__init__": _initialiser(fields, then=getattr(made, "__post_init__", None)),
@@ -48,9 +90,13 @@ def _value(cls: type) -> type[Any]:
         "__hash__": _hasher(compared),
         "__setattr__": _refuse_to_set,
         "__delattr__": _refuse_to_delete,
-        "__getstate__": _state,
-        "__setstate__": _set_state,
+        "__getstate__": _state_of(names),
+        "__setstate__": _setter_of_state(names),
+        "__replace__": _replaced,
+        "__match_args__": (),
         "__signature__": _SIGNATURE,
+        _FIELDS: every,
+        **{name: _Asked(name, made, own) for name in ("__dataclass_fields__", "__dataclass_params__")},
     }
     for name, method in methods.items():
         # A class that has `__eq__` alone gets a `__hash__` of None from Python.
@@ -59,10 +105,59 @@ def _value(cls: type) -> type[Any]:
     return made
 
 
+_FIELDS = "__fields_of_value__"
+
+
+def _with_slots(cls: type, own: dict[str, object]) -> type[Any]:
+    """The class again, with slots for its own fields."""
+    taken = {name for base in cls.__mro__[1:] for name in base.__dict__.get("__slots__", ())}
+    left_out = {"__dict__", "__weakref__", *own}
+    body = {name: value for name, value in cls.__dict__.items() if name not in left_out}
+    body["__slots__"] = tuple(name for name in own if name not in taken)
+    made: type[Any] = type(cls)(cls.__name__, cls.__bases__, body)
+    made.__qualname__ = cls.__qualname__
+    return made
+
+
+def _fields_above(cls: type) -> dict[str, _Field]:
+    found: dict[str, _Field] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if (values := base.__dict__.get(_FIELDS)) is not None:
+            found.update(values)
+        elif (standard := base.__dict__.get("__dataclass_fields__")) is not None:
+            found.update((name, _Field(name, field)) for name, field in standard.items())
+    return found
+
+
+class _Asked:
+    """What `dataclasses` keeps of a class under `name`, worked out when it asks: by its own code, on a class of the
+    same text."""
+
+    def __init__(self, name: str, made: type, own: dict[str, object]) -> None:
+        self._name, self._made, self._own = name, made, own
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        from dataclasses import dataclass as standard
+        from dataclasses import field
+
+        made = self._made
+        kept = {name: value for name, value in vars(made).items() if name in ("__module__", "__orig_bases__")}
+        defaults = {
+            name: field(default_factory=value.make) if isinstance(value, _Fresh) else value
+            for name, value in self._own.items()
+            if value is not _NONE
+        }
+        annotations = {"__annotations__": dict(made.__annotations__), "__doc__": made.__doc__}
+        text = type(made)(made.__name__, made.__bases__, {**kept, **defaults, **annotations})
+        noted = getattr(standard(init=False, repr=False, eq=False, kw_only=True)(text), self._name)
+        setattr(made, self._name, noted)
+        return noted
+
+
 def _ordered(cls: type) -> type[Any]:
     """A value that can be sorted by its fields, in their order."""
     made = _value(cls)
-    key = _getter([field.name for field in dataclasses.fields(made) if field.compare])
+    key = _getter([field.name for field in vars(made)[_FIELDS].values() if field.compare])
 
     def less(self: object, other: object) -> bool:
         return key(self) < key(other) if other.__class__ is self.__class__ else NotImplemented
@@ -90,10 +185,10 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 # -- the methods
 
 
-def _initialiser(fields: tuple[Field[Any], ...], then: Callable[[Any], None] | None) -> Callable[..., None]:
+def _initialiser(fields: list[_Field], then: Callable[[Any], None] | None) -> Callable[..., None]:
     names = tuple(field.name for field in fields)
-    defaults = {field.name: field.default for field in fields if field.default is not MISSING}
-    factories = [(field.name, field.default_factory) for field in fields if field.default_factory is not MISSING]
+    defaults = {field.name: field.default for field in fields if field.default is not _NONE}
+    factories = [(field.name, field.factory) for field in fields if field.factory is not None]
     put = object.__setattr__
 
     def initialise(self: Any, /, **given: Any) -> None:
@@ -149,20 +244,37 @@ def _hasher(compared: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], int]:
 
 
 def _refuse_to_set(self: object, name: str, value: object) -> NoReturn:
-    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
 def _refuse_to_delete(self: object, name: str) -> NoReturn:
-    raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+    from dataclasses import FrozenInstanceError
+
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 
-def _state(self: Any) -> list[Any]:
-    return [getattr(self, field.name) for field in dataclasses.fields(self)]
+def _state_of(names: tuple[str, ...]) -> Callable[[Any], list[Any]]:
+    def state(self: Any) -> list[Any]:
+        return [getattr(self, name) for name in names]
+
+    return state
 
 
-def _set_state(self: Any, state: list[Any]) -> None:
-    for field, value in zip(dataclasses.fields(self), state, strict=True):
-        object.__setattr__(self, field.name, value)
+def _setter_of_state(names: tuple[str, ...]) -> Callable[[Any, list[Any]], None]:
+    def set_state(self: Any, state: list[Any]) -> None:
+        for name, value in zip(names, state, strict=True):
+            object.__setattr__(self, name, value)
+
+    return set_state
+
+
+def _replaced(self: Any, /, **changes: Any) -> Any:
+    """For `copy.replace` (Python 3.13)."""
+    from dataclasses import replace
+
+    return replace(self, **changes)
 
 
 class _Signature:
@@ -175,9 +287,10 @@ class _Signature:
 
 
 def _parameters(owner: type[Any]) -> Iterator[Any]:
+    from dataclasses import MISSING, fields
     from inspect import Parameter
 
-    for field in dataclasses.fields(owner):
+    for field in fields(owner):
         has_default = field.default is not MISSING or field.default_factory is not MISSING
         default = field.default if field.default is not MISSING else ... if has_default else Parameter.empty
         yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=field.type)

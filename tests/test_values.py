@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.values import dataclass
+from klock.values import dataclass, fresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,11 @@ class Point:
 
     def moved(self) -> Point:
         return dataclasses.replace(self, x=self.x + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    marks: list[int] = fresh(list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,21 @@ def test_fields_defaults_and_factories() -> None:
     assert [field.name for field in dataclasses.fields(one)] == ["x", "label", "where", "secret", "seen"]
     assert dataclasses.asdict(Version(major=1)) == {"major": 1, "minor": 0}
     assert not hasattr(one, "__dict__")
+
+
+def test_a_fresh_default_is_each_ones_own() -> None:
+    one, other = Marked(), Marked()
+    assert (one, one.marks) == (other, []) and one.marks is not other.marks
+    assert Marked(marks=[1]).marks == [1]
+    assert [field.default_factory for field in dataclasses.fields(Marked)] == [list]
+
+
+def test_what_asks_nothing_of_dataclasses_does_not_import_it() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import klock.places.sandbox.launch, klock.places.sandbox.execution\n"
+    )
+    script += "print(*sorted({'dataclasses', 'inspect', 'pickle', 'shutil', 'socket', 'traceback'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_equality_hash_and_text_leave_out_what_their_fields_say() -> None:

@@ -6,10 +6,9 @@ Field for field the specification's `containerEdits` (cncf-tags/container-device
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Final
 
-from klock.values import dataclass
+from klock.values import dataclass, fresh
 
 __all__ = ["NO_DEVICES", "ContainerEdits", "DeviceMount", "DeviceNode", "Devices", "Hook"]
 
@@ -58,7 +57,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEdits:
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = fresh(dict)
     device_nodes: tuple[DeviceNode, ...] = ()
     mounts: tuple[DeviceMount, ...] = ()
     hooks: tuple[Hook, ...] = ()

@@ -7,9 +7,7 @@ of environments end with a hyphen and digits, so none is taken for another's.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -86,6 +84,8 @@ def write_note(store: Store, place: str, name: str, note: Note, *, text: bytes) 
 
     Both are for people only, so a folder that cannot be written is not an error.
     """
+    import json
+
     folder = folder_of(store, place, name)
     content = {"lockfile": os.fspath(note.lockfile), "target": note.target, "synced": note.synced}
     with contextlib.suppress(OSError, StoreError):
@@ -113,6 +113,8 @@ def service_log(store: Store, place: str, name: str) -> Path:
 def synced_lock(store: Store, place: str, name: str, target: Target, fingerprint: Digest) -> Lockfile | None:
     """The lockfile that an environment was synced from, with that target alone; None where its text is gone, or is not
     that of `fingerprint`. Raises LockfileError when it cannot be read."""
+    from dataclasses import replace
+
     from klock.lockfile import read
 
     lockfile = read(folder_of(store, place, name) / _TEXT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import PurePosixPath
@@ -37,14 +37,15 @@ kernel would let it write them without any capability."""
 
 def find_bubblewrap() -> str:
     """The path of the program. Raises EngineError when it is not installed."""
-    program = shutil.which("bwrap")
-    if program is None:
-        raise EngineError(
-            "bubblewrap (bwrap) is not installed",
-            hint="run `apt-get install bubblewrap`, or use --here to change the container that klock runs in, "
-            f"{WAY_OUT}",
-        )
-    return program
+    # As shutil.which does it, whose import takes longer than bubblewrap does.
+    for folder in os.get_exec_path():
+        program = os.path.join(folder, "bwrap")
+        if os.access(program, os.X_OK) and os.path.isfile(program):
+            return program
+    raise EngineError(
+        "bubblewrap (bwrap) is not installed",
+        hint=f"run `apt-get install bubblewrap`, or use --here to change the container that klock runs in, {WAY_OUT}",
+    )
 
 
 class Access(Enum):

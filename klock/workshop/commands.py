@@ -9,8 +9,6 @@ reaches every process of the foreground, cannot kill it, only the command.
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -122,7 +120,7 @@ class Sandbox:
             namespaces |= linux.CLONE_NEWPID
         linux.unshare(namespaces if self._host_ipc else namespaces | linux.CLONE_NEWIPC)
         # With the machine's network goes its name, by which processes on many machines find each other.
-        socket.sethostname(_machine_name() if self._network is Network.HOST else _HOSTNAME)
+        linux.set_host_name(_machine_name() if self._network is Network.HOST else _HOSTNAME)
         if self._network is Network.HOST:
             return
         from klock.workshop.cable import enter_empty_network, enter_recorded_network
@@ -152,6 +150,8 @@ class Sandbox:
             linux.unmount(self._shared_memory, flags=linux.MNT_DETACH)
         for path in self._made:
             if os.path.isdir(path):
+                import shutil
+
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 # It may have gone with a folder above it that was made too.

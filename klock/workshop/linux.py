@@ -27,6 +27,7 @@ __all__ = [
     "filter_system_calls",
     "hear_of_parents_end",
     "mount",
+    "set_host_name",
     "setns",
     "sync_file_system",
     "unmount",
@@ -75,6 +76,12 @@ def unshare(flags: int) -> None:
 
 def setns(descriptor: int, kind: int) -> None:
     _checked(_libc().setns(descriptor, kind))
+
+
+def set_host_name(name: str) -> None:
+    """sethostname(2). Python's own is in `socket`, whose import takes longer than to start a command."""
+    given = os.fsencode(name)
+    _checked(_libc().sethostname(given, len(given)))
 
 
 def mount(source: str, target: str, kind: str | None, *, flags: int = 0, options: str = "") -> None:

@@ -10,11 +10,10 @@ See user_namespaces(7), newuidmap(1).
 from __future__ import annotations
 
 import errno
+import marshal
 import os
-import pickle
 import pwd
 import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +37,9 @@ def in_namespace(task: Callable[[], T]) -> T:
 
     Only one thread may be alive in this process.
     """
+    import pickle  # noqa: F401 (here, as the task may change the root)
+    import traceback  # noqa: F401
+
     with NamespaceProcess(task) as process:
         return process.result()
 
@@ -93,7 +95,7 @@ class NamespaceProcess(Generic[T]):
             raise KeyboardInterrupt
         if not pickled:
             raise EngineError(f"a process of the sandbox ended without a result (status {status})", hint="try again")
-        succeeded, value = pickle.loads(pickled)
+        succeeded, value = _unpacked(bytes(pickled))
         if succeeded:
             result: T = value
             return result
@@ -135,13 +137,35 @@ def _become(task: Callable[[], Any], *, parent: int, join: int | None, ready: in
         outcome = (True, task())
     except BaseException as error:
         if not isinstance(error, KlockError | OSError):
+            import traceback
+
             error.add_note("".join(traceback.format_exception(error)))
         outcome = (False, error)
     try:
         with open(results, "wb") as pipe:
-            pickle.dump(outcome, pipe, protocol=pickle.HIGHEST_PROTOCOL)
+            pipe.write(_packed(outcome))
     finally:
         os._exit(0)
+
+
+def _packed(outcome: tuple[bool, Any]) -> bytes:
+    """What is plain, as the status of a command is, takes no pickle: its import takes longer than all else here."""
+    try:
+        return b"m" + marshal.dumps(outcome)
+    except ValueError:
+        import pickle
+
+        return b"p" + pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _unpacked(content: bytes) -> tuple[bool, Any]:
+    if content[:1] == b"m":
+        outcome: tuple[bool, Any] = marshal.loads(content[1:])
+    else:
+        import pickle
+
+        outcome = pickle.loads(content[1:])
+    return outcome
 
 
 def _unshare() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -137,6 +136,8 @@ class Area:
             os.symlink(writable.work, "w")
             options += ",upperdir=u,workdir=w"
             if not writable.lasts:
+                import shutil
+
                 options += ",volatile"
                 # overlayfs' mark that files may be missing after a crash; after one nobody mounts this again.
                 shutil.rmtree(writable.work / "work" / "incompat", ignore_errors=True)

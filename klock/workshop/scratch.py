@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -147,6 +146,8 @@ def remove_trees(folders: Sequence[Path]) -> None:
 
 
 def _remove(folders: Sequence[Path]) -> None:
+    import shutil
+
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(folder) and not os.path.islink(folder):

@@ -16,7 +16,6 @@ of other architectures. The same holds for x32, whose calls have numbers of thei
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,6 +31,7 @@ _X86_64: Final = 0xC000003E
 _X32: Final = 0x40000000
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
+_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16  # families of addresses, as `socket` has them
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
 _FIRST, _SECOND, _THIRD = 16, 24, 32  # the low halves of the arguments, all that is looked at of an int
 
@@ -86,9 +86,9 @@ def _of_calls(column: int, bodies: Mapping[str, Program]) -> Program:
 def _of_socket() -> Program:
     return [
         *load(_FIRST),
-        *when(socket.AF_UNIX, _allow()),
-        *when(socket.AF_NETLINK, _of_protocol(NETLINK_PROTOCOLS)),
-        *when_any((socket.AF_INET, socket.AF_INET6), _of_protocol(SOCKET_PROTOCOLS)),
+        *when(_UNIX, _allow()),
+        *when(_NETLINK, _of_protocol(NETLINK_PROTOCOLS)),
+        *when_any((_INET, _INET6), _of_protocol(SOCKET_PROTOCOLS)),
         *_refuse(errno.EAFNOSUPPORT),
     ]
 

@@ -24,7 +24,7 @@ _LAST_PROCESS_ID: Final = "sys/kernel/ns_last_pid"
 _OTHER_PROCESS_IDS: Final = 4000
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """A bubblewrap process and the pipes on which it talks of its command."""
 
