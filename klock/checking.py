@@ -60,6 +60,7 @@ def _drifted(
 ) -> tuple[list[Finding], list[str]]:
     """Where the environment is not its goal, and what to do first."""
     from klock.drift import compare, with_steps
+    from klock.forks import Tally
 
     place = session.place_of(goal, by_notes=trust_store)
     if container is not None and not place.has_containers:
@@ -72,8 +73,9 @@ def _drifted(
         raise KlockError(f"the store cannot be trusted here: {other}", hint="leave out --trust-store")
     if deep:
         session.progress.begin("read every file of the environment")
-    with session.store.in_use():
-        observation = place.observe(goal, container=container, deep=deep)
+    tally = Tally("paths")
+    with session.store.in_use(), session.progress.stage("hash", tally):
+        observation = place.observe(goal, container=container, deep=deep, tally=tally)
     if deep:
         session.progress.done("compared")
     drift = compare(observation, leave_out=goal.lock.leave_out)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from klock.errors import EngineError
+from klock.words import in_bytes
 
 __all__ = ["Tally", "in_fork", "map_in_forks"]
 
@@ -58,17 +59,42 @@ def map_in_forks(function: Callable[[A], T], items: Sequence[A], *, cost: Callab
 
 
 class Tally:
-    """How many of a number of things are done, in whatever process. Each is told once, by its number from 0."""
+    """How much of something is done, told by whatever processes do it, and read by the one that waits for them."""
 
-    def __init__(self, total: int) -> None:
-        self._done = mmap.mmap(-1, max(total, 1))
+    def __init__(self, unit: str, total: int = 0, *, parts: int = 64) -> None:
+        """`unit` is a plural, or `bytes`. `total` may also be said later, by `expect`. `parts` is how many processes
+        may tell of it at once."""
+        self._unit = unit
+        self._parts = parts
+        self._shared = mmap.mmap(-1, _NUMBER * (1 + parts))
+        self._put(0, total)
 
-    def add(self, number: int) -> None:
-        self._done[number] = 1
+    def expect(self, total: int) -> None:
+        self._put(0, total)
+
+    def add(self, amount: int = 1, *, part: int = 0) -> None:
+        """So much more is done. One process at a time tells of a `part`, a number from 0."""
+        self._put(1 + part, self._get(1 + part) + amount)
 
     def __call__(self) -> str:
-        """`3 done`"""
-        return f"{self._done[:].count(1)} done"
+        """`3 of 12 wheels`, `1.2 MB of 30.5 MB`; empty as long as it is not known how many there are."""
+        total = self._get(0)
+        if not total:
+            return ""
+        done = sum(self._get(1 + part) for part in range(self._parts))
+        if self._unit == "bytes":
+            return f"{in_bytes(done)} of {in_bytes(total)}"
+        return f"{done} of {total} {self._unit}"
+
+    def _get(self, slot: int) -> int:
+        return int.from_bytes(self._shared[slot * _NUMBER : (slot + 1) * _NUMBER], "little")
+
+    def _put(self, slot: int, number: int) -> None:
+        self._shared[slot * _NUMBER : (slot + 1) * _NUMBER] = number.to_bytes(_NUMBER, "little")
+
+
+_NUMBER: Final = 8
+"""Bytes of a number in shared memory."""
 
 
 def _start(task: Callable[[], Any]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-__all__ = ["Progress", "Quiet"]
+__all__ = ["QUIET", "Progress", "Quiet"]
 
 
 class Progress(Protocol):
@@ -66,3 +66,7 @@ class Quiet:
     def warn(self, message: str) -> None: ...
 
     def note(self, message: str) -> None: ...
+
+
+QUIET: Progress = Quiet()
+"""For who has nobody to report to."""

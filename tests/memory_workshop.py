@@ -20,13 +20,14 @@ from klock.digests import Digest, digest_of_bytes
 from klock.errors import EngineError, HashMismatch
 from klock.fetching.mirrors import Mirrors
 from klock.files.placed import PlacedFile
+from klock.forks import Tally
 from klock.gpu.edits import ContainerEdits
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import matcher
 from klock.observation import Observation
 from klock.places.layered import apply_layers, locked_files
 from klock.places.protocol import OWN_STREAMS, Applied, Evidence, Streams
-from klock.progress import Quiet
+from klock.progress import QUIET, Progress, Quiet
 from klock.replay.goal import Goal
 from klock.replay.plan import Plan, make_plan
 from klock.steps.context import Context
@@ -83,7 +84,14 @@ class MemoryWorkshop:
     def has_base(self, base: str) -> bool:
         return base in self.bases
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
+    def add_base(
+        self,
+        base: str,
+        layers: Sequence[BaseLayer],
+        *,
+        manifest: Digest | None = None,
+        progress: Progress = QUIET,
+    ) -> Manifest:
         self.bases[base] = Manifest([file_entry("etc/os-release", b"memory")])
         return self.bases[base]
 
@@ -248,7 +256,7 @@ class MemoryWorkspace:
         known = {digest_of_bytes(value) for value in values}
         return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
         is_unwanted = matcher(leave_out)
         manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
         self.workshop.layers[manifest.digest] = manifest
@@ -311,7 +319,9 @@ class MemoryPlace:
     def is_clean(self, name: str) -> bool:
         return self.clean
 
-    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+    def observe(
+        self, goal: Goal, *, container: str | None = None, deep: bool = False, tally: Tally | None = None
+    ) -> Observation:
         locked, layers = locked_files(goal.lock, self.workshop)
         return Observation(locked=locked, layers=tuple(layers), files=self.files[goal.name])
 

@@ -34,18 +34,25 @@ step 2/2 run_bash false (kimage.py:5)
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
 
 
-def run(*, quiet: bool = False, verbose: bool = False, ending: str = "pass", stderr: int = subprocess.PIPE) -> bytes:
+def run(
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    ending: str = "pass",
+    stderr: int = subprocess.PIPE,
+    term: str = "xterm",
+) -> bytes:
     script = SCRIPT.format(quiet=quiet, verbose=verbose, ending=ending)
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "100"}
+    environment = {"PATH": os.environ["PATH"], "TERM": term, "PYTHONPATH": ROOT, "COLUMNS": "100"}
     done = subprocess.run([sys.executable, "-c", script], stderr=stderr, env=environment, check=False)
     return done.stderr or b""
 
 
-def on_terminal(ending: str = "pass") -> bytes:
+def on_terminal(ending: str = "pass", *, term: str = "xterm") -> bytes:
     """What arrives at a terminal."""
     mine, its = pty.openpty()
     try:
-        run(ending=ending, stderr=its)
+        run(ending=ending, stderr=its, term=term)
     finally:
         os.close(its)
     received = b""
@@ -85,6 +92,11 @@ def test_on_a_terminal_finished_tasks_stay_with_their_own_result() -> None:
     assert "step 1/2 pip_install numpy (kimage.py:4): 43 entries\r\n" in received
     assert "warning: numpy 2.0 was yanked\r\n" in received
     assert "10 B of 10 B" in received
+
+
+def test_a_terminal_that_cannot_draw_again_gets_the_lines_of_a_log() -> None:
+    for term in ("dumb", ""):
+        assert on_terminal(term=term).decode().replace("\r\n", "\n") == PLAIN
 
 
 def test_the_cursor_comes_back_however_it_ends() -> None:
@@ -169,6 +181,66 @@ def test_a_log_is_never_silent_for_long_and_says_how_far_a_task_is() -> None:
 
 def test_a_quiet_one_is() -> None:
     assert beats(quiet=True) == []
+
+
+SELDOM = """
+import os
+from klock.commands import terminal
+terminal._BEAT = 0.3
+with terminal.progress_on_terminal(quiet={quiet}) as progress:
+    progress.begin("read every file")
+    with progress.stage("hash", lambda: "7 of 9 paths"):
+        os.read(0, 1)
+    progress.done("compared")
+"""
+
+
+def test_a_command_that_says_little_says_in_a_log_that_it_goes_on() -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT}
+    pipe = subprocess.PIPE
+    argv = [sys.executable, "-c", SELDOM.format(quiet=False)]
+    with subprocess.Popen(argv, env=environment, stdin=pipe, stderr=pipe) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"... read every file, after 0:00:00, hash, 7 of 9 paths\n"
+        process.communicate(b"!")
+    argv = [sys.executable, "-c", SELDOM.format(quiet=True)]
+    assert subprocess.run(argv, env=environment, input=b"!", capture_output=True, check=True).stderr == b""
+
+
+COUNTS = """
+import os, sys, time
+from klock.commands.terminal import progress_on_stderr
+from klock.forks import Tally, map_in_forks
+with progress_on_stderr(quiet=False, verbose=False) as progress:
+    progress.begin("step 1/1 pip_install numpy (kimage.py:4)")
+    tally = Tally("wheels", 3, parts=3)
+    def work(number):
+        os.read(0, 1)
+        tally.add(part=number)
+    os.sched_getaffinity = lambda _: {0, 1}
+    with progress.stage("lay out", tally):
+        map_in_forks(work, range(3), cost=lambda _: 1)
+    progress.done("made")
+"""
+
+
+def test_what_processes_have_done_is_counted_on_the_terminal_while_they_work() -> None:
+    mine, its = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "160"}
+    argv = [sys.executable, "-c", COUNTS]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=its, env=environment) as process:
+        os.close(its)
+        assert process.stdin is not None
+        received = b""
+        for done in range(3):
+            while b"lay out, %d of 3 wheels" % done not in received:
+                received += os.read(mine, 1 << 16)
+            process.stdin.write(b"!")
+            process.stdin.flush()
+        while b"made" not in received:
+            received += os.read(mine, 1 << 16)
+    os.close(mine)
+    assert process.returncode == 0
 
 
 MOVES = """

@@ -98,8 +98,7 @@ def fetch_image(
         return
     layers = fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
     progress.begin(f"{'read' if workshop.is_still else 'unpack'} {lock.reference}")
-    with progress.stage("unpack"):
-        manifest = workshop.add_base(lock.id, layers)
+    manifest = workshop.add_base(lock.id, layers, progress=progress)
     progress.done(f"{len(manifest)} entries")
 
 

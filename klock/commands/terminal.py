@@ -6,6 +6,7 @@ Tasks nest: what is fetched for a step is a task within the step's.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -44,7 +45,7 @@ def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
     """
     if quiet:
         yield Notes()
-    elif sys.stderr.isatty() and not verbose:
+    elif _draws_again() and not verbose:
         live = _Live()
         try:
             yield live
@@ -60,12 +61,22 @@ def progress_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def progress_on_terminal(*, quiet: bool) -> Iterator[Progress]:
-    """For commands that are quick as a rule and say little: only a terminal sees how far they are."""
-    if quiet or not sys.stderr.isatty():
-        yield Notes()
+    """For commands that are quick as a rule and say little: a terminal sees how far they are, a log when they take
+    long."""
+    if quiet or _draws_again():
+        with progress_on_stderr(quiet=quiet, verbose=False) as progress:
+            yield progress
         return
-    with progress_on_stderr(quiet=False, verbose=False) as progress:
-        yield progress
+    lines = _Lines(verbose=False, names_tasks=False)
+    try:
+        yield lines
+    finally:
+        lines.stop()
+
+
+def _draws_again() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn again; as git has it, TERM says so."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 class Notes(Quiet):
@@ -153,16 +164,20 @@ class _Tasks:
 
 class _Lines:
     """One line when a task starts and one when it ends, indented by how deep it is. In between, at most every ten
-    seconds, one that says how far it is: who reads a log wants to know whether anything happens."""
+    seconds, one that says how far it is: who reads a log wants to know whether anything happens.
 
-    def __init__(self, *, verbose: bool) -> None:
+    Unless it `names_tasks`, only those lines in between, which name the task then."""
+
+    def __init__(self, *, verbose: bool, names_tasks: bool = True) -> None:
         self._verbose = verbose
+        self._names_tasks = names_tasks
         self._tasks = _Tasks()
         self._said = time.monotonic()
         self._is_busy = False
 
     def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
-        self._say(task)
+        if self._names_tasks:
+            self._say(task)
         self._tasks.begin(task, total, unit)
         self._tick_if_needed()
 
@@ -177,7 +192,8 @@ class _Lines:
             say_output(shown)
 
     def done(self, result: str) -> None:
-        self._say(result)
+        if self._names_tasks:
+            self._say(result)
         if self._tasks.tasks:
             self._tasks.tasks.pop()
         self._tick_if_needed()
@@ -213,7 +229,8 @@ class _Lines:
         if self._is_busy or not self._tasks.tasks or time.monotonic() - self._said < _BEAT - _TICK:
             return
         task, status = self._tasks.tasks[-1], self._tasks.status()
-        words = ", ".join(filter(None, (f"after {task.elapsed}", status, on_one_line(task.last))))
+        name = "" if self._names_tasks else on_one_line(task.name)
+        words = ", ".join(filter(None, (name, f"after {task.elapsed}", status, on_one_line(task.last))))
         self._say(f"... {words}")
 
     def _say(self, text: str) -> None:
@@ -221,7 +238,7 @@ class _Lines:
         try:
             if (rest := self._tasks.end_of_output()) and self._verbose:
                 say_output(rest)
-            say(text, indent="  " * len(self._tasks.tasks))
+            say(text, indent="  " * len(self._tasks.tasks) if self._names_tasks else "")
             self._said = time.monotonic()
         finally:
             self._is_busy = before

@@ -16,6 +16,7 @@ from klock.debian.tools import tools_among
 from klock.digests import Digest, digest_of_json, hex_of
 from klock.errors import FetchError, HashMismatch, LockfileError
 from klock.fetching.mirrors import Mirrors
+from klock.forks import Tally
 from klock.image.steps import DebianBase
 from klock.layers.differences import explain_by_sketch
 from klock.layers.sketch import sketch_of
@@ -172,7 +173,9 @@ class _Making:
             self.progress.begin(f"make Debian {lock.suite} of {total} packages", total=total, unit="packages")
             with self._tree_with(tools, prepared) as tree:
                 install_all(tree, lock.suite, tools, lock.debs, store=self.store, on_output=self._counting())
-                manifest = tree.finish()
+                tally = Tally("files")
+                with self.progress.stage("hash", tally):
+                    manifest = tree.finish(tally)
                 made = dataclasses.replace(lock, tree=manifest.digest)
                 if lock.tree not in (_UNKNOWN, made.tree):
                     where = explain_by_sketch(lock.sketch, manifest, "tree") if lock.sketch else None

@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from klock.forks import Tally
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, above, is_emptied, is_left_out, matcher, rewriting_of
 from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
@@ -33,17 +34,24 @@ _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
 
 
-def canonicalise(upper: bytes, lower: bytes, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Manifest:
+def canonicalise(
+    upper: bytes,
+    lower: bytes,
+    *,
+    leave_out: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    tally: Tally | None = None,
+) -> Manifest:
     """Brings `upper` into canonical form over the tree `lower` (only read), and says what it then holds.
 
     What `leave_out` names (`klock.layers.normalisation.matcher`) stays as it is in `lower`, whatever was done to it.
-    What `keep` names, likewise, is not left out by the rules of all layers.
+    What `keep` names, likewise, is not left out by the rules of all layers. `tally` counts the files that are hashed.
     Hard links among the layer's files are kept and named by their first path in sort order. Must run where the ids of
     all files are mapped and may be changed.
     """
     layer = _Layer(leave_out, keep)
     layer.fold(upper, lower, "", opaque=False)
-    return layer.manifest()
+    return layer.manifest(tally)
 
 
 def holds_changes(upper: bytes, lower: bytes, above: str = "") -> bool:
@@ -149,10 +157,12 @@ class _Layer:
             self.entries.append(entry)
         return True
 
-    def manifest(self) -> Manifest:
+    def manifest(self, tally: Tally | None) -> Manifest:
         # An inode with several names is read once.
         inodes = {(status.st_dev, status.st_ino): (on_disk, status.st_size) for on_disk, _, status in self.files}
-        digests = dict(zip(inodes, digests_of_files(list(inodes.values())), strict=True))
+        if tally is not None:
+            tally.expect(len(inodes))
+        digests = dict(zip(inodes, digests_of_files(list(inodes.values()), tally), strict=True))
         inode_of = {entry.path: (status.st_dev, status.st_ino) for _, entry, status in self.files}
         files = (replace(entry, digest=digests[inode_of[entry.path]]) for _, entry, _ in self.files)
         flat = Manifest([*self.entries, *files])

@@ -14,7 +14,7 @@ from typing import Final
 
 from klock.digests import Digest
 from klock.errors import EngineError
-from klock.forks import map_in_forks
+from klock.forks import Tally, map_in_forks
 from klock.layers.manifest import Entry, Kind, Manifest, line_of_file
 from klock.layers.normalisation import is_left_out
 from klock.values import dataclass
@@ -91,26 +91,32 @@ def entry_of(on_disk: bytes, path: str, status: os.stat_result, *, digest: Diges
     )
 
 
-def manifest_of_tree(root: bytes) -> Manifest:
-    """Everything below `root` except what is never locked, every path by itself: no hard links, no whiteouts."""
+def manifest_of_tree(root: bytes, tally: Tally | None = None) -> Manifest:
+    """Everything below `root` except what is never locked, every path by itself: no hard links, no whiteouts.
+
+    `tally` counts paths.
+    """
     try:
-        return Manifest.of_lines(_lines_of_tree(root))
+        return Manifest.of_lines(_lines_of_tree(root, tally))
     except OSError as error:
         raise EngineError(
             f"could not read every file of the tree: {error.strerror}", hint="see the system's log for disk errors"
         ) from error
 
 
-def _lines_of_tree(root: bytes) -> list[bytes]:
+def _lines_of_tree(root: bytes, tally: Tally | None) -> list[bytes]:
     folders = list(_folders_of(root))
-    if sum(folder.size for folder in folders) > _WORTH_SHARING:
+    paths = sum(folder.size for folder in folders)
+    if tally is not None:
+        tally.expect(paths)
+    if paths > _WORTH_SHARING:
         # The work of each is about the same, as large files are left for later.
-        shares = [folders[first::_SHARES] for first in range(_SHARES)]
-        parts = map_in_forks(_read, shares, cost=lambda share: sum(folder.size for folder in share))
+        shares = [_Share(number=first, folders=folders[first::_SHARES]) for first in range(_SHARES)]
+        parts = map_in_forks(lambda share: _read(share, tally), shares, cost=lambda share: share.size)
     else:
-        parts = [_read(folders)]
+        parts = [_read(_Share(number=0, folders=folders), tally)]
     large = [each for part in parts for each in part.large]
-    digests = digests_of_files([(on_disk, status.st_size) for on_disk, _, status in large])
+    digests = digests_of_files([(on_disk, status.st_size) for on_disk, _, status in large], tally)
     lines = [line for part in parts for line in part.lines]
     for (on_disk, path, status), digest in zip(large, digests, strict=True):
         has_attributes = bool(os.listxattr(on_disk, follow_symlinks=False))
@@ -130,6 +136,18 @@ class _Folder:
     @property
     def size(self) -> int:
         return len(self.files) + len(self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """What one process reads at a time."""
+
+    number: int
+    folders: Sequence[_Folder]
+
+    @property
+    def size(self) -> int:
+        return sum(folder.size for folder in self.folders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +174,10 @@ def _folders_of(root: bytes) -> Iterator[_Folder]:
         yield _Folder(on_disk=folder, above=above, files=files, others=others)
 
 
-def _read(folders: Sequence[_Folder]) -> _Read:
+def _read(share: _Share, tally: Tally | None) -> _Read:
     found = _Read(lines=[], large=[])
-    for folder in folders:
+    for folder in share.folders:
+        left = len(found.large)
         descriptor = os.open(folder.on_disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _read_files(folder, descriptor, found)
@@ -171,6 +190,8 @@ def _read(folders: Sequence[_Folder]) -> _Read:
                 entry = entry_of(on_disk, path, os.lstat(on_disk))
                 if entry is not None:
                     found.lines.append(_line_of(entry))
+        if tally is not None:
+            tally.add(folder.size - (len(found.large) - left), part=share.number)
     return found
 
 
@@ -212,8 +233,9 @@ def _line_of(entry: Entry) -> bytes:
     return entry.to_line().rstrip("\n").encode("ascii")
 
 
-def digests_of_files(files: Sequence[tuple[bytes, int]]) -> list[Digest]:
-    """The digests of files given with their sizes, in order. Forks one worker a core where that pays.
+def digests_of_files(files: Sequence[tuple[bytes, int]], tally: Tally | None = None) -> list[Digest]:
+    """The digests of files given with their sizes, in order. Forks one worker a core where that pays. `tally` counts
+    files.
 
     Processes and not threads: reading many small files holds Python's lock too much.
     """
@@ -222,10 +244,11 @@ def digests_of_files(files: Sequence[tuple[bytes, int]]) -> list[Digest]:
     if workers == 1:
         # One for all files: to make one takes longer than to read most of them.
         buffer = bytearray(_BUFFER)
-        return [_digest(path, buffer) for path, _ in files]
+        return [_counted(_digest(path, buffer), tally, 0) for path, _ in files]
     largest_first = sorted(range(len(files)), key=lambda index: -files[index][1])
     with mmap.mmap(-1, _DIGEST_BYTES * len(files)) as results:
-        children = [_fork_worker(files, largest_first[first::workers], results) for first in range(workers)]
+        shares = [largest_first[first::workers] for first in range(workers)]
+        children = [_fork_worker(number, files, share, results, tally) for number, share in enumerate(shares)]
         statuses = [os.waitpid(child, 0)[1] for child in children]
         if any(statuses):
             raise EngineError("could not read every file of the tree", hint="see the system's log for disk errors")
@@ -233,18 +256,26 @@ def digests_of_files(files: Sequence[tuple[bytes, int]]) -> list[Digest]:
     return [f"sha256:{raw[at : at + _DIGEST_BYTES].hex()}" for at in range(0, len(raw), _DIGEST_BYTES)]
 
 
-def _fork_worker(files: Sequence[tuple[bytes, int]], indexes: Iterable[int], results: mmap.mmap) -> int:
+def _fork_worker(
+    number: int, files: Sequence[tuple[bytes, int]], indexes: Iterable[int], results: mmap.mmap, tally: Tally | None
+) -> int:
     child = os.fork()
     if child:
         return child
     try:
         buffer = bytearray(_BUFFER)
         for index in indexes:
-            digest = _digest(files[index][0], buffer)
+            digest = _counted(_digest(files[index][0], buffer), tally, number)
             results[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES] = bytes.fromhex(digest.removeprefix("sha256:"))
     except BaseException:
         os._exit(1)
     os._exit(0)
+
+
+def _counted(digest: Digest, tally: Tally | None, part: int) -> Digest:
+    if tally is not None:
+        tally.add(part=part)
+    return digest
 
 
 def _digest(path: bytes, buffer: bytearray) -> Digest:

@@ -8,7 +8,8 @@ from SOURCES/tree/path, and its .pyc written to OUT/tree/path-of-the-pyc.
 The .pyc are hash-based (PEP 552) and checked, so they hold no time, and an edited source is still noticed. Marshalling
 depends on which strings the compiling process already knows, so the modules of a tree go in sorted chunks of a fixed
 size, each to a fresh fork of one parent that has done nothing else: the result depends on the tree alone. A module that
-does not compile (a template, a test of bad syntax) is left, as pip does.
+does not compile (a template, a test of bad syntax) is left, as pip does. For each module a NUL is printed, so that who
+waits can count them.
 """
 
 # os.path: a script that starts fast on any Python from 3.8 on.
@@ -27,6 +28,7 @@ CHUNK = 200
 def compile_chunk(sources: str, out: str, paths: list[str]) -> None:
     mode = py_compile.PycInvalidationMode.CHECKED_HASH
     for path in paths:
+        os.write(1, b"\0")
         compiled = out + importlib.util.cache_from_source(path)
         os.makedirs(os.path.dirname(compiled), exist_ok=True)
         try:

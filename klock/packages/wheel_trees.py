@@ -32,7 +32,6 @@ from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.values import dataclass
-from klock.words import counted
 from klock.workshop.protocol import Command, FileTree, Mount, Workshop, Workspace
 
 __all__ = ["WheelTrees", "files_of_wheels"]
@@ -40,6 +39,8 @@ __all__ = ["WheelTrees", "files_of_wheels"]
 _KIND: Final = "wheel-files"
 _SCRIPT: Final = Path(__file__).with_name("compile_script.py")
 _AT: Final = "/run/klock/compiling"
+_DONE: Final = b"\0"
+"""What the script prints for each module."""
 
 NamedWheel: TypeAlias = tuple[str, WheelArtifact]
 """A wheel with the name of its distribution."""
@@ -103,7 +104,7 @@ class WheelTrees:
         from klock.packages.wheel_layout import lay_out  # here, before the forks
 
         items = [(folder / str(number) / "root", artifact) for number, (_, artifact) in enumerate(wheels)]
-        tally = Tally(len(items))
+        tally = Tally("wheels", len(items), parts=len(items))
 
         def lay_out_one(item: tuple[Path, WheelArtifact]) -> bytes:
             root, artifact = item
@@ -111,10 +112,10 @@ class WheelTrees:
             root.chmod(0o755)
             blob = _blob(artifact, self.store)
             made = lay_out(blob, artifact, self.scheme, root=root, leave_out=self.leave_out).to_bytes()
-            tally.add(int(root.parent.name))
+            tally.add(part=int(root.parent.name))
             return made
 
-        with self.progress.stage(f"lay out {counted(len(items), 'wheel')}", tally):
+        with self.progress.stage("lay out", tally):
             contents = map_in_forks(lay_out_one, items, cost=lambda item: item[1].size)
         files = [Manifest.of_own(content) for content in contents]
         for (_, artifact), manifest in zip(items, files, strict=True):
@@ -141,7 +142,8 @@ class WheelTrees:
         request.write_text(json.dumps([[root.parent.name, paths] for root, paths in zip(roots, modules, strict=True)]))
         sources = [Mount(source=root, target=f"{_AT}/sources/{root.parent.name}") for root in roots]
         argv = (self.scheme.python, "-I", "-S", "-B", f"{_AT}/script.py")
-        with self.progress.stage(f"compile {counted(sum(map(len, modules)), 'module')}"), open_below() as workspace:
+        tally = Tally("modules", sum(map(len, modules)))
+        with self.progress.stage("compile", tally), open_below() as workspace:
             ended = workspace.run(
                 Command(
                     argv=(*argv, f"{_AT}/request.json", f"{_AT}/sources", f"{_AT}/out"),
@@ -152,10 +154,11 @@ class WheelTrees:
                         Mount(source=out, target=f"{_AT}/out", read_only=False),
                         *sources,
                     ),
-                )
+                ),
+                on_output=lambda printed: tally.add(printed.count(_DONE)),
             )
         if ended.status != 0:
-            words = ended.output.decode("utf-8", "replace").strip()[-2000:]
+            words = ended.output.replace(_DONE, b"").decode("utf-8", "replace").strip()[-2000:]
             raise StepFailed(
                 f"the environment's Python at {self.scheme.python} could not compile modules "
                 f"(exit status {ended.status}):\n{words}"

@@ -14,6 +14,7 @@ from klock.values import dataclass
 # A command of an environment that is there starts without lockfile and workshop.
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.forks import Tally
     from klock.lockfile.model import SettingsLock
     from klock.observation import Observation
     from klock.replay.goal import Goal
@@ -109,9 +110,11 @@ class Place(Protocol):
     def is_clean(self, name: str) -> bool:
         """Whether nothing was written to it since `apply`. Cheap; what was done to the store only `observe` sees."""
 
-    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+    def observe(
+        self, goal: Goal, *, container: str | None = None, deep: bool = False, tally: Tally | None = None
+    ) -> Observation:
         """What is in the environment beside what is locked. With `deep` every file is read; else those need not be
-        whose stat is as the place has noted it.
+        whose stat is as the place has noted it. `tally` counts what is read, where that is much.
 
         With `container`, a container that somebody started from the environment is observed.
         """

@@ -158,7 +158,7 @@ def restore_base(base: DebianLock, blob: OciBlob, context: Context) -> None:
     context.progress.begin(f"unpack Debian {base.suite}")
     archive = context.store.blob_path(blob.digest)
     layer = BaseLayer(path=archive, media_type=blob.media_type, diff_id="", limit=largest_base(base))
-    context.workshop.add_base(base.id, [layer], manifest=base.tree)
+    context.workshop.add_base(base.id, [layer], manifest=base.tree, progress=context.progress)
     context.progress.done("as locked")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from klock.digests import Digest
+from klock.forks import Tally
 from klock.lockfile.model import (
     AptLock,
     CondaPackage,
@@ -245,7 +246,9 @@ class Kind(Generic[S, L]):
         with context.workshop.open(at.lock.base.id, at.below, varied=varied) as workspace:
             self.perform(at, workspace, context)
             look(workspace)
-            return workspace.snapshot(leave_out=self.leave_out(at.step), keep=self.keep(at))
+            tally = Tally("files")
+            with context.progress.stage("hash", tally):
+                return workspace.snapshot(leave_out=self.leave_out(at.step), keep=self.keep(at), tally=tally)
 
     def as_locked(self, manifest: Manifest) -> Manifest:
         """A layer of it that was read off a running system, in the form in which the workshop makes it."""

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from klock.files.placed import PlacedFile
 from klock.workshop.protocol import Command, Completed, KnownFiles, Layer, TreeCopy, Workspace
+
+if TYPE_CHECKING:
+    from klock.forks import Tally
 
 __all__ = ["LaterWorkspace"]
 
@@ -51,5 +55,5 @@ class LaterWorkspace:
     def find(self, values: Sequence[bytes]) -> list[str]:
         return self._opened.find(values)
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
-        return self._opened.snapshot(leave_out=leave_out, keep=keep)
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
+        return self._opened.snapshot(leave_out=leave_out, keep=keep, tally=tally)

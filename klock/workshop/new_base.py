@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, BinaryIO, Final, cast
 
+from klock.forks import Tally
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.layers.unpack import unpack_package
@@ -55,7 +56,7 @@ class SandboxNewBase(SandboxWorkspace):
 
         in_namespace(task)
 
-    def finish(self) -> Manifest:
+    def finish(self, tally: Tally | None = None) -> Manifest:
         """Brings the tree into canonical form; see `klock.workshop.protocol.NewBase`."""
         made = self._made()
         made.mkdir(mode=0o700)
@@ -63,7 +64,7 @@ class SandboxNewBase(SandboxWorkspace):
         def task() -> bytes:
             nothing = Area.create(self._area).mount_to_read(())
             upper = self._writable.upper
-            layer = canonicalise(os.fsencode(upper), os.fsencode(nothing))
+            layer = canonicalise(os.fsencode(upper), os.fsencode(nothing), tally=tally)
             os.chown(upper, 0, 0)
             upper.chmod(0o755)
             upper.rename(made / "root")

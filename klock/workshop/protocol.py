@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from klock.forks import Tally
+from klock.progress import QUIET, Progress
 from klock.values import dataclass
 from klock.workshop.command import RESOLVER, SCRIPT, Command, Mount, Network, Uplink
 
@@ -165,11 +167,11 @@ class Workspace(Protocol):
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
         """Puts what changed since the workspace was opened into canonical form and keeps it in the store.
 
         `leave_out`: patterns of absolute paths, as in `klock.layers.normalisation`, that are dropped as well; `keep`:
-        patterns of paths that are not, although layers leave them out.
+        patterns of paths that are not, although layers leave them out. `tally` counts the files that are hashed.
         """
 
 
@@ -182,7 +184,7 @@ class NewBase(Workspace, Protocol):
         Raises FetchError, which names the package, for a hostile or broken archive.
         """
 
-    def finish(self) -> Manifest:
+    def finish(self, tally: Tally | None = None) -> Manifest:
         """Brings the tree into canonical form, as layers are, and returns the manifest of all of it. Nothing else may
         be done to it afterwards."""
 
@@ -221,7 +223,14 @@ class Workshop(Protocol):
     def has_base(self, base: str) -> bool:
         """Whether the base of this id is here, unpacked."""
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
+    def add_base(
+        self,
+        base: str,
+        layers: Sequence[BaseLayer],
+        *,
+        manifest: Digest | None = None,
+        progress: Progress = QUIET,
+    ) -> Manifest:
         """Unpacks a base under the id `base` (a digest) and returns the manifest of all of it, whose digest must be
         `manifest`, if that is given.
 

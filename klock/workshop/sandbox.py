@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from klock.digests import Digest, digest_of_bytes, digest_of_json, hex_of, is_digest
 from klock.errors import HashMismatch
+from klock.forks import Tally
+from klock.progress import QUIET, Progress
 from klock.store import Store
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
-from klock.workshop.unpacking import unpack_in_root
+from klock.workshop.unpacking import counted, unpack_in_root
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -79,12 +81,19 @@ class SandboxWorkshop:
     def has_base(self, base: str) -> bool:
         return self._whole_trees.has_base(base)
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
+    def add_base(
+        self,
+        base: str,
+        layers: Sequence[BaseLayer],
+        *,
+        manifest: Digest | None = None,
+        progress: Progress = QUIET,
+    ) -> Manifest:
         """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
         with self._store.lock(f"base-{hex_of(base)}"):
             if not self.has_base(base):
                 with scratch_folder(self._store) as folder:
-                    self._add_base(base, layers, folder, expected=manifest)
+                    self._add_base(base, layers, folder, expected=manifest, progress=progress)
         return self.base_manifest(base)
 
     @contextmanager
@@ -256,27 +265,43 @@ class SandboxWorkshop:
             (made / "manifest").write_bytes(in_namespace(lambda: unpack_in_root(archive, root, unpacked)))
             self.trees.keep(made, self.trees.layer(layer))
 
-    def _add_base(self, base: str, layers: Sequence[BaseLayer], folder: Path, *, expected: Digest | None) -> None:
+    def _has_diff(self, layer: BaseLayer) -> bool:
+        return bool(layer.diff_id) and self.trees.diff(layer.diff_id).exists()
+
+    def _add_base(
+        self,
+        base: str,
+        layers: Sequence[BaseLayer],
+        folder: Path,
+        *,
+        expected: Digest | None,
+        progress: Progress,
+    ) -> None:
         """Unpacks into `folder`, and keeps all of it at once: to wait for the disk takes longer than to unpack."""
         from klock.layers.scan import manifest_of_tree
 
         made: dict[Path, Path] = {}
         diff_ids: list[Digest] = []
-        for number, layer in enumerate(layers):
-            diff_id, here = layer.diff_id, folder / f"diff-{number}"
-            if not diff_id or not (self.trees.diff(diff_id) in made or self.trees.diff(diff_id).exists()):
-                diff_id = self._unpack(layer, here)
-                made.setdefault(self.trees.diff(diff_id), here)
-            diff_ids.append(diff_id)
+        tally = Tally("bytes", sum(each.path.stat().st_size for each in layers if not self._has_diff(each)))
+        with progress.stage("unpack", tally):
+            for number, layer in enumerate(layers):
+                diff_id, here = layer.diff_id, folder / f"diff-{number}"
+                if not (self._has_diff(layer) or (diff_id and self.trees.diff(diff_id) in made)):
+                    diff_id = self._unpack(layer, here, tally)
+                    made.setdefault(self.trees.diff(diff_id), here)
+                diff_ids.append(diff_id)
         roots = [made.get(final, final) / "root" for final in map(self.trees.diff, diff_ids)]
         described = folder / "base"
         described.mkdir()
 
+        tally = Tally("paths")
+
         def task() -> None:
             lower = Area.create(self.area()).mount_to_read(roots)
-            (described / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower)).to_bytes())
+            (described / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower), tally).to_bytes())
 
-        in_namespace(task)
+        with progress.stage("hash", tally):
+            in_namespace(task)
         found = digest_of_bytes((described / "manifest").read_bytes())
         if expected not in (None, found):
             raise HashMismatch(
@@ -287,7 +312,7 @@ class SandboxWorkshop:
         # The base last: without its archives it would be none.
         self.trees.keep_all({**{here: final for final, here in made.items()}, described: self.trees.base(base)})
 
-    def _unpack(self, layer: BaseLayer, folder: Path) -> Digest:
+    def _unpack(self, layer: BaseLayer, folder: Path, tally: Tally) -> Digest:
         from klock.layers.unpack import unpack
 
         root = folder / "root"
@@ -296,7 +321,7 @@ class SandboxWorkshop:
 
         def unpacked(file: BinaryIO) -> Digest:
             return unpack(
-                file,
+                counted(file, tally),
                 media_type=layer.media_type,
                 diff_id=layer.diff_id,
                 source=layer.path.name,

@@ -18,8 +18,10 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from klock.digests import Digest, digest_of_bytes, is_digest
 from klock.errors import EngineError, HashMismatch, StoreError
 from klock.files.placed import PlacedFile
+from klock.forks import Tally
 from klock.layers.listing import ArchivedLayer, list_layers, read_layers
 from klock.layers.manifest import Entry, Kind, Manifest
+from klock.progress import QUIET, Progress
 from klock.store import Store
 from klock.workshop.protocol import (
     BaseLayer,
@@ -84,7 +86,14 @@ class StillWorkshop:
     def has_base(self, base: str) -> bool:
         return self._known(base) is not None
 
-    def add_base(self, base: str, layers: Sequence[BaseLayer], *, manifest: Digest | None = None) -> Manifest:
+    def add_base(
+        self,
+        base: str,
+        layers: Sequence[BaseLayer],
+        *,
+        manifest: Digest | None = None,
+        progress: Progress = QUIET,
+    ) -> Manifest:
         """Reads the archives of a base, and takes note of what it shows."""
         shown = list_layers(self._note(base, layers))
         if manifest not in (None, shown.digest):
@@ -267,7 +276,7 @@ class StillWorkspace:
         wanted = [value for value in values if value]
         return sorted(f"/{path}" for path in self._tree.written if wanted and self._holds(path, wanted))
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
         return self._workshop.keep(self._tree.changes(leave_out, keep), self._placed)
 
     def _holds(self, path: str, values: Sequence[bytes]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from klock.files.placed import PlacedFile
+from klock.forks import Tally
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
 from klock.workshop.commands import Sandbox
@@ -122,7 +123,7 @@ class SandboxWorkspace:
         upper = os.fspath(self._writable.upper)
         return in_namespace(lambda: paths_with(values, upper))
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
         """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
         made = self._writable.folder / "layer"
         made.mkdir(mode=0o700)
@@ -130,7 +131,7 @@ class SandboxWorkspace:
         def task() -> bytes:
             lower = Area.create(self._area).mount_to_read(self._stack)
             upper = os.fsencode(self._writable.upper)
-            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out, keep=keep).to_bytes()
+            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out, keep=keep, tally=tally).to_bytes()
             # No layer says anything of the root itself, so it is the same over all of them.
             os.chown(self._writable.upper, 0, 0)
             self._writable.upper.chmod(0o755)

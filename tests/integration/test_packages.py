@@ -107,10 +107,17 @@ PYPROJECT = '[build-system]\nrequires = ["tool"]\nbuild-backend = "backend"\nbac
 
 
 class Warnings(Quiet):
-    """Keeps what it is warned of."""
+    """Keeps what it is warned of, and how far each stage was at its end."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.counted: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> Iterator[None]:
+        yield
+        if how_far is not None:
+            self.counted.append(f"{name}, {how_far()}")
 
     def warn(self, message: str) -> None:
         self.said.append(message)
@@ -728,7 +735,9 @@ def test_a_wheel_is_laid_out_and_compiled_once_and_to_the_same_bytes(lab: Lab) -
     make_wheel(lab.files, "more", "1.0", files={"more.py": "X = 'more'\n"})
     lab.engine.remove_unused(keep=[lab.base.id])
     one, both = lab.resolve(step("app")), lab.resolve(step("app", "more"))
+    lab.progress.counted.clear()
     lab.layer_of(one)
+    assert lab.progress.counted == ["lay out, 1 of 1 wheels", "compile, 252 of 252 modules"]
     before = lab.trees()
     layer = lab.layer_of(both)
     shown = lab.engine.shown_manifest(layer.digest)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import lzma
 import os
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ from klock.errors import FetchError, HashMismatch
 from klock.extras import missing_extra_hint
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.unpack import unpack
+from klock.progress import Quiet
 from klock.store import Store
+from klock.words import in_bytes
 from klock.workshop import SandboxWorkshop
 from klock.workshop.namespace import in_namespace
 from klock.workshop.protocol import BaseLayer
@@ -180,6 +184,30 @@ def test_a_gzip_layer_is_checked_against_its_uncompressed_digest(engine: Sandbox
     plain = Archive([(member("a"), b"1")]).to_bytes()
     layer = base_layer(tmp_path, gzip.compress(plain), media_type=TAR + "+gzip", diff_id=digest_of_bytes(plain))
     assert list(engine.add_base(BASE, [layer])) == ["a"]
+
+
+class Counting(Quiet):
+    """Keeps how far each stage was at its end."""
+
+    def __init__(self) -> None:
+        self.counted: list[str] = []
+
+    @contextlib.contextmanager
+    def stage(self, name: str, how_far: Callable[[], str] | None = None) -> Iterator[None]:
+        yield
+        if how_far is not None:
+            self.counted.append(f"{name}, {how_far()}")
+
+
+@pytest.mark.parametrize("way", ["", "+gzip", "+xz"])
+def test_what_was_read_and_hashed_is_counted(way: str, engine: SandboxWorkshop, tmp_path: Path) -> None:
+    plain = Archive([(member(f"f{number}"), os.urandom(1000)) for number in range(600)]).to_bytes()
+    packed = {"": lambda: plain, "+gzip": lambda: gzip.compress(plain), "+xz": lambda: lzma.compress(plain)}[way]()
+    layer = base_layer(tmp_path, packed, media_type=TAR + way, diff_id=digest_of_bytes(plain))
+    progress = Counting()
+    engine.add_base(BASE, [layer], progress=progress)
+    size = in_bytes(len(packed))
+    assert progress.counted == [f"unpack, {size} of {size}", "hash, 600 of 600 paths"]
 
 
 def test_two_bases_share_an_archive(engine: SandboxWorkshop, tmp_path: Path) -> None:

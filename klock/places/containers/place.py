@@ -33,6 +33,7 @@ from klock.places.records import folder_of, names_in, service_log
 from klock.store import Store
 
 if TYPE_CHECKING:
+    from klock.forks import Tally
     from klock.observation import Observation
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
@@ -104,7 +105,9 @@ class ContainerPlace:
     def is_clean(self, name: str) -> bool:
         return self.image(name).is_clean()
 
-    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+    def observe(
+        self, goal: Goal, *, container: str | None = None, deep: bool = False, tally: Tally | None = None
+    ) -> Observation:
         """Always deep: the engine's storage has no stats that klock could have noted."""
         image = self.image(goal.name)
         return (

@@ -27,6 +27,7 @@ from klock.workshop.working_dir import folders_to, without_made_folders
 
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.forks import Tally
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
     from klock.steps.context import Context
@@ -87,7 +88,9 @@ class HerePlace:
         """Whether its files are as its layers say, and the others as the last sync left them."""
         return self._here.folder.read() is None or observed(self._here) == expected(self._here)
 
-    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+    def observe(
+        self, goal: Goal, *, container: str | None = None, deep: bool = False, tally: Tally | None = None
+    ) -> Observation:
         """The container against the locked layers over what else the last sync left in it.
 
         What lies in the project's folder and no step made is the user's own.

@@ -18,6 +18,7 @@ from typing import Final
 
 from klock.errors import EngineError
 from klock.files.placed import PlacedFile
+from klock.forks import Tally
 from klock.places.here.changes import canonical_changes
 from klock.places.here.step_paths import StepPaths
 from klock.places.here.tree import Tree, on_disk, scan
@@ -123,7 +124,7 @@ class HereWorkspace:
         ours = [path for path in written if self._own is None or self._own.may_have(path)]
         return sorted(hits(values, [os.fsdecode(on_disk(path)) for path in ours]))
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = ()) -> Layer:
+    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
         """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is.
 
         What layers leave out is not scanned, so `keep` keeps nothing: see `klock.places.here.converging.refusing`.

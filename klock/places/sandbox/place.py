@@ -15,6 +15,7 @@ from klock.store import Store
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.forks import Tally
     from klock.observation import Observation
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
@@ -70,7 +71,9 @@ class SandboxPlace:
     def is_clean(self, name: str) -> bool:
         return self.environment(name).is_clean()
 
-    def observe(self, goal: Goal, *, container: str | None = None, deep: bool = False) -> Observation:
+    def observe(
+        self, goal: Goal, *, container: str | None = None, deep: bool = False, tally: Tally | None = None
+    ) -> Observation:
         from klock.findings import Code, Finding
         from klock.observation import Observation
         from klock.workshop.working_dir import folders_to, without_made_folders
@@ -95,7 +98,7 @@ class SandboxPlace:
         if changes is not None and not changes:
             return observation  # nothing to compare, as all is as it was made
         locked, layers = locked_files(goal.lock, self._workshop)
-        there = environment.observe() if changes is None else locked.apply(changes)
+        there = environment.observe(tally) if changes is None else locked.apply(changes)
         working_dir = folders_to(goal.lock.working_dir, locked)
         files = without_made_folders(there, locked, working_dir)
         return replace(observation, locked=locked, layers=tuple(layers), files=files)

@@ -30,6 +30,7 @@ from klock.workshop.scratch import among_all_files, bytes_of, file_lock, is_held
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
     from klock.digests import Digest
+    from klock.forks import Tally
     from klock.layers.manifest import Manifest
     from klock.workshop.protocol import Command
     from klock.workshop.trees import Trees
@@ -132,8 +133,8 @@ class SandboxEnvironment:
 
         return Manifest.of_own(in_namespace(task))
 
-    def observe(self) -> Manifest:
-        """The whole environment as it is now, every file read."""
+    def observe(self, tally: Tally | None = None) -> Manifest:
+        """The whole environment as it is now, every file read. `tally` counts paths."""
         from klock.layers.manifest import Manifest
         from klock.layers.scan import manifest_of_tree
 
@@ -142,7 +143,7 @@ class SandboxEnvironment:
 
         def task() -> bytes:
             lower = Area.create(self._area).mount_to_read(layers)
-            return manifest_of_tree(os.fsencode(lower)).to_bytes()
+            return manifest_of_tree(os.fsencode(lower), tally).to_bytes()
 
         return Manifest.of_own(in_namespace(task))
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from klock.debian.dpkg_status import STATUS_FILE, installed_packages
 from klock.errors import StepFailed
+from klock.forks import Tally
 from klock.lockfile.model import ShellLock
 from klock.recorder import ROUNDS, Report
 from klock.recorder.permanent_urls import is_permanent
@@ -59,7 +60,9 @@ def _record(at: StepAt[ShellLock], context: Context) -> tuple[ShellLock, Layer]:
                 ports.update(report.ports)
                 continue
             installed = _debian_packages(workspace)
-            layer = workspace.snapshot(leave_out=step.leave_out, keep=step.keep)
+            tally = Tally("files")
+            with context.progress.stage("hash", tally):
+                layer = workspace.snapshot(leave_out=step.leave_out, keep=step.keep, tally=tally)
         return _completed(step, report, layer, installed=_added(before, installed)), layer
     raise StepFailed(
         f"{at.name} tries another port each time it runs: {at.text}",
