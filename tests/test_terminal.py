@@ -134,6 +134,31 @@ def test_the_clock_goes_on_while_klock_waits() -> None:
     assert b"making a base: made" in received
 
 
+LONG = """
+import sys
+from klock.commands.terminal import progress_on_stderr
+with progress_on_stderr(quiet=False, verbose=False) as progress:
+    progress.begin("step 1/2 run_bash " + "\\u5bbd" * 200, total=9, unit="files")
+    progress.advance(5)
+    with progress.stage("unpack"):
+        sys.stdin.read(1)
+    progress.done("made")
+"""
+
+
+def test_how_far_it_is_has_its_place_beside_the_longest_name() -> None:
+    mine, its = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "70", "LANG": "C.UTF-8"}
+    with subprocess.Popen([sys.executable, "-c", LONG], stdin=subprocess.PIPE, stderr=its, env=environment) as process:
+        os.close(its)
+        received = b""
+        while b"0:00:01 unpack, 5 of 9 files" not in received:
+            received += os.read(mine, 1 << 16)
+        process.communicate(b"!")
+    os.close(mine)
+    assert "\u5bbd\u2026".encode() in received
+
+
 BEATS = """
 import os, sys, time
 from klock.commands import terminal

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from klock.escaping import ForeignText, on_one_line
 from klock.printing import say, say_output
@@ -33,6 +33,9 @@ _TICK: Final = 0.25
 """Seconds between two drawings of a line while klock waits."""
 _BEAT: Final = 10.0
 """Seconds between two lines of a log that say how far a task is."""
+_BAR: Final = 20
+_AROUND: Final = 4
+"""Columns of the bar, and of the spinner and the spaces."""
 _LONGEST: Final = 300
 """Characters of a line that a command printed."""
 
@@ -159,7 +162,7 @@ class _Tasks:
         task = self.tasks[-1]
         beside = f"beside {', '.join(self.others)}" if self.others else ""
         stage, how_far = task.stages[-1] if task.stages else ("", None)
-        return ", ".join(filter(None, (stage, how_far() if how_far else "", task.counted, beside)))
+        return ", ".join(filter(None, (stage, how_far() if how_far else task.counted, beside)))
 
 
 class _Lines:
@@ -344,24 +347,19 @@ class _Live:
         from rich.console import Console
         from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bars
-        from rich.table import Column
 
         task = self._tasks.tasks[-1]
-        name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-        columns: list[ProgressColumn] = [SpinnerColumn(), name]
+        columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
         if task.total:
-            columns.append(BarColumn(bar_width=20))
+            columns.append(BarColumn(bar_width=_BAR))
         columns.append(TextColumn("{task.fields[status]}", markup=False))
         console = Console(stderr=True, highlight=False)
         self._bars = Bars(*columns, console=console, auto_refresh=False, transient=True)
         self._bars.start()
-        self._shown = self._bars.add_task(on_one_line(task.name), total=task.total, **self._fields())
+        self._shown = self._bars.add_task("", total=task.total, status="")
+        self._update()
         self._bars.refresh()
         _tick_every(_TICK, self._tick)
-
-    def _fields(self) -> dict[str, Any]:
-        task = self._tasks.tasks[-1]
-        return {"status": " ".join(filter(None, (task.elapsed, on_one_line(self._tasks.status()))))}
 
     def _draw(self) -> None:
         now = time.monotonic()
@@ -374,8 +372,20 @@ class _Live:
         if self._bars is None or self._shown is None or not self._tasks.tasks:
             return
         task = self._tasks.tasks[-1]
-        name = f"{task.name}: {task.last}" if task.last else task.name
-        self._bars.update(self._shown, description=on_one_line(name), completed=task.done, **self._fields())
+        name = on_one_line(f"{task.name}: {task.last}" if task.last else task.name)
+        status = " ".join(filter(None, (task.elapsed, on_one_line(self._tasks.status()))))
+        # All but the name is short, and tells that something moves.
+        room = self._bars.console.width - _AROUND - (_BAR + 1 if task.total else 0) - len(status)
+        self._bars.update(self._shown, description=_cut(name, room), status=status, completed=task.done)
+
+
+def _cut(text: str, room: int) -> str:
+    """As much of a text as is seen in so many columns."""
+    from rich.cells import cell_len, chop_cells
+
+    if cell_len(text) <= room:
+        return text
+    return chop_cells(text, max(1, room - 1))[0] + "…"
 
 
 def _tick_every(seconds: float, draw: Callable[..., None]) -> None:

@@ -192,13 +192,15 @@ class _Making:
         return made if lock.tree != _UNKNOWN else dataclasses.replace(made, sketch=sketch)
 
     def _counting(self) -> Callable[[bytes], None]:
-        """Tells what dpkg prints, and counts the packages that it has set up."""
-        rest = b""
+        """Tells what dpkg prints, and counts packages: one that is unpacked is half done."""
+        rest, halves = b"", 0
 
         def on_output(text: bytes) -> None:
-            nonlocal rest
+            nonlocal rest, halves
             *lines, rest = (rest + text).split(b"\n")
-            self.progress.advance(sum(line.startswith(b"Setting up ") for line in lines))
+            more = sum(line.startswith((b"Unpacking ", b"Setting up ")) for line in lines)
+            self.progress.advance((halves + more) // 2 - halves // 2)
+            halves += more
             self.progress.output(text)
 
         return on_output
