@@ -35,8 +35,7 @@ def main() -> NoReturn:
         if known is not None:
             if sys.stderr is not None:
                 sys.stderr.write(known + "\n")
-                sys.stderr.flush()
-            os._exit(0)
+            _end(0)
         from klock.unchanged.watching import watch
 
         watch(arguments)
@@ -69,13 +68,18 @@ def _run_at_once(arguments: list[str]) -> BaseException | None:
         if start is not None:
             try:
                 status = start(arguments[len(options) :])
-                os._exit(status)
             except (Exception, KeyboardInterrupt) as error:
                 return error
+            _end(status)
     from klock.unchanged.watching import watch
 
     watch(options)
     return None
+
+
+def _end(status: int) -> NoReturn:
+    _end_at_once(status)
+    sys.exit(status)
 
 
 def _end_at_once(status: object) -> None:
@@ -108,4 +112,4 @@ def _answer_at_once(arguments: list[str]) -> None:
             sys.stdout.flush()
         except OSError:
             return  # the command line says what is wrong
-        os._exit(0)
+        _end(0)

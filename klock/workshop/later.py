@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from klock.files.placed import PlacedFile
+from klock.forks import Tally
 from klock.workshop.protocol import Command, Completed, KnownFiles, Layer, TreeCopy, Workspace
 
 if TYPE_CHECKING:
