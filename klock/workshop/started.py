@@ -17,11 +17,15 @@ from klock.workshop.handshake import Handshake
 from klock.workshop.namespace import identity_map
 from klock.workshop.users import User, give_streams
 
-__all__ = ["Launch", "Started"]
+__all__ = ["Launch", "NotStarted", "Started"]
 
 _LOWEST_PORT: Final = "sys/net/ipv4/ip_unprivileged_port_start"
 _LAST_PROCESS_ID: Final = "sys/kernel/ns_last_pid"
 _OTHER_PROCESS_IDS: Final = 4000
+
+
+class NotStarted(EngineError):
+    """bubblewrap could not start a command. It wrote why to the command's stderr."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +59,11 @@ class Started:
             return 128 - code
         from klock.workshop.container import is_container
 
-        raise EngineError(
-            f"bubblewrap could not start the command (status {code}); its own message is in the command's output",
+        raise NotStarted(
+            f"bubblewrap could not start the command (status {code})",
             hint="in a container, klock needs one that may mount /proc: --security-opt systempaths=unconfined"
             if is_container(os.environ)
-            else "read bubblewrap's message in the command's output",
+            else "the sandbox needs user namespaces and a /proc of its own; docs/laptops.md has another way",
         )
 
     def is_over(self, seconds: float) -> bool:

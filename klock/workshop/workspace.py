@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from klock.escaping import on_one_line
 from klock.files.placed import PlacedFile
 from klock.forks import Tally
 from klock.layers.canonical import canonicalise
@@ -24,6 +25,7 @@ from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.placing import place
 from klock.workshop.protocol import Command, Completed, Layer, Network, TreeCopy, Uplink
 from klock.workshop.searching import files_matching, paths_with
+from klock.workshop.started import NotStarted
 from klock.workshop.trees import Trees
 from klock.workshop.trust import TrustingLayer
 from klock.workshop.users import find_owner, reading
@@ -221,7 +223,11 @@ def run_in_sandbox(
         with NamespaceProcess(task) as process:
             os.close(output_end)
             kept = _read_to_end(output, on_output)
-            return process.result(), kept
+            try:
+                return process.result(), kept
+            except NotStarted as error:
+                said = on_one_line(kept.decode(errors="replace").strip().rpartition("\n")[2])
+                raise NotStarted(f"{error.message}: {said}", hint=error.hint) from error
     finally:
         os.close(output)
 

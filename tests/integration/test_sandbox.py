@@ -390,6 +390,23 @@ def test_a_machine_without_bubblewrap(engine: SandboxWorkshop, monkeypatch: pyte
     assert caught.value.hint is not None and "apt-get install bubblewrap" in caught.value.hint
 
 
+def test_what_bubblewrap_says_is_told(
+    debian_engine: SandboxWorkshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as in a sandbox of another program, which lets nobody mount /proc."""
+    script = tmp_path / "bwrap"
+    script.write_text(
+        '#!/bin/sh\nprintf "some\\nbwrap: Can\'t mount proc on /newroot/proc: \\033[1mno\\n" >&2; exit 1\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with debian_engine.open(BASE, []) as workspace, pytest.raises(EngineError) as caught:
+        workspace.run(command("true"))
+    assert caught.value.message == (
+        "bubblewrap could not start the command (status 1): bwrap: Can't mount proc on /newroot/proc: \\x1b[1mno"
+    )
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
