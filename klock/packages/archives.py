@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.errors import FetchError
-from klock.layers.streaming import BoundedMember
+from klock.layers.streaming import BoundedMember, members_of
 
 __all__ = ["BROKEN", "LARGEST_MEMBER", "LARGEST_TEXT", "opened_zip", "read_from_tar", "read_member"]
 
@@ -67,9 +67,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, largest: int = LARGEST_M
 def read_from_tar(path: Path, wanted: str) -> bytes | None:
     """The first file of a tar archive whose path is `wanted`, below the archive's one folder. Raises one of BROKEN."""
     with tarfile.open(path, tarinfo=BoundedMember) as archive:
-        for member in archive:
-            # They are kept for `getmember`, which nobody calls.
-            archive.members.clear()  # type: ignore[attr-defined]
+        for member in members_of(archive):
             if member.isfile() and member.name.removeprefix("./").partition("/")[2] == wanted:
                 file = archive.extractfile(member)
                 content = file.read(LARGEST_TEXT + 1) if file else b""
