@@ -101,6 +101,7 @@ class ArtifactLocker:
             built = self.build(package.name, archive, system, key=[sha256, package.subdirectory or ""])
         except BuildFailed as error:
             raise self._explained(error, package, index, asked) from None
+        self._learn(package, index, sha256, built.wheel)
         artifact = SdistArtifact(
             name=source.name,
             url=source.url,
@@ -160,6 +161,22 @@ class ArtifactLocker:
         return tuple(sorted(package.pin for package in requires)), metadata
 
     # -- steps of the above
+
+    def _learn(self, package: SelectedPackage, index: str | None, sha256: str, wheel: WheelArtifact) -> None:
+        """Notes what a source of an index turned out to require, if uv could learn that by building it alone."""
+        world, variables = self._world, self.request.open_environment
+        if index is None or package.version is None or self.depth or package.name in self.not_isolated:
+            return
+        from klock.packages.build_system import tells_what_it_requires
+        from klock.packages.learnt import is_learnt, learn
+
+        if (
+            not is_learnt(sha256, wheel, world, variables)
+            and not tells_what_it_requires(self._store.blob_path(f"sha256:{sha256}"), wheel.name)
+            # uv reads what any wheel says, of the version that it would have to build.
+            and self.resolver.has_only_source(package.name, package.version, Index(url=index))
+        ):
+            learn(sha256, wheel, world, variables)
 
     def _explained(self, error: BuildFailed, package: SelectedPackage, index: str | None, asked: str) -> BuildFailed:
         """The error with the reason why there was anything to build."""
@@ -243,7 +260,7 @@ class ArtifactLocker:
             raise ResolutionError(f"{name}: its build requirements need each other to be built from source")
         origin = f"build requirement of {name}"
         wanted = tuple(ScopedRequirement(text=text, origin=origin) for text in dict.fromkeys(requires))
-        resolver = dataclasses.replace(self.resolver, preferences=self._build_preferences(name))
+        resolver = dataclasses.replace(self.resolver, preferences=self._build_preferences(name), learnt=())
         answer = resolver.ask(
             [dataclasses.replace(self.request, requirements=wanted, constraints=(), projects=(), force=False)],
             use_installed=False,

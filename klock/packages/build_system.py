@@ -14,7 +14,14 @@ from klock.errors import FetchError, ImageError
 from klock.packages.archives import BROKEN, LARGEST_TEXT, opened_zip, read_from_tar, read_member
 from klock.values import dataclass
 
-__all__ = ["BuildSystem", "StaticMetadata", "build_system_of_archive", "read_build_system", "read_static_metadata"]
+__all__ = [
+    "BuildSystem",
+    "StaticMetadata",
+    "build_system_of_archive",
+    "read_build_system",
+    "read_static_metadata",
+    "tells_what_it_requires",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +89,34 @@ def read_static_metadata(pyproject: bytes | None, *, where: str) -> StaticMetada
 def build_system_of_archive(path: Path, file_name: str, subdirectory: str | None = None) -> BuildSystem:
     """The build system of a source distribution, of which only pyproject.toml is read. Raises FetchError."""
     wanted = f"{subdirectory.strip('/')}/pyproject.toml" if subdirectory else "pyproject.toml"
+    return read_build_system(_read_from(path, file_name, wanted), where=file_name)
+
+
+def _read_from(path: Path, file_name: str, wanted: str) -> bytes | None:
+    """The file at `wanted`, below the one folder of a source distribution. Raises FetchError."""
     try:
-        if zipfile.is_zipfile(path):
-            with opened_zip(path, file_name, what="a source distribution") as archive:
-                names = [n for n in archive.namelist() if n.partition("/")[2] == wanted]
-                content = read_member(archive, names[0], largest=LARGEST_TEXT) if names else None
-        else:
-            content = read_from_tar(path, wanted)
+        if not zipfile.is_zipfile(path):
+            return read_from_tar(path, wanted)
+        with opened_zip(path, file_name, what="a source distribution") as archive:
+            names = [n for n in archive.namelist() if n.partition("/")[2] == wanted]
+            return read_member(archive, names[0], largest=LARGEST_TEXT) if names else None
     except BROKEN as error:
         raise FetchError(f"{file_name} is not a source distribution: {error}") from error
-    return read_build_system(content, where=file_name)
+
+
+def tells_what_it_requires(path: Path, file_name: str) -> bool:
+    """Whether a source distribution says without a build what it requires: in its PKG-INFO, since that has to be true
+    (PEP 643), or in its pyproject.toml (PEP 621). Raises FetchError for what cannot be read."""
+    from email.parser import BytesParser
+
+    pyproject, about = (_read_from(path, file_name, name) for name in ("pyproject.toml", "PKG-INFO"))
+    if read_static_metadata(pyproject, where=file_name) is not None:
+        return True
+    headers = BytesParser().parsebytes(about or b"", headersonly=True)
+    version = str(headers.get("Metadata-Version", "1.0")).strip().split(".")
+    dynamic = {str(value).strip().lower() for value in headers.get_all("Dynamic") or ()}
+    is_said = [int(part) if part.isdecimal() else 0 for part in version] >= [2, 2]
+    return is_said and not dynamic & {"requires-dist", "requires-python", "provides-extra"}
 
 
 def _toml(content: bytes | None, where: str) -> dict[str, Any]:

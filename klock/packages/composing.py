@@ -29,6 +29,7 @@ from klock.values import dataclass
 from klock.workshop.handover import empty_folder
 
 if TYPE_CHECKING:
+    from klock.packages.learnt import Learnt
     from klock.recorder import Links
 
 __all__ = ["Case", "all_constraints", "compose"]
@@ -60,10 +61,13 @@ class Case:
         return os.fspath(self.folder) if self.is_outside else WORK
 
 
-def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index]) -> UvProject:
+def compose(
+    case: Case, *, kept: Collection[str], promoted: Mapping[str, Index], learnt: Iterable[Learnt] = ()
+) -> UvProject:
     """The project that uv is to resolve; its files are written.
 
     `kept` names the distributions of the base that may stay. `promoted` are dependencies that only these indexes have.
+    uv is told what was `learnt`.
     Raises ResolutionError when a file of constraints is missing.
     """
     versions = case.world.python.versions
@@ -96,6 +100,8 @@ def compose(case: Case, *, kept: Collection[str], promoted: Mapping[str, Index])
         mirrors=case.world.mirrors,
         exclude_newer=case.question.exclude_newer,
         offline=case.world.offline,
+        metadata=tuple(each.metadata for each in learnt),
+        folder=case.seen_folder,
     )
     project.write(case.folder)
     _write_stubs(case, kept)

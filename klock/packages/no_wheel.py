@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from klock.words import first_of
 
-__all__ = ["why_no_wheel"]
+__all__ = ["has_wheels", "why_no_wheel"]
 
 _MOST: Final = 8
 
@@ -35,6 +35,11 @@ def why_no_wheel(version: str, file_names: Iterable[str], tags: Sequence[str]) -
         return f"has wheels for {_listed(left, 'platform')} only, not for {best.platform} or older"
     part = "abi" if any(tag.interpreter == best.interpreter for tag in there) else "interpreter"
     return f"has wheels for {_listed(there, part)} only, not for {getattr(best, part)}"
+
+
+def has_wheels(version: str, file_names: Iterable[str]) -> bool:
+    """Whether there is a wheel of `version` among a project's files, for whatever Python."""
+    return any(True for _ in _wheels(version, file_names))
 
 
 def _wheels(version: str, file_names: Iterable[str]) -> Iterable[frozenset[Tag]]:

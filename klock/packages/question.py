@@ -44,16 +44,16 @@ class Question:
     @property
     def preferred_versions(self) -> Mapping[str, str]:
         """The versions to keep, by project."""
-        return {package.name: package.version for package in self._kept}
+        return {package.name: package.version for package in self.kept}
 
     @property
     def preferred_commits(self) -> Mapping[tuple[str, str | None], str]:
         """The commits to keep, by the URL of the repository and the revision that was asked for."""
-        artifacts = [package.artifact for package in self._kept if isinstance(package.artifact, VcsArtifact)]
+        artifacts = [package.artifact for package in self.kept if isinstance(package.artifact, VcsArtifact)]
         return {(artifact.url, artifact.requested_revision): artifact.commit for artifact in artifacts}
 
     @property
-    def _kept(self) -> list[LockedPackage]:
+    def kept(self) -> list[LockedPackage]:
         if self.upgrade:
             return [*self.settled]
         renewed = {canonicalize_name(name) for name in self.upgrade_packages}

@@ -31,7 +31,7 @@ from klock.packages.request import PipRequest
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.roots import Root, constraints_in, line_of, roots_in
 from klock.packages.selection import SelectedFile, SelectedPackage
-from klock.packages.wheels import closure, metadata_of, required_names, wheel_of
+from klock.packages.wheels import closure, metadata_of, read_wheel_metadata, required_names, wheel_of
 from klock.values import dataclass
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Resolving:
     _projects: dict[int, Sequence[ReadProject]] = field(default_factory=dict)
     _steps: list[_LockedStep] = field(default_factory=list)
     _told: set[str] = field(default_factory=set)
+    _trusts_learnt: bool = True
 
     @property
     def python(self) -> TargetPython:
@@ -157,6 +158,11 @@ class Resolving:
         requests = self._with_projects(requests, world)
         roots = self._roots_of(requests)
         locker = self._locker(resolver, requests[-1], roots)
+        if self._trusts_learnt and not world.offline:
+            from klock.packages.learnt import learnt_of
+
+            known = learnt_of(self.question.kept, world, requests[-1].open_environment)
+            resolver = replace(resolver, learnt=tuple(known))
         if locker.not_isolated:
             resolver = self._with_the_rest_installed(requests, resolver, locker)
         answer = resolver.ask(requests)
@@ -261,11 +267,26 @@ class Resolving:
         )
         lines = (*self._roots, *constraints_in(self.python, self.question.requests))
         check_hashes(lines, packages, self._answer, world.store)
+        if self._answer.learnt:
+            self._confirm(packages, world)
         for package in packages:
             self._locked[package.name] = package
             metadata = metadata_of(wheel_of(package), world.store)
             self._requires[package.name], self._pythons[package.name] = metadata.requires, metadata.python
         self._reached.clear()
+
+    def _confirm(self, packages: Sequence[LockedPackage], world: World) -> None:
+        """Raises Reconsidered where a package that is built by now requires something else than uv was told of it."""
+        assert self._answer is not None
+        told = {each.metadata.name: each for each in self._answer.learnt}
+        for package in packages:
+            wheel = wheel_of(package)
+            if package.name not in told or told[package.name].wheel == wheel.sha256:
+                continue
+            path = world.store.blob_path(f"sha256:{wheel.sha256}")
+            if read_wheel_metadata(path, wheel.name) != told[package.name].metadata:
+                self._trusts_learnt, self._answered, self._steps = False, 0, []
+                raise Reconsidered(0)
 
     # -- what leads where
 

@@ -21,7 +21,7 @@ from klock.packages.explanations import Asked, error_from_uv, missing_projects, 
 from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
-from klock.packages.no_wheel import why_no_wheel
+from klock.packages.no_wheel import has_wheels, why_no_wheel
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
@@ -38,6 +38,7 @@ from klock.workshop.protocol import Command
 
 # For what has to be asked inside the environment.
 if TYPE_CHECKING:
+    from klock.packages.learnt import Learnt
     from klock.recorder import Links, Passes, Reach
 
 __all__ = ["Answer", "Resolver"]
@@ -57,21 +58,25 @@ _PASSED_ON: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What uv chose. `index` tells the index each project is from; None for a direct reference."""
+    """What uv chose. `index` tells the index each project is from; None for a direct reference. `learnt` is what uv was
+    told of some of the packages."""
 
     packages: tuple[SelectedPackage, ...]
     index: Mapping[str, str | None]
     warnings: tuple[str, ...]
+    learnt: tuple[Learnt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolver:
-    """Resolves requests in one world. `preferences` are versions to keep where they fit, by project."""
+    """Resolves requests in one world. `preferences` are versions to keep where they fit, by project. `learnt` is what
+    uv is told where it cannot build."""
 
     world: World
     question: Question
     credentials: Credentials
     preferences: Mapping[str, str]
+    learnt: tuple[Learnt, ...] = ()
 
     @property
     def passes(self) -> Passes | None:
@@ -106,6 +111,7 @@ class Resolver:
         base = world.python.versions
         given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)
         promoted: dict[str, Index] = {}
+        learnt = self.learnt if is_first else ()
         with temporary_folder("resolve") as folder:
             case = Case(
                 world=world,
@@ -129,12 +135,17 @@ class Resolver:
             while True:
                 kept = base.keys() - given_up
                 pinned = {*case.plan.pins, *promoted}
-                project = compose(case, kept=kept, promoted=promoted)
+                project = compose(case, kept=kept, promoted=promoted, learnt=learnt)
                 with world.progress.stage("resolve"):
                     ended = self._run(case, project, project.arguments(python=self._python(case)))
                 if ended.status == 0:
                     pylock = _left(case, "pylock.toml")
                     selected = self._select(case, project, pylock)
+                    by_name = {package.name: package for package in selected}
+                    chosen = tuple(each for each in learnt if each.is_of(by_name.get(each.metadata.name)))
+                    if chosen != learnt:
+                        learnt = chosen  # of the others nobody knows whether it still is so
+                        continue
                     replaced = {p.name for p in selected if p.name in kept and p.version != base[p.name]}
                     given_up |= replaced
                     # What was said of them so far was for the base's version, not for one of an index.
@@ -159,7 +170,7 @@ class Resolver:
             from klock.packages.reaching import strangers
 
             said += [f"while uv resolved, something asked in vain: {sentence}" for sentence in strangers(ended.refused)]
-        return Answer(packages=good, index=index, warnings=tuple(said))
+        return Answer(packages=good, index=index, warnings=tuple(said), learnt=learnt)
 
     def _python(self, case: Case) -> str:
         """The Python that uv is shown: the environment's, or klock's own on this machine."""
@@ -286,6 +297,13 @@ class Resolver:
                 if files is not None:
                     return why_no_wheel(version, [file.name for file in files], self.world.python.tags)
         return ""
+
+    def has_only_source(self, name: str, version: str, index: Index) -> bool:
+        """Whether an index has `version`, and no wheel of it for anybody. False where nobody knows."""
+        with contextlib.suppress(FetchError):
+            files = self.pages().files(index, name)
+            return files is not None and not has_wheels(version, [file.name for file in files])
+        return False
 
     def pages(self) -> IndexPages:
         return IndexPages(credentials=self.credentials, list_folder=self._list_folder, offline=self.world.offline)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from klock.packages.index_mirrors import IndexMirrors
 from klock.packages.indexes import Index, IndexSettings
+from klock.packages.wheels import WheelMetadata
 from klock.toml_text import entries, tables
 from klock.values import dataclass
 from klock.workshop.handover import hand_in
@@ -22,6 +23,9 @@ __all__ = ["PROJECT", "UvProject"]
 
 PROJECT: Final = "this-image"
 """The name uv's explanations use for the whole: "because this-image depends on torch>=99"."""
+
+
+_SETTINGS: Final = "uv.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,8 @@ class UvProject:
     mirrors of all these indexes instead. Names are normalised; `:all:` is allowed where pip has it. `elsewhere`, a
     Python version and a platform as uv has it, is for a Python that uv cannot ask. Without `builds` a version counts
     only if it has a wheel. `refresh` names projects whose pages are to be asked for anew, `:all:` for all: uv's own
-    option would have it ask the Python anew, too, which on this machine it may not start.
+    option would have it ask the Python anew, too, which on this machine it may not start. `metadata` counts instead of
+    what an index or a build says of these versions. uv calls the files' folder `folder`.
     """
 
     dependencies: tuple[str, ...]
@@ -55,9 +60,11 @@ class UvProject:
     elsewhere: tuple[str, str] | None = None
     builds: bool = True
     refresh: tuple[str, ...] = ()
+    metadata: tuple[WheelMetadata, ...] = ()
+    folder: str = ""
 
     def write(self, folder: Path) -> None:
-        """Writes pyproject.toml, direct.in, constraints.txt, overrides.txt and pylock.toml (the preferences)."""
+        """Writes pyproject.toml, uv.toml, the files of requirements, and pylock.toml (the preferences)."""
         about = {"name": PROJECT, "version": "0", "dependencies": self.dependencies}
         indexes = [
             {"name": name, "url": self._url(index), "explicit": True, **({"format": "flat"} if index.flat else {})}
@@ -69,6 +76,7 @@ class UvProject:
         files = {
             "pyproject.toml": f"[project]\n{entries(about)}{tables('tool.uv.index', indexes)}"
             f"\n[tool.uv.sources]\n{entries(sources)}",
+            _SETTINGS: tables("dependency-metadata", map(_metadata_table, self.metadata)),
             "direct.in": "".join(f"{line}\n" for line in self.direct),
             "constraints.txt": "".join(f"{line}\n" for line in self.constraints),
             "overrides.txt": "".join(f"{line}\n" for line in self.overrides),
@@ -87,11 +95,12 @@ class UvProject:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The links, for uv's environment."""
+        """The links and the settings, for uv's environment."""
         links = [self._url(index) for index in self.settings.find_links]
         if self.stubs:
             links.append(self.stubs)
-        return {"UV_FIND_LINKS": ",".join(links)} if links else {}
+        settings = {"UV_CONFIG_FILE": f"{self.folder}/{_SETTINGS}"} if self.metadata else {}
+        return {**settings, **({"UV_FIND_LINKS": ",".join(links)} if links else {})}
 
     def named_indexes(self) -> list[tuple[str, str]]:
         """The URL of each index with the name that uv knows it by."""
@@ -148,3 +157,13 @@ class UvProject:
         """uv knows an index, and finds credentials for it, by a name. Each of ours is numbered."""
         everything = list(dict.fromkeys([*self._pinned(), *self._shared()]))
         return [(index, f"k{everything.index(index)}") for index in dict.fromkeys(indexes)]
+
+
+def _metadata_table(metadata: WheelMetadata) -> dict[str, Any]:
+    return {
+        "name": metadata.name,
+        "version": metadata.version,
+        "requires-dist": metadata.requires,
+        **({"requires-python": metadata.python} if metadata.python else {}),
+        "provides-extra": metadata.extras,
+    }

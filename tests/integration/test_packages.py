@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -55,9 +57,11 @@ from klock.packages import (
     installed_distributions,
     keyring,
     probe_interpreter,
+    resolver,
 )
 from klock.packages.index_mirrors import IndexMirrors
-from klock.packages.uv import run_uv
+from klock.packages.resolution import Reconsidered
+from klock.packages.uv import UvRun, run_uv
 from klock.packages.wheels import wheel_of
 from klock.progress import Quiet
 from klock.steps import kind_of
@@ -66,6 +70,7 @@ from klock.store import Store
 from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from klock.workshop.protocol import BaseLayer, Command, Layer, Workspace
+from tests.integration.container_engines import some_of
 from tests.integration.index_server import IndexServer, make_sdist, make_wheel, private_pypiserver
 from tests.integration.private_names import PrivateNames
 
@@ -185,8 +190,13 @@ class Lab:
         )
         resolving = Resolving(question=question)
         worlds = self.worlds(*below, python=python or self.python, offline=offline, **(ways or {}))
-        for number in range(len(requests)):
-            resolving.lock_step(number, worlds)
+        number = 0
+        while number < len(requests):
+            try:
+                resolving.lock_step(number, worlds)
+                number += 1
+            except Reconsidered as again:
+                number = again.step
         return Resolution.of(resolving)
 
     def worlds(self, *layers: str, **fields: Any) -> Callable[[], AbstractContextManager[World]]:
@@ -917,6 +927,92 @@ def test_what_a_build_needs_moves_with_an_upgrade_of_everything_alone(lab: Lab) 
     assert pins(renewed.packages) == ["built==1.0", "lib==1.0", "tool==1.0"]
     upgraded = lab.resolve(step("built"), previous=before, upgrade=True)
     assert pins(upgraded.packages) == ["built==1.0", "lib==1.0", "tool==2.0"]
+
+
+@pytest.fixture
+def asked_inside(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions that uv was asked in the environment, each by its first words."""
+    asked: list[str] = []
+
+    def run(workspace: Workspace, arguments: Sequence[str], **options: Any) -> UvRun:
+        asked.append(" ".join(arguments[:2]))
+        return run_uv(workspace, arguments, **options)
+
+    monkeypatch.setattr(resolver, "run_uv", run)
+    return asked
+
+
+def test_what_a_build_told_is_known_the_next_time(lab: Lab, asked_inside: list[str]) -> None:
+    make_source(lab)
+    make_wheel(lab.files, "more", "1.0")
+    first = lab.resolve(step("built"))
+    assert asked_inside == ["pip compile"], "nobody knows what it requires"
+    more = lab.resolve(step("built", "more"), previous=first.packages)
+    assert asked_inside == ["pip compile"]
+    assert more.steps == (("built==1.0", "lib==1.0", "more==1.0"),)
+    lab.store.remove_records("sdist-metadata")
+    assert lab.resolve(step("built", "more"), previous=first.packages) == more
+    assert len(asked_inside) == 2
+
+    # An sdist that is another one by now, or gives way to a wheel, is asked for as if nothing were known.
+    make_wheel(lab.files, "other", "1.0")
+    backend = BACKEND.replace('["lib"]', '["other"]')
+    make_sdist(lab.files, "built", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": backend})
+    again = lab.resolve(step("built"), previous=first.packages, upgrade_packages=frozenset({"lib"}))
+    assert again.steps == (("built==1.0", "other==1.0"),)
+    assert len(asked_inside) == 3
+    make_wheel(lab.files, "built", "1.0", requires=["more"])
+    with_wheel = lab.resolve(step("built"), previous=again.packages, upgrade_packages=frozenset({"other"}))
+    assert with_wheel.steps == (("built==1.0", "more==1.0"),)
+    assert len(asked_inside) == 3
+
+
+def test_what_uv_learns_without_a_build_is_left_to_uv(lab: Lab, asked_inside: list[str]) -> None:
+    """It reads the metadata of any wheel of a version, and of an sdist that is bound to its PKG-INFO (PEP 643)."""
+    make_source(lab)
+    make_wheel(lab.files, "built", "1.0", requires=["lib"], tag="cp39-cp39-win_amd64")
+    said = "Metadata-Version: 2.2\nName: told\nVersion: 1.0\nRequires-Dist: lib\n"
+    backend = BACKEND.replace("built", "told")
+    make_sdist(lab.files, "told", "1.0", files={"pyproject.toml": PYPROJECT, "backend.py": backend}, metadata=said)
+    lab.store.remove_records("sdist-metadata")
+    assert lab.resolve(step("built", "told")).steps == (("built==1.0", "lib==1.0", "told==1.0"),)
+    assert asked_inside == []
+    assert not (lab.store.root / "records/sdist-metadata").exists()
+
+
+def _note_wheel(lab: Lab, note: Path, name: str, requires: Sequence[str]) -> None:
+    wheel = make_wheel(lab.files.parent, name, "1.0", requires=requires)
+    digest = lab.store.add_bytes(wheel.read_bytes())
+    artifact = WheelArtifact(name=wheel.name, url="", size=wheel.stat().st_size, sha256=digest.removeprefix("sha256:"))
+    note.write_text(json.dumps({"wheel": dataclasses.asdict(artifact)}))
+
+
+def _lose_wheel(lab: Lab, note: Path) -> None:
+    lose(lab.store, WheelArtifact(**json.loads(note.read_text())["wheel"]))
+
+
+SPOILT: Final[dict[str, Callable[[Lab, Path], object]]] = {
+    "cut off": lambda _, note: note.write_bytes(note.read_bytes()[:40]),
+    "something else": lambda _, note: note.write_text('{"wheel": [1]}'),
+    "another hash": lambda _, note: note.write_text(re.sub('"[0-9a-f]{64}"', f'"{"0" * 64}"', note.read_text())),
+    "the wheel of another project": lambda lab, note: _note_wheel(lab, note, "other", []),
+    "a wheel that requires something else": lambda lab, note: _note_wheel(lab, note, "built", ["other"]),
+    "the wheel is gone": _lose_wheel,
+}
+
+
+@pytest.mark.parametrize("case", some_of(SPOILT, "cut off", "a wheel that requires something else"))
+def test_a_spoilt_note_of_a_build_changes_nothing(case: str, lab: Lab, asked_inside: list[str]) -> None:
+    make_source(lab)
+    make_wheel(lab.files, "other", "1.0")
+    lab.store.remove_records("sdist-metadata")
+    first = lab.resolve(step("built"))
+    (note,) = (lab.store.root / "records/sdist-metadata").iterdir()
+    before = note.read_bytes()
+    SPOILT[case](lab, note)
+    assert lab.resolve(step("built"), previous=first.packages) == first
+    assert asked_inside == ["pip compile"] * 2
+    assert note.read_bytes() == before, "it is right again"
 
 
 def test_a_build_that_comes_out_otherwise_is_refused(lab: Lab) -> None:
