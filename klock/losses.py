@@ -16,7 +16,6 @@ __all__ = ["losses"]
 def losses(session: Session, goal: Goal, place: Place) -> list[str]:
     """A sentence for each loss: what is no longer locked, and what commands changed in the environment. Empty where
     finding out would take much work."""
-    from klock.drift import compare as compare_environment
     from klock.inventory.changes import compare
     from klock.places.records import synced_lock
     from klock.words import first_of
@@ -34,6 +33,8 @@ def losses(session: Session, goal: Goal, place: Place) -> list[str]:
         if not place.is_clean(goal.name):
             found.append("undoes what was changed in the environment since the last sync")
     elif not place.is_clean(goal.name):
+        from klock.drift import compare as compare_environment
+
         drift = compare_environment(place.observe(goal), leave_out=goal.lock.leave_out)
         paths = [finding.path for finding in drift if finding.path is not None]
         found += [f"undoes what was changed in the environment: {first_of(paths)}"] if paths else []

@@ -18,7 +18,6 @@ from klock.errors import ImageError
 from klock.files.modes import check_mode
 from klock.image import arguments
 from klock.image.call_site import call_site
-from klock.image.contents import base_text, contents, shell_text
 from klock.image.local_packages import locate_package
 from klock.image.steps import (
     AddPython,
@@ -125,6 +124,8 @@ class Image(ContainerWords):
     @property
     def image_id(self) -> str | None:
         """The base's reference as written; None without a base, and for a base made from the Debian archive."""
+        from klock.image.contents import base_text
+
         return None if self._base is None else base_text(self._base)
 
     @image_id.setter
@@ -134,6 +135,9 @@ class Image(ContainerWords):
     @property
     def contents(self) -> str:
         """The image as Dockerfile text, `""` for an empty one."""
+        # Most commands show nobody the image.
+        from klock.image.contents import contents
+
         return contents(self._base, self._steps, python_path=self.python_path, install_cmd=self.install_cmd)
 
     @property
@@ -144,6 +148,8 @@ class Image(ContainerWords):
     @property
     def start_texts(self) -> tuple[str | None, str | None]:
         """ENTRYPOINT and CMD, as shell text."""
+        from klock.image.contents import shell_text
+
         entrypoint, command = self._start_texts
         for step in self._steps:
             if isinstance(step, Configure):

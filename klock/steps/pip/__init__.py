@@ -84,7 +84,7 @@ class PipKind(Kind[PipInstall, PipLock]):
         yield from changed_options(before, after)
 
     def parts(self, at: StepAt[PipLock]) -> Iterator[Part]:
-        from klock.steps.pip.moved import packages_behind
+        from klock.steps.pip.behind import packages_behind
 
         yield from super().parts(at)
         yield from map(part_of_package, packages_behind(at))

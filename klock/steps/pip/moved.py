@@ -13,9 +13,10 @@ from klock.packages.index_pages import IndexPages, PageFile
 from klock.packages.indexes import Index
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.steps.pip.behind import packages_behind
 from klock.steps.pip.credentials import index_credentials
 
-__all__ = ["has_page", "index_of", "moved_files", "packages_behind"]
+__all__ = ["has_page", "index_of", "moved_files"]
 
 
 def moved_files(at: StepAt[PipLock], context: Context, asker: Asker) -> Iterator[Finding]:
@@ -33,19 +34,6 @@ def moved_files(at: StepAt[PipLock], context: Context, asker: Asker) -> Iterator
             asker.note(found.message)
         elif found is not None:
             yield found
-
-
-def packages_behind(at: StepAt[PipLock]) -> list[LockedPackage]:
-    """What the step installs, and what that was built with."""
-    by_pin, step = at.lock.packages_by_pin, at.step
-    pending = [*step.packages, *(pin for project in step.projects for pin in project.build)]
-    seen: dict[str, LockedPackage] = {}
-    while pending:
-        pin = pending.pop(0)
-        if pin not in seen:
-            seen[pin] = package = by_pin[pin]
-            pending += () if isinstance(package.artifact, WheelArtifact) else package.artifact.build
-    return list(seen.values())
 
 
 def has_page(package: LockedPackage) -> bool:
