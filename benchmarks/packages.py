@@ -1,6 +1,6 @@
 """What a change of packages costs: klock beside uv, in one run, as ratios.
 
-    python benchmarks/packages.py --base DIR [--set basic|large|FILE] [--rounds 5] [--warm] [--output FILE.md]
+    python benchmarks/packages.py --base DIR [--set basic|large|FILE] [--rounds 5] [--cold 5] [--output FILE.md]
 
 `--base` is an OCI layout folder of a base with Python. Wheels come from the index that pip would take, once; then each
 tool has them in a cache of its own. Of each operation the tools take turns, and a ratio is the median of the ratios of
@@ -47,23 +47,24 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, metavar="DIR", help="an OCI layout folder with Python")
     parser.add_argument("--set", default="basic", metavar="NAME", help="basic, large, or a requirements file")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    parser.add_argument("--warm", action="store_true", help="leave out what lays out and compiles every wheel")
+    parser.add_argument("--cold", type=int, metavar="N", help="how many rounds lay out and compile every wheel, too")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), metavar="DIR", help="on a disk with 20 GB")
     parser.add_argument("--output", type=Path, metavar="FILE.md")
     arguments = parser.parse_args()
     sets = {"basic": BASIC, "large": LARGE}
     wanted = sets.get(arguments.set) or tuple(Path(arguments.set).read_text("utf-8").split())
     with tempfile.TemporaryDirectory(prefix="klock-packages-", dir=arguments.work.resolve()) as folder:
-        run = _Run(Path(folder), arguments.base.resolve(), wanted, is_warm=arguments.warm)
-        page = run.measured(min(arguments.rounds, len(MORE)))
+        rounds = min(arguments.rounds, len(MORE))
+        cold = rounds if arguments.cold is None else arguments.cold
+        page = _Run(Path(folder), arguments.base.resolve(), wanted, cold=cold).measured(rounds)
     print(page, end="")
     if arguments.output:
         arguments.output.write_text(page, "utf-8")
 
 
 class _Run:
-    def __init__(self, folder: Path, base: Path, wanted: tuple[str, ...], *, is_warm: bool) -> None:
-        self.folder, self.base, self.wanted, self.is_warm = folder, base, wanted, is_warm
+    def __init__(self, folder: Path, base: Path, wanted: tuple[str, ...], *, cold: int) -> None:
+        self.folder, self.base, self.wanted, self.cold = folder, base, wanted, cold
         self.uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
         self.project, self.cache = folder / "project", folder / "uv-cache"
         self.project.mkdir()
@@ -157,7 +158,7 @@ class _Run:
         measure(Call(argv=("rm", "-rf", str(self.folder / "store/environments")), cwd=self.folder))
         self.venv("again")
         self.take("environment removed and made again", self.klock("sync"), self.sync("requirements.txt", "again"))
-        if not self.is_warm:
+        if number < self.cold:
             self._cold_round(number)
 
     def _cold_round(self, number: int) -> None:
