@@ -5,38 +5,45 @@
 REQUEST is JSON: for each tree of files its name and its modules, by their paths in the environment. A module is read
 from SOURCES/tree/path, and its .pyc written to OUT/tree/path-of-the-pyc.
 
-The .pyc are hash-based (PEP 552) and checked, so they hold no time, and an edited source is still noticed. Marshalling
-depends on which strings the compiling process already knows, so the modules of a tree go in sorted chunks of a fixed
-size, each to a fresh fork of one parent that has done nothing else: the result depends on the tree alone. A module that
-does not compile (a template, a test of bad syntax) is left, as pip does. For each module a NUL is printed, so that who
-waits can count them.
+The .pyc are hash-based (PEP 552) and checked, so they hold no time, and an edited source is still noticed. They are
+those of py_compile, which takes a tenth longer, as it writes beside and renames. Marshalling depends on which strings
+the compiling process already knows, so the modules of a tree go in sorted chunks of a fixed size, each to a fresh fork
+of one parent that has done nothing else: the result depends on the tree alone. A module that does not compile (a
+template, a test of bad syntax) is left, as pip does. For each module a NUL is printed, so that who waits can count them.
 """
 
 # os.path: a script that starts fast on any Python from 3.8 on.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
+import marshal
 import os
-import py_compile
 import sys
+import warnings
 
 CHUNK = 200
+CHECKED_HASH = 0b11
 
 
 def compile_chunk(sources: str, out: str, paths: list[str]) -> None:
-    mode = py_compile.PycInvalidationMode.CHECKED_HASH
+    gc.disable()  # code has no cycles
+    warnings.simplefilter("ignore")
+    start = importlib.util.MAGIC_NUMBER + CHECKED_HASH.to_bytes(4, "little")
     for path in paths:
         os.write(1, b"\0")
+        with open(sources + path, "rb") as file:
+            source = file.read()
+        try:
+            code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+        except Exception:
+            continue
         compiled = out + importlib.util.cache_from_source(path)
         os.makedirs(os.path.dirname(compiled), exist_ok=True)
-        try:
-            py_compile.compile(
-                sources + path, cfile=compiled, dfile=path, doraise=True, invalidation_mode=mode, quiet=2
-            )
-        except (py_compile.PyCompileError, ValueError, UnicodeError, RecursionError, MemoryError):
-            continue
+        with open(compiled, "wb") as file:
+            file.write(start + importlib.util.source_hash(source) + code)
 
 
 def wait() -> int:

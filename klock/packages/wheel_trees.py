@@ -8,6 +8,7 @@ is installed, so no package has a say in another one's bytes.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -127,7 +128,7 @@ class WheelTrees:
         ]
 
     def _key(self, artifact: WheelArtifact) -> Digest:
-        return digest_of_json([_key(artifact, self.scheme, self.leave_out), *self.compiled_by])
+        return digest_of_json([_key(artifact, self.scheme, self.leave_out), *self.compiled_by, _script_digest()])
 
     def _compile(
         self, roots: Sequence[Path], files: Sequence[Manifest], open_below: OpenBelow, folder: Path
@@ -169,6 +170,12 @@ class WheelTrees:
                 _move_bytecode(out / root.parent.name, root, manifest, is_unwanted)
                 for root, manifest in zip(roots, files, strict=True)
             ]
+
+
+@functools.cache
+def _script_digest() -> Digest:
+    """What compiles has a part in the bytes: which texts it knows already."""
+    return digest_of_bytes(_SCRIPT.read_bytes())
 
 
 OpenBelow: TypeAlias = "Callable[[], AbstractContextManager[Workspace]]"
