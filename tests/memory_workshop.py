@@ -64,12 +64,14 @@ def memory_context(folder: Path) -> Context:
 
 @dataclass
 class MemoryWorkshop:
-    """`bases` and `layers` are what is in its store; `ran` lists the commands that were run."""
+    """`bases` and `layers` are what is in its store; `ran` lists the commands that were run, and `searches` counts how
+    often all that a step wrote was searched."""
 
     bases: dict[str, Manifest] = field(default_factory=dict)
     layers: dict[Digest, Manifest] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     day: int = 1
+    searches: int = 0
     is_still: bool = False
     is_shared: bool = False
 
@@ -253,12 +255,22 @@ class MemoryWorkspace:
         return {path: b"" for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)}
 
     def find(self, values: Sequence[bytes]) -> list[str]:
+        self.workshop.searches += 1
         known = {digest_of_bytes(value) for value in values}
         return sorted(f"/{path}" for path, entry in self.entries.items() if entry.digest in known)
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
+    def snapshot(
+        self,
+        *,
+        leave_out: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        tally: Tally | None = None,
+        look: Callable[[Digest], None] | None = None,
+    ) -> Layer:
         is_unwanted = matcher(leave_out)
         manifest = Manifest(entry for path, entry in self.entries.items() if not is_unwanted(path))
+        if look is not None:
+            look(manifest.digest)
         self.workshop.layers[manifest.digest] = manifest
         return Layer(digest=manifest.digest, manifest=manifest)
 

@@ -425,6 +425,26 @@ def test_a_step_that_writes_a_credential_into_a_file_is_refused_case_64(here: Ma
     assert here.workshop.layers == {}
 
 
+def test_a_step_that_writes_a_credential_when_it_is_synced_is_refused(here: Machine) -> None:
+    here.environ["MY_TOKEN"] = "123456789012"
+    image = base(here.root).set_env_vars({"MY_TOKEN": "123456789012"}).run_bash("today", force=True)
+    lock = here.lock(image)
+    kept = dict(here.workshop.layers)
+    here.workshop.day = 123456789012
+    with pytest.raises(StepFailed, match=r"step 2 \(.*\) wrote a credential into /today"):
+        here.sync(image, lock)
+    assert here.workshop.layers == kept
+
+
+def test_what_a_step_wrote_is_searched_once_and_not_where_it_makes_the_locked_layer(here: Machine) -> None:
+    image = base(here.root).run_bash("write /a 1")
+    lock = here.lock(image)
+    assert (here.workshop.ran, here.workshop.searches) == (TWICE * ["write /a 1"], 1)
+    with machine() as other:
+        dataclasses.replace(other, root=here.root).sync(image, lock)
+        assert (other.workshop.ran, other.workshop.searches) == (["write /a 1"], 0)
+
+
 def test_a_service_that_dies_at_once_fails_case_38(here: Machine) -> None:
     with pytest.raises(StepFailed, match=r"the service ended with status 127 within 0.5 s"):
         here.lock(base(here.root).run_bash("nonexistent &"))

@@ -226,8 +226,12 @@ class Kind(Generic[S, L]):
         Raises StepFailed when it fails.
         """
         from klock.steps.repeating import keep_layer, prove_that_it_repeats
+        from klock.steps.today import tell_of_today
 
-        layer = self.produce(at, context)
+        is_proven = not self.keeps_layer(at.step) and not self.repeats(at)
+        layer = self.produce(
+            at, context, look=lambda written: tell_of_today(at, written, context) if is_proven else None
+        )
         for note in layer.notes:
             context.progress.warn(f"{at.name}: {note}")
         step = with_layer(at.step, self.locked_layer(at.step, layer.manifest))
@@ -246,9 +250,15 @@ class Kind(Generic[S, L]):
         with context.workshop.open(at.lock.base.id, at.below, varied=varied) as workspace:
             self.perform(at, workspace, context)
             look(workspace)
-            tally = Tally("files")
-            with context.progress.stage("hash", tally):
-                return workspace.snapshot(leave_out=self.leave_out(at.step), keep=self.keep(at), tally=tally)
+            return self.taken(at, workspace, context)
+
+    def taken(
+        self, at: StepAt[L], workspace: Workspace, context: Context, *, look: Callable[[Digest], None] | None = None
+    ) -> Layer:
+        """The layer of what was done in `workspace`, kept; `look` is `klock.workshop.protocol.Workspace.snapshot`'s."""
+        tally = Tally("files")
+        with context.progress.stage("hash", tally):
+            return workspace.snapshot(leave_out=self.leave_out(at.step), keep=self.keep(at), tally=tally, look=look)
 
     def as_locked(self, manifest: Manifest) -> Manifest:
         """A layer of it that was read off a running system, in the form in which the workshop makes it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import hex_of
@@ -17,10 +16,8 @@ from klock.lockfile.model import KeptLayer
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
-from klock.steps.searchable import Searchable
-from klock.steps.searching import paths_in_layer_with
 from klock.steps.unrepeatable import Unrepeatable
-from klock.words import first_of, listed
+from klock.words import listed
 from klock.workshop.protocol import Layer
 
 if TYPE_CHECKING:
@@ -28,23 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_layer", "prove_that_it_repeats", "refuse_what_cannot_repeat", "ways_out"]
 
-_DATES: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%a %b %e")
-"""How programs write a day, as strftime(3) has it."""
-
 _MOST_SHOWN: Final = 4
 _PLAIN: Final = re.compile(r"/[\w./@%+~*-]+")
-
-_DATED_BY_OTHERS: Final = "/var/lib/apt/lists/"
-"""What apt was given: the archive's date is locked with it."""
 
 
 def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> None:
     """Raises StepFailed when the step fails now, or makes another layer than `first`, with paths and likely reasons."""
     context.progress.begin("once more, with the same inputs")
     try:
-        second = kind_of(at.step).produce(
-            at, context, varied=True, look=lambda written: _tell_of_today(at, written, context)
-        )
+        second = kind_of(at.step).produce(at, context, varied=True)
     except StepFailed as error:
         raise StepFailed(
             f"{at.name} did well, and failed when it ran once more with the same inputs: {error.message}",
@@ -95,19 +84,6 @@ def keep_layer(layer: Layer, context: Context) -> KeptLayer:
             digest, size = context.store.add_blob(iter(lambda: file.read(1 << 20), b""), source="the kept layer")
     context.store.keep_blob(digest)
     return KeptLayer(sha256=hex_of(digest), size=size)
-
-
-def _tell_of_today(at: StepAt[Any], layer: Searchable, context: Context) -> None:
-    """Warns of files that hold today's date: both runs were today, so they cannot show that tomorrow's differs."""
-    today = datetime.now(UTC)
-    written = sorted({today.strftime(form).encode() for form in _DATES})
-    paths = paths_in_layer_with(written, at, layer)
-    found = [path for path in paths if not path.startswith(_DATED_BY_OTHERS)]
-    if found:
-        context.progress.warn(
-            f"{at.name} wrote today's date into {first_of(found)}: if that is the day it ran on, it makes something "
-            "else tomorrow"
-        )
 
 
 def _differences(at: StepAt[Any], first: Layer, second: Layer, context: Context) -> list[Difference]:

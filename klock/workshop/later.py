@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from klock.digests import Digest
 from klock.files.placed import PlacedFile
-from klock.forks import Tally
 from klock.workshop.protocol import Command, Completed, KnownFiles, Layer, TreeCopy, Workspace
 
 if TYPE_CHECKING:
@@ -56,5 +56,12 @@ class LaterWorkspace:
     def find(self, values: Sequence[bytes]) -> list[str]:
         return self._opened.find(values)
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
-        return self._opened.snapshot(leave_out=leave_out, keep=keep, tally=tally)
+    def snapshot(
+        self,
+        *,
+        leave_out: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        tally: Tally | None = None,
+        look: Callable[[Digest], None] | None = None,
+    ) -> Layer:
+        return self._opened.snapshot(leave_out=leave_out, keep=keep, tally=tally, look=look)

@@ -32,8 +32,6 @@ _ALLOWED: Final = 256 << 20
 class SandboxNewBase(SandboxWorkspace):
     """`klock.workshop.protocol.NewBase`."""
 
-    _lasts = False  # dpkg waits for the disk after each of its files: a third of the time, for what is a draft
-
     def unpack(self, packages: Sequence[PackageFiles]) -> None:
         """Unpacks packages over what is there; see `klock.workshop.protocol.NewBase`."""
         upper = self._writable.upper

@@ -167,11 +167,19 @@ class Workspace(Protocol):
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of files written since the workspace was opened that hold one of `values`, sorted."""
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
+    def snapshot(
+        self,
+        *,
+        leave_out: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        tally: Tally | None = None,
+        look: Callable[[Digest], None] | None = None,
+    ) -> Layer:
         """Puts what changed since the workspace was opened into canonical form and keeps it in the store.
 
         `leave_out`: patterns of absolute paths, as in `klock.layers.normalisation`, that are dropped as well; `keep`:
         patterns of paths that are not, although layers leave them out. `tally` counts the files that are hashed.
+        `look` is called with the layer's digest before it is kept, while `find` still finds what is in it.
         """
 
 

@@ -276,8 +276,18 @@ class StillWorkspace:
         wanted = [value for value in values if value]
         return sorted(f"/{path}" for path in self._tree.written if wanted and self._holds(path, wanted))
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
-        return self._workshop.keep(self._tree.changes(leave_out, keep), self._placed)
+    def snapshot(
+        self,
+        *,
+        leave_out: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        tally: Tally | None = None,
+        look: Callable[[Digest], None] | None = None,
+    ) -> Layer:
+        changes = self._tree.changes(leave_out, keep)
+        if look is not None:
+            look(changes.digest)
+        return self._workshop.keep(changes, self._placed)
 
     def _holds(self, path: str, values: Sequence[bytes]) -> bool:
         entry = self._tree.find_itself(path)

@@ -139,6 +139,7 @@ class Trees:
 
     def keep_all(self, folders: Mapping[Path, Path]) -> None:
         """Renames finished folders, as `keep` does, and waits for the disk once."""
+        folders = {made: final for made, final in folders.items() if not final.exists()}
         if not folders:
             return
         # Others must not reach the setuid programs of an image through the store.

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from klock.digests import Digest
 from klock.escaping import on_one_line
 from klock.files.placed import PlacedFile
 from klock.forks import Tally
@@ -43,7 +44,6 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 class SandboxWorkspace:
     known = None
-    _lasts = True
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class SandboxWorkspace:
         self._varied = varied
         self._snapshots = 0
         self._writable = self._fresh_layer()
+        self._written = self._writable.upper
 
     def run(self, command: Command, *, on_output: Callable[[bytes], None] | None = None) -> Completed:
         """Runs a command to its end; see `klock.workshop.protocol.Workspace`."""
@@ -122,10 +123,17 @@ class SandboxWorkspace:
     def find(self, values: Sequence[bytes]) -> list[str]:
         """The absolute paths of what was written so far and holds one of `values`: in a file's content, a symlink's
         text, a name or an extended attribute."""
-        upper = os.fspath(self._writable.upper)
+        upper = os.fspath(self._written)
         return in_namespace(lambda: paths_with(values, upper))
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
+    def snapshot(
+        self,
+        *,
+        leave_out: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        tally: Tally | None = None,
+        look: Callable[[Digest], None] | None = None,
+    ) -> Layer:
         """Keeps what changed as a layer of the store. The workspace goes on, empty, over that layer."""
         made = self._writable.folder / "layer"
         made.mkdir(mode=0o700)
@@ -141,18 +149,24 @@ class SandboxWorkspace:
             (made / "manifest").write_bytes(manifest)
             return manifest
 
-        manifest = Manifest.from_bytes(in_namespace(task))
+        manifest = Manifest.of_own(in_namespace(task))
         layer = Layer(digest=manifest.digest, manifest=manifest)
+        self._written = made / "root"
+        if look is not None:
+            look(layer.digest)
         self._trees.keep(made, self._trees.layer(layer.digest))
         self._stack.append(self._trees.layer(layer.digest) / "root")
         self._writable = self._fresh_layer()
+        self._written = self._writable.upper
         return layer
 
     def _fresh_layer(self) -> WritableLayer:
         self._snapshots += 1
         folder = self._folder / str(self._snapshots)
         folder.mkdir(mode=0o700)
-        return WritableLayer.create(folder, lasts=self._lasts)
+        # A draft: what is kept of it is on the disk before it gets its name (`Trees.keep`). Programs that wait for the
+        # disk after each file, as dpkg and git do, would take a third of the time for it.
+        return WritableLayer.create(folder, lasts=False)
 
     def _mounted(self) -> Area:
         area = Area.create(self._area)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from klock.digests import Digest
 from klock.errors import EngineError
 from klock.files.placed import PlacedFile
 from klock.forks import Tally
@@ -124,13 +125,22 @@ class HereWorkspace:
         ours = [path for path in written if self._own is None or self._own.may_have(path)]
         return sorted(hits(values, [os.fsdecode(on_disk(path)) for path in ours]))
 
-    def snapshot(self, *, leave_out: Sequence[str] = (), keep: Sequence[str] = (), tally: Tally | None = None) -> Layer:
+    def snapshot(
+        self,
+        *,
+        leave_out: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        tally: Tally | None = None,
+        look: Callable[[Digest], None] | None = None,
+    ) -> Layer:
         """What changed since the workspace was opened, in canonical form; `tree` is then the root as it is.
 
         What layers leave out is not scanned, so `keep` keeps nothing: see `klock.places.here.converging.refusing`.
         """
         now = scan(self._before, without=self._without)
         manifest, self.tree = canonical_changes(self._before, now, leave_out=leave_out, own=self._own)
+        if look is not None:
+            look(manifest.digest)
         return Layer(digest=manifest.digest, manifest=manifest)
 
     # -- commands

@@ -14,7 +14,7 @@ from klock.image.steps import RunBash, RunCommand
 from klock.lockfile.model import ShellLock
 from klock.secrets.references import redact, refuse_literals
 from klock.steps.at import StepAt
-from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, Made, OpenBelow
+from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, Look, Made, OpenBelow
 from klock.steps.parts import Part, Sort
 from klock.steps.shell.rights import refuse_sudo
 from klock.steps.staleness import changed, changed_options
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
     from klock.steps.unrepeatable import Unrepeatable
-    from klock.workshop.protocol import Workspace
+    from klock.workshop.protocol import Layer, Workspace
 
 __all__ = ["KIND", "described_command"]
 
@@ -196,7 +196,20 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
     def perform(self, at: StepAt[ShellLock], workspace: Workspace, context: Context) -> None:
         from klock.steps.shell.recorded import replay_shell
 
-        replay_shell(at, workspace, context)
+        search = replay_shell(at, workspace, context)
+        search()
+
+    def produce(
+        self, at: StepAt[ShellLock], context: Context, *, varied: bool = False, look: Look = lambda _: None
+    ) -> Layer:
+        """As any step, but to search all that it wrote takes time, and another layer than the locked one is rare."""
+        from klock.steps.shell.recorded import replay_shell
+
+        with context.workshop.open(at.lock.base.id, at.below, varied=varied) as workspace:
+            search = replay_shell(at, workspace, context)
+            look(workspace)
+            locked = at.step.layer.digest
+            return self.taken(at, workspace, context, look=lambda made: search() if made != locked else None)
 
     # -- export
 

@@ -7,7 +7,7 @@ words behind, and an exit status of 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,6 +27,8 @@ from klock.steps.leaks import refuse_leaks
 from klock.steps.shell.command import as_docker, shell_command
 from klock.steps.shell.mounts import mounted_secrets, mounts_of
 from klock.steps.shell.proxies import proxies_of
+from klock.steps.today import tell_of_today, today
+from klock.values import dataclass
 from klock.words import counted, listed
 from klock.workshop.protocol import RESOLVER, Completed, Network, Workspace
 
@@ -37,15 +39,47 @@ _UNAUTHORIZED: Final = 401
 _PORT: Final = re.compile(r"://[^\s/?#'\"]{0,255}:(\d{1,5})(?![\d@])")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ran:
+    """A step that ended well. `private` are credentials that it met, `traces` what gives the recorder away."""
+
+    report: Report
+    private: Sequence[str] = ()
+    traces: Sequence[bytes] = ()
+
+
 def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, *, ports: Sequence[int] = ()) -> Report:
     """Runs the shell step and returns what it fetched. `ports` are open to it besides those it names.
 
     A report with `ports` says where the step also wanted to go, and nothing else of it counts: run the step again, in a
     new workspace. Offline there is nothing to record, and a request fails the step. Raises StepFailed.
     """
+    ran = _record(at, workspace, context, ports)
+    if not ran.report.ports:
+        dates = () if at.step.keep_layer else today()
+        if refuse_leaks(at, workspace, context, met=ran.private, traces=ran.traces, besides=dates) and dates:
+            tell_of_today(at, workspace, context)
+    return ran.report
+
+
+def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Callable[[], None]:
+    """Runs the shell step, which gets the locked answers and no others. Raises StepFailed.
+
+    Returned is the search for what it may not have written, to be called if it made another layer than the locked one:
+    that was searched when it was locked.
+    """
+    ran = _replay(at, workspace, context)
+
+    def search() -> None:
+        refuse_leaks(at, workspace, context, met=ran.private, traces=ran.traces)
+
+    return search
+
+
+def _record(at: StepAt[ShellLock], workspace: Workspace, context: Context, ports: Sequence[int]) -> _Ran:
     step = at.step
     if context.offline or step.without_network:
-        return replay_shell(at, workspace, context)
+        return _replay(at, workspace, context)
     recorder = recording(
         store=context.store,
         ports=sorted({*ports, *_named_ports(at, context)}),
@@ -55,14 +89,13 @@ def record_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context, 
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
     )
-    report = _run(at, workspace, context, recorder, may_need_ports=True)
-    if not report.ports:
-        _tell_of_errors(at, report, context)
-    return report
+    ran = _run(at, workspace, context, recorder, may_need_ports=True)
+    if not ran.report.ports:
+        _tell_of_errors(at, ran.report, context)
+    return ran
 
 
-def replay_shell(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> Report:
-    """Runs the shell step, which gets the locked answers and no others. Raises StepFailed."""
+def _replay(at: StepAt[ShellLock], workspace: Workspace, context: Context) -> _Ran:
     step = at.step
     if step.without_network:
         return _run(at, workspace, context, None)
@@ -88,7 +121,7 @@ def _run(
     starting: AbstractContextManager[Recorder] | None,
     *,
     may_need_ports: bool = False,
-) -> Report:
+) -> _Ran:
     step, before = at.step, at.before
     variables: Mapping[str, str] = {**STEP_ENVIRONMENT, **at.variables(context.environ)}
     text = reveal(step.command, step.secrets, context.environ)
@@ -110,9 +143,7 @@ def _run(
         found = [] if recorder is None else list(recorder.traces)
     if not (report.ports and may_need_ports):
         _judge(at, context, completed, report)
-        traces = [*found, *_addresses(report)]
-        refuse_leaks(at, workspace, context, met=[*report.private, *mounted.values()], traces=traces)
-    return report
+    return _Ran(report=report, private=[*report.private, *mounted.values()], traces=[*found, *_addresses(report)])
 
 
 def _named_ports(at: StepAt[ShellLock], context: Context) -> set[int]:
