@@ -26,6 +26,8 @@ class Code(Enum):
     MOVED_BASE = "moved-base"
     MOVED_ANSWER = "moved-answer"
     NOT_SYNCED = "drift-not-synced"
+    NOT_RUNNING = "drift-not-running"
+    UNREADABLE = "drift-unreadable"
     MODIFIED = "drift-modified"
     MISSING = "drift-missing"
     EXTRA = "drift-extra"
@@ -53,7 +55,7 @@ class Code(Enum):
     @property
     def remedy(self) -> str:
         """What to do about it, in a sentence."""
-        return _REMEDIES[self.kind]
+        return _REMEDIES_OF.get(self, _REMEDIES[self.kind])
 
     @property
     def is_about_files(self) -> bool:
@@ -73,6 +75,8 @@ _TITLES = {
     Code.MOVED_BASE: "The base's tag has moved",
     Code.MOVED_ANSWER: "A server no longer answers as it was locked",
     Code.NOT_SYNCED: "There is no environment to compare",
+    Code.NOT_RUNNING: "A pod does not run",
+    Code.UNREADABLE: "A pod did not say which files it has",
     Code.MODIFIED: "A file of the environment was changed",
     Code.MISSING: "A file of the environment is missing",
     Code.EXTRA: "The environment has a file that is not locked",
@@ -93,6 +97,10 @@ _REMEDIES = {
     "drift": "Run `klock sync`.",
     "unsafe": "Run `klock lock --upgrade-package NAME`, or allow a newer version in the image.",
     "policy": "Change the image and run `klock lock`, or change [tool.klock.policy].",
+}
+_REMEDIES_OF = {
+    Code.NOT_RUNNING: "See `kubectl describe pod NAME`.",
+    Code.UNREADABLE: "See `kubectl describe pod NAME`, or compare digests alone: `klock fleet check --image-only`.",
 }
 
 

@@ -113,7 +113,7 @@ def _silent(checked: CheckedFleet) -> int:
     """Pods with findings that could not be compared."""
     from klock.findings import Code
 
-    return sum(all(f.code is Code.NOT_SYNCED for f in each) for each in checked.findings.values())
+    return sum(all(f.code in (Code.NOT_RUNNING, Code.UNREADABLE) for f in each) for each in checked.findings.values())
 
 
 def _wanted(lock: Lockfile, locked: TargetLock, session: Session, *, image_only: bool) -> Locked:

@@ -28,6 +28,7 @@ __all__ = ["CheckedFleet", "Locked", "check_fleet"]
 
 _AT_ONCE: Final = 8
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+_RUNNING: Final = "Running"
 _ENDED: Final = ("Succeeded", "Failed")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}$")
 _RUN: Final = "import json, sys; exec(json.loads(sys.stdin.readline()))"
@@ -121,9 +122,9 @@ def _chosen(pod: Pod, wanted: str | None) -> Container:
 
 def _judged(cluster: Cluster, pod: Pod, container: Container, locked: Locked, seconds: float) -> _Judged:
     if not container.runs:
-        why = ": ".join(filter(None, (pod.phase, pod.reason, container.waits)))
-        message = f"there is nothing to compare: {why}"
-        return _Judged(findings=(Finding(code=Code.NOT_SYNCED, message=message),), is_compared=False)
+        phase = "" if pod.phase == _RUNNING else pod.phase
+        why = ": ".join(filter(None, (phase, pod.reason, container.waits))) or "its container has not started"
+        return _Judged(findings=(Finding(code=Code.NOT_RUNNING, message=f"it does not run: {why}"),), is_compared=False)
     findings = list(_compare_images(pod, container, locked))
     if findings or locked.files is None or locked.python is None:
         # Every file of another image would differ, too.
@@ -136,7 +137,7 @@ def _judged(cluster: Cluster, pod: Pod, container: Container, locked: Locked, se
     except PodGone:
         return _Judged(notes=("it ended while it was asked",), is_compared=False)
     except (ExecFailed, Unreadable) as error:
-        return _Judged(findings=(Finding(code=Code.NOT_SYNCED, message=error.message),), is_compared=False)
+        return _Judged(findings=(Finding(code=Code.UNREADABLE, message=error.message),), is_compared=False)
     findings = list(_compare_files(what, locked, locked.files))
     return _Judged(findings=tuple(findings), notes=tuple(_not_compared(what, locked.files)))
 

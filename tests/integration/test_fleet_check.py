@@ -157,8 +157,8 @@ def test_pods_that_do_not_run_are_said_and_never_pass(
     by_name["new"].containers = ()
     checked = check_fleet(cluster, "app=moon", locked)
     assert said(checked) == {
-        "default/pulling": ["drift-not-synced there is nothing to compare: Pending: ImagePullBackOff"],
-        "default/new": ["drift-not-synced there is nothing to compare: Running"],
+        "default/pulling": ["drift-not-running it does not run: Pending: ImagePullBackOff"],
+        "default/new": ["drift-not-running it does not run: its container has not started"],
     }
     assert checked.compared == 1
     assert checked.notes == (
@@ -197,7 +197,7 @@ def test_a_pod_may_say_anything(
     api.pods[1].prints = lambda output: answer
     (found,) = said(check_fleet(cluster, "app=moon", locked)).items()
     assert found[0] == "default/hostile"
-    assert len(found[1]) == 1 and message in found[1][0]
+    assert len(found[1]) == 1 and found[1][0].startswith("drift-unreadable ") and message in found[1][0]
 
 
 def test_what_is_mounted_or_hidden_is_said_and_not_compared(
