@@ -41,8 +41,8 @@ def diff(
     from klock.inventory.changes import compare
 
     file = _lockfile(image, options)
-    old = _named("HEAD" if before is None else before, file)
-    return compare(old, _read(file) if after is None else _named(after, file))
+    new = _read(file) if after is None else _named(after, file)
+    return compare(_named(before, file), new)
 
 
 def why(
@@ -195,9 +195,11 @@ def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:
     return lockfile_of(find_image(None if image is None else os.fspath(image)))
 
 
-def _named(name: str | os.PathLike[str], file: Path) -> Lockfile:
+def _named(name: str | os.PathLike[str] | None, file: Path) -> Lockfile:
     from klock.revisions import lockfile_in
 
+    if name is None:
+        return lockfile_in(None, file)
     path = Path(name)
     return _read(path.absolute()) if path.is_file() else lockfile_in(os.fspath(name), file)
 

@@ -54,6 +54,27 @@ def test_a_lockfile_is_a_file_or_a_revision(
     assert list(map(str, found.changes)) == changes
 
 
+def test_without_an_earlier_commit_it_is_said_what_there_is_to_compare_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KlockError, match=r"there is no kimage\.lock in "):
+        klock.diff(lockfile=tmp_path / "kimage.lock")
+    write(SMALL, tmp_path / "kimage.lock")
+    with pytest.raises(KlockError, match=r"there is no kimage\.lock of an earlier commit to compare with: ") as caught:
+        klock.diff(lockfile=tmp_path / "kimage.lock")
+    assert caught.value.hint is not None and "klock diff --env" in caught.value.hint
+    git(tmp_path, "init")
+    text = (tmp_path / "kimage.lock").read_text()
+    (tmp_path / "kimage.lock").write_text(f"<<<<<<< ours\n{text}=======\n>>>>>>> theirs\n")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-m", "conflict")
+    (tmp_path / "kimage.lock").write_text(text)
+    with pytest.raises(KlockError, match=r"HEAD:\./kimage\.lock has merge conflicts in it") as caught:
+        klock.diff(lockfile=tmp_path / "kimage.lock")
+    assert caught.value.hint == "look at it: git show HEAD:./kimage.lock"
+
+
 @pytest.mark.parametrize("name", ["nothing", "--help", "HEAD:", "HEAD~9"])
 def test_what_is_neither_is_an_error_that_says_what_would_be(
     project: Path, name: str, monkeypatch: pytest.MonkeyPatch
