@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from klock.bases.scratch import SCRATCH
 from klock.digests import Digest, canonical_json, digest_of_bytes, digest_of_json, is_digest
 from klock.errors import EngineError
+from klock.forks import Tally
 from klock.layers import tar
 from klock.layers.compression import Compressed, Compression
 from klock.layers.normalisation import MTIME
@@ -32,6 +33,7 @@ from klock.store import Store
 from klock.targets import Target
 from klock.values import dataclass
 from klock.words import in_bytes
+from klock.workshop.unpacking import counted
 
 if TYPE_CHECKING:
     from klock.steps.at import StepAt
@@ -278,7 +280,9 @@ def _compressed(
         context.progress.begin(f"pack {name}")
         with store.temporary_file() as archive:
             write(archive)
-            packed = _add_compressed(archive, store, compression, name)
+            tally = Tally("bytes", archive.stat().st_size)
+            with context.progress.stage("compress", tally):
+                packed = _add_compressed(archive, store, compression, name, tally)
         store.write_record(_MADE, record_key, asdict(packed))
         context.progress.done(in_bytes(packed.size))
     return Blob(
@@ -309,9 +313,9 @@ class _Packed:
         return cls(digest=str(digest), size=record["size"], diff_id=str(diff_id))
 
 
-def _add_compressed(archive: Path, store: Store, compression: Compression, name: str) -> _Packed:
+def _add_compressed(archive: Path, store: Store, compression: Compression, name: str, tally: Tally) -> _Packed:
     with open(archive, "rb") as source:
-        compressed = Compressed(source, compression)
+        compressed = Compressed(counted(source, tally), compression)
         digest, size = store.add_blob(compressed, source=name)
     return _Packed(digest=digest, size=size, diff_id=compressed.plain_digest)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
+from klock.forks import Tally
 from klock.layers import tar
 from klock.lockfile.model import TargetLock
 from klock.places.containers.start_options import start_words
@@ -100,8 +101,10 @@ class ImageArchive:
     def id(self) -> Digest:
         return digest_of_bytes(self.config)
 
-    def chunks(self) -> Iterator[bytes]:
-        """The archive's bytes, in pieces."""
+    def chunks(self, tally: Tally | None = None) -> Iterator[bytes]:
+        """The archive's bytes, in pieces. `tally` counts those of layers."""
+        if tally is not None:
+            tally.expect(sum(layer.path.stat().st_size for layer in self.layers))
         names = [f"{number}-{hex_of(layer.diff_id)}.tar" for number, layer in enumerate(self.layers)]
         config = f"{hex_of(self.id)}.json"
         listed = [{"Config": config, "RepoTags": [self.tag], "Layers": names}]
@@ -112,6 +115,8 @@ class ImageArchive:
             with open(layer.path, "rb") as file:
                 while chunk := file.read(_CHUNK):
                     yield chunk
+                    if tally is not None:
+                        tally.add(len(chunk))
             yield tar.padding(size)
         yield from _file("manifest.json", json.dumps(listed).encode())
         yield tar.END

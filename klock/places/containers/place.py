@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from klock.digests import Digest, digest_of_stream
+from klock.forks import Tally
 from klock.layers.manifest import Manifest
 from klock.places.containers.client import EngineClient
 from klock.places.containers.connection import settings_files
@@ -33,7 +34,6 @@ from klock.places.records import folder_of, names_in, service_log
 from klock.store import Store
 
 if TYPE_CHECKING:
-    from klock.forks import Tally
     from klock.observation import Observation
     from klock.replay.goal import Goal
     from klock.replay.plan import Plan
@@ -92,7 +92,11 @@ class ContainerPlace:
         def replace() -> None:
             lock = goal.lock
             config = image_config(lock, _base_archives(goal, self._store))
-            self.image(goal.name).replace(lock.layers, base=lock.base.id, record=goal.record, config=config)
+            tally = Tally("bytes")
+            with context.progress.stage(f"load the image into {self.name}", tally):
+                self.image(goal.name).replace(
+                    lock.layers, base=lock.base.id, record=goal.record, config=config, tally=tally
+                )
 
         return apply_layers(self, goal, context, replace=replace)
 

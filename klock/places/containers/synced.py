@@ -17,6 +17,7 @@ from typing import Any, Final
 from klock.digests import Digest
 from klock.documents import read_json
 from klock.errors import EngineError
+from klock.forks import Tally
 from klock.layers.manifest import Manifest
 from klock.places.containers.attached import signals_raised
 from klock.places.containers.client import EngineClient
@@ -80,10 +81,19 @@ class SyncedImage:
         return self._client.image(self.tag) is not None
 
     def replace(
-        self, layers: Sequence[Digest], *, base: str, record: Mapping[str, object], config: ImageConfig
+        self,
+        layers: Sequence[Digest],
+        *,
+        base: str,
+        record: Mapping[str, object],
+        config: ImageConfig,
+        tally: Tally | None = None,
     ) -> None:
         """Loads the image, unless the engine has it, and gives it the environment's name; the old one is removed when
-        no container is made of it. Until the engine has the new one whole, the name is the old one's."""
+        no container is made of it. Until the engine has the new one whole, the name is the old one's.
+
+        `tally` counts the bytes that the engine is given.
+        """
         labels = {f"{LABEL}.{key}": str(record.get(key, "")) for key in _RECORD}
         labels[f"{LABEL}.variables"] = json.dumps(record.get("variables", {}), sort_keys=True)
         labels[f"{LABEL}.base"] = base
@@ -97,7 +107,7 @@ class SyncedImage:
             self._notes.write(replace(note, previous=old["Id"] if old is not None and self._is_noted(old) else None))
             api = self._client.api
             if self._client.image(image.id) is None:
-                reject_errors(self._engine, api.load_image(image.chunks()))
+                reject_errors(self._engine, api.load_image(image.chunks(tally)))
             found = self._client.image(image.id)
             if found is None:
                 raise EngineError(f"{self._engine} loaded the image under another id than {image.id}")
