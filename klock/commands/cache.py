@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,7 @@ from klock.store import Store
 
 if TYPE_CHECKING:
     from klock.places.pruning import Removed
+    from klock.progress import Progress
 
 __all__ = ["cache"]
 
@@ -33,7 +36,9 @@ def prune() -> int:
     """Remove bases and layers that no environment uses, and leftovers in podman and docker. Keeps downloads."""
     from klock.places.pruning import prune as remove
 
-    _report(remove(Store(), on_wait=_say_that_others_work))
+    with _seen("prune the store") as progress:
+        removed = remove(Store(), on_wait=_waiting(progress), progress=progress)
+    _report(removed)
     return 0
 
 
@@ -49,7 +54,9 @@ def clean(*, everything: bool) -> int:
     from klock.words import in_bytes
 
     store = Store()
-    _report(remove(store, on_wait=_say_that_others_work, kept_too=everything))
+    with _seen("clean the store") as progress:
+        removed = remove(store, on_wait=_waiting(progress), kept_too=everything, progress=progress)
+    _report(removed)
     if kept := store.kept_bytes():
         say(
             f"kept {in_bytes(kept)} that upstream may no longer have; `klock cache clean --all` removes it too",
@@ -57,8 +64,20 @@ def clean(*, everything: bool) -> int:
     return 0
 
 
-def _say_that_others_work() -> None:
-    say("waiting for other klock processes to finish")
+@contextlib.contextmanager
+def _seen(task: str) -> Iterator[Progress]:
+    """That it goes on is seen on a terminal, and in a log if it takes long."""
+    from klock.commands.terminal import progress_on_terminal
+    from klock.commands.verbosity import wanted
+
+    with progress_on_terminal(quiet=wanted().quiet > 0) as progress:
+        progress.begin(task)
+        yield progress
+        progress.done("done")
+
+
+def _waiting(progress: Progress) -> Callable[[], None]:
+    return lambda: progress.note("waiting for other klock processes to finish")
 
 
 def _report(removed: Removed) -> None:

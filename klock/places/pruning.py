@@ -9,6 +9,7 @@ from klock.errors import EngineError
 from klock.places import places_in_use
 from klock.places.protocol import Place
 from klock.places.records import parts_of_all
+from klock.progress import QUIET, Progress
 from klock.store import Store
 from klock.values import dataclass
 from klock.workshop import SandboxWorkshop
@@ -27,27 +28,28 @@ class Removed:
     problems: list[str] = field(default_factory=list)
 
 
-def prune(store: Store, *, on_wait: Callable[[], None]) -> Removed:
+def prune(store: Store, *, on_wait: Callable[[], None], progress: Progress = QUIET) -> Removed:
     """Removes bases and layers that no environment uses, and what killed commands left. Downloads stay.
 
     Waits for other klock processes that make or compare something, and says so by `on_wait`.
     """
     with store.alone(on_wait):
-        return _remove(store, environments_too=False)
+        return _remove(store, progress, environments_too=False)
 
 
-def clean(store: Store, *, on_wait: Callable[[], None], kept_too: bool = False) -> Removed:
+def clean(store: Store, *, on_wait: Callable[[], None], kept_too: bool = False, progress: Progress = QUIET) -> Removed:
     """Removes environments too, but not those in use, and all downloads that upstream surely still has.
 
     With `kept_too` it removes the other downloads as well. Waits as `prune` does.
     """
     with store.alone(on_wait):
-        removed = _remove(store, environments_too=True)
-        removed.bytes += store.remove_downloads(kept_too=kept_too)
+        removed = _remove(store, progress, environments_too=True)
+        with progress.stage("remove downloads"):
+            removed.bytes += store.remove_downloads(kept_too=kept_too)
         return removed
 
 
-def _remove(store: Store, *, environments_too: bool) -> Removed:
+def _remove(store: Store, progress: Progress, *, environments_too: bool) -> Removed:
     removed, workshop = Removed(), SandboxWorkshop(store)
     for place in places_in_use(workshop, store):
         # A place that does not answer is no reason to leave the store as it is.
@@ -58,7 +60,7 @@ def _remove(store: Store, *, environments_too: bool) -> Removed:
                 removed.leftovers[place.name] = count
         except EngineError as error:
             removed.problems.append(error.message)
-    removed.bytes += workshop.remove_unused(keep=sorted(parts_of_all(store)))
+    removed.bytes += workshop.remove_unused(keep=sorted(parts_of_all(store)), progress=progress)
     return removed
 
 

@@ -374,12 +374,14 @@ class SandboxWorkshop:
 
     # -- pruning
 
-    def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
+    def remove_unused(self, *, keep: Sequence[Digest] = (), progress: Progress = QUIET) -> int:
         """Removes all bases and layers but those in `keep`, and half-made things; returns the bytes freed."""
         removed = self._unused(keep)
         remove_stale(self._store)
         freed = self.bytes_in(removed)
-        remove_trees(removed)
+        tally = Tally("folders", len(removed))
+        with progress.stage("remove", tally):
+            remove_trees(removed, tally)
         return freed
 
     def bytes_unused(self, *, keep: Sequence[Digest] = ()) -> int:

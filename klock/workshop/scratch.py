@@ -12,11 +12,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from klock.store import Store
 from klock.temporary import remove_abandoned_folders
 from klock.workshop.namespace import in_namespace
+
+if TYPE_CHECKING:
+    from klock.forks import Tally
 
 __all__ = [
     "among_all_files",
@@ -138,17 +141,19 @@ def among_all_files(task: Callable[[], T]) -> T:
     return task() if os.geteuid() == 0 else in_namespace(task)
 
 
-def remove_trees(folders: Sequence[Path]) -> None:
-    """Removes folders, whoever owns their files. A folder that is gone already is not an error."""
+def remove_trees(folders: Sequence[Path], tally: Tally | None = None) -> None:
+    """Removes folders, whoever owns their files. A folder that is gone already is not an error. `tally` counts them."""
     present = [folder for folder in folders if os.path.lexists(folder)]
     if present:
-        among_all_files(lambda: _remove(present))
+        among_all_files(lambda: _remove(present, tally))
 
 
-def _remove(folders: Sequence[Path]) -> None:
+def _remove(folders: Sequence[Path], tally: Tally | None) -> None:
     import shutil
 
     for folder in folders:
+        if tally is not None:
+            tally.add()
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(folder) and not os.path.islink(folder):
                 shutil.rmtree(folder)
