@@ -13,6 +13,7 @@ from klock.errors import HashMismatch
 from klock.forks import Tally
 from klock.progress import QUIET, Progress
 from klock.store import Store
+from klock.tree_stats import is_as_noted
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
@@ -266,7 +267,16 @@ class SandboxWorkshop:
             self.trees.keep(made, self.trees.layer(layer))
 
     def _has_diff(self, layer: BaseLayer) -> bool:
-        return bool(layer.diff_id) and self.trees.diff(layer.diff_id).exists()
+        """Whether the archive is unpacked here, and as it was then. What is not gets out of the way."""
+        if not layer.diff_id:
+            return False
+        folder = self.trees.diff(layer.diff_id)
+        if not folder.exists():
+            return False
+        if is_as_noted(str(folder)):
+            return True
+        remove_trees([self.trees.put_aside(folder)])
+        return False
 
     def _add_base(
         self,
@@ -282,11 +292,12 @@ class SandboxWorkshop:
 
         made: dict[Path, Path] = {}
         diff_ids: list[Digest] = []
-        tally = Tally("bytes", sum(each.path.stat().st_size for each in layers if not self._has_diff(each)))
+        here_already = {layer.diff_id for layer in layers if self._has_diff(layer)}
+        tally = Tally("bytes", sum(each.path.stat().st_size for each in layers if each.diff_id not in here_already))
         with progress.stage("unpack", tally):
             for number, layer in enumerate(layers):
                 diff_id, here = layer.diff_id, folder / f"diff-{number}"
-                if not (self._has_diff(layer) or (diff_id and self.trees.diff(diff_id) in made)):
+                if diff_id not in here_already and not (diff_id and self.trees.diff(diff_id) in made):
                     diff_id = self._unpack(layer, here, tally)
                     made.setdefault(self.trees.diff(diff_id), here)
                 diff_ids.append(diff_id)
@@ -379,9 +390,10 @@ class SandboxWorkshop:
         removed = self._unused(keep)
         remove_stale(self._store)
         freed = self.bytes_in(removed)
-        tally = Tally("folders", len(removed))
+        tally = Tally("paths")
         with progress.stage("remove", tally):
-            remove_trees(removed, tally)
+            # From their names first: if this is ended now, nobody takes what is left of one for all of it.
+            remove_trees([self.trees.put_aside(folder) for folder in removed], tally)
         return freed
 
     def bytes_unused(self, *, keep: Sequence[Digest] = ()) -> int:

@@ -142,7 +142,10 @@ def among_all_files(task: Callable[[], T]) -> T:
 
 
 def remove_trees(folders: Sequence[Path], tally: Tally | None = None) -> None:
-    """Removes folders, whoever owns their files. A folder that is gone already is not an error. `tally` counts them."""
+    """Removes folders, whoever owns their files. A folder that is gone already is not an error. `tally` counts paths.
+
+    Who is ended before all of a folder is gone leaves the rest of it under its name.
+    """
     present = [folder for folder in folders if os.path.lexists(folder)]
     if present:
         among_all_files(lambda: _remove(present, tally))
@@ -151,14 +154,30 @@ def remove_trees(folders: Sequence[Path], tally: Tally | None = None) -> None:
 def _remove(folders: Sequence[Path], tally: Tally | None) -> None:
     import shutil
 
+    if tally is not None:
+        tally.expect(sum(len(inside) + len(files) for folder in folders for _, inside, files in os.walk(folder)))
+        for folder in folders:
+            _empty(os.fsencode(folder), tally)
     for folder in folders:
-        if tally is not None:
-            tally.add()
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(folder) and not os.path.islink(folder):
                 shutil.rmtree(folder)
             else:
                 os.unlink(folder)
+
+
+def _empty(folder: bytes, tally: Tally) -> None:
+    for above, inside, files in os.walk(folder, topdown=False):
+        with contextlib.suppress(FileNotFoundError):
+            for name in files:
+                os.unlink(above + b"/" + name)
+            for name in inside:
+                path = above + b"/" + name
+                if os.path.islink(path):
+                    os.unlink(path)
+                else:
+                    os.rmdir(path)
+        tally.add(len(inside) + len(files))
 
 
 def bytes_of(folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,20 @@ def test_a_store_that_was_copied_is_read_once_and_kept(account: Account, project
     assert said(account, project, "sync").startswith("environment unchanged")
     assert {tree: tree.stat().st_ino for tree in before} == before
     assert all(is_as_noted(str(tree.parent)) for tree in before)
+
+
+@pytest.mark.parametrize("gone", ["root/h/old", "root", ""], ids=["a file", "its root", "all but its name"])
+def test_what_is_left_of_a_base_is_not_taken_for_all_of_it(gone: str, account: Account, project: Path) -> None:
+    """As when its removal was cut short."""
+    tree = tree_with(account, "h/old").parents[2]
+    for folder in account.store.glob("trees/base-*"):
+        shutil.rmtree(folder)
+    account.run(["find", tree / gone, "-delete"], cwd=project)
+    if not gone:
+        account.run(["mkdir", tree], cwd=project)
+    said(account, project, "sync")
+    assert said(account, project, "run", "--", "cat", "/h/old") == "old1"
+    assert said(account, project, "check", "--deep") == "image, lockfile and environment agree, every file was read\n"
 
 
 def test_a_byte_that_the_disk_changed_is_told_from_drift(account: Account, project: Path) -> None:

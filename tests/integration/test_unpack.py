@@ -186,6 +186,23 @@ def test_a_gzip_layer_is_checked_against_its_uncompressed_digest(engine: Sandbox
     assert list(engine.add_base(BASE, [layer])) == ["a"]
 
 
+def test_what_is_removed_loses_its_name_first(
+    engine: SandboxWorkshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nobody takes what is left of it, when that is cut short, for all of it."""
+
+    def cut_short(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = add(engine, tmp_path, Archive(LOWER))
+    with monkeypatch.context() as patched:
+        patched.setattr("klock.workshop.sandbox.remove_trees", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            engine.remove_unused()
+    assert not list((engine._store.root / "trees").iterdir())
+    assert add(engine, tmp_path, Archive(LOWER)) == before
+
+
 class Counting(Quiet):
     """Keeps how far each stage was at its end."""
 

@@ -150,7 +150,11 @@ class SandboxEnvironment:
     def remove(self) -> int:
         """Removes it all; returns the bytes freed."""
         freed = among_all_files(lambda: bytes_of(self._folder)) if self._folder.exists() else 0
-        remove_trees([self._folder])
+        with contextlib.suppress(FileNotFoundError):
+            # From its name first: if this is ended now, there is no environment without its files.
+            aside = self._store.temporary_path()
+            self._folder.rename(aside)
+            remove_trees([aside])
         return freed
 
     def execute(self, command: Command, *, services: Sequence[Command] = (), streams: Streams = OWN_STREAMS) -> int:
