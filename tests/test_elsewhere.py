@@ -22,6 +22,7 @@ from klock.elsewhere.own_image import archive_of
 from klock.elsewhere.project_files import pack_folder, put_back
 from klock.errors import EngineError, KlockError
 from klock.places.containers import owners
+from klock.workshop import namespace
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,37 @@ def test_which_command_lines_go_there(
 ) -> None:
     monkeypatch.setenv("KLOCK_WORKSHOP", value)
     assert asked_for(arguments) == engine
+
+
+SOCKET = {"DOCKER_HOST": "unix:///x"}
+AT_HAND: dict[str, tuple[dict[str, str], list[str], str | None]] = {
+    "docker": (SOCKET, ["lock"], "docker"),
+    "podman first": ({"CONTAINER_HOST": "unix:///x", **SOCKET}, ["-q", "sync"], "podman"),
+    "an option of the command": (SOCKET, ["run", "--", "klock", "--here"], "docker"),
+    "no engine": ({}, ["lock"], None),
+    "in place": (SOCKET, ["sync", "--here"], None),
+    "an engine": (SOCKET, ["sync", "--engine=docker"], None),
+    "a place by variable": ({**SOCKET, "KLOCK_ENGINE": "here"}, ["sync"], None),
+    "the sandbox by variable": ({**SOCKET, "KLOCK_WORKSHOP": "sandbox"}, ["sync"], None),
+    "what needs none": (SOCKET, ["init"], None),
+}
+
+
+@pytest.mark.parametrize("case", AT_HAND)
+@pytest.mark.parametrize("is_allowed", [False, True], ids=["no namespaces", "namespaces"])
+def test_where_no_namespace_can_be_made_an_engine_that_is_named_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str, is_allowed: bool
+) -> None:
+    variables, arguments, engine = AT_HAND[case]
+    for name in ("KLOCK_WORKSHOP", "KLOCK_ENGINE", "DOCKER_HOST", "CONTAINER_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(namespace, "are_namespaces_allowed", lambda: is_allowed)
+    expected = None if is_allowed else engine
+    assert asked_for(arguments) == expected
+    said = capsys.readouterr().err
+    assert (f"KLOCK_WORKSHOP={expected} says so without this note" in said) if expected else not said
 
 
 def test_another_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,19 +23,23 @@ __all__ = ["ENGINES", "VARIABLE", "asked_for", "run_elsewhere"]
 
 VARIABLE = "KLOCK_WORKSHOP"
 ENGINES = ("podman", "docker")
+_HOSTS = {"CONTAINER_HOST": "podman", "DOCKER_HOST": "docker"}
 _VERBS = ("lock", "sync", "run", "shell", "check", "status", "add", "remove", "push", "pull", "logs", "cache")
 """What needs a sandbox, or the store that is in there."""
 
 
 def asked_for(arguments: Sequence[str]) -> str | None:
-    """The engine that a command line is to be run in. Raises KlockError for an unknown engine."""
-    asked = os.environ.get(VARIABLE, "sandbox")
+    """The engine that a command line is to be run in. Raises KlockError for an unknown engine.
+
+    Unasked, klock goes where the variable of an engine leads, if this machine lets it make no sandbox.
+    """
+    asked = os.environ.get(VARIABLE, "")
     verb = next((word for word in arguments if not word.startswith("-")), None)
     if verb not in _VERBS or {"-h", "--help"} & set(arguments):
         return None
-    if asked == "sandbox" and sys.platform == "linux":
-        return None
-    if asked == "sandbox":
+    if sys.platform == "linux" and asked in ("", "sandbox"):
+        return None if asked else _engine_at_hand(arguments)
+    if asked in ("", "sandbox"):
         raise KlockError(
             f"klock {verb} needs Linux, and this machine is {sys.platform}",
             hint=f"have docker or podman run klock in a container: set {VARIABLE}=docker or {VARIABLE}=podman",
@@ -43,6 +47,26 @@ def asked_for(arguments: Sequence[str]) -> str | None:
     if asked not in ENGINES:
         raise KlockError(f"{VARIABLE} is {asked!r}", hint=f"set it to {' or '.join(ENGINES)}, or to sandbox")
     return asked
+
+
+def _engine_at_hand(arguments: Sequence[str]) -> str | None:
+    """The engine that a variable leads to, where there is no sandbox and the user names no other place."""
+    variable, engine = next((each for each in _HOSTS.items() if os.environ.get(each[0])), (None, None))
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    is_named = any(word in ("--here", "--engine") or word.startswith("--engine=") for word in words)
+    if engine is None or is_named or os.environ.get("KLOCK_ENGINE"):
+        return None
+    from klock.workshop.namespace import are_namespaces_allowed
+
+    if are_namespaces_allowed():
+        return None
+    from klock.printing import say_note
+
+    say_note(
+        f"this machine lets klock make no user namespace, so klock runs in a container of {engine}, which {variable} "
+        f"names; {VARIABLE}={engine} says so without this note"
+    )
+    return engine
 
 
 def run_elsewhere(engine: str, arguments: Sequence[str], progress: AbstractContextManager[Progress]) -> int:

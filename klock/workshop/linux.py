@@ -22,6 +22,7 @@ __all__ = [
     "MS_NOSUID",
     "MS_RDONLY",
     "MS_REC",
+    "MS_SLAVE",
     "adopt_orphans",
     "die_with_parent",
     "filter_system_calls",
@@ -48,6 +49,7 @@ MS_NODEV: Final = 0x4
 MS_NOEXEC: Final = 0x8
 MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
+MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
 
 _PR_SET_PDEATHSIG: Final = 1

@@ -23,7 +23,7 @@ from klock.errors import EngineError, KlockError, StoreError
 from klock.workshop import linux
 from klock.workshop.way_out import IN_A_CONTAINER, WAY_OUT
 
-__all__ = ["NamespaceProcess", "identity_map", "in_namespace"]
+__all__ = ["NamespaceProcess", "are_namespaces_allowed", "identity_map", "in_namespace"]
 
 T = TypeVar("T")
 
@@ -199,6 +199,20 @@ def _explained(error: BaseException) -> BaseException:
 
 
 # -- maps of ids
+
+
+def are_namespaces_allowed() -> bool:
+    """Whether this machine lets this user make a user namespace, and mount in it: some allow only the first."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+            linux.mount("none", "/", None, flags=linux.MS_REC | linux.MS_SLAVE)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def identity_map(kind: str) -> str:

@@ -30,6 +30,7 @@ from klock.targets import Target
 from klock.workshop import SandboxWorkshop
 from tests.integration import resident
 from tests.integration.debian_image import debian_layout, debian_platforms_layout, debian_rootfs
+from tests.integration.private_names import PrivateNames
 from tests.integration.recorder_world import SharedWorld
 from tests.integration.registry_server import Registry, registry
 from tests.integration.unprivileged import (
@@ -126,6 +127,17 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedWor
 
 
 # -- accounts
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for 127.0.0.1, as docker's program has one: ca.pem, cert.pem and key.pem."""
+    folder = tmp_path_factory.mktemp("certificates")
+    names = PrivateNames(folder, {})
+    names.server_context("127.0.0.1")
+    (folder / "127.0.0.1.pem").rename(folder / "cert.pem")
+    (folder / "127.0.0.1.key").rename(folder / "key.pem")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -27,6 +28,7 @@ __all__ = [
     "ALL_ENGINES",
     "ContainerHost",
     "docker_host",
+    "docker_host_over_tls",
     "engine_host",
     "on",
     "podman_host",
@@ -150,7 +152,7 @@ def podman_service(host: ContainerHost) -> Iterator[str]:
 
 
 @contextmanager
-def docker_host(account: Account) -> Iterator[ContainerHost]:
+def docker_host(account: Account, *options: str) -> Iterator[ContainerHost]:
     """A dockerd of its own, which only root can run."""
     program = require_program("dockerd", package="docker.io")
     require_program("iptables", package="iptables")
@@ -160,7 +162,7 @@ def docker_host(account: Account) -> Iterator[ContainerHost]:
             [
                 *(program, "--iptables=false", "--bridge=none", "--storage-driver=overlay2"),
                 *("-H", f"unix://{folder}/docker.sock", "-p", f"{folder}/pid"),
-                *("--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec"),
+                *("--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec", *options),
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -175,6 +177,19 @@ def docker_host(account: Account) -> Iterator[ContainerHost]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(_PATIENCE)
+
+
+@contextmanager
+def docker_host_over_tls(account: Account, certificates: Path) -> Iterator[ContainerHost]:
+    """A dockerd that speaks TLS alone over TCP, and wants a certificate: ca.pem, cert.pem and key.pem of a folder."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{found.getsockname()[1]}"
+    files = (("cacert", "ca"), ("cert", "cert"), ("key", "key"))
+    tls = [f"--tls{option}={certificates}/{name}.pem" for option, name in files]
+    with docker_host(account, "-H", address, "--tlsverify", *tls) as host:
+        variables = {"DOCKER_HOST": address, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
+        yield replace(host, variables=variables)
 
 
 def _wait_for(host: ContainerHost, process: subprocess.Popen[bytes], log: Path) -> None:

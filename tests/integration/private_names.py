@@ -49,7 +49,7 @@ class PrivateNames:
         self._call("req", "-new", "-key", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         kind = "IP" if name[-1].isdigit() else "DNS"
         (self._folder / "extensions").write_text(
-            f"subjectAltName={kind}:{name}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n"
+            f"subjectAltName={kind}:{name}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n"
         )
         signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions", "-days", "7"]
         self._call("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-sha256", *signed)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,13 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.integration.container_engines import ContainerHost, docker_host, podman_host, podman_service
+from tests.integration.container_engines import (
+    ContainerHost,
+    docker_host,
+    docker_host_over_tls,
+    podman_host,
+    podman_service,
+)
 from tests.integration.debian_image import debian_rootfs
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account, require_program
@@ -53,11 +59,14 @@ class Laptop:
         return self.account.run([*cage, *program], cwd=cwd, env={**self.variables, **(env or {})})
 
 
-@pytest.fixture(scope="module", params=["podman", "podman, unprivileged", "docker", "podman, TCP", "docker, TCP"])
+@pytest.fixture(
+    scope="module", params=["podman", "podman, unprivileged", "docker", "podman, TCP", "docker, TCP", "docker, TLS"]
+)
 def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
     engine = request.param.partition(",")[0]
     account: Account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
-    with podman_host(account) if engine == "podman" else docker_host(account) as host, _url(host) as url:
+    tls = request.getfixturevalue("certificates") if "TLS" in request.param else None
+    with _engine(engine, account, tls) as host, _url(host) as url:
         _import_base(host)
         with _over_tcp(url) if "TCP" in request.param else _as_it_is(url) as reached:
             installed = _as_installed(account)
@@ -66,12 +75,19 @@ def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
                 account=account,
                 host=host,
                 variables={
+                    **(host.variables if tls else {}),
                     name: reached,
                     "KLOCK_WORKSHOP": engine,
                     "KLOCK_WORKSHOP_IMAGE": BASE,
                     "PYTHONPATH": installed,
                 },
             )
+
+
+def _engine(engine: str, account: Account, tls: Path | None) -> AbstractContextManager[ContainerHost]:
+    if engine == "podman":
+        return podman_host(account)
+    return docker_host(account) if tls is None else docker_host_over_tls(account, tls)
 
 
 def _as_installed(account: Account) -> str:
@@ -186,6 +202,8 @@ def test_locks_syncs_runs_and_checks(laptop: Laptop, root: Account, project: Pat
     (project / "out.txt").unlink()
     assert laptop.klock(*run, "sh", "-c", "exit 7", cwd=project).returncode == 7
     succeeded(laptop.klock("check", "--env", cwd=project))
+    unasked = succeeded(laptop.klock("check", "--env", cwd=project, env={"KLOCK_WORKSHOP": ""}))
+    assert "this machine lets klock make no user namespace, so klock runs in a container of " in unasked.stderr
     (project / "app/main.sh").write_text("changed\n")
     done = laptop.klock("check", cwd=project)
     assert (done.returncode, "main.sh" in done.stdout) == (1, True)

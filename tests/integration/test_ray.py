@@ -128,6 +128,8 @@ def cluster(root: Account, project: Path, python: Path, cache: Registry) -> Iter
             if address != NODES[0]:
                 words = [f"--address={NODES[0]}:{port}"]
             variables = {"KLOCK_CACHE_DIR": str(store), "RAY_RUNTIME_ENV_PLUGINS": PLUGIN}
+            if address == NODES[2]:
+                variables["RAY_RUNTIME_ENV_KLOCK_CACHE_SIZE_GB"] = "0"  # it keeps no environment that no job uses
             running.enter_context(node(python, address, words, variables, folder))
         yield Cluster(python=python, address=f"{NODES[0]}:{port}", project=project, stores=stores)
 
@@ -284,6 +286,28 @@ except ray.exceptions.ActorDiedError:
 
 def in_store(store: Path) -> list[str]:
     return [path.name for path in (store / "environments").rglob("mounted-by-*")]
+
+
+def test_an_environment_that_no_job_uses_is_removed_and_made_again(cluster: Cluster) -> None:
+    """Where Ray is told to keep none: its layers stay, so nothing is fetched for the next job."""
+    script = """
+@ray.remote(num_cpus=0.1, scheduling_strategy=on("127.0.1.3"))
+def look():
+    return os.environ["KLOCK_ENVIRONMENT"]
+answer(ray.get(look.remote()))
+"""
+    (locked,) = from_text((cluster.project / "kimage.lock").read_text()).targets
+    for _ in range(2):
+        assert cluster.drive(script) == locked.fingerprint
+        deadline = time.monotonic() + PATIENCE
+        while upper_folders(cluster.stores[2]):
+            assert time.monotonic() < deadline, "the environment stays"
+            time.sleep(0.2)
+    assert upper_folders(cluster.stores[0])
+
+
+def upper_folders(store: Path) -> list[Path]:
+    return list((store / "environments").glob("*/*/upper"))
 
 
 def test_a_lockfile_with_another_python_is_refused(cluster: Cluster) -> None:

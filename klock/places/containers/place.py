@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from klock.digests import Digest, digest_of_stream
 from klock.forks import Tally
 from klock.layers.manifest import Manifest
+from klock.places.containers.address import settings_files
 from klock.places.containers.client import EngineClient
-from klock.places.containers.connection import settings_files
 from klock.places.containers.image import Archive
 from klock.places.containers.start_options import expected_start_options
 from klock.places.containers.synced import Layers, SyncedImage
