@@ -16,6 +16,7 @@ Settings are the table `[tool.klock]` of `pyproject.toml`, all of them optional:
     trusted-keys = ["keys/release.pub"]                           # one of them must have signed what --frozen uses
     exclude-newer = "2026-01-31"                                  # files that came to an index later do not count
     cache = "oci://registry.example.com/team/cache"               # a repository where layers are looked for first
+    vault = "/srv/vault"                                          # where a sync takes from what the store lacks
     keep-base = true                                              # nothing replaces Python packages that the base has
     mounts = [".:/work"]                                          # what `klock run` and `klock shell` mount
     policy = {indexes = ["https://pypi.org/simple"], no-sdists = true}    # what may be locked: klock.policy
@@ -71,6 +72,7 @@ class Settings:
     keep_base: bool = False
     exclude_newer: str | None = None
     cache: str | None = None
+    vault: str | None = None
     policy: Policy = field(default_factory=Policy)
     mounts: tuple[str, ...] = ()
 
@@ -164,14 +166,15 @@ class _Reader:
             keep_base=self._flag("keep-base"),
             exclude_newer=self._moment("exclude-newer"),
             cache=self._cache(),
+            vault=self._vault(),
             policy=self._policy(),
             mounts=self._mounts(),
         )
         if self._table:
             known = (
                 "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
-                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache, policy, "
-                "mounts"
+                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache, vault, "
+                "policy, mounts"
             )
             raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
         return settings
@@ -310,6 +313,13 @@ class _Reader:
             hint = 'write for example "oci://registry.example.com/team/cache"'
             raise self._error("cache", f"is {shown(written)} (expected the address of a repository)", hint=hint)
         return written
+
+    def _vault(self) -> str | None:
+        """An address as it is, and a folder from that of the settings."""
+        written = self._optional_text("vault")
+        if written is None or "://" in written:
+            return written
+        return str(self._file.parent / written)
 
     def _local_hosts(self) -> tuple[str, ...]:
         written = self._table.pop("local-hosts", [])

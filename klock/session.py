@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from klock.lockfile.model import ImageLock, Lockfile, TargetLock
     from klock.places.protocol import Place
     from klock.progress import Progress
-    from klock.registry.cache import RegistryCache
     from klock.replay.goal import Goal
-    from klock.steps.context import Context
+    from klock.steps.context import Context, LayerCache
     from klock.workshop import SandboxWorkshop
 
 __all__ = ["Options", "Session", "open_session"]
@@ -173,12 +172,19 @@ class Session:
             cache=self._cache(),
         )
 
-    def _cache(self) -> RegistryCache | None:
-        if self.settings.cache is None:
-            return None
-        from klock.registry.cache import RegistryCache
+    def _cache(self) -> LayerCache | None:
+        found: LayerCache | None = None
+        if self.settings.cache is not None:
+            from klock.registry.cache import RegistryCache
 
-        return RegistryCache(self.settings.cache, mirrors=self._mirrors)
+            found = RegistryCache(self.settings.cache, mirrors=self._mirrors)
+        if (vault := self.settings.vault) is not None:
+            from klock.vault.opening import open_vault
+            from klock.vault.source import VaultSource
+
+            opened = functools.partial(open_vault, vault, mirrors=self._mirrors, writes=False)
+            found = VaultSource(vault, opened, first=found)
+        return found
 
     @property
     def named_place(self) -> str | None:

@@ -24,7 +24,7 @@ from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.kind import Input
 
-__all__ = ["Input", "inputs_of", "inputs_of_all", "inputs_of_step"]
+__all__ = ["Input", "inputs_of", "inputs_of_all", "inputs_of_base", "inputs_of_step"]
 
 
 def inputs_of_all(targets: Iterable[TargetLock]) -> tuple[Input, ...]:
@@ -54,7 +54,7 @@ def inputs_of_step(at: StepAt[Any]) -> Iterator[Input]:
 
 
 def _of_one(target: TargetLock) -> Iterator[Input]:
-    yield from _of_base(target.base)
+    yield from inputs_of_base(target.base)
     for package in target.packages:
         yield from _of_package(package)
     for position, step in enumerate(target.steps):
@@ -62,7 +62,8 @@ def _of_one(target: TargetLock) -> Iterator[Input]:
         yield from kind_of(step).inputs(at)
 
 
-def _of_base(base: BaseLock) -> Iterator[Input]:
+def inputs_of_base(base: BaseLock) -> Iterator[Input]:
+    """The archives or packages of a base, and what says which they are."""
     match base:
         case OciLock():
             yield Input(digest=base.manifest.digest, size=base.manifest.size, name=f"{base.reference} (manifest)")

@@ -23,7 +23,7 @@ from klock.vault.missing import bring_in
 from klock.vault.protocol import Vault
 from klock.words import counted, in_bytes, listed
 
-__all__ = ["Fault", "Transferred", "find_faults", "pull", "push"]
+__all__ = ["Fault", "Transferred", "find_faults", "pull", "push", "take_all"]
 
 T = TypeVar("T")
 
@@ -108,6 +108,12 @@ def pull(
         if not item.permanent:
             store.keep_blob(item.digest)
     return Transferred(inputs=inputs, new=new)
+
+
+def take_all(items: Sequence[Input], vault: Vault, store: Store, progress: Progress) -> list[Input]:
+    """Those of `items` that the store has afterwards, as the vault has them."""
+    faults = _each(lambda item: _take(item, vault, store), items, f"pull {vault.name}", progress)
+    return [item for item, fault in zip(items, faults, strict=True) if fault is None]
 
 
 class Kind(Enum):

@@ -207,6 +207,27 @@ def test_a_registry_is_a_vault(root: Account, project: Path, server: Registry) -
     assert len(list(tags)) == 1
 
 
+@pytest.mark.parametrize("place", ["registry", "folder"])
+def test_a_sync_takes_from_the_vault_of_the_settings_what_the_store_lacks(
+    root: Account, project: Path, server: Registry, place: str
+) -> None:
+    """The base is nowhere else."""
+    vault = f"oci://{server.host}/team/source" if place == "registry" else "vault"
+    settings = (project / "pyproject.toml").read_text()
+    succeeded(root.klock("vault", "push", "-q", vault, cwd=project))
+    (project / "sub").mkdir(exist_ok=True)
+    try:
+        (project / "pyproject.toml").write_text(f'[tool.klock]\nvault = "{vault}"\n')
+        done = succeeded(root.klock("sync", cwd=project / "sub", env=empty(root)))
+        assert "3 of 3 steps ran" in done.stderr
+        (project / "pyproject.toml").write_text('[tool.klock]\nvault = "oci://127.0.0.1:9/team/vault"\n')
+        done = root.klock("sync", cwd=project, env=empty(root))
+        assert done.returncode == 2
+        assert done.stderr.count("nothing is taken from the vault oci://127.0.0.1:9/team/vault: cannot reach") == 1
+    finally:
+        (project / "pyproject.toml").write_text(settings)
+
+
 @pytest.mark.parametrize(
     ("damage", "word"), [(poison, "damaged"), (truncate, "damaged"), (remove, "missing")], ids=["poison", "cut", "gone"]
 )
