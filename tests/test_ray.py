@@ -101,6 +101,23 @@ def test_a_worker_starts_in_the_environment_and_no_value_is_on_its_command_line(
     assert "secret" not in given.py_executable
 
 
+def test_an_environment_that_another_job_names_too_stays() -> None:
+    plugin = Plugin()
+    plugin._made = {uri: {"lockfile": "/store/ray/a/kimage.lock", "bytes": 5} for uri in ("klock://a", "klock://b")}
+    assert plugin.delete_uri("klock://a", LOG) == 0
+    assert list(plugin._made) == ["klock://b"]
+    assert plugin.delete_uri("klock://unknown", LOG) == 0
+
+
+def test_what_cannot_be_removed_is_told_in_rays_log(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    plugin = Plugin()
+    plugin._made["klock://a"] = {"lockfile": f"{tmp_path}/gone.lock", "bytes": 5}
+    with caplog.at_level(logging.WARNING, logger="test"):
+        assert plugin.delete_uri("klock://a", LOG) == 0
+    assert f"klock: the environment of {tmp_path}/gone.lock stays: " in caplog.text
+    assert plugin._made == {}
+
+
 def test_outside_of_the_environment_nothing_is_changed() -> None:
     plugin, given = Plugin(), context()
     assert asyncio.run(plugin.create(None, {"klock": "none"}, given, LOG)) == 0

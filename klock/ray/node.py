@@ -110,10 +110,10 @@ def check(lockfile: str, python: str, ray: str, deep: str) -> dict[str, Any]:
 
 
 def remove(lockfile: str) -> dict[str, Any]:
-    """Removes the environment of a node's copy of a lockfile, unless a worker is in it."""
+    """Removes the environment of a node's copy of a lockfile, unless a worker is in it. Its layers stay."""
     project = project_of(Path(lockfile), None)
     goal, place = project.goal_and_place(project.session.read_lockfile(), None, frozen=True)
-    return {"bytes": place.remove(goal.name) or 0}
+    return {"is_removed": place.remove(goal.name) is not None}
 
 
 def _locked(project: Project) -> TargetLock:

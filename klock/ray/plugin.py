@@ -110,8 +110,8 @@ class Plugin:
         context.override_worker_entrypoint = made["worker"]
 
     def delete_uri(self, uri: str, logger: Logger) -> float:
-        """Removes an environment that no job uses any more; returns the bytes freed. Its layers stay in klock's store
-        until `klock cache prune`."""
+        """Removes an environment that no job uses any more; returns the bytes that Ray counted for it. Its layers stay
+        in klock's store until `klock cache prune`."""
         made = self._made.pop(uri, None)
         if made is None or any(other["lockfile"] == made["lockfile"] for other in self._made.values()):
             return 0
@@ -119,9 +119,12 @@ class Plugin:
             command("remove", made["lockfile"]), stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
         try:
-            answer(done.returncode, done.stdout, done.stderr)
+            is_removed = answer(done.returncode, done.stdout, done.stderr)["is_removed"]
+            why = "a worker is in it"
         except KlockError as error:
-            logger.warning("klock: the environment of %s stays: %s", made["lockfile"], error)
+            is_removed, why = False, str(error)
+        if not is_removed:
+            logger.warning("klock: the environment of %s stays: %s", made["lockfile"], why)
             return 0
         return float(made["bytes"])
 

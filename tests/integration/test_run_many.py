@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from klock.ray.plugin import Plugin
 from tests.integration.small_base import SMALL_BASE, write_small_base
 from tests.integration.unprivileged import Account
 
@@ -127,11 +130,40 @@ def test_devices_by_path_are_there_for_every_user(root: Account, project: Path) 
 
 def test_devices_by_the_name_of_a_specification(root: Account, project: Path) -> None:
     folder = root.make_folder("cdi")
-    edits = {"deviceNodes": [{"path": "/dev/klock/nic", "hostPath": "/dev/zero"}], "env": ["NIC=one"]}
+    # As those of an InfiniBand card are described (cdi/SPEC.md): several nodes in a folder, with their numbers.
+    nodes = [
+        {"path": "/dev/infiniband/uverbs0", "hostPath": "/dev/zero", "type": "c", "major": 1, "minor": 5},
+        {"path": "/dev/infiniband/rdma_cm", "hostPath": "/dev/null", "type": "c", "permissions": "rw"},
+    ]
+    edits = {"deviceNodes": nodes, "env": ["NIC=one"]}
     devices = [{"name": "one", "containerEdits": edits}]
     (folder / "nic.json").write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "klock.test/nic", "devices": devices}))
     env = {"KLOCK_CDI_SPEC_DIRS": str(folder)}
-    say = "head -c 2 /dev/klock/nic | od -An -tx1; echo $NIC"
+    say = "head -c 2 /dev/infiniband/uverbs0 | od -An -tx1; echo x > /dev/infiniband/rdma_cm && echo $NIC; ulimit -l"
     asked = ("--device", "klock.test/nic=one", "--device", "/dev/zero:/dev/klock/other")
-    done = root.klock("run", *asked, "--", "sh", "-c", f"{say}; ls /dev/klock", cwd=project, env=env)
-    assert done.stdout.split() == ["00", "00", "one", "nic", "other"], done.stderr
+    say += "; ls /dev/infiniband /dev/klock"
+    done = root.klock("run", *asked, "--", "sh", "-c", say, cwd=project, env=env)
+    *said, locked, infiniband, cm, verbs, other, own = done.stdout.split()
+    assert said == ["00", "00", "one"], done.stderr
+    assert [infiniband, cm, verbs, other, own] == ["/dev/infiniband:", "rdma_cm", "uverbs0", "/dev/klock:", "other"]
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    assert locked == ("unlimited" if limit == resource.RLIM_INFINITY else str(limit // 1024))
+
+
+def test_the_environment_of_rays_worker_is_removed_unless_one_is_in_it(
+    root: Account, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in root.environment.items():
+        monkeypatch.setenv(name, value)
+    plugin = Plugin()
+    made = {"lockfile": str(project / "kimage.lock"), "bytes": 5}
+    process = started(root, project, "--", "sh", "-c", "echo; read line")
+    plugin._made["klock://a"] = dict(made)
+    assert plugin.delete_uri("klock://a", logging.getLogger("test")) == 0
+    process.communicate("\n")
+    assert process.returncode == 0
+    plugin._made["klock://a"] = dict(made)
+    assert plugin.delete_uri("klock://a", logging.getLogger("test")) == 5
+    done = root.klock("run", "--no-sync", "--", "true", cwd=project)
+    assert (done.returncode, "there is no environment yet" in done.stderr) == (2, True)
+    assert root.klock("run", "--", "true", cwd=project).returncode == 0
