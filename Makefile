@@ -1,6 +1,6 @@
 # make check   style, types and unit tests, with no services: before each commit
 # make test    installs what is missing, then checks style and types and runs every test
-# make soak    every test on every engine, with SEED and at most MINUTES
+# make soak    installs more (Slurm, Open MPI, an ssh server), then runs every test on every engine, with SEED and at most MINUTES
 # make demo    installs what is missing, then locks, syncs, runs and checks demo/kimage.py
 
 export KLOCK_TEST_CACHE ?= /var/tmp/klock-test-cache
@@ -33,7 +33,7 @@ tests:
 	$(PYTEST) $(or $(TESTS),tests/integration)
 
 soak:
-	@.ci/prepare test
+	@.ci/prepare soak
 	@echo "SEED=$(SEED) MINUTES=$(MINUTES)"
 	timeout --signal=INT $(MINUTES)m $(PYTEST) -m "soak or not soak" --hypothesis-profile=soak --hypothesis-seed=$(SEED) $(TESTS)
 
