@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar
@@ -191,10 +192,17 @@ class KubernetesCluster:
             what=f"run a command in {pod}",
             pod=pod,
         )
+        from websocket import WebSocketException, WebSocketTimeoutException
+
         try:
             yield from _printed(socket, line, most=most, until=time.monotonic() + seconds)
+        except WebSocketTimeoutException as error:
+            raise _too_long() from error
+        except (WebSocketException, OSError) as error:
+            raise ExecFailed(f"the connection broke: {str(error)[:200]}") from error
         finally:
-            socket.close()
+            with suppress(WebSocketException, OSError):
+                socket.close()
 
     def _asked(self, ask: Callable[[], T], *, what: str, gone: bool = False, pod: Pod | None = None) -> T | None:
         """What the server answers; with `gone` None for 410. Raises KlockError that says what it refused."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,7 +29,7 @@ _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 @dataclass(kw_only=True)
 class FakePod:
     """`enter` runs a command in a real container, instead of on `root`. `prints` takes the place of what the command
-    prints; `fails` is the HTTP status that refuses a command."""
+    prints, `sends` that of all that comes over the wire then; `fails` is the HTTP status that refuses a command."""
 
     name: str
     root: Path | None = None
@@ -41,6 +41,7 @@ class FakePod:
     containers: tuple[str, ...] = ("image",)
     is_ending: bool = False
     prints: Callable[[bytes], bytes] = lambda output: output
+    sends: Callable[[Callable[[bytes], object]], None] | None = None
     fails: int = 0
 
     def run(self, command: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
@@ -57,7 +58,8 @@ class FakePod:
 
 @dataclass(kw_only=True)
 class ApiServer:
-    """`expires` is how many times the second page of a list is gone. `refuses` is the status of every list."""
+    """`expires` is how many times the second page of a list is gone. `refuses` is the status of every list, and `sends`
+    what comes over the wire in place of it."""
 
     pods: list[FakePod] = field(default_factory=list)
     url: str = ""
@@ -65,6 +67,7 @@ class ApiServer:
     expires: int = 0
     refuses: int = 0
     answers: bytes | None = None
+    sends: Callable[[Callable[[bytes], object]], None] | None = None
 
     def write_config(self, path: Path) -> Path:
         """A kubeconfig that leads here."""
@@ -118,6 +121,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, query: dict[str, list[str]]) -> None:
         api = self.api
+        if api.sends is not None:
+            self.close_connection = True
+            with suppress(OSError):
+                api.sends(self.wfile.write)
+            return
         if api.refuses:
             self._refuse(api.refuses, f"pods is forbidden: \x1b[31muser cannot list {query['labelSelector'][0]}")
             return
@@ -161,6 +169,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Protocol", "v4.channel.k8s.io")
         self.end_headers()
         self.close_connection = True
+        if pod.sends is not None:
+            self._read_input()
+            with suppress(OSError):
+                pod.sends(self.wfile.write)
+            return
         done = (pod.enter or pod.run)(query["command"], self._read_input())
         self._send_frames(1, pod.prints(done.stdout))
         self._send_frames(2, done.stderr)

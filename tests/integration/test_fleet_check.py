@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import yaml
 
 from klock.errors import KlockError
 from klock.export.kubernetes import FINGERPRINT
+from klock.fetching import pace
+from klock.fleet import cluster as cluster_module
 from klock.fleet.checking import CheckedFleet, Locked, check_fleet
 from klock.fleet.cluster import KubernetesCluster
 from klock.fleet.expected import Expected
@@ -255,6 +259,78 @@ def test_what_is_no_api_server_is_said(
     api.answers = answer
     with pytest.raises(KlockError, match=r"did not answer (as a Kubernetes API server|with a list of pods)"):
         check_fleet(cluster, "app=moon", locked)
+
+
+def _on_and_on(start: bytes, piece: bytes, pause: float = 0.0) -> Callable[[Callable[[bytes], object]], None]:
+    def send(write: Callable[[bytes], object]) -> None:
+        write(start)
+        while True:
+            write(piece)
+            time.sleep(pause)
+
+    return send
+
+
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+_BOMB = gzip.compress(bytes(32 << 20), 9)
+SERVERS = {
+    "a list without end": _on_and_on(_OK + b"\r\n", b" " * 65536),
+    "an error without end": _on_and_on(b"HTTP/1.1 500 Oops\r\n\r\n", b"x" * 65536),
+    "a list byte by byte": _on_and_on(_OK + b"\r\n", b" ", 0.01),
+    "a head without end": _on_and_on(_OK, b"X: y\r\n"),
+    "an error that unpacks to gigabytes": lambda write: write(
+        b"HTTP/1.1 500 Oops\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(_BOMB) + _BOMB
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SERVERS)
+def test_a_server_may_send_anything(
+    api: ApiServer, locked: Locked, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(api.write_config(tmp_path / "config")))
+    monkeypatch.setattr(cluster_module, "_LARGEST", 1 << 20)
+    monkeypatch.setattr(pace, "_WINDOW", 0.3)
+    api.sends = SERVERS[case]
+    with pytest.raises(KlockError, match=r"does not answer|could not list pods"):
+        check_fleet(KubernetesCluster(), "app=moon", locked)
+
+
+@pytest.mark.parametrize("items", [b"[]", b"[{}, {}, {}]"], ids=["empty", "full"])
+def test_a_list_that_always_has_another_page(
+    api: ApiServer, cluster: KubernetesCluster, locked: Locked, monkeypatch: pytest.MonkeyPatch, items: bytes
+) -> None:
+    monkeypatch.setattr(cluster_module, "_MOST", 10)
+    api.answers = b'{"metadata": {"continue": "1"}, "items": %s}' % items
+    with pytest.raises(KlockError, match="lists pods without end" if items == b"[]" else "lists more than 10 pods"):
+        check_fleet(cluster, "app=moon", locked)
+
+
+def _stalled(write: Callable[[bytes], object]) -> None:
+    write(b"\x82\x05\x01")
+    time.sleep(3)
+
+
+_LARGE_FRAME = b"\x82\x7e\xff\xff\x01" + b"a" * 0xFFFE
+FRAMES: dict[str, tuple[Callable[[Callable[[bytes], object]], None], str]] = {
+    "frames without end": (_on_and_on(b"", _LARGE_FRAME), "more than its files|took too long|a line without end"),
+    "a frame without end": (_on_and_on(b"\x82\x7f" + b"\x7f" * 8, b"a" * 65536), "it prints more than its files"),
+    "a frame byte by byte": (_on_and_on(b"\x82\x7f" + b"\x7f" * 8, b"a", 0.02), "it took too long"),
+    "a frame of which nothing comes": (_stalled, "it took too long"),
+    "no frame": (_on_and_on(b"", b"\xf3\x05abcde"), "the connection broke: "),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES)
+def test_a_command_in_a_pod_may_send_anything(
+    api: ApiServer, cluster: KubernetesCluster, locked: Locked, tree: Path, case: str
+) -> None:
+    """The client itself reads on while there is something to read, and frames as a whole."""
+    sends, said_of_it = FRAMES[case]
+    api.pods = pods(tree, "hostile")
+    api.pods[0].sends = sends
+    (found,) = said(check_fleet(cluster, "app=moon", locked, seconds=1.5)).values()
+    assert len(found) == 1 and re.search(said_of_it, found[0])
 
 
 def test_several_containers_are_told_apart(
