@@ -92,7 +92,8 @@ def repository(host: str) -> WritableRepository:
 
 def answer_with(body: bytes, *headers: str, status: str = "200 OK", length: bool = True) -> bytes:
     announced = [f"Content-Length: {len(body)}"] if length else []
-    return "\r\n".join([f"HTTP/1.1 {status}", *headers, *announced, "", ""]).encode("latin-1") + body
+    head = [f"HTTP/1.1 {status}", "Connection: close", *headers, *announced, "", ""]
+    return "\r\n".join(head).encode("latin-1") + body
 
 
 def always(*pieces: bytes) -> Wire:
