@@ -51,10 +51,12 @@ def test_what_is_left_to_do_at_the_end_is_done(arguments: list[str], status: int
     """klock frees nothing that goes with its process, and still ends as Python does: what waits for the end has its
     turn, and what was printed is there."""
     script = (
-        "import atexit, sys, threading, time; from klock.entry import main; sys.argv[1:] = {!r}; "
+        "import atexit, sys, threading; from klock.entry import main; sys.argv[1:] = {!r}; "
         "atexit.register(print, 'told at the end'); {} main()"
     )
-    thread = "threading.Thread(target=lambda: (time.sleep(0.2), print('a thread had its time'))).start();"
+    thread = (
+        "threading.Thread(target=lambda: (threading.main_thread().join(), print('a thread had its time'))).start();"
+    )
     for begun, ends in (("", "told at the end\n"), (thread, "a thread had its time\ntold at the end\n")):
         command = [sys.executable, "-c", script.format(arguments, begun)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ The .pyc are hash-based (PEP 552) and checked, so they hold no time, and an edit
 those of py_compile, which takes a tenth longer, as it writes beside and renames. Marshalling depends on which strings
 the compiling process already knows, so the modules of a tree go in sorted chunks of a fixed size, each to a fresh fork
 of one parent that has done nothing else: the result depends on the tree alone. A module that does not compile (a
-template, a test of bad syntax) is left, as pip does. For each module a NUL is printed, so that who waits can count them.
+template, a test of bad syntax) is left, as pip does. For each module a NUL is printed, so that they can be counted.
 """
 
 # os.path: a script that starts fast on any Python from 3.8 on.
