@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import mmap
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -99,6 +98,8 @@ _NUMBER: Final = 8
 
 def _start(task: Callable[[], Any]) -> tuple[int, int]:
     """The process id of a child that does `task`, and a pipe that its result comes out of."""
+    import pickle  # before the fork
+
     results, end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -119,6 +120,8 @@ def _result_of(child: int, results: int) -> Any:
     os.waitpid(child, 0)
     if not content:
         raise EngineError("a process of klock ended without a result", hint="try again")
+    import pickle
+
     succeeded, value = pickle.loads(content)
     if not succeeded:
         raise value

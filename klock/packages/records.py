@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import posixpath
 
@@ -15,6 +14,8 @@ def paths_in_record(record: bytes, folder: str) -> list[str]:
     None at all for a RECORD that cannot be read.
     """
     # Few steps replace a distribution, and this brings the mail parser with it.
+    import csv
+
     from installer.records import InvalidRecordEntry, parse_record_file
 
     try:

@@ -13,7 +13,6 @@ from typing import Final
 from klock.errors import FetchError, StepFailed
 from klock.lockfile.model import WheelArtifact
 from klock.packages.interpreter import python_environment
-from klock.packages.shared_paths import batches
 from klock.packages.uv import WORK, run_uv
 from klock.store import Store
 from klock.temporary import temporary_folder
@@ -46,6 +45,9 @@ def install_wheels(
         if blob is None:
             raise FetchError(f"{wheel.name} is not in the store", hint="run `klock sync` without --offline to fetch it")
         mounts.append(Mount(source=blob, target=f"{_WHEELS}/{wheel.name}"))
+    # Where wheels are laid out by klock itself this is not needed.
+    from klock.packages.shared_paths import batches
+
     in_order = batches(wheels, store)
     with temporary_folder("install", within=roomy_folder(store)) as folder:
         here = work or folder

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from klock.errors import StepFailed
-from klock.secrets.forms import forms_of
 from klock.secrets.values import SHORTEST_SEARCHED
 from klock.steps.at import StepAt
 from klock.steps.context import Context
@@ -33,7 +32,11 @@ def refuse_leaks(
     """
     values = [value for name in sorted(at.lock.secrets) if (value := context.environ.get(name))]
     searched = [value for value in (*values, *met) if len(value) >= SHORTEST_SEARCHED]
-    secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
+    secrets: set[bytes] = set()
+    if searched:
+        from klock.secrets.forms import forms_of
+
+        secrets = {form for value in searched for form in forms_of(value, within_base64=True)}
     if not paths_in_layer_with([*sorted(secrets), *traces, *besides], at, layer):
         return False
     if paths := paths_in_layer_with(sorted(secrets), at, layer):
