@@ -7,6 +7,7 @@ not, because somebody wrote into a tree or copied the store, every byte is read 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ class WholeTrees:
     def _is_known(self, folder: Path) -> bool:
         if folder in self._known and folder.exists():
             return True
-        if is_as_noted(str(folder)):
+        if is_as_noted(str(folder), may_move=threading.active_count() == 1):
             self._known.add(folder)
             return True
         return False
