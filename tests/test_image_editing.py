@@ -84,5 +84,8 @@ def test_a_project_that_is_not_asked_for_leads_to_what_asks_for_it() -> None:
         remove_requirement(ONE_LINE, "image", "numpy")
     assert refused.value.hint is not None
     assert "`klock why numpy`" in refused.value.hint
+    with pytest.raises(KlockError) as refused:
+        remove_requirement(HEAD + "image = kt.Image().pip_install(['Pygments>2', 'rich'])\n", "image", "pigments")
+    assert refused.value.hint == "did you mean pygments?"
     with pytest.raises(KlockError, match="a comment in it"):
         remove_requirement(HEAD + "image = kt.Image().pip_install([\n    'a',  # why\n])\n", "image", "a")

@@ -18,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from klock.errors import KlockError, RequirementError
 from klock.project_names import normalised_name
 from klock.values import dataclass
+from klock.words import did_you_mean
 
 __all__ = ["add_requirement", "remove_requirement"]
 
@@ -74,7 +75,10 @@ def remove_requirement(source: str, image: str, project: str) -> str:
     lists = list(_lists(text.tree, image, hint=hint))
     known = _named(lists, name)
     if not known:
-        raise KlockError(f"no list of {_METHOD} in {image} asks for {project}", hint=hint)
+        names = [found for each in lists for e in each.elements if (found := _name_of(str(e.value))) is not None]
+        raise KlockError(
+            f"no list of {_METHOD} in {image} asks for {project}", hint=did_you_mean(project, names) or hint
+        )
     listed, element = known[-1]
     if len(known) > 1:
         raise KlockError(f"{image} asks for {project} more than once", hint=hint)
