@@ -19,9 +19,11 @@ from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
 from klock.fetching.mirrors import Mirrors
 from klock.fetching.transport import Transport
+from klock.lockfile.model import OciBlob
 from klock.oci.credentials import DockerConfig
 from klock.oci.reference import Reference
 from klock.oci.writing import Outgoing, WritableRepository, content_reader, open_repository
+from klock.registry.referrers import attach
 
 BLOB = bytes(range(256)) * 4096
 DIGEST = digest_of_bytes(BLOB)
@@ -42,6 +44,7 @@ class Server:
     asked: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     meddle: Callable[[str, str, dict[str, str]], Answer | None] = lambda *_: None
+    on_manifest: Callable[[bytes], None] = lambda _: None
     break_after: int | None = None
     forgets: bool = False
 
@@ -62,6 +65,7 @@ class Server:
             self.blobs[digest] = bytes(self.upload)
             return 201, {}, b""
         if method == "PUT":
+            self.on_manifest(body)
             return 201, {"Docker-Content-Digest": digest_of_bytes(body)}, b""
         return 404, {}, b""
 
@@ -259,6 +263,25 @@ def test_a_registry_that_takes_a_manifest_for_another_is_found_out(server: Serve
     server.meddle = lambda method, *_: (201, {"Docker-Content-Digest": f"sha256:{'0' * 64}"}, b"")
     with pytest.raises(HashMismatch, match="took the manifest sha256:"):
         repository(server).put_manifest(MANIFEST, KIND, "v1")
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["its own list", "the tag"])
+def test_what_is_attached_is_where_the_registry_looks_for_it(knows: bool, server: Server) -> None:
+    """A registry that knows referrers finds an attachment by its subject; the others have them in an index by a tag."""
+    subject = OciBlob(digest=f"sha256:{'5' * 64}", size=7, media_type=KIND)
+    index = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+    put: list[bytes] = []
+
+    def meddle(method: str, path: str, _: dict[str, str]) -> Answer | None:
+        return (200, {}, index) if method == "GET" and "/referrers/" in path and knows else None
+
+    server.meddle, server.on_manifest = meddle, put.append
+    attach(repository(server), subject, b"a document", media_type="text/plain")
+    attached = json.loads(put[0])
+    assert (attached["subject"]["digest"], attached["artifactType"]) == (subject.digest, "text/plain")
+    places = [line.rpartition("/")[2] for line in server.asked if line.startswith("PUT") and "/manifests/" in line]
+    own = digest_of_bytes(put[0])
+    assert places == ([own] if knows else [own, f"sha256-{'5' * 64}"])
 
 
 def test_a_blob_of_another_size_is_not_there(server: Server) -> None:

@@ -149,7 +149,8 @@ def test_podman_and_skopeo_read_the_folder_and_the_archive(
 
 
 def _inspect(source: str) -> dict[str, object]:
-    done = subprocess.run(["skopeo", "inspect", source], capture_output=True, text=True, check=True)
+    tls = ["--tls-verify=false"] if source.startswith("docker:") else []
+    done = subprocess.run(["skopeo", "inspect", *tls, source], capture_output=True, text=True, check=True)
     shown: dict[str, object] = json.loads(done.stdout)
     return shown
 
@@ -168,6 +169,35 @@ def test_an_empty_machine_syncs_from_the_registry_alone(root: Account, project: 
         assert "everything was in the store" in again.stderr
     finally:
         (project / "gone").rename(project / "layout")
+
+
+def test_several_targets_are_an_index_of_their_images(
+    root: Account, project: Path, server: Registry, podman: ContainerHost
+) -> None:
+    """An engine takes the one without an accelerator; each is pulled and verified by its target."""
+    folder = root.make_folder("targets")
+    subprocess.run(["cp", "--recursive", f"{project}/.", folder], check=True)
+    (folder / "kimage.lock").unlink()
+    (folder / "pyproject.toml").write_text('[tool.klock]\ntargets = ["linux/amd64/cuda12.4", "linux/amd64"]\n')
+    succeeded(root.klock("lock", "--image-digest", cwd=folder))
+    tag = f"{server.host}/team/several:v1"
+    name = succeeded(root.klock("push", tag, cwd=folder)).stdout.strip()
+    listed = _inspect_raw(f"docker://{name}")["manifests"]
+    assert [entry["annotations"]["org.klock.target"] for entry in listed] == ["linux/amd64/cpu", "linux/amd64/cuda12.4"]
+    assert {entry["digest"] for entry in listed} <= {*_digests(folder / "kimage.lock")}
+    podman.native("pull", "--quiet", "--tls-verify=false", tag)
+    assert podman.native("run", "--rm", "--network=none", tag, *RUN) == SAID
+    assert _inspect(f"docker://{server.host}/team/several:v1-linux-amd64-cuda12.4")["Digest"] == listed[1]["digest"]
+    for target in ("linux/amd64/cpu", "linux/amd64/cuda12.4"):
+        store = {"KLOCK_CACHE_DIR": str(root.make_folder("store"))}
+        done = succeeded(root.klock("pull", "--target", target, tag, cwd=folder, env=store))
+        assert "the base and 2 layers" in done.stderr
+    done = succeeded(root.klock("verify", name, cwd=folder))
+    assert f"{name} is the image of kimage.lock: linux/amd64/cpu, linux/amd64/cuda12.4" in done.stderr
+
+
+def _digests(lockfile: Path) -> list[str]:
+    return [line.split('"')[1] for line in lockfile.read_text().splitlines() if line.startswith('digest = "sha')]
 
 
 def test_a_layer_that_is_not_the_locked_one_is_refused(root: Account, project: Path, server: Registry) -> None:
