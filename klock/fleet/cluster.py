@@ -37,6 +37,8 @@ _PATIENCE: Final = 60
 _HANDSHAKE: Final = re.compile(r"Handshake status (\d{3})\b")
 _RESTARTS: Final = 5
 """How often a list that changed too much while it was read is begun again."""
+_LONGEST: Final = 500
+"""Characters of what a server says."""
 _ERRORS: Final = 2000
 """Bytes of what a command writes to stderr that are kept."""
 
@@ -243,7 +245,7 @@ def _status(error: Any) -> int:
 def _refused(error: Any, status: int, what: str, host: str, pod: Pod | None) -> KlockError:
     # That sentence goes on with all headers, which are nobody's business.
     reason = "" if _HANDSHAKE.match(_text(error.reason)) else _text(error.reason)
-    said = _text(_mapping(_json(error.body)).get("message")) or reason or str(status)
+    said = " ".join(_text(_mapping(_json(error.body)).get("message")).split())[:_LONGEST] or reason or str(status)
     if status == 401:
         return FetchError(f"{host} does not know you: {said}", hint="log in to the cluster: try `kubectl get pods`")
     if status == 403:

@@ -328,11 +328,12 @@ def _wait(response: Response, otherwise: float) -> float:
 
 
 def _said(body: bytes) -> str:
-    """The first of the errors that an answer names, in at most 200 characters."""
+    """The first of the errors that an answer names, in at most 200 characters and on one line: it could pass for a line
+    of klock's otherwise."""
     try:
         errors = read_json(body[:65536]).get("errors") or []
         first = errors[0]
-        text = " ".join(str(first[key]) for key in ("code", "message") if first.get(key))
+        text = " ".join(" ".join(str(first[key]) for key in ("code", "message") if first.get(key)).split())
         detail = first.get("detail")
     except (ValueError, AttributeError, LookupError, TypeError):
         return ""
