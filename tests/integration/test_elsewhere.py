@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,7 @@ from tests.integration.container_engines import (
 )
 from tests.integration.debian_image import debian_rootfs
 from tests.integration.small_base import SMALL_BASE, write_small_base
+from tests.integration.ssh_server import ssh_server
 from tests.integration.unprivileged import Account, require_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.soak]
@@ -59,29 +60,31 @@ class Laptop:
         return self.account.run([*cage, *program], cwd=cwd, env={**self.variables, **(env or {})})
 
 
-@pytest.fixture(
-    scope="module", params=["podman", "podman, unprivileged", "docker", "podman, TCP", "docker, TCP", "docker, TLS"]
-)
-def laptop(request: pytest.FixtureRequest) -> Iterator[Laptop]:
+WAYS = ("podman", "podman, unprivileged", "docker", "podman, TCP", "docker, TCP", "docker, TLS", "podman, ssh")
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def laptop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     engine = request.param.partition(",")[0]
     account: Account = request.getfixturevalue("unprivileged" if "unprivileged" in request.param else "root")
     tls = request.getfixturevalue("certificates") if "TLS" in request.param else None
-    with _engine(engine, account, tls) as host, _url(host) as url:
+    with ExitStack() as stack:
+        host = stack.enter_context(_engine(engine, account, tls))
+        url = stack.enter_context(_url(host))
         _import_base(host)
-        with _over_tcp(url) if "TCP" in request.param else _as_it_is(url) as reached:
-            installed = _as_installed(account)
-            name = "CONTAINER_HOST" if engine == "podman" else "DOCKER_HOST"
-            yield Laptop(
-                account=account,
-                host=host,
-                variables={
-                    **(host.variables if tls else {}),
-                    name: reached,
-                    "KLOCK_WORKSHOP": engine,
-                    "KLOCK_WORKSHOP_IMAGE": BASE,
-                    "PYTHONPATH": installed,
-                },
-            )
+        variables = dict(host.variables) if tls else {}
+        if "TCP" in request.param:
+            url = stack.enter_context(_over_tcp(url))
+        elif "ssh" in request.param:
+            variables |= stack.enter_context(ssh_server(tmp_path_factory.mktemp("ssh")))
+            url = f"ssh://root@engine{url.removeprefix('unix://')}"
+        variables |= {
+            "CONTAINER_HOST" if engine == "podman" else "DOCKER_HOST": url,
+            "KLOCK_WORKSHOP": engine,
+            "KLOCK_WORKSHOP_IMAGE": BASE,
+            "PYTHONPATH": _as_installed(account),
+        }
+        yield Laptop(account=account, host=host, variables=variables)
 
 
 def _engine(engine: str, account: Account, tls: Path | None) -> AbstractContextManager[ContainerHost]:
@@ -99,11 +102,6 @@ def _as_installed(account: Account) -> str:
     (folder / "klock_env-0.dist-info/METADATA").write_text(text)
     account.give(folder)
     return f"{account.source}:{folder}"
-
-
-@contextmanager
-def _as_it_is(url: str) -> Iterator[str]:
-    yield url
 
 
 @contextmanager

@@ -6,12 +6,8 @@ The "other machine" is this one, over TCP.
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -20,7 +16,8 @@ import pytest
 
 from tests.integration.container_engines import ContainerHost, docker_host_over_tls, podman_host, podman_service
 from tests.integration.small_base import SMALL_BASE, write_small_base
-from tests.integration.unprivileged import Account, require_program
+from tests.integration.ssh_server import ssh_server
+from tests.integration.unprivileged import Account
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(os.geteuid() != 0, reason="starts daemons")]
 
@@ -49,12 +46,6 @@ def project(root: Account) -> Path:
 def succeeded(done: CompletedProcess[str]) -> CompletedProcess[str]:
     assert done.returncode == 0, f"{done.args}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def passes_streams(host: ContainerHost, project: Path, tmp_path: Path) -> None:
@@ -106,41 +97,6 @@ def test_what_is_wrong_is_said(docker: ContainerHost, project: Path, tmp_path: P
     assert done.returncode == 2
     assert said in done.stderr
     assert "hint: " in done.stderr
-
-
-@contextmanager
-def ssh_server(folder: Path) -> Iterator[dict[str, str]]:
-    """An sshd for the user of this process, on a port of its own; what klock's environment needs to reach it."""
-    sshd = require_program("sshd", package="openssh-server")
-    require_program("ssh", package="openssh-client")
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    port = _free_port()
-    (folder / "sshd").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\n"
-        "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n"
-    )
-    public = (folder / "host.pub").read_text()
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {public}")
-    (folder / "config").write_text(
-        f"Host engine\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {folder}/known\n"
-    )
-    # ssh asks the account for its home, and not HOME: so the settings are named where klock finds its program.
-    (folder / "bin").mkdir()
-    (folder / "bin/ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/config "$@"\n')
-    (folder / "bin/ssh").chmod(0o755)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    process = subprocess.Popen([sshd, "-D", "-e", "-f", folder / "sshd"], stderr=open(folder / "log", "wb"))  # noqa: SIM115
-    try:
-        deadline = time.monotonic() + 30
-        while b"Server listening" not in (folder / "log").read_bytes():
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.02)
-        yield {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.mark.soak
