@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from klock.errors import KlockError
@@ -56,9 +57,10 @@ def _engine_at_hand(arguments: Sequence[str]) -> str | None:
     is_named = any(word in ("--here", "--engine") or word.startswith("--engine=") for word in words)
     if engine is None or is_named or os.environ.get("KLOCK_ENGINE"):
         return None
+    from klock.project import load_settings
     from klock.workshop.namespace import are_namespaces_allowed
 
-    if are_namespaces_allowed():
+    if are_namespaces_allowed() or load_settings(Path.cwd()).engine is not None:
         return None
     from klock.printing import say_note
 

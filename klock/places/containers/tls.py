@@ -67,13 +67,18 @@ class Tls:
                 for key, _ in selector.select():
                     if key.fileobj is server:
                         near, _ = server.accept()
-                        with suppress(OSError):
-                            line = _Line(near, self._connected(), self._context, self._address.host)
-                            line.watch(selector)
-                            continue
-                        near.close()
+                        self._begin(near, selector)
                     elif isinstance(key.data, _Line):
                         key.data.go_on(selector)
+
+    def _begin(self, near: socket.socket, selector: selectors.BaseSelector) -> None:
+        """Nobody is told why it fails: `try_once` did, and whoever asks sees that the connection ends."""
+        try:
+            far = self._connected()
+        except OSError:
+            near.close()
+            return
+        _Line(near, far, self._context, self._address.host).go_on(selector)
 
     def _connected(self) -> socket.socket:
         return socket.create_connection((self._address.host, self._address.port), timeout=_SECONDS)
@@ -94,9 +99,8 @@ class _Line:
         self._near_ended = self._far_ended = self._told_near = False
         near.setblocking(False)
         far.setblocking(False)
-        self._step()
 
-    def watch(self, selector: selectors.BaseSelector) -> None:
+    def _watch(self, selector: selectors.BaseSelector) -> None:
         """Has the selector wait for what this connection can go on with; closes it when both ends have ended."""
         if self._told_near and (self._near_ended or self._far_ended) and not self._sending:
             self.close(selector)
@@ -107,12 +111,13 @@ class _Line:
         _watch(selector, self._far, self, wants_far, bool(self._sending))
 
     def go_on(self, selector: selectors.BaseSelector) -> None:
+        """Does all that can be done without waiting, and has the selector wait for the rest."""
         try:
             self._step()
         except OSError:
             self.close(selector)
             return
-        self.watch(selector)
+        self._watch(selector)
 
     def close(self, selector: selectors.BaseSelector) -> None:
         for end in (self._near, self._far):
@@ -121,7 +126,6 @@ class _Line:
             end.close()
 
     def _step(self) -> None:
-        """Does all that can be done without waiting."""
         self._take_from_far()
         if not self._is_ready:
             with suppress(ssl.SSLWantReadError):

@@ -50,7 +50,10 @@ def ssh_tunnel(address: Address, environ: Mapping[str, str]) -> str:
         options = ("BatchMode=yes", "ExitOnForwardFailure=yes", "StreamLocalBindUnlink=yes", "ServerAliveInterval=30")
         chosen = [word for option in options for word in ("-o", option)]
         port = ["-p", str(address.port)] if f":{address.port}" in address.url else []
-        return [program, "-nNT", *chosen, *port, "-L", f"{path}:{address.path}", "--", destination]
+        # As podman's own program reads it.
+        key = environ.get("CONTAINER_SSHKEY") if address.origin == "CONTAINER_HOST" else None
+        identity = ["-i", key] if key else []
+        return [program, "-nNT", *chosen, *port, *identity, "-L", f"{path}:{address.path}", "--", destination]
 
     return _started(
         words,
