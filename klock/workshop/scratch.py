@@ -155,9 +155,11 @@ def _remove(folders: Sequence[Path], tally: Tally | None) -> None:
     import shutil
 
     if tally is not None:
-        tally.expect(sum(len(inside) + len(files) for folder in folders for _, inside, files in os.walk(folder)))
-        for folder in folders:
-            _empty(os.fsencode(folder), tally)
+        # What a symlink leads to is somebody else's.
+        own = [os.fsencode(folder) for folder in folders if not os.path.islink(folder)]
+        tally.expect(sum(len(inside) + len(files) for folder in own for _, inside, files in os.walk(folder)))
+        for each in own:
+            _empty(each, tally)
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(folder) and not os.path.islink(folder):
