@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from klock.packages import compile_script
 
 MODULES = {
@@ -21,6 +23,7 @@ MODULES = {
 BROKEN = {"/lib/template.py": b"{% if x %}", "/lib/bytes.py": b"\xff\xfe"}
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 def test_a_module_is_compiled_as_py_compile_does(tmp_path: Path) -> None:
     sources, out = tmp_path / "sources", tmp_path / "out"
     for path, source in {**MODULES, **BROKEN}.items():
