@@ -60,6 +60,9 @@ class SandboxPlace:
 
     def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
         def make() -> None:
+            from klock.workshop.bubblewrap import find_bubblewrap
+
+            find_bubblewrap()  # no command could be run in it
             self.environment(goal.name).replace(goal.lock.layers, base=goal.lock.base.id, record=goal.record)
 
         return apply_layers(self, goal, context, replace=make)
