@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -201,6 +202,20 @@ def test_what_is_removed_loses_its_name_first(
             engine.remove_unused()
     assert not list((engine._store.root / "trees").iterdir())
     assert add(engine, tmp_path, Archive(LOWER)) == before
+
+
+def test_where_a_symlink_in_the_store_leads_nothing_is_removed(engine: SandboxWorkshop, tmp_path: Path) -> None:
+    """Two stores may share a tree."""
+    add(engine, tmp_path, Archive(LOWER))
+    trees = engine._store.root / "trees"
+    (diff,) = trees.glob("diff-*")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(diff, elsewhere)
+    diff.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    engine.remove_unused()
+    assert not list(trees.iterdir())
+    assert sorted(elsewhere.rglob("*")) == before != []
 
 
 class Counting(Quiet):
