@@ -84,7 +84,8 @@ def is_as_noted(folder: str, *, may_move: bool = False) -> bool:
     current folder changes meanwhile, which saves another child; only one thread may be alive then.
     """
     global is_looking  # noqa: PLW0603
-    before = os.open(".", os.O_RDONLY | os.O_CLOEXEC) if may_move else -1
+    before = _current_folder() if may_move else -1
+    may_move = before >= 0
     is_looking = True
     try:
         with open(os.path.join(folder, FILE), "rb") as file:
@@ -101,6 +102,14 @@ def is_as_noted(folder: str, *, may_move: bool = False) -> bool:
         if before >= 0:
             os.fchdir(before)
             os.close(before)
+
+
+def _current_folder() -> int:
+    """The folder to come back to; -1 where nobody could: it may be another user's, as after `sudo -u`."""
+    try:
+        return os.open(".", os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 is_looking = False

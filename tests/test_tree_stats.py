@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klock import tree_stats
+from klock.forks import in_fork
 from klock.layers.scan import manifest_of_tree
 from klock.tree_stats import is_as_noted, note_stats
 
@@ -141,3 +142,28 @@ def test_a_damaged_note_says_nothing(content: bytes, tree: Path) -> None:
     assert not is_as_noted(str(tree))
     (tree / tree_stats.FILE).unlink()
     assert not is_as_noted(str(tree), may_move=True)
+
+
+def test_the_current_folder_may_be_somebody_elses() -> None:
+    """As after `sudo -u`: nobody could come back to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        seen, hidden = Path(folder, "seen"), Path(folder, "hidden")
+        (seen / "root").mkdir(parents=True)
+        (seen / "root/file").touch()
+        hidden.mkdir()
+        for each in (Path(folder), seen, seen / "root"):
+            each.chmod(0o755)
+        note_stats(str(seen))
+
+        def looked() -> list[bool]:
+            os.chdir(hidden)
+            hidden.chmod(0)
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            before = [is_as_noted(str(seen), may_move=moves) for moves in (False, True)]
+            with pytest.raises(PermissionError):
+                os.open(".", os.O_PATH)
+            return before
+
+        assert in_fork(looked) == [True, True]
+        hidden.chmod(0o700)
