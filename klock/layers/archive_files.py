@@ -11,13 +11,24 @@ from pathlib import Path
 from typing import IO, Final
 
 from klock.layers.decompression import BrokenArchive, decompressed
+from klock.layers.streaming import BoundedMember
 
 __all__ = ["BROKEN", "is_archive", "open_archive"]
 
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
-BROKEN: Final = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, BrokenArchive)
-"""What reading an archive raises that ends early, or is none."""
+BROKEN: Final = (
+    tarfile.TarError,
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    BrokenArchive,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading or unpacking an archive raises that ends early, is none, or has numbers and names that cannot be."""
 
 
 @contextmanager
@@ -28,13 +39,13 @@ def open_archive(file: IO[bytes], *, source: str) -> Iterator[tarfile.TarFile]:
     is_zstd = file.read(len(_ZSTD)) == _ZSTD
     file.seek(start)
     if not is_zstd:
-        with tarfile.open(fileobj=file, mode="r:*") as archive:
+        with tarfile.open(fileobj=file, mode="r:*", tarinfo=BoundedMember) as archive:
             yield archive
         return
     # A stream cannot go back: its members are read in their order.
     with (
         decompressed(file, "application/zstd", source) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
+        tarfile.open(fileobj=stream, mode="r|", tarinfo=BoundedMember) as archive,
     ):
         yield archive
 
