@@ -15,7 +15,12 @@ import pytest
 
 from klock.errors import FetchError, KlockError
 from klock.lockfile.model import InstallFolders, WheelArtifact
-from klock.packages.build_system import build_system_of_archive, read_build_system, read_static_metadata
+from klock.packages.build_system import (
+    build_system_of_archive,
+    read_build_system,
+    read_static_metadata,
+    tells_what_it_requires,
+)
 from klock.packages.scheme import Scheme
 from klock.packages.wheel_layout import lay_out
 from klock.packages.wheels import read_wheel_metadata
@@ -163,3 +168,33 @@ def test_a_project_of_odd_types(pyproject: str) -> None:
     with pytest.raises(KlockError, match="x: "):
         read_static_metadata(pyproject.encode(), where="x")
         read_build_system(pyproject.encode(), where="x")
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "about", "tells"),
+    [
+        (b"[project]\nname = 'p'\nversion = '1'\n", b"", True),
+        (b"", b"Metadata-Version: 2.2\n", True),
+        (b"", b"Metadata-Version: 2.10\n", True),
+        (b"", b"Metadata-Version: 2.1\n", False),
+        (b"", b"Metadata-Version: 2.2\nDynamic: Requires-Dist\n", False),
+        (b"", b"Metadata-Version: " + b"9" * 5000 + b".0\n", False),
+        (b"", b"Metadata-Version: \xff\n", False),
+        # Backends build these all the same.
+        (b"[project]\nname = 'p'\nversion = '1'\ndependencies = 'x'\n", b"", False),
+        (b"[project]\nname = 'p'\nversion = '1'\noptional-dependencies = 3\n", b"", False),
+        (b"[project\n", b"", False),
+        (b"\xff", b"", False),
+        (b"x" * (5 << 20), b"", False),
+    ],
+)
+def test_whether_a_source_distribution_tells_what_it_requires(
+    pyproject: bytes, about: bytes, tells: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "p-1.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in (("pyproject.toml", pyproject), ("PKG-INFO", about)):
+            member = tarfile.TarInfo(f"p-1/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert tells_what_it_requires(path, path.name) is tells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,7 @@ class StaticMetadata:
 
 
 _LEGACY: Final = BuildSystem()
+_METADATA_VERSION: Final = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])")
 
 
 def read_build_system(pyproject: bytes | None, *, where: str) -> BuildSystem:
@@ -106,16 +108,20 @@ def _read_from(path: Path, file_name: str, wanted: str) -> bytes | None:
 
 def tells_what_it_requires(path: Path, file_name: str) -> bool:
     """Whether a source distribution says without a build what it requires: in its PKG-INFO, since that has to be true
-    (PEP 643), or in its pyproject.toml (PEP 621). Raises FetchError for what cannot be read."""
+    (PEP 643), or in its pyproject.toml (PEP 621). What cannot be read says nothing: its build may do well all the
+    same."""
     from email.parser import BytesParser
 
-    pyproject, about = (_read_from(path, file_name, name) for name in ("pyproject.toml", "PKG-INFO"))
-    if read_static_metadata(pyproject, where=file_name) is not None:
-        return True
+    try:
+        pyproject, about = (_read_from(path, file_name, name) for name in ("pyproject.toml", "PKG-INFO"))
+        if read_static_metadata(pyproject, where=file_name) is not None:
+            return True
+    except (FetchError, ImageError):
+        return False
     headers = BytesParser().parsebytes(about or b"", headersonly=True)
-    version = str(headers.get("Metadata-Version", "1.0")).strip().split(".")
+    version = _METADATA_VERSION.match(str(headers.get("Metadata-Version", "")).strip())
     dynamic = {str(value).strip().lower() for value in headers.get_all("Dynamic") or ()}
-    is_said = [int(part) if part.isdecimal() else 0 for part in version] >= [2, 2]
+    is_said = version is not None and (int(version[1]), int(version[2])) >= (2, 2)
     return is_said and not dynamic & {"requires-dist", "requires-python", "provides-extra"}
 
 
