@@ -6,8 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from klock.errors import ImageError
 from klock.values import dataclass
@@ -17,6 +16,10 @@ __all__ = ["Read", "User", "find_owner", "find_user", "give_streams", "reading"]
 
 Read: TypeAlias = "Callable[[str], bytes | None]"
 """Gives the bytes of a file at an absolute path, or None when there is none."""
+
+
+_DIGITS: Final = 10
+_NO_ID: Final = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ def _find(read: Read, text: str) -> User:
     known = next((f for f in _fields(read, "/etc/passwd", 4) if _is_meant(name, f)), None)
     if known:
         uid, gid = int(known[2]), int(known[3])
-    elif name.isdigit():
+    elif _is_id(name):
         uid, gid = int(name), 0
     elif name == "root":
         uid, gid = 0, 0
@@ -58,10 +61,10 @@ def _find(read: Read, text: str) -> User:
 
 def find_owner(read: Read, text: str) -> tuple[int, int]:
     """The ids that files of `text`, as `find_user` reads it, get: an id without a group is that of the group too."""
-    if text.isdigit():
+    if _is_id(text):
         return int(text), int(text)
     name, _, group = text.partition(":")
-    if name.isdigit() and group.isdigit():
+    if _is_id(name) and _is_id(group):
         return int(name), int(group)
     user = _find(read, text)
     return user.uid, user.gid
@@ -72,22 +75,25 @@ def reading(root: str) -> Read:
 
     def read(path: str) -> bytes | None:
         try:
-            return Path(resolve(root, path)).read_bytes()
+            # Not to wait for a FIFO's other end.
+            descriptor = os.open(resolve(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
+        with open(descriptor, "rb") as file:
+            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
     return read
 
 
 def _is_meant(text: str, fields: list[str]) -> bool:
-    return int(text) == int(fields[2]) if text.isdigit() else text == fields[0]
+    return int(text) == int(fields[2]) if _is_id(text) else text == fields[0]
 
 
 def _find_group(read: Read, group: str) -> int:
     for fields in _fields(read, "/etc/group", 3):
         if _is_meant(group, fields):
             return int(fields[2])
-    if group.isdigit():
+    if _is_id(group):
         return int(group)
     raise ImageError(
         f"the environment has no group {group!r} in its /etc/group", hint="name another group in the base image"
@@ -98,8 +104,13 @@ def _fields(read: Read, path: str, least: int) -> Iterator[list[str]]:
     content = read(path) or b""
     for line in content.decode("utf-8", "surrogateescape").split("\n"):
         fields = line.strip().split(":")
-        if len(fields) >= least and fields[2].isdigit() and (path != "/etc/passwd" or fields[3].isdigit()):
+        if len(fields) >= least and _is_id(fields[2]) and (path != "/etc/passwd" or _is_id(fields[3])):
             yield fields
+
+
+def _is_id(text: str) -> bool:
+    """Whether it is a number that an account may have: other digits than ASCII's are a name, as are larger numbers."""
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) < _NO_ID
 
 
 def give_streams(user: User) -> None:
