@@ -48,7 +48,11 @@ class Address:
 
     @property
     def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
+        """As it is written: the names in ssh's settings are told apart by case."""
+        parts = urlsplit(self.url)
+        host, written = parts.hostname or "", parts.netloc.rpartition("@")[2]
+        start = written.lower().find(host)
+        return written[start : start + len(host)]
 
     @property
     def user(self) -> str | None:
