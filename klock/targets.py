@@ -12,7 +12,7 @@ __all__ = ["Target"]
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-_ACCELERATOR = re.compile(r"cpu|cuda\d+\.\d+")
+_ACCELERATOR = re.compile(r"cpu|cuda[0-9]{1,3}\.[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

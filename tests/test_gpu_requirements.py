@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from klock.errors import EngineError
+from klock.errors import EngineError, KlockError
 from klock.gpu.choice import choose
 from klock.gpu.driver import Driver, Gpu
-from klock.gpu.requirements import Need, needs_of, refuse_machine, unmet
+from klock.gpu.requirements import Need, cuda_of, needs_of, refuse_machine, unmet
 from klock.lockfile.model import EnvLock, LockedPackage, LockedVariable, OciLock, TargetLock, WheelArtifact
 from klock.targets import Target
 from tests.test_lockfile import SMALL
@@ -89,6 +89,9 @@ def test_a_driver_runs_a_cuda_version_or_not(cuda: tuple[int, int], version: str
         ("arch>=9.1", False),
         ("moon=full", False),
         ("cuda<=12.4,cuda>12.3", True),
+        # What nobody can be sure of is not a reason to refuse, nor to fail.
+        ("cuda>=12.\N{SUPERSCRIPT TWO}", True),
+        pytest.param("cuda>=" + "9" * 5000, True, id="digits"),
     ],
 )
 def test_the_grammar_of_nvidia_require_cuda(expression: str, met: bool) -> None:
@@ -123,3 +126,9 @@ def test_the_target_is_what_the_machine_can_run() -> None:
     assert choose(locks, default=cpu, driver=lambda: None) == (cpu, "this machine has no NVIDIA GPU")
     old = driver("440.33", (10, 2))
     assert choose(locks, default=cpu, driver=lambda: old)[0] == cpu
+
+
+def test_a_target_has_numbers_that_can_be_read() -> None:
+    with pytest.raises(KlockError, match="unknown target"):
+        Target.parse("linux/amd64/cuda" + "9" * 5000 + ".1")
+    assert cuda_of(Target.parse("linux/amd64/cuda12.4").accelerator) == (12, 4)

@@ -22,7 +22,8 @@ MINIMUM_DRIVERS: Final[Mapping[int, str]] = {11: "450.80.02", 12: "525.60.13", 1
 """The oldest Linux driver for each major version of CUDA, whatever the minor one: NVIDIA, "CUDA Compatibility", the
 table of minor version compatibility."""
 
-_ACCELERATOR: Final = re.compile(r"cuda(\d+)\.(\d+)")
+_ACCELERATOR: Final = re.compile(r"cuda([0-9]{1,3})\.([0-9]{1,3})")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _LOCAL: Final = re.compile(r"\+.*?\bcu(\d{2})(\d)\b")
 _RUNTIME: Final = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _TERM: Final = re.compile(r"(\w+)\s*(>=|<=|!=|=|<|>)\s*(\S+)")
@@ -142,7 +143,7 @@ def _term_holds(term: str, driver: Driver, gpu_number: int) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if _NUMBER.fullmatch(part))
 
 
 def _pair(version: str) -> tuple[int, int]:
