@@ -228,7 +228,9 @@ class Store:
     def remove_temporary_files(self, *, of_process: int) -> None:
         """Removes what a process that is gone has left in `tmp/`."""
         for path in (self.root / "tmp").glob(f"{of_process}-*"):
-            path.unlink(missing_ok=True)
+            # A folder is another's, of an earlier process with that id, and takes more to remove.
+            with contextlib.suppress(IsADirectoryError):
+                path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -43,3 +44,12 @@ def test_a_store_that_cannot_be_written_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file in place of the folder")
     with Store(tmp_path / "store").in_use():
         pass
+
+
+def test_what_a_process_left_is_removed_beside_a_folder_of_an_earlier_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder, file = store.temporary_path(), store.temporary_path()
+    folder.mkdir()
+    file.touch()
+    store.remove_temporary_files(of_process=os.getpid())
+    assert [path.name for path in (tmp_path / "tmp").iterdir()] == [folder.name]
