@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from klock.digests import Digest, digest_of_bytes, digest_of_json, hex_of, is_digest
-from klock.errors import HashMismatch
+from klock.errors import HashMismatch, StoreError
 from klock.forks import Tally
 from klock.progress import QUIET, Progress
 from klock.store import Store
@@ -219,17 +219,22 @@ class SandboxWorkshop:
         return Layer(digest=digest, manifest=manifest)
 
     def _joined(self, keys: Sequence[Digest]) -> list[Digest]:
-        """Fewer trees that show the same."""
+        """Fewer trees that show the same. Raises StoreError for one that was changed, and is not here any more then.
+
+        Their files are looked at, also by notes: what is joined of them counts as it was made now."""
         from klock.workshop import joining
         from klock.workshop.protocol import FileTree
 
-        found = []
+        found, looking = [], self.by_looking._whole_trees
         for start in range(0, len(keys), joining.AT_ONCE):
             group = keys[start : start + joining.AT_ONCE]
             joined = digest_of_json(["joined", *group])
             found.append(joined)
             if self._whole_trees.has_tree(joined):
                 continue
+            for key in group:
+                if not looking.has_tree(key):
+                    raise StoreError(f"the tree {key} was changed in the store", hint="try again: it is made anew")
             trees = [self.trees.file_tree(key) for key in group]
             with scratch_folder(self._store) as folder:
                 made = folder / "tree"

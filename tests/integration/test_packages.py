@@ -26,6 +26,7 @@ from klock.errors import (
     RequirementError,
     ResolutionError,
     StepFailed,
+    StoreError,
 )
 from klock.fetching.mirrors import Mirrors
 from klock.files.placed import PlacedFile
@@ -780,6 +781,25 @@ def test_trees_that_are_too_many_to_mount_are_joined(lab: Lab, monkeypatch: pyte
     with lab.workspace(layer.digest) as workspace:
         words = "import p0, p4, shared.x; print(shared.x.OWNER)"
         assert workspace.run(Command(argv=("python3", "-c", words), environment=VARIABLES)).output == b"p4\n"
+
+
+def test_trees_are_looked_at_before_their_files_are_joined(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By notes, too: what is joined counts as it was made then."""
+    names = [f"j{number}" for number in range(3)]
+    for name in names:
+        make_wheel(lab.files, name, "1.0", files={f"{name}.txt": name})
+    locked = lab.resolve(step(*names))
+    layer = lab.layer_of(locked)
+    [path] = (lab.store.root / "trees").rglob("j1.txt")
+    path.write_text("J1")
+    shutil.rmtree(lab.engine.trees.layer(layer.digest))
+    monkeypatch.setattr("klock.workshop.joining.MOST", 2)
+    by_notes = dataclasses.replace(lab, engine=SandboxWorkshop(lab.store).by_notes)
+    with pytest.raises(StoreError, match="was changed in the store"):
+        by_notes.layer_of(locked)
+    assert by_notes.layer_of(locked).digest == layer.digest
+    with lab.workspace(layer.digest) as workspace:
+        assert list(workspace.read_matching(["/usr/*/*/*/*/j1.txt", "/usr/*/*/*/j1.txt"]).values()) == [b"j1"]
 
 
 def test_a_tree_that_was_changed_in_the_store_is_made_again(lab: Lab) -> None:

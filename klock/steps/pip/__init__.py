@@ -141,7 +141,10 @@ class PipKind(Kind[PipInstall, PipLock]):
         return not at.step.projects
 
     def is_made_of_notes(self, at: StepAt[PipLock]) -> bool:
-        return not self.needs_isolation(at) and not self.keeps_layer(at.step)
+        """Unless its trees are so many that their files are joined."""
+        from klock.workshop.joining import MOST
+
+        return len(at.step.packages) <= MOST and not self.needs_isolation(at) and not self.keeps_layer(at.step)
 
     def _refuse_clashes(self, at: StepAt[PipLock], context: Context) -> None:
         from klock.steps.pip.composing import Composition
