@@ -1,4 +1,4 @@
-"""When whoever reads klock's output goes away, as `head` does, the status is that of SIGPIPE and nothing is said."""
+"""What a process is given may go away: who reads klock's output, as `head` does, and the current folder."""
 
 from __future__ import annotations
 
@@ -30,3 +30,19 @@ def test_a_reader_that_is_gone(line: str, tmp_path: Path) -> None:
     # What prints nothing to stdout is not concerned.
     expected = 2 if line == "lokc" else 141
     assert (done.returncode, "Traceback" in done.stderr) == (expected, False), done.stderr
+
+
+@pytest.mark.parametrize("line", ["lock", "sync", "check", "run -- true", "status"])
+def test_a_current_folder_that_is_gone(line: str, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    remove = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-P', *sys.argv[1:]])"
+    start = "import sys; from klock.entry import main; sys.argv[0] = 'klock'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", remove, "-c", start, *line.split()],
+        capture_output=True,
+        cwd=tmp_path / "gone",
+        env={**os.environ, "KLOCK_CACHE_DIR": str(tmp_path / "store"), "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: No such file or directory")

@@ -69,4 +69,8 @@ def _note(watched: Seen, path: object) -> None:
     if isinstance(path, int) and path in _GIVEN:
         watched.is_all = False
     if isinstance(path, str | bytes):
-        watched.paths.add(os.path.join(os.getcwd(), os.fsdecode(path)))
+        name = os.fsdecode(path)
+        try:
+            watched.paths.add(name if os.path.isabs(name) else os.path.join(os.getcwd(), name))
+        except OSError:  # of a folder that somebody removed
+            watched.is_all = False
