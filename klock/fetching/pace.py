@@ -1,6 +1,7 @@
 """Answers that nearly stand still are given up: no timeout of a socket sees a server that sends a byte now and then.
 
-From the first byte of an answer on, headers too, each half minute has to bring some. A body that is given up is taken
+From the first byte of an answer on, headers too, each half minute of waiting has to bring some: what klock does
+meanwhile, or that it is stopped, is not the server's fault. A body that is given up is taken
 up again where it broke (`klock.fetching.transport`), as after any connection that breaks.
 """
 
@@ -34,7 +35,8 @@ class _Paced(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, most: int | None) -> None:
         self._raw = raw
         self._left = most
-        self._since: float | None = None
+        self._has_begun = False
+        self._waited = 0.0
         self._received = 0
 
     def readable(self) -> bool:
@@ -44,19 +46,20 @@ class _Paced(io.RawIOBase):
         return self._raw.fileno()
 
     def readinto(self, buffer: Any) -> int | None:
+        asked = time.monotonic()
         count: int | None = self._raw.readinto(buffer)
-        now = time.monotonic()
+        if self._has_begun:
+            self._waited += time.monotonic() - asked
+        self._has_begun = True
         self._received += count or 0
         if self._left is not None:
             self._left -= count or 0
             if self._left < 0:
                 raise http.client.HTTPException("its answer does not end")
-        if self._since is None:
-            self._since = now
-        elif now - self._since > _WINDOW:
+        if self._waited > _WINDOW:
             if self._received < _FEWEST:
                 raise TimeoutError(errno.ETIMEDOUT, "it sends next to nothing")
-            self._since, self._received = now, 0
+            self._waited, self._received = 0.0, 0
         return count
 
     def close(self) -> None:
