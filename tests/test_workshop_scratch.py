@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from klock.forks import Tally
-from klock.workshop.scratch import remove_trees
+from klock.store import Store
+from klock.workshop.scratch import remove_stale, remove_trees
+from klock.workshop.trees import Trees
 
 
 @pytest.mark.parametrize("tally", [None, Tally("paths")], ids=["unseen", "counted"])
@@ -20,3 +23,23 @@ def test_a_removal_does_not_follow_symlinks(tmp_path: Path, tally: Tally | None)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "in", "theirs"]
     if tally is not None:
         assert tally() == "2 of 2 paths"
+
+
+def test_what_another_process_takes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    files = [store.temporary_path() for _ in range(3)]
+    for file in files:
+        file.touch()
+        os.utime(file, (0, 0))
+    look = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        """As if the maker of the first file were done with it just now."""
+        if path == files[0]:
+            path.unlink(missing_ok=True)
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    remove_stale(store)
+    assert not any(file.exists() for file in files)
+    remove_trees([Trees(store).put_aside(tmp_path / "trees/tree-gone")])

@@ -131,8 +131,15 @@ def remove_stale(store: Store) -> None:
     """Removes unfinished work whose process is gone: folders without a lock, and what nobody touched for a day."""
     remove_abandoned(store)
     found = [path for path in (store.root / "tmp").glob("*") if not path.name.startswith(_PREFIX)]
-    yesterday = time.time() - _DAY
-    remove_trees([path for path in found if path.lstat().st_mtime < yesterday])
+    remove_trees([path for path in found if _is_older(path, time.time() - _DAY)])
+
+
+def _is_older(path: Path, moment: float) -> bool:
+    """Whether nobody touched it since; False for what its maker has renamed or removed meanwhile."""
+    try:
+        return path.lstat().st_mtime < moment
+    except FileNotFoundError:
+        return False
 
 
 def among_all_files(task: Callable[[], T]) -> T:

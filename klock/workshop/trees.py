@@ -13,6 +13,7 @@ Beside each root there is `stats`, by which a change is seen (`klock.tree_stats`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -154,9 +155,10 @@ class Trees:
                     raise
 
     def put_aside(self, folder: Path) -> Path:
-        """Takes a folder's name away; where it is now, to be removed."""
+        """Takes a folder's name away; where it is now, to be removed. Another process may have done so already."""
         aside = self._store.temporary_path()
-        folder.rename(aside)
+        with suppress(FileNotFoundError):
+            folder.rename(aside)
         return aside
 
     def diffs_of_bases(self, bases: Sequence[str]) -> set[Digest]:
