@@ -242,7 +242,7 @@ def _podman_calls(place: Path, registry: str) -> Iterator[tuple[str, Call]]:
 
 
 def _page(measured: Mapping[str, Measured], *, rounds: int) -> Iterator[str]:
-    yield "# Dockerfiles: klock beside `podman build`"
+    yield "# Dockerfiles: klock and `podman build`"
     yield ""
     yield f"{datetime.date.today().isoformat()}, `python benchmarks/dockerfiles.py --runs {rounds}`. Machine: "
     yield f"{os.cpu_count()} cores, load average {os.getloadavg()[2]:.1f}."

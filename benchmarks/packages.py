@@ -238,7 +238,7 @@ class _Run:
 
     def _page(self, rounds: int, packages: int, used: dict[str, int]) -> str:
         lines = [
-            f"# Packages: klock beside uv\n\n{datetime.date.today().isoformat()}, {rounds} rounds, "
+            f"# Packages: klock and uv\n\n{datetime.date.today().isoformat()}, {rounds} rounds, "
             f"{packages} distributions, {len(os.sched_getaffinity(0))} cores, {platform.machine()}, "
             f"load average {os.getloadavg()[2]:.1f}.\n",
             "| operation | klock, wall | uv, wall | ratio | klock, CPU | uv, CPU | ratio |",

@@ -34,7 +34,7 @@ class Pair:
 Taken: TypeAlias = Sequence[tuple[Sample, Sample]]
 """Of each round klock's sample and the other's."""
 
-_COLUMNS: Final = ("klock", "ms", "CPU ms", "beside", "ms", "CPU ms", "ratio", "CPU ratio", "least", "aim")
+_COLUMNS: Final = ("klock", "ms", "CPU ms", "compared with", "ms", "CPU ms", "ratio", "CPU ratio", "least", "aim")
 
 
 def taken(pair: Pair, rounds: int) -> Taken:

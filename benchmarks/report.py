@@ -34,21 +34,21 @@ Results = Mapping[Operation, Mapping[str, Sequence[Sample]]]
 _EXPLANATION: Final = """\
 Times are medians of the whole process; memory is the peak of the largest process of any round. A ratio is the median
 of the ratios of samples taken one after the other, klock's time divided by the other's: below 1 klock is faster. Tools
-take turns, and who begins changes from round to round. Times are of one machine with other work on it; ratios hold
-better, and those of CPU time best. CPU time is that of processes which were waited for: podman's containers may escape.
+take turns, and another one begins each round. Times are of one machine with other work on it; ratios hold
+better, and those of CPU time best. CPU time is that of the processes that ended: some of podman's may be missing.
 
 The tools do not do the same work:
 
 - `klock lock` pulls the base, resolves, downloads, installs and compiles inside it, and takes the digest of what that
   made; `uv pip compile` resolves and does nothing else; `podman build` pulls, resolves and installs, and locks nothing.
-- `klock sync` makes the base and the packages be there and checks every byte; `uv pip sync` installs packages into a
-  folder, no base, and compiles modules only when told to ("uv, compiling"), which klock and pip always do;
+- `klock sync` provides the base and the packages, and checks every byte; `uv pip sync` installs packages into a
+  folder, without a base, and compiles modules only when told to ("uv, compiling"), which klock and pip always do;
   `podman build` and `docker build` are the same cold build for lock and sync, taken once.
 - "podman, exported" and "docker, exported" build the Dockerfile that `klock export dockerfile` writes of the same lock.
 - "klock on podman" and "klock on docker" sync what klock has locked, with a store and an engine's storage of their own.
-- With downloads kept, klock still unpacks the base, for its store is empty otherwise.
-- With one requirement more, all install everything again, on a base they have; klock compiles only what is new.
-- `run` is `klock run -- true` beside `podman run --rm --network=none`.
+- With downloads kept, klock still unpacks the base, since its store is otherwise empty.
+- With one requirement more, all tools install everything again, on a base they have; klock compiles only what is new.
+- `run` compares `klock run -- true` with `podman run --rm --network=none`.
 """
 
 
@@ -98,7 +98,7 @@ def _introduction(heading: Heading) -> list[str]:
     requirements = ", ".join(f"`{line}`" for line in heading.requirements)
     versions = ", ".join(f"{name} {version}" for name, version in heading.versions.items())
     return [
-        "# The Basic example: klock beside uv and podman",
+        "# The Basic example: klock, uv, podman and docker",
         "",
         f"{heading.date}, {heading.measured}.",
         "",

@@ -150,10 +150,11 @@ def _call(command: Sequence[str], folder: Path, variables: Mapping[str, str]) ->
 def _heading(rounds: int) -> str:
     podman = _call(["podman", "--version"], Path("/"), {}).strip()
     return (
-        f"# Many machines at once\n\n{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, medians of {rounds} rounds, "
-        f"{os.cpu_count()} cores for registry and machines together, load average {os.getloadavg()[0]:.1f}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}, {podman}.\n\n"
-        "*seconds* are those until the last machine had done its first task.\n\n"
+        f"# Many machines at once\n\n{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, "
+        f"{rounds} round{'s' * (rounds > 1)}, {os.cpu_count()} cores for registry and machines together, "
+        f"load average {os.getloadavg()[0]:.1f}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, {podman}.\n\n"
+        "*seconds* is the time until the last machine had done its first task; with several rounds, the median.\n\n"
     )
 
 

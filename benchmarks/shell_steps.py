@@ -308,8 +308,8 @@ def _lines(groups: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
     yield (
         f"{today}: Debian {SUITE}, Linux {platform.release().partition('-')[0]}, bubblewrap {bubblewrap}, version "
         f"{NORMALISATION} of the rules. {counts[0][0]} of {counts[0][1]} steps make one layer in all runs; without the "
-        f"last heading, which shows what does not repeat, {counts[1][0]} of {counts[1][1]}. Two steps stop under "
-        "the library that sets the clock: they had this machine's."
+        f"last heading, which shows what does not repeat, {counts[1][0]} of {counts[1][1]}. Two steps fail under "
+        "the library that sets the clock, so they ran with this machine's clock."
     )
     yield ""
     yield f"| step | replayed | +{DAYS} days | root = unprivileged | what differs |"

@@ -135,8 +135,8 @@ def refuse_redirect(origin: str, location: str) -> None:
         raise FetchError(f"{origin} redirects to a URL of the kind {scheme}:, which klock does not follow")
     if is_near(host) and not is_near(origin):
         raise FetchError(
-            f"{origin} redirects to {host}, which is this machine or its own link; klock does not follow that",
-            hint="find out who changed the server; if it is meant, name that address itself",
+            f"{origin} redirects to {host}, which is this machine or a link-local address; klock does not follow that",
+            hint="find out who changed the server; if you want that server, name its address yourself",
         )
 
 

@@ -50,7 +50,7 @@ class TriggersFound(ImageError):
     """A base image has other instructions for those who build on it (ONBUILD) than the image was read with."""
 
     def __init__(self, base: str, triggers: tuple[str, ...]) -> None:
-        super().__init__(f"{base} has instructions for those who build on it: {'; '.join(triggers) or 'none'}")
+        super().__init__(f"{base} has these ONBUILD instructions: {'; '.join(triggers) or 'none'}")
         self.base = base
         self.triggers = triggers
 

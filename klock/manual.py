@@ -14,7 +14,7 @@ _STATUS: Final = (
     ("0", "success"),
     ("1", "findings"),
     ("2", "an error; the lockfile and the environment are as they were, unless it says so"),
-    ("124", "of run: what it was to wait for was not ready in time"),
+    ("124", "of run: a service was not ready in time"),
     ("130", "interrupted"),
 )
 

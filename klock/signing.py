@@ -52,7 +52,7 @@ def make_key(path: Path) -> tuple[Path, str]:
     for taken in (path, public_path):
         if taken.exists():
             raise KlockError(
-                f"{taken} is there already", hint="name another file: a key that is lost cannot be had again"
+                f"{taken} is there already", hint="name another file: nobody can restore a key that was overwritten"
             )
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(

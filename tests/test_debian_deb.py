@@ -118,11 +118,11 @@ BROKEN = {
     ),
     "a control file that leads elsewhere": (
         ar(BINARY, ("control.tar", tar((LINK, b""))), DATA),
-        "its control file is none",
+        "its control file is not valid",
     ),
     "a control file of megabytes": (
         ar(BINARY, ("control.tar.xz", lzma.compress(tar(("./control", b"A" * (2 << 20))))), DATA),
-        "its control file is none",
+        "its control file is not valid",
     ),
     "a control archive that is a bomb": (
         ar(BINARY, ("control.tar.xz", lzma.compress(bytes(64 << 20), preset=0)), DATA),

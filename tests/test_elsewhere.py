@@ -73,7 +73,7 @@ def test_where_no_namespace_can_be_made_an_engine_that_is_named_is_taken(
     expected = None if is_allowed else engine
     assert asked_for(arguments) == expected
     said = capsys.readouterr().err
-    assert (f"KLOCK_WORKSHOP={expected} says so without this note" in said) if expected else not said
+    assert (f"to hide this note, set KLOCK_WORKSHOP={expected}" in said) if expected else not said
 
 
 def test_another_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

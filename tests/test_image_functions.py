@@ -85,7 +85,7 @@ def around() -> Callable[[], None]:
         (lambda: None, (), "is not a function of a file"),
         (around(), (), "closure uses secret of the function around it"),
         (uses_an_object, (), "HELD is of the type object"),
-        (uses_nothing_that_is_there, (), "uses nowhere, which is not there"),
+        (uses_nothing_that_is_there, (), "uses nowhere, which is not defined"),
         (is_decorated, (), "is not a function of a file"),
         (helper, (Path("/x"),), "argument 1 is of the type"),
     ],

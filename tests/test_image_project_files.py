@@ -279,8 +279,8 @@ def test_the_builders_words_are_entries() -> None:
 WRONG = {
     "no such group": ("--group nope", "pyproject.toml: dependency-groups.nope cannot be read: "),
     "no such extra": ("-r pyproject.toml --extra nope", "pyproject.toml: there is no extra 'nope'"),
-    "no project": ("a --extra x", "pip_install: --extra, --package and the like choose from a project, and no file"),
-    "no parts": ("-r pylock.toml --group dev", "pylock.toml is a lock of one choice: it has no groups and extras"),
+    "no project": ("a --extra x", "pip_install: --extra, --package and the like need the file of a project"),
+    "no parts": ("-r pylock.toml --group dev", "pylock.toml has no groups and extras"),
     "parts of a plain file": ("-r plain.txt --group dev", "pip_install: plain.txt has no groups and extras to choose"),
     "uv cannot read it": ("-r uv.lock --extra nope", "uv.lock: uv cannot read it: "),
     "no uv.lock beside": ("-r other/uv.lock", "pip_install: -r other/uv.lock: there is no file other/uv.lock"),

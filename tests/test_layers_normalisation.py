@@ -140,7 +140,7 @@ def test_users_can_read_about_every_rule_and_variable() -> None:
         assert f"| `/{rule.pattern}` | {rule.reason} |" in page
     for name, value in STEP_ENVIRONMENT.items():
         assert f"| `{name}` | `{value}` |" in page
-    assert f"Version {NORMALISATION}" in page
+    assert f"describes version {NORMALISATION}." in page
 
 
 def test_users_can_read_about_every_variable_that_names_certificates() -> None:

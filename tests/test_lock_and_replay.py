@@ -312,7 +312,7 @@ def test_a_step_that_fails_when_it_runs_again_is_not_locked_and_says_so(here: Ma
     with pytest.raises(StepFailed) as caught:
         here.lock(base(here.root).run_bash("echo hello && once"))
     assert re.match(
-        r"step 1 \(.*\) did well, and failed when it ran once more with the same inputs: "
+        r"step 1 \(.*\) succeeded, but failed when it ran once more with the same inputs: "
         r"step 1 \(.*\) failed with status 127: run_bash echo hello && once",
         caught.value.message,
     )

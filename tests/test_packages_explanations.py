@@ -92,7 +92,7 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
             ResolutionError,
             "cannot meet kimage.py:7: pip_install: six>=99\nBecause only six<=1.17.0 is available and this-image "
             "depends on six>=99, we can conclude that your requirements are unsatisfiable.",
-            'a pre-release has to be asked for: pip_install(["--pre NAME"]), or NAME==its exact version',
+            'to allow a pre-release, write pip_install(["--pre NAME"]), or name its exact version',
         ),
         (
             REFUSED,
@@ -251,7 +251,7 @@ OUT_OF_REACH = f"GET https://files.example/six-1.0.tar.gz: {OUTSIDE}"
 )
 def test_what_is_out_of_reach_is_named_with_the_way_to_reach_it(output: str) -> None:
     error = error_from_uv(output, requirements=REQUIREMENTS, refused=[OUT_OF_REACH])
-    assert error.message.startswith("kimage.py:7: pip_install: six>=99: what is needed may not be asked for: ")
+    assert error.message.startswith("kimage.py:7: pip_install: six>=99: klock refused a request that uv needs: ")
     assert error.message.endswith(f"\n  {OUT_OF_REACH}")
     assert error.hint == "name the server as an index; or the URL in a requirement, pip_install(['NAME @ URL'])"
 

@@ -337,13 +337,13 @@ def test_age_and_licence_are_asked_once_and_known_offline_then(tmp_path: Path) -
         assert unasked == []
         assert len(notes) == 6
         asked = found_in(lock, policy, tmp_path, asker=Asker(memory_context(tmp_path).store, seconds=60))
-    no_licence = "says no licence that can be told; if you know it, add it to licences-of"
+    no_licence = "names no licence that klock knows; if you know it, add it to licences-of"
     assert asked[0] == [
-        "policy-age: step 1 (kimage.py:4): young 1.0 came to its index 2026-11-25T12:00:00Z; "
-        "allowed is what is 7 days old",
+        "policy-age: step 1 (kimage.py:4): young 1.0 was uploaded at 2026-11-25T12:00:00Z; "
+        "the policy allows it when it is 7 days old",
         *(f"policy-licence: step 1 (kimage.py:4): {name} 1.0 {no_licence}" for name in ("young", "old", "unknown")),
     ]
-    assert asked[1] == ["how old unknown 1.0 is, is not known: `klock check --upstream` asks its index"]
+    assert asked[1] == ["the age of unknown 1.0 is not known: `klock check --upstream` asks its index"]
     assert found_in(lock, policy, tmp_path) == asked, "the index is gone"
 
 
@@ -354,7 +354,7 @@ def test_the_licence_of_a_wheel_in_the_store(tmp_path: Path) -> None:
     wheel = WheelArtifact(name=path.name, url="", size=path.stat().st_size, sha256=digest.removeprefix("sha256:"))
     found, notes = found_in(installing(package(artifact=wheel)), Policy(licences=()), tmp_path)
     assert [each.partition(": a 1.0 ")[2] for each in found] == [
-        "says no licence that can be told; if you know it, add it to licences-of"
+        "names no licence that klock knows; if you know it, add it to licences-of"
     ]
     assert notes == []
 

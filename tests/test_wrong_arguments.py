@@ -20,7 +20,7 @@ WRONG = {
     ),
     "a time limit, and nobody asks upstream": (
         ["check", "--timeout", "5"],
-        "--timeout is for --upstream: add --upstream, for nothing else is asked",
+        "--timeout is for --upstream: add --upstream",
     ),
     "a vault that is not there": (["check", "--upstream", "--vault", "vault"], "there is no vault at "),
     "a vault in a registry that is not a repository": (
@@ -71,7 +71,7 @@ WRONG = {
     ),
     "a key to verify an image, without a network": (
         ["verify", "--offline", "--key", "a.pub", "registry.example.com/moon@sha256:" + "0" * 64],
-        "--key asks the registry who signed the image: leave out --offline",
+        "--key needs the registry, to see who signed the image: leave out --offline",
     ),
     "a code where a kind of findings is meant": (
         ["check", "--fail-on", "stale-step"],

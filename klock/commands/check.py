@@ -31,15 +31,15 @@ _KINDS = ("stale", "moved", "drift", "unsafe", "policy")
 @click.option(
     "--trust-store",
     is_flag=True,
-    help="Compare only what was written to the environment; the layers in the store count as they were made.",
+    help="Compare only what was written to the environment; trust the layers in the store.",
 )
 @click.option("--container", metavar="NAME", help="Compare this container, started from the synced image.")
-@click.option("--upstream", is_flag=True, help="Also ask upstream what became of what is locked.")
+@click.option("--upstream", is_flag=True, help="Also compare the lockfile with upstream.")
 @click.option("--moved", "upstream", is_flag=True, hidden=True)
 @click.option(
     "--vault",
     metavar="DIR|ADDRESS",
-    help="With --upstream: a vault to look for what upstream no longer has.",
+    help="With --upstream: a vault that may have what upstream no longer has.",
 )
 @click.option(
     "--advisories",
@@ -85,7 +85,7 @@ def check(
     if vault is not None and not upstream:
         raise click.UsageError("--vault is for --upstream: add --upstream, or see `klock vault check`")
     if not upstream and was_given("timeout"):
-        raise click.UsageError("--timeout is for --upstream: add --upstream, for nothing else is asked")
+        raise click.UsageError("--timeout is for --upstream: add --upstream")
     from klock.commands.terminal import progress_on_terminal
     from klock.commands.verbosity import wanted
 
@@ -127,11 +127,11 @@ def check(
         return int(fails)
     agree = "image, lockfile and environment agree" if with_environment else "image and lockfile agree"
     if upstream:
-        agree += ", and so does upstream" if not checked.notes else ", and so does what upstream was asked"
+        agree += ", and so does upstream" if not checked.notes else ", and so does upstream, as far as it was asked"
     if deep:
         agree += ", every file was read"
     if trust_store:
-        agree += ", if the store is as it was made"
+        agree += ", if the store is unchanged"
     say(agree)
     if upstream or advisories is not None or deep or container is not None or form != "text":
         return 0

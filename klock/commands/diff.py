@@ -15,7 +15,7 @@ __all__ = ["diff"]
 @click.command()
 @click.argument("before", required=False, metavar="[A]")
 @click.argument("after", required=False, metavar="[B]")
-@click.option("--env", "environment", is_flag=True, help="From the environment as it is to the lockfile.")
+@click.option("--env", "environment", is_flag=True, help="Compare the environment with the lockfile.")
 @click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
 @target_option
 @engine_option

@@ -42,7 +42,7 @@ __all__ = ["kubernetes"]
     metavar="N",
     help="GPUs for each pod. Default: 1 for a CUDA target.",
 )
-@click.option("--secret", metavar="NAME", help="The Secret with the credentials. Default: --name and -secrets.")
+@click.option("--secret", metavar="NAME", help="The Secret with the credentials. Default: the name and -secrets.")
 @click.option(
     "--pull-secret", metavar="NAME", help="The Secret to pull the image with. Default: the image's docker_secret."
 )
@@ -123,7 +123,7 @@ def _check(locked: TargetLock, session: Session) -> list[str]:
     if command is None:
         raise KlockError(
             "--check reads the files with the environment's Python, and the lockfile names none",
-            hint="leave --check out: the image's digest stands for its files; `klock fleet check` compares digests",
+            hint="leave --check out: the image's digest covers its files; `klock fleet check` compares digests",
         )
     return command
 

@@ -124,7 +124,7 @@ def _wanted(lock: Lockfile, locked: TargetLock, session: Session, *, image_only:
     expected = None
     if not image_only:
         if locked.interpreter is None:
-            say_note("files are not compared: the lockfile names no Python that could read them; only digests are")
+            say_note("only digests are compared, no files: the lockfile names no Python that could read them")
         elif why := why_not_in_store(locked, session.workshop):
             raise KlockError(f"files cannot be compared: {why}", hint="or compare digests alone: --image-only")
         else:

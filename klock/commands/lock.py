@@ -90,7 +90,7 @@ def lock(
     given = dict(map(_argument, build_args))
     unused = [name for name in loaded.image._unused_arguments if name in given or not loaded.is_dockerfile]
     if unused:
-        say(f"warning: no ARG asks for {', '.join(unused)}, which is given as a build argument")
+        say(f"warning: the build arguments {', '.join(unused)} have no effect: no ARG names them")
     for line in locked.moved:
         say(line)
     if dry_run:

@@ -66,7 +66,7 @@ def _verify_image(pushed: str, image: str | None, keys: Sequence[Path], *, offli
     from klock.registry.verify import signer_of, verify_image
 
     if keys and offline:
-        raise click.UsageError("--key asks the registry who signed the image: leave out --offline")
+        raise click.UsageError("--key needs the registry, to see who signed the image: leave out --offline")
     session = open_project(image, offline=offline).session
     lock = session.read_lockfile()
     named = Reference.parse(pushed)
@@ -87,7 +87,7 @@ def _verify_image(pushed: str, image: str | None, keys: Sequence[Path], *, offli
         signed = f", signed by key {keyid[:12]}" if keyid else ""
         findings += [] if keyid else [f"no trusted key vouches for it: {why}"]
     elif trusted and not findings:
-        say_note("nobody was asked who signed the image: --offline")
+        say_note("with --offline klock does not check who signed the image")
     for finding in findings:
         show(f"{pushed}: {finding}")
     if findings:

@@ -143,7 +143,7 @@ def _control_file(file: IO[bytes], member: _Member, source: str) -> str:
         for entry in members_of(archive):
             if entry.name.removeprefix("./") == "control":
                 if not entry.isreg() or entry.size > _MOST_FIELDS:
-                    raise ValueError("its control file is none")
+                    raise ValueError("its control file is not valid")
                 content = archive.extractfile(entry)
                 assert content is not None
                 found.append(content.read())

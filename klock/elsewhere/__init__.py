@@ -65,8 +65,8 @@ def _engine_at_hand(arguments: Sequence[str]) -> str | None:
     from klock.printing import say_note
 
     say_note(
-        f"this machine lets klock make no user namespace, so klock runs in a container of {engine}, which {variable} "
-        f"names; {VARIABLE}={engine} says so without this note"
+        f"this machine does not let klock make a user namespace, so klock runs in a container of {engine}, which "
+        f"{variable} names; to hide this note, set {VARIABLE}={engine}"
     )
     return engine
 

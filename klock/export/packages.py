@@ -61,7 +61,7 @@ def _installed(lock: TargetLock) -> Sequence[LockedPackage]:
     for package in packages:
         artifact = package.artifact
         if not isinstance(artifact, VcsArtifact) and artifact.url.startswith("file:"):
-            raise KlockError(f"{package.pin} is a file of the environment, {artifact.url}, which nobody else has")
+            raise KlockError(f"{package.pin} is a file that only the environment has: {artifact.url}")
     return packages
 
 

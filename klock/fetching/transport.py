@@ -201,7 +201,7 @@ class Transport:
         while len(content) <= _LONGEST_ANSWER and (chunk := response.read1(_CHUNK, decode_content=True)):
             content += chunk
             if self._left is not None and self._left() <= 0:
-                raise OutOfTime(f"{_place(url)} took longer than there was time")
+                raise OutOfTime(f"{_place(url)} did not answer in time")
             if time.monotonic() > until:
                 raise TimeoutError(errno.ETIMEDOUT, "its answer does not end")
         return bytes(content)

@@ -176,7 +176,7 @@ class BuildContext:
                 regex = re.compile(go_regex(part), re.DOTALL)
             except ValueError as error:
                 raise ImageError(
-                    f"{self.where}: {pattern} is not a pattern: {error}", hint="write a bracket that is none as [[]"
+                    f"{self.where}: {pattern} is not a pattern: {error}", hint="write a literal bracket as [[]"
                 ) from error
             names = [(above, name) for above in found for name in self._names_in(above)]
             found = [f"{above}/{name}".strip("/") for above, name in names if regex.fullmatch(name)]

@@ -135,7 +135,7 @@ def _judged(cluster: Cluster, pod: Pod, container: Container, locked: Locked, se
         line = json.dumps(inspect.getsource(reading_script))
         what = read_container(cluster.run(pod, container.name, command, line=line, most=most, seconds=seconds))
     except PodGone:
-        return _Judged(notes=("it ended while it was asked",), is_compared=False)
+        return _Judged(notes=("it ended before it answered",), is_compared=False)
     except (ExecFailed, Unreadable) as error:
         return _Judged(findings=(Finding(code=Code.UNREADABLE, message=error.message),), is_compared=False)
     findings = list(_compare_files(what, locked, locked.files))

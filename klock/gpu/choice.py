@@ -25,7 +25,7 @@ def choose(
         return max(able, key=lambda target: cuda_of(target.accelerator) or (0, 0)), f"this machine has {found}"
     if found is None or not found.gpus:
         return default, "this machine has no NVIDIA GPU"
-    return default, f"no other target's needs are met by {found}"
+    return default, f"{found} meets the needs of no other target"
 
 
 def refuse_if_unable(lock: TargetLock, gpus: str | None) -> None:

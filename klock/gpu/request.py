@@ -83,9 +83,7 @@ def named_devices(texts: Iterable[str], *, folders: Iterable[Path] | None = None
 def _nodes(text: str) -> Iterator[DeviceNode]:
     source, _, target = text.partition(":")
     if not target and not posixpath.normpath(source).startswith("/dev/"):
-        raise KlockError(
-            f"--device {text!r} is not below /dev", hint="name the place of a device elsewhere: PATH:/dev/NAME"
-        )
+        raise KlockError(f"--device {text!r} is not below /dev", hint="name a target below /dev: PATH:/dev/NAME")
     target = target or source
     if not posixpath.normpath(target).startswith("/dev/") or ":" in target:
         raise KlockError(f"--device {text!r}: {target!r} cannot hold a device", hint="choose one below /dev")

@@ -88,7 +88,7 @@ def remove_requirement(source: str, image: str, project: str) -> str:
         return text.verified(new)
     without = text.without_call(listed.call)
     if without is None:
-        raise KlockError(f"with {project} a whole {_METHOD} would go, and a comment in it", hint=hint)
+        raise KlockError(f"{project} is the last package of a {_METHOD}, and a comment in it would be lost", hint=hint)
     _Remover(listed.call).visit(text.tree)
     return text.verified(without)
 
@@ -101,7 +101,7 @@ def _lists(tree: ast.Module, image: str, *, hint: str) -> Iterator[_Listed]:
         if isinstance(node, ast.Assign | ast.AnnAssign) and image in _targets(node) and node.value is not None
     ]
     if len(values) != 1:
-        raise KlockError(f"{image} is not made by one expression, which could be edited", hint=hint)
+        raise KlockError(f"{image} is not one expression, and klock edits no other", hint=hint)
     chain: list[ast.Call] = []
     value = values[0]
     while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):

@@ -65,7 +65,7 @@ class _Program:
             if name in function.__globals__:
                 self._take_global(name, function.__globals__[name])
             elif not hasattr(builtins, name):
-                raise self._error(f"{function.__name__} uses {name}, which is not there", "import it, or define it")
+                raise self._error(f"{function.__name__} uses {name}, which is not defined", "import it, or define it")
         del self.functions[function.__name__]
         self.functions[function.__name__] = source + "\n"
 

@@ -119,7 +119,7 @@ def _chosen(lock: Pylock, parts: ProjectParts, where: str) -> dict[str, frozense
     extras, groups = (frozenset(map(canonicalize_name, named or ())) for named in (lock.extras, lock.dependency_groups))
     if parts.package or (parts != ProjectParts() and not extras and not groups):
         raise RequirementError(
-            f"{where} is a lock of one choice: it has no groups and extras to choose from",
+            f"{where} has no groups and extras to choose from",
             hint="export it with them: uv export --format pylock.toml --group NAME --extra NAME",
         )
     default = frozenset(map(canonicalize_name, () if parts.groups_only else lock.default_groups or ()))

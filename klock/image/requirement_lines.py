@@ -95,7 +95,7 @@ def _project_files(scanned: ScannedLine, where: str) -> list[FileReference]:
     if parts != ProjectParts() and not paths:
         if parts != ProjectParts(groups=scanned.groups):
             raise RequirementError(
-                f"{where}: --extra, --package and the like choose from a project, and no file of one is named",
+                f"{where}: --extra, --package and the like need the file of a project, and none is named",
                 hint="write -r pyproject.toml or -r uv.lock before it",
             )
         named = [group.rpartition(":") for group in scanned.groups]

@@ -88,8 +88,8 @@ class TargetLocker:
         only = self.image.platform
         if only is not None and only != self.target.platform:
             raise ImageError(
-                f"a FROM of the Dockerfile holds for {only} only: it names --platform, or TARGETARCH or another "
-                f"argument of the platform, and {self.target} is to be locked",
+                f"a FROM of the Dockerfile is for {only} only, as it names --platform, TARGETARCH or another argument "
+                f"of the platform: klock cannot lock {self.target} from it",
                 hint=f"remove it: a base's name holds for all of its platforms; or lock {self.target} on a machine "
                 "of that platform",
             )

@@ -152,7 +152,7 @@ class WritableRepository(Repository):
             offset = there
         raise FetchError(
             f"{self.name}: {self._host} is too busy to take the blob {blob.digest} ({in_bytes(blob.size)})",
-            hint="run the command again later: what arrived whole is not sent again",
+            hint="run the command again later: klock does not send complete blobs again",
         )
 
     def put_manifest(self, content: bytes, media_type: str, identifier: str) -> Digest:
@@ -236,7 +236,7 @@ class WritableRepository(Repository):
         except ValueError:
             own, parts = urlsplit(self._base), urlsplit("")
         if not written or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise FetchError(f"{self.name}: {self._host} began an upload, but does not say where it goes on")
+            raise FetchError(f"{self.name}: {self._host} began an upload, but does not say where to continue it")
         if own.scheme == "https" and parts.scheme == "http":
             if parts.netloc != own.netloc:
                 raise FetchError(f"{self.name}: {self._host} sends the upload from https to http, to {parts.netloc}")
@@ -288,11 +288,11 @@ class WritableRepository(Repository):
         if status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.INSUFFICIENT_STORAGE) or is_quota:
             return _Refused(message, hint="the registry has no room for it: free some, or ask for a larger quota")
         if status in _BUSY:
-            return FetchError(message, hint="try again later: what arrived whole is not sent again")
+            return FetchError(message, hint="try again later: klock does not send complete blobs again")
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             return _Refused(message, hint="this registry is read-only, such as a pull-through cache: push to another")
         if status == HTTPStatus.NOT_FOUND:
-            return _Refused(message, hint="check the name; some registries want a repository to be made first")
+            return _Refused(message, hint="check the name; in some registries the repository must be made first")
         return _Refused(message)
 
 

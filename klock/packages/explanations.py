@@ -30,11 +30,11 @@ _WHEELS: Final = re.compile(r"only found wheels for|[Ww]heels are available for"
 _LONGEST: Final = 24
 
 _IN_OUR_WORDS: Final = (
-    (r"pre-release", 'a pre-release has to be asked for: pip_install(["--pre NAME"]), or NAME==its exact version'),
+    (r"pre-release", 'to allow a pre-release, write pip_install(["--pre NAME"]), or name its exact version'),
     (
         r"--index-strategy",
-        "the first index that has a project is the only one that is asked for it, so that nobody can put another there."
-        ' If you trust all of them: set_env_vars({"UV_INDEX_STRATEGY": "unsafe-best-match"}) before',
+        "klock takes a project from the first index that has it, so that another index cannot replace it."
+        ' If you trust all indexes: set_env_vars({"UV_INDEX_STRATEGY": "unsafe-best-match"}) before',
     ),
     (
         r"building from source is disabled|--no-build|--only-binary",
@@ -44,7 +44,7 @@ _IN_OUR_WORDS: Final = (
         r"using pre-built wheels is disabled|--no-binary",
         "no wheel is allowed for it (--no-binary, UV_NO_BINARY): allow wheels, or ask for another version",
     ),
-    (r"exclude-newer", "files that are newer than the date of exclude-newer do not count: choose a later date"),
+    (r"exclude-newer", "exclude-newer hides the files that are newer than its date: choose a later date"),
 )
 """What uv's hint has in it, and what is said instead: what has an option of uv's is written otherwise in an image."""
 
@@ -95,7 +95,7 @@ def error_from_uv(
 
     if strangers(refused) and (is_about_network or failed):
         return ResolutionError(
-            f"{subject}: what is needed may not be asked for: {explanation}",
+            f"{subject}: klock refused a request that uv needs: {explanation}",
             hint="name the server as an index; or the URL in a requirement, pip_install(['NAME @ URL'])",
         )
     if any(sign in one_line + " ".join(hints) for sign in _REFUSALS):

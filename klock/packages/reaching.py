@@ -22,7 +22,7 @@ __all__ = ["check_answer", "reach_of", "strangers"]
 
 _URL: Final = re.compile(r"https?://[^\s;,'\"]+", re.IGNORECASE)
 _MAY_BE_CHANGED: Final = (
-    "a package that was built while uv resolved may have changed the answer: look at those that come as source"
+    "a package that was built while uv resolved may have changed the answer: look at the packages that come as source"
 )
 _OWN_INDEXES: Final = "UV_TORCH_BACKEND"
 """With it uv asks PyTorch's indexes, which it knows by heart."""

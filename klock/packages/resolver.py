@@ -169,7 +169,7 @@ class Resolver:
         if ended.refused:
             from klock.packages.reaching import strangers
 
-            said += [f"while uv resolved, something asked in vain: {sentence}" for sentence in strangers(ended.refused)]
+            said += [f"while uv resolved, klock refused a request: {sentence}" for sentence in strangers(ended.refused)]
         return Answer(packages=good, index=index, warnings=tuple(said), learnt=learnt)
 
     def _python(self, case: Case) -> str:

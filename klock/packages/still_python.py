@@ -116,7 +116,7 @@ class _Reader:
         if sysconfig is None:
             raise self._unclear(f"there is no {self._own}/sysconfig.py")
         if "rpm_prefix" in sysconfig:
-            raise self._unclear("its distribution has rules of its own for where packages go")
+            raise self._unclear("its distribution has its own rules for where packages go")
         if "deb_system" in sysconfig:
             local, shared, own = self._debians_folders()
             base = self._scheme(f"{self._prefix}/local", local)

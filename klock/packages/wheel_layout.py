@@ -90,7 +90,7 @@ class _Destination(WheelDestination):
 
     def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
         if _RESERVED.fullmatch(name):
-            raise ValueError(f"its script {name} would stand for the Python itself")
+            raise ValueError(f"its script {name} would replace the Python itself")
         script_name, content = Script(name, module, attr, section).generate(self._scheme.python, "posix")
         return self._write(SchemeName("scripts"), script_name, iter([content]), mode=0o755)
 

@@ -111,7 +111,7 @@ class Page:
     def refuse_for_kubetorch(self, what: str) -> None:
         if self.form is Form.KUBETORCH:
             raise self.error(
-                f"{what} is nothing that kubetorch reads",
+                f"kubetorch does not read {what}",
                 hint="export it for docker, build and push that image, and start from it with from_docker()",
             )
 

@@ -172,10 +172,10 @@ class _Check:
         uploaded = self.facts.uploaded(package)
         least = timedelta(hours=self.policy.minimum_age)
         if uploaded is None:
-            self._note(f"how old {what} is, is not known: `klock check --upstream` asks its index")
+            self._note(f"the age of {what} is not known: `klock check --upstream` asks its index")
         elif self.now - uploaded < least:
             came = uploaded.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            words = f"{what} came to its index {came}; allowed is what is {_age_in_words(least)} old"
+            words = f"{what} was uploaded at {came}; the policy allows it when it is {_age_in_words(least)} old"
             yield Finding(code=Code.POLICY_AGE, message=words)
 
     def _licence(self, package: LockedPackage, what: str, allowed: Sequence[str]) -> Iterator[Finding]:
@@ -184,7 +184,7 @@ class _Check:
         if not is_read:
             self._note(f"the licence of {what} is not known: `klock check --upstream` or `klock sync` finds it out")
         elif said is None:
-            words = f"{what} says no licence that can be told; if you know it, add it to licences-of"
+            words = f"{what} names no licence that klock knows; if you know it, add it to licences-of"
             yield Finding(code=Code.POLICY_LICENCE, message=words)
         elif not is_allowed(said, allowed):
             yield Finding(code=Code.POLICY_LICENCE, message=f"{what} has the licence {said}")

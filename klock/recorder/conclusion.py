@@ -26,7 +26,7 @@ _ONLY_A_NAME: Final = (
     "the step looked up its address, but sent no request that klock can lock (perhaps the program does not trust the "
     "certificates in SSL_CERT_FILE)"
 )
-_LATE: Final = "it holds a secret that was not known for one before it was used elsewhere"
+_LATE: Final = "it holds a secret that the step used elsewhere before klock knew it"
 
 
 def conclude(

@@ -41,7 +41,7 @@ def blob_of(descriptor: object, source: str) -> OciBlob:
         digest, size, media_type = (descriptor.get(key) for key in ("digest", "size", "mediaType"))
         if is_digest(digest) and type(size) is int and size >= 0 and isinstance(media_type, str):
             return OciBlob(digest=str(digest), size=size, media_type=media_type)
-    raise FetchError(f"{source}: its manifest is damaged: a descriptor of a blob is none", hint="push it again")
+    raise FetchError(f"{source}: its manifest is damaged: a blob has an invalid descriptor", hint="push it again")
 
 
 def largest_archive(layer: LayerLock) -> int:

@@ -48,6 +48,6 @@ def _digest_of(locked: TargetLock, context: Context) -> Digest:
     except KlockError as error:
         raise KlockError(
             f"the digest of the image of {locked.target} is not known here: {error.message}",
-            hint="have it in the lockfile (`klock lock --image-digest`, on a machine of that platform), or name the "
+            hint="lock it (`klock lock --image-digest`, on a machine of that platform), or name the "
             "image as `klock push` printed it: REGISTRY/NAME@sha256:...",
         ) from error

@@ -66,16 +66,16 @@ def signer_of(
     """The id of the trusted key that signed where the image of a digest came from, and why there is none."""
     from klock.signing import open_envelope
 
-    why = "nobody signed where it came from"
+    why = "its provenance is not signed"
     for documents in attached(repository, digest, media_type=MEDIA_TYPE):
         try:
             for envelope in documents():
                 payload, keyid = open_envelope(envelope, keys)
                 said = read_provenance(payload)
                 if said.image != digest:
-                    why = "what is signed is of another image"
+                    why = "the signed provenance is of another image"
                 elif said.lockfile != digest_of_bytes(lockfile.read_bytes()):
-                    why = f"what is signed is of another {lockfile.name}"
+                    why = f"the signed provenance is of another {lockfile.name}"
                 else:
                     return keyid, ""
         except KlockError as error:

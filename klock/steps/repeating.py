@@ -36,7 +36,7 @@ def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> No
         second = kind_of(at.step).produce(at, context, varied=True)
     except StepFailed as error:
         raise StepFailed(
-            f"{at.name} did well, and failed when it ran once more with the same inputs: {error.message}",
+            f"{at.name} succeeded, but failed when it ran once more with the same inputs: {error.message}",
             hint="make the step do the same in each run",
         ) from error
     if second.digest != first.digest:

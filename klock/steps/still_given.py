@@ -61,7 +61,7 @@ def _now(given: Given, asker: Asker) -> Other | None:
     compares = given.sha256 is not None and given.size <= _SMALL and given.status == 200
     answer = asker.ask(given.url, headers, method="GET" if compares else "HEAD", follow=False)
     if not compares and answer.status in (405, 501):
-        raise FetchError(f"{given.url} is not asked for by HEAD: status {answer.status}")
+        raise FetchError(f"{given.url} does not answer HEAD: status {answer.status}")
     if answer.status != given.status:
         words = f"answers with status {answer.status} now, {given.status} is locked"
         return Other(given=given, words=words, is_gone=answer.status in (404, 410))

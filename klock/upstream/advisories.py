@@ -121,7 +121,7 @@ def _debs(
     if release is None:
         if debs:
             where = f"step {step}" if step else "the base"
-            note(f"which Debian the packages of {where} are of is not known: no advisories were looked up for them")
+            note(f"no advisories were looked up for the packages of {where}: klock does not know their Debian release")
         return
     for deb in debs:
         folders = deb.path.split("/")
@@ -166,7 +166,7 @@ def from_folder(folder: Path, packages: Sequence[Locked], note: Callable[[str], 
     if unreadable:
         # An advisory that nobody reads must not look like packages that are safe.
         shown = on_one_line(", ".join(unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
-        note(f"{counted(len(unreadable), 'advisory')} in {folder} cannot be read, and count for nothing: {shown}")
+        note(f"{counted(len(unreadable), 'advisory')} in {folder} cannot be read, and were skipped: {shown}")
     if not count:
         raise KlockError(
             f"there are no advisories in {folder}", hint="name a folder with .json files of OSV, or .zip files of them"

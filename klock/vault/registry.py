@@ -60,7 +60,7 @@ class RegistryVault:
         if is_damaged and self._digest(item) != item.digest:
             raise StoreError(
                 f"{self.name}: {item.name} ({item.digest}) is damaged there, and the registry does not replace it",
-                hint="have whoever keeps the registry remove that blob, or use another repository of another registry",
+                hint="ask an administrator of the registry to remove that blob, or use another registry",
             )
 
     def remove_partial(self) -> None:

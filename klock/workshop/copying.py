@@ -75,7 +75,7 @@ class _Copy:
                 regex = re.compile(go_regex(part), re.DOTALL)
             except ValueError as error:
                 raise ImageError(
-                    f"{source} is not a pattern: {error}", hint="write a bracket that is none as [[]"
+                    f"{source} is not a pattern: {error}", hint="write a literal bracket as [[]"
                 ) from error
             found = [
                 posixpath.join(above, name)

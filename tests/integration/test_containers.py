@@ -632,7 +632,7 @@ def test_a_changed_image_takes_the_name_and_the_old_one_goes(host: ContainerHost
         assert done.stdout == "drift-not-synced: the environment was synced from another lockfile: run `klock sync`\n"
         assert "hint" not in done.stderr
         done = host.klock("check", "--container", container, cwd=project)
-        assert done.stdout.startswith(f"drift-not-synced: the container {container} is of another lockfile: run `klock")
+        assert done.stdout.startswith(f"drift-not-synced: the container {container} was made from another lockfile")
     finally:
         host.native("rm", "--force", container)
     succeeded(host.klock("sync", cwd=project))

@@ -168,7 +168,7 @@ def test_pods_that_do_not_run_are_said_and_never_pass(
     assert checked.notes == (
         "default/done is not compared: Succeeded",
         "default/ending is not compared: it is being deleted",
-        "default/gone: it ended while it was asked",
+        "default/gone: it ended before it answered",
     )
 
 

@@ -199,7 +199,7 @@ def test_a_build_backend_finds_nothing_while_uv_resolves(place: Place) -> None:
     assert place.visitors == []
     assert list((place.folder / "host").iterdir()) == []
     assert (
-        "warning: while uv resolved, something asked in vain: GET http://elsewhere.example/backend: it is neither "
+        "warning: while uv resolved, klock refused a request: GET http://elsewhere.example/backend: it is neither "
         "named in the image nor linked to by its indexes\n"
     ) in done.stderr
     assert "nosy" in place.lockfile

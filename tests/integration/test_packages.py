@@ -888,7 +888,7 @@ def test_two_wheels_that_own_one_path_are_installed_in_one_order(lab: Lab) -> No
     layer = lab.layer_of(locked)
     assert lab.progress.said == [
         "step 1: ant and zebra both bring /usr/local/lib/python3.11/dist-packages/shared/0.py and 2 more paths, with "
-        "different bytes: those of zebra count"
+        "different bytes: klock keeps those of zebra"
     ]
     with lab.workspace(layer.digest) as workspace:
         for path in shared:

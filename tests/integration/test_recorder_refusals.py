@@ -118,7 +118,7 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "a secret that is used in a URL first": (
         "curl -s http://site.test/files/pass-4711-long/x; curl -s -u jo:pass-4711-long http://site.test/auth",
-        ["GET http://site.test/files/***/x: it holds a secret that was not known for one before it was used elsewhere"],
+        ["GET http://site.test/files/***/x: it holds a secret that the step used elsewhere before klock knew it"],
     ),
     "a server that is not trusted": (
         "curl -s https://untrusted.test/",

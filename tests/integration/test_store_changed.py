@@ -147,7 +147,7 @@ def test_a_check_of_the_environment_is_remembered_while_nothing_changes(account:
 def test_who_trusts_the_store_sees_what_was_written_to_the_environment_and_nothing_else(
     account: Account, project: Path
 ) -> None:
-    agree = "image, lockfile and environment agree, if the store is as it was made\n"
+    agree = "image, lockfile and environment agree, if the store is unchanged\n"
     for _ in range(2):
         assert said(account, project, "check", "--trust-store") == agree
     _in_place(tree_with(account, "d/more"))

@@ -124,7 +124,7 @@ def triggered(text: str, at: Instruction) -> Instruction:
         raise at.error(f"ONBUILD {error.message.partition(': ')[2]}", hint=error.hint) from error
     if len(found) != 1 or found[0].name in ("ONBUILD", "FROM", "MAINTAINER"):
         what = found[0].name if len(found) == 1 else "several instructions" if found else "nothing"
-        raise at.error(f"ONBUILD cannot hold {what}", hint="write the instruction for those who build on it")
+        raise at.error(f"ONBUILD cannot hold {what}", hint="write one other instruction after it: ONBUILD RUN make")
     return replace(found[0], line=at.line)
 
 

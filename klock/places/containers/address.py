@@ -169,7 +169,7 @@ def _checked(url: str, origin: str, certificates: Certificates | None, socket_th
     if not is_known:
         raise EngineError(
             f"{origin} is {url!r}, which klock cannot connect to",
-            hint="write unix:///PATH, tcp://HOST:PORT, or ssh://USER@HOST; for all else make a tunnel to a Unix socket",
+            hint="write unix:///PATH, tcp://HOST:PORT, or ssh://USER@HOST, or make a tunnel to a Unix socket",
         )
     if parts.scheme == "ssh" and parts.path in ("", "/"):
         url = url.rstrip("/") + socket_there

@@ -151,7 +151,7 @@ class ContainerPlace:
 
         fingerprint, options = image.describe_container(container)
         if fingerprint not in (None, goal.lock.fingerprint):
-            message = f"the container {container} is of another lockfile: run `klock sync`"
+            message = f"the container {container} was made from another lockfile: run `klock sync`"
             return Observation(problem=f"{message}, and start it from the new image")
         if (problem := why_not_in_store(goal.lock, self._workshop)) is not None:
             return Observation(problem=problem)

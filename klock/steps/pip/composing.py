@@ -145,7 +145,7 @@ class Composition:
         for key, (_, artifact) in zip(keys, wheels, strict=True):
             self._keys[key] = artifact.sha256 not in fetched
         layer = context.workshop.add_composed_layer(manifest, keys, base=at.lock.base.id, below=at.below)
-        return replace(layer, notes=tuple(f"{clash}: those of {clash.last} count" for clash in clashes))
+        return replace(layer, notes=tuple(f"{clash}: klock keeps those of {clash.last}" for clash in clashes))
 
     @cached_property
     def _below(self) -> list[tuple[Digest, Manifest]]:

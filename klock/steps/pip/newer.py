@@ -69,7 +69,7 @@ def _admitted(lock: TargetLock, looking: Looking) -> Mapping[str, str]:
             keep_base=context.keep_base,
         )
         if any(request.projects for request in question.requests):
-            looking.note("which versions the requirements admit was not asked: a local project says some of them")
+            looking.note("klock did not ask which versions the requirements admit: a local project has some of them")
             return {}
         python = python_of(lock.interpreter, machine=lock.target.machine)
         world = world_of(context, workspace=_nowhere(context.store), python=python)

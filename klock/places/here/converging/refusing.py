@@ -33,7 +33,7 @@ def refuse_what_cannot_run(lock: TargetLock, plan: InPlacePlan, *, now: Tree, he
                 )
         elif kept := [path for path in kind_of(at.step).keep(at) if is_left_out(path.strip("/"))]:
             raise EngineError(
-                f"{at.title}: it keeps {first_of(kept)}, and there a running container's files are its own",
+                f"{at.title}: it keeps {first_of(kept)}, where klock changes nothing in a running container",
                 hint="make an image with `klock sync --engine podman`, or docker, and start that",
             )
         elif kind_of(at.step).needs_isolation(at) and (why := here.root.why_plain) is not None:
