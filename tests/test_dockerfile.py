@@ -625,7 +625,7 @@ def test_the_image_of_podman_and_docker_starts_as_the_dockerfile_says(tmp_path: 
 
 REFUSED = {
     "no FROM": ("RUN a", "Dockerfile has no FROM"),
-    "something before FROM": ("RUN a\nFROM x", "Dockerfile:1: RUN stands before FROM"),
+    "something before FROM": ("RUN a\nFROM x", "Dockerfile:1: RUN is before FROM"),
     "an unknown instruction": ("FROM x\n\nFOO a", "Dockerfile:3: unknown instruction: FOO"),
     "FROM of nothing": ("FROM $X", "Dockerfile:1: FROM $X is empty: its variable is not set"),
     "FROM with more": ("FROM a b", "Dockerfile:1: FROM takes an image, and perhaps AS and a name"),
@@ -673,11 +673,11 @@ REFUSED = {
     ),
     "a comment in the wrong place": (
         "FROM x\n# klock: keep-layer\nENV A=1",
-        "Dockerfile:3: `# klock: keep-layer` stands above ENV",
+        "Dockerfile:3: `# klock: keep-layer` is above ENV",
     ),
     "a stage that comes later": (
         "FROM x AS a\nCOPY --from=y a b\nFROM x AS y\nFROM a",
-        "Dockerfile:2: the stage 'y' does not stand before it",
+        "Dockerfile:2: there is no earlier stage 'y'",
     ),
     "a variable as the origin": ("FROM x\nCOPY --from=$y a b", "Dockerfile:2: docker takes no variable in from=$y"),
     "ONBUILD of what is not an instruction": (

@@ -92,7 +92,7 @@ LOCKS = {
     "half a character": (HEAD + 'targets = ["\\ud800"]\n', "is not valid TOML"),
     "a kind that is a list": (
         HEAD + 'targets = ["linux/amd64/cpu"]\n[[base]]\nkind = ["oci"]\n',
-        "base[0].kind: ['oci'] is none of",
+        "base[0].kind: ['oci'] is not one of",
     ),
     "NUL in a text": (
         HEAD + 'targets = ["linux/amd64/cpu"]\n' + BASE.replace("bookworm", "book\\u0000worm"),

@@ -158,7 +158,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         r"packages\[0\]\.wheels\[0\]\.sha256: .* is not a SHA-256 in hex",
     ),
     "a hash is gone": (edited("hashes = {", "hishes = {"), r"packages\[0\]\.wheels\[0\]\.hashes\.sha256 is missing"),
-    "a step's kind is unknown": (edited('"run_bash"', '"run_zsh"'), r"steps\[2\]\.kind: 'run_zsh' is none of"),
+    "a step's kind is unknown": (edited('"run_bash"', '"run_zsh"'), r"steps\[2\]\.kind: 'run_zsh' is not one of"),
     "a target is unknown": (edited('["linux/amd64/cpu"]', '["linux/mips/cpu"]'), "unknown target 'linux/mips/cpu'"),
     "the base is gone": (
         lambda text: re.sub(r"\[\[base\]\].*?(?=\[\[steps\]\])", "", text, flags=re.S),

@@ -201,7 +201,10 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
     "another index": (
         installing(package(index="https://other/simple")),
         Policy(indexes=("https://pypi.org/simple",)),
-        ["policy-source: step 1 (kimage.py:4): a 1.0 is from https://other/simple, which is none of the indexes"],
+        [
+            "policy-source: step 1 (kimage.py:4): a 1.0 is from https://other/simple, "
+            "which is not in the policy's indexes"
+        ],
     ),
     "an allowed index": (
         installing(package(index="https://pypi.org/simple/")),
@@ -213,7 +216,7 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
         Policy(indexes=("https://pypi.org/simple",)),
         [
             "policy-source: step 1 (kimage.py:4): a 1.0 is from https://files.example.org/a-1.0-py3-none-any.whl, "
-            "which is none of the indexes"
+            "which is not in the policy's indexes"
         ],
     ),
     "no index, and an allowed host": (
@@ -226,20 +229,20 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
         Policy(hosts=("example.org",)),
         [
             "policy-source: step 1 (kimage.py:4): a 1.0 of https://pypi.org/simple is from pypi.org, "
-            "which is none of the hosts"
+            "which is not in the policy's hosts"
         ],
     ),
     "another registry": (
         lock_of(base=replace(IMAGE, reference="python:3.12")),
         Policy(registries=("ghcr.io",)),
-        ["policy-source: kimage.py:3: the base python:3.12 is from docker.io, which is none of the registries"],
+        ["policy-source: kimage.py:3: the base python:3.12 is from docker.io, which is not in the policy's registries"],
     ),
     "a registry whose name begins alike": (
         lock_of(base=replace(IMAGE, reference="ghcr.io/oursbutnot/base:1")),
         Policy(registries=("ghcr.io/ours",)),
         [
             "policy-source: kimage.py:3: the base ghcr.io/oursbutnot/base:1 is from ghcr.io, "
-            "which is none of the registries"
+            "which is not in the policy's registries"
         ],
     ),
     "an allowed registry": (lock_of(base=IMAGE), Policy(registries=("ghcr.io/ours",)), []),
@@ -251,7 +254,7 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
         Policy(hosts=("*.debian.org",)),
         [
             "policy-source: step 1 (kimage.py:4): the archive https://ppa.test/x (of vim) is from ppa.test, "
-            "which is none of the hosts"
+            "which is not in the policy's hosts"
         ],
     ),
     "what a shell step fetches": (
@@ -259,7 +262,7 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
         Policy(hosts=("example.com",)),
         [
             "policy-source: step 1 (kimage.py:4): https://get.example.com:8443/x is from get.example.com:8443, "
-            "which is none of the hosts"
+            "which is not in the policy's hosts"
         ],
     ),
     "a git repository, a conda package and a Python": (
@@ -279,9 +282,10 @@ BREACHES: dict[str, tuple[Lockfile, Policy, list[str]]] = {
         ),
         Policy(hosts=("example.com",)),
         [
-            "policy-source: step 1 (kimage.py:4): https://git.test/x.git is from git.test, which is none of the hosts",
-            f"policy-source: step 2 (kimage.py:5): {ZLIB.url} is from conda.test, which is none of the hosts",
-            "policy-source: step 3: https://python.test/3.tgz is from python.test, which is none of the hosts",
+            "policy-source: step 1 (kimage.py:4): https://git.test/x.git is from git.test, "
+            "which is not in the policy's hosts",
+            f"policy-source: step 2 (kimage.py:5): {ZLIB.url} is from conda.test, which is not in the policy's hosts",
+            "policy-source: step 3: https://python.test/3.tgz is from python.test, which is not in the policy's hosts",
         ],
     ),
     "any port of an allowed host": (

@@ -75,7 +75,7 @@ NO_ADDRESSES = {
     f"{URL}?submodules=maybe": f"{URL}?submodules=maybe: submodules=maybe is neither true nor false",
     f"{URL}#a:../b": f"{URL}#a:../b: the folder ../b is not in the repository",
     f"{URL}?commit=HEAD": f"{URL}?commit=HEAD: HEAD is not a commit: it has 7 to 40 hex digits",
-    f"{URL}##tag=a": f"{URL}##tag=a: 'tag=a' is none of ref=, commit= and subdir=",
+    f"{URL}##tag=a": f"{URL}##tag=a: 'tag=a' is not one of ref=, commit= and subdir=",
     f"{URL}#a\x1b[2J": f"{URL}#a\x1b[2J: 'a\\x1b[2J' is not the name of a branch, tag or commit",
 }
 

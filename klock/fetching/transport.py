@@ -234,7 +234,7 @@ def _unreachable(url: str, error: Exception) -> Unreachable:
     if "TLS certificate" in reason:
         hint = "if the host has a private CA, set ca-bundle"
     elif "WRONG_VERSION_NUMBER" in reason:
-        hint = f'the host does not speak TLS; if that is meant, set registry-mirrors: "{host}" = "http://{host}"'
+        hint = f'the host does not speak TLS; if that is intended, set registry-mirrors: "{host}" = "http://{host}"'
     else:
         hint = (
             "check the host's name, the network and the proxy settings; docs/bases.md has mirrors, and bases without a "

@@ -76,7 +76,7 @@ def _decode_document(document: dict[str, Any]) -> Lockfile:
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise LockfileError("targets: an array of at least one target is expected")
     if len(set(names)) < len(names):
-        raise LockfileError("targets: one of them stands twice")
+        raise LockfileError("targets: one of them is there twice")
     normalisation = document.get("normalisation")
     if type(normalisation) is not int:
         raise LockfileError("normalisation: an integer is expected")
@@ -160,7 +160,7 @@ def _stages(bases: dict[str, _Rows], steps: dict[str, _Rows]) -> Iterator[StageL
 def _decode_kind(kinds: dict[str, Any], table: dict[str, Any], place: str) -> Any:
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise LockfileError(f"{place}.kind: {shown(kind)} is none of {', '.join(kinds)}")
+        raise LockfileError(f"{place}.kind: {shown(kind)} is not one of {', '.join(kinds)}")
     decoded = decode(kinds[kind], {k: v for k, v in table.items() if k != "kind"}, place)
     if isinstance(decoded, ShellLock):
         check_requests(decoded, place)

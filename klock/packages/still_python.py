@@ -230,7 +230,7 @@ class _Reader:
         needs_musl = b"/lib/ld-musl-" in self._read.get(self._binary.path, b"")
         fitting = {libc for libc in found if libc.startswith("musl") == needs_musl}
         if len(fitting) != 1:
-            raise self._unclear(f"its C library cannot be told: {', '.join(sorted(found)) or 'none was found'}")
+            raise self._unclear(f"its C library is not clear: {', '.join(sorted(found)) or 'none was found'}")
         return fitting.pop()
 
     def _text(self, path: str) -> str | None:

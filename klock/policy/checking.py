@@ -125,7 +125,9 @@ class _Check:
         if allowed is None:
             yield from self._hosts({reference.registry: f"the base {base.reference}"})
         elif not any(name == each or name.startswith(f"{each.rstrip('/')}/") for each in allowed):
-            yield _source(f"the base {base.reference} is from {reference.registry}, which is none of the registries")
+            yield _source(
+                f"the base {base.reference} is from {reference.registry}, which is not in the policy's registries"
+            )
 
     def _debs(self, debs: Sequence[DebPackage]) -> Iterator[Finding]:
         archives = {deb.archive: deb.name for deb in debs}
@@ -140,7 +142,7 @@ class _Check:
         allowed = self.policy.hosts
         for host, what in named.items() if allowed is not None else ():
             if not any(_matches(host, each) for each in allowed or ()):
-                yield _source(f"{what} is from {host}, which is none of the hosts")
+                yield _source(f"{what} is from {host}, which is not in the policy's hosts")
 
     def _index(self, package: LockedPackage) -> Iterator[Finding]:
         what, allowed = f"{package.name} {package.version}", self.policy.indexes
@@ -148,12 +150,12 @@ class _Check:
             url = getattr(package.artifact, "url", "")
             if url.startswith(("http:", "https:")):
                 if self.policy.hosts is None and allowed is not None:
-                    yield _source(f"{what} is from {url}, which is none of the indexes")
+                    yield _source(f"{what} is from {url}, which is not in the policy's indexes")
                 yield from self._hosts({_host(url): what})
         elif allowed is None:
             yield from self._hosts({_host(package.index): f"{what} of {package.index}"})
         elif package.index.rstrip("/") not in allowed:
-            yield _source(f"{what} is from {package.index}, which is none of the indexes")
+            yield _source(f"{what} is from {package.index}, which is not in the policy's indexes")
 
     # -- what it is
 

@@ -126,7 +126,7 @@ class _Conversation:
                     raise _NotHttp("the program began TLS before the proxy answered CONNECT")
                 next_place, early = self._speak_http(place, scheme, early)
         except (_NotHttp, h11.RemoteProtocolError) as error:
-            self._notes.refuse(f"{place}: not HTTP/1.1, and only HTTP is let through ({_said(error)})")
+            self._notes.refuse(f"{place}: not HTTP/1.1, and only HTTP is allowed ({_said(error)})")
             self._abort = True
         except ssl.SSLError as error:
             self._abort = True

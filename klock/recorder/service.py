@@ -97,7 +97,7 @@ class Service:
             if thread.is_alive():
                 self._notes.refuse(f"{place}: {_TOO_SLOW}")
         if lost := self._lost_packets():
-            self._notes.refuse(f"{lost} packets that klock could not read: only HTTP is let through")
+            self._notes.refuse(f"{lost} packets that klock could not read: only HTTP is allowed")
 
     def _lost_packets(self) -> int:
         """How many packets the kernel dropped because the socket's buffer was full."""
@@ -152,7 +152,7 @@ class Service:
         name = self._names.name_of(attempt.address)
         host = name or (f"[{attempt.address}]" if ":" in attempt.address else attempt.address)
         port = "" if attempt.port is None else f":{attempt.port}"
-        self._notes.refuse(f"{attempt.protocol} {host}{port}: only HTTP is let through")
+        self._notes.refuse(f"{attempt.protocol} {host}{port}: only HTTP is allowed")
         if name is None or attempt.protocol != "tcp" or attempt.port is None or attempt.port in _NOT_HTTP:
             return
         self._notes.try_port(attempt.port)

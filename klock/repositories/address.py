@@ -110,7 +110,7 @@ def _with_fragment(address: GitAddress, fragment: str, text: str) -> GitAddress:
     for field in next(csv.reader([fragment[1:]]), []):
         name, equals, value = field.partition("=")
         if not equals or name.lower() not in ("ref", "commit", "subdir"):
-            raise _error(text, f"{field!r} is none of ref=, commit= and subdir=")
+            raise _error(text, f"{field!r} is not one of ref=, commit= and subdir=")
         names[name.lower()] = value
     commit = names.get("commit", "")
     return replace(address, wanted=names.get("ref") or commit, folder=names.get("subdir", ""), checksum=commit)

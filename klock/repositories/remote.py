@@ -179,7 +179,7 @@ class Remote:
                 raise FetchError(f"{self.url} redirects to what is not https", hint="check the URL")
             url = target
         else:
-            raise FetchError(f"{self.url} redirects without an end", hint="check the URL")
+            raise FetchError(f"{self.url} redirects without end", hint="check the URL")
         if incoming.status != 200:
             incoming.close()
             if incoming.status in (401, 403, 404):

@@ -57,7 +57,7 @@ def chunks_at(
                 url = target
             finally:
                 incoming.close()
-        raise FetchError(f"{url} redirects without an end", hint="check the URL")
+        raise FetchError(f"{url} redirects without end", hint="check the URL")
     except (Refused, Truncated, Unreachable) as error:
         raise FetchError(f"{url}: {error}", hint="try again later, or check the URL") from error
     finally:

@@ -201,7 +201,7 @@ def test_locks_syncs_runs_and_checks(laptop: Laptop, root: Account, project: Pat
     assert laptop.klock(*run, "sh", "-c", "exit 7", cwd=project).returncode == 7
     succeeded(laptop.klock("check", "--env", cwd=project))
     unasked = succeeded(laptop.klock("check", "--env", cwd=project, env={"KLOCK_WORKSHOP": ""}))
-    assert "this machine lets klock make no user namespace, so klock runs in a container of " in unasked.stderr
+    assert "this machine does not let klock make a user namespace, so klock runs in a container of " in unasked.stderr
     (project / "app/main.sh").write_text("changed\n")
     done = laptop.klock("check", cwd=project)
     assert (done.returncode, "main.sh" in done.stdout) == (1, True)

@@ -147,7 +147,7 @@ def test_servers_on_this_machine_are_those_that_the_user_names(tmp_path: Path) -
             server.communicate()
         address = "curl -sS http://10.77.0.1:8080/x"
         assert passed(world, address, origins=frozenset({("10.77.0.1", 8080)}))[0] == "GET /x \n"
-        assert passed(world, address)[1].refused == ("tcp 10.77.0.1:8080: only HTTP is let through",)
+        assert passed(world, address)[1].refused == ("tcp 10.77.0.1:8080: only HTTP is allowed",)
 
     run_in_world(scenario, tmp_path)
 

@@ -18,7 +18,7 @@ from tests.integration.recorder_world import Outcome, SharedWorld, World, run_in
 
 pytestmark = pytest.mark.integration
 
-ONLY_HTTP = "only HTTP is let through"
+ONLY_HTTP = "only HTTP is allowed"
 ONLY_NAMES = "but steps may connect only to host names"
 ONLY_A_NAME = (
     "site.test: the step looked up its address, but sent no request that klock can lock (perhaps the "
@@ -63,11 +63,11 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     "a port without a listener": ("curl -s http://site.test:9418/", [f"tcp site.test:9418: {ONLY_HTTP}"]),
     "something else than HTTP": (
         "exec 3<>/dev/tcp/site.test/80; printf 'SSH-2.0-OpenSSH_9.2\\r\\n' >&3; cat <&3; true",
-        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (no HTTP request begins like this)"],
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is allowed (no HTTP request begins like this)"],
     ),
     "HTTP/2": (
         "curl -s --http2-prior-knowledge http://site.test/",
-        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (the program insists on HTTP/2)"],
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is allowed (the program insists on HTTP/2)"],
     ),
     "UDP": ("echo x > /dev/udp/9.9.9.9/53", [f"udp 9.9.9.9:53: {ONLY_HTTP}"]),
     "UDP to a name": ("echo x > /dev/udp/site.test/443", [f"udp site.test:443: {ONLY_HTTP}"]),
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     "a tunnel to a port that is none": (
         "exec 3<>/dev/tcp/site.test/80; printf 'CONNECT site.test:65536 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3;"
         " cat <&3; curl -s http://site.test/",
-        ["tcp site.test:80: not HTTP/1.1, and only HTTP is let through (CONNECT without a host and a port)"],
+        ["tcp site.test:80: not HTTP/1.1, and only HTTP is allowed (CONNECT without a host and a port)"],
     ),
     "a secret that is used in a URL first": (
         "curl -s http://site.test/files/pass-4711-long/x; curl -s -u jo:pass-4711-long http://site.test/auth",

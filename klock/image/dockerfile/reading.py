@@ -115,7 +115,7 @@ class _Reader:
     def _steps(self, instruction: Instruction, stage: Stage, read: ReadStage, kept: tuple[str, ...]) -> Iterator[Step]:
         if instruction.options and instruction.name != "RUN":
             raise instruction.error(
-                f"`# klock: {next(iter(instruction.options))}` stands above {instruction.name}",
+                f"`# klock: {next(iter(instruction.options))}` is above {instruction.name}",
                 hint="write it above the RUN that it is for",
             )
         match instruction.name:
@@ -233,7 +233,7 @@ class _Reader:
             )
         found = find_stage(name, self._stages[: stage.number])
         if found is None and (name.isdigit() or find_stage(name, self._stages) is not None):
-            raise instruction.error(f"the stage {name!r} does not stand before it", hint="name an earlier stage")
+            raise instruction.error(f"there is no earlier stage {name!r}", hint="name an earlier stage")
         label = name if found is None else found.label
         read.stages.setdefault(label, instruction.location)
         return label

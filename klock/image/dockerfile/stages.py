@@ -50,7 +50,7 @@ def stages_of(
         raise ImageError(f"{file.name} has no FROM", hint="begin it with FROM and an image")
     for instruction in instructions[:first]:
         if instruction.name != "ARG":
-            raise instruction.error(f"{instruction.name} stands before FROM", hint="only ARG may stand there")
+            raise instruction.error(f"{instruction.name} is before FROM", hint="only ARG may be there")
     arguments = global_arguments(list(instructions[:first]), given, platform=platform)
     stages: list[Stage] = []
     for instruction in instructions[first:]:

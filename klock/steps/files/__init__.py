@@ -196,7 +196,7 @@ def _about_credentials(where: str, credentials: CredentialFiles, *, is_named: bo
         return f"{where} leaves out what looks like a credential: {files}"
     return (
         f'{where} copies what looks like a credential: {files}; credential-files = "leave-out" in [tool.klock] leaves '
-        'such files out, "allow" says that they are meant'
+        'such files out, "allow" copies them without a warning'
     )
 
 

@@ -83,8 +83,7 @@ def _tell_of_others_work(journal: Journal, here: Here, now: Tree, context: Conte
     new = [path for path, seen in now.items() if path not in made and before.entry(path) != seen.entry]
     if found := could_change_what_runs(new):
         context.progress.warn(
-            f"no step made these, and they stay; `klock check --env` takes them for the container's own from now on:"
-            f"{listed(found)}"
+            f"no step made these files. They stay, and `klock check --env` accepts them from now on:{listed(found)}"
         )
 
 
