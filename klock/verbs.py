@@ -27,7 +27,7 @@ VERBS = {
     "export": "Write what is locked in the formats of other tools.",
     "fleet": "Compare the copies of an environment that run in a cluster.",
     "kernel": "Have Jupyter run notebooks in the locked environment.",
-    "cache": "Look after the local store, where klock keeps downloads,...",
+    "cache": "Show and empty the local store of downloads, layers and...",
     "vault": "Keep every byte the lockfile names in a folder, and get it...",
     "sign": "Sign the lockfile as it is; the signature is written beside...",
     "verify": "Say whether a trusted key signed the lockfile as it is now;...",

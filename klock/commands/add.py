@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 @click.command()
 @click.argument("requirements", nargs=-1, required=True, metavar="PACKAGE...")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
 @offline_option
 @with_progress
 def add(requirements: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:

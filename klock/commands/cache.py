@@ -21,7 +21,7 @@ __all__ = ["cache"]
 
 @click.group(cls=Group)
 def cache() -> None:
-    """Look after the local store, where klock keeps downloads, layers and environments."""
+    """Show and empty the local store of downloads, layers and environments."""
 
 
 @cache.command(name="dir")

@@ -16,7 +16,7 @@ __all__ = ["diff"]
 @click.argument("before", required=False, metavar="[A]")
 @click.argument("after", required=False, metavar="[B]")
 @click.option("--env", "environment", is_flag=True, help="Compare the environment with the lockfile.")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
 @target_option
 @engine_option
 @click.option(

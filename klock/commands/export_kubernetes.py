@@ -32,7 +32,7 @@ __all__ = ["kubernetes"]
     required=True,
     help="Where `klock push` pushed the image, or the whole name that it printed.",
 )
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
 @click.option("--name", metavar="NAME", help="The object's name. Default: the image's name, or the folder's.")
 @click.option("--namespace", metavar="NAME", help="The namespace. Default: the one that kubectl uses.")
 @click.option("--replicas", type=click.IntRange(min=1), default=1, metavar="N", help="How many pods. Default: 1.")
@@ -42,7 +42,7 @@ __all__ = ["kubernetes"]
     metavar="N",
     help="GPUs for each pod. Default: 1 for a CUDA target.",
 )
-@click.option("--secret", metavar="NAME", help="The Secret with the credentials. Default: the name and -secrets.")
+@click.option("--secret", metavar="NAME", help="The Secret with the credentials. Default: the name with -secrets.")
 @click.option(
     "--pull-secret", metavar="NAME", help="The Secret to pull the image with. Default: the image's docker_secret."
 )

@@ -29,9 +29,9 @@ __all__ = ["squashfs"]
     "mount_points",
     metavar="PATH",
     multiple=True,
-    help="A folder to have in the image, for the cluster to mount something at; may be repeated.",
+    help="Add this folder, for the cluster to mount something on; may be repeated.",
 )
-@compression_option("How it is compressed. Default: gzip, which every kernel reads.")
+@compression_option("How to compress it. Default: gzip, which every kernel reads.")
 @frozen_option
 @target_option
 @offline_option

@@ -45,7 +45,7 @@ def fleet() -> None:
     type=click.FloatRange(min=0, min_open=True, max=86400),
     default=300,
     metavar="SECONDS",
-    help="The most time for a pod to read its files. Default: 300.",
+    help="The longest time for a pod to read its files. Default: 300.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
 @target_option

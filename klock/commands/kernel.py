@@ -26,7 +26,7 @@ def kernel() -> None:
     "--prefix",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Install it for the Python below DIR, such as a virtual environment. Default: for you.",
+    help="Install it for the Python below DIR, such as a virtual environment. Default: for your user.",
 )
 @target_option
 def install(

@@ -39,7 +39,7 @@ __all__ = ["lock"]
 @click.option("--upgrade-base", is_flag=True, help="Look up the base's tag again.")
 @click.option("--keep-base", is_flag=True, help="Replace no Python package that the base has.")
 @click.option("--strict", is_flag=True, help="Refuse two packages that have one path with different bytes.")
-@click.option("--exclude-newer", metavar="DATE", help="Ignore files that came to a package index later.")
+@click.option("--exclude-newer", metavar="DATE", help="Ignore files uploaded to a package index later.")
 @click.option("--image-digest", is_flag=True, help="Also lock the digest of the image that `klock push` makes.")
 @click.option("--dry-run", is_flag=True, help="Say whether the lockfile would change; write nothing.")
 @offline_option

@@ -88,7 +88,7 @@ def gpus_option(command: F) -> F:
 
 
 def timeout_option(command: F) -> F:
-    text = "The most time to ask upstream. A note says what could not be asked. Default: 60."
+    text = "The longest time to ask upstream. A note says what could not be asked. Default: 60."
     kind = click.FloatRange(min=0, min_open=True, max=86400)
     return click.option("--timeout", type=kind, default=60, metavar="SECONDS", help=text)(command)
 

@@ -17,7 +17,7 @@ __all__ = ["pull"]
 @target_option
 @with_progress
 def pull(reference: str, image: str | None, *, target: str | None, progress: Progress) -> int:
-    """Fetch what `klock push` left in a registry, so that a sync makes the environment without asking anybody else.
+    """Fetch what `klock push` left in a registry, so that a sync makes the environment without any other server.
 
     Takes a layer only if its files are the locked ones, so you need not trust the registry.
     """

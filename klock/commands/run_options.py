@@ -81,7 +81,7 @@ class RunOptions:
 
 
 _OPTIONS = (
-    click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py."),
+    click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's."),
     click.option(
         "-e",
         "--env",
@@ -110,7 +110,7 @@ _OPTIONS = (
         "--wait-timeout",
         type=click.IntRange(min=1),
         metavar="SECONDS",
-        help="The most time to wait for services. Default: 60.",
+        help="The longest time to wait for services. Default: 60.",
     ),
     click.option("--no-sync", is_flag=True, help="Do not sync the environment first."),
     frozen_option,

@@ -27,8 +27,8 @@ _START: Final = (
 def shell(*, image: str | None, how: RunOptions, progress: Progress) -> int:
     """Open a shell in the environment, with its variables, working directory and services. `exit` leaves it.
 
-    The prompt begins with the name of the project. Syncs the environment first, if it does not match the lockfile. What
-    you write in the shell stays until the next `klock sync`.
+    The prompt begins with the name of the project. Syncs the environment first, if it does not match the lockfile. In
+    the sandbox, what you write stays until the next `klock sync`; in podman and docker, until you leave the shell.
     """
     if not sys.stdin.isatty():
         raise KlockError("klock shell needs a terminal", hint="to run a script: klock run -- sh < SCRIPT")

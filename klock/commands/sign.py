@@ -27,7 +27,7 @@ def sign(image: str | None, *, key: Path | None, make_key: Path | None) -> int:
     """Sign the lockfile as it is; the signature is written beside it.
 
     The signature is a DSSE envelope. List the public key in trusted-keys of [tool.klock], and `klock sync --frozen`
-    refuses a lockfile that is not signed with it.
+    refuses a lockfile that no such key signed.
     """
     from klock import signing
 

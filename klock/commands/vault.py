@@ -60,7 +60,7 @@ def push(
 ) -> int:
     """Copy what the lockfile needs into a vault.
 
-    Fetches what this machine's store lacks first. Skips what the vault has already.
+    First fetches what this machine's store lacks. Skips what the vault has already.
     """
     from klock.vault import push as transfer
 
@@ -76,7 +76,7 @@ def push(
 @_dry_run
 @_verify
 def pull(where: str, image: str | None, *, target: str | None, dry_run: bool, verify: bool, progress: Progress) -> int:
-    """Copy what the lockfile needs from a vault into the store, verified. Asks nobody else."""
+    """Copy what the lockfile needs from a vault into the store, verified. Contacts nothing else."""
     from klock.vault import pull as transfer
 
     session = open_project(image, progress=progress).session

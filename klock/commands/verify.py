@@ -33,8 +33,8 @@ _BY_DIGEST = "@sha256:"
 def verify(pushed: str | None, image: str | None, *, keys: tuple[Path, ...], offline: bool) -> int:
     """Say whether a trusted key signed the lockfile as it is now; or, of an image, whether it is the locked one.
 
-    Without an image klock uses no network. Exit status: 0 if so, 1 if the image is another one, 2 if no trusted
-    key signed the lockfile.
+    Without an image klock uses no network. Exit status: 0 if so, 1 if the image is another one or no trusted
+    key signed its provenance, 2 if no trusted key signed the lockfile.
     """
     if pushed is not None and _BY_DIGEST in pushed:
         return _verify_image(pushed, image, keys, offline=offline)

@@ -15,7 +15,7 @@ __all__ = ["why"]
 
 @click.command()
 @click.argument("name")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: kimage.py.")
+@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
 @target_option
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print reasons.")
 def why(name: str, *, image: str | None, target: str | None, form: str) -> int:
