@@ -37,7 +37,7 @@ class Unpacked:
             return None
         path, _ = self.files[name]
         if path.stat().st_size > _LARGEST_INFO:
-            raise FetchError(f"{self.name}: {name} is too large", hint="look where the package comes from")
+            raise FetchError(f"{self.name}: {name} is too large", hint="check where the package comes from")
         return path.read_bytes()
 
 
@@ -53,7 +53,7 @@ def unpacked(archive: Path, folder: Path, *, name: str) -> Unpacked:
                 for member in tar:
                     _take(member, tar, found, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
-        raise FetchError(f"{name} is broken: {error}", hint="look where the package comes from") from error
+        raise FetchError(f"{name} is broken: {error}", hint="check where the package comes from") from error
     return found
 
 

@@ -118,9 +118,9 @@ def _object(unpacked: Unpacked, name: str) -> Mapping[str, Any]:
     try:
         found = read_json(content)
     except ValueError as error:
-        raise FetchError(f"{unpacked.name}: {name} is broken: {error}", hint="look where it comes from") from error
+        raise FetchError(f"{unpacked.name}: {name} is broken: {error}", hint="check where it comes from") from error
     if not isinstance(found, dict):
-        raise FetchError(f"{unpacked.name}: {name} is not a table", hint="look where it comes from")
+        raise FetchError(f"{unpacked.name}: {name} is not a table", hint="check where it comes from")
     return found
 
 
@@ -129,7 +129,7 @@ def _entries(unpacked: Unpacked) -> Iterator[Mapping[str, Any]]:
     if isinstance(listed, list):
         for entry in listed:
             if not isinstance(entry, dict) or not isinstance(entry.get("_path"), str):
-                raise FetchError(f"{unpacked.name}: info/paths.json has no path", hint="look where it comes from")
+                raise FetchError(f"{unpacked.name}: info/paths.json has no path", hint="check where it comes from")
             if entry.get("path_type") != "directory":
                 yield entry
         return
@@ -148,7 +148,7 @@ def _laid(unpacked: Unpacked, entry: Mapping[str, Any], prefix: str, python: Pyt
     name = entry["_path"]
     path = posixpath.normpath(name)
     if path.startswith(("/", "../")) or path == "..":
-        raise FetchError(f"{unpacked.name}: {name!r} leads out of the environment", hint="look where it comes from")
+        raise FetchError(f"{unpacked.name}: {name!r} leads out of the environment", hint="check where it comes from")
     if python is not None:
         if path.startswith("site-packages/"):
             path = f"{python.site_packages}/{path.removeprefix('site-packages/')}"
@@ -157,7 +157,7 @@ def _laid(unpacked: Unpacked, entry: Mapping[str, Any], prefix: str, python: Pyt
     if name in unpacked.links:
         return Laid(path=path, mode=0o777, target=unpacked.links[name])
     if name not in unpacked.files:
-        raise FetchError(f"{unpacked.name} has no {name!r}, which it lists", hint="look where it comes from")
+        raise FetchError(f"{unpacked.name} has no {name!r}, which it lists", hint="check where it comes from")
     source, mode = unpacked.files[name]
     mode = 0o755 if mode & 0o100 else 0o644
     placeholder = entry.get("prefix_placeholder")
@@ -188,7 +188,7 @@ def _in_binary(content: bytes, placeholder: bytes, prefix: bytes, unpacked: Unpa
 def _script(text: str, unpacked: Unpacked, prefix: str, python: Python | None) -> Laid:
     match = _ENTRY_POINT.fullmatch(text)
     if match is None or python is None:
-        raise FetchError(f"{unpacked.name}: {text!r} is not a command", hint="look where the package comes from")
+        raise FetchError(f"{unpacked.name}: {text!r} is not a command", hint="check where the package comes from")
     content = _SCRIPT.format(
         python=f"{prefix}/bin/python{python.version}",
         module=match["module"],

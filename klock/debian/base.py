@@ -113,8 +113,8 @@ def fetch_debian(
     if lock.recipe != DEBIAN_RECIPE:
         older = lock.recipe < DEBIAN_RECIPE
         raise LockfileError(
-            f"the base Debian {lock.suite} was locked by version {lock.recipe} of the rules that make a tree of "
-            f"packages, this klock has version {DEBIAN_RECIPE}",
+            f"the base Debian {lock.suite} was locked by version {lock.recipe} of the rules for Debian bases; "
+            f"this klock has version {DEBIAN_RECIPE}",
             hint="run `klock lock`: it keeps the packages" if older else "upgrade klock",
         )
     making = _Making(workshop=workshop, store=store, mirrors=mirrors, offline=offline, progress=progress)

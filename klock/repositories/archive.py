@@ -72,7 +72,7 @@ def archived_files(archive: Path) -> Iterator[ArchivedFile]:
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise HashMismatch(
             f"{archive.name} is not a repository's archive: {error}",
-            hint="run `klock lock`, and look who wrote the lockfile",
+            hint="run `klock lock`, and find out who wrote the lockfile",
         ) from error
 
 

@@ -127,10 +127,7 @@ def test_somebody_without_privileges_makes_the_same_tree_offline(
     assert done.stdout.strip() == lock.tree
 
 
-OLDER = (
-    "the base Debian bookworm was locked by version 1 of the rules that make a tree of packages, "
-    "this klock has version 2"
-)
+OLDER = "the base Debian bookworm was locked by version 1 of the rules for Debian bases; this klock has version 2"
 
 
 def test_a_base_of_other_rules_is_not_made_by_these(locked: tuple[DebianLock, Store], store: Store) -> None:

@@ -154,7 +154,7 @@ def _locked(draft: FetchedRepository, context: Context) -> FetchedRepository:
         if not named.commit.startswith(draft.checksum):
             raise HashMismatch(
                 f"{draft.url}: {wanted or 'HEAD'} is the commit {named.commit}, not {draft.checksum}",
-                hint="look why, or change the checksum",
+                hint="find out why, or change the checksum",
             )
         found = replace(draft, commit=named.commit, tag=named.tag, reference=named.reference)
         context.progress.begin(f"fetch {_name(found)}")

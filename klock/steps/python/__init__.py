@@ -108,7 +108,7 @@ class PythonKind(Kind[AddPython, PythonLock]):
         except ImageError as error:
             raise at.failed(f": {error.message}", hint=error.hint) from error
         if workspace.known is None and workspace.read(f"{_PROGRAMS}/python3") is None:
-            raise at.failed(f": {at.step.url} has no python/bin/python3", hint="look at the mirror it came from")
+            raise at.failed(f": {at.step.url} has no python/bin/python3", hint="check the mirror that it came from")
 
     def texts(self, step: PythonLock) -> Sequence[str]:
         return (step.url,)
