@@ -215,7 +215,9 @@ class TargetLocker:
         def run(
             context: Context, given: Mapping[str, tuple[StageLock, dict[Digest, StepLock]]]
         ) -> tuple[StageLock, dict[Digest, StepLock]]:
-            context.progress.note(f"stage {stage.name}" if stage.name else "the steps before those that take files")
+            context.progress.note(
+                f"stage {stage.name}" if stage.name else "the steps before the first that copies from a stage"
+            )
             found = [given[each.name][0] for each in earlier if each.name in given]
             for _, made in given.values():
                 locker.made.update(made)

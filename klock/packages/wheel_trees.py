@@ -95,7 +95,7 @@ class WheelTrees:
         if missing:
             with temporary_folder("wheels", within=roomy_folder(self.store)) as folder:
                 made = self.make(list(missing.values()), open_below, folder)
-                with self.progress.stage("bring to the disk"):
+                with self.progress.stage("flush to disk"):
                     self.workshop.keep_trees([tree for tree, _ in made], [root.parent for _, root in made])
             found.update((tree.key, tree) for tree, _ in made)
         return [found[key] for key in keys]
@@ -165,7 +165,7 @@ class WheelTrees:
                 f"(exit status {ended.status}):\n{words}"
             )
         is_unwanted = matcher(self.leave_out)
-        with self.progress.stage("hash what was compiled"):
+        with self.progress.stage("hash the compiled modules"):
             return [
                 _move_bytecode(out / root.parent.name, root, manifest, is_unwanted)
                 for root, manifest in zip(roots, files, strict=True)

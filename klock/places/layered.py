@@ -24,7 +24,7 @@ __all__ = ["apply_layers", "image_config", "layer_in_store", "locked_files", "wh
 def apply_layers(place: Place, goal: Goal, context: Context, *, replace: Callable[[], None]) -> Applied:
     """Carries out the plan of `place`; `replace` makes its environment be base and layers, which are all here then."""
     with context.store.lock(f"environment-{goal.name}"):
-        with context.progress.stage("look at what the store has"):
+        with context.progress.stage("look up the layers in the store"):
             plan = place.plan(goal)
         ran = 0
         if not plan.changes_nothing:

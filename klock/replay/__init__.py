@@ -45,7 +45,7 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
     with prefetching(_later_fetches(plan, goal, context), context) as prefetch:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
-                with context.progress.stage("make the environment of its layers"):
+                with context.progress.stage("compose the environment"):
                     replace()
             else:
                 _carry_out(action, goal, prefetch, context)

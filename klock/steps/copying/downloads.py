@@ -64,6 +64,4 @@ def fetch(files: Sequence[DownloadedFile], context: Context) -> None:
         )
         for each in files
     ]
-    download(
-        wanted, task="fetch what ADD names", store=context.store, offline=context.offline, progress=context.progress
-    )
+    download(wanted, task="fetch for ADD", store=context.store, offline=context.offline, progress=context.progress)
