@@ -5,7 +5,7 @@
 
 export KLOCK_TEST_CACHE ?= /var/tmp/klock-test-cache
 CORES := $(shell nproc)
-JOBS ?= $(shell expr $(CORES) + 2)
+JOBS ?= $(shell expr $(CORES) + 4)
 SEED ?= $(shell date +%s)
 export SEED
 MINUTES ?= 120
