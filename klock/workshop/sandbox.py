@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -72,10 +73,16 @@ class SandboxWorkshop:
     @property
     def _whole_trees(self) -> WholeTrees | NotedTrees:
         if self._whole is None:
-            from klock.workshop.whole import NotedTrees, WholeTrees
+            from klock.workshop.whole import NotedTrees
 
-            self._whole = NotedTrees(self.trees) if self._looking else WholeTrees(self.trees, self.area())
+            self._whole = NotedTrees(self.trees, self._looking._looking_trees) if self._looking else self._looking_trees
         return self._whole
+
+    @cached_property
+    def _looking_trees(self) -> WholeTrees:
+        from klock.workshop.whole import WholeTrees
+
+        return WholeTrees(self.trees, self.area())
 
     # -- bases and layers
 
@@ -225,7 +232,7 @@ class SandboxWorkshop:
         from klock.workshop import joining
         from klock.workshop.protocol import FileTree
 
-        found, looking = [], self.by_looking._whole_trees
+        found, looking = [], self.by_looking._looking_trees
         for start in range(0, len(keys), joining.AT_ONCE):
             group = keys[start : start + joining.AT_ONCE]
             joined = digest_of_json(["joined", *group])

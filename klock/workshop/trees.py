@@ -119,7 +119,8 @@ class Trees:
         """All that the root of a part of a layer should have in it. Raises StoreError."""
         from klock.layers.manifest import Manifest
 
-        names = [name for name in (_MANIFEST, DERIVED) if (folder / name).exists()]
+        # Covers have nothing derived.
+        names = (_MANIFEST, DERIVED) if (folder / DERIVED).exists() else (_MANIFEST,)
         return Manifest(e for name in names for e in self._manifest(folder, folder.name, name).values())
 
     def stack(self, base: str, layers: Sequence[Digest]) -> list[Path]:

@@ -27,20 +27,34 @@ __all__ = ["NotedTrees", "WholeTrees"]
 
 
 class NotedTrees:
-    """What the store has by its notes: nothing of it is looked at."""
+    """What the store has by its notes: nothing of it is looked at. Where the notes are not all there, `looking` does:
+    what is left of a tree whose removal was cut short is no tree."""
 
-    def __init__(self, trees: Trees) -> None:
+    def __init__(self, trees: Trees, looking: WholeTrees) -> None:
         self._trees = trees
-        self.has_base = trees.has_base
+        self._looking = looking
+
+    def has_base(self, base: str) -> bool:
+        is_noted = self._trees.has_base(base) and (self._trees.base(base) / "manifest").exists()
+        return (is_noted and all(map(_has_root, map(self._trees.diff, self._trees.diffs_of(base))))) or (
+            self._looking.has_base(base)
+        )
 
     def has_layer(self, layer: Digest) -> bool:
-        return self._trees.layer(layer).exists() and all(map(Path.exists, self._trees.folders_of(layer)))
+        is_noted = (self._trees.layer(layer) / "manifest").exists()
+        return (is_noted and all(map(_has_root, self._trees.folders_of(layer)))) or self._looking.has_layer(layer)
 
     def has_tree(self, key: Digest) -> bool:
-        return self._trees.tree(key).exists()
+        folder = self._trees.tree(key)
+        return ((folder / "digests").exists() and _has_root(folder)) or self._looking.has_tree(key)
 
     def has_cover(self, digest: Digest) -> bool:
-        return self._trees.cover(digest).exists()
+        folder = self._trees.cover(digest)
+        return ((folder / "manifest").exists() and _has_root(folder)) or self._looking.has_cover(digest)
+
+
+def _has_root(folder: Path) -> bool:
+    return (folder / "root").exists()
 
 
 class WholeTrees:
@@ -77,7 +91,8 @@ class WholeTrees:
                 manifest = read() if read is not None else self._trees.noted_manifest(folder)
             except StoreError:
                 return False
-            return _holds(os.fsencode(folder / "root"), manifest)
+            root = os.fsencode(folder / "root")
+            return os.path.isdir(root) and _holds(root, manifest)
 
         return self._settled([folder], in_namespace(is_whole))
 

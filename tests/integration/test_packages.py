@@ -802,6 +802,21 @@ def test_trees_are_looked_at_before_their_files_are_joined(lab: Lab, monkeypatch
         assert list(workspace.read_matching(["/usr/*/*/*/*/j1.txt", "/usr/*/*/*/j1.txt"]).values()) == [b"j1"]
 
 
+def test_what_is_left_of_trees_is_not_taken_for_all_of_them_by_notes(lab: Lab) -> None:
+    make_wheel(lab.files, "left", "1.0", files={"left.txt": "left"})
+    locked = lab.resolve(step("left"))
+    layer = lab.layer_of(locked)
+    [path] = (lab.store.root / "trees").rglob("left.txt")
+    tree = lab.store.root / "trees" / path.relative_to(lab.store.root / "trees").parts[0]
+    for folder in (tree, lab.engine.trees.layer(layer.digest)):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        by_notes = dataclasses.replace(lab, engine=SandboxWorkshop(lab.store).by_notes)
+        assert by_notes.engine.layer_manifest(layer.digest) is None
+        assert by_notes.layer_of(locked).digest == layer.digest
+        assert SandboxWorkshop(lab.store).has_layer(layer.digest)
+
+
 def test_a_tree_that_was_changed_in_the_store_is_made_again(lab: Lab) -> None:
     make_wheel(lab.files, "app", "1.0", files={"app/m.py": "X = 1\n"})
     locked = lab.resolve(step("app"))
