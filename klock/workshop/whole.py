@@ -94,7 +94,7 @@ class WholeTrees:
             root = os.fsencode(folder / "root")
             return os.path.isdir(root) and _holds(root, manifest)
 
-        return self._settled([folder], in_namespace(is_whole))
+        return self._settled([folder], is_whole)
 
     def has_base(self, base: str) -> bool:
         """Whether the store has a base that shows what its manifest says."""
@@ -111,7 +111,7 @@ class WholeTrees:
             lower = Area.create(self._area).mount_to_read([folder / "root" for folder in diffs])
             return manifest_of_tree(os.fsencode(lower)).to_bytes() == (self._trees.base(base) / "manifest").read_bytes()
 
-        return self._settled(unknown, in_namespace(is_whole))
+        return self._settled(unknown, is_whole)
 
     def _is_known(self, folder: Path) -> bool:
         if folder in self._known and folder.exists():
@@ -121,14 +121,25 @@ class WholeTrees:
             return True
         return False
 
-    def _settled(self, folders: Sequence[Path], is_whole: bool) -> bool:
+    def _settled(self, folders: Sequence[Path], look: Callable[[], bool]) -> bool:
+        before = [_inode(folder) for folder in folders]
+        is_whole = in_namespace(look)
         if is_whole:
             note_stats(*map(str, folders))
             self._known.update(folders)
         else:
+            # Another process may have found the same, and made one anew meanwhile.
+            same = [folder for folder, inode in zip(folders, before, strict=True) if inode == _inode(folder)]
             # From its name first: nobody may find half of it.
-            remove_trees([self._trees.put_aside(folder) for folder in folders])
+            remove_trees([self._trees.put_aside(folder) for folder in same])
         return is_whole
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.lstat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _holds(root: bytes, manifest: Manifest) -> bool:
