@@ -104,5 +104,5 @@ def test_sources_commits_and_projects() -> None:
     )
     assert left_out(replace(lock, steps=(step,))) == ["mine"]
     inside = replace(packages[0], artifact=replace(source, url="file:///x.tar.gz"))
-    with pytest.raises(KlockError, match=r"^s==1 is a file of the environment, file:///x.tar.gz, which "):
+    with pytest.raises(KlockError, match=r"^s==1 is a file that only the environment has: file:///x.tar.gz$"):
         to_pylock(lock_of(inside))
