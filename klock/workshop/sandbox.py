@@ -14,7 +14,6 @@ from klock.errors import HashMismatch, StoreError
 from klock.forks import Tally
 from klock.progress import QUIET, Progress
 from klock.store import Store
-from klock.tree_stats import is_as_noted
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
@@ -280,15 +279,7 @@ class SandboxWorkshop:
 
     def _has_diff(self, layer: BaseLayer) -> bool:
         """Whether the archive is unpacked here, and as it was then. What is not gets out of the way."""
-        if not layer.diff_id:
-            return False
-        folder = self.trees.diff(layer.diff_id)
-        if not folder.exists():
-            return False
-        if is_as_noted(str(folder)):
-            return True
-        remove_trees([self.trees.put_aside(folder)])
-        return False
+        return bool(layer.diff_id) and self._whole_trees.has_diff(layer.diff_id)
 
     def _add_base(
         self,

@@ -44,6 +44,9 @@ class NotedTrees:
         is_noted = (self._trees.layer(layer) / "manifest").exists()
         return (is_noted and all(map(_has_root, self._trees.folders_of(layer)))) or self._looking.has_layer(layer)
 
+    def has_diff(self, diff_id: Digest) -> bool:
+        return self._looking.has_diff(diff_id)
+
     def has_tree(self, key: Digest) -> bool:
         folder = self._trees.tree(key)
         return ((folder / "digests").exists() and _has_root(folder)) or self._looking.has_tree(key)
@@ -96,6 +99,17 @@ class WholeTrees:
 
         return self._settled([folder], is_whole)
 
+    def has_diff(self, diff_id: Digest) -> bool:
+        """Whether an archive of a base is unpacked, by its stats: nothing else says what its files were."""
+        folder = self._trees.diff(diff_id)
+        before = _inode(folder)
+        if before is None:
+            return False
+        if self._is_known(folder):
+            return True
+        self._take_away([folder], [before])
+        return False
+
     def has_base(self, base: str) -> bool:
         """Whether the store has a base that shows what its manifest says."""
         if not self._trees.has_base(base):
@@ -128,11 +142,14 @@ class WholeTrees:
             note_stats(*map(str, folders))
             self._known.update(folders)
         else:
-            # Another process may have found the same, and made one anew meanwhile.
-            same = [folder for folder, inode in zip(folders, before, strict=True) if inode == _inode(folder)]
-            # From its name first: nobody may find half of it.
-            remove_trees([self._trees.put_aside(folder) for folder in same])
+            self._take_away(folders, before)
         return is_whole
+
+    def _take_away(self, folders: Sequence[Path], before: Sequence[int | None]) -> None:
+        # Another process may have found the same, and made one anew meanwhile.
+        same = [folder for folder, inode in zip(folders, before, strict=True) if inode == _inode(folder)]
+        # From its name first: nobody may find half of it.
+        remove_trees([self._trees.put_aside(folder) for folder in same])
 
 
 def _inode(folder: Path) -> int | None:
