@@ -59,7 +59,7 @@ class Project:
         self,
         *,
         upgrade: bool = False,
-        upgrade_packages: Iterable[str] = (),
+        upgrade_packages: str | Iterable[str] = (),
         upgrade_base: bool = False,
         keep_base: bool = False,
         strict: bool = False,
@@ -77,12 +77,13 @@ class Project:
         registry has it when it is pushed. With `dry_run` the file stays as it is. Raises KlockError; the file is as it
         was then.
         """
+        from klock.image.arguments import texts
         from klock.relocking import relock
 
         locked, self.session = relock(
             self.session,
             upgrade=upgrade,
-            upgrade_packages=tuple(upgrade_packages),
+            upgrade_packages=texts("lock", "upgrade_packages", upgrade_packages),
             upgrade_base=upgrade_base,
             keep_base=keep_base or self.session.settings.keep_base,
             strict=strict,
@@ -94,14 +95,14 @@ class Project:
 
     # -- plan and sync
 
-    def plan(self, *, target: str | None = None, gpus: str | None = None, frozen: bool = False) -> Plan:
+    def plan(self, *, target: str | None = None, gpus: str | int | None = None, frozen: bool = False) -> Plan:
         """What `sync` would do. Changes nothing; raises as `sync` does."""
         goal, place = self.goal_and_place(self.session.read_lockfile(), target, frozen=frozen)
         refuse_if_unable(goal.lock, gpus)
         return place.plan(goal)
 
     def sync(
-        self, *, target: str | None = None, gpus: str | None = None, force: bool = False, frozen: bool = False
+        self, *, target: str | None = None, gpus: str | int | None = None, force: bool = False, frozen: bool = False
     ) -> Synced:
         """Makes the environment be what is locked, byte for byte. A second process that does the same waits.
 
@@ -258,12 +259,12 @@ class Project:
         command: Sequence[str],
         *,
         variables: Mapping[str, str] | None = None,
-        mounts: Iterable[str] = (),
+        mounts: str | Iterable[str] = (),
         working_dir: str | None = None,
         network: str = "host",
         target: str | None = None,
-        gpus: str | None = None,
-        devices: Iterable[str] = (),
+        gpus: str | int | None = None,
+        devices: str | Iterable[str] = (),
         host_pid: bool = False,
         host_ipc: bool = False,
         shm_size: int | str | None = None,
@@ -272,7 +273,7 @@ class Project:
         capture_output: bool = False,
         check: bool = False,
         takes_over: bool = False,
-        wait_for: Iterable[int | str] = (),
+        wait_for: int | str | Iterable[int | str] = (),
         wait_seconds: int | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs a command in the environment, with its variables, working directory and services, to its end.
@@ -300,24 +301,31 @@ class Project:
         from functools import partial
 
         from klock.errors import KlockError
-        from klock.image.arguments import wait_of
+        from klock.image.arguments import texts, wait_of, words
+        from klock.image.arguments import variables as checked
         from klock.running import Wishes, captured, devices_for, execute, parse_mounts, parse_shm_size
 
-        session, mounts = self.session, list(mounts)
+        session = self.session
+        command, mounts = words("run", "command", command), texts("run", "mounts", mounts)
+        given = dict(checked("run", variables or {}, name="variables"))
         lockfile = session.read_lockfile()
         goal = session.goal(lockfile, session.locked_target(lockfile, target))
         if not (command := command or goal.lock.settings.start_command):
             raise KlockError("no command was given, and the image has none", hint="klock run -- COMMAND")
         place = session.place_of(goal)
         wishes = Wishes(
-            variables=dict(variables or {}),
+            variables=given,
             # Nothing can be mounted into a running container.
             mounts=parse_mounts([*_besides(mounts, () if place.converges else session.settings.mounts), *mounts]),
             working_dir=working_dir,
             network=_network(network),
-            wait_for=tuple(wait_of(each, what="wait_for") for each in wait_for),
+            wait_for=tuple(
+                wait_of(each, what="wait_for") for each in ([wait_for] if isinstance(wait_for, int | str) else wait_for)
+            ),
             wait_seconds=wait_seconds,
-            devices=devices_for(goal.lock, gpus, place, tuple(devices)),
+            devices=devices_for(
+                goal.lock, None if gpus is None else str(gpus), place, texts("run", "devices", devices)
+            ),
             host_pid=host_pid,
             host_ipc=host_ipc,
             shm_size=parse_shm_size(shm_size, host_ipc=host_ipc),
@@ -360,15 +368,16 @@ def _network(name: str) -> Network:
         raise KlockError(f"network is {name!r}", hint="the networks are host and none") from None
 
 
-def refuse_if_unable(locked: TargetLock, gpus: str | None) -> None:
+def refuse_if_unable(locked: TargetLock, gpus: str | int | None) -> None:
     """Raises EngineError when this machine lacks the GPUs that are locked or asked for, before anything is fetched."""
     if gpus is not None or locked.target.accelerator != "cpu":
         from klock.gpu.choice import devices_of
         from klock.gpu.choice import refuse_if_unable as refuse
 
-        refuse(locked, gpus)
-        if gpus is not None:
-            devices_of(locked, gpus)
+        asked = None if gpus is None else str(gpus)
+        refuse(locked, asked)
+        if asked is not None:
+            devices_of(locked, asked)
 
 
 # -- one verb at a time
@@ -378,7 +387,7 @@ def lock(
     image: ImageSource = None,
     *,
     upgrade: bool = False,
-    upgrade_packages: Iterable[str] = (),
+    upgrade_packages: str | Iterable[str] = (),
     upgrade_base: bool = False,
     keep_base: bool = False,
     strict: bool = False,
@@ -404,7 +413,7 @@ def plan(
     image: ImageSource = None,
     *,
     target: str | None = None,
-    gpus: str | None = None,
+    gpus: str | int | None = None,
     frozen: bool = False,
     **options: Unpack[Options],
 ) -> Plan:
@@ -416,7 +425,7 @@ def sync(
     image: ImageSource = None,
     *,
     target: str | None = None,
-    gpus: str | None = None,
+    gpus: str | int | None = None,
     force: bool = False,
     frozen: bool = False,
     **options: Unpack[Options],
@@ -458,12 +467,12 @@ def run(
     image: ImageSource = None,
     *,
     variables: Mapping[str, str] | None = None,
-    mounts: Iterable[str] = (),
+    mounts: str | Iterable[str] = (),
     working_dir: str | None = None,
     network: str = "host",
     target: str | None = None,
-    gpus: str | None = None,
-    devices: Iterable[str] = (),
+    gpus: str | int | None = None,
+    devices: str | Iterable[str] = (),
     host_pid: bool = False,
     host_ipc: bool = False,
     shm_size: int | str | None = None,
@@ -471,6 +480,8 @@ def run(
     frozen: bool = False,
     capture_output: bool = False,
     check: bool = False,
+    wait_for: int | str | Iterable[int | str] = (),
+    wait_seconds: int | None = None,
     **options: Unpack[Options],
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a command in the environment, to its end; see `Project.run`."""
@@ -490,4 +501,6 @@ def run(
         frozen=frozen,
         capture_output=capture_output,
         check=check,
+        wait_for=wait_for,
+        wait_seconds=wait_seconds,
     )

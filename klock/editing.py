@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Unpack
 
 from klock.api import ImageSource, Project
 from klock.errors import ImageError, KlockError
+from klock.image.arguments import texts
 from klock.image.editing import add_requirement, remove_requirement
 from klock.outcomes import Locked
 from klock.session import Options
@@ -16,18 +17,18 @@ from klock.session import Options
 __all__ = ["add", "remove"]
 
 
-def add(requirements: Sequence[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
+def add(requirements: str | Iterable[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
     """Adds requirements (PEP 508) to the image's last `pip_install`, or changes those of the same projects; then locks.
 
     Raises KlockError when the file cannot be edited safely, saying which line to write, and when the image that it
     makes cannot be locked: the file is then as it was.
     """
-    return _edited(requirements, add_requirement, image, options)
+    return _edited(texts("add", "requirements", requirements), add_requirement, image, options)
 
 
-def remove(projects: Sequence[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
+def remove(projects: str | Iterable[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
     """Removes the requirements of projects from the image; then locks. Raises KlockError as `add` does."""
-    return _edited(projects, remove_requirement, image, options)
+    return _edited(texts("remove", "projects", projects), remove_requirement, image, options)
 
 
 def _edited(words: Sequence[str], edit: Callable[[str, str, str], str], image: ImageSource, options: Options) -> Locked:

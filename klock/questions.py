@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from klock.errors import KlockError, LockfileError
-from klock.session import Options, Session, open_session
+from klock.session import Options, Session, open_session, refuse_unknown
 from klock.values import dataclass
 
 if TYPE_CHECKING:
@@ -190,8 +190,9 @@ def _lockfile(image: str | os.PathLike[str] | None, options: Options) -> Path:
     from klock.image.loading import lockfile_of
     from klock.project import find_image
 
-    if "lockfile" in options:
-        return Path(options["lockfile"]).absolute()
+    refuse_unknown(options)
+    if (lockfile := options.get("lockfile")) is not None:
+        return Path(lockfile).absolute()
     return lockfile_of(find_image(None if image is None else os.fspath(image)))
 
 

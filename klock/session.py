@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from klock.errors import KlockError, LockfileError, TriggersFound
+from klock.errors import ImageError, KlockError, LockfileError, TriggersFound
 from klock.image.loading import BuildOptions, ImageReference, LoadedImage, load, lockfile_of
 from klock.project import Settings, find_image, load_settings, lockfile_path
 from klock.secrets.references import reveal
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from klock.steps.context import Context, LayerCache
     from klock.workshop import SandboxWorkshop
 
-__all__ = ["Options", "Session", "open_session"]
+__all__ = ["Options", "Session", "open_session", "refuse_unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,10 @@ class Session:
 
         named = self.engine or self.environ.get("KLOCK_ENGINE") or self.settings.engine
         if named is not None and named not in PLACES:
-            raise KlockError(f"KLOCK_ENGINE is {named!r}", hint=f"the engines are {', '.join(PLACES)}")
+            raise KlockError(
+                f"{'engine' if self.engine else 'KLOCK_ENGINE'} is {named!r}",
+                hint=f"the engines are {', '.join(PLACES)}",
+            )
         return named
 
     def place_of(self, goal: Goal, *, by_notes: bool = False) -> Place:
@@ -248,24 +251,33 @@ def _make_layers(lock: TargetLock, context: Context) -> None:
 
 
 class Options(TypedDict, total=False):
-    """What every verb takes besides the image."""
+    """What every verb takes besides the image. None is as if the option was not given."""
 
-    lockfile: str | os.PathLike[str]
+    lockfile: str | os.PathLike[str] | None
     """The lockfile, when it is not the one beside the image's file."""
-    engine: str
+    engine: str | None
     """Where the environment lives: `sandbox`, `podman`, `docker` or `here`. By default as on the command line."""
-    offline: bool
+    offline: bool | None
     """Use only what the store has; open no connection."""
-    store: str | os.PathLike[str]
+    store: str | os.PathLike[str] | None
     """The folder of the store, when it is not the user's own."""
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] | None
     """Where credentials and settings are looked up, when it is not `os.environ`."""
-    progress: Progress
+    progress: Progress | None
     """Is told what happens; by default nobody is."""
-    build_args: Mapping[str, str | None]
+    build_args: Mapping[str, str | None] | None
     """Values of a Dockerfile's ARGs, over those that the lockfile has; None takes one back."""
-    context: str | os.PathLike[str]
+    context: str | os.PathLike[str] | None
     """The folder that a Dockerfile's COPY takes files from; by default the lockfile's, or the Dockerfile's own."""
+
+
+def refuse_unknown(options: Options) -> None:
+    """Raises TypeError, as Python does for an argument that there is not."""
+    for name in options:
+        if name not in Options.__optional_keys__:
+            raise TypeError(
+                f"there is no option {name!r}; the options are {', '.join(sorted(Options.__optional_keys__))}"
+            )
 
 
 def open_session(image: Image | str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> Session:
@@ -276,12 +288,15 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
     """
     from klock.progress import Quiet
 
-    lockfile = Path(options["lockfile"]).absolute() if "lockfile" in options else None
-    environ = dict(options.get("environ", os.environ))
+    refuse_unknown(options)
+    lockfile, store = _absolute(options.get("lockfile")), _absolute(options.get("store"))
+    given = options.get("environ")
+    environ = dict(os.environ if given is None else given)
     if image is None or isinstance(image, str | os.PathLike):
         reference = find_image(None if image is None else os.fspath(image))
         loaded = load(reference, _build_options(reference, lockfile or lockfile_of(reference), environ, options))
     else:
+        _refuse_what_is_no_image(image)
         folder = Path.cwd() if lockfile is None else lockfile.parent
         loaded = LoadedImage(image=image, file=folder / "kimage.py", name="image", root=folder)
     if loaded.image._is_of_dockerfile and not loaded.is_dockerfile:
@@ -293,22 +308,33 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
         loaded=loaded,
         settings=load_settings(loaded.root),
         lockfile=lockfile or lockfile_path(loaded),
-        store=Store(Path(options["store"]).absolute()) if "store" in options else Store(),
+        store=Store() if store is None else Store(store),
         progress=options.get("progress") or Quiet(),
         environ=environ,
-        offline=options.get("offline", False),
+        offline=bool(options.get("offline")),
         engine=options.get("engine"),
     )
+
+
+def _refuse_what_is_no_image(value: object) -> None:
+    from klock.image.builder import Image
+
+    if not isinstance(value, Image):
+        raise ImageError(f"the image is {value!r} (expected an Image, or the file that defines one)")
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
 
 
 def _build_options(
     reference: ImageReference, lockfile: Path, environ: Mapping[str, str], options: Options
 ) -> BuildOptions:
     """What a Dockerfile is read with: what was asked for, over what its lockfile was made with."""
-    asked, context = options.get("build_args", {}), options.get("context")
+    asked, context = options.get("build_args") or {}, _absolute(options.get("context"))
     if not reference.is_dockerfile:
         given = {name: value or "" for name, value in asked.items()}
-        return BuildOptions(build_args=given, context=None if context is None else Path(context).absolute())
+        return BuildOptions(build_args=given, context=context)
     from klock.lockfile import read_image
 
     known = read_image(lockfile)
@@ -319,8 +345,8 @@ def _build_options(
         arguments[argument.name] = reveal(argument.value, names, environ) if is_set else argument.value
     arguments.update(asked)
     if context is not None:
-        folder: Path | None = Path(context).absolute()
-        if folder is not None and not folder.is_dir():
+        folder: Path | None = context
+        if not context.is_dir():
             raise KlockError(f"--context {context} is not a folder", hint="name the folder that COPY takes files from")
     else:
         folder = reference.file.parent / known.context if known and known.context else None

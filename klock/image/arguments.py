@@ -29,6 +29,7 @@ __all__ = [
     "variables",
     "wait",
     "wait_of",
+    "words",
 ]
 
 _DEBIAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
@@ -133,10 +134,10 @@ def labels(method: str, value: object) -> tuple[tuple[str, str], ...]:
     return tuple((text(method, "a name", name), _variable_value(method, name, v)) for name, v in value.items())
 
 
-def variables(method: str, value: object) -> tuple[tuple[str, str], ...]:
+def variables(method: str, value: object, *, name: str = "env_vars") -> tuple[tuple[str, str], ...]:
     """Environment variables in order, their values as `str` writes them (1 is `1`, None is `None`)."""
     if not isinstance(value, Mapping):
-        raise ImageError(f"{method}: env_vars is {_a(value)} (expected a dict of names and values): {value!r}")
+        raise ImageError(f"{method}: {name} is {_a(value)} (expected a dict of names and values): {value!r}")
     return tuple((_variable_name(method, name), _variable_value(method, name, v)) for name, v in value.items())
 
 
@@ -162,6 +163,23 @@ def wait_of(value: object, *, what: str) -> str:
             raise ImageError(f"{what} is {written}, which is not a port", hint="ports are 1 to 65535")
         return str(int(written))
     return written
+
+
+def words(method: str, name: str, value: object) -> tuple[str, ...]:
+    """The words of a command. One string is refused: it may be a program, or a line for a shell."""
+    if isinstance(value, str):
+        raise ImageError(
+            f"{method}: {name} is a string (expected a list of words): {value!r}",
+            hint=f"write {value.split()!r}, or {['sh', '-c', value]!r} if a shell should read it",
+        )
+    listed = _listed(method, name, value)
+    found = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in listed]
+    for number, word in enumerate(found, 1):
+        if not isinstance(word, str):
+            raise ImageError(f"{method}: word {number} of {name} is {_a(word)} (expected a string): {word!r}")
+        if "\0" in word:
+            raise ImageError(f"{method}: word {number} of {name} contains a NUL byte: {word!r}")
+    return tuple(str(word) for word in found)
 
 
 def path_patterns(method: str, name: str, value: object) -> tuple[str, ...]:

@@ -200,5 +200,9 @@ class Lockfile:
     normalisation: int
     targets: tuple[TargetLock, ...]
 
+    def __repr__(self) -> str:
+        """Its targets alone, for notebooks and tracebacks: all of it is as long as the file."""
+        return f"<Lockfile of {', '.join(f'{each.target} {each.fingerprint}' for each in self.targets)}>"
+
     def for_target(self, target: Target) -> TargetLock | None:
         return next((t for t in self.targets if t.target == target), None)
