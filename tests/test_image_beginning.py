@@ -90,12 +90,38 @@ CASES: Mapping[str, tuple[Mapping[str, str], str, str, list[str]]] = {
         *("Dockerfile", "debian:bookworm", []),
     ),
     "nothing": ({}, "", "python:3.12-slim", ["numpy>=1.24"]),
+    "a version of Python": ({".python-version": "3.13\n"}, "", "python:3.13-slim", ["numpy>=1.24"]),
+    "what pip-compile reads": ({"requirements.in": "six\n"}, "requirements.in", "python:3.12-slim", ["six"]),
+    "lists in a folder": (
+        {"requirements/base.txt": "six\n", "requirements/prod.txt": "-r base.txt\nidna\n"},
+        *("requirements/prod.txt", "python:3.12-slim", ["six", "idna"]),
+    ),
+    "settings of linters": ({"setup.cfg": "[flake8]\n"}, "", "python:3.12-slim", ["numpy>=1.24"]),
+}
+POETRY = '[tool.poetry]\nname = "demo"\n[tool.poetry.dependencies]\npython = "%s"\nsix = "*"\n'
+BUILT: Mapping[str, tuple[Mapping[str, str], str]] = {
+    # files, and the base
+    "setup.py": ({"setup.py": "from setuptools import setup\nsetup()\n"}, "python:3.12-slim"),
+    "setup.cfg": ({"setup.cfg": "[metadata]\nname = x\n[options]\npython_requires = <3.12\n"}, "python:3.11-slim"),
+    "dynamic": ({"pyproject.toml": '[project]\nname = "x"\ndynamic = ["dependencies"]\n'}, "python:3.12-slim"),
+    "a backend": (
+        {"pyproject.toml": '[build-system]\nrequires = []\n[project]\nname = "x"\nrequires-python = "==3.13.*"\n'},
+        "python:3.13-slim",
+    ),
+    "Poetry, at least": ({"pyproject.toml": POETRY % "^3.13"}, "python:3.13-slim"),
+    "Poetry, just": ({"pyproject.toml": POETRY % "~3.11"}, "python:3.11-slim"),
+}
+UNREAD = {
+    "Pipfile.lock": "pipenv requirements > requirements.txt",
+    "pixi.toml": "pixi workspace export conda-environment environment.yml",
+    "poetry.lock": "poetry export -o requirements.txt",
 }
 
 
 def begun(folder: Path, files: Mapping[str, str]) -> tuple[str, LoadedImage]:
     """The text of the kimage.py, and the image that it makes."""
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content)
     text = begin_image(folder).text
     (folder / "kimage.py").write_text(text)
@@ -113,6 +139,31 @@ def test_what_a_folder_has_is_taken_over(case: str, tmp_path: Path) -> None:
     found = [each for step in steps for each in read_requirements(step, tmp_path, {}).requirements]
     assert [str(getattr(each, "requirement", "")) for each in found] == installed
     draft_image(loaded.image, {})
+
+
+@pytest.mark.parametrize("case", BUILT)
+def test_a_project_that_only_its_build_knows_is_built(case: str, tmp_path: Path) -> None:
+    files, base = BUILT[case]
+    text, loaded = begun(tmp_path, files)
+    assert isinstance(loaded.image.base, RegistryBase) and loaded.image.base.reference == base
+    assert '    .rsync(".", "/srv/app", contents=True)\n    .pip_install(["/srv/app"])\n' in text
+    draft_image(loaded.image, {})
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_how_to_take_over_what_klock_does_not_read_is_said(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("")
+    with pytest.raises(ImageError, match=f"^klock does not read {name}$") as caught:
+        begin_image(tmp_path)
+    assert f"`{UNREAD[name]}`" in (caught.value.hint or "")
+
+
+def test_the_lock_of_another_tool_is_named(tmp_path: Path) -> None:
+    text, _ = begun(tmp_path, {"poetry.lock": "", "pyproject.toml": POETRY % "^3.12"})
+    assert (
+        "# The versions in poetry.lock are not taken over. For that: poetry export -o requirements.txt; klock" in text
+    )
+    assert "poetry" not in begun(tmp_path, {"requirements.txt": "six\n"})[0]
 
 
 def test_what_conda_installs_stays_conda_s(tmp_path: Path) -> None:

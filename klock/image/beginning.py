@@ -23,14 +23,6 @@ _HEAD: Final = '''"""The environment of this project: klock lock, klock sync, kl
 
 import klock as kt
 '''
-_EMPTY: Final = f"""{_HEAD}
-# Without a registry at hand, begin with Debian's own packages: kt.images.from_debian("bookworm", ["python3"])
-image = (
-    kt.images.Python312()
-    .pip_install(["numpy>=1.24"])
-    .set_env_vars({{"OMP_NUM_THREADS": "4"}})
-)
-"""
 _OWN_CODE: Final = "Your own code is not in it: add .rsync(...) or .sync_package(...)"
 _PYTHONS: Final = ("3.12", "3.13", "3.11", "3.14", "3.10", "3.9")
 """Which Python is taken of those that fit, the first first."""
@@ -38,6 +30,21 @@ _DEBIAN: Final = "debian:bookworm-slim"
 _BRINGS_PYTHON: Final = re.compile(r"(?:[^:\s]*::)?(?:python|pip)(?![\w.-])")
 _MINOR: Final = re.compile(r"=*\s*(\d+\.\d+)(?:[.*=\s]|$)")
 _LARGEST: Final = 64 << 20
+_FOLDER: Final = "/srv/app"
+_OF_PROJECTS: Final = ("pyproject.toml", "setup.cfg", "setup.py")
+_REQUIREMENTS: Final = (
+    *("requirements.txt", "requirements.in"),
+    *(f"requirements/{name}.txt" for name in ("production", "prod", "main", "requirements", "default", "base")),
+)
+_OF_OTHERS: Final[Mapping[str, str]] = {
+    "poetry.lock": "poetry export -o requirements.txt",
+    "pdm.lock": "pdm export -o requirements.txt",
+    "Pipfile.lock": "pipenv requirements > requirements.txt",
+    "Pipfile": "pipenv lock && pipenv requirements > requirements.txt",
+    "pixi.lock": "pixi workspace export conda-environment environment.yml",
+    "pixi.toml": "pixi workspace export conda-environment environment.yml",
+}
+"""Files that klock does not read, and how their tool writes one that it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,7 @@ class _Part:
 def begin_image(folder: Path) -> Beginning:
     """The first image for `folder`. Raises ImageError for a file that cannot be read."""
     found = [name for name in _READERS if (folder / name).is_file()]
+    unread = next((name for name in _OF_OTHERS if (folder / name).is_file()), None)
     read = ((name, part) for name in found if (part := _READERS[name](folder, name)) is not None)
     source, part = next(read, (None, None))
     if source is None or part is None:
@@ -71,10 +79,14 @@ def begin_image(folder: Path) -> Beginning:
                 "uv.lock is here without its pyproject.toml",
                 hint="put pyproject.toml beside it; or take over its packages alone: `uv export -o pylock.toml`",
             )
-        return Beginning(text=_EMPTY)
+        if unread is not None:
+            hint = f"write a file that it reads: `{_OF_OTHERS[unread]}`; then `klock init`"
+            raise ImageError(f"klock does not read {unread}", hint=hint)
+        part = _EXAMPLE
     comments = [*part.comments]
-    # What pyproject.toml says of the project, a lock or a file of requirements says too.
-    if others := [name for name in found[found.index(source) + 1 :] if name != "pyproject.toml"]:
+    if unread is not None and source in _OF_PROJECTS:
+        comments.append(f"The versions in {unread} are not taken over. For that: {_OF_OTHERS[unread]}; klock init")
+    if source is not None and (others := _said_otherwise(found[found.index(source) + 1 :])):
         comments.append(f"Not taken over, as {source} is here too: {', '.join(others)}")
     lines = [_HEAD, *(f"# {on_one_line(comment)}" for comment in comments)]
     if part.dockerfile is not None:
@@ -83,6 +95,21 @@ def begin_image(folder: Path) -> Beginning:
         base = part.base or f"kt.images.python({_literal(_version(part.python or _of_project(folder)))})"
         lines += ["image = (", f"    {base}", *(f"    {call}" for call in part.calls), ")"]
     return Beginning(text="\n".join(lines) + "\n", source=source)
+
+
+def _said_otherwise(names: Sequence[str]) -> list[str]:
+    """Those that are not about the same packages: a lock says what its project does, and of several lists of
+    requirements the first is made of the others."""
+    listed = [name for name in names if name in _REQUIREMENTS]
+    return [name for name in names if name not in (*_OF_PROJECTS, *listed)] + listed[:1]
+
+
+_EXAMPLE: Final = _Part(
+    calls=['.pip_install(["numpy>=1.24"])', '.set_env_vars({"OMP_NUM_THREADS": "4"})'],
+    comments=[
+        'Without a registry at hand, begin with Debian\'s own packages: kt.images.from_debian("bookworm", ["python3"])'
+    ],
+)
 
 
 # -- the files
@@ -137,13 +164,41 @@ def _requirements(folder: Path, name: str) -> _Part:
 
 
 def _pyproject(folder: Path, name: str) -> _Part | None:
-    project = _toml(folder, name).get("project")
-    if not isinstance(project, dict) or not project.get("dependencies"):
+    tables = _toml(folder, name)
+    project, poetry = _table(tables, "project"), _table(_table(tables, "tool"), "poetry")
+    python = _text(project.get("requires-python"))
+    if project.get("dependencies"):
+        return _Part(python=python, calls=[".pip_install_from_pyproject()"], comments=[_OWN_CODE])
+    if "build-system" not in tables and not poetry and "dynamic" not in project:
         return None
+    of_poetry = _text(_table(poetry, "dependencies").get("python"))
+    return _built(python=python or (_without_poetrys_signs(of_poetry) if of_poetry else None))
+
+
+def _without_poetrys_signs(version: str) -> str:
+    """`^3.11` is at least that, `~3.11` just that."""
+    return version.replace("^", ">=") if "^" in version else version.removeprefix("~")
+
+
+def _setup_cfg(folder: Path, name: str) -> _Part | None:
+    import configparser
+
+    read = configparser.ConfigParser(interpolation=None)
+    try:
+        read.read_string(_content(folder, name).decode("utf-8"))
+    except (configparser.Error, ValueError) as error:
+        raise ImageError(f"{name} cannot be read: {on_one_line(str(error))}") from error
+    if not read.has_section("metadata") and not read.has_section("options"):
+        return None  # settings of linters
+    return _built(python=read.get("options", "python_requires", fallback=None))
+
+
+def _built(python: str | None = None) -> _Part:
+    """A project whose build tells what it requires."""
     return _Part(
-        python=_text(project.get("requires-python")),
-        calls=[".pip_install_from_pyproject()"],
-        comments=[_OWN_CODE],
+        python=python,
+        calls=[f'.rsync(".", "{_FOLDER}", contents=True)', f'.pip_install(["{_FOLDER}"])'],
+        comments=["klock builds the project, and installs it with what it requires."],
     )
 
 
@@ -154,8 +209,10 @@ _READERS: Final[Mapping[str, Callable[[Path, str], _Part | None]]] = {
     "pylock.toml": _pylock,
     "environment.yml": _conda,
     "environment.yaml": _conda,
-    "requirements.txt": _requirements,
+    **dict.fromkeys(_REQUIREMENTS, _requirements),
     "pyproject.toml": _pyproject,
+    "setup.cfg": _setup_cfg,
+    "setup.py": lambda folder, name: _built(),
 }
 """What takes over a file, by its name; what says most comes first."""
 
@@ -170,8 +227,7 @@ def _of_project(folder: Path) -> str | None:
         first = _content(folder, pinned.name).decode("utf-8", "replace").strip().splitlines()[:1]
         return first[0].removeprefix("cpython-") if first else None
     if (folder / "pyproject.toml").is_file():
-        project = _toml(folder, "pyproject.toml").get("project")
-        return _text(project.get("requires-python")) if isinstance(project, dict) else None
+        return _text(_table(_toml(folder, "pyproject.toml"), "project").get("requires-python"))
     return None
 
 
@@ -209,6 +265,11 @@ def _toml(folder: Path, name: str) -> dict[str, Any]:
         raise ImageError(
             f"{name} cannot be read: {error}", hint="fix it, or move it away and run `klock init` again"
         ) from error
+
+
+def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = tables.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _text(value: object) -> str | None:
