@@ -146,7 +146,8 @@ def test_a_project_that_only_its_build_knows_is_built(case: str, tmp_path: Path)
     files, base = BUILT[case]
     text, loaded = begun(tmp_path, files)
     assert isinstance(loaded.image.base, RegistryBase) and loaded.image.base.reference == base
-    assert '    .rsync(".", "/srv/app", contents=True)\n    .pip_install(["/srv/app"])\n' in text
+    copied = '    .rsync(".", "/srv/app", contents=True, filter_options="--exclude=/kimage.py")'
+    assert f'{copied}\n    .pip_install(["/srv/app"])\n' in text
     draft_image(loaded.image, {})
 
 

@@ -197,7 +197,10 @@ def _built(python: str | None = None) -> _Part:
     """A project whose build tells what it requires."""
     return _Part(
         python=python,
-        calls=[f'.rsync(".", "{_FOLDER}", contents=True)', f'.pip_install(["{_FOLDER}"])'],
+        calls=[
+            f'.rsync(".", "{_FOLDER}", contents=True, filter_options="--exclude=/kimage.py")',
+            f'.pip_install(["{_FOLDER}"])',
+        ],
         comments=["klock builds the project, and installs it with what it requires."],
     )
 
