@@ -9,12 +9,15 @@ import functools
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from klock.errors import EngineError
 from klock.words import in_bytes
 
-__all__ = ["Tally", "in_fork", "map_in_forks"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Tally", "in_fork", "map_in_forks", "written_to"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -90,6 +93,18 @@ class Tally:
 
     def _put(self, slot: int, number: int) -> None:
         self._shared[slot * _NUMBER : (slot + 1) * _NUMBER] = number.to_bytes(_NUMBER, "little")
+
+
+def written_to(file: Path) -> Callable[[], str]:
+    """How far a process is that writes a file, such as `1.2 MB`; empty as long as there is none."""
+
+    def size() -> str:
+        try:
+            return in_bytes(file.stat().st_size)
+        except FileNotFoundError:
+            return ""
+
+    return size
 
 
 _NUMBER: Final = 8

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from klock.forks import Tally, in_fork, map_in_forks
+from klock.forks import Tally, in_fork, map_in_forks, written_to
 
 
 @pytest.mark.parametrize("cores", [{0}, {0, 1, 2}], ids=["one process", "three"])
@@ -34,3 +35,10 @@ def test_how_many_there_are_may_be_found_out_by_who_does_the_work() -> None:
 
     in_fork(work)
     assert tally() == "1.5 MB of 2.0 MB"
+
+
+def test_how_far_another_process_writes_a_file(tmp_path: Path) -> None:
+    how_far = written_to(tmp_path / "archive")
+    assert how_far() == ""
+    in_fork(lambda: (tmp_path / "archive").write_bytes(bytes(1200)))
+    assert how_far() == "1.2 kB"

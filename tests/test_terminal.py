@@ -173,6 +173,10 @@ with terminal.progress_on_stderr(quiet={quiet}, verbose=False) as progress:
     progress.advance(7)
     os.read(0, 1)
     progress.done("made")
+    progress.begin("fetch https://h/x.git")
+    progress.advance(1_234_567)
+    os.read(0, 1)
+    progress.done("1.2 MB")
     progress.done("done")
     time.sleep(0.7)
 """
@@ -185,7 +189,7 @@ def beats(*, quiet: bool = False) -> list[str]:
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=pipe, stderr=pipe) as process:
         assert process.stdin is not None and process.stderr is not None
         lines: list[str] = []
-        for _ in range(2):
+        for _ in range(3):
             while not quiet and not (lines and "..." in lines[-1]):
                 lines.append(process.stderr.readline().decode())
             process.stdin.write(b"!")
@@ -201,6 +205,7 @@ def test_a_log_is_never_silent_for_long_and_says_how_far_a_task_is() -> None:
     assert lines[0] == "step 1/2 run_bash make (kimage.py:4)\n"
     assert "  ... after 0:00:00, lay out 9 wheels, 3 done, beside stage web, compiling b\n" in lines
     assert any(line.startswith("    ... after 0:00:0") and "7 of 110 packages" in line for line in lines)
+    assert any(line.startswith("    ... after 0:00:0") and ", 1.2 MB, beside" in line for line in lines)
     assert "..." not in lines[-1], "nothing is said when nothing goes on"
 
 

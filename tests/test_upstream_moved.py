@@ -30,6 +30,7 @@ from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
 from klock.upstream.moved import Keepers, moved_findings
 from klock.vault import Input, Vault, VaultFolder
+from klock.vault.protocol import Count, uncounted
 from tests.memory_workshop import memory_context
 from tests.test_asking import server
 
@@ -134,7 +135,7 @@ def test_a_vault_that_cannot_be_read_is_asked_once_and_said(tmp_path: Path) -> N
     asked: list[str] = []
 
     class Unreadable(VaultFolder):
-        def holds(self, item: Input, *, verify: bool = False) -> bool:
+        def holds(self, item: Input, *, verify: bool = False, count: Count = uncounted) -> bool:
             asked.append(item.name)
             raise StoreError("it is locked away")
 

@@ -264,6 +264,38 @@ def test_what_is_there_is_passed_over(full: Place) -> None:
     assert {path: path.stat().st_ino for path in full.vault.root.rglob("*")} == before
 
 
+@dataclasses.dataclass
+class Advances(Quiet):
+    """What was told of each task: its total, and how its bytes arrived."""
+
+    told: list[tuple[int | None, list[int]]] = dataclasses.field(default_factory=list)
+
+    def begin(self, task: str, *, total: int | None = None, unit: str = "bytes") -> None:
+        self.told.append((total, []))
+
+    def advance(self, amount: int) -> None:
+        self.told[-1][1].append(amount)
+
+
+def test_progress_moves_within_a_large_blob(tmp_path: Path) -> None:
+    """A wheel may have gigabytes; a task that counts whole blobs stands still for minutes."""
+    large = "x" * (5 << 20)
+    lock = dataclasses.replace(EVERYTHING, base=NOTHING, steps=(), packages=(package("large", wheel(large)),))
+    vault, other = VaultFolder(tmp_path / "vault"), Store(tmp_path / "other")
+    context = Place(store=Store(tmp_path / "store"), vault=vault).context
+    context.store.add_bytes(large.encode())
+    for transfer in (
+        lambda progress: push([lock], vault, dataclasses.replace(context, progress=progress)),
+        lambda progress: find_faults([lock], vault, progress=progress),
+        lambda progress: pull([lock], vault, other, progress=progress),
+    ):
+        progress = Advances()
+        transfer(progress)
+        total, pieces = progress.told[-1]
+        assert total == sum(pieces) == len(large)
+        assert max(pieces) <= 1 << 20
+
+
 def test_a_dry_run_copies_nothing(full: Place, empty: Place) -> None:
     other = dataclasses.replace(full, vault=VaultFolder(full.vault.root / "other"))
     assert other.push(dry_run=True) == ALL_NEW

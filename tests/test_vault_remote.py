@@ -102,6 +102,15 @@ def test_what_was_put_is_there_and_comes_back(vault: Vault, source: Path) -> Non
     assert vault.holds(ITEM, verify=True)
 
 
+def test_the_bytes_that_are_read_and_sent_are_counted(vault: Vault, source: Path) -> None:
+    sent, read = list[int](), list[int]()
+    vault.put(ITEM, source, count=sent.append)
+    # fsspec's backend of local files copies without a word.
+    assert sum(sent) == (0 if vault.name.startswith("file:") else ITEM.size)
+    assert vault.holds(ITEM, verify=True, count=read.append)
+    assert sum(read) == ITEM.size
+
+
 @pytest.mark.parametrize(
     ("found", "by_size"),
     [(CONTENT[:-1], False), (b"", False), (CONTENT[::-1], True)],

@@ -104,12 +104,12 @@ class _Task:
 
     @property
     def counted(self) -> str:
-        """`12.3 MB of 70.1 MB`, `14 of 110 packages`; empty where nothing is counted."""
+        """`12.3 MB of 70.1 MB`, `14 of 110 packages`, `12.3 MB` of nobody knows how many; empty where nothing is
+        counted."""
+        done = in_bytes(self.done) if self.unit == "bytes" else str(self.done)
         if not self.total:
-            return ""
-        if self.unit == "bytes":
-            return f"{in_bytes(self.done)} of {in_bytes(self.total)}"
-        return f"{self.done} of {self.total} {self.unit}"
+            return done if self.done else ""
+        return f"{done} of {in_bytes(self.total) if self.unit == 'bytes' else f'{self.total} {self.unit}'}"
 
     @property
     def elapsed(self) -> str:

@@ -22,6 +22,7 @@ from klock.digests import Digest, digest_of_stream
 from klock.errors import EngineError, KlockError
 from klock.export.mount_points import USUAL, Additions
 from klock.export.runtime_files import RuntimeFile, runtime_files, unsaid_variables
+from klock.forks import written_to
 from klock.layers import tar
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME
@@ -94,9 +95,13 @@ def write_squashfs(
         context.progress.note(f"access control lists are lost, as squashfs has none: {first_of(lost)}")
     context.progress.begin(f"pack {counted(len(kept), 'path')}")
     with context.store.temporary_file() as archive:
-        latest = context.workshop.write_tree(lock.base.id, lock.layers, archive, manifest=kept, times_of=of_base)
+        with context.progress.stage("collect", written_to(archive)):
+            latest = context.workshop.write_tree(lock.base.id, lock.layers, archive, manifest=kept, times_of=of_base)
         _append(archive, additions, contents)
-        digest, size = _make(program, archive, output, COMPRESSIONS[compression], latest=latest)
+        partial = output.with_name(f".{output.name}.{os.getpid()}")
+        # Not by what mksquashfs has read: it reads far ahead of what it compresses.
+        with context.progress.stage("compress", written_to(partial)):
+            digest, size = _make(program, archive, output, COMPRESSIONS[compression], latest=latest, partial=partial)
     context.progress.done(version)
     return Squashfs(digest=digest, size=size, program=version)
 
@@ -162,8 +167,9 @@ def _find_program() -> tuple[Path, str]:
     return program, f"{_PROGRAM} {said[0].decode('ascii', 'replace').removeprefix('version ')}"
 
 
-def _make(program: Path, archive: Path, output: Path, compression: Sequence[str], *, latest: int) -> tuple[Digest, int]:
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
+def _make(
+    program: Path, archive: Path, output: Path, compression: Sequence[str], *, latest: int, partial: Path
+) -> tuple[Digest, int]:
     try:
         # "-" is where sources would stand: the archive is its standard input.
         arguments = ["-", partial.name, *_OPTIONS, *compression]

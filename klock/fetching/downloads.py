@@ -5,6 +5,7 @@ All threads have ended when this returns: the workshop forks, and a fork with th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -33,10 +34,19 @@ class Wanted:
     open: Callable[[], Iterator[bytes]]
 
 
-def download(wanted: Sequence[Wanted], *, task: str, store: Store, offline: bool, progress: Progress) -> None:
+def download(
+    wanted: Sequence[Wanted],
+    *,
+    task: str,
+    store: Store,
+    offline: bool,
+    progress: Progress,
+    how_far: Callable[[], str] | None = None,
+) -> None:
     """Brings what the store lacks. Raises FetchError, HashMismatch; what was whole by then is kept.
 
-    The first failure stops the others, so that an error is not followed by minutes of transfer.
+    The first failure stops the others, so that an error is not followed by minutes of transfer. `how_far` says how far
+    it is where the bytes on the way are not those that are stored.
     """
     missing = list({w.digest: w for w in wanted if store.find_blob(w.digest) is None}.values())
     if not missing:
@@ -49,7 +59,8 @@ def download(wanted: Sequence[Wanted], *, task: str, store: Store, offline: bool
     # Largest first: the last one to end is then a small one.
     missing.sort(key=lambda w: (-w.size, w.digest))
     progress.begin(task, total=sum(w.size for w in missing))
-    _Downloads(missing, store, progress).run()
+    with progress.stage("fetch", how_far) if how_far else contextlib.nullcontext():
+        _Downloads(missing, store, progress).run()
     progress.done(f"{len(missing)} fetched")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from klock.bases.scratch import SCRATCH
 from klock.digests import Digest, canonical_json, digest_of_bytes, digest_of_json, is_digest
 from klock.errors import EngineError
-from klock.forks import Tally
+from klock.forks import Tally, written_to
 from klock.layers import tar
 from klock.layers.compression import Compressed, Compression
 from klock.layers.normalisation import MTIME
@@ -279,7 +279,8 @@ def _compressed(
     if packed is None or store.find_blob(packed.digest) is None:
         context.progress.begin(f"pack {name}")
         with store.temporary_file() as archive:
-            write(archive)
+            with context.progress.stage("collect", written_to(archive)):
+                write(archive)
             tally = Tally("bytes", archive.stat().st_size)
             with context.progress.stage("compress", tally):
                 packed = _add_compressed(archive, store, compression, name, tally)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -38,8 +38,9 @@ class Repositories:
         secrets: Collection[str] = (),
         ca_bundle: Path | None = None,
         local_hosts: Collection[str] = (),
+        on_received: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Raises KlockError where klock's extra `git` is missing."""
+        """`on_received` is told of bytes as they arrive. Raises KlockError where klock's extra `git` is missing."""
         try:
             import dulwich  # noqa: F401
         except ImportError as error:
@@ -47,6 +48,7 @@ class Repositories:
             raise KlockError("to fetch git repositories, klock needs dulwich", hint=hint) from error
         self._url = url
         self._authorize = authorize
+        self._on_received = on_received
         self._submodules = 0
         self._upstream = Upstream(
             notes=Notes(Redaction(secrets=tuple(secrets), private_urls=())),
@@ -75,7 +77,7 @@ class Repositories:
             self._upstream.close()
 
     def _remote(self, url: str) -> Remote:
-        return Remote(url=url, upstream=self._upstream, authorize=self._authorize)
+        return Remote(url=url, upstream=self._upstream, authorize=self._authorize, on_received=self._on_received)
 
     def _checkout(self, url: str, named: Named, place: Path, *, depth: int) -> Checkout:
         self._submodules += 1

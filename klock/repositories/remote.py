@@ -45,11 +45,12 @@ class Named:
 
 @dataclass(kw_only=True)
 class Remote:
-    """The repository at `url`, which has no credentials."""
+    """The repository at `url`, which has no credentials. `on_received` is told of bytes of packs as they arrive."""
 
     url: str
     upstream: Upstream
     authorize: Authorize
+    on_received: Callable[[int], None]
     _refs: dict[str, str] | None = field(default=None, init=False, repr=False)
     _head: str = field(default="", init=False, repr=False)
 
@@ -118,12 +119,16 @@ class Remote:
 
         file, commit, abort = objects.add_pack()
 
+        def receive(chunk: bytes) -> int:
+            self.on_received(len(chunk))
+            return file.write(chunk)
+
         def ask(client: Any, path: str) -> None:
             client.fetch_pack(
                 path,
                 lambda refs, depth=None: [name.encode() for name in wanted],
                 ObjectStoreGraphWalker([], lambda _: []),
-                file.write,
+                receive,
                 depth=depth,
             )
 

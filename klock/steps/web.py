@@ -13,14 +13,16 @@ from klock.recorder.incoming import Truncated
 from klock.recorder.redaction import Redaction
 from klock.recorder.report import Notes
 from klock.recorder.upstream import Unreachable, Upstream
+from klock.words import in_bytes
 
 if TYPE_CHECKING:
     from klock.asking import Asker
+    from klock.digests import Digest
     from klock.findings import Finding
     from klock.steps.at import StepAt
     from klock.steps.context import Context
 
-__all__ = ["NotFound", "chunks_at", "moved_files"]
+__all__ = ["NotFound", "chunks_at", "fetch_new", "moved_files"]
 
 _MOST_REDIRECTS: Final = 10
 
@@ -62,6 +64,16 @@ def chunks_at(
         raise FetchError(f"{url}: {error}", hint="try again later, or check the URL") from error
     finally:
         upstream.close()
+
+
+def fetch_new(url: str, context: Context, *, task: str) -> tuple[Digest, int]:
+    """Puts the bytes at a URL, which nobody knows yet, into the store; their digest and size. Raises FetchError."""
+    if context.offline:
+        raise FetchError(f"{url} is not locked yet, and klock is offline", hint="run it without --offline")
+    context.progress.begin(task)
+    digest, size = context.store.add_blob(chunks_at(url, context), source=url, on_progress=context.progress.advance)
+    context.progress.done(in_bytes(size))
+    return digest, size
 
 
 def moved_files(

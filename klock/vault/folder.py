@@ -13,13 +13,14 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from klock.digests import Digest, hex_of
 from klock.errors import HashMismatch, StoreError
 from klock.vault.inputs import Input
+from klock.vault.protocol import Count, uncounted
 
 __all__ = ["VaultFolder"]
 
@@ -50,7 +51,7 @@ class VaultFolder:
         digits = hex_of(digest)
         return self.root / "blobs" / "sha256" / digits[:2] / digits
 
-    def holds(self, item: Input, *, verify: bool = False) -> bool:
+    def holds(self, item: Input, *, verify: bool = False, count: Count = uncounted) -> bool:
         """Whether the blob is here with its size, and with its bytes if they are to be read."""
         try:
             status = self.blob_path(item.digest).stat()
@@ -60,7 +61,7 @@ class VaultFolder:
             raise self._unreadable(error) from error
         if not stat.S_ISREG(status.st_mode) or status.st_size != item.size:
             return False
-        return not verify or self._digest(item) == item.digest
+        return not verify or self._digest(item, count) == item.digest
 
     def has_something(self, item: Input) -> bool:
         return self.blob_path(item.digest).exists()
@@ -79,7 +80,7 @@ class VaultFolder:
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def put(self, item: Input, source: Path, *, on_progress: Callable[[int], None] | None = None) -> None:
+    def put(self, item: Input, source: Path, *, count: Count = uncounted) -> None:
         """Copies a file in, in place of what has its name. Raises HashMismatch when it is not the blob."""
         final = self.blob_path(item.digest)
         hasher = hashlib.sha256()
@@ -92,8 +93,7 @@ class VaultFolder:
                     while chunk := file.read(_CHUNK):
                         hasher.update(chunk)
                         copy.write(chunk)
-                        if on_progress:
-                            on_progress(len(chunk))
+                        count(len(chunk))
                     copy.flush()
                     os.fsync(copy.fileno())
                 if f"sha256:{hasher.hexdigest()}" != item.digest:
@@ -116,10 +116,11 @@ class VaultFolder:
     def finish(self, items: Sequence[Input]) -> None:
         """Nobody removes what is in a folder."""
 
-    def _digest(self, item: Input) -> Digest:
+    def _digest(self, item: Input, count: Count) -> Digest:
         hasher = hashlib.sha256()
         for chunk in self.read(item):
             hasher.update(chunk)
+            count(len(chunk))
         return f"sha256:{hasher.hexdigest()}"
 
     def _make_folders(self, folder: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from klock.vault.inputs import Input
 
-__all__ = ["Vault"]
+__all__ = ["Count", "Vault", "uncounted"]
+
+Count: TypeAlias = Callable[[int], None]
+"""Is told of so many bytes more that were read or sent, or of a negative number that have to be sent again."""
+
+
+def uncounted(_: int) -> None:
+    """For who wants no count."""
 
 
 class Vault(Protocol):
@@ -21,7 +28,7 @@ class Vault(Protocol):
     def check(self) -> None:
         """Raises StoreError when there is no vault to read from, as far as that can be seen."""
 
-    def holds(self, item: Input, *, verify: bool = False) -> bool:
+    def holds(self, item: Input, *, verify: bool = False, count: Count = uncounted) -> bool:
         """Whether the blob is here with its size, and with its bytes if they are to be read."""
 
     def has_something(self, item: Input) -> bool:
@@ -30,7 +37,7 @@ class Vault(Protocol):
     def read(self, item: Input) -> Iterator[bytes]:
         """The bytes of a blob, not yet verified. Raises StoreError or FetchError."""
 
-    def put(self, item: Input, source: Path) -> None:
+    def put(self, item: Input, source: Path, *, count: Count = uncounted) -> None:
         """Copies a file in, in place of what has its name. Raises HashMismatch when it is not the blob."""
 
     def remove_partial(self) -> None:

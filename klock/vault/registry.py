@@ -18,6 +18,7 @@ from klock.lockfile.model import OciBlob
 from klock.oci.artifacts import parse_address, put_artifact
 from klock.oci.writing import Outgoing, file_reader, open_repository
 from klock.vault.inputs import Input
+from klock.vault.protocol import Count, uncounted
 
 __all__ = ["RegistryVault"]
 
@@ -39,10 +40,10 @@ class RegistryVault:
     def check(self) -> None:
         """A repository that is not there is an empty vault."""
 
-    def holds(self, item: Input, *, verify: bool = False) -> bool:
+    def holds(self, item: Input, *, verify: bool = False, count: Count = uncounted) -> bool:
         if not self._repository.has_blob(item.digest, item.size):
             return False
-        return not verify or self._digest(item) == item.digest
+        return not verify or self._digest(item, count) == item.digest
 
     def has_something(self, item: Input) -> bool:
         return self._repository.has_blob(item.digest, None)
@@ -50,14 +51,14 @@ class RegistryVault:
     def read(self, item: Input) -> Iterator[bytes]:
         return self._repository.blob(OciBlob(digest=item.digest, size=item.size, media_type=_OCTETS))
 
-    def put(self, item: Input, source: Path) -> None:
+    def put(self, item: Input, source: Path, *, count: Count = uncounted) -> None:
         with open(source, "rb") as file:
             found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         if found != item.digest:
             raise HashMismatch(f"{item.name}: the store's file is not {item.digest}")
         is_damaged = self.has_something(item)
-        self._repository.upload(Outgoing(digest=item.digest, size=item.size, read=file_reader(source)))
-        if is_damaged and self._digest(item) != item.digest:
+        self._repository.upload(Outgoing(digest=item.digest, size=item.size, read=file_reader(source), advance=count))
+        if is_damaged and self._digest(item, uncounted) != item.digest:
             raise StoreError(
                 f"{self.name}: {item.name} ({item.digest}) is damaged there, and the registry does not replace it",
                 hint="ask an administrator of the registry to remove that blob, or use another registry",
@@ -74,12 +75,13 @@ class RegistryVault:
             tag = f"vault-{hex_of(digest_of_json([item.digest for item in items]))}"
             put_artifact(self._repository, tag, descriptors, kind=_KIND)
 
-    def _digest(self, item: Input) -> Digest | None:
+    def _digest(self, item: Input, count: Count) -> Digest | None:
         """The digest of what the registry gives; None when it gives less than it says."""
         hasher = hashlib.sha256()
         try:
             for chunk in self.read(item):
                 hasher.update(chunk)
+                count(len(chunk))
         except FetchError:
             return None
         return f"sha256:{hasher.hexdigest()}"

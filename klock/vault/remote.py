@@ -17,6 +17,7 @@ from klock.digests import Digest, hex_of
 from klock.errors import HashMismatch, KlockError, StoreError
 from klock.extras import missing_extra_hint
 from klock.vault.inputs import Input
+from klock.vault.protocol import Count, uncounted
 
 __all__ = ["RemoteVault"]
 
@@ -47,7 +48,7 @@ class RemoteVault:
     def check(self) -> None:
         """Every address is a vault, if perhaps an empty one."""
 
-    def holds(self, item: Input, *, verify: bool = False) -> bool:
+    def holds(self, item: Input, *, verify: bool = False, count: Count = uncounted) -> bool:
         with self._errors("read"):
             try:
                 found = self._files.info(self._path(item.digest))
@@ -55,7 +56,7 @@ class RemoteVault:
                 return False
         if found.get("type") != "file" or found.get("size") != item.size:
             return False
-        return not verify or self._digest(item) == item.digest
+        return not verify or self._digest(item, count) == item.digest
 
     def has_something(self, item: Input) -> bool:
         with self._errors("read"):
@@ -66,7 +67,7 @@ class RemoteVault:
             while chunk := file.read(_CHUNK):
                 yield chunk
 
-    def put(self, item: Input, source: Path) -> None:
+    def put(self, item: Input, source: Path, *, count: Count = uncounted) -> None:
         with open(source, "rb") as file:
             found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         if found != item.digest:
@@ -74,7 +75,7 @@ class RemoteVault:
         path = self._path(item.digest)
         with self._errors("write to"):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._files.put_file(str(source), path)
+            self._files.put_file(str(source), path, callback=_counted_by(count))
 
     def remove_partial(self) -> None:
         """An object that was not written to its end is none."""
@@ -86,10 +87,11 @@ class RemoteVault:
         digits = hex_of(digest)
         return f"{self._root}/blobs/sha256/{digits[:2]}/{digits}"
 
-    def _digest(self, item: Input) -> Digest:
+    def _digest(self, item: Input, count: Count) -> Digest:
         hasher = hashlib.sha256()
         for chunk in self.read(item):
             hasher.update(chunk)
+            count(len(chunk))
         return f"sha256:{hasher.hexdigest()}"
 
     @contextmanager
@@ -104,6 +106,20 @@ class RemoteVault:
 
 
 _HINT: Final = "check the address, the network, and the credentials of that store's own tools"
+
+
+def _counted_by(count: Count) -> Any:
+    """How fsspec tells of bytes that were sent; some backends tell of none."""
+    from fsspec.callbacks import Callback
+
+    told = 0
+
+    def hook(_: object, sent: int, **__: object) -> None:
+        nonlocal told
+        count(sent - told)
+        told = sent
+
+    return Callback(hooks={"sent": hook})
 
 
 def _said(error: Any) -> str:

@@ -20,7 +20,7 @@ from klock.store import Store
 from klock.values import dataclass
 from klock.vault.inputs import Input, inputs_of, inputs_of_all
 from klock.vault.missing import bring_in
-from klock.vault.protocol import Vault
+from klock.vault.protocol import Count, Vault
 from klock.words import counted, in_bytes, listed
 
 __all__ = ["Fault", "Transferred", "find_faults", "pull", "push", "take_all"]
@@ -50,7 +50,9 @@ def push(
     Raises FetchError that names what neither the store nor upstream has; the rest is in the vault then.
     """
     inputs = inputs_of_all(targets)
-    held = _each(lambda item: vault.holds(item, verify=verify), inputs, "read the vault", context.progress)
+    held = _each(
+        lambda item, count: vault.holds(item, verify=verify, count=count), inputs, "read the vault", context.progress
+    )
     new = tuple(item for item, is_held in zip(inputs, held, strict=True) if not is_held)
     transferred = Transferred(inputs=inputs, new=new)
     if dry_run:
@@ -63,7 +65,9 @@ def push(
     for _ in range(2):  # a second time for what turns out to be damaged in the store
         reasons = _bring_in(targets, left, context)
         there = tuple(item for item in left if context.store.find_blob(item.digest) is not None)
-        copied = _each(lambda item: _put(item, vault, context), there, f"push {vault.name}", context.progress)
+        copied = _each(
+            lambda item, count: _put(item, vault, context, count), there, f"push {vault.name}", context.progress
+        )
         done = {item.digest for item, is_copied in zip(there, copied, strict=True) if is_copied}
         left = tuple(item for item in left if item.digest not in done)
         if not left:
@@ -93,10 +97,10 @@ def pull(
     """
     inputs = inputs_of_all(targets)
     has = store.verify_blob if verify else store.find_blob
-    held = _each(lambda item: bool(has(item.digest)), inputs, "read the store", progress)
+    held = _each(lambda item, _: bool(has(item.digest)), inputs, "read the store", progress)
     new = tuple(item for item, is_held in zip(inputs, held, strict=True) if not is_held)
     if not dry_run:
-        faults = _each(lambda item: _take(item, vault, store), new, f"pull {vault.name}", progress)
+        faults = _each(lambda item, count: _take(item, vault, store, count), new, f"pull {vault.name}", progress)
         if failed := [fault for fault in faults if fault]:
             raise FetchError(
                 f"{counted(len(failed), 'blob')} cannot be taken from {vault.name}:"
@@ -112,7 +116,7 @@ def pull(
 
 def take_all(items: Sequence[Input], vault: Vault, store: Store, progress: Progress) -> list[Input]:
     """Those of `items` that the store has afterwards, as the vault has them."""
-    faults = _each(lambda item: _take(item, vault, store), items, f"pull {vault.name}", progress)
+    faults = _each(lambda item, count: _take(item, vault, store, count), items, f"pull {vault.name}", progress)
     return [item for item, fault in zip(items, faults, strict=True) if fault is None]
 
 
@@ -135,12 +139,15 @@ class Fault:
 def find_faults(targets: Sequence[TargetLock], vault: Vault, *, progress: Progress) -> list[Fault]:
     """What is wrong with the vault for `targets`, after reading all they need of it. Nothing is written."""
     inputs = inputs_of_all(targets)
-    return [fault for fault in _each(lambda item: _fault(item, vault), inputs, "read the vault", progress) if fault]
+    faults = _each(lambda item, count: _fault(item, vault, count), inputs, "read the vault", progress)
+    return [fault for fault in faults if fault]
 
 
-def _fault(item: Input, vault: Vault) -> Fault | None:
-    if vault.holds(item, verify=True):
-        return None
+def _fault(item: Input, vault: Vault, count: Count) -> Fault | None:
+    return None if vault.holds(item, verify=True, count=count) else _fault_of(item, vault)
+
+
+def _fault_of(item: Input, vault: Vault) -> Fault:
     return Fault(kind=Kind.DAMAGED if vault.has_something(item) else Kind.MISSING, item=item)
 
 
@@ -155,40 +162,51 @@ def _bring_in(targets: Sequence[TargetLock], items: Sequence[Input], context: Co
     return list(dict.fromkeys(reasons))
 
 
-def _put(item: Input, vault: Vault, context: Context) -> bool:
+def _put(item: Input, vault: Vault, context: Context, count: Count) -> bool:
     path = context.store.find_blob(item.digest)
     try:
         if path is not None:
-            vault.put(item, path)
+            vault.put(item, path, count=count)
             return True
     except HashMismatch:
         context.store.verify_blob(item.digest)  # removes it
     return False
 
 
-def _take(item: Input, vault: Vault, store: Store) -> Fault | None:
+def _take(item: Input, vault: Vault, store: Store, count: Count) -> Fault | None:
     if not vault.holds(item):
-        return _fault(item, vault)
+        return _fault(item, vault, count)
     try:
-        store.add_blob(vault.read(item), digest=item.digest, size=item.size, source=item.name)
+        chunks = vault.read(item)
+        store.add_blob(chunks, digest=item.digest, size=item.size, source=item.name, on_progress=count)
     except HashMismatch:
         return Fault(kind=Kind.DAMAGED, item=item)
     except FetchError:
         # A registry that gives less than it says.
-        return Fault(kind=Kind.DAMAGED if vault.has_something(item) else Kind.MISSING, item=item)
+        return _fault_of(item, vault)
     return None
 
 
-def _each(task: Callable[[Input], T], items: Sequence[Input], name: str, progress: Progress) -> list[T]:
-    """The task's results in order. The first failure is raised when those that have begun are done."""
+def _each(task: Callable[[Input, Count], T], items: Sequence[Input], name: str, progress: Progress) -> list[T]:
+    """The task's results in order. A task may tell of bytes as it goes; when it is done, all of its input counts.
+
+    The first failure is raised when those that have begun are done.
+    """
     if not items:
         return []
     guard = threading.Lock()
 
     def work(item: Input) -> T:
-        result = task(item)
-        with guard:
-            progress.advance(item.size)
+        told = 0
+
+        def count(amount: int) -> None:
+            nonlocal told
+            told += amount
+            with guard:
+                progress.advance(amount)
+
+        result = task(item, count)
+        count(item.size - told)
         return result
 
     progress.begin(name, total=sum(item.size for item in items))

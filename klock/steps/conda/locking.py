@@ -70,7 +70,8 @@ def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
     installed = [package.url for step in earlier for package in step.packages]
     with _lists(draft, locking) as lists:
         try:
-            found = solve(draft.specs, lists, virtual=virtual, preferred=preferred, installed=installed)
+            with context.progress.stage("choose packages"):
+                found = solve(draft.specs, lists, virtual=virtual, preferred=preferred, installed=installed)
         except ResolutionError as error:
             raise ResolutionError(f"{locking.at(draft).name}: {error.message}", hint=error.hint) from error
     packages = tuple(package for package in found if package.url not in installed)
@@ -135,7 +136,7 @@ def _fetched(url: str, file: Path, context: Context, authorize: Callable[[str], 
     for name in LISTS:
         context.progress.begin(f"read {url}/{name}")
         try:
-            chunks = chunks_at(f"{url}/{name}", context, authorize=authorize)
+            chunks = _watched(chunks_at(f"{url}/{name}", context, authorize=authorize), context)
             size = _write(_decompressed(chunks) if name.endswith(".zst") else chunks, file)
         except NotFound:
             context.progress.done("not there")
@@ -143,6 +144,12 @@ def _fetched(url: str, file: Path, context: Context, authorize: Callable[[str], 
         context.progress.done(in_bytes(size))
         return file
     raise FetchError(f"{url} has no list of packages", hint="check the channel's name or URL")
+
+
+def _watched(chunks: Iterator[bytes], context: Context) -> Iterator[bytes]:
+    for chunk in chunks:
+        context.progress.advance(len(chunk))
+        yield chunk
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from klock.conda.archives import Unpacked, unpacked
 from klock.conda.layout import Laid, laid_out, python_of, record_of
 from klock.errors import FetchError, ImageError, StepFailed
 from klock.files.placed import PlacedFile
+from klock.forks import Tally
 from klock.lockfile.model import CondaLock, CondaPackage
 from klock.steps.at import StepAt
 from klock.steps.web import chunks_at
@@ -59,12 +60,15 @@ def fetch_packages(packages: Sequence[CondaPackage], context: Context) -> None:
 
 def scripts_of(packages: Sequence[CondaPackage], context: Context) -> tuple[str, ...]:
     """The names of those with a post-link script, in the order in which they are installed."""
-    with scratch_folder(context.store) as folder:
-        return tuple(
-            package.name
-            for number, package in enumerate(packages)
-            if _POST_LINK.format(name=package.name) in _opened(package, folder / str(number), context).files
-        )
+    tally = Tally("packages", len(packages))
+
+    def has_script(package: CondaPackage, folder: Path) -> bool:
+        opened = _opened(package, folder, context)
+        tally.add()
+        return _POST_LINK.format(name=package.name) in opened.files
+
+    with context.progress.stage("look for scripts", tally), scratch_folder(context.store) as folder:
+        return tuple(p.name for number, p in enumerate(packages) if has_script(p, folder / str(number)))
 
 
 def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Context) -> None:
@@ -77,7 +81,8 @@ def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Conte
         raise at.failed(
             f": {step.scripts[0]} has a script that must run", hint="lock it on a machine of the target's platform"
         )
-    with scratch_folder(context.store) as folder:
+    tally = Tally("packages", len(step.packages))
+    with context.progress.stage("unpack", tally), scratch_folder(context.store) as folder:
         python = _python(everything, folder, context)
         placed: list[PlacedFile] = []
         for number, package in enumerate(step.packages):
@@ -89,6 +94,7 @@ def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Conte
             asked = next((spec for spec in step.specs if _is_of(spec, package)), None)
             laid.append(record_of(package, opened, laid, asked=asked))
             placed += _placed(laid, folder, number)
+            tally.add()
         placed += _placed([_history((*earlier, step))], folder, len(step.packages))
         try:
             workspace.place(placed, step.prefix, keep=True)

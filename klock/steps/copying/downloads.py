@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from klock.errors import FetchError, HashMismatch
+from klock.errors import HashMismatch
 from klock.findings import Finding
 from klock.lockfile.model import CopyLock, DownloadedFile
 from klock.steps.copying.reading import UNKNOWN_HASH
-from klock.steps.web import chunks_at, moved_files
+from klock.steps.web import chunks_at, fetch_new, moved_files
 
 if TYPE_CHECKING:
     from klock.asking import Asker
@@ -35,9 +35,7 @@ def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
         if before is not None and each.sha256 in (UNKNOWN_HASH, before.sha256):
             done.append(replace(each, sha256=before.sha256, size=before.size))
             continue
-        if context.offline:
-            raise FetchError(f"{each.url} is not locked yet, and klock is offline", hint="run it without --offline")
-        digest, size = context.store.add_blob(chunks_at(each.url, context), source=each.url)
+        digest, size = fetch_new(each.url, context, task=f"fetch {each.url}")
         if each.sha256 not in (UNKNOWN_HASH, digest.removeprefix("sha256:")):
             raise HashMismatch(
                 f"{each.url} has the SHA-256 {digest.removeprefix('sha256:')}, not that of --checksum", hint="look why"

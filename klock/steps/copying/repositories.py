@@ -71,12 +71,24 @@ def fetch_repositories(repositories: Sequence[FetchedRepository], context: Conte
     """Makes the store have the files, by hash. Raises FetchError, HashMismatch."""
     from klock.fetching.downloads import Wanted, download
 
+    received = list[int]()
     wanted = [
-        Wanted(digest=f"sha256:{each.sha256}", size=each.size, name=_name(each), open=_archive(each, context))
+        Wanted(
+            digest=f"sha256:{each.sha256}",
+            size=each.size,
+            name=_name(each),
+            open=_archive(each, context, on_received=received.append),
+        )
         for each in repositories
     ]
     download(
-        wanted, task="fetch git repositories", store=context.store, offline=context.offline, progress=context.progress
+        wanted,
+        task="fetch git repositories",
+        store=context.store,
+        offline=context.offline,
+        progress=context.progress,
+        # A server sends other bytes than those of the archives, and all of them before the first of those.
+        how_far=lambda: f"{in_bytes(sum(received))} received",
     )
 
 
@@ -146,7 +158,7 @@ def _write(content: IO[bytes], place: Path) -> str:
 def _locked(draft: FetchedRepository, context: Context) -> FetchedRepository:
     if context.offline:
         raise FetchError(f"{draft.url} is not locked yet, and klock is offline", hint="run it without --offline")
-    with _opened(draft.url, context) as repositories:
+    with _opened(draft.url, context, on_received=context.progress.advance) as repositories:
         wanted = draft.wanted
         if not wanted and len(draft.checksum) == 40:
             wanted = draft.checksum
@@ -163,9 +175,11 @@ def _locked(draft: FetchedRepository, context: Context) -> FetchedRepository:
     return replace(found, sha256=digest.removeprefix("sha256:"), size=size)
 
 
-def _archive(each: FetchedRepository, context: Context) -> Callable[[], Iterator[bytes]]:
+def _archive(
+    each: FetchedRepository, context: Context, *, on_received: Callable[[int], None]
+) -> Callable[[], Iterator[bytes]]:
     def chunks() -> Iterator[bytes]:
-        with _opened(each.url, context) as repositories:
+        with _opened(each.url, context, on_received=on_received) as repositories:
             yield from _chunks(repositories, each)
 
     return chunks
@@ -187,7 +201,9 @@ def _name(each: FetchedRepository) -> str:
 
 
 @contextmanager
-def _opened(url: str, context: Context) -> Iterator[Repositories]:
+def _opened(
+    url: str, context: Context, *, on_received: Callable[[int], None] = lambda _: None
+) -> Iterator[Repositories]:
     from klock.packages.credentials import Credentials, netrc_of
     from klock.repositories.fetching import Repositories
 
@@ -206,6 +222,7 @@ def _opened(url: str, context: Context) -> Iterator[Repositories]:
         secrets=[token] if token else (),
         ca_bundle=context.mirrors.ca_bundle,
         local_hosts=context.local_hosts,
+        on_received=on_received,
     )
     with repositories.opened():
         yield repositories

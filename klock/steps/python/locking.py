@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from klock.errors import FetchError, ImageError
+from klock.errors import ImageError
 from klock.lockfile.model import PythonLock
-from klock.steps.web import chunks_at
+from klock.steps.web import chunks_at, fetch_new
 from klock.temporary import temporary_folder
 from klock.values import dataclass
-from klock.words import in_bytes
 
 if TYPE_CHECKING:
     from klock.steps.context import Context
@@ -57,11 +56,7 @@ def lock_python(draft: PythonLock, locking: Locking) -> PythonLock:
             hint="choose a base with glibc or musl, such as debian or alpine",
         )
     build = _build_of(draft.version, machine=locking.lock.target.machine, libc=libc)
-    if context.offline:
-        raise FetchError(f"{build.url} is not locked yet, and klock is offline", hint="run it without --offline")
-    context.progress.begin(f"fetch Python {build.version}")
-    digest, size = context.store.add_blob(chunks_at(_mirrored(build.url, context), context), source=build.url)
-    context.progress.done(in_bytes(size))
+    digest, size = fetch_new(_mirrored(build.url, context), context, task=f"fetch Python {build.version}")
     return replace(draft, found=build.version, url=build.url, sha256=digest.removeprefix("sha256:"), size=size)
 
 
