@@ -7,13 +7,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from klock.errors import StepFailed
 from klock.progress import Progress
 from klock.secrets.masking import TAIL_LINES
 
-__all__ = ["Logged", "hinting_at_logs"]
+__all__ = ["Logged", "forget_failure", "hinting_at_logs"]
+
+_FAILED: Final = b"==> failed: "
+_LONGEST: Final = 1 << 12
+"""Bytes of a line that says what failed."""
 
 
 class Logged:
@@ -60,6 +64,13 @@ class Logged:
     def note(self, message: str) -> None:
         self._progress.note(message)
 
+    def failed(self, error: StepFailed) -> None:
+        """Ends what was printed in this run with what came of it."""
+        if self._opened is not None:
+            line = error.message.partition("\n")[0].encode("utf-8", "replace")[: _LONGEST - 64]
+            with contextlib.suppress(OSError):
+                self._opened.write(b"\n" + _FAILED + line + b" <==\n")
+
     def _write(self, text: bytes) -> None:
         if self._opened is None:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +91,20 @@ def hinting_at_logs(progress: Progress) -> Iterator[None]:
     try:
         yield
     except StepFailed as error:
-        if isinstance(progress, Logged) and progress.lines > TAIL_LINES:
-            where = "`klock logs` shows all that it printed"
-            error.hint = where if error.hint is None else f"{error.hint}; {where}"
+        if isinstance(progress, Logged):
+            progress.failed(error)
+            if progress.lines > TAIL_LINES:
+                where = "`klock logs` shows all that it printed"
+                error.hint = where if error.hint is None else f"{error.hint}; {where}"
         raise
+
+
+def forget_failure(file: Path) -> None:
+    """Removes the log of a run in which a step failed: the image was locked since, so that step is not in it any more,
+    or printed nothing."""
+    with contextlib.suppress(OSError):
+        with open(file, "rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _LONGEST))
+            last = log.read().rstrip(b"\n").rpartition(b"\n")[2]
+        if last.startswith(_FAILED):
+            file.unlink()

@@ -40,6 +40,7 @@ def relock(
         notes = _notes_if_unchanged(session, previous, keep_base=keep_base)
         if notes is not None:
             _refuse_breaches(session, previous)
+            _forget_failure(session)
             if image_digest:
                 return _write(session, previous, previous, image_digest=True, dry_run=dry_run), session
             return Locked(
@@ -59,6 +60,7 @@ def relock(
         exclude_newer=moment or session.settings.exclude_newer,
     )
     _refuse_breaches(session, locked)
+    _forget_failure(session)
     return _write(session, locked, previous, image_digest=image_digest, dry_run=dry_run), session
 
 
@@ -84,6 +86,13 @@ def _lock(
                 return lock_image(image, targets, previous=previous, context=context, upgrade=upgrade), session
             except TriggersFound as found:
                 session = session.with_triggers(found.base, found.triggers)
+
+
+def _forget_failure(session: Session) -> None:
+    if session.log_file.exists():
+        from klock.logs import forget_failure
+
+        forget_failure(session.log_file)
 
 
 def _known_names(names: Iterable[str], previous: Lockfile | None) -> frozenset[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from klock.errors import StepFailed
-from klock.logs import Logged, hinting_at_logs
+from klock.logs import Logged, forget_failure, hinting_at_logs
 from klock.progress import Quiet
 
 
@@ -61,3 +61,34 @@ def test_a_step_that_failed_leads_to_the_log(
     with pytest.raises(StepFailed) as failure, hinting_at_logs(log):
         raise StepFailed("step 1 failed", hint=hint)
     assert failure.value.hint == shown
+
+
+def test_a_failure_is_forgotten_when_the_image_is_locked_without_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    log = Logged(Quiet(), file)
+    log.begin("step 1/1 run_bash make")
+    log.output(b"compiling\nno")
+    with pytest.raises(StepFailed), hinting_at_logs(log):
+        raise StepFailed("step 1 failed with status 3: run_bash make\n  | compiling")
+    assert file.read_bytes() == (
+        b"==> step 1/1 run_bash make <==\ncompiling\nno\n==> failed: step 1 failed with status 3: run_bash make <==\n"
+    )
+    forget_failure(file)
+    assert not file.exists()
+
+
+def test_what_went_well_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    log = Logged(Quiet(), file)
+    log.output(b"==> failed: a step of mine printed this <==\nand went on\n")
+    forget_failure(file)
+    assert file.exists()
+    forget_failure(tmp_path / "nothing")
+
+
+def test_what_failed_before_anything_was_printed_leaves_the_last_log(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    file.write_bytes(b"before\n")
+    with pytest.raises(StepFailed), hinting_at_logs(Logged(Quiet(), file)):
+        raise StepFailed("step 1 failed")
+    assert file.read_bytes() == b"before\n"
