@@ -102,10 +102,15 @@ def _end_at_once(status: object) -> None:
 
 
 def _answer_at_once(arguments: list[str]) -> None:
-    """Ends the process if it was only asked what klock is."""
-    from klock.verbs import answer_to
+    """Ends the process if it was only asked what klock is, or what Tab completes."""
+    if "_KLOCK_COMPLETE" in os.environ:
+        from klock.completing import answer_to_shell
 
-    shown = answer_to(arguments)
+        shown = answer_to_shell()
+    else:
+        from klock.verbs import answer_to
+
+        shown = answer_to(arguments)
     if shown is not None and sys.stdout is not None:
         try:
             sys.stdout.write(shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from klock.commands.options import offline_option, with_progress
+from klock.commands.options import image_option, offline_option, with_progress
 from klock.printing import say
 from klock.progress import Progress
 
@@ -13,7 +13,7 @@ __all__ = ["add"]
 
 @click.command()
 @click.argument("requirements", nargs=-1, required=True, metavar="PACKAGE...")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
+@image_option
 @offline_option
 @with_progress
 def add(requirements: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from klock.commands.options import engine_option, open_project, target_option
+from klock.commands.options import engine_option, image_option, open_project, target_option
 from klock.printing import say, show, show_text
 
 __all__ = ["diff"]
@@ -16,7 +16,7 @@ __all__ = ["diff"]
 @click.argument("before", required=False, metavar="[A]")
 @click.argument("after", required=False, metavar="[B]")
 @click.option("--env", "environment", is_flag=True, help="Compare the environment with the lockfile.")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
+@image_option
 @target_option
 @engine_option
 @click.option(

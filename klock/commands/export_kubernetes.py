@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klock.commands.options import frozen_option, offline_option, open_project, target_option, with_progress
+from klock.commands.options import (
+    frozen_option,
+    image_option,
+    offline_option,
+    open_project,
+    target_option,
+    with_progress,
+)
 from klock.printing import say, say_note, show_text
 from klock.progress import Progress
 
@@ -32,7 +39,7 @@ __all__ = ["kubernetes"]
     required=True,
     help="Where `klock push` pushed the image, or the whole name that it printed.",
 )
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
+@image_option
 @click.option("--name", metavar="NAME", help="The object's name. Default: the image's name, or the folder's.")
 @click.option("--namespace", metavar="NAME", help="The namespace. Default: the one that kubectl uses.")
 @click.option("--replicas", type=click.IntRange(min=1), default=1, metavar="N", help="How many pods. Default: 1.")

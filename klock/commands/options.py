@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from klock.completing import images, names
+
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from klock.api import Project
     from klock.progress import Progress
 
@@ -18,6 +22,8 @@ __all__ = [
     "frozen_option",
     "gpus_option",
     "image_argument",
+    "image_option",
+    "locked_name_argument",
     "offline_option",
     "open_project",
     "target_option",
@@ -53,7 +59,28 @@ def open_project(
 
 
 def image_argument(command: F) -> F:
-    return click.argument("image", required=False, metavar="[FILE[:NAME]]")(command)
+    complete = _completing(images)
+    return click.argument("image", required=False, metavar="[FILE[:NAME]]", shell_complete=complete)(command)
+
+
+def image_option(command: F) -> F:
+    text = "The image. Default: the project's."
+    return click.option("--image", metavar="FILE[:NAME]", help=text, shell_complete=_completing(images))(command)
+
+
+def locked_name_argument(parameter: str, *, verb: str, **attributes: Any) -> Callable[[F], F]:
+    """An argument that Tab completes from the lockfile."""
+    return click.argument(parameter, shell_complete=_completing(lambda: names(verb)), **attributes)
+
+
+def _completing(values: Callable[[], Sequence[str]]) -> Callable[..., list[CompletionItem]]:
+    def complete(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(value) for value in values() if value.startswith(begun)]
+        return found or [CompletionItem(begun, type="file")]
+
+    return complete
 
 
 def target_option(command: F) -> F:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from klock.commands.options import offline_option, with_progress
+from klock.commands.options import image_option, locked_name_argument, offline_option, with_progress
 from klock.printing import say
 from klock.progress import Progress
 
@@ -12,8 +12,8 @@ __all__ = ["remove"]
 
 
 @click.command()
-@click.argument("projects", nargs=-1, required=True, metavar="PACKAGE...")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
+@locked_name_argument("projects", verb="remove", nargs=-1, required=True, metavar="PACKAGE...")
+@image_option
 @offline_option
 @with_progress
 def remove(projects: tuple[str, ...], *, image: str | None, offline: bool, progress: Progress) -> int:

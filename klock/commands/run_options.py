@@ -13,6 +13,7 @@ from klock.commands.options import (
     engine_option,
     frozen_option,
     gpus_option,
+    image_option,
     offline_option,
     open_project,
     target_option,
@@ -81,7 +82,7 @@ class RunOptions:
 
 
 _OPTIONS = (
-    click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's."),
+    image_option,
     click.option(
         "-e",
         "--env",

@@ -7,15 +7,15 @@ import os
 
 import click
 
-from klock.commands.options import target_option
+from klock.commands.options import image_option, locked_name_argument, target_option
 from klock.printing import show, show_text
 
 __all__ = ["why"]
 
 
 @click.command()
-@click.argument("name")
-@click.option("--image", metavar="FILE[:NAME]", help="The image. Default: the project's.")
+@locked_name_argument("name", verb="why")
+@image_option
 @target_option
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print reasons.")
 def why(name: str, *, image: str | None, target: str | None, form: str) -> int:
