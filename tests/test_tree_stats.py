@@ -18,7 +18,12 @@ from klock.forks import in_fork
 from klock.layers.scan import manifest_of_tree
 from klock.tree_stats import is_as_noted, note_stats
 
-WAYS = {"by path": (False, 10**6), "by folder": (True, 10**6), "with a second process": (True, 3)}
+WAYS = {
+    "in a program's process": (False, 10**6),
+    "in klock's own": (True, 10**6),
+    "in a program's and a second one": (False, 3),
+    "in klock's own and a second one": (True, 3),
+}
 
 
 @pytest.fixture
@@ -143,6 +148,24 @@ def test_whatever_reading_every_file_finds_its_stats_have_shown(
             assert not as_noted
         if all(what in ("read", "nothing") for what, _, _ in happenings):
             assert as_noted
+
+
+@pytest.mark.parametrize("much", [3, 10**6], ids=["in two processes", "in one"])
+def test_the_current_folder_of_a_program_that_uses_klock_stays(
+    much: int, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler of its may import a module from there at any moment."""
+    monkeypatch.setattr(tree_stats, "_MUCH", much)
+    program, chdir = os.getpid(), os.chdir
+
+    def in_a_child_only(path: str) -> None:
+        assert os.getpid() != program
+        chdir(path)
+
+    monkeypatch.setattr(os, "chdir", in_a_child_only)
+    assert is_as_noted(str(tree))
+    (tree / "root/b/1").write_text("x")
+    assert not is_as_noted(str(tree))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"not marshal"])

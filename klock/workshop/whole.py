@@ -7,7 +7,6 @@ not, because somebody wrote into a tree or copied the store, every byte is read 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,7 +129,7 @@ class WholeTrees:
     def _is_known(self, folder: Path) -> bool:
         if folder in self._known and folder.exists():
             return True
-        if is_as_noted(str(folder), may_move=threading.active_count() == 1):
+        if is_as_noted(str(folder)):
             self._known.add(folder)
             return True
         return False
