@@ -118,14 +118,15 @@ class SandboxEnvironment:
 
     def changes(self) -> Manifest:
         """What commands have changed over base and layers since the sync. Reads nothing but the writable layer."""
-        from klock.layers.changes import changes_in
         from klock.layers.manifest import Manifest
 
         state = self._existing()
-        layers = self._trees.stack(state["base"], state["layers"])
         upper = self._folder / state["folder"] / "upper"
         if not any(upper.iterdir()):
             return Manifest()
+        from klock.layers.changes import changes_in
+
+        layers = self._trees.stack(state["base"], state["layers"])
 
         def task() -> bytes:
             lower = Area.create(self._area).mount_to_read(layers)
