@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["relock"]
 
+_NEW = "what is new needs no --upgrade-package: `klock lock` locks it, `klock add NAME` adds it to the image"
+
 
 def relock(
     session: Session,
@@ -106,7 +108,7 @@ def _known_names(names: Iterable[str], previous: Lockfile | None) -> frozenset[s
     known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
     for name, as_written in canonical.items():
         if name not in known:
-            hint = did_you_mean(name, known) or "it need not be upgraded: `klock add NAME` asks for a new package"
+            hint = did_you_mean(name, known) or _NEW
             raise KlockError(f"--upgrade-package {as_written}: the lockfile has no such package", hint=hint)
     return frozenset(canonical)
 

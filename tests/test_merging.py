@@ -172,6 +172,21 @@ def test_the_packages_of_both_are_what_is_locked_again_with() -> None:
     assert {pin for step in target.steps for pin in getattr(step, "packages", ())} <= target.packages_by_pin.keys()
 
 
+def test_what_the_other_side_added_is_not_to_be_upgraded() -> None:
+    """`klock lock --upgrade-package c` would say that it is not locked."""
+
+    def adding(lock: Lockfile) -> Lockfile:
+        first, *rest = upgraded("b")(lock).targets
+        steps = list(first.steps)
+        steps[2] = PipLock(requirements=("a", "b", "c"), packages=("a==1", "b==2", "c==1"), layer=layer(4))
+        first = replace(first, steps=tuple(steps), packages=(*first.packages, package("c", "1")))
+        return replace(lock, targets=(first, *rest))
+
+    merged = merge(BEFORE, upgraded("a")(BEFORE), adding(BEFORE))
+    assert merged.theirs == ("b",)
+    assert [each.pin for each in merged.preferred.targets[0].packages] == ["a==2", "b==1", "b==2", "c==1"]
+
+
 def test_two_lockfiles_without_an_ancestor_depend_on_each_other() -> None:
     assert merge(None, BEFORE, upgraded("a")(BEFORE)).dependent == ("the whole lockfile",)
 

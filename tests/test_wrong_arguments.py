@@ -106,7 +106,7 @@ def test_arguments_are_refused_with_what_to_write(case: str) -> None:
 def test_a_package_that_is_nearly_locked_is_named() -> None:
     for name, hint in {
         "numpi": "did you mean numpy?",
-        "rich": "it need not be upgraded: `klock add NAME` asks for a new package",
+        "rich": "what is new needs no --upgrade-package: `klock lock` locks it, `klock add NAME` adds it to the image",
     }.items():
         done = CliRunner().invoke(klock, ["lock", "--upgrade-package", name])
         assert isinstance(done.exception, KlockError)

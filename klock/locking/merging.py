@@ -33,8 +33,8 @@ _BASE: Final = -1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
     """`lockfile` is whole and valid: of a target that is not independent it has our side. `dependent` says what both
-    sides changed, in words; `preferred` has the packages of both sides, to lock again with; `theirs` names those that
-    only the other side moved."""
+    sides changed, in words; `preferred` has the packages of both sides, to lock again with; `theirs` names those of
+    ours that only the other side moved."""
 
     lockfile: Lockfile
     dependent: tuple[str, ...] = ()
@@ -67,7 +67,9 @@ def merge(ancestor: Lockfile | None, ours: Lockfile, theirs: Lockfile) -> Merged
             dependent += [f"{each}{words}" for each in found]
             chosen = mine if found else _merge_target(old, mine, other)
             packages, names = _packages(old, mine, other)
-            moved += [name for name in names if name not in moved]
+            # What we have not locked cannot be upgraded, and need not be.
+            locked = {package.name for package in mine.packages if not package.build_only}
+            moved += [name for name in names if name in locked and name not in moved]
             preferred.append(replace(mine, packages=packages))
         if chosen is not None:
             merged.append(chosen)
