@@ -1,7 +1,7 @@
-"""Folders in `$TMPDIR` that do not outlive klock for long: one that was killed is cleared away by the next one.
+"""Folders for this user alone, and temporary ones: what a klock that was killed leaves, the next one clears away.
 
-Each is held by a lock on a file in it, for as long as the process lives, or a child of it. Whoever makes a folder, or
-begins other work (`klock.workshop.scratch`), first removes those of this user that nobody holds.
+A temporary folder is held by a lock on a file in it, for as long as the process lives, or a child of it. Whoever makes
+one, or begins other work (`klock.workshop.scratch`), first removes those of this user that nobody holds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["remove_abandoned_folders", "temporary_folder"]
+__all__ = ["make_private", "remove_abandoned_folders", "temporary_folder"]
 
 _PREFIX: Final = "klock-"
 _HOLD: Final = ".klock-holds-this"
 _WORK: Final = "w"
+_LISTS: Final = ("system.posix_acl_access", "system.posix_acl_default")
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder for this user alone, which hands nothing on to what is made in it.
+
+    A folder that many share may hand on its group (setgid) and its access control lists (acl(5)). They would be in
+    layers, and an environment would differ from what is locked.
+    """
+    folder.mkdir(mode=0o700)
+    _inherit_nothing(folder)
+
+
+def _inherit_nothing(folder: Path) -> None:
+    for name in _LISTS:
+        with contextlib.suppress(OSError):  # most folders have none, and some file systems know none
+            os.removexattr(folder, name)
+    if folder.stat().st_gid != os.getegid():
+        os.chown(folder, -1, os.getegid())
+    folder.chmod(0o700)
 
 
 @contextlib.contextmanager
@@ -30,6 +50,7 @@ def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]
     remove_abandoned_folders(within)
     outer = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name}-", dir=within))
     try:
+        _inherit_nothing(outer)
         with open(outer / _HOLD, "xb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             folder = outer / _WORK

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from klock.temporary import remove_abandoned_folders, temporary_folder
+from klock.temporary import make_private, remove_abandoned_folders, temporary_folder
+from tests.shared_folder import share
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,21 @@ def test_a_folder_is_empty_private_and_gone_at_the_end(place: Path) -> None:
         remove_abandoned_folders()
         assert (folder / "x").exists()
     assert names(place) == []
+
+
+def test_nothing_is_handed_on_from_a_folder_that_many_share(place: Path) -> None:
+    share(place)
+    (place / "theirs").mkdir()
+    assert os.listxattr(place / "theirs"), "this file system hands lists on"
+    make_private(place / "ours")
+    with temporary_folder("build") as work:
+        for above in (place / "ours", work):
+            (above / "folder").mkdir(mode=0o755)
+            (above / "folder/file").touch(mode=0o644)
+            for path in (above, above / "folder", above / "folder/file"):
+                status = path.stat()
+                assert (status.st_gid, status.st_mode & 0o7000, os.listxattr(path)) == (os.getegid(), 0, []), path
+            assert above.stat().st_mode & 0o777 == 0o700
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(place: Path) -> None:

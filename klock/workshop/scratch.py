@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from klock.store import Store
-from klock.temporary import remove_abandoned_folders
+from klock.temporary import make_private, remove_abandoned_folders
 from klock.workshop.namespace import in_namespace
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def scratch_folder(store: Store) -> Iterator[Path]:
     unnamed = store.temporary_path()
     folder = unnamed.with_name(_PREFIX + os.urandom(8).hex())
     try:
-        unnamed.mkdir(mode=0o700)
+        make_private(unnamed)
         with held(unnamed):
             try:
                 unnamed.rename(folder)

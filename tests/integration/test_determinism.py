@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.integration.conftest import copy_store
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.integration.registry_server import Registry
 from tests.integration.unprivileged import Account
+from tests.shared_folder import share
 
 pytestmark = pytest.mark.integration
 
@@ -65,14 +67,19 @@ def make_project(account: Account, name: str, registry: Registry, index: IndexSe
     return project
 
 
-SURROUNDINGS: dict[str, tuple[str, Mapping[str, str], str]] = {
-    "as root, in another folder": ("root", {}, "022"),
-    "with another hash seed, time zone and locale": (
-        "root",
-        {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LANG": "C", "LC_ALL": "C"},
-        "022",
+class Surrounding(NamedTuple):
+    who: str
+    variables: Mapping[str, str]
+    umask: str = "022"
+    has_shared_store: bool = False
+
+
+SURROUNDINGS: dict[str, Surrounding] = {
+    "as root, in another folder": Surrounding("root", {}),
+    "with another hash seed, time zone and locale, in a store that many share": Surrounding(
+        "root", {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LANG": "C", "LC_ALL": "C"}, has_shared_store=True
     ),
-    "as another user, with another umask": ("other", {"PYTHONHASHSEED": "1"}, "077"),
+    "as another user, with another umask": Surrounding("other", {"PYTHONHASHSEED": "1"}, "077"),
 }
 
 
@@ -81,11 +88,11 @@ def test_every_surrounding_gives_the_same_bytes(
 ) -> None:
     locks: dict[str, bytes] = {}
     projects: dict[str, Path] = {}
-    for case, (who, variables, umask) in SURROUNDINGS.items():
+    for case, (who, variables, umask, has_shared_store) in SURROUNDINGS.items():
         account = accounts[who]
         project = projects[case] = make_project(account, f"p{len(locks)}", debian_registry, index, umask=umask)
         # Everybody has the base, and has made none of the layers.
-        env = {**variables, "KLOCK_CACHE_DIR": str(store_with_the_base(account))}
+        env = {**variables, "KLOCK_CACHE_DIR": str(store_with_the_base(account, shared=has_shared_store))}
         done = account.run(
             ["sh", "-c", f'umask {umask}; exec "$0" -m klock lock', account.python], cwd=project, env=env
         )
@@ -116,8 +123,11 @@ def test_every_surrounding_gives_the_same_bytes(
     assert not re.search(r"20[2-9]\d-\d\d", text)
 
 
-def store_with_the_base(account: Account) -> Path:
+def store_with_the_base(account: Account, *, shared: bool) -> Path:
     """A new store that has what the account's own one had when the module began."""
-    store = account.make_folder("cache") / "store"
+    folder = account.make_folder("cache")
+    if shared:
+        share(folder)
+    store = folder / "store"
     copy_store(account.store, store)
     return store

@@ -23,6 +23,7 @@ from klock.errors import EngineError, StoreError
 from klock.places.protocol import OWN_STREAMS, Streams
 from klock.places.records import folder_of, service_log
 from klock.store import Store
+from klock.temporary import make_private
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, file_lock, is_held, remove_trees
@@ -75,7 +76,7 @@ class SandboxEnvironment:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         with self._lock():
             folder = self._folder / os.urandom(8).hex()
-            folder.mkdir(mode=0o700)
+            make_private(folder)
             WritableLayer.create(folder)
             state = {"base": base, "layers": list(layers), "folder": folder.name, "record": dict(record)}
             with self._store.temporary_file() as temporary:
