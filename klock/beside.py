@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from klock.errors import EngineError, KlockError
+from klock.forks import pickled_outcome
 from klock.progress import Progress, Quiet
 
 __all__ = ["Beside", "Report", "WarningsOnly", "first_to_end", "pass_on"]
@@ -220,7 +221,7 @@ def _become(task: Callable[[Progress], Any], *, parent: int, progress: Progress,
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with open(outcome, "wb", closefd=False) as file:
-            pickle.dump(result, file)
+            file.write(pickled_outcome(result))
     finally:
         os._exit(0)
 

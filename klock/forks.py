@@ -17,7 +17,7 @@ from klock.words import in_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Tally", "in_fork", "map_in_forks", "written_to"]
+__all__ = ["Tally", "in_fork", "map_in_forks", "pickled_outcome", "written_to"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -113,20 +113,42 @@ _NUMBER: Final = 8
 
 def _start(task: Callable[[], Any]) -> tuple[int, int]:
     """The process id of a child that does `task`, and a pipe that its result comes out of."""
-    import pickle  # before the fork
+    import pickle  # noqa: F401 (before the fork)
 
     results, end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            outcome: tuple[bool, object] = (True, task())
-        except BaseException as error:
-            outcome = (False, error)
-        with open(end, "wb") as pipe:
-            pickle.dump(outcome, pipe)
-        os._exit(0)
+            try:
+                outcome: tuple[bool, object] = (True, task())
+            except BaseException as error:
+                outcome = (False, error)
+            with open(end, "wb") as pipe:
+                pipe.write(pickled_outcome(outcome))
+        finally:
+            os._exit(0)  # whatever happened: what the parent does next is not the child's to do
     os.close(end)
     return child, results
+
+
+def pickled_outcome(outcome: tuple[bool, object]) -> bytes:
+    """Whether a task succeeded, with its result or its error, for another process. An error that cannot be pickled, as
+    one that holds an open file, becomes one that says the same."""
+    import pickle
+
+    succeeded, value = outcome
+    try:
+        content = pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)
+        if not succeeded:
+            pickle.loads(content)  # some are written and cannot be read
+        return content
+    except Exception:
+        if succeeded:
+            raise
+    error = EngineError(f"a process of klock failed: {type(value).__name__}: {value}")
+    for note in getattr(value, "__notes__", ()):
+        error.add_note(note)
+    return pickle.dumps((False, error), protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _result_of(child: int, results: int) -> Any:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from klock.beside import Beside
+from klock.errors import EngineError, HashMismatch
 from klock.forks import Tally, in_fork, map_in_forks, written_to
+from klock.progress import QUIET
 
 
 @pytest.mark.parametrize("cores", [{0}, {0, 1, 2}], ids=["one process", "three"])
@@ -42,3 +47,49 @@ def test_how_far_another_process_writes_a_file(tmp_path: Path) -> None:
     assert how_far() == ""
     in_fork(lambda: (tmp_path / "archive").write_bytes(bytes(1200)))
     assert how_far() == "1.2 kB"
+
+
+class OfAFile(Exception):
+    """As libraries have them: with what no other process can be given, or made in a way that pickle cannot repeat."""
+
+    def __init__(self, *, holds: object) -> None:
+        super().__init__("not a wheel")
+        self.holds = holds
+
+
+def in_fork_of_several(task: Callable[[], None]) -> None:
+    map_in_forks(lambda _: task(), range(2), cost=lambda _: 1)
+
+
+def beside(task: Callable[[], None]) -> None:
+    with Beside(lambda _: task(), QUIET) as process:
+        process.result()
+
+
+@pytest.mark.parametrize("run", [in_fork, in_fork_of_several, beside])
+@pytest.mark.parametrize("holds", ["a file", "text"])
+def test_an_error_that_cannot_be_pickled_is_told_and_ends_the_child(
+    run: Callable[[Callable[[], None]], None], holds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    parent = os.getpid()
+
+    def task() -> None:
+        with tempfile.TemporaryFile() as file:
+            raise OfAFile(holds=file if holds == "a file" else holds)
+
+    try:
+        with pytest.raises(EngineError, match=r"^a process of klock failed: OfAFile: not a wheel(\n|$)"):
+            run(task)
+    finally:
+        if os.getpid() != parent:
+            os._exit(1)  # a child that got here would go on as the test
+
+
+def test_an_error_of_klock_is_the_same_in_the_parent() -> None:
+    def task() -> None:
+        raise HashMismatch("other bytes", hint="look")
+
+    with pytest.raises(HashMismatch) as raised:
+        in_fork(task)
+    assert (raised.value.message, raised.value.hint) == ("other bytes", "look")

@@ -40,6 +40,8 @@ def in_namespace(task: Callable[[], T]) -> T:
     import pickle  # noqa: F401 (here, as the task may change the root)
     import traceback  # noqa: F401
 
+    import klock.forks  # noqa: F401
+
     with NamespaceProcess(task) as process:
         return process.result()
 
@@ -153,9 +155,9 @@ def _packed(outcome: tuple[bool, Any]) -> bytes:
     try:
         return b"m" + marshal.dumps(outcome)
     except ValueError:
-        import pickle
+        from klock.forks import pickled_outcome
 
-        return b"p" + pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)
+        return b"p" + pickled_outcome(outcome)
 
 
 def _unpacked(content: bytes) -> tuple[bool, Any]:
