@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from klock.errors import FetchError
+from klock.proxies import is_loopback, proxy_of
 
 if TYPE_CHECKING:
     import ssl
@@ -17,12 +18,30 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager, Retry
     from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["Pools", "client_context", "is_loopback", "is_near", "proxy_of", "reason_of", "refuse_redirect", "retries"]
+__all__ = [
+    "CONNECTING",
+    "SILENCE",
+    "SILENT_TRIES",
+    "Pools",
+    "client_context",
+    "is_near",
+    "is_silence",
+    "reason_of",
+    "refuse_redirect",
+    "retries",
+]
 
 _STAYS_WRONG: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 """Errors of TLS that no other try would fix: a certificate that is not trusted, a server that does not speak TLS."""
 _LONGEST_WAIT: Final = 60.0
 """Seconds that a server may have klock wait before it is asked again."""
+CONNECTING: Final = 15.0
+"""Seconds that a server has to take a connection."""
+SILENCE: Final = 60.0
+"""Seconds without a byte of an answer. A proxy that first fetches the answer itself is silent for that long."""
+SILENT_TRIES: Final = 2
+"""How often a server may be silent until klock gives up. Once is no proof: a firewall may have forgotten a connection
+that was idle."""
 
 
 class Pools:
@@ -64,7 +83,7 @@ class Pools:
         from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
 
         options: dict[str, Any] = {
-            "timeout": Timeout(connect=15, read=60),
+            "timeout": Timeout(connect=CONNECTING, read=SILENCE),
             "maxsize": 8,
             "block": self._block,
         }
@@ -73,7 +92,7 @@ class Pools:
             manager.pool_classes_by_scheme = self._with_tls(self._direct or manager.pool_classes_by_scheme)
             return manager
         parts = urlsplit(proxy)
-        credentials = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        credentials = unquote(f"{parts.username}:{parts.password or ''}") if parts.username else None
         proxy_manager = ProxyManager(
             proxy, proxy_headers=make_headers(proxy_basic_auth=credentials) if credentials else None, **options
         )
@@ -97,16 +116,19 @@ def retries(**options: Any) -> Retry:
     """urllib3's retries, that follow no redirect from elsewhere to this machine or to what only this link reaches.
 
     Such a redirect would make klock ask in the user's network for a stranger. Raises FetchError then. A server that
-    says when to come back (`Retry-After`) is asked again after a minute at most.
+    says when to come back (`Retry-After`) is asked again after a minute at most. One that takes connections and says
+    nothing is given up sooner than one whose connections break, since each try takes a minute.
     """
     from urllib3 import Retry
-    from urllib3.exceptions import InvalidHeader, SSLError
+    from urllib3.exceptions import InvalidHeader, MaxRetryError, SSLError
 
     class Careful(Retry):
         def increment(self, *args: Any, **values: Any) -> Retry:  # type: ignore[override]
             error = values.get("error")
             if isinstance(error, SSLError) and any(word in str(error) for word in _STAYS_WRONG):
                 raise error
+            if is_silence(error) and sum(is_silence(past.error) for past in self.history) + 1 >= SILENT_TRIES:
+                raise MaxRetryError(values["_pool"], values.get("url"), error) from error
             response = values.get("response")
             location = response.get_redirect_location() if response is not None else None
             if location:
@@ -176,23 +198,13 @@ def client_context(ca_bundle: Path | None) -> ssl.SSLContext:
     return context
 
 
-def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for a URL, or None."""
-    from urllib.request import getproxies, proxy_bypass
+def is_silence(error: BaseException | None) -> bool:
+    """Whether a server took the connection, and then sent nothing, or next to nothing, for as long as klock waits."""
+    from urllib3.exceptions import ReadTimeoutError
 
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return None if is_loopback(host) or proxy_bypass(host) else getproxies().get(parts.scheme)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine: only there plain http is used unasked."""
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    while error is not None and not isinstance(error, ReadTimeoutError):
+        error = _inner(error)
+    return error is not None
 
 
 def reason_of(error: BaseException) -> str:
@@ -202,7 +214,11 @@ def reason_of(error: BaseException) -> str:
         cause = inner
     if problem := getattr(cause, "verify_message", None):
         return f"the TLS certificate is not trusted ({problem})"
-    return str(getattr(cause, "strerror", None) or "") or type(cause).__name__
+    if said := getattr(cause, "strerror", None):
+        return str(said)
+    if isinstance(cause, TimeoutError):
+        return "it takes connections, but sends nothing" if is_silence(error) else "it does not answer"
+    return type(cause).__name__
 
 
 def _inner(error: BaseException) -> BaseException | None:

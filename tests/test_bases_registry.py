@@ -20,7 +20,6 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from klock.connections import is_loopback
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
 from klock.fetching.downloads import THREAD_NAME, Wanted, download
@@ -31,6 +30,7 @@ from klock.oci.credentials import DockerConfig
 from klock.oci.reference import Reference
 from klock.oci.repository import Repository
 from klock.progress import Quiet
+from klock.proxies import is_loopback
 from klock.store import Store
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

@@ -17,7 +17,7 @@ from klock.certificates import host_bundle, joined_bundle
 from klock.connections import Pools
 from klock.errors import KlockError
 from klock.fetching.mirrors import Mirrors
-from klock.fetching.requests import request
+from klock.fetching.transport import Transport
 from klock.lockfile.model import Interpreter, PipLock
 from klock.pages.page import Form, Page
 from klock.progress import Quiet
@@ -117,7 +117,7 @@ def test_every_connection_trusts_both(whose: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with server(authorities[whose]) as url:
         assert Pools(ca_bundle=ours).for_url(url).request("GET", url, retries=False).data == ANSWER
-        assert request(url, headers={}, ca_bundle=ours).data == ANSWER
+        assert Transport(ca_bundle=ours).get(url).body == ANSWER
 
 
 def test_the_pip_that_a_dockerfile_ships_is_fetched_with_the_project_s_trust(

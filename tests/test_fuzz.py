@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from klock.connections import is_loopback, refuse_redirect
+from klock.connections import refuse_redirect
 from klock.debian.dpkg_status import installed_packages
 from klock.errors import FetchError, KlockError
 from klock.escaping import on_one_line
@@ -41,6 +41,7 @@ from klock.packages.scheme import Scheme
 from klock.packages.wheel_layout import lay_out
 from klock.packages.wheels import read_wheel_metadata, required_names
 from klock.project import load_settings
+from klock.proxies import is_loopback
 from klock.steps import describe
 from klock.store import Store
 from klock.vault.inputs import inputs_of_all

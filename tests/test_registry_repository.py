@@ -18,7 +18,7 @@ import pytest
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
 from klock.fetching.mirrors import Mirrors
-from klock.fetching.transport import Transport
+from klock.fetching.transport import Response, Transport
 from klock.lockfile.model import OciBlob
 from klock.oci.credentials import DockerConfig
 from klock.oci.reference import Reference
@@ -179,6 +179,38 @@ def test_a_registry_that_is_busy_once_is_asked_again(server: Server) -> None:
     server.meddle = lambda method, *_: answers.pop() if answers and method in ("POST", "PATCH") else None
     assert upload(server) == len(BLOB)
     assert server.blobs == {DIGEST: BLOB}
+
+
+@pytest.mark.parametrize("status", [404, 504])
+def test_an_upload_whose_answer_got_lost_is_done(status: int, server: Server) -> None:
+    """A proxy gives up waiting while the registry puts the blob away, and the registry then knows no such upload."""
+
+    def meddle(method: str, path: str, _: dict[str, str]) -> Answer | None:
+        if method == "HEAD" and server.blobs:
+            return 200, {"Content-Length": str(len(BLOB))}, b""
+        if method == "PUT" and not server.blobs:
+            server.answer(method, path, b"")
+        return (status, {}, b"") if method == "PUT" else None
+
+    server.meddle = meddle
+    assert upload(server) == len(BLOB)
+    assert sum(asked.startswith("PATCH") for asked in server.asked) == 1
+
+
+def test_a_large_blob_has_more_time() -> None:
+    waited: list[float] = []
+
+    class Patient(Transport):
+        def send(self, *_: object, seconds: float = 0) -> Response:
+            waited.append(seconds)
+            return Response(status=403, headers={}, challenges=(), body=b"")
+
+    registry = repository(Server(host="127.0.0.1:1"))
+    registry._transport = Patient()
+    for size in (0, 10 << 30):
+        with pytest.raises(FetchError):
+            registry._send_rest(Outgoing(digest=DIGEST, size=size, read=reading), "http://127.0.0.1:1/v2/up", 0)
+    assert waited == [60, 60 + 2048]
 
 
 def test_a_blob_that_arrived_changed_is_the_registrys_to_refuse(server: Server) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +177,32 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(StoreError, match="needs the package fsspec") as caught:
         RemoteVault("s3://bucket/x")
     assert "extra 's3'" in (caught.value.hint or "")
+
+
+def test_a_server_that_says_nothing_is_asked_six_times_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "x"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
+    monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.02)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+    asked: list[socket.socket] = []
+
+    def take(server: socket.socket) -> None:
+        while True:
+            try:
+                asked.append(server.accept()[0])
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=take, args=(server,))
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(StoreError, match=r"cannot read the vault at s3://b/f: .*timeout"):
+            RemoteVault("s3://b/f").holds(ITEM)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in asked:
+        connection.close()
+    assert len(asked) == 6

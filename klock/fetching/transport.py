@@ -6,13 +6,14 @@ What arrives here is not trusted: who asks knows a digest and compares.
 from __future__ import annotations
 
 import errno
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from klock.connections import Pools, reason_of, retries
+from klock.connections import CONNECTING, SILENCE, SILENT_TRIES, Pools, is_silence, reason_of, retries
 from klock.errors import FetchError, OutOfTime
 from klock.fetching.pace import paced_pools
 from klock.values import dataclass
@@ -20,13 +21,15 @@ from klock.values import dataclass
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-__all__ = ["Response", "Transport", "Unreachable"]
+__all__ = ["Response", "Transport", "Unreachable", "shared_transport"]
 
 _CHUNK: Final = 1 << 18
 _ATTEMPTS: Final = 5
 _CONNECTING: Final = 2
 """How often a connection is tried again. Few times: a wrong name stays wrong, and the user waits."""
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
+_PROGRESS: Final = 1 << 20
+"""Bytes of a body after which a connection that breaks is the first one again: a large body over a poor line comes."""
 _LONGEST_ANSWER: Final = 16 << 20
 _LONGEST_READING: Final = 300.0
 """Seconds that an answer which is read as a whole may take from its headers on."""
@@ -97,13 +100,16 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] = b"",
+        *,
+        seconds: float = SILENCE,
     ) -> Response:
-        """Sends a body and reads the whole answer, of whatever status. It is sent once: who can go on asks how far it
-        came. Redirects are not followed. Raises FetchError when there is no answer.
+        """Sends a body and reads the whole answer, of whatever status, which has to begin in so many seconds. It is
+        sent once: who can go on asks how far it came. Redirects are not followed. Raises FetchError when there is no
+        answer.
 
         A server may answer before it has read everything, as for a body that it does not want: that answer counts.
         """
-        from urllib3 import Retry
+        from urllib3 import Retry, Timeout
 
         once = Retry(total=0, redirect=False, raise_on_redirect=False, raise_on_status=False)
         try:
@@ -115,6 +121,7 @@ class Transport:
                 retries=once,
                 redirect=False,
                 preload_content=False,
+                timeout=Timeout(connect=CONNECTING, read=seconds),
             )
         except _errors() as error:
             raise _unreachable(url, error) from error
@@ -123,15 +130,17 @@ class Transport:
     def stream(
         self, url: str, headers: Callable[[], Mapping[str, str]], *, on_refusal: Callable[[int, tuple[str, ...]], bool]
     ) -> Iterator[bytes]:
-        """The bytes of a body. A connection that breaks is taken up again where it broke.
+        """The bytes of a body. A connection that breaks is taken up again where it broke, unless several in a row bring
+        next to nothing.
 
         `headers` is asked anew for each try. `on_refusal` gets a status other than 200 and its challenges, and returns
         whether to try again, or raises.
         """
-        received = 0
-        for attempt in range(_ATTEMPTS):
+        received = counted = tries = silences = 0
+        while tries < _ATTEMPTS:
             resume = {"Range": f"bytes={received}-"} if received else {}
             response = self._open("GET", url, {**headers(), **resume}, "")
+            tries += 1
             try:
                 if response.status not in (200, 206):
                     if not on_refusal(response.status, tuple(response.headers.getlist("WWW-Authenticate"))):
@@ -145,9 +154,12 @@ class Transport:
                         yield new
                 return
             except _errors() as error:
-                if attempt == _ATTEMPTS - 1:
+                if received - counted >= _PROGRESS:
+                    counted, tries, silences = received, 1, 0
+                silences += is_silence(error)
+                if tries == _ATTEMPTS or silences == SILENT_TRIES:
                     raise _unreachable(url, error) from error
-                time.sleep(self._pause * 2**attempt)
+                time.sleep(self._pause * 2 ** (tries - 1))
             finally:
                 # An unread body would block the connection for the next request.
                 response.close()
@@ -217,6 +229,12 @@ class Transport:
         return {"timeout": Timeout(connect=min(10.0, left), read=min(30.0, left)), "pool_timeout": left}
 
 
+@functools.lru_cache(maxsize=4)
+def shared_transport(ca_bundle: Path | None) -> Transport:
+    """One transport for all requests of a process, which keeps connections between them."""
+    return Transport(ca_bundle=ca_bundle)
+
+
 def _errors() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
@@ -235,6 +253,8 @@ def _unreachable(url: str, error: Exception) -> Unreachable:
         hint = "if the host has a private CA, set ca-bundle"
     elif "WRONG_VERSION_NUMBER" in reason:
         hint = f'the host does not speak TLS; if that is intended, set registry-mirrors: "{host}" = "http://{host}"'
+    elif is_silence(error):
+        hint = "it may hang, or a firewall may hold back its answers: try again later, or use a mirror (docs/bases.md)"
     else:
         hint = (
             "check the host's name, the network and the proxy settings; docs/bases.md has mirrors, and bases without a "

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from klock.connections import is_loopback, refuse_redirect
+from klock.connections import refuse_redirect
 from klock.documents import read_json
 from klock.errors import FetchError
 from klock.fetching.transport import Transport
 from klock.oci.credentials import Credentials, DockerConfig
+from klock.proxies import is_loopback
 from klock.values import dataclass
 
 __all__ = ["Authentication", "Challenge", "parse_challenges", "unauthorised"]

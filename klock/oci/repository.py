@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from klock.connections import is_loopback
 from klock.digests import Digest, digest_of_bytes, is_digest
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
@@ -22,6 +21,7 @@ from klock.oci.authentication import Authentication, unauthorised
 from klock.oci.credentials import DockerConfig
 from klock.oci.documents import ACCEPTED_MANIFESTS, SCHEMA_1, Document
 from klock.oci.reference import DOCKER_HUB, Reference
+from klock.proxies import is_loopback
 
 __all__ = ["Repository", "next_page"]
 

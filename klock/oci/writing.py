@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from klock.connections import refuse_redirect
+from klock.connections import SILENCE, refuse_redirect
 from klock.digests import Digest, digest_of_bytes
 from klock.documents import read_json
 from klock.errors import FetchError, HashMismatch
@@ -37,6 +37,8 @@ _ATTEMPTS: Final = 5
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT: Final = 60.0
 """Seconds that klock waits at most when a registry says how long."""
+_KEPT_A_SECOND: Final = 5 << 20
+"""Bytes of a blob that a registry moves to its storage in a second, if it is slow: it is silent meanwhile."""
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 
 
@@ -147,7 +149,11 @@ class WritableRepository(Repository):
                 if attempt == _ATTEMPTS - 1:
                     raise
             time.sleep(self._pause * 2**attempt)
-            location, there = self._where(location, blob.digest)
+            found = self._where(location, blob)
+            if found is None:
+                blob.advance(blob.size - offset)
+                return
+            location, there = found
             blob.advance(there - offset)
             offset = there
         raise FetchError(
@@ -200,7 +206,9 @@ class WritableRepository(Repository):
             if offset:
                 headers["Content-Range"] = f"{offset}-{blob.size - 1}"
             try:
-                response = self._write("PATCH", location, headers, chunks, blob.size - offset, once=True)
+                response = self._write(
+                    "PATCH", location, headers, chunks, blob.size - offset, once=True, kept=blob.size
+                )
             except FetchError:
                 take_back()
                 raise
@@ -211,17 +219,22 @@ class WritableRepository(Repository):
                 raise self._error(response, what)
             location = self._location(response, location)
         separator = "&" if urlsplit(location).query else "?"
-        response = self._write("PUT", f"{location}{separator}digest={blob.digest}", {"Content-Type": _OCTETS})
-        if response.status != HTTPStatus.CREATED:
+        whole = f"{location}{separator}digest={blob.digest}"
+        response = self._write("PUT", whole, {"Content-Type": _OCTETS}, kept=blob.size)
+        if response.status == HTTPStatus.CREATED:
+            return True
+        # A proxy may not wait until the registry has put a large blob away.
+        if response.status not in (HTTPStatus.NOT_FOUND, *_BUSY) or not self.has_blob(blob.digest, blob.size):
             raise self._error(response, what)
         return True
 
-    def _where(self, location: str, digest: Digest) -> tuple[str, int]:
-        """Where an upload that broke goes on: the registry says how much it has, or it is begun anew."""
+    def _where(self, location: str, blob: Outgoing) -> tuple[str, int] | None:
+        """Where an upload that broke goes on: the registry says how much it has, or it is begun anew. None if the
+        registry has all of it: it was the answer that broke."""
         response = self._write("GET", location)
         found = _RANGE.fullmatch(response.headers.get("range", ""))
         if response.status != HTTPStatus.NO_CONTENT or found is None:
-            return self._begin(digest), 0
+            return None if self.has_blob(blob.digest, blob.size) else (self._begin(blob.digest), 0)
         # `0-0` is what some say of nothing at all.
         end = int(found[1])
         return self._location(response, location) if "location" in response.headers else location, end + 1 if end else 0
@@ -255,17 +268,20 @@ class WritableRepository(Repository):
         length: int = 0,
         *,
         once: bool = False,
+        kept: int = 0,
     ) -> Response:
         """A request with its body, after a challenge again with a token, and unless `once` while the registry is busy.
 
-        The registry's credentials stay with it."""
+        The registry's credentials stay with it. `kept`: bytes that it has to put into its storage for the answer.
+        """
+        seconds = SILENCE + kept / _KEPT_A_SECOND
         is_own = _origin(url) == _origin(self._base)
         for attempt in range(_ATTEMPTS):
             sent = self._authentication.headers if is_own else {}
             given = {**(headers or {}), **sent, "Content-Length": str(length)}
             if body is None and method in ("GET", "DELETE"):
                 del given["Content-Length"]
-            response = self._transport.send(method, url, given, body() if body else b"")
+            response = self._transport.send(method, url, given, body() if body else b"", seconds=seconds)
             if response.status == HTTPStatus.UNAUTHORIZED and is_own:
                 if self._authentication.answer(response.challenges, refused=sent.get("Authorization")):
                     continue

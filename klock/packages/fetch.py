@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from klock.digests import Digest
 from klock.errors import FetchError
-from klock.fetching.requests import request
+from klock.fetching.transport import Unreachable, shared_transport
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.credentials import Credentials
 from klock.packages.index_mirrors import IndexMirrors
@@ -27,8 +27,6 @@ from klock.words import counted, first_of
 __all__ = ["fetch_artifacts", "fetch_packages", "fetch_unhashed"]
 
 _PARALLEL: Final = 8
-_ATTEMPTS: Final = 4
-_CHUNK: Final = 1 << 18
 
 _OnBytes = Callable[[int], None]
 
@@ -156,39 +154,21 @@ def _download(
     report: _OnBytes | None = None,
     expected: tuple[Digest | None, int | None] = (None, None),
 ) -> tuple[Digest, int]:
-    import urllib3
-
-    for attempt in range(_ATTEMPTS):
-        counted = 0
-
-        def count(more: int) -> None:
-            nonlocal counted
-            counted += more
-            if report:
-                report(more)
-
-        try:
-            chunks = _chunks(url, credentials)
-            digest, size = expected
-            return store.add_blob(chunks, digest=digest, size=size, source=f"{name} from {url}", on_progress=count)
-        except urllib3.exceptions.HTTPError as error:  # the connection broke in the middle of the body
-            if report:
-                report(-counted)
-            if attempt == _ATTEMPTS - 1 or isinstance(error, urllib3.exceptions.MaxRetryError):
-                reason = credentials.mask(str(getattr(error, "reason", None) or error))
-                raise FetchError(f"{name} cannot be fetched from {url}: {reason}", hint="check the network") from None
-    raise AssertionError("unreachable")
+    digest, size = expected
+    source = f"{name} from {url}"
+    try:
+        return store.add_blob(_chunks(url, credentials), digest=digest, size=size, source=source, on_progress=report)
+    except Unreachable as error:
+        message = f"{name} cannot be fetched from {url}: {error.message}"
+        raise FetchError(credentials.mask(message), hint=error.hint) from None
 
 
 def _chunks(url: str, credentials: Credentials) -> Iterator[bytes]:
-    headers = {"Accept-Encoding": "identity", **credentials.headers(url)}
-    answer = request(url, headers=headers, ca_bundle=credentials.ca_bundle, preload_content=False)
-    try:
-        if answer.status != 200:
-            raise FetchError(f"{url} answers with status {answer.status}", hint=_hint_for(answer.status))
-        yield from answer.stream(_CHUNK, decode_content=False)
-    finally:
-        answer.release_conn()
+    def refused(status: int, _: Sequence[str]) -> bool:
+        raise FetchError(f"{url} answers with status {status}", hint=_hint_for(status))
+
+    transport = shared_transport(credentials.ca_bundle)
+    return transport.stream(url, lambda: credentials.headers(url), on_refusal=refused)
 
 
 def _locate(

@@ -104,19 +104,15 @@ class IndexPages:
         headers = {"Accept": _ACCEPT, **self._credentials.headers(url)}
         if self._asker is not None:
             return self._asker.ask(url, headers)
-        import urllib3
-
-        from klock.fetching.requests import request
+        # `klock check` imports this room, and asks nothing.
+        from klock.fetching.transport import Unreachable, shared_transport
 
         try:
-            answer = request(url, headers=headers, ca_bundle=self._credentials.ca_bundle)
-        except urllib3.exceptions.HTTPError as error:
-            reason = self._credentials.mask(str(getattr(error, "reason", None) or error))
-            raise FetchError(
-                f"the index page {url} cannot be read: {reason}", hint="check the URL and the network"
-            ) from None
-        named = {name.lower(): value for name, value in answer.headers.items()}
-        return Answer(status=answer.status, headers=named, body=answer.data)
+            answer = shared_transport(self._credentials.ca_bundle).get(url, headers)
+        except Unreachable as error:
+            message = f"the index page {url} cannot be read: {error.message}"
+            raise FetchError(self._credentials.mask(message), hint=error.hint) from None
+        return Answer(status=answer.status, headers=answer.headers, body=answer.body)
 
 
 def _says_403_for_unknown(url: str) -> bool:

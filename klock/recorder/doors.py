@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from klock.connections import is_loopback
+from klock.proxies import is_loopback
 from klock.recorder.addresses import is_literal
 from klock.values import dataclass
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from klock.connections import Pools, proxy_of, reason_of
+from klock.connections import SILENT_TRIES, Pools, is_silence, reason_of
+from klock.proxies import proxy_of
 from klock.recorder.addresses import ForbiddenAddress, is_literal, look_up
 from klock.recorder.doors import Where
 from klock.recorder.exchange import Refused, Request
@@ -122,6 +123,7 @@ class Upstream:
     def _ask(self, request: Request, extra: Mapping[str, str] = _NOTHING, *, whole: bool = True) -> BaseHTTPResponse:
         from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 
+        silences = 0
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             pause = PAUSE * 2**attempt
@@ -132,7 +134,8 @@ class Upstream:
                     raise Refused(forbidden) from error
                 # The server may have carried out a request that is not a GET or HEAD.
                 unsent = isinstance(error, NewConnectionError | ConnectTimeoutError)
-                if last or isinstance(error, SSLError) or not (request.is_safe or unsent):
+                silences += is_silence(error)
+                if last or silences == SILENT_TRIES or isinstance(error, SSLError) or not (request.is_safe or unsent):
                     raise Unreachable(f"upstream cannot be reached: {reason_of(error)}") from error
             else:
                 if response.status == _SWITCHING_PROTOCOLS:

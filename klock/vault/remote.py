@@ -8,6 +8,7 @@ from where its tools keep them, and never from the address.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from klock.vault.protocol import Count, uncounted
 __all__ = ["RemoteVault"]
 
 _CHUNK: Final = 1 << 20
+_TRIES: Final = 2
+_ATTEMPTS: Final = 3
+"""Requests of each try."""
 
 
 class RemoteVault:
@@ -35,7 +39,7 @@ class RemoteVault:
         except ImportError:
             raise StoreError(f"{address} needs the package fsspec", hint=missing_extra_hint("s3")) from None
         try:
-            self._files, root = url_to_fs(address)
+            self._files, root = url_to_fs(address, **_patience(address))
         except ImportError as error:
             # fsspec says which package knows the protocol.
             hint = missing_extra_hint("s3") if address.startswith("s3") else "install that package beside klock"
@@ -43,6 +47,8 @@ class RemoteVault:
         except Exception as error:
             hint = "write a folder, oci://REGISTRY/NAME, s3://BUCKET/FOLDER, or another address that fsspec knows"
             raise StoreError(f"{address} is not a vault's address: {error}", hint=hint) from None
+        if hasattr(self._files, "retries"):  # s3fs's own, of everything that it does with botocore's
+            self._files.retries = _TRIES
         self._root = str(root).rstrip("/")
 
     def check(self) -> None:
@@ -103,6 +109,13 @@ class RemoteVault:
         # Each backend has errors of its own, from the libraries that it calls.
         except Exception as error:
             raise StoreError(f"cannot {doing} the vault at {self.name}: {_said(error)}", hint=_HINT) from error
+
+
+def _patience(address: str) -> dict[str, Any]:
+    """Options of a backend. s3fs and botocore both try again: five times five silences of 15 s would be six minutes."""
+    if not address.startswith(("s3://", "s3a://")) or "AWS_MAX_ATTEMPTS" in os.environ:
+        return {}
+    return {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS}}}
 
 
 _HINT: Final = "check the address, the network, and the credentials of that store's own tools"
