@@ -103,14 +103,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def project(root: Account, cache: Registry) -> Path:
-    """Locked, and all of it in a registry."""
-    folder = root.make_folder("ray")
+def make_project(root: Account, name: str, setting: str) -> Path:
+    folder = root.make_folder(name)
     (folder / "kimage.py").write_text(
         f'import klock as kt\nimage = kt.images.from_debian("bookworm", ["python3"]).pip_install(["ray=={RAY}"])\n'
     )
-    (folder / "pyproject.toml").write_text(f'[tool.klock]\ncache = "oci://{cache.host}/cache"\n')
+    (folder / "pyproject.toml").write_text(f"[tool.klock]\n{setting}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(root: Account, cache: Registry) -> Path:
+    """Locked, and all of it in a registry."""
+    folder = make_project(root, "ray", f'cache = "oci://{cache.host}/cache"')
     for words in (["lock"], ["push", "--cache"]):
         done = root.klock(*words, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -120,17 +125,28 @@ def project(root: Account, cache: Registry) -> Path:
 @pytest.fixture(scope="module")
 def cluster(root: Account, project: Path, python: Path, cache: Registry) -> Iterator[Cluster]:
     cache.forget_requests()
-    with readable_folder("r") as folder, ExitStack() as running:
+    with readable_folder("r") as folder:
         stores = (Path(root.environment["KLOCK_CACHE_DIR"]), folder / "two", folder / "three")
-        port = free_port()
+        with started(python, project, folder, stores, {}) as made:
+            yield made
+
+
+@contextmanager
+def started(
+    python: Path, project: Path, folder: Path, stores: tuple[Path, ...], variables: dict[str, str]
+) -> Iterator[Cluster]:
+    """A cluster of three nodes, each with a store, until the block ends. The third keeps no environment that no job
+    uses."""
+    port = free_port()
+    with ExitStack() as running:
         for address, store in zip(NODES, stores, strict=True):
             words = ["--head", f"--port={port}", f"--temp-dir={folder}/t", "--include-dashboard=false"]
             if address != NODES[0]:
                 words = [f"--address={NODES[0]}:{port}"]
-            variables = {"KLOCK_CACHE_DIR": str(store), "RAY_RUNTIME_ENV_PLUGINS": PLUGIN}
+            given = {**variables, "KLOCK_CACHE_DIR": str(store), "RAY_RUNTIME_ENV_PLUGINS": PLUGIN}
             if address == NODES[2]:
-                variables["RAY_RUNTIME_ENV_KLOCK_CACHE_SIZE_GB"] = "0"  # it keeps no environment that no job uses
-            running.enter_context(node(python, address, words, variables, folder))
+                given["RAY_RUNTIME_ENV_KLOCK_CACHE_SIZE_GB"] = "0"
+            running.enter_context(node(python, address, words, given, folder))
         yield Cluster(python=python, address=f"{NODES[0]}:{port}", project=project, stores=stores)
 
 
@@ -205,14 +221,14 @@ print("tasks", *sorted(ray.get([look.remote() for _ in range(6)])))
     with readable_folder("whole") as folder, ExitStack() as running:
         words = [*run, f"cd /srv && {head} && python3 driver.py"]
         running.enter_context(changed_to(project))
-        started = running.enter_context(process(words, variables, folder / "head.log"))
+        head_node = running.enter_context(process(words, variables, folder / "head.log"))
         wait_for_line(folder / "head.log", "Ray runtime started")
         for address in NODES[1:]:
             worker = f"ray start --address={NODES[0]}:{port} --node-ip-address={address} --block {small}"
             running.enter_context(process([*run, worker], variables, folder / f"{address}.log"))
             # Nodes of one machine look for free ports at the same time, and find the same ones.
             wait_for_line(folder / f"{address}.log", "Ray runtime started")
-        assert started.wait(PATIENCE) == 0, (folder / "head.log").read_text()
+        assert head_node.wait(PATIENCE) == 0, (folder / "head.log").read_text()
         (said,) = [line for line in (folder / "head.log").read_text().splitlines() if line.startswith("tasks ")]
     assert said.split()[1:] == sorted([*NODES, *NODES])
 
@@ -236,6 +252,32 @@ answer(ray.get([look.options(scheduling_strategy=on(address)).remote() for addre
     blobs = Counter(path for method, path in cache.requests() if method == "GET" and "/blobs/" in path)
     assert blobs and set(blobs.values()) == {2}  # by the two nodes whose stores were empty
     assert all(len(list((store / "ray").iterdir())) == 1 for store in cluster.stores)
+
+
+def test_nodes_take_everything_from_a_vault(root: Account, python: Path, cache: Registry) -> None:
+    """Upstream is cut off, all stores are empty, and two nodes have one store: each store fetches each file once."""
+    project = make_project(root, "vaulted", f'vault = "oci://{cache.host}/vault"')
+    for words in (["lock"], ["vault", "push", f"oci://{cache.host}/vault"]):
+        done = root.klock(*words, cwd=project)
+        assert done.returncode == 0, done.stderr
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    nowhere["no_proxy"] = ",".join(["127.0.0.1", *NODES])
+    script = """
+@ray.remote(num_cpus=0.1)
+def look():
+    time.sleep(0.5)
+    return [ray.util.get_node_ip_address(), os.environ["KLOCK_ENVIRONMENT"]]
+answer(ray.get([look.options(scheduling_strategy=on(address)).remote() for address in nodes for _ in range(3)]))
+"""
+    cache.forget_requests()
+    with readable_folder("v") as folder:
+        stores = (folder / "one", folder / "shared", folder / "shared")
+        with started(python, project, folder, stores, nowhere) as cluster:
+            said = cluster.drive(script)
+    (locked,) = from_text((project / "kimage.lock").read_text()).targets
+    assert Counter(map(tuple, said)) == {(address, locked.fingerprint): 3 for address in NODES}
+    blobs = Counter(path for method, path in cache.requests() if method == "GET" and "/vault/blobs/" in path)
+    assert blobs and set(blobs.values()) == {2}
 
 
 def test_objects_and_actors(cluster: Cluster) -> None:
