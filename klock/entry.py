@@ -21,6 +21,8 @@ _QUICK = ("lock", "sync", "check")
 
 def main() -> NoReturn:
     """Runs the command line of this process and ends it with its status; see `klock.commands`."""
+    if sys.getfilesystemencoding() != "utf-8":
+        _begin_again_in_utf_8()
     arguments = sys.argv[1:]
     _answer_at_once(arguments)
     raised = None
@@ -46,6 +48,11 @@ def main() -> NoReturn:
     except SystemExit as ending:
         _end_at_once(ending.code)
         raise
+
+
+def _begin_again_in_utf_8() -> NoReturn:
+    """The name of a file is the same bytes in every locale, and so has to be the same text."""
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _run_at_once(arguments: list[str]) -> BaseException | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -289,6 +290,7 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
     from klock.progress import Quiet
 
     refuse_unknown(options)
+    _refuse_other_encodings()
     lockfile, store = _absolute(options.get("lockfile")), _absolute(options.get("store"))
     given = options.get("environ")
     environ = dict(os.environ if given is None else given)
@@ -314,6 +316,15 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
         offline=bool(options.get("offline")),
         engine=options.get("engine"),
     )
+
+
+def _refuse_other_encodings() -> None:
+    """The command line begins again in UTF-8; a process that is not klock's own cannot."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise KlockError(
+            f"Python reads the names of files as {encoding}, and a lockfile has them in UTF-8",
+            hint="start Python with PYTHONUTF8=1, or in a locale such as C.UTF-8",
+        )
 
 
 def _refuse_what_is_no_image(value: object) -> None:

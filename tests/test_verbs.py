@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import klock
 from klock.commands import klock as command_line
+from klock.commands import main as run_command_line
 from klock.verbs import VERBS, answer_to, overview
 
 
@@ -70,3 +73,27 @@ def test_the_end_does_not_hide_what_cannot_be_written() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 2
     assert b"No space left on device" in done.stderr
+
+
+IN_ASCII = {"PATH": os.defpath, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_names_of_files_are_utf_8_in_every_locale(tmp_path: Path) -> None:
+    """The same bytes have to be the same text wherever an image is locked."""
+    (tmp_path / "kimage.py").write_text("import sys\nraise Exception(sys.getfilesystemencoding())\n")
+    argv = [sys.executable, "-m", "klock", "check"]
+    done = subprocess.run(argv, env=IN_ASCII, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: kimage.py:2: Exception: utf-8")
+    argv = [sys.executable, "-c", "import klock; klock.check()"]
+    done = subprocess.run(argv, env=IN_ASCII, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "KlockError: Python reads the names of files as ascii, and a lockfile has them in UTF-8" in done.stderr
+
+
+def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def main(**_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(command_line, "main", main)
+    with pytest.raises(SystemExit) as ending:
+        run_command_line(["check"])
+    assert (ending.value.code, capsys.readouterr().err.splitlines()[0]) == (2, "error: there is not enough memory")

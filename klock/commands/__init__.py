@@ -99,6 +99,9 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
         where = f"{error.filename}: " if error.filename else ""
         say_error(f"{where}{error.strerror or error}", "the lockfile and the environment are as they were")
         sys.exit(2)
+    except MemoryError:
+        say_error("there is not enough memory", "the lockfile and the environment are as they were")
+        sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

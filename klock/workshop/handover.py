@@ -53,8 +53,8 @@ def take_out(folder: Path, path: str, *, most: int) -> bytes | None:
     if file is None:
         return None
     with file:
-        content = file.read(most + 1)
-    return content if len(content) <= most else None
+        size = os.fstat(file.fileno()).st_size
+        return file.read(size) if size <= most else None
 
 
 def open_left(folder: Path, path: str) -> BinaryIO | None:
