@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from klock.outcomes import Checked, Locked, Synced, as_is
 from klock.session import Options, Session, open_session
+from klock.values import replace
 
 # What does the work is imported when there is some: a verb that finds nothing to do takes little.
 if TYPE_CHECKING:

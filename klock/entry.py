@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 _QUICK = ("lock", "sync", "check")
 """The verbs that may have nothing to do."""
+_MANY_OBJECTS = 100_000
 
 
 def main() -> NoReturn:
@@ -25,6 +26,10 @@ def main() -> NoReturn:
         _begin_again_in_utf_8()
     arguments = sys.argv[1:]
     _answer_at_once(arguments)
+    import gc
+
+    # Nothing that a short command makes is garbage, and to look for some takes a thirtieth of it.
+    gc.set_threshold(_MANY_OBJECTS, 20, 20)
     raised = None
     if "KLOCK_WORKSHOP" in os.environ or sys.platform != "linux":
         pass  # what is here is not what it is about

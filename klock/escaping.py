@@ -8,9 +8,11 @@ import codecs
 import re
 from typing import Final
 
+from klock.patterns import regex
+
 __all__ = ["ForeignText", "escaped", "on_one_line"]
 
-_UNSEEN: Final = re.compile(
+_UNSEEN: Final = regex(
     # C0 but tab and line feed, DEL and C1.
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"
     # What changes the direction of text, or takes no place: a name that hides its end. Lines of Unicode's own.
@@ -19,20 +21,29 @@ _UNSEEN: Final = re.compile(
     # Bytes that are not text (PEP 383), and halves of characters.
     "\ud800-\udfff]"
 )
-_OWN_WORDS: Final = re.compile(r"\n(?=(?:error|hint|warning|interrupted|stale-\w+|drift-[\w-]+): )")
-_COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
-_UNFINISHED: Final = re.compile(r"\r?\x1b(?:\[[0-9;:]{0,32})?\Z|\r\Z")
+_OWN_WORDS: Final = regex(r"\n(?=(?:error|hint|warning|interrupted|stale-\w+|drift-[\w-]+): )")
+_COLOURS: Final = regex(r"\x1b\[[0-9;:]*m")
+_UNFINISHED: Final = regex(r"\r?\x1b(?:\[[0-9;:]{0,32})?\Z|\r\Z")
 
 
 def escaped(text: str) -> str:
     """`text` as it may be shown: its lines stay, and none of them begins as klock's own do."""
+    if _is_plain(text):
+        return text
     text = _UNSEEN.sub(_shown, text)
     return _OWN_WORDS.sub("\n  ", text)
 
 
 def on_one_line(text: str) -> str:
     """`text` as it may be shown where one line is one thing, such as a finding: line breaks are shown, too."""
+    if _is_plain(text):
+        return text
     return _UNSEEN.sub(_shown, text).replace("\n", "\\n")
+
+
+def _is_plain(text: str) -> bool:
+    """Most texts are one line of ASCII: it takes less time to see that than to compile the patterns."""
+    return text.isascii() and text.isprintable()
 
 
 def _shown(match: re.Match[str]) -> str:

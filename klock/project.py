@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +38,7 @@ from klock.policy.rules import Policy, read_policy
 from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 __all__ = [
     "LoadedImage",

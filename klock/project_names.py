@@ -6,12 +6,13 @@ read a lockfile; so what runs at every start uses this one, and everything else 
 
 from __future__ import annotations
 
-import re
 from typing import Final
+
+from klock.patterns import regex
 
 __all__ = ["normalised_name"]
 
-_SEPARATORS: Final = re.compile(r"[-_.]+")
+_SEPARATORS: Final = regex(r"[-_.]+")
 
 
 def normalised_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import sys
@@ -16,7 +15,7 @@ from klock.project import Settings, find_image, load_settings, lockfile_path
 from klock.secrets.references import reveal
 from klock.store import Store
 from klock.targets import Target
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 if TYPE_CHECKING:
     from klock.fetching.mirrors import Mirrors
@@ -109,7 +108,7 @@ class Session:
             raise TriggersFound(base, triggers)
         found = {**known, base: triggers}
         image = self.loaded.image._with_triggers({name: texts for name, texts in found.items() if texts})
-        return dataclasses.replace(self, loaded=dataclasses.replace(self.loaded, image=image))
+        return replace(self, loaded=replace(self.loaded, image=image))
 
     # -- where it is made, and where it lives
 
@@ -305,7 +304,7 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
         from klock.lockfile import read_image
 
         known = _triggers_of(read_image(lockfile or lockfile_path(loaded)))
-        loaded = dataclasses.replace(loaded, image=loaded.image._with_triggers(known))
+        loaded = replace(loaded, image=loaded.image._with_triggers(known))
     return Session(
         loaded=loaded,
         settings=load_settings(loaded.root),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import platform
-import re
+import os
 
 from klock.errors import KlockError
+from klock.patterns import regex
 from klock.values import dataclass
 
 __all__ = ["Target"]
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-_ACCELERATOR = re.compile(r"cpu|cuda[0-9]{1,3}\.[0-9]{1,3}")
+_ACCELERATOR = regex(r"cpu|cuda[0-9]{1,3}\.[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -48,7 +48,7 @@ class Target:
 
     @classmethod
     def of_this_machine(cls) -> Target:
-        machine = platform.machine().lower()
+        machine = os.uname().machine.lower()
         if machine not in _ARCHITECTURES:
             raise KlockError(f"klock does not support {machine} machines")
         return cls(architecture=_ARCHITECTURES[machine])

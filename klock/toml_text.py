@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from klock.patterns import regex
+
 __all__ = ["entries", "tables"]
 
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-_SPECIAL: Final = re.compile(r'[\x00-\x1f"\\\x7f]')
-_NOT_IN_LITERALS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|'''")
+_BARE: Final = regex(r"[A-Za-z0-9_-]+")
+_SPECIAL: Final = regex(r'[\x00-\x1f"\\\x7f]')
+_NOT_IN_LITERALS: Final = regex(r"[\x00-\x08\x0b-\x1f\x7f]|'''")
 _SHORT: Final = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r", '"': r"\"", "\\": r"\\"}
 
 

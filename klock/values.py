@@ -1,5 +1,7 @@
 """Frozen values: `@dataclass(frozen=True, slots=True, kw_only=True)`, quicker to define than the standard library's.
 
+And `field` and `replace` for them, and classes of the same kind that are not frozen, or have no slots.
+
 `dataclasses` writes the source of six methods for each class and compiles it, which takes half a millisecond a class. A
 short command defines two hundred, and that was most of what starting cost. Here the methods are functions that were
 compiled with this module, so a class takes a tenth of that. To make an instance takes about a microsecond more:
@@ -14,13 +16,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import total_ordering
+from functools import partial, total_ordering
 from operator import attrgetter
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
+    from dataclasses import dataclass, field, replace
     from inspect import Signature
     from typing import Any, NoReturn
 else:
@@ -34,21 +36,62 @@ else:
 
         return standard(**options)
 
+    def field(**options: Any) -> _Given:
+        """As in the standard library; for the classes that are made here."""
+        return _Given(**options)
 
-__all__ = ["dataclass", "fresh"]
+    def replace(value: Any, /, **changes: Any) -> Any:
+        """As in the standard library."""
+        every = getattr(type(value), _FIELDS, None)
+        if every is None:
+            from dataclasses import replace as standard
+
+            return standard(value, **changes)
+        return type(value)(**{**{name: getattr(value, name) for name in every}, **changes})
+
+
+__all__ = ["dataclass", "defaults_of", "field", "is_value", "replace"]
 
 _NONE = object()
 """In place of a default."""
 
 
-def fresh(make: Callable[[], Any]) -> Any:
-    """A default that each instance gets anew, as of `dataclasses.field(default_factory=make)`."""
-    return _Fresh(make)
+def defaults_of(cls: type, none: object) -> dict[str, Any]:
+    """The fields of a class that is made here, in order, each with its default; `none` for a field without one."""
+    every: dict[str, _Field] = getattr(cls, _FIELDS)
+    return {field.name: none if field.default is _NONE else field.default for field in every.values()}
 
 
-class _Fresh:
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
+def is_value(found: object) -> bool:
+    """Whether it is a class that is made here, or one of its instances."""
+    return hasattr(found, _FIELDS)
+
+
+class _Given:
+    """What a class's text says of a field."""
+
+    __slots__ = ("compare", "default", "default_factory", "repr")
+
+    def __init__(
+        self,
+        *,
+        default: object = _NONE,
+        default_factory: Callable[[], Any] | None = None,
+        compare: bool = True,
+        repr: bool = True,
+    ) -> None:
+        self.default, self.default_factory, self.compare, self.repr = default, default_factory, compare, repr
+
+    def standard(self) -> Any:
+        """The same as `dataclasses.field` has it."""
+        from dataclasses import field
+
+        options: dict[str, Any] = {"compare": self.compare, "repr": self.repr}
+        if self.default_factory is not None:
+            options["default_factory"] = self.default_factory
+        if self.default is not _NONE:
+            options["default"] = self.default
+        return field(**options)
 
 
 class _Field:
@@ -57,14 +100,15 @@ class _Field:
     __slots__ = ("compare", "default", "factory", "name", "repr")
 
     def __init__(self, name: str, given: object) -> None:
-        """`given` is what the class's text has for the name: a default, what `fresh` or `dataclasses.field` returns, or
+        """`given` is what the class's text has for the name: a default, what `field` or `dataclasses.field` returns, or
         _NONE."""
         standard = sys.modules.get("dataclasses")
         self.name = name
         self.default, self.factory = given, None
         self.compare = self.repr = True
-        if isinstance(given, _Fresh):
-            self.default, self.factory = _NONE, given.make
+        if isinstance(given, _Given):
+            self.default, self.factory = given.default, given.default_factory
+            self.compare, self.repr = given.compare, given.repr
         elif standard is not None and isinstance(given, standard.Field):
             missing = standard.MISSING
             self.default = _NONE if given.default is missing else given.default
@@ -72,13 +116,13 @@ class _Field:
             self.compare, self.repr = given.compare, given.repr
 
 
-def _value(cls: type) -> type[Any]:
+def _value(cls: type, *, frozen: bool = True, slots: bool = True) -> type[Any]:
     given = cls.__dict__
     if cls.__doc__ is None:
         # Without one the standard library writes a signature, which takes as long as all the rest.
         cls.__doc__ = cls.__name__
     own = {name: given.get(name, _NONE) for name in cls.__annotations__}
-    made = _with_slots(cls, own)
+    made = _with_slots(cls, own) if slots else _without_defaults(cls, own)
     every = {**_fields_above(cls), **{name: _Field(name, value) for name, value in own.items()}}
     fields = list(every.values())
     names = tuple(every)
@@ -87,17 +131,17 @@ def _value(cls: type) -> type[Any]:
         "__init__": _initialiser(fields, then=getattr(made, "__post_init__", None)),
         "__repr__": _describer([field.name for field in fields if field.repr]),
         "__eq__": _comparer(compared),
-        "__hash__": _hasher(compared),
-        "__setattr__": _refuse_to_set,
-        "__delattr__": _refuse_to_delete,
-        "__getstate__": _state_of(names),
-        "__setstate__": _setter_of_state(names),
-        "__replace__": _replaced,
+        "__hash__": _hasher(compared) if frozen else None,
+        "__replace__": replace,
         "__match_args__": (),
         "__signature__": _SIGNATURE,
         _FIELDS: every,
         **{name: _Asked(name, made, own) for name in ("__dataclass_fields__", "__dataclass_params__")},
     }
+    if frozen:
+        methods |= {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
+    if slots:
+        methods |= {"__getstate__": _state_of(names), "__setstate__": _setter_of_state(names)}
     for name, method in methods.items():
         # A class that has `__eq__` alone gets a `__hash__` of None from Python.
         if given.get(name) is None:
@@ -119,6 +163,14 @@ def _with_slots(cls: type, own: dict[str, object]) -> type[Any]:
     return made
 
 
+def _without_defaults(cls: type, own: dict[str, object]) -> type[Any]:
+    """The class itself; what its text says of a field is no default that an instance could have."""
+    for name, given in own.items():
+        if isinstance(given, _Given):
+            delattr(cls, name)
+    return cls
+
+
 def _fields_above(cls: type) -> dict[str, _Field]:
     found: dict[str, _Field] = {}
     for base in reversed(cls.__mro__[1:]):
@@ -138,12 +190,11 @@ class _Asked:
 
     def __get__(self, instance: object, owner: type) -> Any:
         from dataclasses import dataclass as standard
-        from dataclasses import field
 
         made = self._made
         kept = {name: value for name, value in vars(made).items() if name in ("__module__", "__orig_bases__")}
         defaults = {
-            name: field(default_factory=value.make) if isinstance(value, _Fresh) else value
+            name: value.standard() if isinstance(value, _Given) else value
             for name, value in self._own.items()
             if value is not _NONE
         }
@@ -168,6 +219,9 @@ def _ordered(cls: type) -> type[Any]:
 
 _KINDS = {
     frozenset({("frozen", True), ("slots", True), ("kw_only", True)}): _value,
+    frozenset({("frozen", True), ("kw_only", True)}): partial(_value, slots=False),
+    frozenset({("slots", True), ("kw_only", True)}): partial(_value, frozen=False),
+    frozenset({("kw_only", True)}): partial(_value, frozen=False, slots=False),
     frozenset({("frozen", True), ("slots", True), ("kw_only", True), ("order", True)}): _ordered,
 }
 
@@ -268,13 +322,6 @@ def _setter_of_state(names: tuple[str, ...]) -> Callable[[Any, list[Any]], None]
             object.__setattr__(self, name, value)
 
     return set_state
-
-
-def _replaced(self: Any, /, **changes: Any) -> Any:
-    """For `copy.replace` (Python 3.13)."""
-    from dataclasses import replace
-
-    return replace(self, **changes)
 
 
 class _Signature:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import pickle
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.values import dataclass, fresh
+from klock.values import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marked:
-    marks: list[int] = fresh(list)
+    marks: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,14 +177,60 @@ def test_a_signature_is_told_to_who_asks() -> None:
     assert str(inspect.signature(Version)) == "(*, major: 'int', minor: 'int' = 0)"
 
 
-def test_classes_that_are_no_values_are_the_standard_librarys() -> None:
-    @dataclass(slots=True, kw_only=True)
-    class Changing:
-        x: int
+@dataclass(slots=True, kw_only=True)
+class Changing:
+    x: int
+    seen: list[int] = field(default_factory=list, repr=False)
 
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutSlots:
+    x: int
+    seen: list[int] = field(default_factory=list, compare=False)
+
+    @functools.cached_property
+    def doubled(self) -> int:
+        return self.x * 2
+
+
+@dataclass(slots=True)
+class Positional:
+    x: int
+
+
+def test_what_may_change_has_no_hash() -> None:
     changing = Changing(x=1)
     changing.x = 2
-    assert changing == Changing(x=2)
+    changing.seen.append(3)
+    assert (changing, repr(changing)) == (Changing(x=2, seen=[3]), "Changing(x=2)")
+    assert Changing(x=1).seen is not Changing(x=1).seen
+    with pytest.raises(TypeError, match="unhashable type: 'Changing'"):
+        hash(changing)
+    with pytest.raises(AttributeError):
+        changing.y = 1  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(changing)) == copy.deepcopy(changing) == changing
+
+
+def test_one_without_slots_keeps_what_it_worked_out() -> None:
+    one: Any = WithoutSlots(x=1)
+    assert (one.doubled, one.__dict__["doubled"], one.seen, hasattr(WithoutSlots, "seen")) == (2, 2, [], False)
+    assert (one, hash(one)) == (WithoutSlots(x=1, seen=[2]), hash(WithoutSlots(x=1)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.x = 2
+
+
+@pytest.mark.parametrize("value", [Point(x=1, where="here"), Changing(x=1), WithoutSlots(x=1), Positional(1)])
+def test_replacing_is_that_of_the_standard_library(value: Any) -> None:
+    mine, standards = replace(value, x=5), dataclasses.replace(value, x=5)
+    assert (repr(mine), type(mine)) == (repr(standards), type(value)) and mine == standards and mine.x == 5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nobody'"):
+        replace(value, nobody=1)
+
+
+def test_classes_that_are_no_values_are_the_standard_librarys() -> None:
+    positional = Positional(1)
+    positional.x = 2
+    assert positional == Positional(2)
 
 
 _COUNT = """

@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from klock.escaping import ForeignText, on_one_line
 from klock.printing import say, say_output
 from klock.progress import Progress, Quiet
-from klock.values import dataclass
+from klock.values import dataclass, field
 from klock.words import in_bytes
 
 if TYPE_CHECKING:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Final
 
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 __all__ = ["DEBIAN_ARCHIVES", "Mirrors"]
 

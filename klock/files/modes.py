@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
 
 from klock.errors import ImageError
 from klock.lockfile.model import FileEntry
+from klock.patterns import regex
+from klock.values import replace
 
 __all__ = ["changed_mode", "check_mode", "with_mode"]
 
-_OCTAL: Final = re.compile(r"[0-7]{1,4}")
-_CLAUSE: Final = re.compile(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
+_OCTAL: Final = regex(r"[0-7]{1,4}")
+_CLAUSE: Final = regex(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
 _BITS: Final = {"r": 4, "w": 2, "x": 1}
 _SHIFT: Final = {"u": 6, "g": 3, "o": 0}
 

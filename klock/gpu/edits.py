@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from klock.values import dataclass, fresh
+from klock.values import dataclass, field
 
 __all__ = ["NO_DEVICES", "ContainerEdits", "DeviceMount", "DeviceNode", "Devices", "Hook"]
 
@@ -57,7 +57,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEdits:
-    environment: Mapping[str, str] = fresh(dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     device_nodes: tuple[DeviceNode, ...] = ()
     mounts: tuple[DeviceMount, ...] = ()
     hooks: tuple[Hook, ...] = ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from klock.errors import ImageError
+from klock.patterns import regex
 
 __all__ = [
     "absolute_folder",
@@ -32,8 +32,8 @@ __all__ = [
     "words",
 ]
 
-_DEBIAN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
-_DEBIAN_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:-]*")  # Debian policy 5.6.12
+_DEBIAN_NAME: Final = regex(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
+_DEBIAN_VERSION: Final = regex(r"[A-Za-z0-9][A-Za-z0-9.+~:-]*")  # Debian policy 5.6.12
 _SCALARS: Final = (str, int, float, type(None), os.PathLike)
 
 
@@ -109,6 +109,8 @@ def parts(
         words += [word for entry in _texts(method, name, value) for word in (option, entry)]
     words += ["--no-dev"] if flag(method, "no_dev", no_dev) else []
     words += [] if package is None else ["--package", text(method, "package", package)]
+    import shlex
+
     return shlex.join(words)
 
 

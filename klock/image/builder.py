@@ -6,11 +6,8 @@ order; nothing is fetched, read or run until the image is locked.
 
 from __future__ import annotations
 
-import copy
 import os
-import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +35,7 @@ from klock.image.steps import (
     SyncPackage,
 )
 from klock.image.words import ESCAPE, ContainerWords
-from klock.values import dataclass
+from klock.values import dataclass, field, replace
 from klock.words import counted
 
 __all__ = ["Image", "Reading"]
@@ -250,7 +247,9 @@ class Image(ContainerWords):
         Dockerfile that it begins with is read again. Raises ImageError."""
         if self._reading is not None and dict(triggers) != self._triggers:
             return self._read_again(self._reading, triggers)
-        image = copy.copy(self)
+        from copy import copy as copied
+
+        image = copied(self)
         image._triggers, image._steps = dict(triggers), list(self._steps)
         return image
 
@@ -262,7 +261,9 @@ class Image(ContainerWords):
         return self._read_again(replace(self._reading, platform=platform), self._triggers)
 
     def _read_again(self, reading: Reading, triggers: Mapping[str, tuple[str, ...]]) -> Image:
-        image = copy.copy(self)
+        from copy import copy as copied
+
+        image = copied(self)
         read = self._read_dockerfile(reading, triggers)
         image._base, image.platform, image._triggers = read._base, read.platform, dict(triggers)
         image._steps = [*read._steps, *self._steps[reading.steps :]]
@@ -505,6 +506,8 @@ class Image(ContainerWords):
         end = f"end of {function.__name__}"
         while end in program.splitlines():
             end += "."
+        import shlex
+
         interpreter = shlex.quote(arguments.text("run_function", "python", python or self.python_path or "python3"))
         step = RunBash(
             command=arguments.command("run_function", f"{interpreter} - <<'{end}'\n{program}{end}\n"),

@@ -12,24 +12,24 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Final
 
 from klock.errors import ImageError, KlockError
 from klock.image.conflicts import conflict_in
+from klock.patterns import regex
 from klock.secrets.masking import mask
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 if TYPE_CHECKING:
     from klock.image.builder import Image
 
 __all__ = ["BuildOptions", "ImageReference", "LoadedImage", "in_folder", "load", "lockfile_of"]
 
-_DOCKERFILE: Final = re.compile(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
-_UNEXPECTED: Final = re.compile(r"(?:\w+\.)?(?P<method>\w+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
-_PYTHONS_HINT: Final = re.compile(r"\. Did you mean:? '[^']*'\?$")
+_DOCKERFILE: Final = regex(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
+_UNEXPECTED: Final = regex(r"(?:\w+\.)?(?P<method>\w+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
+_PYTHONS_HINT: Final = regex(r"\. Did you mean:? '[^']*'\?$")
 """What newer Pythons add to a message themselves: klock's hint says the same, or more."""
 _NO_PYTHON: Final = "a Dockerfile is known by its name: Dockerfile, Containerfile, gpu.Dockerfile or Dockerfile.gpu"
 _DEFAULT: Final = "image"
@@ -178,6 +178,9 @@ def _image_in(module: ModuleType, reference: ImageReference) -> Image:
 
 
 def _run(file: Path) -> ModuleType:
+    # Before no bytecode is written for what the image file imports: klock's own would be compiled at each start.
+    from klock.image import builder  # noqa: F401
+
     code = _compiled(file)
     module = ModuleType(file.stem)
     module.__file__ = str(file)

@@ -6,11 +6,10 @@ A step says what the user wrote, with strings already made into typed values. It
 
 from __future__ import annotations
 
-from dataclasses import field
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 __all__ = [
     "AddPython",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import zip_longest
 from typing import Final, TypeAlias
 
@@ -11,7 +10,7 @@ from klock.findings import Finding
 from klock.inventory.holdings import Holding, holdings
 from klock.lockfile.model import ImageLock, Lockfile, TargetLock
 from klock.steps.parts import Part, Sort
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = ["Change", "Difference", "compare"]
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to and from plain tables, driven by their annotations, with errors that say where.
+"""Values to and from plain tables, driven by their annotations, with errors that say where.
 
     LayerLock(digest="sha256:...", files=3, size=10)  <->  {"digest": "sha256:...", "files": 3, "size": 10}
 
@@ -8,7 +8,6 @@ named `mode` is written in octal (`"0644"`), and one typed `Digest` or named `sh
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import types
 import typing
@@ -18,11 +17,14 @@ from typing import Any, Final, TypeVar
 from klock.digests import is_digest
 from klock.documents import shown
 from klock.errors import LockfileError
-from klock.values import dataclass
+from klock.values import dataclass, defaults_of, is_value
 
 __all__ = ["check_types", "decode", "encode"]
 
 T = TypeVar("T")
+
+_NONE: Final = object()
+"""In place of a default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +42,18 @@ def _fields(cls: type) -> tuple[_Field, ...]:
     if cls not in _known:
         hints = typing.get_type_hints(cls)
         _known[cls] = tuple(
-            _Field(name=f.name, key=f.name.replace("_", "-"), type=hints[f.name], default=f.default)
-            for f in dataclasses.fields(cls)
+            _Field(name=name, key=name.replace("_", "-"), type=hints[name], default=default)
+            for name, default in defaults_of(cls, _NONE).items()
         )
     return _known[cls]
 
 
 def encode(value: Any) -> dict[str, Any]:
-    """The table of a dataclass instance."""
+    """The table of a value."""
     table: dict[str, Any] = {}
     for field in _fields(type(value)):
         item = getattr(value, field.name)
-        if item is None or (field.default is not dataclasses.MISSING and item == field.default):
+        if item is None or (field.default is not _NONE and item == field.default):
             continue
         table[field.key] = f"{item:04o}" if field.name == "mode" else _encode_value(item)
     return table
@@ -60,7 +62,7 @@ def encode(value: Any) -> dict[str, Any]:
 def _encode_value(item: Any) -> Any:
     if isinstance(item, tuple):
         return [_encode_value(i) for i in item]
-    if dataclasses.is_dataclass(item):
+    if is_value(item):
         return encode(item)
     return item
 
@@ -77,7 +79,7 @@ def decode(cls: type[T], table: object, where: str) -> T:
         place = f"{where}.{field.key}"
         if field.key in table:
             values[field.name] = _decode_field(field, table[field.key], place)
-        elif field.default is not dataclasses.MISSING:
+        elif field.default is not _NONE:
             values[field.name] = field.default
         elif type(None) in typing.get_args(field.type):
             values[field.name] = None
@@ -90,7 +92,7 @@ def check_types(value: Any, place: str) -> None:
     """Raises LockfileError, as `decode` does, for a field that is not of its type in an instance made otherwise."""
     for field in _fields(type(value)):
         item = getattr(value, field.name)
-        if dataclasses.is_dataclass(item):
+        if is_value(item):
             check_types(item, f"{place}.{field.key}")
         elif item is not None or type(None) not in typing.get_args(field.type):
             _decode_value(field.type, list(item) if isinstance(item, tuple) else item, f"{place}.{field.key}")
@@ -126,7 +128,7 @@ def _decode_value(kind: Any, item: object, place: str) -> Any:
         if len(item) != len(arguments):
             raise LockfileError(f"{place}: {len(item)} items where {len(arguments)} are expected")
         return tuple(_decode_value(a, i, f"{place}[{n}]") for n, (a, i) in enumerate(zip(arguments, item, strict=True)))
-    if dataclasses.is_dataclass(kind):
+    if is_value(kind):
         return decode(typing.cast("type[Any]", kind), item, place)
     if type(item) is not kind:
         raise LockfileError(f"{place}: {_name_of(item)} where {_NAMES.get(kind, kind)} is expected")

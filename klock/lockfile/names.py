@@ -6,7 +6,6 @@ A lockfile comes with a repository, so it may be a stranger's. What klock itself
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,24 +27,25 @@ from klock.lockfile.model import (
     WheelArtifact,
     WorkdirLock,
 )
+from klock.patterns import regex
 
 __all__ = ["check_names"]
 
-_FILE_NAME: Final = re.compile(r"[^./\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*")
+_FILE_NAME: Final = regex(r"[^./\x00-\x1f\x7f-][^/\x00-\x1f\x7f]*")
 # With a host and a port that a client can make sense of (RFC 3986).
-_URL: Final = re.compile(
+_URL: Final = regex(
     r"[A-Za-z][A-Za-z0-9+.-]*:(?:(?!//)|//(?:[^/?#@\[\]\x00-\x20]*@)?"
     r"(?:\[[0-9A-Fa-f:.%]+\]|[^/?#@:\[\]\x00-\x20]*)(?::\d{1,5})?(?=[/?#]|\Z))[^\x00-\x20\x7f]*"
 )
-_CONDA_NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_.-]*")  # CEP 26
+_CONDA_NAME: Final = regex(r"[a-z0-9_][a-z0-9_.-]*")  # CEP 26
 # git-check-ref-format(1), as far as it keeps a name in its folder.
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_REFERENCE: Final = re.compile(r"refs(?:/(?![./])(?:(?!\.\.|@\{)[^\x00-\x20\x7f~^:?*\[\\/])+)+")
+_COMMIT: Final = regex(r"[0-9a-f]{40}")
+_REFERENCE: Final = regex(r"refs(?:/(?![./])(?:(?!\.\.|@\{)[^\x00-\x20\x7f~^:?*\[\\/])+)+")
 # Debian Policy 5.6.1, 5.6.12 and 5.6.8.
 _DEB: Final = {
-    "name": re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*"),
-    "version": re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~:-]*"),
-    "architecture": re.compile(r"[a-z0-9][a-z0-9-]*"),
+    "name": regex(r"[A-Za-z0-9][A-Za-z0-9+.-]*"),
+    "version": regex(r"[0-9A-Za-z][0-9A-Za-z.+~:-]*"),
+    "architecture": regex(r"[a-z0-9][a-z0-9-]*"),
 }
 
 

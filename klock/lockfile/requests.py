@@ -7,22 +7,22 @@ characters that steer a terminal.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from klock.errors import LockfileError
 from klock.lockfile.model import LockedRequest, ShellLock
+from klock.patterns import regex
 
 __all__ = ["check_requests"]
 
 _HOST: Final = r"[a-z0-9._*-]{1,255}"
-_HOST_NAME: Final = re.compile(_HOST)
-_URL: Final = re.compile(rf"https?://{_HOST}(?::(?P<port>[1-9]\d{{0,4}}))?/[!-~]*")
-_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, 9.1
-_HEADER: Final = re.compile(r"(?P<name>[A-Za-z0-9-]{1,64}):(?: [^\x00-\x1f\x7f]*)?")
-_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_HOST_NAME: Final = regex(_HOST)
+_URL: Final = regex(rf"https?://{_HOST}(?::(?P<port>[1-9]\d{{0,4}}))?/[!-~]*")
+_METHOD: Final = regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, 9.1
+_HEADER: Final = regex(r"(?P<name>[A-Za-z0-9-]{1,64}):(?: [^\x00-\x1f\x7f]*)?")
+_VALUE: Final = regex(r"[^\x00-\x1f\x7f]*")
+_SHA256: Final = regex(r"[0-9a-f]{64}")
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "content-range", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )

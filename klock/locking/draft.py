@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from klock.steps import kind_of, kind_of_image_step
 from klock.steps.drafting import Drafting
 from klock.store import Store
 from klock.targets import Target
+from klock.values import replace
 
 if TYPE_CHECKING:
     from klock.steps.context import Context

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from klock.findings import Code, Finding
 from klock.lockfile.model import ImageLock, StepLock
 from klock.locking.draft import as_draft
 from klock.steps import describe, kind_of
 from klock.steps.staleness import stale
+from klock.values import replace
 
 __all__ = ["compare_image", "compare_steps"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from klock.errors import StaleLockError
@@ -15,6 +14,7 @@ from klock.locking.draft import base_agrees, draft_image, draft_steps
 from klock.locking.stale import compare_image, compare_steps
 from klock.project import Settings
 from klock.store import Store
+from klock.values import replace
 
 __all__ = ["hint_for_credentials", "refuse_stale", "stale_findings"]
 

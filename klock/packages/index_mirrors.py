@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from klock.errors import KlockError
+from klock.patterns import regex
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import dataclass
@@ -18,10 +19,10 @@ from klock.values import dataclass
 __all__ = ["VARIABLE", "IndexMirrors"]
 
 VARIABLE: Final = "KLOCK_INDEX_MIRRORS"
-_URL: Final = re.compile(r"https?://[^\s=]+", re.IGNORECASE)
+_URL: Final = regex(r"https?://[^\s=]+", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexMirrors:
     """`table` has URLs without a slash at the end, and where to ask instead of each; the longest comes first."""
 
@@ -40,7 +41,7 @@ class IndexMirrors:
                     hint=f"write for example {VARIABLE}=https://pypi.org/simple=https://mirror.example/simple",
                 )
             found[url.rstrip("/")] = PrivateUrl.parse(mirror.rstrip("/"))
-        return cls(tuple(sorted(found.items(), key=lambda pair: -len(pair[0]))))
+        return cls(table=tuple(sorted(found.items(), key=lambda pair: -len(pair[0]))))
 
     def towards(self, url: str) -> str:
         """Where to ask for `url`: at a mirror, or there."""

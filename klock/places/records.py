@@ -113,9 +113,8 @@ def service_log(store: Store, place: str, name: str) -> Path:
 def synced_lock(store: Store, place: str, name: str, target: Target, fingerprint: Digest) -> Lockfile | None:
     """The lockfile that an environment was synced from, with that target alone; None where its text is gone, or is not
     that of `fingerprint`. Raises LockfileError when it cannot be read."""
-    from dataclasses import replace
-
     from klock.lockfile import read
+    from klock.values import replace
 
     lockfile = read(folder_of(store, place, name) / _TEXT)
     locked = None if lockfile is None else lockfile.for_target(target)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any, Final
 
 from klock.documents import shown
 from klock.errors import KlockError
-from klock.values import dataclass
+from klock.patterns import regex
+from klock.values import dataclass, field
 
 __all__ = ["Policy", "read_policy"]
 
-_AGE: Final = re.compile(r"(\d{1,5}) ?(days?|hours?|d|h)")
-_HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
+_AGE: Final = regex(r"(\d{1,5}) ?(days?|hours?|d|h)")
+_HOST: Final = regex(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
 _NAMES: Final = (
     *("indexes", "registries", "hosts", "minimum-age", "licences", "licences-of"),
     *("no-sdists", "no-keep-layer", "signed"),

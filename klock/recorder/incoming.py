@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from klock.connections import reason_of
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -45,7 +44,7 @@ class Incoming:
     response: BaseHTTPResponse = field(repr=False)
     resume: Callable[[int, str | None], BaseHTTPResponse | None] | None = field(repr=False)
     count: Callable[[int], None] = field(repr=False)
-    _hash: Hash = field(default_factory=hashlib.sha256, init=False, repr=False)
+    _hash: Hash = field(default_factory=hashlib.sha256, repr=False)
 
     def header(self, name: str) -> str:
         """The value of the first header of this name (lower case); empty when there is none."""

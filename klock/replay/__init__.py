@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest, hex_of
@@ -21,6 +20,7 @@ from klock.replay.plan import (
     TakeLayer,
 )
 from klock.steps import kind_of
+from klock.values import replace
 from klock.words import counted
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
@@ -40,9 +40,7 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
     When a step fails nothing of the environment was touched.
     """
     plan = _without_cached(plan, goal, context)
-    from klock.replay.prefetch import prefetching
-
-    with prefetching(_later_fetches(plan, goal, context), context) as prefetch:
+    with _prefetching(_later_fetches(plan, goal, context), context) as prefetch:
         for action in plan.actions:
             if isinstance(action, ReplaceEnvironment):
                 with context.progress.stage("compose the environment"):
@@ -50,6 +48,14 @@ def carry_out(plan: Plan, goal: Goal, context: Context, *, replace: Callable[[],
             else:
                 _carry_out(action, goal, prefetch, context)
     return plan.runs
+
+
+def _prefetching(steps: list[StepAt[Any]], context: Context) -> AbstractContextManager[Prefetch | None]:
+    if not steps:
+        return nullcontext()
+    from klock.replay.prefetch import prefetching
+
+    return prefetching(steps, context)
 
 
 def _without_cached(plan: Plan, goal: Goal, context: Context) -> Plan:
@@ -65,7 +71,7 @@ def _without_cached(plan: Plan, goal: Goal, context: Context) -> Plan:
             if not is_forced(at.step) and context.cache.take(at, key, context):
                 context.progress.note(f"{at.name}: taken from the cache")
                 taken.add(action)
-    return dataclasses.replace(plan, actions=tuple(action for action in plan.actions if action not in taken))
+    return replace(plan, actions=tuple(action for action in plan.actions if action not in taken))
 
 
 def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]]:
@@ -75,12 +81,12 @@ def _later_fetches(plan: Plan, goal: Goal, context: Context) -> list[StepAt[Any]
     return [at for at in fetching if kind_of(at.step).fetches]
 
 
-def _carry_out(action: Action, goal: Goal, prefetch: Prefetch, context: Context) -> None:
+def _carry_out(action: Action, goal: Goal, prefetch: Prefetch | None, context: Context) -> None:
     match action:
         case AddBase():
             _ensure_base(goal.lock, context)
         case RunStep():
-            if action.size:
+            if action.size and prefetch is not None:
                 prefetch.wait()
             at = context.at(goal.lock, action.position)
             context.progress.begin(at.heading)

@@ -9,13 +9,13 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 from klock.progress import Quiet
 from klock.steps import kind_of
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.values import replace
 
 __all__ = ["Prefetch", "prefetching"]
 

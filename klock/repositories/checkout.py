@@ -10,11 +10,10 @@ import io
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import FetchError
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 if TYPE_CHECKING:
     from dulwich.attrs import GitAttributes
@@ -61,7 +60,7 @@ class Checkout:
     commit: str
     source: str
     open_submodule: Callable[[Submodule], Checkout] | None = None
-    _trees: dict[bytes, Tree] = field(default_factory=dict, init=False, repr=False)
+    _trees: dict[bytes, Tree] = field(default_factory=dict, repr=False)
 
     def leaves(self, folder: str = "") -> Iterator[Leaf]:
         """All that is below a folder of the tree, each after the folder that it is in, sorted by name."""

@@ -7,7 +7,6 @@ machine that the user did not name, and with credentials for the origins alone t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urljoin, urlsplit
@@ -17,7 +16,7 @@ from klock.recorder.exchange import Refused, Request
 from klock.recorder.incoming import Incoming, Truncated
 from klock.recorder.upstream import Unreachable, Upstream
 from klock.repositories.address import COMMIT
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 if TYPE_CHECKING:
     from dulwich.object_store import DiskObjectStore
@@ -51,8 +50,8 @@ class Remote:
     upstream: Upstream
     authorize: Authorize
     on_received: Callable[[int], None]
-    _refs: dict[str, str] | None = field(default=None, init=False, repr=False)
-    _head: str = field(default="", init=False, repr=False)
+    _refs: dict[str, str] | None = field(default=None, repr=False)
+    _head: str = field(default="", repr=False)
 
     def find(self, wanted: str) -> Named:
         """What a branch, a tag, a full name or a commit is; "" is the default branch. A branch comes before a tag of

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from enum import Enum
 from functools import cache
 from typing import Final
 
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 __all__ = ["FILES", "LOOKED_INTO", "CredentialFile", "CredentialFiles", "Treatment", "credential_file"]
 

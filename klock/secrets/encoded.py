@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator
 from typing import Final
 
+from klock.patterns import regex
 from klock.values import dataclass
 
 __all__ = ["USER_AND_PASSWORD", "EncodedWord", "encoded_words"]
 
-USER_AND_PASSWORD: Final = re.compile(r"[A-Za-z0-9_][\w.@+-]{0,99}:(?!//)(?=.*\w)[^\s:]{4,}")
+USER_AND_PASSWORD: Final = regex(r"[A-Za-z0-9_][\w.@+-]{0,99}:(?!//)(?=.*\w)[^\s:]{4,}")
 """What an Authorization header and the settings of docker and npm hold in base64."""
 
-_WORD: Final = re.compile(r"(?<![A-Za-z0-9+/_.-])[A-Za-z0-9+/_-]{12,}={0,2}(?![A-Za-z0-9+/_.-])")
-_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){12,}")
+_WORD: Final = regex(r"(?<![A-Za-z0-9+/_.-])[A-Za-z0-9+/_-]{12,}={0,2}(?![A-Za-z0-9+/_.-])")
+_HEX: Final = regex(r"(?:[0-9A-Fa-f]{2}){12,}")
 _LONGEST: Final = 1 << 16
 _BEGINNING: Final = 12
 _TEXT: Final = frozenset([*range(0x20, 0x7F), *b"\t\r\n"])

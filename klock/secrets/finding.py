@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote
 
@@ -18,6 +17,7 @@ from klock.secrets.literal import KINDS, Literal, compiled, is_named, literal, m
 from klock.secrets.values import is_secret, looks_random, may_be_secret
 from klock.secrets.vocabulary import NO_OPTIONS, PROGRAMS, SCHEMES, TOKEN, TOKENS, credential_name, words_of
 from klock.secrets.written_files import in_files
+from klock.values import replace
 
 __all__ = ["Literal", "literals_in"]
 

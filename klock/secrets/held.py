@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from klock.patterns import regex
 from klock.secrets.values import SHORTEST_SEARCHED, is_host_name, is_secret, is_user_name, may_be_secret
 
 __all__ = ["NAME", "held_values", "is_told_anywhere", "variable_with"]
 
-NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*")
 """What a variable may be called to stand in `${NAME}`."""
 
 _SHORTEST_HARMLESS: Final = 8

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
+from klock.patterns import regex
 from klock.secrets.finding import literals_in
 from klock.secrets.spans import MASK, masked_at
 from klock.secrets.userinfo import USERINFO, is_ssh_user
@@ -27,23 +28,23 @@ _LONGEST_TAIL: Final = 1 << 16
 _LONGEST_HELD: Final = 1 << 14
 _LONGEST_SHOWN: Final = 1 << 10
 
-_COOKIE: Final = re.compile(r"(?i:\bcookie)(?::[ \t]*| [\w.-]{1,64}=)(?P<value>[^\r\n]+)")
+_COOKIE: Final = regex(r"(?i:\bcookie)(?::[ \t]*| [\w.-]{1,64}=)(?P<value>[^\r\n]+)")
 """The second as curl tells of its jar."""
-_HEADER_LINE: Final = re.compile(
+_HEADER_LINE: Final = regex(
     r"^[<>] ?(?!(?i:authorization:))(?P<name>[\w-]{1,64}):[ \t]*(?P<value>[^\r\n]+)", re.MULTILINE
 )
 """As curl and wget show requests and answers."""
-_AUTHORIZATION: Final = re.compile(
+_AUTHORIZATION: Final = regex(
     r"(?i:\b(?:proxy-)?authorization):[ \t]*(?:[A-Za-z][A-Za-z0-9-]{0,31}[ \t]+)?(?P<value>[^\s'\"]+)"
 )
-_QUERY: Final = re.compile(r"[?&](?P<name>[\w.-]{1,64})=(?P<value>[^&\s#'\"]+)")
+_QUERY: Final = regex(r"[?&](?P<name>[\w.-]{1,64})=(?P<value>[^&\s#'\"]+)")
 # A word as long as this is opaque anyway, and would be searched for tokens from each of its parts on.
-_LONG_WORD: Final = re.compile(r"[\w.-]{4096,}")
+_LONG_WORD: Final = regex(r"[\w.-]{4096,}")
 
-_MAY_HOLD: Final = re.compile(r"[:=@]|(?:^|\s)-|-----BEGIN|config|passw", re.IGNORECASE)
+_MAY_HOLD: Final = regex(r"[:=@]|(?:^|\s)-|-----BEGIN|config|passw", re.IGNORECASE)
 """What stands in every line, before it, that has a credential in it; but for tokens, which are one word."""
-_NOT_IN_WORDS: Final = re.compile(r"[^\w.+/~-]")
-_OPEN_KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?![\s\S]*-----END [A-Z ]*PRIVATE KEY-----)")
+_NOT_IN_WORDS: Final = regex(r"[^\w.+/~-]")
+_OPEN_KEY: Final = regex(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?![\s\S]*-----END [A-Z ]*PRIVATE KEY-----)")
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:

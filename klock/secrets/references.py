@@ -28,6 +28,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from klock.errors import CredentialError, ImageError, KlockError
+from klock.patterns import regex
 from klock.secrets.finding import Literal, literals_in
 from klock.secrets.held import NAME, held_values, is_told_anywhere, variable_with
 from klock.secrets.userinfo import USERINFO, in_userinfo, is_ssh_user
@@ -38,8 +39,8 @@ __all__ = ["Redacted", "redact", "redact_index", "redact_variable", "refuse_lite
 
 _SHORTEST_NUMBER: Final = 5
 _SHORTEST_ENCODED: Final = 8
-_WRITTEN_REFERENCE: Final = re.compile(r"\$\w+|\$\{\w+\}")
-_INDEX_VARIABLES: Final = re.compile(r"(?:UV|PIP)_(?:DEFAULT_|EXTRA_)?(?:INDEX|FIND_LINKS)(?:_URL)?")
+_WRITTEN_REFERENCE: Final = regex(r"\$\w+|\$\{\w+\}")
+_INDEX_VARIABLES: Final = regex(r"(?:UV|PIP)_(?:DEFAULT_|EXTRA_)?(?:INDEX|FIND_LINKS)(?:_URL)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from typing import Final
 from urllib.parse import quote, unquote
 
-from klock.values import dataclass
+from klock.patterns import regex
+from klock.values import dataclass, field
 
 __all__ = ["KEPT_IN_USERINFO", "USERINFO", "PrivateUrl", "in_userinfo", "is_ssh_user"]
 
 # No scheme is as long as 32 characters; without the bound a long word would be searched from each of its letters on.
-USERINFO: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})://(?P<userinfo>[^\s/?#]*)@")
+USERINFO: Final = regex(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})://(?P<userinfo>[^\s/?#]*)@")
 """The user and password of a URL: all up to the last `@` of the authority."""
 
 KEPT_IN_USERINFO: Final = "!$&'()*+,;="

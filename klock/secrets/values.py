@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from klock.patterns import regex
 from klock.secrets.vocabulary import NO_CREDENTIALS, variable_name, words_of
 
 __all__ = ["SHORTEST_SEARCHED", "is_host_name", "is_secret", "is_user_name", "looks_random", "may_be_secret"]
@@ -12,14 +13,14 @@ __all__ = ["SHORTEST_SEARCHED", "is_host_name", "is_secret", "is_user_name", "lo
 SHORTEST_SEARCHED: Final = 6
 """Characters. Shorter values would be found in files and output by chance."""
 
-_HARMLESS: Final = re.compile(
+_HARMLESS: Final = regex(
     # Numbers, switches, and the password of every Java keystore.
     r"[\d.]+|true|false|none|null|yes|no|on|off|enabled?|disabled?|changeit"
     # What stands for something else: `<pad>`, `{name}`, `%s`, `$(command)`, a file of a secret, a mask.
     r"|<[^>]*>|\[[A-Z]+\]|\{[\w.-]*\}|\{\{.*|%[sdrv]|\\*\$\(.*|\\*`.*|/(?:var/)?run/secrets/\S*|\*+|\.{2,}|x{3,}",
     re.IGNORECASE | re.DOTALL,
 )
-_REFERENCE: Final = re.compile(r"\\*\$(?:\w+|\{[^}]*\})")
+_REFERENCE: Final = regex(r"\\*\$(?:\w+|\{[^}]*\})")
 # As text: most programs never need them.
 _PATH: Final = (
     r"(?:~|\.{1,2})?/(?:etc|run|var|app|opt|srv|home|root|usr|mnt|tmp|data|secrets?|keys?|certs?|config|workspace)/[\w./@-]+"

@@ -11,6 +11,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
+from klock.patterns import regex
 from klock.values import dataclass
 
 __all__ = [
@@ -146,7 +147,7 @@ TOKENS: Final = (
 )
 
 *_WORDS, _PRIVATE_KEY = (form.pattern for form in TOKENS)
-TOKEN: Final = re.compile(rf"(?P<value>(?<![A-Za-z0-9])(?:{'|'.join(_WORDS)})(?![A-Za-z0-9])|{_PRIVATE_KEY})")
+TOKEN: Final = regex(rf"(?P<value>(?<![A-Za-z0-9])(?:{'|'.join(_WORDS)})(?![A-Za-z0-9])|{_PRIVATE_KEY})")
 """Any of TOKENS. Each is a word, but for a private key: no chance makes what it begins with."""
 
 SCHEMES: Final[Mapping[str, bool]] = {
@@ -258,7 +259,7 @@ PROGRAMS: Final = (
     ),
 )
 
-_BREAKS: Final = re.compile(r"[^0-9A-Za-z]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BREAKS: Final = regex(r"[^0-9A-Za-z]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def words_of(name: str) -> list[str]:

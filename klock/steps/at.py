@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -11,7 +10,7 @@ from klock.digests import Digest
 from klock.errors import StepFailed
 from klock.lockfile.model import LockedVariable, StepLock, TargetLock
 from klock.secrets.references import reveal
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = ["StepAt"]
 

@@ -6,12 +6,11 @@ and makes the same layer as before costs the later ones nothing. Keys are comput
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from klock.digests import Digest, digest_of_json
 from klock.lockfile.model import ImageLock, StepLock, TargetLock, layer_of
 from klock.steps import kind_of
 from klock.steps.at import StepAt
+from klock.values import replace
 
 __all__ = ["cache_key", "cache_keys"]
 

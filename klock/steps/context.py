@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +16,7 @@ from klock.secrets.values import SHORTEST_SEARCHED, is_secret, may_be_secret
 from klock.steps.at import StepAt
 from klock.store import Store
 from klock.targets import Target
-from klock.values import dataclass
+from klock.values import dataclass, field, replace
 from klock.workshop.protocol import Workshop
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,7 @@ from klock.lockfile.model import BaseLock, OciLock
 from klock.secrets.credential_files import Treatment
 from klock.store import Store
 from klock.targets import Target
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 # Who reads no Dockerfile needs nothing of it.
 if TYPE_CHECKING:

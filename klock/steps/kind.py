@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
@@ -32,7 +31,7 @@ from klock.lockfile.model import (
     with_layer,
 )
 from klock.steps.parts import Part, Sort
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 if TYPE_CHECKING:
     from klock.asking import Asker

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import field
 from typing import Any, Final
 
 from klock import tree_stats
-from klock.values import dataclass
+from klock.values import dataclass, field
 
 __all__ = ["Seen", "seen", "watch"]
 

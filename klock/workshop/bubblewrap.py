@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import Final
 
-from klock.errors import EngineError
 from klock.values import dataclass
 from klock.workshop.users import User
-from klock.workshop.way_out import WAY_OUT
 
-__all__ = ["Access", "Bind", "View", "find_bubblewrap"]
+__all__ = ["Access", "Bind", "View"]
 
 _CAPABILITIES: Final = (
     "CAP_CHOWN",
@@ -33,19 +30,6 @@ _CAPABILITIES: Final = (
 _READ_ONLY_PROC: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger")
 """Settings of the whole machine. As root klock maps ids unchanged, so the sandbox's root owns these files too: the
 kernel would let it write them without any capability."""
-
-
-def find_bubblewrap() -> str:
-    """The path of the program. Raises EngineError when it is not installed."""
-    # As shutil.which does it, whose import takes longer than bubblewrap does.
-    for folder in os.get_exec_path():
-        program = os.path.join(folder, "bwrap")
-        if os.access(program, os.X_OK) and os.path.isfile(program):
-            return program
-    raise EngineError(
-        "bubblewrap (bwrap) is not installed",
-        hint=f"run `apt-get install bubblewrap`, or use --here to change the container that klock runs in, {WAY_OUT}",
-    )
 
 
 class Access(Enum):

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from klock.workshop import linux, trust
-from klock.workshop.bubblewrap import Access, Bind, View, find_bubblewrap
+from klock.workshop.bubblewrap import Access, Bind, View
+from klock.workshop.bubblewrap_program import find_bubblewrap
 from klock.workshop.command import RESOLVER, SCRIPT, Command, Network, Uplink
 from klock.workshop.descendants import adopt_descendants, end_descendants
 from klock.workshop.handshake import Handshake

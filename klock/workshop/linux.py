@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ctypes
 
 __all__ = [
     "CLONE_NEWCGROUP",
@@ -27,6 +29,7 @@ __all__ = [
     "die_with_parent",
     "filter_system_calls",
     "hear_of_parents_end",
+    "load",
     "mount",
     "set_host_name",
     "setns",
@@ -61,14 +64,23 @@ _FILTER_SIZE: Final = 8
 _SIGKILL: Final = 9
 
 
+def load() -> None:
+    """Loads what these calls need, for this process and its children: who makes none is spared a millisecond."""
+    _libc()
+
+
 @functools.cache
 def _libc() -> ctypes.CDLL:
+    import ctypes
+
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _checked(result: int, path: str | None = None) -> None:
     if result < 0:
-        number = ctypes.get_errno()
+        from ctypes import get_errno
+
+        number = get_errno()
         raise OSError(number, os.strerror(number), path)
 
 
@@ -88,9 +100,11 @@ def set_host_name(name: str) -> None:
 
 def mount(source: str, target: str, kind: str | None, *, flags: int = 0, options: str = "") -> None:
     """mount(2). `options` must stay below a page (4096 bytes)."""
+    from ctypes import c_ulong
+
     if len(options) >= 4096:
         raise OSError(36, "too many layers for one mount", target)
-    arguments = (os.fsencode(source), os.fsencode(target), kind and kind.encode(), ctypes.c_ulong(flags))
+    arguments = (os.fsencode(source), os.fsencode(target), kind and kind.encode(), c_ulong(flags))
     _checked(_libc().mount(*arguments, options.encode()), target)
 
 
@@ -117,14 +131,15 @@ def adopt_orphans() -> None:
 
 def filter_system_calls(program: bytes) -> None:
     """Has this process, and what it becomes, obey a filter for good: an array of `struct sock_filter` (seccomp(2))."""
+    import ctypes
+
+    class FilterProgram(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.c_void_p))  # struct sock_fprog
+
     array = ctypes.create_string_buffer(program, len(program))
-    filter_program = _FilterProgram(len(program) // _FILTER_SIZE, ctypes.cast(array, ctypes.c_void_p))
+    filter_program = FilterProgram(len(program) // _FILTER_SIZE, ctypes.cast(array, ctypes.c_void_p))
     _checked(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _checked(_libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_program), 0, 0))
-
-
-class _FilterProgram(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filters", ctypes.c_void_p))  # struct sock_fprog
 
 
 def sync_file_system(path: str) -> None:

@@ -54,6 +54,7 @@ class NamespaceProcess(Generic[T]):
     """
 
     def __init__(self, task: Callable[[], T], *, join: int | None = None) -> None:
+        linux.load()
         self._results, write_end = os.pipe()
         ready, say_ready = os.pipe()
         wait_go, go = os.pipe()

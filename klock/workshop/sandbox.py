@@ -50,7 +50,7 @@ class SandboxWorkshop:
 
     def check(self) -> None:
         """Raises EngineError when bubblewrap, user namespaces, a range of ids or a usable overlayfs is missing."""
-        from klock.workshop.bubblewrap import find_bubblewrap
+        from klock.workshop.bubblewrap_program import find_bubblewrap
 
         find_bubblewrap()
         with scratch_folder(self._store) as folder:

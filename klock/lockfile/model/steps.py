@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from klock.digests import Digest
@@ -10,7 +9,7 @@ from klock.lockfile.model.bases import DebPackage
 from klock.lockfile.model.files import CopyLock, FileEntry, FilesLock, MountLock
 from klock.lockfile.model.layers import KeptLayer, LayerLock, LockedVariable
 from klock.lockfile.model.settings import SettingsLock
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = [
     "AptLock",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from klock.digests import Digest, digest_of_json
 from klock.lockfile.model.bases import BaseLock, Interpreter, OciLock
@@ -12,7 +11,7 @@ from klock.lockfile.model.packages import LockedPackage
 from klock.lockfile.model.settings import SettingsLock
 from klock.lockfile.model.steps import ServiceLock, StepLock, layer_of
 from klock.targets import Target
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = ["ImageLock", "Lockfile", "OciImage", "StageLock", "TargetLock", "Triggers"]
 

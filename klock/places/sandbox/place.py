@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klock.places.layered import apply_layers, locked_files, why_not_comparable
@@ -11,6 +10,7 @@ from klock.places.protocol import OWN_STREAMS, Applied, Evidence, Streams
 from klock.places.records import names_in
 from klock.places.sandbox.writable import SandboxEnvironment
 from klock.store import Store
+from klock.values import replace
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class SandboxPlace:
 
     def apply(self, goal: Goal, context: Context, *, force: bool = False) -> Applied:
         def make() -> None:
-            from klock.workshop.bubblewrap import find_bubblewrap
+            from klock.workshop.bubblewrap_program import find_bubblewrap
 
             find_bubblewrap()  # no command could be run in it
             self.environment(goal.name).replace(goal.lock.layers, base=goal.lock.base.id, record=goal.record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Set
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
@@ -18,6 +17,7 @@ from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, Look, OpenBelow, Writes, layer_lock_of, ways_of
 from klock.steps.parts import Part, Sort, part_of_package
 from klock.steps.staleness import changed_files, changed_options, stale
+from klock.values import replace
 from klock.words import first_of, some
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
