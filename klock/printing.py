@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-
-import click
+from typing import TextIO
 
 from klock.escaping import escaped, on_one_line
 
@@ -16,7 +15,7 @@ __all__ = ["say", "say_error", "say_note", "say_output", "show", "show_text"]
 
 def say(text: str, *, indent: str = "") -> None:
     """A message on stderr, which may have several lines."""
-    click.echo(indent + escaped(_without_secrets(text)), err=True)
+    _write(sys.stderr, indent + escaped(_without_secrets(text)) + "\n")
 
 
 def say_error(message: str, hint: str | None) -> None:
@@ -34,18 +33,22 @@ def say_note(text: str) -> None:
 
 def say_output(text: str) -> None:
     """What a program printed, free of credentials and fit to show (`klock.escaping.ForeignText`), on stderr."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    _write(sys.stderr, text)
 
 
 def show(line: str) -> None:
     """One thing on one line of stdout."""
-    click.echo(on_one_line(_without_secrets(line)))
+    _write(sys.stdout, on_one_line(_without_secrets(line)) + "\n")
 
 
 def show_text(text: str) -> None:
     """A document for other programs on stdout: byte for byte, unless it is a terminal that would obey it."""
-    click.echo(escaped(text) if sys.stdout.isatty() else text, nl=False)
+    _write(sys.stdout, escaped(text) if sys.stdout.isatty() else text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 def _without_secrets(text: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from click.shell_completion import get_completion_class
 
 from klock import completing
-from klock.commands import klock
+from klock.commands.line import klock
 from klock.verbs import VERBS
 
 ASKED = {

@@ -15,7 +15,7 @@ import click
 import pytest
 
 import klock as kt
-from klock.commands import klock
+from klock.commands.line import klock
 from klock.findings import Code
 from klock.project import Settings
 from tests.documents import PAGES, ROOT, Block, Command, Page, read_page, same_output

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.commands import klock
+from klock.commands.line import klock
 from klock.manual import manual
 from klock.verbs import VERBS
 

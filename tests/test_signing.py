@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from klock.api import Project
-from klock.commands import klock
+from klock.commands.line import klock
 from klock.errors import KlockError
 
 ROOT = Path(__file__).parent.parent

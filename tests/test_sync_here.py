@@ -8,7 +8,10 @@ import click
 import pytest
 
 import klock.places.here.place as here
-from klock.commands import klock, main
+from klock.commands import main, syncing
+from klock.commands.line import klock
+from klock.commands.verbosity import add_options
+from klock.commands.wishes import wanted
 from klock.errors import Interrupted, KlockError
 from klock.places.here import HerePlace
 from klock.replay.goal import Goal
@@ -40,13 +43,18 @@ def test_interrupted(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
         apply(context, monkeypatch, KeyboardInterrupt())
 
 
-def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def stopped() -> None:
+@pytest.mark.parametrize("words", [["sync"], ["sync", "-v"]], ids=["read without click", "read by click"])
+def test_the_command_line_says_it(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise Interrupted("this is half done")
 
-    monkeypatch.setattr(klock, "get_command", lambda *_: click.Command("sync", callback=stopped))
+    monkeypatch.setattr(syncing, "sync_image", stopped)
+    monkeypatch.setattr(klock, "get_command", lambda *_: add_options(click.Command("sync", callback=stopped)))
+    monkeypatch.setattr(wanted(), "verbose", 0)
     with pytest.raises(SystemExit) as ended:
-        main(["sync"])
+        main(words)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "\ninterrupted: this is half done\n"
 

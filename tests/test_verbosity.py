@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from klock.commands import klock
-from klock.commands.verbosity import Verbosity, wanted
+from klock.commands.line import klock
+from klock.commands.wishes import Verbosity, wanted
 
 
 def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
@@ -49,7 +49,7 @@ LINES = {
 def test_where_they_stand_makes_no_difference(
     words: tuple[str, ...], expected: Verbosity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("klock.commands.verbosity._wanted", Verbosity())
+    monkeypatch.setattr("klock.commands.wishes._wanted", Verbosity())
     monkeypatch.setattr("klock.commands.verbosity._say_requests", lambda: None)
     klock.main(list(words), standalone_mode=False)
     assert wanted() == expected

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import klock
-from klock.commands import klock as command_line
 from klock.commands import main as run_command_line
+from klock.commands.line import klock as command_line
 from klock.verbs import VERBS, answer_to, overview
 
 
@@ -90,10 +90,10 @@ def test_names_of_files_are_utf_8_in_every_locale(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def main(**_: object) -> int:
+    def no_memory(**_: object) -> int:
         raise MemoryError
 
-    monkeypatch.setattr(command_line, "main", main)
+    monkeypatch.setattr(command_line, "main", no_memory)
     with pytest.raises(SystemExit) as ending:
         run_command_line(["check"])
     assert (ending.value.code, capsys.readouterr().err.splitlines()[0]) == (2, "error: there is not enough memory")

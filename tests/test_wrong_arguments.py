@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from klock.commands import klock
+from klock.commands.line import klock
 from klock.errors import KlockError
 from klock.lockfile import write
 from klock.printing import say_note

@@ -6,54 +6,16 @@ command's own.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NoReturn
 
-import click
-
-from klock.commands.groups import Group, ReaderGone
-from klock.commands.verbosity import add_options, verbosity_options, wanted
+from klock.commands.wishes import wanted
 from klock.errors import Interrupted, KlockError
-from klock.printing import say, say_error, show
-from klock.verbs import VERBS
+from klock.printing import say, say_error
 
 __all__ = ["main"]
-
-
-class _Verbs(Group):
-    """A group whose commands are found by name in this folder."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
-            return None
-        module = name.replace("-", "_")
-        command = getattr(import_module(f"klock.commands.{module}"), module)
-        assert isinstance(command, click.Command)
-        return add_options(command)
-
-
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from klock.version import __version__
-
-        show(f"klock {__version__}")
-        ctx.exit()
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")
-def klock() -> None:
-    """Reproducible environments for Python in containers, from an image definition and a lockfile."""
-
-
-klock.params += verbosity_options()
 
 
 def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None = None) -> NoReturn:
@@ -65,10 +27,11 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
     try:
         if raised is not None:
             raise raised
-        status = _elsewhere(sys.argv[1:] if arguments is None else arguments)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        status = _elsewhere(arguments)
         if status is not None:
             sys.exit(status)
-        status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
+        status = _status_of(arguments)
     except KlockError as error:
         if wanted().verbose > 1:
             import traceback
@@ -76,21 +39,12 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
             say("".join(traceback.format_exception(error)).rstrip())
         say_error(error.message, error.hint)
         sys.exit(2)
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
-    except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(file=shown)
-        say(shown.getvalue().rstrip("\n"))
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort) as error:
-        # Within a command click makes the one the cause of the other.
-        interrupt = error.__cause__ if isinstance(error, click.Abort) else error
+    except KeyboardInterrupt as interrupt:
         known = interrupt.message if isinstance(interrupt, Interrupted) else None
         state = known or "the lockfile and the environment are as they were"
         say(f"interrupted: {state}")
         sys.exit(130)
-    except (ReaderGone, BrokenPipeError):
+    except BrokenPipeError:
         # What is left in their buffers is for nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stderr.close()
@@ -102,7 +56,18 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
     except MemoryError:
         say_error("there is not enough memory", "the lockfile and the environment are as they were")
         sys.exit(2)
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _status_of(arguments: Sequence[str]) -> int:
+    from klock.commands.plain import plain_sync
+
+    plain = plain_sync(arguments)
+    if plain is not None:
+        return plain()
+    from klock.commands.line import status_of
+
+    return status_of(arguments)
 
 
 def _elsewhere(arguments: Sequence[str]) -> int | None:

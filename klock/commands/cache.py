@@ -68,7 +68,7 @@ def clean(*, everything: bool) -> int:
 def _seen(task: str) -> Iterator[Progress]:
     """That it goes on is seen on a terminal, and in a log if it takes long."""
     from klock.commands.terminal import progress_on_terminal
-    from klock.commands.verbosity import wanted
+    from klock.commands.wishes import wanted
 
     with progress_on_terminal(quiet=wanted().quiet > 0) as progress:
         progress.begin(task)

@@ -87,7 +87,7 @@ def check(
     if not upstream and was_given("timeout"):
         raise click.UsageError("--timeout is for --upstream: add --upstream")
     from klock.commands.terminal import progress_on_terminal
-    from klock.commands.verbosity import wanted
+    from klock.commands.wishes import wanted
 
     with_environment = with_environment or deep or trust_store or container is not None
     with progress_on_terminal(quiet=wanted().quiet > 0) as progress:

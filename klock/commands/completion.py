@@ -19,7 +19,7 @@ def completion(shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from klock.commands import klock
+    from klock.commands.line import klock
 
     kind = get_completion_class(shell)
     assert kind is not None, "click knows these three"

@@ -15,7 +15,7 @@ def man() -> int:
 
     To install it: klock man > ~/.local/share/man/man1/klock.1
     """
-    from klock.commands import klock
+    from klock.commands.line import klock
     from klock.manual import manual
     from klock.version import __version__
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from klock.commands.opening import open_project
 from klock.completing import images, names
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-    from klock.api import Project
-    from klock.progress import Progress
 
 __all__ = [
     "compression_option",
@@ -32,30 +30,6 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def open_project(
-    image: str | None,
-    *,
-    engine: str | None = None,
-    offline: bool = False,
-    progress: Progress | None = None,
-    build_args: Mapping[str, str | None] | None = None,
-    context: str | None = None,
-) -> Project:
-    """The project as the command line names it. What klock chooses for the user is told on stderr."""
-    from klock.api import Project
-    from klock.commands.terminal import Notes
-    from klock.session import Options
-
-    options = Options(offline=offline, progress=progress or Notes())
-    if engine is not None:
-        options["engine"] = engine
-    if build_args:
-        options["build_args"] = build_args
-    if context is not None:
-        options["context"] = context
-    return Project(image, **options)
 
 
 def image_argument(command: F) -> F:
@@ -136,7 +110,7 @@ def with_progress(command: F) -> F:
     @functools.wraps(command)
     def shown(*args: Any, **options: Any) -> Any:
         from klock.commands.terminal import progress_on_stderr
-        from klock.commands.verbosity import wanted
+        from klock.commands.wishes import wanted
 
         with progress_on_stderr(quiet=wanted().quiet > 0, verbose=wanted().verbose > 0) as progress:
             return command(*args, progress=progress, **options)

@@ -10,12 +10,10 @@ from klock.commands.options import (
     gpus_option,
     image_argument,
     offline_option,
-    open_project,
     target_option,
     with_progress,
 )
-from klock.commands.quick import look_before_sync, remember_sync
-from klock.printing import say, show
+from klock.commands.syncing import ForceElsewhere, sync_image
 from klock.progress import Progress
 
 __all__ = ["sync"]
@@ -48,23 +46,17 @@ def sync(
     Runs only the steps that have not made their locked layer on this machine. Undoes changes made in the environment
     since the last sync. Refuses a stale lockfile.
     """
-    from klock.api import refuse_if_unable
-    from klock.outcomes import as_is
-    from klock.places import converges
-
-    project = open_project(image, offline=offline, progress=progress, engine=engine)
-    if force and not converges(project.session.named_place):
-        raise click.UsageError("--force needs --here: klock makes other environments anew")
-    lockfile = project.session.read_lockfile()
-    goal, place = project.goal_and_place(lockfile, target, frozen=frozen)
-    refuse_if_unable(goal.lock, gpus)
-    if dry_run:
-        actions = place.plan(goal).actions
-        for line in [str(action) for action in actions] or ["nothing to do"]:
-            show(line)
-        return 0
-    looked_at = look_before_sync(project.session, lockfile, goal, place)
-    say(str(project.apply(goal, place, force=force)))
-    if looked_at is not None:
-        remember_sync(looked_at, str(as_is(goal, place)), project.session, goal, place)
-    return 0
+    try:
+        return sync_image(
+            image,
+            target=target,
+            engine=engine,
+            gpus=gpus,
+            dry_run=dry_run,
+            force=force,
+            frozen=frozen,
+            offline=offline,
+            progress=progress,
+        )
+    except ForceElsewhere as error:
+        raise click.UsageError(str(error)) from error

@@ -6,37 +6,20 @@ from typing import Any
 
 import click
 
-from klock.values import dataclass
+from klock.commands.wishes import wanted
 
-__all__ = ["Verbosity", "add_options", "verbosity_options", "wanted"]
-
-
-@dataclass(slots=True)
-class Verbosity:
-    """How often each was given: `-v` shows what steps print and where the time goes, `-vv` also what klock asks of
-    servers, and where in klock an error is from."""
-
-    quiet: int = 0
-    verbose: int = 0
-
-
-_wanted = Verbosity()
-"""One for the process, which runs one command."""
-
-
-def wanted() -> Verbosity:
-    """What the command line says so far."""
-    return _wanted
+__all__ = ["add_options", "verbosity_options"]
 
 
 def _count(ctx: click.Context, option: click.Parameter, times: int) -> None:
     if not times or ctx.resilient_parsing:
         return
     if option.name == "quiet":
-        _wanted.quiet += times
+        wanted().quiet += times
     else:
-        was, _wanted.verbose = _wanted.verbose, _wanted.verbose + times
-        if was < 2 <= _wanted.verbose:
+        was = wanted().verbose
+        wanted().verbose = was + times
+        if was < 2 <= wanted().verbose:
             _say_requests()
 
 
