@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -40,17 +41,21 @@ def _edited(words: Sequence[str], edit: Callable[[str, str, str], str], image: I
     if not file.is_file():
         raise ImageError("this image was made in Python, not in a file", hint="change it there, then lock")
     before = file.read_bytes()
+    mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
     try:
-        text = before.decode("utf-8")
+        text = before.removeprefix(mark).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise KlockError(f"{loaded.label} cannot be edited: {error}") from error
+        hint = "edit it yourself, then run `klock lock`"
+        raise KlockError(f"{loaded.label} cannot be edited: {error}", hint=hint) from error
     for word in words:
         text = edit(text, loaded.name, word)
+    after = mark + text.encode("utf-8")
     try:
-        _write(file, text.encode("utf-8"))
+        _write(file, after)
         return Project(image, **options).lock()
     except BaseException:
-        _write(file, before)
+        if file.read_bytes() == after:  # else somebody else has edited it meanwhile
+            _write(file, before)
         raise
 
 

@@ -18,7 +18,34 @@ ADDED = {
     "to a list on one line": (ONE_LINE, "c", ONE_LINE.replace('"b"]', '"b", "c"]')),
     "to a list of lines, quoted as they are": (LINES, "c>=2", LINES.replace("'b[x]',\n", "'b[x]',\n        'c>=2',\n")),
     "in the place of the same project": (ONE_LINE, "A>2", ONE_LINE.replace("a>=1", "A>2")),
-    "with extras in the place of the same project": (LINES, "b", LINES.replace("b[x]", "b")),
+    "with more versions, and the extras that are there": (LINES, "b>2", LINES.replace("b[x]", "b[x]>2")),
+    "that says less than what is there": (LINES, "b", LINES),
+    "with an extra more, and the versions that are there": (ONE_LINE, "a[y]", ONE_LINE.replace("a>=1", "a[y]>=1")),
+    "in the place of one with a marker": (
+        HEAD + "image = kt.Image().pip_install(['a>1 ; python_version < \"4\"'])\n",
+        "a>2",
+        HEAD + 'image = kt.Image().pip_install(["a>2; python_version < \\"4\\""])\n',
+    ),
+    "behind a comment, which stays where it is": (
+        HEAD + "image = kt.Image().pip_install([\n    'a',\n    'b'  # why, and since when\n])\n",
+        "c",
+        HEAD + "image = kt.Image().pip_install([\n    'a',\n    'b',  # why, and since when\n    'c'\n])\n",
+    ),
+    "behind a comma and a comment": (
+        HEAD + "image = kt.Image().pip_install([\n    'a' ,  # why\n    # end\n])\n",
+        "c",
+        HEAD + "image = kt.Image().pip_install([\n    'a',   # why\n    'c',\n    # end\n])\n",
+    ),
+    "to lines of another system": (
+        HEAD + "image = kt.Image().pip_install([\r\n    'a',\r\n])\r\n",
+        "c",
+        HEAD + "image = kt.Image().pip_install([\r\n    'a',\r\n    'c',\r\n])\r\n",
+    ),
+    "to a line that ends the list": (
+        HEAD + "image = kt.Image().pip_install([\n    'a'])\n",
+        "c",
+        HEAD + "image = kt.Image().pip_install([\n    'a',\n    'c'])\n",
+    ),
     "with a marker": (
         ONE_LINE,
         'c; python_version < "3.12"',

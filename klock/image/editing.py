@@ -23,7 +23,7 @@ from klock.words import did_you_mean
 __all__ = ["add_requirement", "remove_requirement"]
 
 _METHOD: Final = "pip_install"
-_REST_OF_LINE: Final = re.compile(rb"[ \t]*,?[ \t]*(?:#[^\n]*)?\n")
+_REST_OF_LINE: Final = re.compile(rb"[ \t]*(?P<comma>,?)[ \t]*(?:#[^\n]*?)?(?P<end>\r?\n)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,23 @@ class _Listed:
 
 
 def add_requirement(source: str, image: str, requirement: str) -> str:
-    """The text with `requirement` at the end of the image's last list, or in the place of one of the same project.
+    """The text with `requirement` at the end of the image's last list, or in the place of one of the same project: of
+    what it does not say, that one's versions and extras stay.
 
     `image` is the variable's name. Raises RequirementError for what is not a requirement (PEP 508), and KlockError
     where the text is not one that can be edited; the hint is the line to write.
     """
     name = _name_of(requirement)
     if name is None:
-        raise RequirementError(f"{requirement!r} is not a requirement", hint="write a name, such as numpy>=1.24")
+        place = "'NAME @ URL' for a file at a URL; write a local project into the image yourself"
+        hint = place if "/" in requirement else "write a name, such as 'numpy>=1.24'"
+        raise RequirementError(f"{requirement!r} is not a requirement", hint=hint)
     text = _Text(source)
     line = f".{_METHOD}([{json.dumps(requirement, ensure_ascii=False)}])"
     lists = list(_lists(text.tree, image, hint=f"write it into the image yourself, and lock: {line}"))
     if known := _named(lists, name):
         _, element = known[-1]
+        requirement = _together(str(element.value), requirement)
         new = text.replaced(element, text.quoted(requirement, element))
         element.value = requirement
         return text.verified(new)
@@ -71,7 +75,7 @@ def remove_requirement(source: str, image: str, project: str) -> str:
     Raises KlockError as `add_requirement` does, and where the image does not ask for the project.
     """
     text, name = _Text(source), normalised_name(project)
-    hint = f"remove it from the image yourself, and lock; `klock why {project}` says what asks for it"
+    hint = f"`klock why {project}` says what asks for it: remove that from the image yourself, and lock"
     lists = list(_lists(text.tree, image, hint=hint))
     known = _named(lists, name)
     if not known:
@@ -134,6 +138,17 @@ def _name_of(requirement: str) -> str | None:
         return None
 
 
+def _together(before: str, requirement: str) -> str:
+    """What takes the place of a requirement when another one of the same project is added: what that does not say
+    stays, as with uv."""
+    old, new, both = Requirement(before), Requirement(requirement), Requirement(requirement)
+    both.extras |= old.extras
+    if not (new.specifier or new.url):
+        both.specifier, both.url = old.specifier, old.url
+    both.marker = new.marker or old.marker
+    return requirement if both == new else before if both == old else str(both)
+
+
 class _Text:
     """The file's bytes, as the parser counts them, with the places of nodes in them."""
 
@@ -171,9 +186,17 @@ class _Text:
             return self._with(at, at, self.quoted(requirement, None))
         last = listed.elements[-1]
         quoted, at = self.quoted(requirement, last), self._end(last)
-        line = self._bytes[self._starts[last.lineno - 1] : self._start(last)]
-        separator = ", " if line.strip() else f",\n{line.decode('utf-8')}"
-        return self._with(at, at, separator + quoted)
+        before = self._bytes[self._starts[last.lineno - 1] : self._start(last)]
+        if before.strip():
+            return self._with(at, at, f", {quoted}")
+        indent = before.decode("utf-8")
+        rest = _REST_OF_LINE.match(self._bytes, at)
+        if rest is None:
+            return self._with(at, at, f",\n{indent}{quoted}")
+        # A comment stays with what it is about.
+        comma, end = rest["comma"].decode(), rest["end"].decode()
+        comment = rest[0].decode("utf-8").replace(comma, "", 1)
+        return self._with(at, rest.end(), f",{comment}{indent}{quoted}{comma}{end}")
 
     def without_element(self, listed: _Listed, element: ast.Constant) -> str:
         """With its line, where it has one of its own, and the comment there."""
