@@ -46,6 +46,7 @@ def main() -> NoReturn:
         from klock.unchanged.watching import watch
 
         watch(arguments)
+    _collect_seldom()
     from klock.commands import main as run
 
     try:
@@ -58,6 +59,13 @@ def main() -> NoReturn:
 def _begin_again_in_utf_8() -> NoReturn:
     """The name of a file is the same bytes in every locale, and so has to be the same text."""
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _collect_seldom() -> None:
+    """Python looks for cycles after each 700 new objects: a tenth of a large sync, which leaves few."""
+    import gc
+
+    gc.set_threshold(100_000, 50, 50)
 
 
 def _run_at_once(arguments: list[str]) -> BaseException | None:

@@ -38,6 +38,9 @@ from klock.workshop.protocol import Command, FileTree, Mount, Workshop, Workspac
 __all__ = ["WheelTrees", "files_of_wheels"]
 
 _KIND: Final = "wheel-files"
+_TESTS: Final = "/tests/"
+"""Folders whose modules are not compiled: nobody imports a package's own tests, and they are half of all modules of
+pandas and numpy."""
 _SCRIPT: Final = Path(__file__).with_name("compile_script.py")
 _AT: Final = "/run/klock/compiling"
 _DONE: Final = b"\0"
@@ -128,13 +131,17 @@ class WheelTrees:
         ]
 
     def _key(self, artifact: WheelArtifact) -> Digest:
-        return digest_of_json([_key(artifact, self.scheme, self.leave_out), *self.compiled_by, _script_digest()])
+        return digest_of_json(
+            [_key(artifact, self.scheme, self.leave_out), *self.compiled_by, _script_digest(), _TESTS]
+        )
 
     def _compile(
         self, roots: Sequence[Path], files: Sequence[Manifest], open_below: OpenBelow, folder: Path
     ) -> list[Manifest]:
         """Compiles the modules below `roots` into them. What was written, for each."""
-        modules = [[f"/{path}" for path in manifest if path.endswith(".py")] for manifest in files]
+        modules = [
+            [f"/{path}" for path in manifest if path.endswith(".py") and _TESTS not in path] for manifest in files
+        ]
         if not any(modules):
             return [Manifest() for _ in roots]
         out = folder / "out"

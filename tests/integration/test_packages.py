@@ -719,7 +719,8 @@ def test_force_reinstalls_what_the_step_names(lab: Lab) -> None:
 
 def test_an_installation_is_the_same_bytes_each_time(lab: Lab) -> None:
     script = {"hello": "app:main"}
-    make_wheel(lab.files, "app", "1.0", requires=["pip>=24"], files={"app/more.py": "X = {'a', 'b'}\n"}, scripts=script)
+    files = {"app/more.py": "X = {'a', 'b'}\n", "app/tests/test_more.py": "import pytest\n"}
+    make_wheel(lab.files, "app", "1.0", requires=["pip>=24"], files=files, scripts=script)
     make_wheel(lab.files, "pip", "99.0")
     locked = lab.resolve(step("app"))
     first, second = lab.layer_of(locked), lab.layer_of(locked)
@@ -729,6 +730,8 @@ def test_an_installation_is_the_same_bytes_each_time(lab: Lab) -> None:
     shown = lab.engine.shown_manifest(first.digest)
     assert shown is not None
     assert f"{site}/app/__pycache__/more.cpython-311.pyc" in shown, "bytecode is derived, and not locked"
+    assert f"{site}/app/tests/test_more.py" in shown
+    assert not [path for path in shown if "/app/tests/__pycache__" in path], "nobody imports the package's own tests"
     assert not [path for path in first.manifest if path.endswith(".pyc")]
     names = {path.rpartition("/")[2] for path in first.manifest}
     assert names.isdisjoint({"direct_url.json", "INSTALLER", "uv_cache.json", "REQUESTED"})
