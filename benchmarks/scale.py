@@ -48,6 +48,8 @@ image = (
 """
 TASK: Final = ("python3", "-c", "import pandas")
 NOWHERE: Final = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
+_REST: Final = 60
+"""Seconds after which ext4 no longer passes over what was removed."""
 _ANSWER: Final = re.compile(r'"(GET|HEAD) (\S+) HTTP/1\.1" (\d+) (\d+)')
 
 
@@ -73,16 +75,19 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="klock-", dir=arguments.work))
     try:
         with registry_with_base(folder / "server", cache=arguments.work / "klock-benchmarks") as server:
-            found = _measured(folder, server, arguments.machines, arguments.rounds)
+            found, loads = _measured(folder, server, arguments.machines, arguments.rounds)
     finally:
         remove(folder)
-    page = _heading(arguments.rounds) + _table(found)
+    page = _heading(loads) + _table(found)
     print(page, end="")
     if arguments.output:
         arguments.output.write_text(page, "utf-8")
 
 
-def _measured(folder: Path, server: Registry, machines: Sequence[int], rounds: int) -> dict[str, list[list[Start]]]:
+def _measured(
+    folder: Path, server: Registry, machines: Sequence[int], rounds: int
+) -> tuple[dict[str, list[list[Start]]], list[float]]:
+    """The starts of each side, by the number of machines; and the load average before each round."""
     project = folder / "project"
     project.mkdir()
     (project / "kimage.py").write_text(IMAGE)
@@ -104,12 +109,19 @@ def _measured(folder: Path, server: Registry, machines: Sequence[int], rounds: i
 
     sides: dict[str, Callable[[Path], subprocess.Popen[bytes]]] = {"klock run": with_klock, "podman run": with_podman}
     found: dict[str, list[list[Start]]] = {side: [[] for _ in machines] for side in sides}
+    loads = []
     for number in range(rounds):
+        loads.append(os.getloadavg()[0])
+        turns = folder / str(number)
+        turns.mkdir()
         for column, count in enumerate(machines):
-            for side, begin in sides.items():
-                start = _started(folder / f"{number}-{count}-{side.partition(' ')[0]}", begin, count, server)
+            for side, begin in sides.items() if number % 2 else reversed(sides.items()):
+                start = _started(turns / f"{count}-{side.partition(' ')[0]}", begin, count, server)
                 found[side][column].append(start)
-    return found
+        # Not between: ext4 makes files slowly where others have just gone.
+        remove(turns)
+        time.sleep(_REST if number + 1 < rounds else 0)
+    return found, loads
 
 
 def _started(folder: Path, begin: Callable[[Path], subprocess.Popen[bytes]], count: int, server: Registry) -> Start:
@@ -123,7 +135,6 @@ def _started(folder: Path, begin: Callable[[Path], subprocess.Popen[bytes]], cou
     if failed:
         sys.exit(f"error: {failed[0]}")
     answers = _ANSWER.findall((server.folder / "log").read_text("utf-8", "replace"))
-    remove(folder)
     return Start(
         machines=count,
         seconds=seconds,
@@ -147,12 +158,12 @@ def _call(command: Sequence[str], folder: Path, variables: Mapping[str, str]) ->
     return done.stdout
 
 
-def _heading(rounds: int) -> str:
+def _heading(loads: Sequence[float]) -> str:
     podman = _call(["podman", "--version"], Path("/"), {}).strip()
     return (
         f"# Many machines at once\n\n{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, "
-        f"{rounds} round{'s' * (rounds > 1)}, {os.cpu_count()} cores for registry and machines together, "
-        f"load average {os.getloadavg()[0]:.1f}, Linux {platform.release()}, "
+        f"{len(loads)} round{'s' * (len(loads) > 1)}, {os.cpu_count()} cores for registry and machines together, "
+        f"load average before each round {', '.join(f'{load:.1f}' for load in loads)}, Linux {platform.release()}, "
         f"Python {platform.python_version()}, {podman}.\n\n"
         "*seconds* is the time until the last machine had done its first task; with several rounds, the median.\n\n"
     )
