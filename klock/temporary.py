@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["make_private", "remove_abandoned_folders", "temporary_folder"]
+__all__ = ["MEMORY", "make_private", "remove_abandoned_folders", "temporary_folder"]
+
+MEMORY: Final = Path("/dev/shm")
+"""For what may not stay on a disk."""
 
 _PREFIX: Final = "klock-"
 _HOLD: Final = ".klock-holds-this"
@@ -44,7 +47,6 @@ def _inherit_nothing(folder: Path) -> None:
 def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]:
     """An empty folder for this user alone, `klock-<name>-...` in `$TMPDIR` or `within` another. It is removed at the
     end, whatever is in it."""
-    import shutil
     import tempfile
 
     remove_abandoned_folders(within)
@@ -57,18 +59,27 @@ def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]
             folder.mkdir(mode=0o700)
             yield folder
     finally:
-        shutil.rmtree(outer, ignore_errors=True)
+        _remove(outer)
 
 
 def remove_abandoned_folders(within: Path | None = None) -> None:
-    """Removes the folders of this user's processes that are gone. What is not surely such a folder stays."""
-    import shutil
+    """Removes the folders of this user's processes that are gone, `within` a folder, or in `$TMPDIR` and in memory.
+    What is not surely such a folder stays."""
     import tempfile
 
-    with contextlib.suppress(OSError), os.scandir(within or tempfile.gettempdir()) as found:
-        for entry in found:
-            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False) and _is_abandoned(entry):
-                shutil.rmtree(entry.path, ignore_errors=True)
+    for place in (within,) if within else (tempfile.gettempdir(), MEMORY):
+        with contextlib.suppress(OSError), os.scandir(place) as found:
+            for entry in found:
+                if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False) and _is_abandoned(entry):
+                    _remove(Path(entry.path))
+
+
+def _remove(outer: Path) -> None:
+    """The work first: who is ended in the midst of it leaves a folder that is known to be abandoned."""
+    import shutil
+
+    shutil.rmtree(outer / _WORK, ignore_errors=True)
+    shutil.rmtree(outer, ignore_errors=True)
 
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:

@@ -1,13 +1,26 @@
-"""Shell steps, before they run: what they must not call, and the proxies that they find."""
+"""Shell steps, before they run: what they must not call, the proxies that they find, and what is mounted for them."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import stat
+from pathlib import Path
+
 import pytest
 
+from klock.digests import digest_of_bytes
 from klock.errors import ImageError
+from klock.layers.normalisation import MTIME
+from klock.lockfile.model import FileEntry, LayerLock, MountLock, OciBlob, OciLock, ShellLock, TargetLock
 from klock.recorder.doors import Doors, where_of, wheres_in
+from klock.steps.at import StepAt
+from klock.steps.shell.mounts import mounts_of
 from klock.steps.shell.proxies import proxies_in
 from klock.steps.shell.rights import refuse_sudo
+from klock.targets import Target
+from klock.temporary import MEMORY, remove_abandoned_folders
+from tests.memory_workshop import memory_context
 
 CALLS_SUDO = (
     "sudo apt-get update",
@@ -92,3 +105,58 @@ def test_doors_on_this_machine_are_on_the_commands_own_loopback() -> None:
     assert doors.host_at("10.0.0.5", 81) is None
     assert doors.is_origin("10.0.0.5", 80)
     assert not doors.is_origin("127.0.0.2", 3128)
+
+
+def step_with(source: Path, *mounts: MountLock) -> StepAt[ShellLock]:
+    """A step with mounts, in whose build context there is a folder with one file."""
+    folder, file = FileEntry(path="sub", mode=0o755), source / "sub/x"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"data")
+    entries = (folder, FileEntry(path="sub/x", mode=0o644, size=4, digest=digest_of_bytes(b"data")))
+    layer = LayerLock(digest=digest_of_bytes(b""), files=0, size=0)
+    step = ShellLock(command="make", layer=layer, mounts=mounts, mounted=entries)
+    blob = OciBlob(digest=digest_of_bytes(b"blob"), size=4, media_type="application/json")
+    base = OciLock(reference="x", index_digest=None, manifest=blob, config=blob, layers=())
+    lock = TargetLock(target=Target.of_this_machine(), base=base, interpreter=None, steps=(step,), packages=())
+    return StepAt(lock=lock, position=0, source=source)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_command_sees_the_same_mounts_whatever_the_umask_and_the_time(tmp_path: Path, umask: int) -> None:
+    mounts = (
+        MountLock(kind="bind", target="/all"),
+        MountLock(kind="bind", target="/none", source="not/there"),
+        MountLock(kind="cache", target="/cache", mode=0o755),
+        MountLock(kind="tmpfs", target="/scratch"),
+    )
+    before = os.umask(umask)
+    try:
+        at = step_with(tmp_path / "context", *mounts)
+        with mounts_of(at, memory_context(tmp_path)) as found:
+            modes = {
+                f"{mount.target}/{path.relative_to(mount.source)}": stat.S_IMODE(path.stat().st_mode)
+                for mount in found
+                for path in (mount.source, *mount.source.rglob("*"))
+            }
+            times = {path.stat().st_mtime for mount in found[:2] for path in (mount.source, *mount.source.rglob("*"))}
+    finally:
+        os.umask(before)
+    assert modes == {
+        "/all/.": 0o755,
+        "/all/sub": 0o755,
+        "/all/sub/x": 0o644,
+        "/none/.": 0o755,
+        "/cache/.": 0o755,
+        "/scratch/.": 0o1777,
+    }
+    assert times == {MTIME}
+
+
+def test_a_secret_is_in_memory_while_it_is_mounted_and_held_there(tmp_path: Path) -> None:
+    at = step_with(tmp_path / "context", MountLock(kind="secret", target="/s", secret="TOKEN", mode=0o400))
+    context = dataclasses.replace(memory_context(tmp_path), environ={"TOKEN": "hunter2"})
+    with mounts_of(at, context) as (mount,):
+        assert mount.source.is_relative_to(MEMORY) and mount.source.read_text() == "hunter2"
+        remove_abandoned_folders()
+        assert mount.source.exists()
+    assert not mount.source.parent.parent.exists()

@@ -66,6 +66,44 @@ def test_what_a_killed_process_left_is_removed_by_the_next(place: Path) -> None:
         assert names(place) == ["klock-probe"]
 
 
+def test_what_a_killed_process_left_in_memory_is_removed_by_the_next(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's secrets are there."""
+    memory = place / "memory"
+    memory.mkdir()
+    monkeypatch.setattr("klock.temporary.MEMORY", memory)
+    child = os.fork()
+    if child == 0:
+        with temporary_folder("secret", within=memory) as folder:
+            (folder / "secret").write_text("hunter2")
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert names(memory) == ["klock-secret"]
+    with temporary_folder("probe"):
+        assert names(memory) == []
+
+
+def test_a_removal_that_is_cut_short_is_ended_by_the_next(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = os.fork()
+    if child == 0:
+        with temporary_folder("secret") as folder:
+            for name in "abc":
+                (folder / name).write_text("hunter2")
+            unlink = os.unlink
+
+            def last(path: str, *, dir_fd: int | None = None) -> None:
+                unlink(path, dir_fd=dir_fd)
+                os._exit(0)
+
+            os.unlink = last  # type: ignore[assignment]
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert names(place) == ["klock-secret"]
+    remove_abandoned_folders()
+    assert names(place) == []
+
+
 def test_a_child_keeps_its_parents_folder(place: Path) -> None:
     with temporary_folder("build") as folder:
         end, wait = os.pipe()

@@ -85,7 +85,7 @@ def write_file(root: Path, file: ContextFile) -> None:
     """Writes one file below `root`. Raises HashMismatch when a host file is no longer the locked one."""
     path = root / file.path
     assert ".." not in path.parts and path.is_relative_to(root), file.path
-    _make_folders(root, path.parent)
+    make_folders(root, path.parent)
     if file.target is not None:
         path.symlink_to(file.target)
         return
@@ -94,11 +94,11 @@ def write_file(root: Path, file: ContextFile) -> None:
     elif file.source is not None:
         _copy(file.source, path, file.digest)
     else:
-        _make_folders(root, path)
+        make_folders(root, path)
     path.chmod(file.mode)
 
 
-def _make_folders(root: Path, folder: Path) -> None:
+def make_folders(root: Path, folder: Path) -> None:
     """With the modes that an image should have, whatever the umask."""
     missing = [f for f in (folder, *folder.parents) if f.is_relative_to(root) and not f.exists()]
     for each in reversed(missing):

@@ -6,25 +6,21 @@ A cache begins anew at every run, empty or with the files of a stage: it can nev
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
 
 from klock.errors import KlockError
 from klock.layers.normalisation import MTIME
 from klock.lockfile.model import FileEntry, MountLock, ShellLock
 from klock.steps.at import StepAt
 from klock.steps.context import Context
+from klock.temporary import MEMORY, temporary_folder
 from klock.workshop.namespace import in_namespace
 from klock.workshop.protocol import Mount
 from klock.workshop.scratch import scratch_folder
 
 __all__ = ["entries_of", "mounted_secrets", "mounts_of"]
-
-_MEMORY: Final = Path("/dev/shm")
 
 
 def mounted_secrets(step: ShellLock, environ: Mapping[str, str]) -> dict[str, str]:
@@ -65,11 +61,11 @@ def _mount(mount: MountLock, place: Path, at: StepAt[ShellLock], context: Contex
 
 def _files(mount: MountLock, place: Path, at: StepAt[ShellLock]) -> Path:
     """The locked files of the build context, and no others, each compared with its hash."""
-    from klock.pages.build_context import ContextFile, write_file
+    from klock.pages.build_context import ContextFile, make_folders, write_file
 
     if at.source is None:
         raise at.failed(": the build context is needed to find the files that it mounts")
-    place.mkdir(mode=0o755)
+    make_folders(place, place)
     for entry in entries_of(mount, at.step):
         file = ContextFile(
             path=entry.path,
@@ -79,10 +75,11 @@ def _files(mount: MountLock, place: Path, at: StepAt[ShellLock]) -> Path:
             target=entry.target,
         )
         write_file(place, file)
-        os.utime(place / entry.path, (MTIME, MTIME), follow_symlinks=False)
     shown = place / mount.source
     if not shown.exists():
-        shown.mkdir(parents=True)
+        make_folders(place, shown)
+    for path in (place, *place.rglob("*")):
+        os.utime(path, (MTIME, MTIME), follow_symlinks=False)
     return shown
 
 
@@ -123,12 +120,10 @@ def _secret(mount: MountLock, at: StepAt[ShellLock], context: Context, stack: Ex
         return None
     if not mount.target:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="klock-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder = stack.enter_context(temporary_folder("secret", within=MEMORY if os.access(MEMORY, os.W_OK) else None))
     file = folder / "secret"
     file.touch(mode=0o600)
     file.write_text(value, "utf-8", "surrogateescape")
-    folder.chmod(0o711)
     _own(file, mount.uid, mount.gid, mount.mode)
     return Mount(source=file, target=mount.target)
 
