@@ -8,7 +8,7 @@
     resolver/                     uv's cache of what it read from indexes (`klock.packages.uv_outside`)
     environments/<name>/          what places note of environments (`klock.places.records`)
     logs/                         what steps printed when they last ran (`klock.logs`)
-    tmp/                          half-made things; renamed into place when whole
+    tmp/                          half-made things, renamed into place when whole; work of processes
     locks/                        flock files
 
 Everything appears by one rename, after an fsync, so a reader sees a whole thing or nothing, and two processes that make
@@ -219,15 +219,21 @@ class Store:
         finally:
             path.unlink(missing_ok=True)
 
+    @property
+    def tmp(self) -> Path:
+        """`tmp/`, which is there then. For gigabytes, too: they belong on the store's disk, not in `$TMPDIR`."""
+        folder = self.root / "tmp"
+        with self._io_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def temporary_path(self) -> Path:
         """A path that nothing has, in `tmp/`. Its maker renames or removes it."""
-        with self._io_errors():
-            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-        return self.root / "tmp" / f"{os.getpid()}-{os.urandom(8).hex()}"
+        return self.tmp / f"{_process(os.getpid())}-{os.urandom(8).hex()}"
 
     def remove_temporary_files(self, *, of_process: int) -> None:
-        """Removes what a process that is gone has left in `tmp/`."""
-        for path in (self.root / "tmp").glob(f"{of_process}-*"):
+        """Removes what a process of this machine, or this container, that is gone has left in `tmp/`."""
+        for path in (self.root / "tmp").glob(f"{_process(of_process)}-*"):
             # A folder is another's, of an earlier process with that id, and takes more to remove.
             with contextlib.suppress(IsADirectoryError):
                 path.unlink(missing_ok=True)
@@ -294,6 +300,11 @@ class Store:
                 f"cannot write to the store at {self.root}: {error.strerror or error}",
                 hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
             ) from error
+
+
+def _process(pid: int) -> str:
+    """A process of this process id namespace: containers that share a store count their own processes."""
+    return f"{Path('/proc/self/ns/pid').stat().st_ino}.{pid}"
 
 
 def _bytes_below(folder: Path, *, linked: bool = True) -> int:

@@ -53,3 +53,13 @@ def test_what_a_process_left_is_removed_beside_a_folder_of_an_earlier_one(tmp_pa
     file.touch()
     store.remove_temporary_files(of_process=os.getpid())
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == [folder.name]
+
+
+def test_a_process_of_another_container_keeps_what_it_is_writing(tmp_path: Path) -> None:
+    """Its process id may be that of one here: each container counts its own."""
+    store = Store(tmp_path)
+    namespace, _, rest = store.temporary_path().name.partition(".")
+    theirs = store.tmp / f"{int(namespace) + 1}.{rest}"
+    theirs.touch()
+    store.remove_temporary_files(of_process=os.getpid())
+    assert theirs.exists()

@@ -7,7 +7,8 @@ import pytest
 
 from klock.forks import Tally
 from klock.store import Store
-from klock.workshop.scratch import remove_stale, remove_trees
+from klock.temporary import temporary_folder
+from klock.workshop.scratch import remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
 
 
@@ -43,3 +44,16 @@ def test_what_another_process_takes_meanwhile_is_no_error(tmp_path: Path, monkey
     remove_stale(store)
     assert not any(file.exists() for file in files)
     remove_trees([Trees(store).put_aside(tmp_path / "trees/tree-gone")])
+
+
+def test_what_a_killed_build_or_recorder_left_in_the_store_goes_with_the_next_work(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    child = os.fork()
+    if child == 0:
+        with temporary_folder("recorder", within=store.tmp) as folder:
+            (folder / "answer").write_text("hunter2")
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert [path.name for path in store.tmp.glob("*/w/*")] == ["answer"]
+    with temporary_folder("build", within=store.tmp) as used, scratch_folder(store) as scratch:
+        assert sorted(store.tmp.iterdir()) == sorted([used.parent, scratch])

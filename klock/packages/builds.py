@@ -24,7 +24,7 @@ from klock.packages.build_system import BuildSystem, read_build_system
 from klock.packages.interpreter import python_environment
 from klock.packages.reaching import strangers
 from klock.packages.uv import GIT_VARIABLES, SOURCE_DATE_EPOCH, WORK, run_uv
-from klock.packages.wheel_install import install_wheels, roomy_folder
+from klock.packages.wheel_install import install_wheels
 from klock.packages.wheels import wheel_of
 from klock.recorder import Passes, Reach
 from klock.secrets.masking import mask
@@ -263,7 +263,7 @@ def build_room(
     isolated: bool = True,
 ) -> Iterator[BuildRoom]:
     """A BuildRoom whose folder is removed at the end of the `with` block."""
-    with temporary_folder("build", within=roomy_folder(store)) as work:
+    with temporary_folder("build", within=store.tmp) as work:
         yield BuildRoom(
             workspace=workspace,
             store=store,

@@ -18,7 +18,7 @@ from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.workshop.protocol import Command, Mount, Workspace
 
-__all__ = ["CACHE", "install_wheels", "roomy_folder"]
+__all__ = ["CACHE", "install_wheels"]
 
 CACHE: Final = "/.klock-uv-cache"
 """In the environment's own tree, for the length of an installation: files are linked from it instead of copied, so
@@ -49,7 +49,7 @@ def install_wheels(
     from klock.packages.shared_paths import batches
 
     in_order = batches(wheels, store)
-    with temporary_folder("install", within=roomy_folder(store)) as folder:
+    with temporary_folder("install", within=store.tmp) as folder:
         here = work or folder
         for batch in in_order:
             lines = [f"{name}=={version} --hash=sha256:{wheel.sha256}\n" for name, version, wheel in batch]
@@ -77,10 +77,3 @@ def _remove_cache(workspace: Workspace, variables: Mapping[str, str]) -> None:
     ended = workspace.run(Command(argv=("/bin/rm", "-rf", CACHE), environment=python_environment(variables)))
     if ended.status != 0:
         raise StepFailed(f"{CACHE} could not be removed:\n{ended.output.decode('utf-8', 'replace').strip()}")
-
-
-def roomy_folder(store: Store) -> Path:
-    """uv unpacks wheels before it copies them: gigabytes that belong on the store's disk, not in /tmp."""
-    folder = store.root / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -28,7 +28,6 @@ from klock.layers.scan import digests_of_files
 from klock.lockfile.model import WheelArtifact
 from klock.packages.interpreter import python_environment
 from klock.packages.scheme import Scheme
-from klock.packages.wheel_install import roomy_folder
 from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
@@ -96,7 +95,7 @@ class WheelTrees:
         found = dict(self.workshop.find_trees(keys))
         missing = {key: wheel for key, wheel in zip(keys, wheels, strict=True) if key not in found}
         if missing:
-            with temporary_folder("wheels", within=roomy_folder(self.store)) as folder:
+            with temporary_folder("wheels", within=self.store.tmp) as folder:
                 made = self.make(list(missing.values()), open_below, folder)
                 with self.progress.stage("flush to disk"):
                     self.workshop.keep_trees([tree for tree, _ in made], [root.parent for _, root in made])

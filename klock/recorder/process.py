@@ -13,7 +13,6 @@ import json
 import os
 import pickle
 import resource
-import shutil
 import signal
 import socket
 import traceback
@@ -28,6 +27,7 @@ from klock.recorder.doors import Doors
 from klock.recorder.exchange import Source
 from klock.recorder.report import Notes, Report
 from klock.store import Store
+from klock.temporary import temporary_folder
 from klock.workshop import linux
 from klock.workshop.protocol import Uplink
 
@@ -112,9 +112,7 @@ def run_recorder(
     if len(ports) + len(doors.loopback) > _MOST_DESCRIPTORS - _BESIDES_PORTS:
         raise EngineError(f"a step uses {len(ports)} ports for HTTP, and klock can listen on 251")
     authority = Authority()
-    folder = store.temporary_path()
-    try:
-        folder.mkdir(mode=0o700)
+    with temporary_folder("recorder", within=store.tmp) as folder:
         channel, far_channel = socket.socketpair()
         control, far_control = socket.socketpair()
         klock = os.getpid()
@@ -129,8 +127,6 @@ def run_recorder(
             yield recorder
         finally:
             recorder.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- in the recorder's process

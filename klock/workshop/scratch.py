@@ -47,7 +47,6 @@ _HOLDER: Final = "mounted-by-"
 def scratch_folder(store: Store) -> Iterator[Path]:
     """A fresh folder on the store's disk, for this user alone. What is left of it at the end is removed."""
     remove_abandoned(store)
-    remove_abandoned_folders()
     unnamed = store.temporary_path()
     folder = unnamed.with_name(_PREFIX + os.urandom(8).hex())
     try:
@@ -122,7 +121,9 @@ def find_holder(folder: Path) -> int | None:
 
 
 def remove_abandoned(store: Store) -> None:
-    """Removes the scratch folders of processes that are gone."""
+    """Removes the scratch folders of processes that are gone, and their temporary folders."""
+    remove_abandoned_folders()
+    remove_abandoned_folders(store.root / "tmp")
     found = (store.root / "tmp").glob(_PREFIX + "*")
     remove_trees([folder for folder in found if not is_held(folder)])
 

@@ -224,13 +224,12 @@ class PipKind(Kind[PipInstall, PipLock]):
         return bool(at.step.projects) or any(not isinstance(artifact, WheelArtifact) for artifact in artifacts)
 
     def perform_in(self, at: StepAt[PipLock], workspace: Workspace, system: RunningSystem, context: Context) -> None:
-        from klock.packages.wheel_install import roomy_folder
         from klock.steps.leaks import refuse_leaks
         from klock.steps.pip.composing import Composition
         from klock.temporary import temporary_folder
 
         self.fetch(at, context)
-        with temporary_folder("wheels", within=roomy_folder(context.store)) as folder:
+        with temporary_folder("wheels", within=context.store.tmp) as folder:
             Composition(at=at, context=context).put_into(workspace, system.manifest, folder)
         refuse_leaks(at, workspace, context)
 
