@@ -1,7 +1,8 @@
-"""COPY --from between two trees: what is said of a path that is not there."""
+"""COPY --from between two trees: hard links, and what is said of paths that are not there or in the way."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,63 @@ def test_a_path_that_is_not_there(path: str, hint: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"^build has no {path}$") as caught:
         copy_between(str(tmp_path / "from"), str(tmp_path / "to"), wanted, None)
     assert caught.value.hint == hint
+
+
+def copied(folder: Path, destination: str, *sources: str) -> Path:
+    wanted = TreeCopy(name="build", base="", layers=[], sources=sources, destination=destination)
+    copy_between(str(folder / "from"), str(folder / "to"), wanted, (os.getuid(), os.getgid()))
+    return folder / "to" / destination.strip("/")
+
+
+def test_hard_links_stay_among_what_is_copied(tmp_path: Path) -> None:
+    for name in ("from/d", "to"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "from/d/a").write_text("one")
+    (tmp_path / "from/d/b").hardlink_to(tmp_path / "from/d/a")
+    (tmp_path / "from/d/c").write_text("one")
+    found = copied(tmp_path, "/x", "/d")
+    assert (found / "a").samefile(found / "b") and not (found / "a").samefile(found / "c")
+
+
+def test_a_name_of_a_file_that_was_replaced_has_its_own_bytes(tmp_path: Path) -> None:
+    """What /d1/f is linked to comes later, when /d2/f is where its copy was."""
+    for name in ("from/d1", "from/d2", "to"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "from/d1/f").write_text("one")
+    (tmp_path / "from/d2/f").write_text("two")
+    (tmp_path / "from/d2/g").hardlink_to(tmp_path / "from/d1/f")
+    found = copied(tmp_path, "/x", "/d1", "/d2")
+    assert {path.name: path.read_text() for path in found.iterdir()} == {"f": "two", "g": "one"}
+
+
+@pytest.mark.parametrize(("destination", "there"), [("/x", "/x"), ("/x/y", "/x"), ("/", "/d")])
+def test_a_file_in_the_way_of_a_folder(destination: str, there: str, tmp_path: Path) -> None:
+    (tmp_path / "from/all/d").mkdir(parents=True)
+    (tmp_path / "to").mkdir()
+    for name in "xd":
+        (tmp_path / "to" / name).touch()
+    with pytest.raises(ImageError, match=f"^there is a file at {there}$"):
+        copied(tmp_path, destination, "/all")
+
+
+@pytest.mark.parametrize("text", ["/of/the/tree", "of/the/tree", "../../of/the/tree"])
+def test_a_folder_goes_into_what_a_symlink_of_the_tree_leads_to(text: str, tmp_path: Path) -> None:
+    (tmp_path / "from/all/app").mkdir(parents=True)
+    (tmp_path / "from/all/app/f").write_text("x")
+    (tmp_path / "to/of/the/tree").mkdir(parents=True)
+    (tmp_path / "to/app").symlink_to(text)
+    copied(tmp_path, "/", "/all")
+    assert (tmp_path / "to/app").is_symlink() and (tmp_path / "to/of/the/tree/f").read_text() == "x"
+
+
+def test_a_folder_of_this_machine_is_none_of_the_trees(tmp_path: Path) -> None:
+    """A symlink that leads to one is dangling in the tree."""
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    (tmp_path / "from/all/app").mkdir(parents=True)
+    (tmp_path / "from/all/app/f").write_text("x")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/app").symlink_to(machine)
+    with pytest.raises(ImageError, match=r"^there is a file at /app$"):
+        copied(tmp_path, "/", "/all")
+    assert not list(machine.iterdir())

@@ -25,6 +25,7 @@ from klock.workshop.protocol import TreeCopy
 __all__ = ["copy_between"]
 
 _WHERE: Final = "COPY --from"
+_NONE: Final = (-1, -1)
 
 
 def copy_between(source: str, target: str, wanted: TreeCopy, ids: tuple[int, int] | None) -> None:
@@ -40,6 +41,7 @@ class _Copy:
         self._ids = ids
         self._exclude = Patterns(wanted.exclude, where=_WHERE) if wanted.exclude else None
         self._links: dict[tuple[int, int], str] = {}
+        self._inodes: dict[str, tuple[int, int]] = {}
 
     def run(self) -> None:
         wanted = self._wanted
@@ -113,7 +115,7 @@ class _Copy:
         target = resolve(self._target, destination)
         if not os.path.isdir(target):
             self._make_folders(posixpath.dirname(destination))
-            os.mkdir(target)
+            self._make_folder(target)
             self._dress(here, target, os.lstat(here))
         pending = [(here, destination, "")]
         while pending:
@@ -134,9 +136,9 @@ class _Copy:
         """One path, a folder without what is in it. `target` is where it goes; the folder above is there."""
         status = os.lstat(here)
         if stat.S_ISDIR(status.st_mode):
-            real = os.path.realpath(target) if os.path.islink(target) else target
+            real = resolve(self._target, target.removeprefix(self._target)) if os.path.islink(target) else target
             if not os.path.isdir(real):
-                os.mkdir(target)
+                self._make_folder(target)
             elif real != target:
                 return
             self._dress(here, target, status)
@@ -145,15 +147,18 @@ class _Copy:
             raise ImageError(f"there is a folder at {target.removeprefix(self._target)}", hint="end it in a slash")
         if os.path.lexists(target):
             os.unlink(target)
+            # Of several sources the last counts: the other names of what was copied here are not of this file.
+            self._links.pop(self._inodes.pop(target, _NONE), None)
         inode = (status.st_dev, status.st_ino)
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(here), target)
         elif stat.S_ISREG(status.st_mode):
-            if status.st_nlink > 1 and inode in self._links:
+            if inode in self._links:
                 os.link(self._links[inode], target)
                 return
             shutil.copyfile(here, target)
-            self._links[inode] = target
+            if status.st_nlink > 1:
+                self._links[inode], self._inodes[target] = target, inode
         elif stat.S_ISFIFO(status.st_mode):
             os.mkfifo(target)
         else:
@@ -179,12 +184,16 @@ class _Copy:
         if path in ("", "/") or os.path.isdir(here := resolve(self._target, path)):
             return
         self._make_folders(posixpath.dirname(path))
-        try:
-            os.mkdir(here)
-        except FileExistsError:
-            raise ImageError(f"there is a file at {path}", hint="choose another destination") from None
+        self._make_folder(here)
         os.chown(here, *(self._ids or (0, 0)))
         os.chmod(here, 0o755)
+
+    def _make_folder(self, target: str) -> None:
+        try:
+            os.mkdir(target)
+        except FileExistsError:
+            there = target.removeprefix(self._target)
+            raise ImageError(f"there is a file at {there}", hint="choose another destination") from None
 
 
 def _way_out(path: str) -> str:
