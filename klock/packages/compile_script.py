@@ -24,7 +24,8 @@ import os
 import sys
 import warnings
 
-CHUNK = 200
+CHUNK = 400
+TOLD = 16
 CHECKED_HASH = 0b11
 
 
@@ -32,16 +33,21 @@ def compile_chunk(sources: str, out: str, paths: list[str]) -> None:
     gc.disable()  # code has no cycles
     warnings.simplefilter("ignore")
     start = importlib.util.MAGIC_NUMBER + CHECKED_HASH.to_bytes(4, "little")
-    for path in paths:
-        os.write(1, b"\0")
-        with open(sources + path, "rb") as file:
+    made = ""
+    for number, path in enumerate(paths, 1):
+        if number % TOLD == 0 or number == len(paths):
+            os.write(1, b"\0" * ((number - 1) % TOLD + 1))  # who reads them is woken each time
+        with open(sources + path, "rb", 0) as file:
             source = file.read()
         try:
             code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
         except Exception:
             continue
         compiled = out + importlib.util.cache_from_source(path)
-        os.makedirs(os.path.dirname(compiled), exist_ok=True)
+        folder = os.path.dirname(compiled)
+        if folder != made:
+            os.makedirs(folder, exist_ok=True)
+            made = folder
         with open(compiled, "wb") as file:
             file.write(start + importlib.util.source_hash(source) + code)
 

@@ -228,7 +228,8 @@ def _move_bytecode(out: Path, root: Path, files: Manifest, is_unwanted: Callable
             os.mkdir(folder)
             os.chmod(folder, 0o755)
         os.rename(where, final)
-        os.chmod(final, 0o644)
+        if stat.S_IMODE(status.st_mode) != 0o644:
+            os.chmod(final, 0o644)
         os.utime(final, (MTIME, MTIME))
         moved.append((path, final, status.st_size))
     digests = digests_of_files([(final, size) for _, final, size in moved])
