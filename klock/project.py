@@ -39,6 +39,7 @@ from klock.secrets.credential_files import Treatment
 from klock.secrets.references import refuse_literals
 from klock.targets import Target
 from klock.values import dataclass, field
+from klock.words import did_you_mean
 
 __all__ = [
     "LoadedImage",
@@ -110,7 +111,13 @@ def find_image(spec: str | None = None, *, folder: Path | None = None) -> ImageR
         return in_folder(reference.file, reference.name) if reference.file.is_dir() else reference
     settings = load_settings(start)
     if settings.image is not None and settings.file is not None:
-        return ImageReference.parse(settings.image, folder=settings.file.parent)
+        reference = ImageReference.parse(settings.image, folder=settings.file.parent)
+        if not reference.file.is_file():
+            raise ImageError(
+                f"{settings.file}: tool.klock.image is {settings.image!r}, and there is no such file",
+                hint="correct the setting, or write that file",
+            )
+        return reference
     return in_folder(find_root(start))
 
 
@@ -170,12 +177,10 @@ class _Reader:
             mounts=self._mounts(),
         )
         if self._table:
-            known = (
-                "image, targets, engine, registry-mirrors, debian-mirror, index-url, index-mirrors, pytorch-indexes, "
-                "ca-bundle, local-hosts, trusted-keys, credential-files, keep-base, exclude-newer, cache, vault, "
-                "policy, mounts"
-            )
-            raise self._error(sorted(self._table)[0], "is not a setting of klock", hint=f"the settings are {known}")
+            unknown = sorted(self._table)[0]
+            known = [name.replace("_", "-") for name in Settings.__annotations__ if name != "file"]
+            hint = did_you_mean(unknown, known) or f"the settings are {', '.join(known)}"
+            raise self._error(unknown, "is not a setting of klock", hint=hint)
         return settings
 
     def _error(self, key: str, what: str, hint: str | None = None) -> KlockError:

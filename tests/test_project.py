@@ -13,7 +13,7 @@ from klock.errors import ImageError, KlockError
 from klock.image.loading import ImageReference
 from klock.image.requirement_files import read_requirements
 from klock.image.steps import PipInstall
-from klock.project import Settings, find_root, load_image, load_settings, lockfile_path
+from klock.project import Settings, find_image, find_root, load_image, load_settings, lockfile_path
 from klock.targets import Target
 
 IMAGE = "import klock as kt\nimage = kt.images.Python312()\n"
@@ -239,6 +239,28 @@ def test_a_conflict_of_git_is_called_one_wherever_it_is(name: str, folder: Path)
         read(folder)
     assert caught.value.message == f"{name}:2: git left a merge conflict here"
     assert f"klock lock && git add {name} kimage.lock; " in (caught.value.hint or "")
+
+
+def test_an_unknown_setting_leads_to_the_one_that_was_meant(folder: Path) -> None:
+    hints = {
+        "tagets = []": "did you mean targets?",
+        "[tool.klock.policy]\nlicence = []": "did you mean licences",
+        "xyzzy = 1": "the settings are image, targets, engine",
+    }
+    for line, hint in hints.items():
+        write(folder, pyproject_toml=f"[tool.klock]\n{line}\n")
+        with pytest.raises(KlockError) as caught:
+            load_settings(folder)
+        assert (caught.value.hint or "").startswith(hint)
+
+
+def test_an_image_of_the_settings_that_is_not_there_leads_to_the_settings(folder: Path) -> None:
+    write(folder, pyproject_toml="[tool.klock]\nimage = 'envs/gpu.py:train'\n")
+    with pytest.raises(ImageError) as caught:
+        find_image(folder=folder)
+    assert caught.value.message == (
+        f"{folder}/pyproject.toml: tool.klock.image is 'envs/gpu.py:train', and there is no such file"
+    )
 
 
 WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {

@@ -83,7 +83,7 @@ def test_a_folder_of_advisories(tmp_path: Path) -> None:
     notes: list[str] = []
     (found,) = from_folder(folder, [pypi("1.9"), pypi("3.0"), pypi("1.0", "other")], notes.append)
     assert str(found) == "step 1 (kimage.py:4): numpy 1.9: GHSA-1 (CVE-1): It eats files; fixed in 2.0"
-    assert notes == [f"2 advisories in {folder} cannot be read, and were skipped: 3.json, 4.json"]
+    assert notes == [f"skipped 2 advisories in {folder} that cannot be read: 3.json, 4.json"]
     (folder / "more").mkdir()
     (folder / "more/x.json").write_text(json.dumps(advisory(id="X-3", aliases=None, summary=None)))
     assert [each.found for each in from_folder(folder, [pypi("1.9")], notes.append)] == ["GHSA-1", "X-3"]

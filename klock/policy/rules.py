@@ -10,6 +10,7 @@ from klock.documents import shown
 from klock.errors import KlockError
 from klock.patterns import regex
 from klock.values import dataclass, field
+from klock.words import did_you_mean
 
 __all__ = ["Policy", "read_policy"]
 
@@ -48,7 +49,8 @@ def read_policy(table: object, error: Callable[[str, str, str | None], KlockErro
         raise error("", f"is {shown(table)} (expected a table)", None)
     for key in table:
         if key not in _NAMES:
-            raise error(str(key), "is not a policy rule", f"the rules are {', '.join(_NAMES)}")
+            hint = did_you_mean(str(key), _NAMES) or f"the rules are {', '.join(_NAMES)}"
+            raise error(str(key), "is not a policy rule", hint)
     reader = _Reader(table, error)
     indexes = reader.texts("indexes", re.compile(r"https?://\S+"), "the URL of an index")
     return Policy(

@@ -166,7 +166,7 @@ def from_folder(folder: Path, packages: Sequence[Locked], note: Callable[[str], 
     if unreadable:
         # An advisory that nobody reads must not look like packages that are safe.
         shown = on_one_line(", ".join(unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
-        note(f"{counted(len(unreadable), 'advisory')} in {folder} cannot be read, and were skipped: {shown}")
+        note(f"skipped {counted(len(unreadable), 'advisory')} in {folder} that cannot be read: {shown}")
     if not count:
         raise KlockError(
             f"there are no advisories in {folder}", hint="name a folder with .json files of OSV, or .zip files of them"
