@@ -67,6 +67,7 @@ def _write(file: Path, content: bytes) -> None:
         temporary.chmod(file.stat().st_mode & 0o7777)
         temporary.replace(file)
     except OSError as error:
-        raise KlockError(f"cannot write {file}: {error.strerror or error}") from error
+        hint = "make its folder writable for you, or edit the file yourself and run `klock lock`"
+        raise KlockError(f"cannot write {file}: {error.strerror or error}", hint=hint) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ once. All the rest can be fetched or made again from the lockfile.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -298,7 +299,9 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"cannot write to the store at {self.root}: {error.strerror or error}",
-                hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
+                hint="set KLOCK_CACHE_DIR to a folder that you may write to"
+                if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+                else "free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
             ) from error
 
 

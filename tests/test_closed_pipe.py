@@ -32,6 +32,18 @@ def test_a_reader_that_is_gone(line: str, tmp_path: Path) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (expected, False), done.stderr
 
 
+@pytest.mark.parametrize("line", ["lokc", "why nosuch", "lock nosuch.py"])
+def test_an_error_that_nobody_hears_has_its_status(line: str, tmp_path: Path) -> None:
+    """As in `klock sync 2>&1 | head -1`. Python would end with 1 or 120."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "klock", *line.split()]
+    environment = {**os.environ, "KLOCK_CACHE_DIR": str(tmp_path / "store")}
+    done = subprocess.run(command, stderr=writer, cwd=tmp_path, env=environment, check=False)
+    os.close(writer)
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize("line", ["lock", "sync", "check", "run -- true", "status"])
 def test_a_current_folder_that_is_gone(line: str, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()

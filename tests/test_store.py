@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
+import pytest
+
+from klock.errors import StoreError
 from klock.store import Store
 
 
@@ -63,3 +67,26 @@ def test_a_process_of_another_container_keeps_what_it_is_writing(tmp_path: Path)
     theirs.touch()
     store.remove_temporary_files(of_process=os.getpid())
     assert theirs.exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        (errno.EACCES, "set KLOCK_CACHE_DIR to a folder that you may write to"),
+        (errno.EROFS, "set KLOCK_CACHE_DIR to a folder that you may write to"),
+        (errno.ENOSPC, "free some space, or set KLOCK_CACHE_DIR to a folder on another disk"),
+    ],
+)
+def test_the_way_out_of_a_store_that_cannot_be_written_fits_the_reason(
+    reason: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's store, as under `su`, has room enough."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreError) as refused:
+        Store(tmp_path / "store").add_bytes(b"x")
+    assert refused.value.message == f"cannot write to the store at {tmp_path}/store: {os.strerror(reason)}"
+    assert refused.value.hint == hint

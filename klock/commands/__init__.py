@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn, ParamSpec
 
 from klock.commands.wishes import wanted
 from klock.errors import Interrupted, KlockError
 from klock.printing import say, say_error
 
-__all__ = ["main"]
+__all__ = ["BadCommandLine", "main"]
+
+P = ParamSpec("P")
+
+
+class BadCommandLine(Exception):
+    """A command line that cannot be read; says all that is to be shown."""
 
 
 def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None = None) -> NoReturn:
@@ -37,13 +43,13 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
             import traceback
 
             say("".join(traceback.format_exception(error)).rstrip())
-        say_error(error.message, error.hint)
-        sys.exit(2)
+        _fail(2, say_error, error.message, error.hint)
+    except BadCommandLine as error:
+        _fail(2, say, str(error))
     except KeyboardInterrupt as interrupt:
         known = interrupt.message if isinstance(interrupt, Interrupted) else None
         state = known or "the lockfile and the environment are as they were"
-        say(f"interrupted: {state}")
-        sys.exit(130)
+        _fail(130, say, f"interrupted: {state}")
     except BrokenPipeError:
         # What is left in their buffers is for nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -51,11 +57,10 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
         sys.exit(141)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say_error(f"{where}{error.strerror or error}", "the lockfile and the environment are as they were")
-        sys.exit(2)
+        reason = f"{where}{error.strerror or error}"
+        _fail(2, say_error, reason, "the lockfile and the environment are as they were")
     except MemoryError:
-        say_error("there is not enough memory", "the lockfile and the environment are as they were")
-        sys.exit(2)
+        _fail(2, say_error, "there is not enough memory", "the lockfile and the environment are as they were")
     sys.exit(status)
 
 
@@ -68,6 +73,16 @@ def _status_of(arguments: Sequence[str]) -> int:
     from klock.commands.line import status_of
 
     return status_of(arguments)
+
+
+def _fail(status: int, tell: Callable[P, None], *args: P.args, **named: P.kwargs) -> NoReturn:
+    """Ends with a status that says what happened, also where nobody listens any more: Python's own would be 1, which is
+    for findings."""
+    try:
+        tell(*args, **named)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.exit(status)
 
 
 def _elsewhere(arguments: Sequence[str]) -> int | None:

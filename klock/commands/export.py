@@ -77,14 +77,20 @@ def dockerfile(
     It pins the base by digest, packages and files by hash. It cannot pin what shell steps fetch, and says so there.
     """
     from klock.digests import digest_of_bytes
-    from klock.export import Form, export_dockerfile, write_context
+    from klock.export import Form, export_dockerfile, is_shipped, write_context
     from klock.words import counted
 
     project = open_project(image, offline=offline, progress=progress)
     session, lock = project.session, project.read_lockfile(frozen=frozen)
+    locked = session.locked_target(lock, target)
+    if output is None and form == Form.DOCKER.value:
+        # Before any of it is made.
+        for part in (locked, *locked.locks_of_stages.values()):
+            if is_shipped(part.base):
+                raise _needs_a_folder("those of the base")
     with session.store.in_use():
         exported = export_dockerfile(
-            session.locked_target(lock, target),
+            locked,
             image=session.loaded.image,
             lock_digest=digest_of_bytes(session.lockfile.read_bytes()),
             form=Form(form),
@@ -96,12 +102,16 @@ def dockerfile(
             say(f"{output} written: Dockerfile and {counted(len(exported.files), 'file')} beside it")
             return 0
     if exported.files:
-        raise KlockError(
-            f"the Dockerfile copies files, such as {exported.files[0].path}, so it needs a folder",
-            hint="write all of it into one folder: klock export dockerfile -o DIR",
-        )
+        raise _needs_a_folder(exported.files[0].path)
     show_text(exported.text)
     return 0
+
+
+def _needs_a_folder(what: str) -> KlockError:
+    return KlockError(
+        f"the Dockerfile copies files, such as {what}, so it needs a folder",
+        hint="write all of it into one folder: klock export dockerfile -o DIR",
+    )
 
 
 @export.command()

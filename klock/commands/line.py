@@ -8,9 +8,10 @@ from importlib import import_module
 
 import click
 
+from klock.commands import BadCommandLine
 from klock.commands.groups import Group, ReaderGone
 from klock.commands.verbosity import add_options, verbosity_options
-from klock.printing import say, show
+from klock.printing import show
 from klock.verbs import VERBS
 
 __all__ = ["klock", "status_of"]
@@ -57,8 +58,7 @@ def status_of(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(file=shown)
-        say(shown.getvalue().rstrip("\n"))
-        return 2
+        raise BadCommandLine(shown.getvalue().rstrip("\n")) from error
     except click.Abort as error:
         # Within a command click makes an interrupt the cause of this.
         raise error.__cause__ or KeyboardInterrupt from None
