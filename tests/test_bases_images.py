@@ -45,9 +45,11 @@ def image(**changes: Any) -> dict[str, Any]:
 def index(*platforms: str, media_type: str = f"{OCI}.index.v1+json") -> dict[str, Any]:
     entries = []
     for letter, name in zip("abcdef", platforms, strict=False):
-        os_name, architecture, variant = (*name.split("/"), "")[:3]
-        platform = {"os": os_name, "architecture": architecture, **({"variant": variant} if variant else {})}
-        entries.append(descriptor(letter, f"{OCI}.manifest.v1+json", platform=platform))
+        entries.append(descriptor(letter, f"{OCI}.manifest.v1+json"))
+        if name:
+            os_name, architecture, variant = (*name.split("/"), "")[:3]
+            platform = {"os": os_name, "architecture": architecture, **({"variant": variant} if variant else {})}
+            entries[-1]["platform"] = platform
     return {"schemaVersion": 2, "mediaType": media_type, "manifests": entries}
 
 
@@ -98,6 +100,8 @@ SELECTED = {
     "not another operating system": (("windows/amd64",), AMD64, None),
     "not 32-bit ARM": (("linux/arm/v7",), ARM64, None),
     "not an attestation": (("unknown/unknown",), AMD64, None),
+    "the first that says no platform": (("linux/arm64", "", ""), AMD64, "b"),
+    "the platform before what says none": (("", "linux/amd64"), AMD64, "b"),
 }
 
 
@@ -111,9 +115,18 @@ def test_an_index_gives(platforms: tuple[str, ...], target: Target, letter: str 
 
 
 def test_attestations_are_no_platforms() -> None:
-    parsed = read(index("linux/amd64", "unknown/unknown", "linux/arm/v7"))
+    document = index("linux/amd64", "unknown/unknown", "linux/arm/v7", "", "")
+    document["manifests"][3]["annotations"] = {"vnd.docker.reference.type": "attestation-manifest"}
+    document["manifests"][4]["artifactType"] = "application/vnd.in-toto+json"
+    parsed = read(document)
     assert isinstance(parsed, Index)
     assert parsed.platforms == ["linux/amd64", "linux/arm/v7"]
+    assert parsed.select(ARM64) is None
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "application/json"])
+def test_a_config_may_have_the_type_that_old_registries_gave_it(kind: str) -> None:
+    assert isinstance(read(image(config=descriptor("c", kind))), Manifest)
 
 
 SCHEMA_1 = "x:1 is in docker's old image format (schema 1), which has no content digests"

@@ -55,6 +55,29 @@ def test_it_is_read_back_as_it_was(by: Compression, plain: bytes, repeats: int) 
         assert b"".join(iter(lambda: stream.read(1 << 16), b"")) == content
 
 
+LABELS = [
+    *(by.media_type for by in COMPRESSIONS),
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+]
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("by", COMPRESSIONS, ids=lambda by: by.rule)
+def test_a_layer_s_bytes_say_how_it_is_compressed(by: Compression, label: str) -> None:
+    """Some programs that copy images compress anew and leave the media type as it was."""
+    content = noise(300)
+    with decompressed(io.BytesIO(compressed(content, by)), label, "test") as stream:
+        assert stream.read(2) + b"".join(iter(lambda: stream.read(7), b"")) == content
+
+
+def test_a_zstd_archive_may_begin_with_a_frame_to_skip() -> None:
+    skipped = b"\x5a\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"table"
+    archive = io.BytesIO(skipped + compressed(b"content", COMPRESSIONS[1]) + skipped)
+    with decompressed(archive, "layer.v1.tar+zstd", "test") as stream:
+        assert stream.read(99) + stream.read(99) == b"content"
+
+
 def test_others_read_many_members_as_one_file() -> None:
     content = noise(2 * PIECE + 1)
     assert gzip.decompress(compressed(content, GZIP)) == content

@@ -25,6 +25,13 @@ __all__ = ["BrokenArchive", "Uncompressed", "decompressed"]
 _BUFFER: Final = 1 << 16
 _CHUNK: Final = 1 << 18
 _AHEAD: Final = 1 << 20
+_OF_LAYERS: Final = (".tar", "tar+gzip", "tar.gzip", "tar+zstd", "tar.zstd")
+"""How the media types of layers end."""
+_FIRST: Final = 4
+_GZIP: Final = b"\x1f\x8b\x08"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE: Final = b"\x2a\x4d\x18"
+"""A zstd archive may begin with a frame to skip (RFC 8878, 3.1.2): 0x50 to 0x5f, then this."""
 _XZ_MEMORY: Final = 128 << 20
 """xz -9 needs half of it; an archive may ask for gigabytes."""
 
@@ -105,7 +112,13 @@ def _serve(
 
 @contextmanager
 def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
-    """`archive` as a stream of plain bytes. Raises FetchError for a `media_type` that klock cannot read."""
+    """`archive` as a stream of plain bytes. Raises FetchError for a `media_type` that klock cannot read.
+
+    Of a layer the bytes say how it is compressed, as with podman and docker: some programs that copy images compress
+    layers anew and leave their types."""
+    if media_type.endswith(_OF_LAYERS):
+        first = archive.read(_FIRST)
+        media_type, archive = _media_type(first), cast("IO[bytes]", _Begun(first, archive))
     if media_type.endswith("gzip"):
         with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
             yield io.BufferedReader(stream, _BUFFER)
@@ -131,6 +144,27 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
         yield archive
     else:
         raise FetchError(f"{source}: klock cannot read a layer of media type {media_type!r}")
+
+
+def _media_type(first: bytes) -> str:
+    """What an archive with these first bytes is, as the end of a media type."""
+    if first.startswith(_GZIP):
+        return "tar+gzip"
+    return "tar+zstd" if first == _ZSTD or (first[1:] == _SKIPPABLE and first[0] >> 4 == 5) else ".tar"
+
+
+class _Begun:
+    """A stream of which the first bytes were read."""
+
+    def __init__(self, first: bytes, rest: IO[bytes]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def read(self, size: int) -> bytes:
+        if not self._first:
+            return self._rest.read(size)
+        found, self._first = self._first[:size], self._first[size:]
+        return found
 
 
 class _Xz:

@@ -31,6 +31,9 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+_REFERENCE: Final = "vnd.docker.reference.type"
+"""The annotation of what BuildKit says about an image (docs.docker.com/build/metadata/attestations)."""
+
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -40,7 +43,13 @@ SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
 ACCEPTED_MANIFESTS: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 
 _CONFIGS: Final = frozenset(
-    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+        # What old registries and dockers made of it; docker takes these for images, too.
+        "application/octet-stream",
+        "application/json",
+    }
 )
 _LAYERS: Final = frozenset(
     {
@@ -65,7 +74,8 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:
-    """A manifest of an index and the platform it is for: `linux/arm64` and, where it has one, `/v8`."""
+    """A manifest of an index and the platform it is for: `linux/arm64` and, where it has one, `/v8`. Empty where the
+    index does not say."""
 
     blob: OciBlob
     platform: str
@@ -76,15 +86,19 @@ class Index:
     entries: tuple[IndexEntry, ...]
 
     def select(self, target: Target) -> OciBlob | None:
-        """The manifest for a target's platform: the one without a variant or, for arm64, v8; else the first of it."""
+        """The manifest for a target's platform: the one without a variant or, for arm64, v8; else the first of it.
+
+        Else, as podman does it, the first without a platform, which may be another index: its config says more.
+        """
         names = [target.platform, f"{target.platform}/v8"]
         names += [e.platform for e in self.entries if e.platform.startswith(f"{target.platform}/")]
+        names.append("")
         by_name = {entry.platform: entry.blob for entry in reversed(self.entries)}
         return next((by_name[name] for name in names if name in by_name), None)
 
     @property
     def platforms(self) -> list[str]:
-        return sorted({e.platform for e in self.entries if not e.platform.startswith("unknown/")})
+        return sorted({e.platform for e in self.entries if e.platform and not e.platform.startswith("unknown/")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +216,11 @@ def _words(run: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
 
 
 def _index_entry(entry: Mapping[str, Any]) -> IndexEntry:
-    platform = entry.get("platform") or {}
+    platform = entry.get("platform")
+    if not platform:
+        # An attestation may leave its platform out, too.
+        is_image = not entry.get("artifactType") and _REFERENCE not in (entry.get("annotations") or {})
+        return IndexEntry(blob=_descriptor(entry), platform="" if is_image else "unknown/unknown")
     variant = f"/{platform['variant']}" if platform.get("variant") else ""
     name = f"{platform.get('os', 'unknown')}/{platform.get('architecture', 'unknown')}{variant}"
     return IndexEntry(blob=_descriptor(entry), platform=name)
