@@ -32,7 +32,7 @@ from klock.errors import HashMismatch, StoreError
 from klock.store_folder import store_folder
 from klock.verified import Verified
 
-__all__ = ["FOLDERS", "Store"]
+__all__ = ["FOLDERS", "Store", "name_of_process"]
 
 FOLDERS: Final = ("blobs", "environments", "kept", "locks", "logs", "mnt", "records", "resolver", "tmp", "trees")
 """What a store has right below its root."""
@@ -230,11 +230,11 @@ class Store:
 
     def temporary_path(self) -> Path:
         """A path that nothing has, in `tmp/`. Its maker renames or removes it."""
-        return self.tmp / f"{_process(os.getpid())}-{os.urandom(8).hex()}"
+        return self.tmp / f"{name_of_process(os.getpid())}-{os.urandom(8).hex()}"
 
     def remove_temporary_files(self, *, of_process: int) -> None:
         """Removes what a process of this machine, or this container, that is gone has left in `tmp/`."""
-        for path in (self.root / "tmp").glob(f"{_process(of_process)}-*"):
+        for path in (self.root / "tmp").glob(f"{name_of_process(of_process)}-*"):
             # A folder is another's, of an earlier process with that id, and takes more to remove.
             with contextlib.suppress(IsADirectoryError):
                 path.unlink(missing_ok=True)
@@ -305,8 +305,9 @@ class Store:
             ) from error
 
 
-def _process(pid: int) -> str:
-    """A process of this process id namespace: containers that share a store count their own processes."""
+def name_of_process(pid: int | str) -> str:
+    """What a store knows a process of this machine, or this container, by: containers that share a store each count
+    their own processes."""
     return f"{Path('/proc/self/ns/pid').stat().st_ino}.{pid}"
 
 

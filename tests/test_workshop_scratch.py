@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from klock.errors import EngineError
 from klock.forks import Tally
-from klock.store import Store
+from klock.store import Store, name_of_process
 from klock.temporary import temporary_folder
-from klock.workshop.scratch import remove_stale, remove_trees, scratch_folder
+from klock.workshop.scratch import find_holder, held, holding_mounts, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
 
 
@@ -57,3 +58,25 @@ def test_what_a_killed_build_or_recorder_left_in_the_store_goes_with_the_next_wo
     assert [path.name for path in store.tmp.glob("*/w/*")] == ["answer"]
     with temporary_folder("build", within=store.tmp) as used, scratch_folder(store) as scratch:
         assert sorted(store.tmp.iterdir()) == sorted([used.parent, scratch])
+
+
+def test_who_has_a_layer_mounted_is_found(tmp_path: Path) -> None:
+    assert find_holder(tmp_path) is None
+    with holding_mounts(tmp_path):
+        assert find_holder(tmp_path) == os.getpid()
+    assert find_holder(tmp_path) is None
+    (tmp_path / f"mounted-by-{name_of_process(os.getpid())}").write_text("1")
+    assert find_holder(tmp_path) is None, "the number of a process that is gone is another one's"
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_has_a_layer_mounted_in_another_container_is_told(tmp_path: Path) -> None:
+    """Two mounts of one writable layer: the kernel says that then everything may happen."""
+    namespace, _, pid = name_of_process(os.getpid()).partition(".")
+    note = tmp_path / f"mounted-by-{int(namespace) + 1}.{pid}"
+    note.write_text("1")
+    with held(tmp_path), pytest.raises(EngineError, match=r"^another container that has the same store"):
+        find_holder(tmp_path)
+    assert note.exists()
+    assert find_holder(tmp_path) is None, "it was killed"
+    assert not note.exists()

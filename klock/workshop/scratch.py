@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from klock.store import Store
+from klock.errors import EngineError
+from klock.store import Store, name_of_process
 from klock.temporary import make_private, remove_abandoned_folders
 from klock.workshop.namespace import in_namespace
 
@@ -97,7 +98,7 @@ def is_held(folder: Path) -> bool:
 @contextlib.contextmanager
 def holding_mounts(folder: Path) -> Iterator[None]:
     """Notes, while the block runs, that this process has the writable layer in `folder` mounted."""
-    note = folder / f"{_HOLDER}{os.getpid()}"
+    note = folder / f"{_HOLDER}{name_of_process(os.getpid())}"
     note.write_text(str(os.stat("/proc/self/ns/mnt").st_ino), "ascii")
     try:
         yield
@@ -106,18 +107,31 @@ def holding_mounts(folder: Path) -> Iterator[None]:
 
 
 def find_holder(folder: Path) -> int | None:
-    """A process that has the writable layer in `folder` mounted.
+    """A process that has the writable layer in `folder` mounted, which nobody here holds yet.
 
-    Known by its mount namespace, whose number no other has: its process id may be another process's by now.
+    Known by its mount namespace, whose number no other has: its process id may be another process's by now. Raises
+    EngineError for a process of another container, whose mounts nobody here can join.
     """
     for note in folder.glob(_HOLDER + "*"):
-        pid = note.name.removeprefix(_HOLDER)
-        try:
-            if os.stat(f"/proc/{pid}/ns/mnt").st_ino == int(note.read_text("ascii")):
-                return int(pid)
-        except (OSError, ValueError):
-            note.unlink(missing_ok=True)
+        pid = note.name.rpartition(".")[2]
+        is_of_here = note.name == _HOLDER + name_of_process(pid)
+        if is_of_here and _has_mounts(pid, note):
+            return int(pid)
+        if not is_of_here and is_held(folder):
+            raise EngineError(
+                "another container that has the same store runs a command in this environment",
+                hint="wait for it, or give each container a store of its own: KLOCK_CACHE_DIR",
+            )
+        note.unlink(missing_ok=True)  # it was killed
     return None
+
+
+def _has_mounts(pid: str, note: Path) -> bool:
+    """Whether a process is the one that left this note."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino == int(note.read_text("ascii"))
+    except (OSError, ValueError):
+        return False
 
 
 def remove_abandoned(store: Store) -> None:

@@ -318,7 +318,7 @@ except ray.exceptions.ActorDiedError:
     before = mounted_in(cluster.stores[0])
     pid = cluster.drive(script)
     deadline = time.monotonic() + PATIENCE
-    while is_running("6210") or any(f"mounted-by-{pid}" in name for name in in_store(cluster.stores[0])):
+    while is_running("6210") or any(name.endswith(f".{pid}") for name in in_store(cluster.stores[0])):
         assert time.monotonic() < deadline, "the worker left a process"
         time.sleep(0.1)
     assert mounted_in(cluster.stores[0]) == before

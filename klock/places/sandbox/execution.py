@@ -58,8 +58,8 @@ def execute(
         stack.enter_context(_terminal_kept())
         stack.enter_context(_signals_blocked())
         with opened() as (writable, folders):
-            stack.enter_context(held(writable.folder))
             join = find_holder(writable.folder)
+            stack.enter_context(held(writable.folder))
             # Who signals a whole group, as `timeout` and runners of jobs do, means each process once: in a group of its
             # own the command gets what klock passes on, and nothing beside. A terminal has to find it in klock's group.
             in_own_group = streams != OWN_STREAMS or not has_controlling_terminal()
