@@ -61,7 +61,12 @@ def fetch_from_git(_folder: Path, _: pytest.MonkeyPatch) -> None:
 
 
 def unpack_zstd(_folder: Path, _: pytest.MonkeyPatch) -> None:
-    unpack(io.BytesIO(b""), media_type="application/vnd.oci.image.layer.v1.tar+zstd", diff_id="", source="layer")
+    unpack(
+        io.BytesIO(b"\x28\xb5\x2f\xfd"),
+        media_type="application/vnd.oci.image.layer.v1.tar+zstd",
+        diff_id="",
+        source="layer",
+    )
 
 
 def use_podman(_folder: Path, _: pytest.MonkeyPatch) -> None:

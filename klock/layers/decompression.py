@@ -134,12 +134,12 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
             try:
                 yield stream
             except zstandard.ZstdError as error:
-                raise BrokenArchive(f"{source}: is a broken archive: {error}") from error
+                raise BrokenArchive(f"{source} is a broken archive: {error}") from error
     elif media_type.endswith("xz"):
         try:
             yield cast("IO[bytes]", _Xz(archive))
         except lzma.LZMAError as error:
-            raise BrokenArchive(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
+            raise BrokenArchive(f"{source} is a broken archive: {error}", hint="fetch it again") from error
     elif media_type.endswith(".tar"):
         yield archive
     else:

@@ -92,7 +92,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except BROKEN_ARCHIVE as error:
-        raise FetchError(f"{name}: is a broken archive: {error}", hint="fetch it again") from error
+        raise FetchError(f"{name} is a broken archive: {error}", hint="fetch it again") from error
 
 
 def _path(name: str, source: str) -> str:

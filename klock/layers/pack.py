@@ -180,7 +180,7 @@ def _members(archive: IO[bytes], source: str) -> Iterator[tuple[str, bool]]:
             for member in members_of(members):
                 yield _told(member, source)
     except (tarfile.TarError, ValueError) as error:
-        raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
+        raise FetchError(f"{source} is a broken archive: {error}", hint="fetch it again") from error
 
 
 def _told(member: tarfile.TarInfo, source: str) -> tuple[str, bool]:

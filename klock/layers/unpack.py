@@ -93,7 +93,7 @@ def _explained(source: str) -> Iterator[None]:
     try:
         yield
     except BROKEN_ARCHIVE as error:
-        raise FetchError(f"{source}: is a broken archive: {error}", hint="fetch it again") from error
+        raise FetchError(f"{source} is a broken archive: {error}", hint="fetch it again") from error
     except OSError as error:
         if error.errno in _TOO_MUCH:
             raise FetchError(f"{source}: has a path that the file system does not accept: {error}") from error
