@@ -127,7 +127,7 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
             import zstandard
         except ImportError:
             raise FetchError(
-                f"{source}: is compressed with zstd, which this klock cannot read",
+                f"{source} is compressed with zstd, which this klock cannot read",
                 hint=missing_extra_hint("zstd"),
             ) from None
         with zstandard.ZstdDecompressor().stream_reader(archive, read_across_frames=True) as stream:
