@@ -63,7 +63,7 @@ def read_deb(path: Path, package: DebPackage) -> Deb:
             fields = _fields(_control_file(file, control, name))
             media_type = _media_type(data.name, "data")
         except _BROKEN as error:
-            raise FetchError(f"{name}: is a broken .deb: {error}", hint="do not trust this package") from error
+            raise FetchError(f"{name} is a broken .deb: {error}", hint="do not trust this package") from error
     said = tuple(fields.get(field, "") for field in ("package", "version", "architecture"))
     if said != (package.name, package.version, package.architecture):
         raise FetchError(
