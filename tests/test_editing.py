@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,3 +64,35 @@ def test_a_file_in_another_encoding_is_left(file: Path) -> None:
     with pytest.raises(KlockError, match=r"kimage\.py cannot be edited"):
         editing.add("b", file)
     assert file.read_bytes() == before
+
+
+HANGS = """
+import sys
+from klock.api import Project
+from klock.commands import main
+
+def lock(_):
+    print("locking", flush=True)
+    sys.stdin.read()
+
+Project.lock = lock
+main(["add", "b"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_from_outside_takes_the_edit_back(number: signal.Signals, file: Path) -> None:
+    """A pipeline that is cancelled, a terminal that is closed."""
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "KLOCK_CACHE_DIR": str(file.parent / "store"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", HANGS]
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=file.parent, env=environment, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "locking\n"
+        assert file.read_text() != IMAGE
+        running.send_signal(number)
+        _, said = running.communicate()
+    assert (running.returncode, file.read_text()) == (128 + number, IMAGE)
+    assert said.strip() == "interrupted: the lockfile and the environment are as they were"

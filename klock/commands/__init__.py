@@ -7,9 +7,10 @@ command's own.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, ParamSpec
+from typing import Final, NoReturn, ParamSpec
 
 from klock.commands.wishes import wanted
 from klock.errors import Interrupted, KlockError
@@ -18,6 +19,7 @@ from klock.printing import say, say_error
 __all__ = ["BadCommandLine", "main"]
 
 P = ParamSpec("P")
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class BadCommandLine(Exception):
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
     `raised` is what came of it already, which is only told.
     """
     _open_closed_streams()
+    _end_as_by_ctrl_c()
     try:
         if raised is not None:
             raise raised
@@ -49,7 +52,8 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
     except KeyboardInterrupt as interrupt:
         known = interrupt.message if isinstance(interrupt, Interrupted) else None
         state = known or "the lockfile and the environment are as they were"
-        _fail(130, say, f"interrupted: {state}")
+        number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
+        _fail(128 + number, say, f"interrupted: {state}")
     except BrokenPipeError:
         # What is left in their buffers is for nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -73,6 +77,28 @@ def _status_of(arguments: Sequence[str]) -> int:
     from klock.commands.line import status_of
 
     return status_of(arguments)
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal that asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Has a signal from outside put right what is half done, such as an edited image file: a pipeline that is cancelled
+    or a terminal that is closed sends one."""
+
+    def end(number: int, _: object) -> None:
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Ended(number)
+
+    for number in _ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has them ignored
+            signal.signal(number, end)
 
 
 def _fail(status: int, tell: Callable[P, None], *args: P.args, **named: P.kwargs) -> NoReturn:

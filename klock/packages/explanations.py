@@ -104,7 +104,7 @@ def error_from_uv(
         return FetchError(f"an index refuses access: {words}", hint=login)
     if any(sign in one_line for sign in _NETWORK):
         return FetchError(
-            f"an index cannot be read: {_unread(_explanation(output)[0], refused)}",
+            f"an index cannot be read:{_unread(_explanation(output)[0], refused)}",
             hint="check the network and the index URLs; --offline locks with what the store has",
         )
     if failed:
@@ -137,10 +137,10 @@ def error_from_uv(
 def _unread(explanation: str, refused: Sequence[str]) -> str:
     """What was asked for, and the last of uv's chain of causes, which is the first that happened."""
     if refused:
-        return listed(refused).strip() if len(refused) == 1 else listed(refused)
+        return f" {listed(refused).strip()}" if len(refused) == 1 else listed(refused)
     url = _UNFETCHED.search(explanation)
     cause = explanation.splitlines()[-1]
-    return cause if url is None or url["url"] in cause else f"{url['url']}: {cause}"
+    return f" {cause}" if url is None or url["url"] in cause else f" {url['url']}: {cause}"
 
 
 def _of_build(
