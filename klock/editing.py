@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Unpack
 
 from klock.api import ImageSource, Project
+from klock.digests import digest_of_bytes, hex_of
 from klock.errors import ImageError, KlockError
 from klock.image.arguments import texts
 from klock.image.editing import add_requirement, remove_requirement
+from klock.image.loading import LoadedImage
 from klock.outcomes import Locked
 from klock.session import Options
 
@@ -33,13 +35,25 @@ def remove(projects: str | Iterable[str], image: ImageSource = None, **options: 
 
 
 def _edited(words: Sequence[str], edit: Callable[[str, str, str], str], image: ImageSource, options: Options) -> Locked:
-    loaded = Project(image, **options).session.loaded
-    file = loaded.file.resolve()
+    session = Project(image, **options).session
+    loaded, file = session.loaded, session.loaded.file.resolve()
     if loaded.is_dockerfile:
         line = f"RUN pip install {' '.join(words)}" if edit is add_requirement else "the line that installs it"
         raise ImageError(f"{loaded.label} is a Dockerfile, which klock does not edit", hint=f"edit {line}; then lock")
     if not file.is_file():
         raise ImageError("this image was made in Python, not in a file", hint="change it there, then lock")
+    # One after the other: else the one that is locked last would take back the other's edit.
+    with session.store.lock(f"edit-{hex_of(digest_of_bytes(os.fsencode(file)))}"):
+        return _edited_alone(file, loaded, words, edit, lambda: Project(image, **options).lock())
+
+
+def _edited_alone(
+    file: Path,
+    loaded: LoadedImage,
+    words: Sequence[str],
+    edit: Callable[[str, str, str], str],
+    lock: Callable[[], Locked],
+) -> Locked:
     before = file.read_bytes()
     mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
     try:
@@ -52,7 +66,7 @@ def _edited(words: Sequence[str], edit: Callable[[str, str, str], str], image: I
     after = mark + text.encode("utf-8")
     try:
         _write(file, after)
-        return Project(image, **options).lock()
+        return lock()
     except BaseException:
         if file.read_bytes() == after:  # else somebody else has edited it meanwhile
             _write(file, before)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_an_image_that_cannot_be_locked_is_taken_back(file: Path, monkeypatch: p
         editing.add(["b>=2", "a>1"], file)
     assert seen == [IMAGE.replace('["a"]', '["a>1", "b>=2"]')]
     assert file.read_text() == IMAGE
-    assert [path.name for path in file.parent.iterdir()] == ["kimage.py"]
+    assert [path.name for path in file.parent.iterdir() if path.is_file()] == ["kimage.py"]
 
 
 def test_what_somebody_else_wrote_meanwhile_stays(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +65,28 @@ def test_a_file_in_another_encoding_is_left(file: Path) -> None:
     with pytest.raises(KlockError, match=r"kimage\.py cannot be edited"):
         editing.add("b", file)
     assert file.read_bytes() == before
+
+
+def test_two_edits_at_once_are_made_one_after_the_other(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in two terminals: else the later one takes the other's back."""
+    seen, locking, may_go_on = list[str](), threading.Event(), threading.Event()
+
+    def lock(_: Project) -> None:
+        seen.append(file.read_text())
+        locking.set()
+        assert may_go_on.wait(30)
+
+    monkeypatch.setattr(Project, "lock", lock)
+    first, second = (threading.Thread(target=editing.add, args=(name, file)) for name in ("b", "c"))
+    first.start()
+    assert locking.wait(30)
+    second.start()
+    second.join(0.1)
+    assert seen == [IMAGE.replace('"a"', '"a", "b"')] == [file.read_text()]
+    may_go_on.set()
+    first.join()
+    second.join()
+    assert seen[1] == IMAGE.replace('"a"', '"a", "b", "c"') == file.read_text()
 
 
 HANGS = """
