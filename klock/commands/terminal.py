@@ -33,8 +33,8 @@ _TICK: Final = 0.25
 _BEAT: Final = 10.0
 """Seconds between two lines of a log that say how far a task is."""
 _BAR: Final = 20
-_AROUND: Final = 4
-"""Columns of the bar, and of the spinner and the spaces."""
+_AROUND: Final = 6
+"""Columns of the bar; and of the spinner, the spaces, and `^C`, with which a full line would become two."""
 _LONGEST: Final = 300
 """Characters of a line that a command printed."""
 

@@ -180,14 +180,30 @@ def _has_one_thread() -> bool:
 
 @contextlib.contextmanager
 def _terminal_kept() -> Iterator[None]:
-    """Brings this process back into the terminal's foreground when a shell in the environment took it and went."""
+    """Brings this process back into the terminal's foreground when a shell in the environment took it and went.
+
+    Not from somebody who is there: the user's own shell has it while klock is stopped or in the background, and would
+    find its terminal closed."""
     try:
         in_foreground = os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
         in_foreground = False
     yield
-    if in_foreground:
+    if in_foreground and _has_nobody_in_foreground():
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
         with contextlib.suppress(OSError):
             os.tcsetpgrp(0, os.getpgrp())
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _has_nobody_in_foreground() -> bool:
+    """Whether the processes that the terminal belongs to are gone."""
+    try:
+        group = os.tcgetpgrp(0)
+        if group > 0:  # else it is one of another namespace
+            os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return group <= 0
