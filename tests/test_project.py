@@ -254,6 +254,14 @@ def test_an_unknown_setting_leads_to_the_one_that_was_meant(folder: Path) -> Non
         assert (caught.value.hint or "").startswith(hint)
 
 
+def test_a_lockfile_is_no_image(folder: Path) -> None:
+    (folder / "kimage.lock").write_text('lock-version = "1.0"\n')
+    with pytest.raises(ImageError) as caught:
+        load_image("kimage.lock", folder=folder)
+    assert caught.value.message.endswith("kimage.lock is a lockfile, not an image")
+    assert caught.value.hint == "name the image that it is of, such as kimage.py"
+
+
 def test_an_image_of_the_settings_that_is_not_there_leads_to_the_settings(folder: Path) -> None:
     write(folder, pyproject_toml="[tool.klock]\nimage = 'envs/gpu.py:train'\n")
     with pytest.raises(ImageError) as caught:

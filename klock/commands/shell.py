@@ -41,9 +41,13 @@ def prompt_variables(name: str) -> dict[str, str]:
 
     sh takes PS1 from the environment, and so does bash, unless a file of the image's sets another one: then
     PROMPT_COMMAND, which bash runs before its first prompt, puts the mark before that.
+
+    What was typed is noted in /tmp, which goes with the shell: a file in the user's home would be drift.
     """
     mark = "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "klock"
     return {
+        "HISTFILE": "/tmp/.bash_history",
+        "PYTHON_HISTORY": "/tmp/.python_history",
         "PS1": f"({mark}) $PWD \\$ ",
         "PROMPT_COMMAND": f'[[ $PS1 = "({mark}) "* ]] || PS1="({mark}) $PS1"; export -n PS1; unset PROMPT_COMMAND',
     }

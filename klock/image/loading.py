@@ -135,6 +135,10 @@ def load(reference: ImageReference, options: BuildOptions = _NO_OPTIONS) -> Load
     if not file.is_file():
         hint = "write one with `klock init`, or name another: FILE or FILE:NAME"
         raise ImageError(f"there is no image file {_shown(file)}", hint=hint)
+    if file.suffix == ".lock":
+        raise ImageError(
+            f"{_shown(file)} is a lockfile, not an image", hint="name the image that it is of, such as kimage.py"
+        )
     if reference.is_dockerfile:
         return _read_dockerfile(reference, options)
     if options.build_args or options.context is not None:
