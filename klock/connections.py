@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +15,11 @@ from klock.errors import FetchError
 from klock.proxies import is_loopback, proxy_of
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
     from urllib3 import BaseHTTPResponse, PoolManager, Retry
+    from urllib3.connection import HTTPConnection
     from urllib3.connectionpool import HTTPConnectionPool
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "SILENT_TRIES",
     "Pools",
     "client_context",
+    "connected",
     "is_near",
     "is_silence",
     "reason_of",
@@ -37,6 +42,8 @@ _LONGEST_WAIT: Final = 60.0
 """Seconds that a server may have klock wait before it is asked again."""
 CONNECTING: Final = 15.0
 """Seconds that a server has to take a connection."""
+_SHARE: Final = 2.0
+"""Seconds that each address of a host has at least."""
 SILENCE: Final = 60.0
 """Seconds without a byte of an answer. A proxy that first fetches the answer itself is silent for that long."""
 SILENT_TRIES: Final = 2
@@ -110,6 +117,40 @@ class Pools:
     @cached_property
     def _context(self) -> ssl.SSLContext:
         return client_context(self._ca_bundle)
+
+
+def connected(connection: HTTPConnection, addresses: Sequence[tuple[int, Any]]) -> socket.socket:
+    """A socket of a connection, to the first of its host's addresses (family, place) that takes it.
+
+    Together they have the connection's timeout, as with Go's dialer: a host may have a dozen addresses, and a firewall
+    that drops everything would cost as many timeouts. Raises urllib3's ConnectTimeoutError, NewConnectionError.
+    """
+    import socket
+
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+    seconds = float(connection.timeout or CONNECTING)
+    until = time.monotonic() + seconds
+    failure: OSError = OSError("it has no address")
+    for number, (family, place) in enumerate(addresses):
+        try:
+            made = socket.socket(socket.AddressFamily(family), socket.SOCK_STREAM)
+        except OSError as error:
+            failure = error
+            continue
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.settimeout(max(_SHARE, (until - time.monotonic()) / (len(addresses) - number)))
+            made.connect(place)
+            made.settimeout(seconds)
+            sys.audit("http.client.connect", connection, connection.host, connection.port)
+            return made
+        except OSError as error:
+            made.close()
+            failure = error
+    if isinstance(failure, TimeoutError):
+        raise ConnectTimeoutError(connection, "no answer") from failure
+    raise NewConnectionError(connection, f"no connection: {failure}") from failure
 
 
 def retries(**options: Any) -> Retry:

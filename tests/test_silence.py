@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -12,11 +13,13 @@ import pytest
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, ReadTimeoutError
 
+from klock.connections import connected, reason_of
 from klock.errors import FetchError
 from klock.fetching import transport
 from klock.fetching.mirrors import Mirrors
+from klock.fetching.pace import paced_pools
 from klock.fetching.transport import Transport, Unreachable
 from klock.oci.credentials import DockerConfig
 from klock.oci.reference import Reference
@@ -206,3 +209,46 @@ MIB = 1 << 20
 )
 def test_a_body_is_taken_up_while_it_comes(pieces: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch) -> None:
     assert Body(*pieces).received(monkeypatch) == sum(size for size, _ in pieces)
+
+
+@pytest.mark.parametrize(("addresses", "seconds"), [(1, 15), (3, 15), (12, 24)])
+def test_the_addresses_of_a_host_share_the_time_to_connect(
+    addresses: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall that drops everything: each address has two seconds at least."""
+    clock = Clock(monkeypatch)
+    asked: list[object] = []
+
+    class Dropped:
+        def __init__(self, *_: object) -> None: ...
+
+        def setsockopt(self, *_: object) -> None: ...
+
+        def settimeout(self, seconds: float) -> None:
+            self._seconds = seconds
+
+        def connect(self, place: object) -> None:
+            asked.append(place)
+            clock.wait(self._seconds)
+            raise TimeoutError("timed out")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("socket.socket", Dropped)
+    places = [(int(socket.AF_INET), (f"192.0.2.{number}", 443)) for number in range(addresses)]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(f, 1, 6, "", place) for f, place in places])
+    connection = paced_pools()["http"]("h.example", timeout=15).ConnectionCls("h.example", timeout=15)
+    with pytest.raises(ConnectTimeoutError) as caught:
+        connection.connect()
+    assert reason_of(caught.value) == "it does not answer"
+    assert asked == [place for _, place in places]
+    assert clock.now == pytest.approx(seconds)
+
+
+def test_the_next_address_takes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        places = [(socket.AF_INET, ("127.0.0.2", 1)), (socket.AF_INET, ("127.0.0.1", port))]
+        with connected(HTTPConnection("h.example", timeout=15), [(int(f), place) for f, place in places]) as made:
+            assert made.getpeername() == ("127.0.0.1", port)
+            assert made.gettimeout() == 15

@@ -15,7 +15,10 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from klock.connections import connected
+
 if TYPE_CHECKING:
+    from urllib3.connection import HTTPConnection
     from urllib3.connectionpool import HTTPConnectionPool
 
 __all__ = ["paced_pools"]
@@ -101,14 +104,26 @@ def paced_pools(*, most: int | None = None) -> dict[str, type[HTTPConnectionPool
     """urllib3's pools of connections, by scheme, whose answers are watched, and have at most `most` bytes."""
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.exceptions import NameResolutionError, NewConnectionError
+
+    def connect(connection: HTTPConnection) -> socket.socket:
+        try:
+            found = socket.getaddrinfo(connection.host.strip("[]"), connection.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise NameResolutionError(connection.host, connection, error) from error
+        except UnicodeError as error:
+            raise NewConnectionError(connection, str(error)) from error
+        return connected(connection, [(family, place) for family, _, _, _, place in found])
 
     response = _Response if most is None else type("_Response", (_Response,), {"most": most})
 
     class Http(HTTPConnection):
         response_class = response
+        _new_conn = connect
 
     class Https(HTTPSConnection):
         response_class = response
+        _new_conn = connect
 
     class HttpPool(HTTPConnectionPool):
         ConnectionCls = Http

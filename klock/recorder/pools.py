@@ -7,7 +7,6 @@ then it is whole whenever the connection ends: half of an answer would be locked
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from io import BufferedReader
@@ -15,8 +14,9 @@ from typing import BinaryIO, Final, TypeAlias, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import NameResolutionError, NewConnectionError
 
+from klock.connections import connected
 from klock.recorder.addresses import ForbiddenAddress
 
 __all__ = ["LookUp", "PoolClasses", "pools_by_scheme"]
@@ -108,22 +108,4 @@ def _connect(connection: HTTPConnection, look_up: LookUp) -> socket.socket:
         raise NameResolutionError(connection.host, connection, error) from error
     except (ForbiddenAddress, UnicodeError) as error:
         raise NewConnectionError(connection, str(error)) from error
-    failure: OSError | None = None
-    for family, address in addresses:
-        try:
-            joined = socket.socket(socket.AddressFamily(family), socket.SOCK_STREAM)
-        except OSError as error:
-            failure = error
-            continue
-        try:
-            joined.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            joined.settimeout(connection.timeout)
-            joined.connect((address, connection.port))
-            sys.audit("http.client.connect", connection, connection.host, connection.port)
-            return joined
-        except OSError as error:
-            joined.close()
-            failure = error
-    if isinstance(failure, TimeoutError):
-        raise ConnectTimeoutError(connection, "no answer") from failure
-    raise NewConnectionError(connection, f"no connection: {failure}") from failure
+    return connected(connection, [(family, (address, connection.port)) for family, address in addresses])
