@@ -6,15 +6,16 @@ import dataclasses
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 
 from klock.digests import digest_of_bytes, hex_of
-from klock.errors import FetchError, StoreError
+from klock.errors import FetchError, KlockError, StoreError
 from klock.fetching.mirrors import Mirrors
+from klock.fetching.transport import Unreachable
 from klock.layers.manifest import Manifest
 from klock.lockfile.model import (
     AptLock,
@@ -314,6 +315,26 @@ def test_a_pull_brings_what_the_lockfile_needs_and_nothing_else(empty: Place) ->
     blobs = {path.read_bytes() for path in (empty.store.root / "blobs").rglob("*") if path.is_file()}
     assert blobs == {text.encode() for text in TEXTS}
     assert empty.pull() == NONE_NEW
+
+
+def refuse_to_read(vault: VaultFolder, monkeypatch: pytest.MonkeyPatch, error: KlockError) -> None:
+    def read(*_: object) -> Iterator[bytes]:
+        raise error
+
+    monkeypatch.setattr(vault, "read", read)
+
+
+def test_a_pull_says_why_a_vault_gives_nothing(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_to_read(empty.vault, monkeypatch, FetchError("h.example wants credentials"))
+    with pytest.raises(FetchError, match=r"^12 blobs cannot be taken from ") as caught:
+        empty.pull()
+    assert caught.value.message.count("because: h.example wants credentials") == 1
+
+
+def test_a_vault_that_cannot_be_reached_is_not_a_damaged_one(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_to_read(empty.vault, monkeypatch, Unreachable("cannot reach h.example"))
+    with pytest.raises(Unreachable, match=r"^cannot reach h\.example$"):
+        empty.pull()
 
 
 def test_what_upstream_may_drop_stays_after_a_clean(empty: Place) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from enum import Enum
 from typing import Final, TypeVar
 
 from klock.errors import FetchError, HashMismatch
+from klock.fetching.transport import Unreachable
 from klock.lockfile.model import TargetLock
 from klock.progress import Progress
 from klock.steps.context import Context
@@ -104,7 +106,8 @@ def pull(
         if failed := [fault for fault in faults if fault]:
             raise FetchError(
                 f"{counted(len(failed), 'blob')} cannot be taken from {vault.name}:"
-                + listed(_named(fault.item) for fault in failed),
+                + listed(_named(fault.item) for fault in failed)
+                + _because(list(dict.fromkeys(fault.reason for fault in failed if fault.reason))),
                 hint="push them from a machine that has them, or run `klock sync` to fetch them upstream; the other "
                 "blobs are in the store",
             )
@@ -127,10 +130,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """An input that a vault has not, or not with its bytes."""
+    """An input that a vault has not, or not with its bytes; with a `reason`, if it does not give what it has."""
 
     kind: Kind
     item: Input
+    reason: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {_named(self.item)}"
@@ -181,9 +185,11 @@ def _take(item: Input, vault: Vault, store: Store, count: Count) -> Fault | None
         store.add_blob(chunks, digest=item.digest, size=item.size, source=item.name, on_progress=count)
     except HashMismatch:
         return Fault(kind=Kind.DAMAGED, item=item)
-    except FetchError:
-        # A registry that gives less than it says.
-        return _fault_of(item, vault)
+    except Unreachable:
+        raise
+    except FetchError as error:
+        # A registry that gives less than it says, or does not give it to us.
+        return replace(_fault_of(item, vault), reason=error.message)
     return None
 
 
