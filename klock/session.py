@@ -300,7 +300,7 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
         _refuse_what_is_no_image(image)
         folder = Path.cwd() if lockfile is None else lockfile.parent
         loaded = LoadedImage(image=image, file=folder / "kimage.py", name="image", root=folder)
-    if loaded.image._is_of_dockerfile and not loaded.is_dockerfile:
+    if loaded.image._dockerfile is not None and not loaded.is_dockerfile:
         from klock.lockfile import read_image
 
         known = _triggers_of(read_image(lockfile or lockfile_path(loaded)))

@@ -759,7 +759,8 @@ LIKELY_MISTAKES = {
 @pytest.mark.parametrize("text", LIKELY_MISTAKES)
 def test_likely_mistakes(text: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM y AS build\n{text}\n")
-    assert list(kt.Image.from_dockerfile(tmp_path / "Dockerfile")._notes) == LIKELY_MISTAKES[text]
+    dockerfile = kt.Image.from_dockerfile(tmp_path / "Dockerfile")._dockerfile
+    assert dockerfile is not None and list(dockerfile.notes) == LIKELY_MISTAKES[text]
 
 
 DOCUMENTED = re.findall(r"^\| (`.+`) \| (.+) \| (.+) \|$", REFUSALS, re.MULTILINE)
@@ -907,9 +908,11 @@ def test_a_trigger_holds_a_heredoc(tmp_path: Path) -> None:
 def test_an_argument_that_only_a_trigger_asks_for(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM x\n")
     image = kt.Image.from_dockerfile(tmp_path / "Dockerfile", build_args={"A": "1", "B": "2"})
-    assert (image._unused_arguments, image.build_args) == (("A", "B"), {})
+    assert image._dockerfile is not None
+    assert (image._dockerfile.unused, image.build_args) == (("A", "B"), {})
     again = image._with_triggers({"x": ("ARG A",)})
-    assert (again._unused_arguments, again.build_args) == (("B",), {"A": "1"})
+    assert again._dockerfile is not None
+    assert (again._dockerfile.unused, again.build_args) == (("B",), {"A": "1"})
 
 
 @pytest.mark.parametrize("text", ["FROM y", "ONBUILD RUN a", "MAINTAINER a", "", "# a", "RUN a\nRUN b"])

@@ -72,7 +72,8 @@ def lock(
         build_args=dict(map(_argument, build_args)),
         context=context,
     )
-    notes = project.session.loaded.image._notes
+    dockerfile = project.session.loaded.image._dockerfile
+    notes = dockerfile.notes if dockerfile is not None else ()
     for note in notes:
         say(f"warning: {note}")
     locked = project.lock(
@@ -88,7 +89,9 @@ def lock(
     # Only now: what a base has for those who build on it (ONBUILD) may ask for one.
     loaded = project.session.loaded
     given = dict(map(_argument, build_args))
-    unused = [name for name in loaded.image._unused_arguments if name in given or not loaded.is_dockerfile]
+    dockerfile = loaded.image._dockerfile
+    unasked = dockerfile.unused if dockerfile is not None else ()
+    unused = [name for name in unasked if name in given or not loaded.is_dockerfile]
     if unused:
         say(f"warning: the build arguments {', '.join(unused)} have no effect: no ARG names them")
     for line in locked.moved:

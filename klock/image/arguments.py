@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from klock.errors import ImageError
+from klock.image.steps import Base, LayoutBase, Location, RegistryBase
 from klock.patterns import regex
 
 __all__ = [
     "absolute_folder",
-    "base_reference",
+    "base",
     "command",
     "debian_packages",
     "destination",
@@ -79,13 +80,19 @@ def flag(method: str, name: str, value: object) -> bool:
     return value
 
 
-def base_reference(method: str, value: object) -> str:
+def base(method: str, value: object, where: Location, *, keeps_settings: bool = False) -> Base:
+    """The base of a reference, or of an OCI layout written `oci:PATH[:TAG]`."""
     reference = text(method, "image_id", value)
     if re.search(r"\s", reference):
         raise ImageError(
             f"{method}: an image reference has no spaces: {reference!r}", hint="write for example 'python:3.12-slim'"
         )
-    return reference
+    if not reference.startswith("oci:"):
+        return RegistryBase(reference=reference, keeps_settings=keeps_settings, location=where)
+    path, _, tag = reference.removeprefix("oci:").partition(":")
+    if not path:
+        raise ImageError(f"{method}: {reference!r} names no folder", hint="write oci:PATH or oci:PATH:TAG")
+    return LayoutBase(path=path, tag=tag or None, keeps_settings=keeps_settings, location=where)
 
 
 def requirements(method: str, value: object) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from klock.errors import ImageError
 from klock.files.modes import check_mode
@@ -25,42 +25,27 @@ from klock.image.steps import (
     CopyFiles,
     FromContext,
     ImageStage,
-    LayoutBase,
-    Location,
     PipInstall,
-    RegistryBase,
     RunBash,
     SetEnvVars,
     Step,
     SyncPackage,
 )
 from klock.image.words import ESCAPE, ContainerWords
-from klock.values import dataclass, field, replace
+from klock.values import replace
 from klock.words import counted
 
-__all__ = ["Image", "Reading"]
+if TYPE_CHECKING:
+    from klock.image.dockerfile.part import DockerfilePart, Triggers
+
+__all__ = ["Image"]
 
 S = TypeVar("S", PipInstall, AptInstall, RunBash)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How a Dockerfile was read, how many steps and stages came of it, which build arguments no ARG asked for, and what
-    is to be noted. Without `platform` it is this machine's."""
-
-    path: Path
-    context: Path | None = None
-    stage: str | None = None
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    platform: str | None = None
-    steps: int = 0
-    stages: int = 0
-    unused: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 class Image(ContainerWords):
-    """An environment as its user wants it: a base, and steps on top of it.
+    """An environment as its user wants it: a base, and steps on top of it. What a Dockerfile calls WORKDIR, USER, LABEL
+    and so on are methods too: see `ContainerWords`.
 
     `python_path` is the Python in the environment that packages are installed for; `install_cmd` the installer the user
     prefers (the bytes installed are the locked ones either way). `docker_secret` names the Kubernetes secret a cluster
@@ -85,10 +70,10 @@ class Image(ContainerWords):
         self.build_args: dict[str, str] = {}
         self.platform: str | None = None
         self.stages: tuple[ImageStage, ...] = ()
-        self._triggers: dict[str, tuple[str, ...]] = {}
-        self._reading: Reading | None = None
+        self._dockerfile: DockerfilePart | None = None
+        self._triggers: Triggers = {}
         self._start_texts: tuple[str | None, str | None] = (None, None)
-        self._base: Base | None = None if image_id is None else _base("Image", image_id, call_site())
+        self._base: Base | None = None if image_id is None else arguments.base("Image", image_id, call_site())
         self._steps: list[Step] = []
 
     @classmethod
@@ -107,6 +92,8 @@ class Image(ContainerWords):
     def __repr__(self) -> str:
         steps = counted(len(self._steps), "step")
         return f"Image(name={self.name!r}, image_id={self.image_id!r}, {steps})"
+
+    # -- what it says so far
 
     @property
     def base(self) -> Base | None:
@@ -127,7 +114,7 @@ class Image(ContainerWords):
 
     @image_id.setter
     def image_id(self, image_id: str | None) -> None:
-        self._base = None if image_id is None else _base("image_id", image_id, call_site())
+        self._base = None if image_id is None else arguments.base("image_id", image_id, call_site())
 
     @property
     def contents(self) -> str:
@@ -156,6 +143,8 @@ class Image(ContainerWords):
                     command = shell_text(step, "command")
         return entrypoint, command
 
+    # -- what it begins with
+
     def from_docker(self, image_id: str) -> Image:
         """Takes an existing image as the base: `python:3.12-slim`, `registry.io/x@sha256:...`.
 
@@ -166,7 +155,7 @@ class Image(ContainerWords):
                 "Setting both a machine image and docker image is not yet supported.",
                 hint="start a second image: klock.Image().from_docker(...)",
             )
-        self._base = _base("from_docker", image_id, call_site())
+        self._base = arguments.base("from_docker", image_id, call_site())
         return self
 
     @classmethod
@@ -185,90 +174,17 @@ class Image(ContainerWords):
         default the last. `build_args` are the values of its ARGs.
         Raises FileNotFoundError, and ImageError (a ValueError) with the line for what cannot be read or locked.
         """
-        folder = _folder(call_site())
-        path = folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser()
-        where = None if context is None else folder / Path(context).expanduser()
-        image = cls._read_dockerfile(Reading(path=path, context=where, stage=stage, build_args=dict(build_args or {})))
+        from klock.image.dockerfile.part import Reading, read_part
+
+        folder = call_site().folder
+        reading = Reading(
+            path=folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser(),
+            context=None if context is None else folder / Path(context).expanduser(),
+            stage=stage,
+            build_args=dict(build_args or {}),
+        )
+        image = cls._of_dockerfile(read_part(reading))
         image.name = arguments.optional_text("from_dockerfile", "name", name)
-        return image
-
-    @classmethod
-    def _read_dockerfile(cls, reading: Reading, triggers: Mapping[str, tuple[str, ...]] | None = None) -> Image:
-        from klock.image.dockerfile import read_dockerfile
-        from klock.targets import Target
-
-        path, context, given = reading.path, reading.context, reading.build_args
-        platform = reading.platform or Target.of_this_machine().platform
-        read = read_dockerfile(
-            path, context=context, stage=reading.stage, build_args=given, platform=platform, triggers=triggers
-        )
-        image = cls()
-        image.platform = read.platform
-        image._base = _base("FROM", read.target.base, read.target.location, keeps_settings=True)
-        image._steps.extend(read.target.steps)
-        image.stages = tuple(
-            ImageStage(
-                name=each.name,
-                base=_base("FROM", each.base, each.location, keeps_settings=True),
-                steps=tuple(each.steps),
-            )
-            for each in read.stages
-        )
-        image.build_args = {name: value for name, value in given.items() if name not in read.unused_arguments}
-        if context is not None and context.resolve() != path.parent.resolve():
-            image.context = os.path.relpath(context.resolve(), path.parent.resolve())
-        image._triggers = dict(triggers or {})
-        image._reading = replace(
-            reading,
-            steps=len(image._steps),
-            stages=len(image.stages),
-            unused=read.unused_arguments,
-            notes=read.notes,
-        )
-        return image
-
-    @property
-    def _notes(self) -> tuple[str, ...]:
-        """What its Dockerfile is allowed to say, and is often a mistake."""
-        return self._reading.notes if self._reading is not None else ()
-
-    @property
-    def _unused_arguments(self) -> tuple[str, ...]:
-        """The build arguments that no ARG of its Dockerfile asks for, nor one that a base has for it (ONBUILD)."""
-        return self._reading.unused if self._reading is not None else ()
-
-    @property
-    def _is_of_dockerfile(self) -> bool:
-        """Whether it begins with what a Dockerfile says."""
-        return self._reading is not None
-
-    def _with_triggers(self, triggers: Mapping[str, tuple[str, ...]]) -> Image:
-        """The same image where its bases, by name, have these instructions for those who build on them (ONBUILD): the
-        Dockerfile that it begins with is read again. Raises ImageError."""
-        if self._reading is not None and dict(triggers) != self._triggers:
-            return self._read_again(self._reading, triggers)
-        from copy import copy as copied
-
-        image = copied(self)
-        image._triggers, image._steps = dict(triggers), list(self._steps)
-        return image
-
-    def _for_platform(self, platform: str) -> Image:
-        """The same image as it is on a platform, where a FROM of its Dockerfile holds for another one alone. Raises
-        ImageError where it cannot be made there."""
-        if self._reading is None or self.platform in (None, platform):
-            return self
-        return self._read_again(replace(self._reading, platform=platform), self._triggers)
-
-    def _read_again(self, reading: Reading, triggers: Mapping[str, tuple[str, ...]]) -> Image:
-        from copy import copy as copied
-
-        image = copied(self)
-        read = self._read_dockerfile(reading, triggers)
-        image._base, image.platform, image._triggers = read._base, read.platform, dict(triggers)
-        image._steps = [*read._steps, *self._steps[reading.steps :]]
-        image.stages = (*read.stages, *self.stages[reading.stages :])
-        image.build_args, image._reading = read.build_args, read._reading
         return image
 
     @classmethod
@@ -281,10 +197,12 @@ class Image(ContainerWords):
 
         read = read_kubetorch(image)
         taken = cls(name=read.name, python_path=read.python_path, install_cmd=read.install_cmd)
-        taken._base = None if read.image_id is None else _base("from_kubetorch", read.image_id, read.location)
+        taken._base = None if read.image_id is None else arguments.base("from_kubetorch", read.image_id, read.location)
         taken._steps.extend(read.steps)
         taken.docker_secret, taken._start_texts = read.docker_secret, (read.entrypoint, read.cmd)
         return taken
+
+    # -- what is installed
 
     def pip_install(
         self,
@@ -391,37 +309,6 @@ class Image(ContainerWords):
         """The same as `conda_install`, under the name that Modal has."""
         return self._conda("micromamba_install", packages, spec_file, channels, prefix)
 
-    def _conda(self, method: str, packages: object, spec_file: object, channels: object, prefix: object) -> Image:
-        where = call_site()
-        specs = arguments.texts(method, "packages", packages)
-        named = arguments.texts(method, "channels", channels)
-        pip: tuple[str, ...] = ()
-        variables: tuple[tuple[str, str], ...] = ()
-        if spec_file is not None:
-            from klock.image.conda import read_conda_environment
-
-            path = _folder(where) / Path(arguments.text(method, "spec_file", spec_file)).expanduser()
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise ImageError(f"{method}: cannot read {path}: {error.strerror}", hint="check the path") from error
-            file = read_conda_environment(content, path.name)
-            specs, named = (*file.specs, *specs), named or file.channels
-            # conda takes a `$` as it is.
-            pip, variables = file.pip, tuple((n, v.replace("$", r"\$")) for n, v in file.variables.items())
-        if not specs:
-            raise ImageError(f"{method}: no packages are named", hint='write for example ["python=3.12", "numpy"]')
-        step = CondaInstall(
-            specs=specs,
-            channels=named or ("conda-forge",),
-            prefix=arguments.absolute_folder(method, "prefix", prefix),
-            location=where,
-        )
-        self._add(step)
-        self._add(SetEnvVars(variables=variables, location=where), when=variables)
-        requirements = arguments.requirements(method, pip) if pip else ()
-        return self._add(PipInstall(requirements=requirements, location=where), when=requirements)
-
     def add_python(self, version: str) -> Image:
         """Adds a Python to a base without one, at /opt/python, first in PATH: `"3.12"`, or `"3.12.7"` for just that.
 
@@ -429,6 +316,8 @@ class Image(ContainerWords):
         """
         step = AddPython(version=arguments.python_version("add_python", "version", version), location=call_site())
         return self._add(step)
+
+    # -- variables and commands
 
     def set_env_vars(self, env_vars: Mapping[str, Any]) -> Image:
         r"""Sets variables in order; `$NAME` and `${NAME}` take the value in the container, `\$` is a plain `$`.
@@ -500,23 +389,21 @@ class Image(ContainerWords):
         returns is not used. `python` is the interpreter, by default the first python3 of PATH. The rest is as in
         `run_bash`. Raises ImageError (a ValueError) for a function that uses what no text can stand for.
         """
-        from klock.image.functions import program_of
+        from klock.image.functions import command_of
 
-        program = program_of(function, tuple(args), kwargs or {})
-        end = f"end of {function.__name__}"
-        while end in program.splitlines():
-            end += "."
-        import shlex
-
-        interpreter = shlex.quote(arguments.text("run_function", "python", python or self.python_path or "python3"))
+        interpreter = arguments.text("run_function", "python", python or self.python_path or "python3")
         step = RunBash(
-            command=arguments.command("run_function", f"{interpreter} - <<'{end}'\n{program}{end}\n"),
+            command=arguments.command(
+                "run_function", command_of(function, tuple(args), kwargs or {}, python=interpreter)
+            ),
             leave_out=arguments.path_patterns("run_function", "leave_out", leave_out),
             keep_layer=arguments.flag("run_function", "keep_layer", keep_layer),
             private_urls=arguments.url_patterns("run_function", "private_urls", private_urls),
             location=call_site(),
         )
         return self._add(step)
+
+    # -- local files, and those of other images
 
     def rsync(
         self,
@@ -532,7 +419,8 @@ class Image(ContainerWords):
         files go right into `dest`. Without `dest` it goes to the working directory, where a relative `dest` begins too.
         `filter_options` are rsync's: `"--include='important.log' --exclude='*.log'"`.
         """
-        return self._copy("rsync", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+        step = _files("rsync", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+        return self._add(step)
 
     def copy(
         self,
@@ -555,31 +443,28 @@ class Image(ContainerWords):
         chmod = None if mode is None else check_mode(arguments.text("copy", "mode", mode))
         whose = arguments.optional_text("copy", "owner", owner)
         if from_image is None:
-            self._copy("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
-            step = self._steps.pop()
-            assert isinstance(step, CopyFiles)
-            return self._add(replace(step, owner=whose, mode=chmod))
+            files = _files("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
+            return self._add(replace(files, owner=whose, mode=chmod))
         if dest is None or contents or filter_options or force:
             raise ImageError(
                 "copy: from_image goes with dest, owner and mode, and with nothing else",
                 hint='write copy("/usr/bin/uv", "/usr/local/bin/", from_image="ghcr.io/astral-sh/uv:0.9")',
             )
         where = call_site()
-        if from_image not in {stage.name for stage in self.stages}:
-            base = _base("copy", from_image, where, keeps_settings=True)
-            self.stages = (*self.stages, ImageStage(name=from_image, base=base))
-        return self._add(
-            FromContext(
-                escape=ESCAPE,
-                context="",
-                sources=(arguments.text("copy", "source", source),),
-                dest=arguments.text("copy", "dest", dest),
-                stage=from_image,
-                owner=whose,
-                mode=chmod,
-                location=where,
-            )
+        step = FromContext(
+            escape=ESCAPE,
+            context="",
+            sources=(arguments.text("copy", "source", source),),
+            dest=arguments.text("copy", "dest", dest),
+            stage=from_image,
+            owner=whose,
+            mode=chmod,
+            location=where,
         )
+        if from_image not in {stage.name for stage in self.stages}:
+            base = arguments.base("copy", from_image, where, keeps_settings=True)
+            self.stages = (*self.stages, ImageStage(name=from_image, base=base))
+        return self._add(step)
 
     def sync_package(self, package: str | os.PathLike[str], force: bool = False) -> Image:
         """Places a local Python package in the working directory and makes it importable.
@@ -591,30 +476,84 @@ class Image(ContainerWords):
         where = call_site()
         written = arguments.text("sync_package", "package", package)
         forced = arguments.flag("sync_package", "force", force)
-        path = locate_package(written, folder=_folder(where))
+        path = locate_package(written, folder=where.folder)
         return self._add(SyncPackage(package=written, path=str(path), force=forced, location=where))
 
-    def _copy(
-        self, method: str, source: object, *, dest: object, contents: object, filter_options: object, force: object
-    ) -> Image:
-        where = call_site()
-        written = arguments.text(method, "source", source)
-        return self._add(
-            CopyFiles(
-                source=written.rstrip("/") or "/",
-                root=str(_folder(where)),
-                dest=arguments.destination(method, dest),
-                contents=arguments.flag(method, "contents", contents),
-                filter_options=arguments.optional_text(method, "filter_options", filter_options or None),
-                force=arguments.flag(method, "force", force),
-                location=where,
-            )
-        )
+    # -- how steps are collected
 
     def _add(self, step: Step, *, when: object = True) -> Image:
         if when:
             self._steps.append(step)
         return self
+
+    def _conda(self, method: str, packages: object, spec_file: object, channels: object, prefix: object) -> Image:
+        where = call_site()
+        specs = arguments.texts(method, "packages", packages)
+        wanted = arguments.texts(method, "channels", channels)
+        variables: dict[str, str] = {}
+        pip: tuple[str, ...] = ()
+        if spec_file is not None:
+            from klock.image.conda import read_spec_file
+
+            path = where.folder / Path(arguments.text(method, "spec_file", spec_file)).expanduser()
+            file = read_spec_file(path, method)
+            specs, wanted, pip = (*file.specs, *specs), wanted or file.channels, file.pip
+            # conda takes a `$` as it is.
+            variables = {name: value.replace("$", r"\$") for name, value in file.variables.items()}
+        if not specs:
+            raise ImageError(f"{method}: no packages are named", hint='write for example ["python=3.12", "numpy"]')
+        step = CondaInstall(
+            specs=specs,
+            channels=wanted or ("conda-forge",),
+            prefix=arguments.absolute_folder(method, "prefix", prefix),
+            location=where,
+        )
+        self._add(step)
+        if variables:
+            self.set_env_vars(variables)
+        return self.pip_install(pip) if pip else self
+
+    # -- a Dockerfile's part of it
+
+    @classmethod
+    def _of_dockerfile(cls, part: DockerfilePart) -> Image:
+        image = cls()
+        image._begin_with(part)
+        return image
+
+    def _with_triggers(self, triggers: Triggers) -> Image:
+        """The same image where its bases, by name, have these instructions for those who build on them (ONBUILD): the
+        Dockerfile that it begins with is read again. Raises ImageError."""
+        image = self._twin()
+        image._triggers = dict(triggers)
+        if self._dockerfile is not None and image._triggers != self._triggers:
+            image._begin_with(self._dockerfile.with_triggers(triggers))
+        return image
+
+    def _for_platform(self, platform: str) -> Image:
+        """The same image as it is on a platform, where a FROM of its Dockerfile holds for another one alone. Raises
+        ImageError where it cannot be made there."""
+        if self._dockerfile is None or self.platform in (None, platform):
+            return self
+        image = self._twin()
+        image._begin_with(self._dockerfile.on_platform(platform))
+        return image
+
+    def _twin(self) -> Image:
+        """Another image that says the same. Later calls of the one are not the other's."""
+        image = Image()
+        image.__dict__.update(self.__dict__)
+        image._steps = list(self._steps)
+        return image
+
+    def _begin_with(self, part: DockerfilePart) -> None:
+        """Puts what a Dockerfile says in the place of what an earlier reading of it said, before what was added."""
+        before = self._dockerfile
+        added = self._steps[len(before.steps) :] if before else self._steps
+        stages = self.stages[len(before.stages) :] if before else self.stages
+        self._base, self._steps, self.stages = part.base, [*part.steps, *added], (*part.stages, *stages)
+        self.platform, self.context, self.build_args = part.platform, part.context, dict(part.build_args)
+        self._triggers, self._dockerfile = part.reading.triggers, part
 
 
 def _checked(method: str, step: S) -> S:
@@ -625,17 +564,17 @@ def _checked(method: str, step: S) -> S:
     return step
 
 
-def _base(method: str, image_id: object, where: Location, *, keeps_settings: bool = False) -> Base:
-    reference = arguments.base_reference(method, image_id)
-    if not reference.startswith("oci:"):
-        return RegistryBase(reference=reference, keeps_settings=keeps_settings, location=where)
-    path, _, tag = reference.removeprefix("oci:").partition(":")
-    if not path:
-        raise ImageError(f"{method}: {reference!r} names no folder", hint="write oci:PATH or oci:PATH:TAG")
-    return LayoutBase(path=path, tag=tag or None, keeps_settings=keeps_settings, location=where)
-
-
-def _folder(where: Location) -> Path:
-    """The folder relative paths start from: of the user's file, or the current one when the code is not in a file."""
-    file = Path(where.file)
-    return file.absolute().parent if file.is_file() else Path.cwd()
+def _files(
+    method: str, source: object, *, dest: object, contents: object, filter_options: object, force: object
+) -> CopyFiles:
+    """What `rsync` and `copy` have in common."""
+    where = call_site()
+    return CopyFiles(
+        source=arguments.text(method, "source", source).rstrip("/") or "/",
+        root=str(where.folder),
+        dest=arguments.destination(method, dest),
+        contents=arguments.flag(method, "contents", contents),
+        filter_options=arguments.optional_text(method, "filter_options", filter_options or None),
+        force=arguments.flag(method, "force", force),
+        location=where,
+    )

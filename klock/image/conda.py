@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from klock.errors import ImageError
 from klock.extras import missing_extra_hint
 from klock.values import dataclass
 
-__all__ = ["CondaEnvironment", "read_conda_environment"]
+__all__ = ["CondaEnvironment", "read_conda_environment", "read_spec_file"]
 
 _MATCH_SPEC: Final = re.compile(r"(?:[^:\s\[]*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[^\[]*)")
 _FOR_CONDA_ALONE: Final = ("pip", "setuptools", "wheel")
@@ -32,6 +33,15 @@ class CondaEnvironment:
     variables: Mapping[str, str]
     specs: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+
+
+def read_spec_file(path: Path, method: str) -> CondaEnvironment:
+    """The environment.yml at `path`, which `method` was given. Raises ImageError."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{method}: cannot read {path}: {error.strerror}", hint="check the path") from error
+    return read_conda_environment(content, path.name)
 
 
 def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:

@@ -10,6 +10,7 @@ import ast
 import builtins
 import dis
 import inspect
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +19,20 @@ from typing import Any, Final
 
 from klock.errors import ImageError
 
-__all__ = ["program_of"]
+__all__ = ["command_of", "program_of"]
 
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
+
+
+def command_of(
+    function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object], *, python: str
+) -> str:
+    """A shell command that has the interpreter `python` call `function`. Raises what `program_of` raises."""
+    program = program_of(function, arguments, named)
+    end = f"end of {function.__name__}"
+    while end in program.splitlines():
+        end += "."
+    return f"{shlex.quote(python)} - <<'{end}'\n{program}{end}\n"
 
 
 def program_of(function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object]) -> str:

@@ -151,14 +151,15 @@ def load(reference: ImageReference, options: BuildOptions = _NO_OPTIONS) -> Load
 
 
 def _read_dockerfile(reference: ImageReference, options: BuildOptions) -> LoadedImage:
-    from klock.image.builder import Image, Reading
+    from klock.image.builder import Image
+    from klock.image.dockerfile.part import Reading, read_part
 
     file, name = reference.file, reference.name
     stage = None if name == _DEFAULT else name
-    image = Image._read_dockerfile(
-        Reading(path=file, context=options.context, stage=stage, build_args=options.build_args), options.triggers
+    reading = Reading(
+        path=file, context=options.context, stage=stage, build_args=options.build_args, triggers=options.triggers
     )
-    return LoadedImage(image=image, file=file, name=name, root=file.parent)
+    return LoadedImage(image=Image._of_dockerfile(read_part(reading)), file=file, name=name, root=file.parent)
 
 
 def _image_in(module: ModuleType, reference: ImageReference) -> Image:

@@ -49,6 +49,12 @@ class Location:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from: the file's, or the current one when the code is not in a file."""
+        file = Path(self.file)
+        return file.absolute().parent if file.is_file() else Path.cwd()
+
     def below(self, root: Path) -> str:
         """As messages show it: `kimage.py:7`, relative to the folder `root` where it is inside."""
         return str(self).removeprefix(f"{root}/")

@@ -120,7 +120,7 @@ class TargetLocker:
         self._draft(known)
         steps = with_install_options(self.image.steps, self.image.install_cmd)
         check_steps(steps, root=self.context.root, base=known, target=self.target, environ=self.context.environ)
-        if self.image._is_of_dockerfile:
+        if self.image._dockerfile is not None:
             # Before a stage takes minutes: a base may have triggers, and then everything is another image.
             self._resolve_base()
         stages = self._lock_stages()
