@@ -205,11 +205,20 @@ READ: dict[str, tuple[str, list[Step]]] = {
         [set_to(entrypoint=("a",), command=(), in_shell=("entrypoint",))],
     ),
     "an empty ENTRYPOINT": ("ENTRYPOINT []", [set_to(entrypoint=(), command=())]),
+    "CMD, ENTRYPOINT and RUN with nothing behind them are commands that do nothing": (
+        "CMD\nENTRYPOINT \nRUN\nRUN <<E\nE\n",
+        [
+            set_to(command=("",), in_shell=("command",)),
+            set_to(entrypoint=("",), in_shell=("entrypoint",)),
+            run(""),
+            run(""),
+        ],
+    ),
     "LABEL, MAINTAINER, EXPOSE, VOLUME, STOPSIGNAL": (
         'LABEL a=b "c d"="e f"\nMAINTAINER me\nEXPOSE 80 90/udp\nVOLUME /a /b\nVOLUME ["/c d"]\nSTOPSIGNAL 9',
         [
             set_to(labels=(("a", "b"), ('"c d"', '"e f"'))),
-            set_to(labels=(("maintainer", "'me'"),)),
+            set_to(author="me"),
             set_to(ports=("80", "90/udp")),
             set_to(volumes=("/a", "/b")),
             set_to(volumes=("/c d",)),
@@ -224,6 +233,20 @@ READ: dict[str, tuple[str, list[Step]]] = {
             set_to(health=HealthCheck(test=("NONE",))),
         ],
     ),
+    "times and numbers as Go reads them": (
+        "HEALTHCHECK --interval=+1.5h.5m1ms --timeout=0 --start-period= --start-interval=2s --retries=+3 CMD a",
+        [
+            set_to(
+                health=HealthCheck(
+                    test=("CMD-SHELL", "a"),
+                    interval=5_430_001_000_000,
+                    start_interval=2 * 10**9,
+                    retries=3,
+                )
+            )
+        ],
+    ),
+    "empty flags": ("COPY --chown= --chmod= a /b", [copy("a", dest="/b")]),
     "ONBUILD": ("ONBUILD RUN a", [set_to(on_build=("RUN a",))]),
     "heredocs in ONBUILD": (
         "ONBUILD COPY <<a <<-'b' /t/\nONBUILD RUN x\na\n\t$B\n\tb\n  onbuild run \\\n <<E\nc\nE\n"
@@ -404,10 +427,10 @@ def test_variables_are_expanded(case: str, tmp_path: Path) -> None:
     assert [f"{v.name}={v.value}" for step in locked for v in step.variables] == expected
 
 
-def test_a_maintainer_is_a_label_as_it_is_written(tmp_path: Path) -> None:
+def test_a_maintainer_is_the_author_as_it_is_written(tmp_path: Path) -> None:
     (step,) = drafts(tmp_path, 'MAINTAINER Conan O\'Brien "the $tall" <c@x.org>\n')
     assert isinstance(step, SettingsLock)
-    assert step.labels == (("maintainer", 'Conan O\'Brien "the $tall" <c@x.org>'),)
+    assert (step.author, step.labels) == ('Conan O\'Brien "the $tall" <c@x.org>', ())
 
 
 def test_a_backslash_escapes_in_heredocs_of_any_dockerfile(tmp_path: Path) -> None:
@@ -432,7 +455,22 @@ def test_arguments_and_settings_are_expanded(tmp_path: Path) -> None:
     assert (settings.volumes, settings.stop_signal) == (("/d",), "SIGINT")
     assert settings.command == ("/bin/sh", "-c", "echo $D"), "the shell of that moment, and the shell's variable"
     assert settings.entrypoint == ("/bin/ash", "-c", "echo")
-    assert settings.health is not None and settings.health.test == ("CMD", "/bin/ash", "-c", "a")
+    assert settings.health is not None and settings.health.test == ("CMD-SHELL", "a"), "the image's shell, at the end"
+
+
+def test_an_absolute_working_directory_is_in_the_config_as_it_is_written(tmp_path: Path) -> None:
+    text = "WORKDIR /app/\nWORKDIR $U\nWORKDIR /a/../b/./c//\nWORKDIR ./d/\nWORKDIR ${U}\nWORKDIR /app/\n"
+    found = [step for step in drafts(tmp_path, text) if isinstance(step, WorkdirLock)]
+    assert [(step.working_dir, step.written) for step in found] == [
+        ("/app", "/app/"),
+        ("/app", None),
+        ("/b/c", "/a/../b/./c//"),
+        ("/b/c/d", None),
+        ("/b/c/d", None),
+        ("/app", "/app/"),
+    ]
+    lock = TargetLock(target=Target(), base=BASE, interpreter=None, steps=tuple(found), packages=())
+    assert (lock.working_dir, config_of(lock).working_dir) == ("/app", "/app/")
 
 
 def test_each_port_of_a_range_is_exposed(tmp_path: Path) -> None:
@@ -441,7 +479,7 @@ def test_each_port_of_a_range_is_exposed(tmp_path: Path) -> None:
     assert step.ports == ("80/tcp", "8000/udp", "8001/udp", "8002/udp", "90/tcp", "5/sctp")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "quit", "9", "SIGRTMIN+3", "$S"])
+@pytest.mark.parametrize("name", ["SIGTERM", "quit", "9", "100", "SIGRTMIN+3", "RTMAX-14", "cld", "$S"])
 def test_a_stop_signal(name: str, tmp_path: Path) -> None:
     _, step = drafts(tmp_path, f"ENV S=SIGINT\nSTOPSIGNAL {name}\n")
     assert isinstance(step, SettingsLock) and step.stop_signal == name.replace("$S", "SIGINT")
@@ -549,6 +587,49 @@ def test_dockerignore(name: str, context: Path) -> None:
     assert "b.py" in copied(context, "COPY . /x")[1], "the Dockerfile's own file wins"
 
 
+NOWHERE = {
+    "a link to a file that is not there": "nowhere",
+    "a link out of the context": "../../../../etc/passwd",
+    "a link to a file that is ignored": "a.py",
+}
+
+
+@pytest.mark.parametrize("case", NOWHERE)
+@pytest.mark.parametrize("source", ["ln/up", "ln/u*"])
+def test_a_symlink_to_what_the_context_does_not_hold(case: str, source: str, context: Path) -> None:
+    (context / "ln").mkdir()
+    (context / "ln/up").symlink_to(f"../{NOWHERE[case]}")
+    (context / ".dockerignore").write_text("a.py\n")
+    with pytest.raises(ImageError, match=r": ln/up is a symlink to what is not in the build context$"):
+        copied(context, f"COPY {source} /x/")
+    assert "up" in copied(context, "COPY ln /x")[1], "in a folder it stays a symlink"
+
+
+def test_symlinks_of_the_context_start_at_the_context(context: Path) -> None:
+    (context / "absolute").symlink_to("/src")
+    assert set(copied(context, "COPY absolute/*.txt /x/")[1]) == {"c.txt"}
+    assert set(copied(context, "COPY absolute /x/")[1]) == {"/", "c.txt", "link", "sub/", "sub/d.md", "sub/e.txt"}
+    assert set(copied(context, "COPY src/l* /x/")[1]) == {"link"}, "a file that a wildcard finds by a link"
+    (context / "here").symlink_to("src")
+    assert copied(context, "COPY h*/c.txt *e/c.txt /x/")[1] == {}, "a wildcard goes into no symlink"
+    assert set(copied(context, "COPY here/s*/*.md /x/")[1]) == {"d.md"}
+
+
+def test_an_ignored_folder_of_which_nothing_comes_back(context: Path) -> None:
+    (context / ".dockerignore").write_text("src\n!src/*.nothing\n")
+    with pytest.raises(ImageError, match=r": .dockerignore leaves out src$"):
+        copied(context, "COPY src /x/")
+
+
+def test_what_a_single_file_is_called_in_a_folder_that_is_there(context: Path) -> None:
+    *_, first = drafts(context, "COPY src/c.txt a.py <<conf <<EOF /x\n1\nconf\n2\nEOF\n")
+    assert isinstance(first, CopyLock)
+    assert [(file.path, file.own_name) for file in first.files] == [("", "a.py"), ("", "c.txt")]
+    assert [(text.path, text.own_name) for text in first.texts] == [("", "conf"), ("", "EOF")]
+    *_, second = drafts(context, "COPY src/c.txt src/../src/c.txt /x")
+    assert isinstance(second, CopyLock) and len(second.files) == 1, "of two with one name the later one is there"
+
+
 def test_what_layers_leave_out_of_a_stage_is_told(tmp_path: Path) -> None:
     text = (
         "FROM y AS b\nFROM x\nCOPY --from=b /root/.cache/pip /p\nCOPY --from=b /tmp/x /srv /d/\n"
@@ -572,6 +653,10 @@ def test_modes_owners_and_texts(context: Path) -> None:
     assert isinstance(step, CopyLock)
     modes = {file.path: oct(file.mode) for file in step.files}
     assert (modes["c.txt"], modes["a.py"], modes["sub"], modes["link"]) == ("0o644", "0o745", "0o745", "0o777")
+    assert modes[""] == "0o755", "letters change nothing of a folder that is there, or is made"
+    *_, octal = drafts(context, "COPY --chmod=4700 src /x/")
+    assert isinstance(octal, CopyLock)
+    assert {file.path: oct(file.mode) for file in octal.files if file.is_folder} == {"": "0o700", "sub": "0o4700"}
     assert step.owner == "b:1"
     assert [(t.path, t.content) for t in step.texts] == [("EOF", 'hi b $A "q"\n'), ("E2", "$A\n")]
     *_, plain = drafts(context, "COPY src a.py /x/")
@@ -659,7 +744,18 @@ REFUSED = {
         "Dockerfile:2: --mount: a mount of type bind has no 'uid'",
     ),
     "a heredoc without an end": ("FROM x\nRUN <<EOF\nb\n", "Dockerfile:2: unterminated heredoc"),
-    "an empty command": ("FROM x\nRUN <<EOF\nEOF\n", "Dockerfile:2: RUN has an empty command"),
+    "an empty command": ("FROM x\nRUN []\n", "Dockerfile:2: RUN has an empty command"),
+    "a switch's value": ("FROM x\nCOPY --link=1 a b", "Dockerfile:2: --link=1 is neither true nor false"),
+    "an empty switch": ("FROM x\nCOPY --link= a b", "Dockerfile:2: --link= is neither true nor false"),
+    "too short a time": (
+        "FROM x\nHEALTHCHECK --timeout=999us CMD a",
+        "Dockerfile:2: --timeout=999us is shorter than 1ms",
+    ),
+    "a time that goes back": (
+        "FROM x\nHEALTHCHECK --timeout=-5s CMD a",
+        "Dockerfile:2: --timeout=-5s is not a duration",
+    ),
+    "an empty volume": ('FROM x\nVOLUME ["/a", " "]', "Dockerfile:2: VOLUME has an empty path"),
     "ENV without =": (
         "FROM x\nENV A=1 B",
         'Dockerfile:2: Syntax error - can\'t find = in "B". Must be of the form: name=value',
@@ -786,15 +882,13 @@ NOT_DRAFTED = {
     "a protocol": ("EXPOSE 80/http", r"EXPOSE 80/http is not a port"),
     "a signal": ("STOPSIGNAL SIGFOO", r"STOPSIGNAL SIGFOO is not a signal"),
     "the number of no signal": ("STOPSIGNAL 0", r"STOPSIGNAL 0 is not a signal"),
+    "a real-time signal that is none": ("STOPSIGNAL RTMIN+16", r"STOPSIGNAL RTMIN\+16 is not a signal"),
+    "an empty path of a volume": ("VOLUME $U", r"VOLUME \$U is empty: its variable is not set"),
     "a mount over everything": ("RUN --mount=from=y a", r"--mount=type=bind would hide the whole environment"),
     "a file that is not there": ("COPY nowhere /x", r"there is no nowhere in the build context "),
-    "several files to one": ("COPY a.py b.py /c", r"several sources need a destination that ends in '/': /c"),
-    "a pattern of several files to one": (
-        "COPY *.py /c",
-        r"\*\.py are several files, and need a destination that ends",
-    ),
     "a bad substitution": ("ENV A=${", r"cannot expand '\$\{': "),
-    "a required variable": ("ENV A=${U:?unset}", r"cannot expand '\$\{U:\?unset\}': "),
+    "a required variable": ("ENV A=${U:?unset}", r"cannot expand '\$\{U:\?unset\}': U: unset"),
+    "a variable that must be there": ("ENV A=${U?}", r"cannot expand '\$\{U\?\}': U: is not allowed to be unset"),
     "git://": ("ADD git://h/x.git /y", r"nothing protects git://, so klock does not use it: git://h/x.git"),
     "a commit that is none": ("ADD --checksum=abc https://h/x.git /y", r"--checksum=abc is not a commit"),
     "a checksum for two": ("ADD --checksum=sha256:0 https://h/x https://h/y /z/", r"--checksum is for one URL, or one"),
@@ -982,7 +1076,8 @@ LINES = (
     *("RUN --mount=target=a,rw --mount=type=secret,id=s,mode=0440,uid=1,required b", "ONBUILD RUN <<E\na\nE"),
     *('CMD ["a", "b c"]', "USER x", "WORKDIR /a b", "COPY --chown=x <<E /y/\nz\nE", "ENV A=$B", "ARG A=1"),
     *("EXPOSE 1/udp", "VOLUME /x", 'SHELL ["/bin/sh"]', "LABEL a=b", "STOPSIGNAL 9", "ONBUILD RUN x"),
-    *('HEALTHCHECK CMD ["a"]', "ENTRYPOINT []", 'RUN ["a", "b c"]'),
+    *('HEALTHCHECK CMD ["a"]', "ENTRYPOINT []", 'RUN ["a", "b c"]', "MAINTAINER a 'b'", "CMD", "RUN", "ENTRYPOINT"),
+    "HEALTHCHECK --interval=90s --start-interval=1ms --retries=2 CMD a b",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,3 +90,52 @@ def test_a_folder_of_this_machine_is_none_of_the_trees(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"^there is a file at /app$"):
         copied(tmp_path, "/", "/all")
     assert not list(machine.iterdir())
+
+
+@pytest.fixture
+def trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two trees, `from` and `to`, whoever runs the tests."""
+    monkeypatch.setattr(os, "chown", lambda *arguments, **options: None)
+    for name, mode in (("from/o/sub", 0o711), ("to/d", 0o755)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "from/o").chmod(0o701)
+    for name in ("from/o/a", "from/o/b", "to/f"):
+        (tmp_path / name).write_text(name[-1])
+    (tmp_path / "from/o/nowhere").symlink_to("/none")
+    (tmp_path / "from/here").symlink_to("o")
+    (tmp_path / "to/l").symlink_to("f")
+    return tmp_path
+
+
+def tree_after(trees: Path, *sources: str, to: str, **options: Any) -> dict[str, str]:
+    wanted = TreeCopy(name="build", base="", layers=[], sources=list(sources), destination=to, **options)
+    copy_between(str(trees / "from"), str(trees / "to"), wanted, None)
+    return {
+        str(path.relative_to(trees / "to")): oct(path.stat().st_mode & 0o7777) if path.is_dir() else path.read_text()
+        for path in sorted((trees / "to").rglob("*"))
+        if path.exists()
+    }
+
+
+def test_a_folder_that_is_made_for_what_is_in_another(trees: Path) -> None:
+    assert tree_after(trees, "/o", to="/x/y")["x/y"] == "0o755", "it has nothing of the other one"
+    assert tree_after(trees, "/o", to="/z", chmod="750")["z"] == "0o750"
+    found = tree_after(trees, "/o", to="/w", chmod="go-rwx")
+    assert (found["w"], found["w/sub"]) == ("0o755", "0o700")
+
+
+def test_single_files_of_a_stage(trees: Path) -> None:
+    found = tree_after(trees, "/o/a", "/o/b", to="/d")
+    assert (found["d/a"], found["d/b"]) == ("a", "b")
+    found = tree_after(trees, "/o/a", to="/l")
+    assert (found["f"], (trees / "to/l").is_symlink()) == ("a", True), "to what a link leads to"
+    with pytest.raises(ImageError, match=r"^several files go to /x, where the environment has no folder$"):
+        tree_after(trees, "/o/a", "/o/b", to="/x")
+
+
+def test_wildcards_and_symlinks_of_a_stage(trees: Path) -> None:
+    with pytest.raises(ImageError, match=r"^build has no /o/nowhere$"):
+        tree_after(trees, "/o/n*", to="/x/")
+    assert "x" not in tree_after(trees, "/h*/a", to="/x"), "a wildcard goes into no symlink"
+    assert tree_after(trees, "/here/[a]", to="/x")["x"] == "a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from klock.image.contents import health_line
 from klock.lockfile.model import SettingsLock, TargetLock
 from klock.pages.page import Form, Page, quoted
 
@@ -34,12 +35,9 @@ def write_settings(page: Page, lock: TargetLock) -> None:
         page.add(f"STOPSIGNAL {settings.stop_signal}")
     if settings.shell is not None:
         page.add(f"SHELL {json.dumps(list(settings.shell), ensure_ascii=False)}")
-    if (health := settings.health) is not None:
-        kind, *test = health.test
-        times = {"interval": health.interval, "timeout": health.timeout, "start-period": health.start_period}
-        flags = [f"--{name}={value}ns" for name, value in times.items() if value]
-        flags += [f"--retries={health.retries}"] if health.retries else []
-        command = test[0] if kind == "CMD-SHELL" else json.dumps(test, ensure_ascii=False)
-        page.add("HEALTHCHECK NONE" if kind == "NONE" else " ".join(["HEALTHCHECK", *flags, "CMD", command]))
+    if settings.author is not None:
+        page.add(f"MAINTAINER {settings.author}")
+    if settings.health is not None:
+        page.add(health_line(settings.health))
     for trigger in settings.on_build:
         page.add(f"ONBUILD {trigger}")

@@ -27,7 +27,7 @@ from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
 from klock.values import dataclass
 
-__all__ = ["BuildContext", "Found", "Patterns"]
+__all__ = ["BuildContext", "Found", "Patterns", "path_inside"]
 
 
 class Patterns:
@@ -48,6 +48,25 @@ class Patterns:
 
     def may_bring_back_below(self, path: str) -> bool:
         return self._matcher.may_match_under(path)
+
+
+def path_inside(folder: Path, path: str) -> Path:
+    """Where a path of a build context is, its symlinks followed as if the context were the root."""
+    here, waiting, followed = folder, [part for part in path.split("/") if part][::-1], 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            here = here.parent if here != folder else here
+            continue
+        if part in ("", "."):
+            continue
+        here = here / part
+        if here.is_symlink() and followed < 40:
+            followed += 1
+            target = os.readlink(here)  # noqa: PTH115 (the exact text)
+            here = folder if target.startswith("/") else here.parent
+            waiting += [part for part in target.split("/") if part][::-1]
+    return here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +106,12 @@ class BuildContext:
     # -- one path
 
     def _read(self, path: str, exclude: Patterns | None) -> Found | None:
-        host = self._host_path(path)
+        host = path_inside(self.folder, path)
         try:
             status = host.stat()
-        except OSError:
+        except OSError as error:
+            if self._named(path).is_symlink() and not self._ignored.leaves_out(path):
+                raise self._leads_nowhere(path) from error
             return None
         key = digest_of_bytes(os.fsencode(self.folder) + b"\0context\0" + os.fsencode(path))
         digests = DigestCache() if self.store is None else DigestCache(store=self.store, key=key)
@@ -98,10 +119,14 @@ class BuildContext:
         real = os.path.relpath(host, self.folder) if path else ""
         if stat.S_ISDIR(status.st_mode):
             entries = tuple(self._below(reader, host, "" if real == "." else real, exclude))
-            if not entries and path and self._ignored.leaves_out(path) and not self._ignored.may_bring_back_below(path):
+            if not entries and path and self._ignored.leaves_out(path):
                 return None
         else:
-            if self._ignored.leaves_out(real) or (exclude is not None and exclude.leaves_out(posixpath.basename(path))):
+            if exclude is not None and exclude.leaves_out(posixpath.basename(path)):
+                return None
+            if self._ignored.leaves_out(real):
+                if real != path and not self._ignored.leaves_out(path):
+                    raise self._leads_nowhere(path)
                 return None
             entries = (reader.file_entry(os.fspath(host), "", status),)
             reader.leaves_out(path)
@@ -143,29 +168,15 @@ class BuildContext:
             exclude is not None and exclude.may_bring_back_below(path)
         )
 
-    def _host_path(self, path: str) -> Path:
-        """Where a path of the context is, its symlinks followed as if the context were the root."""
-        here, waiting, followed = self.folder, [part for part in path.split("/") if part][::-1], 0
-        while waiting:
-            part = waiting.pop()
-            if part == "..":
-                here = here.parent if here != self.folder else here
-                continue
-            if part in ("", "."):
-                continue
-            here = here / part
-            if here.is_symlink() and followed < 40:
-                followed += 1
-                target = os.readlink(here)  # noqa: PTH115 (the exact text)
-                here = self.folder if target.startswith("/") else here.parent
-                waiting += [part for part in target.split("/") if part][::-1]
-        return here
-
     # -- wildcards
 
     def _matching(self, pattern: str, *, deep: bool) -> list[str]:
-        found = [""]
+        found, is_walk = [""], False
         for part in pattern.split("/"):
+            if is_walk:
+                # As docker walks from the first wildcard on: into no symlink.
+                found = [above for above in found if not self._named(above).is_symlink()]
+            is_walk = is_walk or has_wildcard(part)
             if deep and part == "**":
                 found = sorted({path for above in found for path in self._folders_from(above)})
                 continue
@@ -180,7 +191,7 @@ class BuildContext:
                 ) from error
             names = [(above, name) for above in found for name in self._names_in(above)]
             found = [f"{above}/{name}".strip("/") for above, name in names if regex.fullmatch(name)]
-        return [path for path in found if os.path.lexists(self.folder / path)]
+        return [path for path in found if os.path.lexists(self._named(path))]
 
     def _folders_from(self, above: str) -> Iterator[str]:
         """The folder itself, and all below it."""
@@ -191,8 +202,13 @@ class BuildContext:
             if host.is_dir() and not host.is_symlink() and not is_always_left_out(name, os.fspath(host)):
                 yield from self._folders_from(path)
 
+    def _named(self, path: str) -> Path:
+        """Where a path of the context is, its last part not followed."""
+        above, _, name = path.rpartition("/")
+        return path_inside(self.folder, above) / name
+
     def _names_in(self, folder: str) -> list[str]:
-        path = self._host_path(folder)
+        path = path_inside(self.folder, folder)
         if not path.is_dir():
             return []
         return sorted(child.name for child in path.iterdir() if not is_own_lockfile(child.name, str(child)))
@@ -211,8 +227,14 @@ class BuildContext:
             ) from error
         return Patterns(text.split("\n"), where=f"{self.where}: {self.ignore_file.name}")
 
+    def _leads_nowhere(self, path: str) -> ImageError:
+        return ImageError(
+            f"{self.where}: {path} is a symlink to what is not in the build context",
+            hint="remove it, or copy a folder that holds it: symlinks in a folder stay symlinks",
+        )
+
     def _missing(self, path: str) -> ImageError:
-        if os.path.lexists(self.folder / path):
+        if os.path.lexists(self._named(path)):
             name = self.ignore_file.name if self.ignore_file else ".dockerignore"
             return ImageError(
                 f"{self.where}: {name} leaves out {path}",

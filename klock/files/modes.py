@@ -6,11 +6,12 @@ import re
 from typing import Final
 
 from klock.errors import ImageError
+from klock.files.scan import FOLDER_MODE
 from klock.lockfile.model import FileEntry
 from klock.patterns import regex
 from klock.values import replace
 
-__all__ = ["changed_mode", "check_mode", "with_mode"]
+__all__ = ["changed_mode", "check_mode", "mode_of_new_folder", "with_mode"]
 
 _OCTAL: Final = regex(r"[0-7]{1,4}")
 _CLAUSE: Final = regex(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
@@ -23,6 +24,11 @@ def check_mode(text: str) -> str:
     if not _OCTAL.fullmatch(text) and not all(_CLAUSE.fullmatch(clause) for clause in text.split(",")):
         raise ImageError(f"--chmod={text} is not a mode", hint="write for example --chmod=755 or --chmod=u=rwX,go=rX")
     return text
+
+
+def mode_of_new_folder(text: str | None) -> int:
+    """The mode of a folder that is made for what is in another one: an octal one sets it, letters change nothing."""
+    return int(text, 8) & 0o777 if text is not None and _OCTAL.fullmatch(text) else FOLDER_MODE
 
 
 def changed_mode(mode: int, text: str | None, *, is_folder: bool) -> int:

@@ -16,7 +16,7 @@ class PlacedFile:
     `digest` what they must be; for a symlink `target` is its text; for a folder neither.
 
     `archive`: the file is a tar archive, which is unpacked at the path. A file with the path "" goes by its `name` into
-    the destination if that is a folder.
+    the destination if that is a folder; with `is_one_of_several` it has to be one.
     """
 
     path: str
@@ -26,3 +26,4 @@ class PlacedFile:
     target: str | None = None
     archive: bool = False
     name: str = ""
+    is_one_of_several: bool = False

@@ -22,6 +22,7 @@ from klock.image.steps import (
     DebianBase,
     DeclareArguments,
     FromContext,
+    HealthCheck,
     LayoutBase,
     PipInstall,
     RegistryBase,
@@ -33,10 +34,11 @@ from klock.image.steps import (
     Step,
     SyncPackage,
 )
+from klock.lockfile.model import HealthLock
 from klock.secrets.masking import mask
 from klock.secrets.values import is_secret, may_be_secret
 
-__all__ = ["PIP_COMMAND", "base_text", "contents", "shell_text"]
+__all__ = ["PIP_COMMAND", "base_text", "contents", "health_line", "shell_text"]
 
 PIP_COMMAND = "$KT_PIP_INSTALL_CMD"
 """Stands for the installer in the text when the image names none."""
@@ -166,12 +168,29 @@ def _configure(step: Configure) -> Iterator[str]:
         yield f"VOLUME {json.dumps(list(step.volumes), ensure_ascii=False)}"
     if step.stop_signal is not None:
         yield f"STOPSIGNAL {step.stop_signal}"
+    if step.author is not None:
+        yield f"MAINTAINER {step.author}"
     for trigger in step.on_build:
         yield f"ONBUILD {trigger}"
     if step.health is not None:
-        kind, *test = step.health.test
-        command = test[0] if kind == "CMD-SHELL" else json.dumps(test, ensure_ascii=False)
-        yield "HEALTHCHECK NONE" if kind == "NONE" else f"HEALTHCHECK CMD {command}"
+        yield health_line(step.health)
+
+
+def health_line(health: HealthCheck | HealthLock) -> str:
+    """A health check as a line of a Dockerfile."""
+    kind, *test = health.test
+    if kind == "NONE":
+        return "HEALTHCHECK NONE"
+    times = {
+        "interval": health.interval,
+        "timeout": health.timeout,
+        "start-period": health.start_period,
+        "start-interval": health.start_interval,
+    }
+    flags = [f"--{name}={value}ns" for name, value in times.items() if value]
+    flags += [f"--retries={health.retries}"] if health.retries else []
+    command = test[0] if kind == "CMD-SHELL" else json.dumps(test, ensure_ascii=False)
+    return " ".join(["HEALTHCHECK", *flags, "CMD", command])
 
 
 def _shown(name: str, value: str) -> str:

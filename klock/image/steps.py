@@ -354,6 +354,7 @@ class Configure:
     volumes: tuple[str, ...] = ()
     health: HealthCheck | None = None
     stop_signal: str | None = None
+    author: str | None = None
     on_build: tuple[str, ...] = ()
     location: Location | None = field(default=None, compare=False)
 

@@ -71,6 +71,9 @@ def _faults(target: TargetLock) -> Iterator[tuple[str, str, str]]:
             case WorkdirLock():
                 if not _is_absolute(step.working_dir):
                     yield f"{place}.working-dir", step.working_dir, "an absolute path in its shortest form"
+                written = step.written
+                if written is not None and posixpath.normpath("/" + written.lstrip("/")) != step.working_dir:
+                    yield f"{place}.written", written, f"another form of {step.working_dir}"
             case CondaLock():
                 yield from _faults_of_conda(step, place)
             case PythonLock():

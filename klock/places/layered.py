@@ -76,7 +76,7 @@ def image_config(lock: TargetLock, archives: Sequence[BaseLayer] = ()) -> ImageC
     return ImageConfig(
         architecture=lock.target.architecture,
         environment=lock.public_environment,
-        working_dir=lock.working_dir,
+        working_dir=lock.written_working_dir,
         user=lock.user,
         settings=lock.settings,
         archives=tuple(archives),

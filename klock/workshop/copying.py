@@ -16,10 +16,12 @@ from typing import Final
 from klock.errors import ImageError
 from klock.files.build_context import Patterns
 from klock.files.globs import go_regex, has_wildcard
-from klock.files.modes import changed_mode
+from klock.files.modes import changed_mode, mode_of_new_folder
+from klock.files.scan import FOLDER_MODE
 from klock.layers.normalisation import is_left_out
 from klock.layers.scan import meaningful_xattrs
 from klock.workshop.overlay import resolve
+from klock.workshop.placing import several_for_one_path
 from klock.workshop.protocol import TreeCopy
 
 __all__ = ["copy_between"]
@@ -47,11 +49,8 @@ class _Copy:
         wanted = self._wanted
         found = [(path, source) for source in wanted.sources for path in self._matching(source)]
         singles = sum(not os.path.isdir(resolve(self._source, path)) for path, _ in found)
-        if singles > 1 and not wanted.into:
-            raise ImageError(
-                f"{' '.join(wanted.sources)} are several files, and need a destination that ends in '/'",
-                hint=f"write {wanted.destination}/",
-            )
+        if singles > 1 and not wanted.into and not os.path.isdir(resolve(self._target, wanted.destination)):
+            raise several_for_one_path(wanted.destination)
         for path, source in found:
             here = resolve(self._source, path)
             above = _kept(path, source) if wanted.parents else ""
@@ -65,8 +64,12 @@ class _Copy:
     def _matching(self, source: str) -> list[str]:
         """The paths that a source names. Raises ImageError for a plain one that is not there."""
         path = posixpath.normpath(posixpath.join("/", source.replace("/./", "/")))
-        found = ["/"]
+        found, is_walk = ["/"], False
         for part in path.strip("/").split("/"):
+            if is_walk:
+                # As docker walks from the first wildcard on: into no symlink.
+                found = [above for above in found if not self._is_symlink(above)]
+            is_walk = is_walk or has_wildcard(part)
             if self._wanted.parents and part == "**":
                 found = sorted({path for above in found for path in self._folders_from(above)})
                 continue
@@ -86,10 +89,17 @@ class _Copy:
                 for name in sorted(os.listdir(folder))
                 if regex.fullmatch(name)
             ]
-        there = [each for each in found if os.path.lexists(resolve(self._source, each))]
-        if not there and not has_wildcard(path):
-            raise ImageError(f"{self._wanted.name} has no {path}", hint=_way_out(path))
+        there = []
+        for each in found:
+            if os.path.lexists(resolve(self._source, each)):
+                there.append(each)
+            elif not has_wildcard(path) or self._is_symlink(each):
+                raise ImageError(f"{self._wanted.name} has no {each}", hint=_way_out(each))
         return there
+
+    def _is_symlink(self, path: str) -> bool:
+        above, name = posixpath.split(path)
+        return os.path.islink(posixpath.join(resolve(self._source, above), name))
 
     def _folders_from(self, above: str) -> Iterator[str]:
         """The folder itself, and all below it."""
@@ -109,14 +119,17 @@ class _Copy:
         is_folder = os.path.isdir(resolve(self._target, destination))
         if not wanted.parents and (wanted.into or is_folder):
             destination = posixpath.join(destination, posixpath.basename(path))
-        self._entry(here, self._place(destination))
+            self._entry(here, self._place(destination))
+            return
+        # A symlink there leads to where the file goes.
+        self._make_folders(posixpath.dirname(destination))
+        self._entry(here, resolve(self._target, destination))
 
     def _folder(self, here: str, destination: str) -> None:
         target = resolve(self._target, destination)
         if not os.path.isdir(target):
-            self._make_folders(posixpath.dirname(destination))
-            self._make_folder(target)
-            self._dress(here, target, os.lstat(here))
+            # The folder that is made for what is in another one has nothing of that one.
+            self._make_folders(destination, mode=mode_of_new_folder(self._wanted.chmod))
         pending = [(here, destination, "")]
         while pending:
             folder, into, inside = pending.pop()
@@ -180,13 +193,14 @@ class _Copy:
         self._make_folders(above)
         return f"{resolve(self._target, above or '/').rstrip('/')}/{name}"
 
-    def _make_folders(self, path: str) -> None:
+    def _make_folders(self, path: str, *, mode: int = FOLDER_MODE) -> None:
+        """Makes the folders that are missing, the last with `mode`."""
         if path in ("", "/") or os.path.isdir(here := resolve(self._target, path)):
             return
         self._make_folders(posixpath.dirname(path))
         self._make_folder(here)
         os.chown(here, *(self._ids or (0, 0)))
-        os.chmod(here, 0o755)
+        os.chmod(here, mode)
 
     def _make_folder(self, target: str) -> None:
         try:

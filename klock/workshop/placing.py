@@ -23,7 +23,16 @@ from klock.layers.archive_files import BROKEN, open_archive
 from klock.layers.normalisation import is_left_out
 from klock.workshop.users import find_owner, reading
 
-__all__ = ["MAY_BE_KEPT", "cannot_make_folder", "cannot_replace_folder", "joined", "never_kept", "place"]
+__all__ = [
+    "MAY_BE_KEPT",
+    "cannot_make_folder",
+    "cannot_replace_folder",
+    "in_order",
+    "joined",
+    "never_kept",
+    "place",
+    "several_for_one_path",
+]
 
 _CHUNK: Final = 1 << 20
 MAY_BE_KEPT: Final = ("tmp/", "var/", "root/", "home/", "opt/", "usr/", "srv/")
@@ -36,7 +45,7 @@ def place(root: str, files: Sequence[PlacedFile], destination: str, *, owner: st
     They, and the folders made for them, are `owner`'s. `keep`: they may lie where layers leave files out.
     Raises HashMismatch when a source changed since its digest was taken, ImageError where something is in the way.
     """
-    ids = find_owner(reading(root), owner) if owner else (0, 0)
+    owner_ids = find_owner(reading(root), owner) if owner else None
     if any(file.archive for file in files):
         with suppress(ImportError):  # as bz2 above, and not every installation has it
             import zstandard  # noqa: F401
@@ -44,11 +53,26 @@ def place(root: str, files: Sequence[PlacedFile], destination: str, *, owner: st
     if root != "/":
         os.chroot(root)
     os.chdir("/")
-    for file in sorted(files, key=lambda file: file.path):
+    for file in sorted(files, key=in_order):
         path = joined(destination, file.path)
-        if not file.path and file.name and os.path.isdir(path):
-            path = joined(destination, file.name)
-        _place(host, file, path, ids, keep=keep)
+        if not file.path and file.name:
+            path = _named(file, destination)
+        _place(host, file, path, owner_ids, keep=keep)
+
+
+def _named(file: PlacedFile, destination: str) -> str:
+    """Where a file goes that may have a name of its own: below a folder that is there, else to what the destination
+    is, or leads to. Raises ImageError where several files would go to one path."""
+    if os.path.isdir(destination):
+        return joined(destination, file.name)
+    if file.is_one_of_several:
+        raise several_for_one_path(destination)
+    return os.path.realpath(destination)
+
+
+def in_order(file: PlacedFile) -> tuple[str, str]:
+    """What makes a folder of the destination comes before what may go into it."""
+    return file.path, file.name
 
 
 def joined(destination: str, path: str) -> str:
@@ -57,6 +81,13 @@ def joined(destination: str, path: str) -> str:
     if not destination.startswith("/") or path.startswith("/") or ".." in parts or "." in parts:
         raise ImageError(f"cannot place {path!r} below {destination!r}", hint="paths must stay below the destination")
     return "/".join([destination.rstrip("/"), *parts]) or "/"
+
+
+def several_for_one_path(path: str) -> ImageError:
+    return ImageError(
+        f"several files go to {path}, where the environment has no folder",
+        hint=f"end the destination in a slash: {path}/",
+    )
 
 
 def never_kept(path: str) -> ImageError:
@@ -79,14 +110,15 @@ def cannot_replace_folder(path: str) -> ImageError:
     )
 
 
-def _place(host: int, file: PlacedFile, path: str, ids: tuple[int, int], *, keep: bool) -> None:
+def _place(host: int, file: PlacedFile, path: str, owner: tuple[int, int] | None, *, keep: bool) -> None:
+    ids = owner or (0, 0)
     real = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
     if is_left_out(real.lstrip("/")) and not (keep and real.lstrip("/").startswith(MAY_BE_KEPT)):
         raise never_kept(path)
     _make_folders(os.path.dirname(path), ids)
     if file.source is not None and file.archive:
         _make_folders(path, ids)
-        _unpack(host, file, path)
+        _unpack(host, file, path, owner)
     elif file.source is not None:
         _make_way(path)
         _copy(host, file, path, ids)
@@ -108,6 +140,9 @@ def _make_folders(path: str, ids: tuple[int, int], *, mode: int = 0o755) -> None
     """Makes the folders that are missing, the last with `mode`, those above with 0755, whatever the umask."""
     if path in ("", "/") or os.path.isdir(path):
         return
+    if os.path.islink(path):
+        # To what is not there yet.
+        path = os.path.realpath(path)
     _make_folders(os.path.dirname(path), ids)
     try:
         os.mkdir(path)
@@ -149,8 +184,9 @@ def _compare(found: str, file: PlacedFile) -> None:
         )
 
 
-def _unpack(host: int, file: PlacedFile, folder: str) -> None:
-    """Unpacks a tar archive, as `tar -x` does as root: owners and modes are the archive's. Devices are left out."""
+def _unpack(host: int, file: PlacedFile, folder: str, owner: tuple[int, int] | None) -> None:
+    """Unpacks a tar archive, as `tar -x` does as root: modes are the archive's, and owners unless there is an `owner`.
+    Devices are left out."""
     with open(_open(host, file), "rb") as readable:
         _compare("sha256:" + hashlib.file_digest(readable, "sha256").hexdigest(), file)
         readable.seek(0)
@@ -160,6 +196,8 @@ def _unpack(host: int, file: PlacedFile, folder: str) -> None:
                 archive.extraction_filter = lambda member, path: member
                 for member in archive:
                     member.name = posixpath.normpath("/" + member.name).lstrip("/") or "."
+                    if owner is not None:
+                        member.uid, member.gid = owner
                     if member.islnk():
                         member.linkname = posixpath.normpath("/" + member.linkname).lstrip("/")
                     if not member.isdev() or member.isfifo():

@@ -13,7 +13,15 @@ from klock.errors import HashMismatch
 from klock.files.placed import PlacedFile
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import above, is_left_out, matcher
-from klock.workshop.placing import MAY_BE_KEPT, cannot_make_folder, cannot_replace_folder, joined, never_kept
+from klock.workshop.placing import (
+    MAY_BE_KEPT,
+    cannot_make_folder,
+    cannot_replace_folder,
+    in_order,
+    joined,
+    never_kept,
+    several_for_one_path,
+)
 from klock.workshop.symlinks import MOST_SYMLINKS, follow
 
 __all__ = ["StillTree"]
@@ -56,10 +64,10 @@ class StillTree:
         """Places files as `klock.workshop.placing.place` does; by path, the host files whose bytes are there then."""
         self._ids = ids
         sources = {}
-        for file in sorted(files, key=lambda file: file.path):
+        for file in sorted(files, key=in_order):
             path = joined(destination, file.path)
-            if not file.path and file.name and self._is_folder(path):
-                path = joined(destination, file.name)
+            if not file.path and file.name:
+                path = self._named(file, destination)
             real = self._beside(path)
             if is_left_out(real) and not (keep and real.startswith(MAY_BE_KEPT)):
                 raise never_kept(path)
@@ -74,6 +82,13 @@ class StillTree:
             else:
                 self._folder(path, real, file.mode)
         return sources
+
+    def _named(self, file: PlacedFile, destination: str) -> str:
+        if self._is_folder(destination):
+            return joined(destination, file.name)
+        if file.is_one_of_several:
+            raise several_for_one_path(destination)
+        return f"/{self.real(destination)}"
 
     def changes(self, leave_out: Sequence[str], keep: Sequence[str] = ()) -> Manifest:
         """What was placed and is not as it was below, in canonical form."""
@@ -119,12 +134,10 @@ class StillTree:
     def _make_folders(self, path: str, *, mode: int = 0o755) -> None:
         if path in ("", "/") or self._is_folder(path):
             return
-        self._make_folders(posixpath.dirname(path))
         real = self.real(path)
-        if real in self._entries or self._entries.get(
-            f"{self.real(posixpath.dirname(path))}/{posixpath.basename(path)}".strip("/")
-        ):
+        if real in self._entries:
             raise cannot_make_folder(path)
+        self._make_folders(posixpath.dirname(f"/{real}"))
         self._write(self._owned(Entry(path=real, kind=Kind.FOLDER, mode=mode)))
 
     def _beside(self, path: str) -> str:

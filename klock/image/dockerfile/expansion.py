@@ -41,5 +41,5 @@ class Expansion:
         try:
             return lexer.process_word(text), lexer.process_words(text)
         except (ValueError, RecursionError) as error:
-            reason = str(error).rpartition(": ")[2] or str(error)
+            reason = str(error).removeprefix(f"failed to process {text!r}: ").removeprefix("syntax error: ")
             raise ImageError(f"cannot expand {text.strip()[:60]!r}: {reason}", hint="fix its variables") from error

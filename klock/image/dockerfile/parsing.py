@@ -75,7 +75,7 @@ class Instruction:
         return ImageError(f"{self.file.name}:{self.line}: {what}", hint=hint)
 
     def only_flags(self, *known: str, several: Sequence[str] = ()) -> dict[str, list[str]]:
-        """The values of the flags by name, `""` for a flag without one. Raises ImageError for another flag."""
+        """The values of the flags by name, `true` for a switch without one. Raises ImageError for another flag."""
         found: dict[str, list[str]] = {}
         for flag in self.flags:
             name, _, value = flag.removeprefix("--").partition("=")
@@ -83,7 +83,7 @@ class Instruction:
                 raise self.error(f"{self.name} has no flag --{name}", hint=_known_flags(self.name, known))
             if "=" not in flag and name not in _SWITCHES:
                 raise self.error(f"the flag --{name} has no value", hint=f"write --{name}=VALUE, with no space")
-            found.setdefault(name, []).append(value)
+            found.setdefault(name, []).append(value if "=" in flag else "true")
             if len(found[name]) > 1 and name not in several:
                 raise self.error(f"{self.name} has the flag --{name} twice", hint="remove one of them")
         return found

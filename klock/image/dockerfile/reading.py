@@ -167,7 +167,7 @@ class _Reader:
         )
         words = instruction.words if instruction.is_json else ()
         command, is_script = ("", False) if instruction.is_json else _shell_text(instruction)
-        if not words and not command.strip():
+        if instruction.is_json and not words:
             raise instruction.error("RUN has an empty command", hint="write a command, or remove it")
         left_out = arguments.path_patterns(
             "# klock", "leave-out", instruction.options.get("leave-out", "").split() or ()
@@ -194,6 +194,8 @@ class _Reader:
         known = ("chown", "chmod", "link", "exclude", "parents")
         extra = ("keep-git-dir", "checksum", "unpack") if is_add else ("from",)
         flags = instruction.only_flags(*known, *extra, several=("exclude",))
+        # A layer of its own or not: the files are the same.
+        _is_on("link", flags, instruction)
         *sources, dest = instruction.words or ("",)
         if not sources:
             raise instruction.error(
@@ -214,8 +216,8 @@ class _Reader:
             texts=tuple(CopyText(name=t.name, content=t.content, expands=t.expands) for t in texts.values()),
             dest=dest,
             stage=origin,
-            owner=flags.get("chown", [None])[0],
-            mode=flags.get("chmod", [None])[0],
+            owner=flags.get("chown", [None])[0] or None,
+            mode=flags.get("chmod", [None])[0] or None,
             exclude=tuple(flags.get("exclude", ())),
             parents=_is_on("parents", flags, instruction),
             unpacks=is_add,
@@ -262,9 +264,9 @@ def _shell_text(instruction: Instruction) -> tuple[str, bool]:
 
 def _is_on(name: str, flags: Mapping[str, Sequence[str]], instruction: Instruction) -> bool:
     value = flags.get(name, ["false"])[0].lower()
-    if value not in ("", "true", "false", "1", "0"):
+    if value not in ("true", "false"):
         raise instruction.error(f"--{name}={value} is neither true nor false", hint=f"write --{name}")
-    return value in ("", "true", "1")
+    return value == "true"
 
 
 def _ignore_file(file: Path, context: Path) -> str | None:

@@ -18,7 +18,11 @@ SETTINGS: Final = frozenset(
 )
 
 _UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0")
+_PART: Final = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)"
+_DURATION: Final = re.compile(rf"\+?(?:(?:{_PART})+|0)", re.ASCII)
+_SHORTEST: Final = 10**6
+"""Nanoseconds: docker looks no more often than each millisecond."""
+_RETRIES: Final = re.compile(r"\+?\d{1,9}|-0", re.ASCII)
 
 
 def configure(instruction: Instruction, *, resets_command: bool) -> Configure:
@@ -26,7 +30,7 @@ def configure(instruction: Instruction, *, resets_command: bool) -> Configure:
     if instruction.name != "HEALTHCHECK":
         instruction.only_flags()
     escape, where, words = instruction.escape, instruction.location, instruction.words
-    may_be_empty = instruction.name == "ONBUILD" or (instruction.is_json and instruction.name in ("CMD", "ENTRYPOINT"))
+    may_be_empty = instruction.name in ("ONBUILD", "CMD", "ENTRYPOINT")
     if not words and not may_be_empty:
         raise instruction.error(f"{instruction.name} says nothing", hint="write what it is to set, or remove it")
     match instruction.name:
@@ -38,27 +42,38 @@ def configure(instruction: Instruction, *, resets_command: bool) -> Configure:
             return Configure(escape=escape, shell=words, location=where)
         case "CMD":
             shell = () if instruction.is_json else ("command",)
-            return Configure(escape=escape, command=words, in_shell=shell, location=where)
+            return Configure(escape=escape, command=_in_its_form(instruction), in_shell=shell, location=where)
         case "ENTRYPOINT":
             shell = () if instruction.is_json else ("entrypoint",)
-            command = () if resets_command else None
-            return Configure(escape=escape, entrypoint=words, command=command, in_shell=shell, location=where)
+            return Configure(
+                escape=escape,
+                entrypoint=_in_its_form(instruction),
+                command=() if resets_command else None,
+                in_shell=shell,
+                location=where,
+            )
         case "LABEL":
             return Configure(escape=escape, labels=pairs_of(instruction), location=where)
         case "MAINTAINER":
-            # In quotes, for nothing of it is expanded. A quote cannot stand in its own kind.
-            label = ("maintainer", "'" + instruction.rest.replace("'", "'\"'\"'") + "'")
-            return Configure(escape=escape, labels=(label,), location=where)
+            return Configure(escape=escape, author=instruction.rest, location=where)
         case "EXPOSE":
             return Configure(escape=escape, ports=words, location=where)
         case "VOLUME":
-            return Configure(escape=escape, volumes=words, location=where)
+            volumes = tuple(word.strip() for word in words)
+            if "" in volumes:
+                raise instruction.error("VOLUME has an empty path", hint="write the path, or remove it")
+            return Configure(escape=escape, volumes=volumes, location=where)
         case "STOPSIGNAL":
             return Configure(escape=escape, stop_signal=instruction.rest, location=where)
         case "ONBUILD":
             triggered(instruction.rest, instruction)
             return Configure(escape=escape, on_build=(instruction.rest,), location=where)
     return _health(instruction)
+
+
+def _in_its_form(instruction: Instruction) -> tuple[str, ...]:
+    """The words of CMD and ENTRYPOINT. Without any, the shell form is a command that does nothing."""
+    return instruction.words if instruction.is_json else instruction.words or ("",)
 
 
 def pairs_of(instruction: Instruction) -> tuple[tuple[str, str], ...]:
@@ -81,8 +96,8 @@ def _health(instruction: Instruction) -> Configure:
         meant = "HEALTHCHECK NONE" if kind.upper() in ("NONE", "CMD") else f"HEALTHCHECK CMD {instruction.rest}"[:80]
         raise instruction.error("HEALTHCHECK is neither CMD with a command nor NONE", hint=f"write {meant}")
     times = {name: _duration(flags[name][0], name, instruction) for name in flags if name != "retries"}
-    retries = flags.get("retries", ["0"])[0]
-    if not retries.isdigit():
+    retries = flags.get("retries", ["0"])[0] or "0"
+    if not _RETRIES.fullmatch(retries):
         raise instruction.error(f"--retries={retries} is not a number", hint="write for example --retries=3")
     health = HealthCheck(
         test=test,
@@ -97,7 +112,9 @@ def _health(instruction: Instruction) -> Configure:
 
 def _duration(text: str, name: str, instruction: Instruction) -> int:
     """Nanoseconds of a duration as Go writes it: `1m30s`."""
-    if not _DURATION.fullmatch(text):
+    if text and not _DURATION.fullmatch(text):
         raise instruction.error(f"--{name}={text} is not a duration", hint=f"write for example --{name}=30s")
-    parts = re.findall(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)", text)
-    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    found = round(sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text)))
+    if 0 < found < _SHORTEST:
+        raise instruction.error(f"--{name}={text} is shorter than 1ms", hint=f"write for example --{name}=30s")
+    return found

@@ -22,6 +22,7 @@ from klock.lockfile.model.bases import (
     OciLock,
 )
 from klock.lockfile.model.files import (
+    UNNAMED_TEXT,
     CopiedFile,
     CopiedText,
     CopyLock,
@@ -59,6 +60,7 @@ from klock.lockfile.model.targets import ImageLock, Lockfile, OciImage, StageLoc
 __all__ = [
     "DEBIAN_RECIPE",
     "FIRST_LINE",
+    "UNNAMED_TEXT",
     "AptLock",
     "ArgumentsLock",
     "BaseLock",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
+from typing import Final
+
 from klock.digests import Digest
 from klock.lockfile.model.layers import LayerLock
 from klock.values import dataclass
 
 __all__ = [
+    "UNNAMED_TEXT",
     "CopiedFile",
     "CopiedText",
     "CopyLock",
@@ -16,6 +20,9 @@ __all__ = [
     "FilesLock",
     "MountLock",
 ]
+
+UNNAMED_TEXT: Final = "EOF"
+"""What nearly all heredocs are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +89,27 @@ class CopiedFile:
     def in_context(self) -> str:
         return self.path if self.source is None else self.source
 
+    @property
+    def own_name(self) -> str:
+        """What a file is called in a destination that turns out to be a folder; `""` where that means nothing."""
+        return posixpath.basename(self.in_context) if self.digest and not self.path and not self.archive else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopiedText:
-    """A file that stands in the Dockerfile, at `path` below the destination."""
+    """A file that stands in the Dockerfile, at `path` below the destination, or at the destination itself.
+
+    `name` is what it is called if that turns out to be a folder, `""` for `UNNAMED_TEXT`.
+    """
 
     path: str
     content: str
     mode: int = 0o644
+    name: str = ""
+
+    @property
+    def own_name(self) -> str:
+        return "" if self.path else self.name or UNNAMED_TEXT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +124,10 @@ class DownloadedFile:
     mode: int = 0o600
     pinned: bool = False
     archive: bool = False
+
+    @property
+    def own_name(self) -> str:
+        return "" if self.path else posixpath.basename(self.url.partition("?")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

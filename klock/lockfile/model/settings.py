@@ -24,8 +24,8 @@ class SettingsLock:
     """What an instruction, or a base image's config, says of how steps and containers run; None: nothing of that.
 
     `user` is as in an OCI config, `shell` what shell commands are given to, `entrypoint` and `command` are words. The
-    other names are docker's: labels, exposed ports, volumes, health check, stop signal, triggers. `home` is the user's
-    home folder, as found when locking: what HOME is unless a variable says otherwise.
+    other names are docker's: labels, exposed ports, volumes, health check, stop signal, author, triggers. `home` is
+    the user's home folder, as found when locking: what HOME is unless a variable says otherwise.
     """
 
     user: str | None = None
@@ -38,6 +38,7 @@ class SettingsLock:
     volumes: tuple[str, ...] = ()
     health: HealthLock | None = None
     stop_signal: str | None = None
+    author: str | None = None
     on_build: tuple[str, ...] = ()
 
     @property
@@ -58,5 +59,6 @@ class SettingsLock:
             volumes=tuple(dict.fromkeys((*self.volumes, *later.volumes))),
             health=self.health if later.health is None else later.health,
             stop_signal=self.stop_signal if later.stop_signal is None else later.stop_signal,
+            author=self.author if later.author is None else later.author,
             on_build=(*self.on_build, *later.on_build),
         )

@@ -57,10 +57,14 @@ class ArgumentsLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkdirLock:
-    """A working directory, absolute, for later steps and for containers. It is made, for the user of the moment."""
+    """A working directory, absolute, for later steps and for containers. It is made, for the user of the moment.
+
+    `written` is the absolute path as the image's config has it (`/app/`), None if that is the same.
+    """
 
     working_dir: str
     layer: LayerLock
+    written: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from klock.lockfile.model.bases import BaseLock, Interpreter, OciLock
 from klock.lockfile.model.layers import LockedVariable
 from klock.lockfile.model.packages import LockedPackage
 from klock.lockfile.model.settings import SettingsLock
-from klock.lockfile.model.steps import ServiceLock, StepLock, layer_of
+from klock.lockfile.model.steps import ServiceLock, StepLock, WorkdirLock, layer_of
 from klock.targets import Target
 from klock.values import dataclass, replace
 
@@ -143,6 +143,14 @@ class TargetLock:
         """Whom steps and containers run as from here on."""
         user = self.settings.user
         return self.base.user if user is None else user
+
+    @property
+    def written_working_dir(self) -> str:
+        """The working directory as the config of an image has it, which docker writes as the Dockerfile does."""
+        for step in reversed(self.steps):
+            if isinstance(step, WorkdirLock):
+                return step.written or step.working_dir
+        return self.base.working_dir
 
     @property
     def working_dir(self) -> str:

@@ -86,6 +86,8 @@ def image_config(config: ImageConfig, labels: Mapping[str, str], diff_ids: Seque
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [{"created": _EPOCH, "created_by": "klock"} for _ in diff_ids],
     }
+    if settings.author is not None:
+        document["author"] = settings.author
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KIND"]
 
+_RULES = 2
+"""The version of the rules by which files are placed: a layer that was made by others is not taken for one of these."""
 _SETTINGS = ("sources", "destination", "into", "owner", "chmod", "exclude", "parents", "stage", "texts")
 
 
@@ -156,8 +158,9 @@ class CopyKind(Kind[FromContext, CopyLock]):
         if step.stage is not None:
             stage = at.lock.locks_of_stages[step.stage]
             origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
-            return ["copy_from", step.destination, step.into, step.owner, origin]
-        content = ["copy_in", step.destination, step.into, step.owner, files, texts, downloads]
+            return ["copy_from", _RULES, step.destination, step.into, step.owner, origin]
+        content: list[Any] = ["copy_in", _RULES, step.destination, step.into, step.owner, files, texts, downloads]
+        content += _own_names(step)
         if step.repositories:
             content.append([[each.sha256 for each in step.repositories], list(step.exclude), step.chmod])
         return content
@@ -217,7 +220,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         names = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
         if not step.into:
             # Into a folder that is there already.
-            names += [posixpath.join(step.destination, name) for name in _single_names(step)]
+            names += [posixpath.join(step.destination, name) for name in _own_names(step)]
         if step.repositories:
             names += [step.destination, f"{step.destination.rstrip('/')}/**"]
         return tuple(sorted({name for name in names if name.startswith(("/tmp/", "/var/", "/root/.", "/home/"))}))
@@ -237,6 +240,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
             yield [*placed, *placed_repositories(at.step, folder, context)]
 
     def _placed_files(self, at: StepAt[CopyLock], context: Context) -> list[PlacedFile]:
+        from klock.files.build_context import path_inside
         from klock.files.placed import PlacedFile
         from klock.layers.archive_files import is_archive
         from klock.secrets.references import reveal
@@ -250,27 +254,29 @@ class CopyKind(Kind[FromContext, CopyLock]):
                 PlacedFile(
                     path=file.path,
                     mode=file.mode,
-                    source=at.source / file.in_context if at.source and file.digest else None,
+                    source=path_inside(at.source, file.in_context) if at.source and file.digest else None,
                     digest=file.digest,
                     target=file.target,
                     archive=file.archive,
-                    name=posixpath.basename(file.in_context) if file.digest and not file.archive else "",
+                    name=file.own_name,
                 )
             )
         for text in step.texts:
             content = reveal(text.content, step.secrets, context.environ).encode("utf-8", "surrogateescape")
             digest = context.store.add_bytes(content)
             path = context.store.blob_path(digest)
-            placed.append(PlacedFile(path=text.path, mode=text.mode, source=path, digest=digest, name="EOF"))
+            placed.append(PlacedFile(path=text.path, mode=text.mode, source=path, digest=digest, name=text.own_name))
         for each in step.downloads:
             digest = f"sha256:{each.sha256}"
-            name = posixpath.basename(each.url.partition("?")[0])
             path = context.store.blob_path(digest)
             if each.archive and is_archive(path):
                 placed.append(PlacedFile(path="", mode=each.mode, source=path, digest=digest, archive=True))
             else:
-                placed.append(PlacedFile(path=each.path, mode=each.mode, source=path, digest=digest, name=name))
-        return placed
+                placed.append(
+                    PlacedFile(path=each.path, mode=each.mode, source=path, digest=digest, name=each.own_name)
+                )
+        several = sum(bool(file.name) for file in placed) > 1
+        return [replace(file, is_one_of_several=True) for file in placed] if several else placed
 
     def copied_paths(self, step: CopyLock) -> Iterator[str]:
         return (file.in_context for file in step.files)
@@ -284,7 +290,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         paths = [posixpath.join(step.destination, path).rstrip("/") for path in _paths(step)]
         if not step.into:
             # Into a folder that is there already.
-            paths += [posixpath.join(step.destination, posixpath.basename(file.in_context)) for file in step.files]
+            paths += [posixpath.join(step.destination, name) for name in _own_names(step)]
         return Writes(paths=[*paths, *self.anchors(step)])
 
     def anchors(self, step: CopyLock) -> list[str]:
@@ -338,11 +344,14 @@ def _paths(step: CopyLock) -> Iterator[str]:
     yield from (each.path for each in step.downloads)
 
 
-def _single_names(step: CopyLock) -> Iterator[str]:
+def _own_names(step: CopyLock) -> list[str]:
     """The names that single files have in a destination that turns out to be a folder."""
-    yield from (posixpath.basename(file.in_context) for file in step.files if not file.path)
-    yield from (posixpath.basename(each.url.partition("?")[0]) for each in step.downloads if not each.path)
-    yield from ("EOF" for text in step.texts if not text.path)
+    found = [
+        *(file.own_name for file in step.files),
+        *(each.own_name for each in step.downloads),
+        *(text.own_name for text in step.texts),
+    ]
+    return [name for name in found if name]
 
 
 def _summaries(step: CopyLock) -> dict[str, str]:

@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from klock.digests import hex_of
+from klock.files.build_context import path_inside
 from klock.layers.archive_files import is_archive
 from klock.lockfile.model import CopyLock
 from klock.pages.build_context import ContextFile
@@ -38,7 +39,7 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
         file = ContextFile(
             path=f"{folder}/{copied.path}".rstrip("/"),
             mode=copied.mode,
-            source=at.source / copied.in_context if copied.digest else None,
+            source=path_inside(at.source, copied.in_context) if copied.digest else None,
             digest=copied.digest,
             target=copied.target,
         )

@@ -11,11 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from klock.errors import ImageError
 from klock.files.build_context import BuildContext, Found, Patterns
-from klock.files.modes import changed_mode, check_mode
+from klock.files.modes import changed_mode, check_mode, mode_of_new_folder
 from klock.files.scan import FOLDER_MODE
 from klock.image.steps import FromContext
 from klock.layers.archive_files import is_archive
-from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile, FetchedRepository
+from klock.lockfile.model import UNNAMED_TEXT, CopiedFile, CopiedText, CopyLock, DownloadedFile, FetchedRepository
 from klock.repositories.address import GitAddress, git_address
 from klock.secrets.references import redact, redact_index
 from klock.steps.drafting import Drafting
@@ -56,11 +56,6 @@ class _Reader:
         step, word = self._step, self._expansion.word
         destination = self._destination()
         sources = [word(source) for source in step.sources]
-        if len(sources) + len(step.texts) > 1 and not destination.into:
-            raise ImageError(
-                f"several sources need a destination that ends in '/': {destination.path}",
-                hint=f"write {step.dest}/",
-            )
         chmod = None if step.mode is None else check_mode(word(step.mode))
         exclude = tuple(word(pattern) for pattern in step.exclude)
         addresses = {source: address for source in sources if (address := self._address(source)) is not None}
@@ -85,19 +80,12 @@ class _Reader:
             return draft
         patterns = Patterns(exclude, where=self._context.where) if exclude else None
         files: dict[str, CopiedFile] = {}
-        singles = 0
         for source in (source for source in sources if source not in urls and source not in addresses):
             for found in self._found(source, patterns):
-                singles += not found.is_folder
                 for file in self._files(found, source, destination, chmod):
                     # Of two at one path the later one is there.
                     if not (file.is_folder and file.path in files):
-                        files[file.path if not file.archive else f"{file.path}//{file.source}"] = file
-        if singles > 1 and not destination.into and not all(file.archive for file in files.values()):
-            raise ImageError(
-                f"{' '.join(sources)} are several files, and need a destination that ends in '/'",
-                hint=f"write {step.dest}/",
-            )
+                        files[_place_of(file)] = file
         ordered = tuple(files[path] for path in sorted(files))
         return replace(
             draft,
@@ -128,7 +116,7 @@ class _Reader:
         if not found.is_folder and not archive and destination.into and not self._step.parents:
             above = posixpath.basename(found.path)
         if found.is_folder:
-            mode = changed_mode(FOLDER_MODE, chmod, is_folder=True)
+            mode = changed_mode(FOLDER_MODE, chmod, is_folder=True) if above else mode_of_new_folder(chmod)
             yield CopiedFile(path=above, mode=mode, source=found.path if found.path != above else None)
         for entry in found.entries:
             path = posixpath.join(above, entry.path).rstrip("/")
@@ -158,7 +146,9 @@ class _Reader:
             if text.expands:
                 content = self._drafting.expansion(self._step.escape, without=redacted.names).text(content)
             path = text.name if destination.into else ""
-            found.append(CopiedText(path=path, content=content, mode=changed_mode(0o644, chmod, is_folder=False)))
+            name = "" if destination.into or text.name == UNNAMED_TEXT else text.name
+            mode = changed_mode(0o644, chmod, is_folder=False)
+            found.append(CopiedText(path=path, content=content, mode=mode, name=name))
         return tuple(found), tuple(sorted(names))
 
     def _downloads(self, urls: list[str], destination: _Destination, chmod: str | None) -> Iterator[DownloadedFile]:
@@ -197,6 +187,14 @@ class _Reader:
             keeps_git=bool(step.keeps_git if step.keeps_git is not None else address.keeps_git),
             submodules=address.submodules,
         )
+
+
+def _place_of(file: CopiedFile) -> str:
+    """What no other file may have that it places: its path; for an archive, and for a file that may go by its own name
+    into a folder that is there, its name too."""
+    if file.archive:
+        return f"{file.path}//{file.source}"
+    return file.path or f"//{file.own_name}".removesuffix("//")
 
 
 def redact_url(url: str, drafting: Drafting) -> str:

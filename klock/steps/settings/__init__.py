@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import ImageError
 from klock.findings import Finding
-from klock.image.steps import Configure, HealthCheck
+from klock.image.steps import Configure
 from klock.lockfile.model import HealthLock, SettingsLock
 from klock.secrets.references import refuse_literals
 from klock.steps.at import StepAt
@@ -37,7 +37,8 @@ _NAMES = {
     "on_build": "onbuild",
 }
 _PORTS: Final = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
-_REAL_TIME: Final = re.compile(r"RTM(?:IN|AX)(?:[+-][0-9]{1,2})?")
+_REAL_TIME: Final = re.compile(r"RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?")
+_NUMBER: Final = re.compile(r"[+-]?0*[1-9][0-9]*")
 
 
 class SettingsKind(Kind[Configure, SettingsLock]):
@@ -57,9 +58,10 @@ class SettingsKind(Kind[Configure, SettingsLock]):
             command=_words(step, "command", drafting.shell),
             labels=tuple((expansion.word(name), expansion.word(value)) for name, value in step.labels),
             ports=tuple(port for text in step.ports for word in expansion.words(text) for port in _ports(word)),
-            volumes=tuple(expansion.word(text) for text in step.volumes),
-            health=None if step.health is None else _health(step.health, drafting.shell),
+            volumes=tuple(_volume(expansion.word(text), text) for text in step.volumes),
+            health=None if step.health is None else HealthLock(**asdict(step.health)),
             stop_signal=None if step.stop_signal is None else _signal(expansion.word(step.stop_signal)),
+            author=step.author,
             on_build=step.on_build,
         )
         for name, value in _said(settings):
@@ -142,12 +144,11 @@ def _words(step: Configure, name: str, shell: tuple[str, ...]) -> tuple[str, ...
     return (*shell, *words) if words and name in step.in_shell else words
 
 
-def _health(health: HealthCheck, shell: tuple[str, ...]) -> HealthLock:
-    """docker's CMD-SHELL is the image's shell, which is given here where it is not the usual one."""
-    test = health.test
-    if test[0] == "CMD-SHELL" and shell != ("/bin/sh", "-c"):
-        test = ("CMD", *shell, *test[1:])
-    return HealthLock(**{**asdict(health), "test": test})
+def _volume(path: str, text: str) -> str:
+    """Raises ImageError for an empty one."""
+    if not path:
+        raise ImageError(f"VOLUME {text} is empty: its variable is not set", hint="give ARG a default, or remove it")
+    return path
 
 
 def _ports(text: str) -> list[str]:
@@ -165,8 +166,8 @@ def _ports(text: str) -> list[str]:
 def _signal(text: str) -> str:
     """Raises ImageError for what is not a signal of Linux."""
     name = text.upper().removeprefix("SIG")
-    is_number = text.isascii() and text.isdigit() and 0 < int(text) <= 64
-    if not is_number and f"SIG{name}" not in signal.Signals.__members__ and not _REAL_TIME.fullmatch(name):
+    is_name = f"SIG{name}" in signal.Signals.__members__ or _REAL_TIME.fullmatch(name)
+    if not is_name and not _NUMBER.fullmatch(text):
         raise ImageError(f"STOPSIGNAL {text} is not a signal", hint="write a name, such as SIGTERM, or a number")
     return text
 

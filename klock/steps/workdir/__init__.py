@@ -39,13 +39,16 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
         if "\0" in path:
             raise ImageError(f"WORKDIR {path!r} has a NUL character", hint="remove it")
         drafting.working_dir = posixpath.normpath("/" + posixpath.join(drafting.working_dir, path).lstrip("/"))
-        return WorkdirLock(working_dir=drafting.working_dir, layer=UNKNOWN_LAYER)
+        is_as_written = path in ("", drafting.working_dir) or not path.startswith("/")
+        return WorkdirLock(
+            working_dir=drafting.working_dir, layer=UNKNOWN_LAYER, written=None if is_as_written else path
+        )
 
     def as_draft(self, step: WorkdirLock) -> WorkdirLock:
         return replace(step, layer=UNKNOWN_LAYER)
 
     def changes(self, before: WorkdirLock, after: WorkdirLock) -> Iterator[Finding]:
-        yield changed("workdir", before.working_dir, after.working_dir)
+        yield changed("workdir", before.written or before.working_dir, after.written or after.working_dir)
 
     def parts(self, at: StepAt[WorkdirLock]) -> Iterator[Part]:
         yield Part(sort=Sort.SETTING, name="workdir", value=at.step.working_dir)
@@ -54,13 +57,14 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
         return True
 
     def content(self, at: StepAt[WorkdirLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
-        return ["workdir", at.step.working_dir, at.before.user]
+        return ["workdir", at.step.written or at.step.working_dir, at.before.user]
 
     def perform(self, at: StepAt[WorkdirLock], workspace: Workspace, context: Context) -> None:
         from klock.files.placed import PlacedFile
 
         try:
-            workspace.place([PlacedFile(path="", mode=0o755)], at.step.working_dir, owner=at.before.user, keep=True)
+            for path in _folders(at.step.written or at.step.working_dir):
+                workspace.place([PlacedFile(path="", mode=0o755)], path, owner=at.before.user, keep=True)
         except ImageError as error:
             raise at.failed(f": {error.message}", hint=error.hint) from error
 
@@ -76,7 +80,16 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
         return [step.working_dir]
 
     def export(self, at: StepAt[WorkdirLock], exporting: Exporting) -> None:
-        exporting.page.work_in(at.step.working_dir)
+        exporting.page.work_in(at.step.written or at.step.working_dir)
+
+
+def _folders(path: str) -> Iterator[str]:
+    """What is made for a path, as one goes through it: of `/a/b/../c` also `/a/b`."""
+    parts = path.split("/")
+    for number, part in enumerate(parts):
+        if part == "..":
+            yield posixpath.normpath("/".join(["", *parts[1:number]]))
+    yield posixpath.normpath(path)
 
 
 KIND = WorkdirKind()
