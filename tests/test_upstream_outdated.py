@@ -30,8 +30,10 @@ from klock.lockfile.model import (
 )
 from klock.packages.index_pages import PageFile
 from klock.packages.newest import newest_version
+from klock.packages.question import Question, World
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.steps.newer import Newer
+from klock.steps.pip import newer
 from klock.steps.parts import Sort
 from klock.targets import Target
 from klock.upstream.outdated import Outdated, Outlook, look_for_newer
@@ -101,6 +103,30 @@ def test_the_newest_that_is_admitted_and_the_newest_of_all(tmp_path: Path) -> No
     assert found.summary == "2 of 4 parts have a newer version"
     asked_in_part = replace(found, outdated=(), notes=("cannot reach the index",))
     assert asked_in_part.summary == "none of 4 parts have a newer version, as far as upstream could be asked"
+
+
+def test_uv_waits_no_longer_than_there_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network it would try again for eleven seconds."""
+    asked: list[Question] = []
+
+    def resolve(question: Question, _: World) -> dict[str, str]:
+        asked.append(question)
+        return {}
+
+    monkeypatch.setattr(newer, "admitted_versions", resolve)
+    lock = TargetLock(
+        target=Target.parse("linux/amd64"),
+        base=DebianLock(suite="bookworm", packages=(), debs=(), tree="sha256:" + "1" * 64),
+        interpreter=PYTHON,
+        steps=(PipLock(requirements=("a",), packages=(), layer=UNKNOWN_LAYER),),
+    )
+    whole = Lockfile(image=ImageLock(name="image"), normalisation=1, targets=(lock,))
+    context = memory_context(tmp_path)
+    wanted = Image().from_docker("python:3.12").pip_install(["a"])
+    look_for_newer(whole, wanted, Lines(steps=["kimage.py:3"]), context, Asker(context.store, seconds=2.5))
+    (request,) = asked[0].requests
+    told = {name: value for name, value in request.environment.items() if name.startswith("UV_HTTP")}
+    assert told == {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "3"}
 
 
 FILES = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from klock.errors import FetchError, KlockError
@@ -20,6 +22,7 @@ from klock.steps.pip.moved import has_page, index_of
 from klock.steps.pip.requests import pip_requests, world_of
 
 if TYPE_CHECKING:
+    from klock.asking import Asker
     from klock.store import Store
     from klock.workshop.protocol import Workspace
 
@@ -62,8 +65,10 @@ def _admitted(lock: TargetLock, looking: Looking) -> Mapping[str, str]:
         if lock.interpreter is None:
             return {}
         steps = with_install_options(looking.image.steps, looking.image.install_cmd)
+        in_time = _in_time(looking.asker)
+        requests = pip_requests(steps, lock, context)
         question = Question(
-            requests=tuple(pip_requests(steps, lock, context)),
+            requests=tuple(replace(each, environment={**each.environment, **in_time}) for each in requests),
             default_index=context.index_url or DEFAULT_INDEX,
             exclude_newer=context.exclude_newer or looking.image_lock.exclude_newer,
             keep_base=context.keep_base,
@@ -79,6 +84,11 @@ def _admitted(lock: TargetLock, looking: Looking) -> Mapping[str, str]:
     except KlockError as error:
         looking.note(f"which versions the requirements admit is not known: {error.message}")
         return {}
+
+
+def _in_time(asker: Asker) -> Mapping[str, str]:
+    """Variables by which uv asks each server once, and waits no longer than there is time."""
+    return {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": str(max(1, math.ceil(asker.left)))}
 
 
 def _nowhere(store: Store) -> Workspace:
