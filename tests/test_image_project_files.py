@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.markers import Marker
 
 import klock as kt
 from klock.errors import RequirementError
+from klock.image.negation import negated
 from klock.image.requirement_files import read_requirements
 from klock.image.requirements import PackageRequirement, ParsedRequirement
 from klock.image.steps import PipInstall
@@ -276,7 +280,151 @@ def test_the_builders_words_are_entries() -> None:
     ]
 
 
+INDEXES = """
+[[tool.uv.index]]
+name = "cpu"
+url = "https://cpu.example"
+explicit = true
+
+[[tool.uv.index]]
+name = "cuda"
+url = "https://cuda.example"
+explicit = true
+
+[tool.uv.sources]
+"""
+BY_EXTRA = 'a = [{index = "cpu", extra = "cpu"}, {index = "cuda", extra = "cuda"}]'
+SOURCES = {
+    "a source for some environments: others ask the indexes": (
+        'a = {index = "cpu", marker = "sys_platform == \'win32\'"}',
+        "",
+        ['a; sys_platform == "win32" from https://cpu.example', 'a; sys_platform != "win32"', 'b; os_name == "posix"'],
+    ),
+    "two sources for some environments": (
+        'b = [{index = "cpu", marker = "sys_platform == \'win32\'"}, '
+        "{index = \"cuda\", marker = \"python_version >= '3.12' or os_name == 'nt'\"}]",
+        "",
+        [
+            "a",
+            'b; os_name == "posix" and sys_platform == "win32" from https://cpu.example',
+            'b; os_name == "posix" and (python_version >= "3.12" or os_name == "nt") from https://cuda.example',
+            'b; (os_name == "posix" and sys_platform != "win32") and (python_version < "3.12" and os_name != "nt")',
+        ],
+    ),
+    "a source for an extra, which is not wanted": (BY_EXTRA, "", ["a", 'b; os_name == "posix"']),
+    "a source for an extra": (
+        BY_EXTRA,
+        "--extra CPU",
+        ["a", 'b; os_name == "posix"', "a>=2 from https://cpu.example"],
+    ),
+    "a source for a group": (
+        'c = {index = "cuda", group = "dev"}',
+        "--group dev",
+        ["a", 'b; os_name == "posix"', "c from https://cuda.example"],
+    ),
+    "a source for another group": (
+        'c = {index = "cuda", group = "docs"}',
+        "--group dev",
+        ["a", 'b; os_name == "posix"', "c"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_what_a_source_is_for(tmp_path: Path, case: str) -> None:
+    """As uv has it: other requirements of the project, and in other environments, come from the indexes."""
+    sources, entry, wanted = SOURCES[case]
+    text = '[project]\nname = "x"\nversion = "1"\ndependencies = ["a", "b; os_name == \'posix\'"]\n'
+    text += '[project.optional-dependencies]\ncpu = ["a>=2"]\ncuda = ["a>=2"]\n[dependency-groups]\ndev = ["c"]\n'
+    (tmp_path / "pyproject.toml").write_text(text + INDEXES + sources)
+    assert list(map(told, read(tmp_path, f"-r pyproject.toml {entry}"))) == wanted
+
+
+COMPARISONS = st.sampled_from(
+    [
+        *("sys_platform == 'linux'", "'win' in sys_platform", "python_version in '3.10 3.11'", "os_name != 'nt'"),
+        *("python_version < '3.11'", "python_version >= '3.9'", "'3.10' > python_version", "python_version ~= '3.9'"),
+        *("python_full_version <= '3.11.2'", "python_version == '3.*'", "os_name not in 'nt java'"),
+        "python_full_version === '3.11.2'",
+    ]
+)
+MARKERS = st.recursive(
+    COMPARISONS,
+    lambda parts: st.tuples(parts, st.sampled_from(["and", "or"]), parts).map(lambda each: "({} {} {})".format(*each)),
+    max_leaves=6,
+)
+
+
+@given(MARKERS, st.sampled_from(["3.8.1", "3.9.0", "3.10.4", "3.11.2", "3.12.0"]), st.sampled_from(["linux", "win32"]))
+def test_the_opposite_of_a_marker(text: str, version: str, system: str) -> None:
+    environment = {
+        "python_full_version": version,
+        "python_version": version.rpartition(".")[0],
+        "sys_platform": system,
+        "os_name": "nt" if system == "win32" else "posix",
+    }
+    marker = Marker(text)
+    assert negated(marker).evaluate(environment) is not marker.evaluate(environment)
+
+
+def test_settings_of_uv_that_say_where_packages_are_from(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\ndependencies = ["a"]\n[tool.uv]\nindex-url = "https://one.example"\n'
+        'extra-index-url = ["https://two.example"]\nfind-links = ["https://links.example"]\nprerelease = "allow"\n'
+        'constraint-dependencies = ["b<2"]\nno-build-package = ["A"]\nno-binary-package = ["c"]\n'
+        '[[tool.uv.index]]\nurl = "https://page.example"\nformat = "flat"\n'
+    )
+    found = read_requirements(PipInstall(requirements=("-r pyproject.toml",)), tmp_path, {})
+    [options] = [requirement.options for requirement in found.requirements]
+    assert (str(options.index_url), list(map(str, options.extra_index_urls)), list(map(str, options.find_links))) == (
+        "https://one.example",
+        ["https://two.example"],
+        ["https://page.example", "https://links.example"],
+    )
+    assert (options.pre, options.only_binary, options.no_binary) == (True, ("a",), ("c",))
+    assert [str(constraint) for constraint in found.constraints] == ["b<2"]
+
+
+OTHER_ANSWERS = ('override-dependencies = ["a"]', 'exclude-newer = "2026-01-01"', 'resolution = "lowest"')
+
+
+@pytest.mark.parametrize("setting", [*OTHER_ANSWERS, 'index-strategy = "unsafe-best-match"', 'prerelease = "explicit"'])
+def test_settings_of_uv_that_give_other_packages(tmp_path: Path, setting: str) -> None:
+    project = f'[project]\nname = "x"\nversion = "1"\ndependencies = ["a"]\n[tool.uv]\n{setting}\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    with pytest.raises(RequirementError) as caught:
+        read(tmp_path, "-r pyproject.toml")
+    assert str(caught.value).endswith(
+        f"tool.uv.{setting.partition(' ')[0]} has uv choose other packages than klock would"
+    )
+    (tmp_path / "pyproject.toml").write_text(project.partition("[tool.uv]")[0] + '[tool.uv]\nresolution = "highest"\n')
+    assert list(map(str, read(tmp_path, "-r pyproject.toml"))) == ["a"]
+
+
+def test_local_packages_of_a_lock_are_named(tmp_path: Path) -> None:
+    """Members of the workspace are not: they are what is being worked on."""
+    lock = UV_LOCK.replace('{name = "a"}, ', '{name = "tool"}, {name = "built"}, {name = "folder"}, {name = "a"}, ')
+    for name, source in (("tool", "editable"), ("folder", "directory"), ("built", "path")):
+        place = f"../{name}" if source != "path" else "built-1-py3-none-any.whl"
+        lock += f'\n[[package]]\nname = "{name}"\nversion = "1"\nsource = {{{source} = "{place}"}}\n'
+        if source == "path":
+            lock += f'wheels = [{{filename = "{place}", hash = "sha256:{DIGITS["a"]}"}}]\n'
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "uv.lock").write_text(lock)
+    found = read_requirements(PipInstall(requirements=("-r uv.lock",)), tmp_path, {})
+    assert [requirement.name for requirement in found.requirements] == ["a", "b", "d"]
+    assert found.left_out == ("uv.lock: built", "uv.lock: folder", "uv.lock: tool")
+
+
 WRONG = {
+    "no table of the project": (
+        "-r poetry/pyproject.toml",
+        "poetry/pyproject.toml: it has no [project], which lists what it requires",
+    ),
+    "a page of links for one project": (
+        "-r flat/pyproject.toml",
+        "flat/pyproject.toml: tool.uv.sources.a: x is a page",
+    ),
     "no such group": ("--group nope", "pyproject.toml: dependency-groups.nope cannot be read: "),
     "no such extra": ("-r pyproject.toml --extra nope", "pyproject.toml: there is no extra 'nope'"),
     "no project": ("a --extra x", "pip_install: --extra, --package and the like need the file of a project"),
@@ -295,6 +443,16 @@ WRONG = {
 def test_what_cannot_be_taken_over(folder: Path, case: str) -> None:
     entry, message = WRONG[case]
     (folder / "plain.txt").write_text("a\n")
+    for name, text in (
+        ("poetry", '[tool.poetry.dependencies]\na = "^1"\n'),
+        (
+            "flat",
+            '[project]\nname = "x"\ndependencies = ["a"]\n[[tool.uv.index]]\nname = "x"\nurl = "https://x"\n'
+            'format = "flat"\nexplicit = true\n[tool.uv.sources]\na = {index = "x"}\n',
+        ),
+    ):
+        (folder / name).mkdir()
+        (folder / name / "pyproject.toml").write_text(text)
     lock = 'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\ndirectory = {path = "../x"}\n'
     (folder / "pylock.folder.toml").write_text(lock)
     (folder / "pylock.none.toml").write_text("x = 1\n")

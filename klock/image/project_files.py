@@ -23,17 +23,18 @@ from packaging.utils import canonicalize_name
 from klock.documents import read_toml
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
-from klock.image.pyproject import requirements_of_project
+from klock.image.pyproject import constraints_of_project, requirements_of_project
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
+from klock.values import dataclass
 from klock.words import first_of
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, Pylock
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["is_project_file", "read_project_file"]
+__all__ = ["ProjectFile", "is_project_file", "read_project_file"]
 
 _PYLOCK: Final = re.compile(r"pylock(\.[^./]+)?\.toml")
 _PYPI: Final = "https://pypi.org/simple"
@@ -49,14 +50,35 @@ def is_project_file(path: str) -> bool:
     return name in ("pyproject.toml", "uv.lock") or _PYLOCK.fullmatch(name) is not None
 
 
-def read_project_file(path: Path, content: bytes, parts: ProjectParts, where: str) -> Iterator[ParsedRequirement]:
-    """What the file asks for. `where` names it in messages. Raises RequirementError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectFile:
+    """What a file asks for. `left_out` are its packages that are folders and files of the machine it was made on."""
+
+    requirements: tuple[ParsedRequirement, ...]
+    constraints: tuple[ParsedRequirement, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def read_project_file(path: Path, content: bytes, parts: ProjectParts, where: str) -> ProjectFile:
+    """`where` names the file in messages. Raises RequirementError."""
     if path.name == "uv.lock":
-        yield from _requirements_of_pylock(_exported(path, parts, where), where, ProjectParts())
-    elif path.name == "pyproject.toml":
-        yield from requirements_of_project(_toml(content, where), parts, where)
-    else:
-        yield from _requirements_of_pylock(_toml(content, where), where, parts)
+        document = _exported(path, parts, where)
+        packages = document.get("packages", [])
+        local = [package["name"] for package in packages if _is_local(package)]
+        document["packages"] = [package for package in packages if not _is_local(package)]
+        requirements = tuple(_requirements_of_pylock(document, where, ProjectParts()))
+        return ProjectFile(requirements=requirements, left_out=tuple(local))
+    document = _toml(content, where)
+    if path.name == "pyproject.toml":
+        return ProjectFile(
+            requirements=tuple(requirements_of_project(document, parts, where)),
+            constraints=tuple(constraints_of_project(document, where)),
+        )
+    return ProjectFile(requirements=tuple(_requirements_of_pylock(document, where, parts)))
+
+
+def _is_local(package: Mapping[str, Any]) -> bool:
+    return "directory" in package or "path" in package.get("archive", {})
 
 
 def _toml(content: bytes, where: str) -> dict[str, Any]:
@@ -69,7 +91,7 @@ def _toml(content: bytes, where: str) -> dict[str, Any]:
 def _exported(path: Path, parts: ProjectParts, where: str) -> dict[str, Any]:
     from klock.uv_program import uv_program
 
-    arguments = ["export", "--frozen", "--offline", "--no-config", "--no-cache", "--no-header", "--no-emit-local"]
+    arguments = ["export", "--frozen", "--offline", "--no-config", "--no-cache", "--no-header", "--no-emit-workspace"]
     arguments += ["--format", "pylock.toml", "--python", sys.executable, "--directory", os.fspath(path.parent)]
     arguments += [word for group in parts.groups for word in ("--group", group)]
     arguments += [word for extra in parts.extras for word in ("--extra", extra)]

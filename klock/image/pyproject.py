@@ -1,21 +1,29 @@
-"""What a pyproject.toml asks for: its dependencies, extras (PEP 621) and groups (PEP 735), from uv's sources."""
+"""What a pyproject.toml asks for: its dependencies, extras (PEP 621) and groups (PEP 735), as uv's settings in it say:
+from which sources and indexes, and with which constraints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from packaging.markers import Marker
+from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import RequirementError
+from klock.image.negation import negated
 from klock.image.pip_options import PipOptions
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
 from klock.secrets.userinfo import PrivateUrl
 
-__all__ = ["requirements_of_project"]
+__all__ = ["constraints_of_project", "requirements_of_project"]
 
+_HARMLESS: Final = {"index-strategy": "first-index", "resolution": "highest", "prerelease": "if-necessary-or-explicit"}
+_OTHER_ANSWERS: Final = (
+    *("dependency-metadata", "exclude-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy"),
+    *("override-dependencies", "prerelease", "resolution"),
+)
+"""Settings that have uv choose other packages, in a way that klock does not follow, unless they are `_HARMLESS`."""
 _HOW_TO_COPY: Final = 'copy it with rsync() and install it from there: pip_install(["/PATH"])'
 
 
@@ -32,15 +40,31 @@ def requirements_of_project(
         )
     sources = _Sources(document, where)
     texts = [*_of_project(document, parts, where), *_of_groups(document, parts, where)]
-    for place, text in dict.fromkeys(texts):
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
-            raise RequirementError(f"{place}: not a requirement: {text!r}: {str(error).splitlines()[0]}") from error
-        yield from sources.of(requirement, place)
+    for place, text, part in dict.fromkeys(texts):
+        yield from sources.of(_requirement(text, place), place, part)
 
 
-def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str]]:
+def constraints_of_project(document: Mapping[str, Any], where: str) -> Iterator[PackageRequirement]:
+    """The `constraint-dependencies` that uv is to keep to in this project. Raises RequirementError."""
+    uv = _settings_of_uv(document, where)
+    for place, text in _texts(uv.get("constraint-dependencies", []), f"{where}: tool.uv.constraint-dependencies"):
+        yield PackageRequirement(requirement=_requirement(text, place), where=place)
+
+
+def _requirement(text: str, place: str) -> Requirement:
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        raise RequirementError(f"{place}: not a requirement: {text!r}: {str(error).splitlines()[0]}") from error
+
+
+_Part: TypeAlias = "tuple[str, str] | None"
+"""The extra or the group that a requirement is of: `("extra", name)`, `("group", name)`."""
+
+
+def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str, _Part]]:
+    if "project" not in document and not parts.groups:
+        raise RequirementError(f"{where}: it has no [project], which lists what it requires", hint=_hint_at(document))
     project = _table(document, "project", where)
     dynamic = set(project.get("dynamic", ()))
     extras = {canonicalize_name(n): t for n, t in _table(project, "optional-dependencies", f"{where}: project").items()}
@@ -51,7 +75,8 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
             hint=_HOW_TO_COPY,
         )
     if not parts.groups_only:
-        yield from _texts(project.get("dependencies", []), f"{where}: project.dependencies")
+        texts = _texts(project.get("dependencies", []), f"{where}: project.dependencies")
+        yield from ((*each, None) for each in texts)
     own, seen = canonicalize_name(str(project.get("name", ""))), set()
     while wanted:
         extra = wanted.pop(0)
@@ -67,17 +92,24 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
             if "[" in text and canonicalize_name(name) == own:  # project[a,b] in an extra means these extras
                 wanted += [canonicalize_name(each) for each in Requirement(text).extras]
             else:
-                yield where_it_is, text
+                yield where_it_is, text, ("extra", extra)
 
 
-def _of_groups(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str]]:
+def _hint_at(document: Mapping[str, Any]) -> str | None:
+    if "poetry" in _table(document, "tool", ""):
+        return "write Poetry's own lock as one that others can read: poetry export -o requirements.txt"
+    return None
+
+
+def _of_groups(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str, _Part]]:
     from packaging.dependency_groups import resolve_dependency_groups
 
     groups = _table(document, "dependency-groups", where)
     for group in [*parts.groups, *(groups if parts.all_groups else ())]:
         place = f"{where}: dependency-groups.{group}"
         try:
-            yield from ((place, text) for text in resolve_dependency_groups(groups, group))
+            part = ("group", canonicalize_name(group))
+            yield from ((place, text, part) for text in resolve_dependency_groups(groups, group))
         except (LookupError, ValueError, TypeError, ExceptionGroup) as error:
             there = ", ".join(sorted(groups)) or "none"
             raise RequirementError(f"{place} cannot be read: {_reason(error)}", hint=f"it has: {there}") from error
@@ -90,41 +122,63 @@ def _reason(error: BaseException) -> str:
 
 
 class _Sources:
-    """`[tool.uv.sources]` and `[[tool.uv.index]]`: where uv would take each project from."""
+    """`[tool.uv.sources]`, `[[tool.uv.index]]` and the like: where uv would take each project from."""
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
-        uv = _table(_table(document, "tool", where), "uv", f"{where}: tool")
-        if uv.get("override-dependencies"):
-            raise RequirementError(
-                f"{where}: tool.uv.override-dependencies change what packages require",
-                hint="lock with uv, and take over its answer: uv_sync() or -r uv.lock",
-            )
+        uv = _settings_of_uv(document, where)
         self._where = where
         sources = _table(uv, "sources", f"{where}: tool.uv")
         self._sources = {canonicalize_name(name): source for name, source in sources.items()}
         indexes = [index for index in uv.get("index", ()) if isinstance(index, Mapping) and "url" in index]
         self._indexes = {str(index.get("name")): PrivateUrl.parse(str(index["url"])) for index in indexes}
         shared = [index for index in indexes if not index.get("explicit")]
-        default = [PrivateUrl.parse(str(index["url"])) for index in shared if index.get("default")]
-        extras = [PrivateUrl.parse(str(index["url"])) for index in shared if not index.get("default")]
-        self._options = PipOptions(index_url=default[0] if default else None, extra_index_urls=tuple(extras))
+        self._flat = {str(index.get("name")) for index in indexes if index.get("format") == "flat"}
+        default = [str(index["url"]) for index in shared if index.get("default")] + self._urls(uv, "index-url")
+        extras = [str(index["url"]) for index in shared if not index.get("default") and index.get("format") != "flat"]
+        links = [str(index["url"]) for index in shared if index.get("format") == "flat"]
+        self._options = PipOptions(
+            index_url=PrivateUrl.parse(default[0]) if default else None,
+            extra_index_urls=tuple(map(PrivateUrl.parse, extras + self._urls(uv, "extra-index-url"))),
+            find_links=tuple(map(PrivateUrl.parse, links + self._urls(uv, "find-links"))),
+            no_index=uv.get("no-index") is True,
+            no_binary=_packages(uv, "no-binary"),
+            only_binary=_packages(uv, "no-build"),
+            pre=uv.get("prerelease") == "allow",
+        )
 
-    def of(self, requirement: Requirement, where: str) -> Iterator[ParsedRequirement]:
-        source = self._sources.get(canonicalize_name(requirement.name))
-        if source is None:
-            yield self._from_index(requirement, self._options, where)
-            return
-        for each in source if isinstance(source, Sequence) else [source]:
-            yield self._from(each, requirement, where)
+    def _urls(self, uv: Mapping[str, Any], key: str) -> list[str]:
+        given = uv.get(key, [])
+        place = f"{self._where}: tool.uv.{key}"
+        urls = [text for _, text in _texts([given] if isinstance(given, str) else given, place)]
+        if local := next((url for url in urls if "://" not in url), None):
+            raise RequirementError(f"{place}: {local} is a folder of this machine", hint=_HOW_TO_COPY)
+        return urls
 
-    def _from(self, source: Any, requirement: Requirement, where: str) -> ParsedRequirement:
+    def of(self, requirement: Requirement, where: str, part: _Part) -> Iterator[ParsedRequirement]:
+        """The requirement from each of its sources, and from the indexes in environments that are none's."""
+        given = self._sources.get(canonicalize_name(requirement.name), [])
         place = f"{self._where}: tool.uv.sources.{requirement.name}"
-        if not isinstance(source, Mapping):
-            raise RequirementError(f"{place} is not a table")
-        marker = Marker(str(source["marker"])) if "marker" in source else None
-        joined = Requirement(str(requirement))
-        if marker is not None:
-            joined.marker = marker if joined.marker is None else joined.marker & marker
+        rest = requirement.marker
+        for source in given if isinstance(given, Sequence) else [given]:
+            if not isinstance(source, Mapping):
+                raise RequirementError(f"{place} is not a table")
+            if any(key in source and part != (key, canonicalize_name(str(source[key]))) for key in ("extra", "group")):
+                continue
+            marker = _marker(source.get("marker"), place)
+            yield self._from(source, _where_also(requirement, marker), place, where)
+            if marker is None:
+                return
+            rest = negated(marker) if rest is None else rest & negated(marker)
+        remaining = Requirement(str(requirement))
+        remaining.marker = rest
+        yield self._from_index(remaining, self._options, where)
+
+    def _from(self, source: Mapping[str, Any], joined: Requirement, place: str, where: str) -> ParsedRequirement:
+        if str(source.get("index")) in self._flat:
+            raise RequirementError(
+                f'{place}: {source["index"]} is a page of links (format = "flat") for this project alone',
+                hint="lock with uv, and take over its answer: uv_sync() or -r uv.lock",
+            )
         if "index" in source:
             index = self._indexes.get(str(source["index"]))
             if index is None:
@@ -139,8 +193,8 @@ class _Sources:
             raise RequirementError(f"{place} is a folder of this machine", hint=_HOW_TO_COPY)
         if "subdirectory" in source:
             url += f"#subdirectory={source['subdirectory']}"
-        extras = tuple(sorted(canonicalize_name(extra) for extra in requirement.extras))
-        name = canonicalize_name(requirement.name)
+        extras = tuple(sorted(canonicalize_name(extra) for extra in joined.extras))
+        name = canonicalize_name(joined.name)
         return UrlRequirement(url=PrivateUrl.parse(url), name=name, extras=extras, marker=joined.marker, where=where)
 
     def _from_index(self, requirement: Requirement, options: PipOptions, where: str) -> ParsedRequirement:
@@ -149,6 +203,38 @@ class _Sources:
             url = PrivateUrl.parse(requirement.url)
             return UrlRequirement(url=url, name=name, extras=extras, marker=requirement.marker, where=where)
         return PackageRequirement(requirement=requirement, options=options, where=where)
+
+
+def _where_also(requirement: Requirement, marker: Marker | None) -> Requirement:
+    joined = Requirement(str(requirement))
+    if marker is not None:
+        joined.marker = marker if joined.marker is None else joined.marker & marker
+    return joined
+
+
+def _marker(text: object, place: str) -> Marker | None:
+    try:
+        return None if text is None else Marker(str(text))
+    except InvalidMarker as error:
+        raise RequirementError(f"{place}: {text} is not a marker: {str(error).splitlines()[0]}") from error
+
+
+def _settings_of_uv(document: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    uv = _table(_table(document, "tool", where), "uv", f"{where}: tool")
+    if other := next((key for key in _OTHER_ANSWERS if uv.get(key) and uv[key] != _HARMLESS.get(key)), None):
+        if (other, uv[other]) == ("prerelease", "allow"):
+            return uv
+        raise RequirementError(
+            f"{where}: tool.uv.{other} has uv choose other packages than klock would",
+            hint="lock with uv, and take over its answer: uv_sync() or -r uv.lock",
+        )
+    return uv
+
+
+def _packages(uv: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The names that a setting is for: `key` is for all, `key-package` for some."""
+    named = tuple(canonicalize_name(str(name)) for name in uv.get(f"{key}-package", ()))
+    return (":all:",) if uv.get(key) is True else named
 
 
 def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

@@ -46,12 +46,14 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequirementInputs:
-    """What a step asks for, in the order written. `variables` are the names of this process's variables it uses."""
+    """What a step asks for, in the order written. `variables` are the names of this process's variables it uses,
+    `left_out` the local packages of other tools' locks, which klock cannot have."""
 
     requirements: tuple[ParsedRequirement, ...] = ()
     constraints: tuple[ParsedRequirement, ...] = ()
     files: tuple[ReadFile, ...] = ()
     variables: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def read_requirements(
@@ -63,6 +65,7 @@ def read_requirements(
     constraints: list[ParsedRequirement] = []
     files: set[ReadFile] = set()
     variables: set[str] = set()
+    left_out: list[str] = []
     place = _place(step, folder)
     for entry in step.requirements:
         line = parse_line(entry, f"{place}pip_install", environ)
@@ -77,11 +80,13 @@ def read_requirements(
             constraints += found[1]
             files |= tree.files
             variables |= tree.variables
+            left_out += tree.left_out
     return RequirementInputs(
         requirements=tuple(requirements),
         constraints=tuple(constraints),
         files=tuple(sorted(files)),
         variables=tuple(sorted(variables)),
+        left_out=tuple(left_out),
     )
 
 
@@ -94,6 +99,7 @@ class _Tree:
     locks: bool = True
     files: set[ReadFile] = field(default_factory=set)
     variables: set[str] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
     _lines: list[tuple[bool, ParsedLine]] = field(default_factory=list)
     _from_projects: list[tuple[bool, ParsedLine]] = field(default_factory=list)
     _options: PipOptions = field(default_factory=PipOptions)
@@ -135,8 +141,10 @@ class _Tree:
             digest = digest_of_bytes(_content(project, beside, self._name(project)))
             self.files.add(ReadFile(path=self._name(project), digest=digest))
         if self.locks:
-            found = tuple(read_project_file(path, content, reference.parts, self._name(path)))
-            self._from_projects.append((constraint, ParsedLine(requirements=found)))
+            found = read_project_file(path, content, reference.parts, self._name(path))
+            self._from_projects.append((constraint, ParsedLine(requirements=found.requirements)))
+            self._from_projects.append((True, ParsedLine(requirements=found.constraints)))
+            self.left_out += [f"{self._name(path)}: {name}" for name in found.left_out]
 
     def check_hashes(self) -> None:
         """As in pip: a file that has one hash, or says --require-hashes, must have a hash for each requirement."""

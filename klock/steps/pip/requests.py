@@ -65,6 +65,11 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
         step = steps[position]
         assert isinstance(step, PipInstall)
         inputs = read_requirements(step, context.root, context.environ)
+        for package in inputs.left_out:
+            context.progress.warn(
+                f"{package} is a folder or a file of the project, and is not installed: copy it with rsync() and "
+                "install its path"
+            )
         requirements: list[ScopedRequirement] = []
         projects: list[LocalProjectSource] = []
         for parsed in inputs.requirements:

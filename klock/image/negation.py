@@ -1,0 +1,64 @@
+"""The opposite of a marker (PEP 508), which has no word for it: where one source of a project ends, another begins."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.markers import Marker
+
+from klock.patterns import regex
+
+__all__ = ["negated"]
+
+_TOKEN = regex(
+    r"""\s*(?:
+    (?P<sign>[()]|\band\b|\bor\b)
+    | (?P<left>"[^"]*"|'[^']*'|\w+)\s*(?P<operator>not\s+in|in|[<>=!~]+)\s*(?P<right>"[^"]*"|'[^']*'|\w+)
+    )""",
+    re.VERBOSE,
+)
+_OPPOSITES = {"==": "!=", "===": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "in": "not in"}
+
+
+def negated(marker: Marker) -> Marker:
+    """A marker that is true in just the environments in which `marker` is not."""
+    text = str(marker)
+    tokens = list(_TOKEN.finditer(text))
+    at = 0
+
+    def alternatives() -> str:
+        nonlocal at
+        found = [conjunction()]
+        while at < len(tokens) and tokens[at]["sign"] == "or":
+            at += 1
+            found.append(conjunction())
+        return " and ".join(f"({each})" for each in found)
+
+    def conjunction() -> str:
+        nonlocal at
+        found = [term()]
+        while at < len(tokens) and tokens[at]["sign"] == "and":
+            at += 1
+            found.append(term())
+        return " or ".join(f"({each})" for each in found)
+
+    def term() -> str:
+        nonlocal at
+        token = tokens[at]
+        at += 1
+        if token["sign"] == "(":
+            inside = alternatives()
+            at += 1
+            return inside
+        return _opposite(token["left"], " ".join(token["operator"].split()), token["right"])
+
+    return Marker(alternatives())
+
+
+def _opposite(left: str, operator: str, right: str) -> str:
+    if operator == "not in":
+        return f"{left} in {right}"
+    if operator == "~=":
+        series = right[:-1].rpartition(".")[0]
+        return f"{left} < {right} or {left} != {series}.*{right[-1]}"
+    return f"{left} {_OPPOSITES[operator]} {right}"
