@@ -24,7 +24,7 @@ from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import Root, names_in_options, parse_requirement, split_revision
 from klock.packages.uv import WORK
 from klock.packages.uv_project import UvProject
-from klock.packages.wheels import metadata_of, wheel_of
+from klock.packages.wheels import WheelMetadata, metadata_of, wheel_of
 from klock.values import dataclass
 from klock.workshop.handover import empty_folder
 
@@ -84,7 +84,7 @@ def compose(
         constraints=tuple(
             dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
         ),
-        overrides=tuple(dict.fromkeys(root.scoped.text for root in case.roots if root.scoped.is_locked)),
+        overrides=_overrides(case, pins),
         settings=case.plan.shared,
         pins={name: index for name, index in pins.items() if name not in kept},
         preferences={**case.preferences, **installed},
@@ -100,12 +100,38 @@ def compose(
         mirrors=case.world.mirrors,
         exclude_newer=case.question.exclude_newer,
         offline=case.world.offline,
-        metadata=tuple(each.metadata for each in learnt),
+        metadata=_metadata(case, learnt),
         folder=case.seen_folder,
     )
     project.write(case.folder)
     _write_stubs(case, kept)
     return project
+
+
+def _locked(case: Case) -> list[tuple[Root, str, bool]]:
+    """The packages of locks of other tools with their names, and whether the image asks for extras of them."""
+    with_extras = {root.name for root in case.roots if root.extras}
+    return [
+        (root, root.name, root.name in with_extras)
+        for root in case.roots
+        if root.scoped.is_locked and root.name is not None
+    ]
+
+
+def _overrides(case: Case, pins: Mapping[str, Index]) -> tuple[str, ...]:
+    """A version of a lock holds whatever others require. But uv forgets extras of what is overridden, and its index."""
+    texts = (root.scoped.text for root, name, extras in _locked(case) if name not in pins and not extras)
+    return tuple(dict.fromkeys(texts))
+
+
+def _metadata(case: Case, learnt: Iterable[Learnt]) -> tuple[WheelMetadata, ...]:
+    """What counts in place of what packages say: those of a lock require nothing, as all that they need is in it."""
+    found = {(each.metadata.name, each.metadata.version): each.metadata for each in learnt}
+    for root, name, extras in _locked(case):
+        if root.requirement is not None and not extras:
+            [pin] = root.requirement.specifier
+            found[name, pin.version] = WheelMetadata(name=name, version=pin.version)
+    return tuple(found.values())
 
 
 def _elsewhere(world: World) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from klock.packages.no_wheel import has_wheels, why_no_wheel
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement
-from klock.packages.roots import Root, constraints_in, name_of, parse_requirement, roots_in
+from klock.packages.roots import Root, applies_to, constraints_in, name_of, parse_requirement, roots_in
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv
 from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
@@ -181,7 +181,12 @@ class Resolver:
     def _plan(self, requests: Sequence[PipRequest], pages: IndexPages) -> ScopePlan:
         if self.world.offline:
             return ScopePlan(shared=IndexSettings(default=None), pins={}, fallbacks=())
-        return plan_scopes(requests, name_of=name_of, offers=pages.offers, default=self.question.default_index)
+        here = [replace(request, requirements=self._that_apply(request.requirements)) for request in requests]
+        return plan_scopes(here, name_of=name_of, offers=pages.offers, default=self.question.default_index)
+
+    def _that_apply(self, requirements: Sequence[ScopedRequirement]) -> tuple[ScopedRequirement, ...]:
+        """Those that count in this environment: the indexes of others are for others."""
+        return tuple(r for r in requirements if applies_to(r, self.world.python))
 
     def _given_up_at_once(self, requests: Sequence[PipRequest], roots: Sequence[Root]) -> set[str]:
         """Distributions of the base that cannot or must not stay: not allowed by a root, or asked for anew."""

@@ -17,7 +17,7 @@ from klock.packages.interpreter import TargetPython
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.values import dataclass
 
-__all__ = ["Root", "constraints_in", "line_of", "name_of", "read_roots", "roots_in"]
+__all__ = ["Root", "applies_to", "constraints_in", "line_of", "name_of", "read_roots", "roots_in"]
 
 _REPOSITORY: Final = re.compile(
     r"(?P<before>(?:[^@;]*@\s*)?git\+)(?P<url>[a-z+]+://(?:[^/@\s]*@)?[^@#\s;]+)(?:@(?P<revision>[^#\s;]+))?(?P<after>.*)"
@@ -41,8 +41,7 @@ class Root:
         return frozenset(canonicalize_name(e) for e in self.requirement.extras) if self.requirement else frozenset()
 
     def applies_to(self, python: TargetPython) -> bool:
-        marker = self.requirement.marker if self.requirement else None
-        return marker is None or marker.evaluate({**python.markers, "extra": ""})
+        return _applies(self.requirement, python)
 
     def allows(self, version: str) -> bool:
         """Whether an installed version meets it. As in pip, a pre-release that is already there may stay."""
@@ -52,6 +51,16 @@ class Root:
             return self.requirement.specifier.contains(version, prereleases=True)
         except InvalidVersion:
             return False
+
+
+def applies_to(scoped: ScopedRequirement, python: TargetPython) -> bool:
+    """Whether a requirement counts in this environment. Raises RequirementError."""
+    return _applies(parse_requirement(scoped), python)
+
+
+def _applies(requirement: Requirement | None, python: TargetPython) -> bool:
+    marker = requirement.marker if requirement else None
+    return marker is None or marker.evaluate({**python.markers, "extra": ""})
 
 
 def read_roots(requests: Sequence[PipRequest]) -> tuple[Root, ...]:

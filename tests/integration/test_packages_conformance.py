@@ -6,6 +6,7 @@ themselves give the same is tried by `make soak`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ from packaging.tags import sys_tags
 from klock.errors import KlockError
 from klock.image.requirement_lines import parse_line
 from klock.lockfile.model import Interpreter
-from klock.packages import PipRequest, Question, ScopedRequirement, TargetPython, World
+from klock.packages import PipRequest, Question, RequirementOptions, ScopedRequirement, TargetPython, World
 from klock.packages.resolver import Answer, Resolver
 from klock.packages.selection import SelectedFile
 from klock.packages.uv import WORK
@@ -162,12 +163,6 @@ def opened(scenario: dict[str, Any], folder: Path) -> Iterator[Case]:
 
 
 def by_klock(case: Case) -> Answer:
-    python = TargetPython(
-        interpreter=Interpreter(path=sys.executable, version="", implementation="cpython", libc="", sha256=""),
-        markers={name: str(value) for name, value in default_environment().items()},
-        tags=tuple(map(str, sys_tags())),
-        installed=(),
-    )
     environment = {"PATH": os.environ["PATH"]}
     if case.extra:
         environment["UV_EXTRA_INDEX_URL"] = case.extra
@@ -180,6 +175,16 @@ def by_klock(case: Case) -> Answer:
         )
 
     request = PipRequest(requirements=scoped("wanted"), constraints=scoped("constraints"), environment=environment)
+    return answer_to(request, case)
+
+
+def answer_to(request: PipRequest, case: Case) -> Answer:
+    python = TargetPython(
+        interpreter=Interpreter(path=sys.executable, version="", implementation="cpython", libc="", sha256=""),
+        markers={name: str(value) for name, value in default_environment().items()},
+        tags=tuple(map(str, sys_tags())),
+        installed=(),
+    )
     question = Question(requests=(request,), default_index=case.index)
     world = World(workspace=cast("Workspace", Host()), python=python, store=Store(case.folder / "store"))
     resolver = OnHost(world=world, question=question, credentials=question.collect_credentials(world), preferences={})
@@ -204,6 +209,47 @@ def test_klock_chooses(scenario: dict[str, Any], tmp_path: Path) -> None:
             "files": [cast("SelectedFile", package.source).name for package in answer.packages],
         }
         assert {key: found[key] for key in case.wanted} == case.wanted
+
+
+LOCKED = {
+    "from the index that the lock has for it": (["a==1.0", "c==1.0 from extra"], ["a==1.0", "c==1.0"]),
+    "whatever others of the lock require": (["b==1.0", "c==1.0 from extra"], ["b==1.0", "c==1.0"]),
+    "where other systems have it from elsewhere": (
+        ["c==1.0; sys_platform == 'win32'", "c==1.0; sys_platform == 'linux' from extra"],
+        ["c==1.0"],
+    ),
+    "where it is from elsewhere and others are not for here": (
+        ["c==2.0; sys_platform == 'win32' from extra", "c==1.0; sys_platform != 'win32' from extra", "a==1.0"],
+        ["a==1.0", "c==1.0"],
+    ),
+    "and what it requires is in the lock or is not needed": (["d==1.0"], ["d==1.0"]),
+    "but for the extras that the lock has not": (["e==1.0", "e[x] unlocked"], ["c==2.0", "e==1.0"]),
+}
+
+
+@pytest.mark.parametrize("case", LOCKED)
+def test_a_package_of_another_tools_lock(case: str, tmp_path: Path) -> None:
+    lines, wanted = LOCKED[case]
+    files = ["a 1.0", "b 1.0 : c>=2", "c 1.0", "c 2.0", "d 1.0 : nowhere", "e 1.0 : [x] c"]
+    scenario = {"index": files, "extra": ["c 1.0 : a", "c 3.0"]}
+    with opened(scenario, tmp_path) as given:
+        request = PipRequest(requirements=tuple(_locked(line, given) for line in lines), environment={})
+        answer = answer_to(request, given)
+    assert [f"{package.name}=={package.version}" for package in answer.packages] == wanted
+
+
+def _locked(line: str, case: Case) -> ScopedRequirement:
+    """A line `REQUIREMENT [from extra] [unlocked]`, as a lock gives it: with the index and the hash of its file."""
+    text, _, index = line.removesuffix(" unlocked").partition(" from ")
+    name, _, version = text.partition(";")[0].partition("==")
+    files = (case.folder / (index or "index")).glob(f"{name}-{version}-*.whl") if version else ()
+    return ScopedRequirement(
+        text=text,
+        origin="uv.lock",
+        options=RequirementOptions(index_url=case.extra if index else case.index),
+        hashes=tuple(f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files),
+        is_locked=not line.endswith(" unlocked"),
+    )
 
 
 def _version(source: object) -> str:
