@@ -181,6 +181,13 @@ def test_hashes_of_a_lock_are_kept(folder: Path, entry: str) -> None:
     assert (first.hashes, first.is_locked) == ((f"sha256:{DIGITS['a']}",), True)
 
 
+def test_a_page_of_links_is_no_index(tmp_path: Path) -> None:
+    text = PYLOCK.replace("https://corp.example/simple", "https://corp.example/torch-2.5.html")
+    (tmp_path / "pylock.toml").write_text(text)
+    options = read(tmp_path, "-r pylock.toml")[0].options
+    assert (options.index_url, list(map(str, options.find_links))) == (None, ["https://corp.example/torch-2.5.html"])
+
+
 ENVIRONMENTS = {
     "none is named": ("", "", "python_version >= '3'", False),
     "its Pythons": ('requires-python = ">=3.13"', "", "", True),

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -193,9 +194,16 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
         )
     given = [wheel.hashes for wheel in package.wheels or ()] + ([package.sdist.hashes] if package.sdist else [])
     hashes = tuple(sorted({f"{algorithm}:{digest}" for each in given for algorithm, digest in each.items()}))
-    index = None if package.index in (None, _PYPI) else PrivateUrl.parse(package.index or "")
     requirement = Requirement(f"{name}=={package.version}")
     requirement.marker = marker
-    return PackageRequirement(
-        requirement=requirement, options=PipOptions(index_url=index), hashes=hashes, is_locked=True, where=where
-    )
+    options = _options_for(package.index)
+    return PackageRequirement(requirement=requirement, options=options, hashes=hashes, is_locked=True, where=where)
+
+
+def _options_for(index: str | None) -> PipOptions:
+    """A lock does not say which of its indexes are pages of links; those of projects that have such are HTML files."""
+    if index is None or index == _PYPI:
+        return PipOptions()
+    url = PrivateUrl.parse(index)
+    is_page = urlsplit(index).path.endswith((".html", ".htm"))
+    return PipOptions(find_links=(url,)) if is_page else PipOptions(index_url=url)
