@@ -34,7 +34,11 @@ def to_pylock(lock: TargetLock) -> str:
 
 
 def to_requirements(lock: TargetLock) -> str:
-    """The text of a requirements.txt for pip and uv. Raises KlockError for a package that has no hash."""
+    """The text of a requirements.txt for pip and uv. Raises KlockError for a package that has no hash.
+
+    Of several indexes one is named, and packages of the others by their URLs: uv would take what has the same name from
+    an index that it asks first, and find none of its files to be the locked one.
+    """
     packages = _installed(lock)
     for package in packages:
         if isinstance(package.artifact, VcsArtifact):
@@ -43,11 +47,10 @@ def to_requirements(lock: TargetLock) -> str:
                 hint="write the other format: klock export pylock.toml",
             )
     lines = [f"# The Python packages of {lock.target}. Install them with --no-deps."]
-    indexes = list(dict.fromkeys(package.index for package in packages if package.index is not None))
-    default = _PYPI if _PYPI in indexes or not indexes else indexes[0]
+    indexes = [package.index for package in packages if package.index is not None]
+    default = _PYPI if _PYPI in indexes or not indexes else max(indexes, key=indexes.count)
     lines += [f"--index-url {default}"] if default != _PYPI else []
-    lines += [f"--extra-index-url {index}" for index in indexes if index != default]
-    lines += [f"{_name(package)} \\\n    --hash=sha256:{_file(package).sha256}" for package in packages]
+    lines += [f"{_name(package, default)} \\\n    --hash=sha256:{_file(package).sha256}" for package in packages]
     return "\n".join(lines) + "\n"
 
 
@@ -70,8 +73,8 @@ def _environment(lock: TargetLock) -> str:
     return f"sys_platform == '{system}' and platform_machine == '{_MACHINES.get(machine, machine)}'"
 
 
-def _name(package: LockedPackage) -> str:
-    return package.pin if package.index is not None else f"{package.name} @ {_file(package).url}"
+def _name(package: LockedPackage, index: str) -> str:
+    return package.pin if package.index == index else f"{package.name} @ {_file(package).url}"
 
 
 def _file(package: LockedPackage) -> WheelArtifact | SdistArtifact:

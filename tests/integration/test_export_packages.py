@@ -9,6 +9,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -50,15 +51,25 @@ def test_others_install_the_locked_files(tmp_path: Path, installer: str) -> None
     make_wheel(files, "lib", "1.0", files={"which.py": "better"}, tag="py3-none-linux_x86_64")
     make_wheel(files, "lib", "2.0", files={"which.py": "newer"})
     direct = make_wheel(tmp_path, "direct", "1.0", requires=["nowhere"])
-    (files / "direct").mkdir()
+    elsewhere = make_wheel(tmp_path, "elsewhere", "1.0+cpu")
+    # Each index has the other one's package, too, and not the locked version.
+    make_wheel(tmp_path, "lib", "0.9")
+    make_wheel(files, "elsewhere", "0.1")
+    more = make_wheel(files, "more", "1.0")
     with IndexServer(files) as index, IndexServer(tmp_path) as other:
         packages = []
-        for path, url, at in ((direct, other.url, None), (locked, index.url, index.url.rstrip("/"))):
+        for path, url, at in (
+            (direct, other.url, None),
+            (elsewhere, other.url, other.url.rstrip("/")),
+            (locked, index.url, index.url.rstrip("/")),
+            (more, index.url, index.url.rstrip("/")),
+        ):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             wheel = WheelArtifact(
-                name=path.name, url=f"{url[:-8]}/files/{path.name}", size=path.stat().st_size, sha256=digest
+                name=path.name, url=f"{url[:-8]}/files/{quote(path.name)}", size=path.stat().st_size, sha256=digest
             )
-            packages.append(LockedPackage(name=path.name.partition("-")[0], version="1.0", index=at, artifact=wheel))
+            name, version, *_ = path.name.split("-")
+            packages.append(LockedPackage(name=name, version=version, index=at, artifact=wheel))
         lock = lock_of(*packages, replace(packages[0], name="builder", build_only=True))
         name = "pylock.toml" if installer.endswith("pylock") else "requirements.txt"
         (tmp_path / name).write_text(to_pylock(lock) if installer.endswith("pylock") else to_requirements(lock))
@@ -72,7 +83,9 @@ def test_others_install_the_locked_files(tmp_path: Path, installer: str) -> None
     installed = tmp_path / "there"
     assert sorted(path.name for path in installed.glob("*.dist-info")) == [
         "direct-1.0.dist-info",
+        "elsewhere-1.0+cpu.dist-info",
         "lib-1.0.dist-info",
+        "more-1.0.dist-info",
     ]
     assert (installed / "which.py").read_text() == "locked"
 
