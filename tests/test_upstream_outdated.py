@@ -33,8 +33,8 @@ from klock.packages.newest import newest_version
 from klock.packages.question import Question, World
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.steps.newer import Newer
-from klock.steps.pip import newer
 from klock.steps.parts import Sort
+from klock.steps.pip import newer
 from klock.targets import Target
 from klock.upstream.outdated import Outdated, Outlook, look_for_newer
 from klock.workshop.protocol import Completed, Network
@@ -118,6 +118,7 @@ def test_uv_waits_no_longer_than_there_is_time(tmp_path: Path, monkeypatch: pyte
         target=Target.parse("linux/amd64"),
         base=DebianLock(suite="bookworm", packages=(), debs=(), tree="sha256:" + "1" * 64),
         interpreter=PYTHON,
+        packages=(),
         steps=(PipLock(requirements=("a",), packages=(), layer=UNKNOWN_LAYER),),
     )
     whole = Lockfile(image=ImageLock(name="image"), normalisation=1, targets=(lock,))
