@@ -47,10 +47,13 @@ def test_the_bytes_of_a_rule_never_change(by: Compression) -> None:
 
 
 @pytest.mark.parametrize("by", COMPRESSIONS, ids=lambda by: by.rule)
-@given(plain=st.binary(max_size=3000), repeats=st.sampled_from([1, 7, 3000]))
+@given(
+    name=st.binary(min_size=100, max_size=100), plain=st.binary(max_size=3000), repeats=st.sampled_from([1, 7, 3000])
+)
 @settings(max_examples=20, deadline=None)
-def test_it_is_read_back_as_it_was(by: Compression, plain: bytes, repeats: int) -> None:
-    content = plain * repeats
+def test_it_is_read_back_as_it_was(by: Compression, name: bytes, plain: bytes, repeats: int) -> None:
+    """Whatever the first name in the archive is."""
+    content = name + bytes(157) + b"ustar" + plain * repeats
     with decompressed(io.BytesIO(compressed(content, by)), by.media_type, "test") as stream:
         assert b"".join(iter(lambda: stream.read(1 << 16), b"")) == content
 

@@ -114,6 +114,7 @@ def test_uv_waits_no_longer_than_there_is_time(tmp_path: Path, monkeypatch: pyte
         return {}
 
     monkeypatch.setattr(newer, "admitted_versions", resolve)
+    monkeypatch.setattr(Asker, "left", 2.5)
     lock = TargetLock(
         target=Target.parse("linux/amd64"),
         base=DebianLock(suite="bookworm", packages=(), debs=(), tree="sha256:" + "1" * 64),
@@ -124,7 +125,7 @@ def test_uv_waits_no_longer_than_there_is_time(tmp_path: Path, monkeypatch: pyte
     whole = Lockfile(image=ImageLock(name="image"), normalisation=1, targets=(lock,))
     context = memory_context(tmp_path)
     wanted = Image().from_docker("python:3.12").pip_install(["a"])
-    look_for_newer(whole, wanted, Lines(steps=["kimage.py:3"]), context, Asker(context.store, seconds=2.5))
+    look_for_newer(whole, wanted, Lines(steps=["kimage.py:3"]), context, Asker(context.store, seconds=60))
     (request,) = asked[0].requests
     told = {name: value for name, value in request.environment.items() if name.startswith("UV_HTTP")}
     assert told == {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "3"}

@@ -21,7 +21,8 @@ from klock.errors import ImageError
 from klock.files.digest_cache import DigestCache
 from klock.files.globs import go_regex, has_wildcard
 from klock.files.ignore import is_always_left_out, is_own_lockfile
-from klock.files.scan import FOLDER_MODE, EntryReader
+from klock.files.modes import FOLDER_MODE
+from klock.files.scan import EntryReader
 from klock.lockfile.model import FileEntry
 from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store

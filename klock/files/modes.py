@@ -6,13 +6,14 @@ import re
 from typing import Final
 
 from klock.errors import ImageError
-from klock.files.scan import FOLDER_MODE
 from klock.lockfile.model import FileEntry
 from klock.patterns import regex
 from klock.values import replace
 
-__all__ = ["changed_mode", "check_mode", "mode_of_new_folder", "with_mode"]
+__all__ = ["FOLDER_MODE", "changed_mode", "check_mode", "mode_of_new_folder", "with_mode"]
 
+FOLDER_MODE: Final = 0o755
+"""Of a folder that nobody gave one."""
 _OCTAL: Final = regex(r"[0-7]{1,4}")
 _CLAUSE: Final = regex(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
 _BITS: Final = {"r": 4, "w": 2, "x": 1}

@@ -20,14 +20,14 @@ from klock.errors import ImageError
 from klock.files.digest_cache import DigestCache
 from klock.files.filters import Filters, Rule, parse_filter_options
 from klock.files.ignore import IGNORE_FILES, IgnoreRules, ignore_rules_above, is_always_left_out
+from klock.files.modes import FOLDER_MODE
 from klock.lockfile.model import FileEntry
 from klock.secrets.credential_files import LOOKED_INTO, CredentialFiles, Treatment, credential_file
 
-__all__ = ["FOLDER_MODE", "EntryReader", "scan", "tree_digest"]
+__all__ = ["EntryReader", "scan", "tree_digest"]
 
 FILE_MODE: Final = 0o644
 EXECUTABLE_MODE: Final = 0o755
-FOLDER_MODE: Final = 0o755
 SYMLINK_MODE: Final = 0o777
 
 

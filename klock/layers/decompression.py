@@ -27,7 +27,9 @@ _CHUNK: Final = 1 << 18
 _AHEAD: Final = 1 << 20
 _OF_LAYERS: Final = (".tar", "tar+gzip", "tar.gzip", "tar+zstd", "tar.zstd")
 """How the media types of layers end."""
-_FIRST: Final = 4
+_FIRST: Final = 512
+"""A header of tar."""
+_TAR: Final = slice(257, 262), b"ustar"
 _GZIP: Final = b"\x1f\x8b\x08"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
@@ -147,10 +149,14 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
 
 
 def _media_type(first: bytes) -> str:
-    """What an archive with these first bytes is, as the end of a media type."""
-    if first.startswith(_GZIP):
-        return "tar+gzip"
-    return "tar+zstd" if first == _ZSTD or (first[1:] == _SKIPPABLE and first[0] >> 4 == 5) else ".tar"
+    """What an archive with these first bytes is, as the end of a media type. In a plain one they are a name, any name."""
+    where, ustar = _TAR
+    if first[where] != ustar:
+        if first.startswith(_GZIP):
+            return "tar+gzip"
+        if first.startswith(_ZSTD) or (first[1:4] == _SKIPPABLE and first[0] >> 4 == 5):
+            return "tar+zstd"
+    return ".tar"
 
 
 class _Begun:

@@ -16,8 +16,7 @@ from typing import Final
 from klock.errors import ImageError
 from klock.files.build_context import Patterns
 from klock.files.globs import go_regex, has_wildcard
-from klock.files.modes import changed_mode, mode_of_new_folder
-from klock.files.scan import FOLDER_MODE
+from klock.files.modes import FOLDER_MODE, changed_mode, mode_of_new_folder
 from klock.layers.normalisation import is_left_out
 from klock.layers.scan import meaningful_xattrs
 from klock.workshop.overlay import resolve

@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from klock.errors import ImageError
 from klock.files.build_context import BuildContext, Found, Patterns
-from klock.files.modes import changed_mode, check_mode, mode_of_new_folder
-from klock.files.scan import FOLDER_MODE
+from klock.files.modes import FOLDER_MODE, changed_mode, check_mode, mode_of_new_folder
 from klock.image.steps import FromContext
 from klock.layers.archive_files import is_archive
 from klock.lockfile.model import UNNAMED_TEXT, CopiedFile, CopiedText, CopyLock, DownloadedFile, FetchedRepository
