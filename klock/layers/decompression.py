@@ -149,7 +149,7 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
 
 
 def _media_type(first: bytes) -> str:
-    """What an archive with these first bytes is, as the end of a media type. In a plain one they are a name, any name."""
+    """What an archive with these first bytes is, as the end of a media type. A plain one may begin with any name."""
     where, ustar = _TAR
     if first[where] != ustar:
         if first.startswith(_GZIP):
