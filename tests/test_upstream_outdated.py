@@ -17,7 +17,6 @@ from klock.fetching.mirrors import Mirrors
 from klock.image.builder import Image
 from klock.inventory.reasons import Lines
 from klock.lockfile.model import (
-    DebianLock,
     ImageLock,
     InstallFolders,
     Interpreter,
@@ -86,7 +85,7 @@ def test_the_newest_that_is_admitted_and_the_newest_of_all(tmp_path: Path) -> No
         step = PipLock(requirements=tuple(words), packages=tuple(p.pin for p in packages), layer=UNKNOWN_LAYER)
         lock = TargetLock(
             target=Target.parse("linux/amd64"),
-            base=DebianLock(suite="bookworm", packages=(), debs=(), tree="sha256:" + "1" * 64),
+            base=replace(BASE, reference="scratch"),
             interpreter=PYTHON,
             steps=(step,),
             packages=tuple(packages),
