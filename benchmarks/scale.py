@@ -118,6 +118,8 @@ def _measured(
             for side, begin in sides.items() if number % 2 else reversed(sides.items()):
                 start = _started(turns / f"{count}-{side.partition(' ')[0]}", begin, count, server)
                 found[side][column].append(start)
+                load = os.getloadavg()[0]
+                print(f"round {number + 1}, {side}, load average {load:.1f}: {start}", file=sys.stderr, flush=True)
         # Not between: ext4 makes files slowly where others have just gone.
         remove(turns)
         time.sleep(_REST if number + 1 < rounds else 0)
