@@ -50,6 +50,34 @@ def test_found(content: dict[str, Any], registry: str, expected: Credentials | N
     assert config(content).find(registry) == expected
 
 
+BY_REPOSITORY: dict[str, tuple[str, str, str | None]] = {
+    "one of the namespace": ("quay.io", "team/tool", "team"),
+    "one of the repository itself": ("quay.io", "team/own", "own"),
+    "not of a name that begins alike": ("quay.io", "teams/tool", "all"),
+    "that of the whole registry": ("quay.io", "else/tool", "all"),
+    "a namespace of Docker Hub": ("docker.io", "team/tool", "hub-team"),
+    "Docker Hub": ("docker.io", "library/python", "hub"),
+    "not of another registry": ("ghcr.io", "team/tool", None),
+    "only a namespace, and another one is asked": ("r.example", "b/tool", None),
+}
+
+
+@pytest.mark.parametrize("case", BY_REPOSITORY)
+def test_podman_s_logins_may_be_for_some_repositories(case: str) -> None:
+    registry, repository, username = BY_REPOSITORY[case]
+    keys = {
+        "https://index.docker.io/v1/": "hub",
+        "docker.io/team": "hub-team",
+        "quay.io": "all",
+        "quay.io/team": "team",
+        "quay.io/team/own/": "own",
+        "r.example/a": "a",
+    }
+    found = config({"auths": {key: {"username": name, "password": "x"} for key, name in keys.items()}})
+    credentials = found.find(registry, repository)
+    assert (credentials.username if credentials else None) == username
+
+
 def install_helper(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = folder / f"docker-credential-{name}"
     program.write_text(f"#!/bin/sh\nread -r server\n{script}\n")

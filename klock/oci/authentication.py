@@ -79,6 +79,7 @@ class Authentication:
         that are read besides."""
         self._transport = transport
         self._name = name
+        self._repository = repository
         self._scopes = [f"repository:{repository}:{actions}", *(f"repository:{other}:pull" for other in also)]
         self._writes = "push" in actions.split(",")
         self._secure = secure
@@ -115,7 +116,7 @@ class Authentication:
 
     def _find_credentials(self) -> Credentials | None:
         if not self._credentials_read:
-            self._credentials = (self._config or DockerConfig.load()).find(self._name)
+            self._credentials = (self._config or DockerConfig.load()).find(self._name, self._repository)
             self._credentials_read = True
         return self._credentials
 

@@ -61,18 +61,24 @@ class DockerConfig:
             raise FetchError(f"cannot read the docker config {path}: it is not a JSON object")
         return cls(content, path=path)
 
-    def find(self, registry: str) -> Credentials | None:
-        """The credentials for a registry: from its own helper, else from the common one, else from the file itself."""
+    def find(self, registry: str, repository: str = "") -> Credentials | None:
+        """The credentials for a registry: from its own helper, else from the common one, else from the file itself.
+
+        There `podman login` may have left several, each for some repositories: the closest one counts.
+        """
         key = _HUB_KEY if registry == DOCKER_HUB else registry
         helper = self._table("credHelpers").get(registry) or self._table("credHelpers").get(key)
         if helper := helper or self._content.get("credsStore"):
             found = self._from_helper(str(helper), key)
             if found:
                 return found
-        for name, entry in self._table("auths").items():
-            if isinstance(entry, dict) and (name == key or _host(name) == registry):
-                return self._from_entry(name, entry)
-        return None
+        entries = {name: entry for name, entry in self._table("auths").items() if isinstance(entry, dict)}
+        whole = f"{registry}/{repository}/"
+        matching = [name for name in entries if name == key or whole.startswith(f"{_place(name)}/")]
+        if not matching:
+            return None
+        closest = max(matching, key=lambda name: _place(name).count("/"))
+        return self._from_entry(closest, entries[closest])
 
     def _table(self, name: str) -> Mapping[str, Any]:
         table = self._content.get(name)
@@ -122,6 +128,7 @@ class DockerConfig:
         return Credentials(username=username, password=secret) if secret else None
 
 
-def _host(name: str) -> str:
-    """Keys are written `host:port` or, by old clients, `https://host:port/v1/`."""
-    return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+def _place(name: str) -> str:
+    """Keys are written `host:port`, `host:port/namespace` or, by old clients, `https://host:port/v1/`."""
+    _, is_url, rest = name.rpartition("://")
+    return rest.partition("/")[0] if is_url else rest.rstrip("/")
