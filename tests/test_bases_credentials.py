@@ -155,11 +155,28 @@ def test_the_file_is_looked_for_where_docker_does(tmp_path: Path) -> None:
     assert DockerConfig.load({"DOCKER_CONFIG": str(tmp_path / "absent")}).find("ghcr.io") is None
 
 
+@pytest.mark.parametrize("variable", ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"])
+def test_what_docker_has_not_is_looked_for_where_podman_keeps_it(variable: str, tmp_path: Path) -> None:
+    place = tmp_path / "containers/auth.json"
+    place.parent.mkdir()
+    entry = {"username": "podman", "password": "x"}
+    place.write_text(json.dumps({"auths": {"ghcr.io": entry, "quay.io": entry}}))
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"ghcr.io": {"auth": AUTH}}}))
+    named = str(place if variable == "REGISTRY_AUTH_FILE" else tmp_path)
+    logins = DockerConfig.load({"DOCKER_CONFIG": str(tmp_path), variable: named})
+    assert logins.find("ghcr.io") == USER
+    assert logins.find("quay.io") == Credentials(username="podman", password="x")
+    assert logins.find("r.example") is None
+    place.unlink()
+    place.mkdir()
+    assert logins.find("quay.io") is None, "it cannot be read, so it has none"
+
+
 def test_a_file_that_is_not_json_is_named_and_not_quoted(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"auths": s3cret')
     with pytest.raises(FetchError) as error:
         DockerConfig.load({"DOCKER_CONFIG": str(tmp_path)})
-    assert error.value.message == f"cannot read the docker config {tmp_path}/config.json: JSONDecodeError"
+    assert error.value.message == f"cannot read the logins in {tmp_path}/config.json: JSONDecodeError"
 
 
 CHALLENGES = {

@@ -247,7 +247,7 @@ def test_a_refused_token_request_asks_to_log_in() -> None:
 
     assert error.value.message == f"{simulator.host} wants credentials, or there is no such repository"
     assert error.value.hint == f"check the name; if it is private, run `docker login {simulator.host}`"
-    assert "does not accept the credentials of the docker config" in again.value.message
+    assert "does not accept the login that this machine has" in again.value.message
 
 
 def test_a_registry_that_refuses_every_token_is_not_asked_for_ever() -> None:

@@ -163,7 +163,7 @@ def unauthorised(registry: str, *, has_credentials: bool, what: str | None = Non
     verb = "push" if writes else "pull"
     if has_credentials:
         return FetchError(
-            f"{subject}{registry} does not accept the credentials of the docker config for this repository",
+            f"{subject}{registry} does not accept the login that this machine has for this repository",
             hint=f"check that the account may {verb} it, and run `docker login {registry}` again",
         )
     return FetchError(

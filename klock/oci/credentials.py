@@ -1,4 +1,5 @@
-"""Credentials for registries, from where `docker login` keeps them: `$DOCKER_CONFIG/config.json` and its helpers.
+"""Credentials for registries, from where `docker login` keeps them: `$DOCKER_CONFIG/config.json` and its helpers. What
+is not there may be where `podman login` keeps it (containers-auth.json(5)).
 
 The format is docker's (docs.docker.com/reference/cli/docker/login, "Credential stores"). What is read here is never
 logged, never part of a message and never written.
@@ -11,7 +12,8 @@ import binascii
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
@@ -39,11 +41,12 @@ class Credentials:
 
 
 class DockerConfig:
-    """The parsed docker config file."""
+    """The parsed docker config file. `others` are files of podman's, which are asked for what it has not."""
 
-    def __init__(self, content: Mapping[str, Any], *, path: Path) -> None:
+    def __init__(self, content: Mapping[str, Any], *, path: Path, others: Sequence[Path] = ()) -> None:
         self._content = content
         self._path = path
+        self._others = others
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ) -> DockerConfig:
@@ -51,21 +54,23 @@ class DockerConfig:
         folder = environment.get("DOCKER_CONFIG")
         path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
         try:
-            content = read_json(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            content = {}
-        except (OSError, ValueError) as error:
-            # The text of a JSON error could quote the file.
-            raise FetchError(f"cannot read the docker config {path}: {type(error).__name__}") from None
-        if not isinstance(content, dict):
-            raise FetchError(f"cannot read the docker config {path}: it is not a JSON object")
-        return cls(content, path=path)
+            content = _read(path)
+        except OSError as error:
+            raise FetchError(f"cannot read the logins in {path}: {type(error).__name__}") from None
+        return cls(content, path=path, others=_podmans(environment))
 
     def find(self, registry: str, repository: str = "") -> Credentials | None:
         """The credentials for a registry: from its own helper, else from the common one, else from the file itself.
 
         There `podman login` may have left several, each for some repositories: the closest one counts.
         """
+        found = self._find_here(registry, repository)
+        for path in self._others if found is None else ():
+            with suppress(OSError):  # another account's, as under sudo
+                found = found or DockerConfig(_read(path), path=path)._find_here(registry, repository)
+        return found
+
+    def _find_here(self, registry: str, repository: str) -> Credentials | None:
         key = _HUB_KEY if registry == DOCKER_HUB else registry
         helper = self._table("credHelpers").get(registry) or self._table("credHelpers").get(key)
         if helper := helper or self._content.get("credsStore"):
@@ -126,6 +131,29 @@ class DockerConfig:
         if username == _TOKEN_USER:
             return Credentials(identity_token=secret)
         return Credentials(username=username, password=secret) if secret else None
+
+
+def _podmans(environment: Mapping[str, str]) -> list[Path]:
+    """The files that podman keeps logins in (containers-auth.json(5)), except docker's."""
+    if named := environment.get("REGISTRY_AUTH_FILE"):
+        return [Path(named)]
+    running = environment.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    kept = environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return [Path(folder) / "containers/auth.json" for folder in (running, kept)]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """What a file of logins has; nothing if there is none. Raises OSError, FetchError."""
+    try:
+        content = read_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError as error:
+        # The text of a JSON error could quote the file.
+        raise FetchError(f"cannot read the logins in {path}: {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise FetchError(f"cannot read the logins in {path}: it is not a JSON object")
+    return content
 
 
 def _place(name: str) -> str:

@@ -222,7 +222,7 @@ def test_a_private_registry_wants_the_credentials_of_the_docker_config(
         assert error.value.hint == f"check the name; if it is private, run `docker login {private.host}`"
 
         (config / "config.json").write_text(json.dumps({"auths": {private.host: {"auth": "dXNlcjp3cm9uZw=="}}}))
-        with pytest.raises(FetchError, match="does not accept the credentials of the docker config"):
+        with pytest.raises(FetchError, match="does not accept the login that this machine has"):
             resolve(reference, private, store)
 
         (config / "config.json").write_text(json.dumps({"auths": {private.host: {"auth": "dXNlcjpzZWNyZXQ="}}}))

@@ -229,7 +229,7 @@ def test_a_wrong_password_and_none_are_told_apart(root: Account, project: Path, 
         assert f"if it is private, run `docker login {private.host}`" in done.stderr
         done = pushed_as("user:wrong")
         assert done.returncode == 2
-        assert f"{private.host} does not accept the credentials of the docker config" in done.stderr
+        assert f"{private.host} does not accept the login that this machine has" in done.stderr
         assert "the account may push it" in done.stderr
         assert succeeded(pushed_as("user:secret")).stdout.strip().endswith(locked_digest(project))
 
