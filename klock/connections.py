@@ -259,7 +259,8 @@ def reason_of(error: BaseException) -> str:
         return str(said)
     if isinstance(cause, TimeoutError):
         return "it takes connections, but sends nothing" if is_silence(error) else "it does not answer"
-    return type(cause).__name__
+    _, is_tunnel, refusal = str(cause).partition("Tunnel connection failed: ")  # so says http.client
+    return f"the proxy answers {refusal}" if is_tunnel else type(cause).__name__
 
 
 def _inner(error: BaseException) -> BaseException | None:

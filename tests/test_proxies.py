@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any, cast
 
-from klock.connections import Pools
+import pytest
+from urllib3.exceptions import MaxRetryError, ProxyError
+
+from klock.connections import Pools, reason_of
 from klock.errors import FetchError
 from klock.proxies import proxy_of
 
@@ -84,3 +87,8 @@ def test_a_proxy_s_password_may_have_any_character(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("https_proxy", "http://me:a%40b%3Ac@proxy.example:3128")
     manager = Pools().for_url("https://registry.example/")
     assert getattr(manager, "proxy_headers", None) == {"proxy-authorization": "Basic bWU6YUBiOmM="}
+
+
+def test_a_proxy_that_opens_no_tunnel_says_why() -> None:
+    error = ProxyError("Unable to connect to proxy", OSError("Tunnel connection failed: 407 Login Required"))
+    assert reason_of(MaxRetryError(cast("Any", None), "/", error)) == "the proxy answers 407 Login Required"
