@@ -76,10 +76,10 @@ def remove_abandoned_folders(within: Path | None = None) -> None:
 
 def _remove(outer: Path) -> None:
     """The work first: who is ended in the midst of it leaves a folder that is known to be abandoned."""
-    import shutil
+    from klock.walking import remove_tree
 
-    shutil.rmtree(outer / _WORK, ignore_errors=True)
-    shutil.rmtree(outer, ignore_errors=True)
+    remove_tree(outer / _WORK, ignore_errors=True)
+    remove_tree(outer, ignore_errors=True)
 
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:

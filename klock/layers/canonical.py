@@ -14,24 +14,28 @@ it:
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from klock.errors import EngineError
 from klock.forks import Tally
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, above, is_emptied, is_left_out, matcher, rewriting_of
 from klock.layers.rewriting.bytecode import BYTECODE_HEADER, source_of, with_time_of_source
 from klock.layers.scan import OVERLAY_XATTR, digests_of_files, entry_of, is_whiteout, meaningful_xattrs, text_of
 from klock.values import dataclass
+from klock.walking import remove_tree
 
 __all__ = ["Source", "canonicalise", "holds_changes", "is_opaque", "normalise_content"]
 
 _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
+_DEEPEST: Final = 250
+"""Each takes three calls, of the thousand that Python nests."""
+_SHOWN: Final = 60
 
 
 def canonicalise(
@@ -54,22 +58,25 @@ def canonicalise(
     return layer.manifest(tally)
 
 
-def holds_changes(upper: bytes, lower: bytes, above: str = "") -> bool:
+def holds_changes(upper: bytes, lower: bytes) -> bool:
     """Whether an overlay's upper folder makes `lower` look other than it is; nothing is changed on disk.
 
     Contents are not read: a file that was rewritten with what it held counts as a change.
     """
-    if is_opaque(upper):
-        return True
-    for name in os.listdir(upper):
-        path, here, there = above + text_of(name), upper + b"/" + name, lower + b"/" + name
-        if is_left_out(path):
-            continue
-        status, below = os.lstat(here), _lstat(there)
-        if not stat.S_ISDIR(status.st_mode) or below is None or not _same_metadata(here, status, there, below):
+    waiting = [b""]
+    while waiting:
+        above = waiting.pop()
+        if is_opaque(upper + b"/" + above):
             return True
-        if holds_changes(here, there, path + "/"):
-            return True
+        for name in os.listdir(upper + b"/" + above):
+            path = above + name
+            if is_left_out(text_of(path)):
+                continue
+            here, there = upper + b"/" + path, lower + b"/" + path
+            status, below = os.lstat(here), _lstat(there)
+            if not stat.S_ISDIR(status.st_mode) or below is None or not _same_metadata(here, status, there, below):
+                return True
+            waiting.append(path + b"/")
     return False
 
 
@@ -95,7 +102,14 @@ class _Layer:
         self.times: dict[tuple[int, int], int] = {}
 
     def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
-        """Brings a folder into canonical form and says whether anything is left in it. `lower` is what it lies upon."""
+        """Brings a folder into canonical form and says whether anything is left in it. `lower` is what it lies upon.
+
+        Raises EngineError where folders lie too deep in one another."""
+        if above.count("/") > _DEEPEST:
+            raise EngineError(
+                f"more than {_DEEPEST} folders lie within one another: /{above[:_SHOWN]}...",
+                hint="have the step make fewer, or leave them out of the layer",
+            )
         opaque = opaque or is_opaque(upper)
         names = set(os.listdir(upper))
         if opaque and lower is not None:
@@ -194,7 +208,7 @@ def _remove_notes(path: bytes) -> None:
 
 def _remove(path: bytes, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         os.unlink(path)
 

@@ -20,7 +20,7 @@ def changes_in(upper: bytes, lower: bytes) -> Manifest:
     Applied to the manifest of `lower` it gives that of the two mounted together (the kernel's
     filesystems/overlayfs.rst). Only `upper` is walked; of `lower` the folders are listed that are hidden.
     """
-    found = list(_walk(upper, lower, "", opaque=False))
+    found = list(_walk(upper, lower))
     files = [(path, status.st_size) for path, _, status in found if status is not None and stat.S_ISREG(status.st_mode)]
     digests = dict(zip((path for path, _ in files), digests_of_files(files), strict=True))
     entries = (
@@ -32,26 +32,25 @@ def changes_in(upper: bytes, lower: bytes) -> Manifest:
     return Manifest(entry for entry in entries if entry)
 
 
-def _walk(
-    upper: bytes, lower: bytes, above: str, *, opaque: bool
-) -> Iterator[tuple[bytes, str, os.stat_result | None]]:
-    """Each path with its stat, or with None where it is hidden. `opaque`: nothing of `lower` shines through."""
-    names = os.listdir(upper)
-    opaque = opaque or is_opaque(upper)
-    if opaque:
-        for name in set(_names_in(lower)) - set(names):
-            yield b"", above + text_of(name), None
-    for name in sorted(names):
-        path, on_disk, there = above + text_of(name), upper + b"/" + name, lower + b"/" + name
-        if is_left_out(path):
-            continue
-        status = os.lstat(on_disk)
-        if is_whiteout(status):
-            yield on_disk, path, None
-            continue
-        yield on_disk, path, status
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(on_disk, there, path + "/", opaque=opaque)
+def _walk(upper: bytes, lower: bytes) -> Iterator[tuple[bytes, str, os.stat_result | None]]:
+    """Each path with its stat, or with None where it is hidden."""
+    # Folders, and whether nothing of `lower` shines through what is above them.
+    waiting = [(b"", False)]
+    while waiting:
+        above, opaque = waiting.pop()
+        names = os.listdir(upper + b"/" + above)
+        opaque = opaque or is_opaque(upper + b"/" + above)
+        if opaque:
+            for name in set(_names_in(lower + b"/" + above)) - set(names):
+                yield b"", text_of(above + name), None
+        for name in names:
+            path, on_disk = above + name, upper + b"/" + above + name
+            if is_left_out(text_of(path)):
+                continue
+            status = os.lstat(on_disk)
+            yield on_disk, text_of(path), None if is_whiteout(status) else status
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append((path + b"/", opaque))
 
 
 def _names_in(folder: bytes) -> list[bytes]:

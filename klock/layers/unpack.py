@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import gzip
 import os
-import shutil
 import stat
 import tarfile
 import zlib
@@ -24,6 +23,7 @@ from klock.errors import FetchError, HashMismatch
 from klock.layers.decompression import Uncompressed
 from klock.layers.scan import MEANINGFUL_XATTRS, OVERLAY_XATTR, text_of
 from klock.layers.streaming import BUFFER, members_of, open_stream
+from klock.walking import remove_tree
 
 __all__ = ["BROKEN_ARCHIVE", "is_kept_xattr", "unpack", "unpack_package", "xattr_value"]
 
@@ -165,7 +165,7 @@ class _Unpacking:
             raise self._refusal("its root is not a folder")
         self._make_folders(path.rpartition(b"/")[0])
         if _is_folder(path):
-            shutil.rmtree(path)
+            remove_tree(path)
         elif os.path.lexists(path):
             os.unlink(path)
 

@@ -30,6 +30,8 @@ T = TypeVar("T")
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN: Final = (errno.EPERM, errno.EACCES)
 _CHUNK: Final = 1 << 16
+_LONG: Final = 200
+"""Characters of a path in a message."""
 
 
 def in_namespace(task: Callable[[], T]) -> T:
@@ -190,7 +192,9 @@ def _join(pid: int) -> None:
 
 def _explained(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and not isinstance(error, KlockError):
-        where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        shown = path if len(path) <= _LONG else f"{path[:_LONG]}..."
+        where = f": {shown}" if path else ""
         if error.errno in _DISK_FULL:
             return StoreError(
                 f"the disk of the store is full: {error.strerror}{where}",

@@ -10,7 +10,6 @@ import bz2  # noqa: F401 (tarfile imports it when the process's root is another 
 import hashlib
 import os
 import posixpath
-import shutil
 import stat
 import tarfile
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from klock.errors import HashMismatch, ImageError
 from klock.files.placed import PlacedFile
 from klock.layers.archive_files import BROKEN, open_archive
 from klock.layers.normalisation import is_left_out
+from klock.walking import remove_tree
 from klock.workshop.users import find_owner, reading
 
 __all__ = [
@@ -217,4 +217,4 @@ def _make_way_for(member: tarfile.TarInfo, path: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
         os.unlink(path)
     elif not member.isdir():
-        shutil.rmtree(path)
+        remove_tree(path)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from klock.errors import EngineError
 from klock.store import Store, name_of_process
 from klock.temporary import make_private, remove_abandoned_folders
+from klock.walking import remove_tree, walk
 from klock.workshop.namespace import in_namespace
 
 if TYPE_CHECKING:
@@ -174,43 +175,24 @@ def remove_trees(folders: Sequence[Path], tally: Tally | None = None) -> None:
 
 
 def _remove(folders: Sequence[Path], tally: Tally | None) -> None:
-    import shutil
-
     if tally is not None:
         # What a symlink leads to is somebody else's.
         own = [os.fsencode(folder) for folder in folders if not os.path.islink(folder)]
-        tally.expect(sum(len(inside) + len(files) for folder in own for _, inside, files in os.walk(folder)))
-        for each in own:
-            _empty(each, tally)
+        tally.expect(sum(len(inside) + len(others) for folder in own for _, inside, others in walk(folder)))
     for folder in folders:
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(folder) and not os.path.islink(folder):
-                shutil.rmtree(folder)
-            else:
-                os.unlink(folder)
-
-
-def _empty(folder: bytes, tally: Tally) -> None:
-    for above, inside, files in os.walk(folder, topdown=False):
-        with contextlib.suppress(FileNotFoundError):
-            for name in files:
-                os.unlink(above + b"/" + name)
-            for name in inside:
-                path = above + b"/" + name
-                if os.path.islink(path):
-                    os.unlink(path)
-                else:
-                    os.rmdir(path)
-        tally.add(len(inside) + len(files))
+        remove_tree(folder, told=None if tally is None else tally.add)
 
 
 def bytes_of(folder: Path) -> int:
     """The bytes a folder takes on its disk; must run where its files may be read."""
     total = 0
     seen: set[int] = set()
-    for above, folders, files in os.walk(os.fsencode(folder)):
-        for name in (*folders, *files):
-            status = os.lstat(above + b"/" + name)
+    for above, folders, others in walk(os.fsencode(folder)):
+        for name in (*folders, *others):
+            try:
+                status = os.lstat(above + b"/" + name)
+            except OSError:  # longer than a path may be
+                continue
             if status.st_ino not in seen:
                 seen.add(status.st_ino)
                 total += status.st_blocks * 512

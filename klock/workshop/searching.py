@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from klock.walking import walk
+
 __all__ = ["files_matching", "hits", "is_in_file", "paths_with"]
 
 _PIECE: Final = 1 << 18
@@ -57,8 +59,8 @@ def files_matching(patterns: Iterable[str]) -> dict[str, bytes]:
 
 
 def _below(folder: str) -> Iterator[str]:
-    for above, folders, files in os.walk(folder):
-        for name in (*folders, *files):
+    for above, folders, others in walk(folder):
+        for name in (*folders, *others):
             yield f"{above}/{name}"
 
 

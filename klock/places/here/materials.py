@@ -14,6 +14,7 @@ from klock.layers.normalisation import MTIME
 from klock.layers.scan import meaningful_xattrs
 from klock.places.here.mounts import mount_points
 from klock.places.here.tree import Tree, on_disk
+from klock.walking import remove_tree
 
 __all__ = ["keep_files", "kept_file", "put", "remove"]
 
@@ -85,7 +86,7 @@ def remove(path: str) -> None:
     if _is_folder(where):
         if any(point.startswith(where + b"/") for point in mount_points()):
             raise EngineError(f"/{path} cannot be removed: something is mounted in it", hint="mount that elsewhere")
-        shutil.rmtree(where)
+        remove_tree(where)
     elif os.path.lexists(where):
         os.unlink(where)
 

@@ -209,9 +209,12 @@ class SandboxEnvironment:
 
 
 def _all_below(folder: Path) -> Iterator[Path]:
-    yield folder
-    for child in os.scandir(folder):
-        if child.is_dir(follow_symlinks=False):
-            yield from _all_below(Path(child.path))
-        else:
-            yield Path(child.path)
+    waiting = [folder]
+    while waiting:
+        above = waiting.pop()
+        yield above
+        for child in os.scandir(above):
+            if child.is_dir(follow_symlinks=False):
+                waiting.append(Path(child.path))
+            else:
+                yield Path(child.path)

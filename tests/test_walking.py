@@ -1,0 +1,99 @@
+"""Folders that lie deeper in one another than Python's own functions go, or have longer paths than the kernel takes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from klock.errors import EngineError
+from klock.layers.canonical import canonicalise, holds_changes
+from klock.layers.changes import changes_in
+from klock.walking import remove_tree, walk
+
+
+def make_deep(folder: Path, name: str, depth: int) -> None:
+    """Folders of this name within one another, and a file in the last."""
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=here)
+        here, above = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here), here
+        os.close(above)
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+
+
+DEEP = [("d", 1500), ("x" * 200, 40), ("y" * 255, 300)]
+SHAPES = ["1500 folders", "a path of 8,000 bytes", "a path of 76,800 bytes"]
+
+
+@pytest.mark.parametrize(("name", "depth"), DEEP, ids=SHAPES)
+def test_folders_of_any_depth_are_removed(name: str, depth: int, tmp_path: Path) -> None:
+    for above in ("one", "one/two"):
+        (tmp_path / above).mkdir()
+        make_deep(tmp_path / above, name, depth)
+    told: list[int] = []
+    remove_tree(tmp_path / "one", told=told.append)
+    assert list(tmp_path.iterdir()) == []
+    # Folders that were moved up are counted twice.
+    assert sum(told) >= 2 * (depth + 1) + 1
+    remove_tree(tmp_path / "one")
+
+
+def test_what_is_no_folder_is_removed_itself(tmp_path: Path) -> None:
+    (tmp_path / "theirs/in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("theirs")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours/link").symlink_to("../theirs/in")
+    (tmp_path / "file").touch()
+    for name in ("link", "ours", "file"):
+        remove_tree(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["in", "theirs"]
+
+
+def test_what_cannot_be_removed_is_an_error_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("all/held/in", "all/free"):
+        (tmp_path / name).mkdir(parents=True)
+    remove = os.rmdir
+
+    def rmdir(path: bytes) -> None:
+        if path.endswith(b"/in"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        remove(path)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    with pytest.raises(PermissionError):
+        remove_tree(tmp_path / "all")
+    remove_tree(tmp_path / "all", ignore_errors=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["all", "held", "in"]
+
+
+def test_all_is_gone_through(tmp_path: Path) -> None:
+    make_deep(tmp_path, "d", 1500)
+    (tmp_path / "link").symlink_to("d")
+    found = [(above, folders, others) for above, folders, others in walk(os.fsencode(tmp_path))]
+    assert found[0][1:] == ([b"d"], [b"link"])
+    assert len(found) == 1501 and found[-1][1:] == ([], [b"file"])
+
+
+def test_what_a_command_nested_in_an_environment_is_seen(tmp_path: Path) -> None:
+    for name in ("upper", "lower"):
+        (tmp_path / name).mkdir()
+        make_deep(tmp_path / name, "d", 1500)
+    upper, lower = os.fsencode(tmp_path / "upper"), os.fsencode(tmp_path / "lower")
+    assert holds_changes(upper, lower)
+    found = changes_in(upper, lower)
+    assert len(found) == 1501 and max(found, key=len) == "d/" * 1500 + "file"
+
+
+def test_a_layer_that_is_too_deep_is_refused_in_words(tmp_path: Path) -> None:
+    for name in ("upper", "lower"):
+        (tmp_path / name).mkdir()
+    make_deep(tmp_path / "upper", "d", 240)
+    upper, lower = os.fsencode(tmp_path / "upper"), os.fsencode(tmp_path / "lower")
+    assert len(canonicalise(upper, lower)) == 241
+    make_deep(tmp_path / "upper", "e", 1500)
+    with pytest.raises(EngineError, match=r"^more than 250 folders lie within one another: /e/e/e/[e/]*\.\.\.$"):
+        canonicalise(upper, lower)
