@@ -40,6 +40,7 @@ from klock.workshop.protocol import Completed, Network
 from tests.integration.index_server import IndexServer, make_wheel
 from tests.memory_workshop import memory_context
 from tests.test_asking import server
+from tests.test_dockerfile import BASE
 from tests.test_upstream_moved import Served, blob, image
 
 PYTHON = Interpreter(
@@ -116,7 +117,7 @@ def test_uv_waits_no_longer_than_there_is_time(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Asker, "left", 2.5)
     lock = TargetLock(
         target=Target.parse("linux/amd64"),
-        base=DebianLock(suite="bookworm", packages=(), debs=(), tree="sha256:" + "1" * 64),
+        base=BASE,
         interpreter=PYTHON,
         packages=(),
         steps=(PipLock(requirements=("a",), packages=(), layer=UNKNOWN_LAYER),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,13 @@ def test_a_file_of_accounts_that_nobody_writes_to_is_not_waited_for(tmp_path: Pa
     (tmp_path / "etc").mkdir()
     os.mkfifo(tmp_path / "etc/passwd")
     assert find_user(str(tmp_path), "5") == User(uid=5, gid=0)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: Path(path).symlink_to("nowhere")])
+def test_accounts_that_are_no_file_are_none(make: Callable[[str], None], tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for name in ("passwd", "group"):
+        make(str(tmp_path / "etc" / name))
+    assert find_user(str(tmp_path), "1000:1000") == User(uid=1000, gid=1000)
+    with pytest.raises(ImageError):
+        find_user(str(tmp_path), "joe")

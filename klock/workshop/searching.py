@@ -8,6 +8,7 @@ before.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from klock.walking import walk
+from klock.workshop.regular_files import open_regular
 
 __all__ = ["files_matching", "hits", "is_in_file", "paths_with"]
 
@@ -47,14 +49,10 @@ def files_matching(patterns: Iterable[str]) -> dict[str, bytes]:
     """The files whose paths match shell patterns, by path, the first 64 KiB of each."""
     found = {}
     for path in sorted({path for pattern in patterns for path in glob.iglob(pattern, include_hidden=True)}):
-        try:
-            # Not to wait for a FIFO's other end.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue
-        with open(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                found[path] = file.read(_BEGINNING)
+        with contextlib.suppress(OSError):
+            if (file := open_regular(path)) is not None:
+                with file:
+                    found[path] = file.read(_BEGINNING)
     return found
 
 

@@ -7,7 +7,6 @@ placed. Whoever wants to run a program in it is told what is needed for that.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -263,12 +262,9 @@ class StillWorkspace:
         return self._read([entry]).get(entry.path)
 
     def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
-        entries = {}
-        for path in self._tree.paths():
-            if any(fnmatch.fnmatchcase(f"/{path}", pattern) for pattern in patterns):
-                entry = self._tree.find(f"/{path}")
-                if entry is not None and entry.kind is Kind.FILE:
-                    entries[f"/{path}"] = entry
+        paths = {path for pattern in patterns for path in self._tree.matching(pattern)}
+        found_there = {path: self._tree.find(path) for path in sorted(paths)}
+        entries = {path: entry for path, entry in found_there.items() if entry and entry.kind is Kind.FILE}
         found = self._read(list(entries.values()))
         return {path: found[entry.path][:_BEGINNING] for path, entry in entries.items() if entry.path in found}
 

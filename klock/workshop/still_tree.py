@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -57,6 +58,22 @@ class StillTree:
             return entry.target or ""
 
         return follow(path, read_link)
+
+    def matching(self, pattern: str) -> list[str]:
+        """The absolute paths that match a shell pattern, as glob(7) has it, also through symlinks to folders."""
+        names: dict[str, list[str]] = {}
+        for path in self._entries:
+            above, _, name = path.rpartition("/")
+            names.setdefault(above, []).append(name)
+        found = [""]
+        for part in pattern.strip("/").split("/"):
+            found = [
+                f"{above}/{name}"
+                for above in found
+                for name in names.get(self.real(above), ())
+                if fnmatch.fnmatchcase(name, part)
+            ]
+        return found
 
     def place(
         self, files: Sequence[PlacedFile], destination: str, *, ids: tuple[int, int] = (0, 0), keep: bool = False
@@ -135,7 +152,7 @@ class StillTree:
         if path in ("", "/") or self._is_folder(path):
             return
         real = self.real(path)
-        if real in self._entries:
+        if real in self._entries or self._beside(path) in self._entries:
             raise cannot_make_folder(path)
         self._make_folders(posixpath.dirname(f"/{real}"))
         self._write(self._owned(Entry(path=real, kind=Kind.FOLDER, mode=mode)))

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from klock.errors import ImageError
 from klock.values import dataclass
 from klock.workshop.overlay import resolve
+from klock.workshop.regular_files import open_regular
 
 __all__ = ["Read", "User", "find_owner", "find_user", "give_streams", "reading"]
 
@@ -74,13 +75,11 @@ def reading(root: str) -> Read:
     """What reads the files of the tree at `root`."""
 
     def read(path: str) -> bytes | None:
-        try:
-            # Not to wait for a FIFO's other end.
-            descriptor = os.open(resolve(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        with open(descriptor, "rb") as file:
-            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        with suppress(OSError):
+            if (file := open_regular(resolve(root, path))) is not None:
+                with file:
+                    return file.read()
+        return None
 
     return read
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from klock.workshop.namespace import NamespaceProcess, in_namespace
 from klock.workshop.overlay import Area, WritableLayer
 from klock.workshop.placing import place
 from klock.workshop.protocol import Command, Completed, Layer, Network, TreeCopy, Uplink
+from klock.workshop.regular_files import open_regular
 from klock.workshop.searching import files_matching, paths_with
 from klock.workshop.started import NotStarted
 from klock.workshop.trees import Trees
@@ -98,15 +98,14 @@ class SandboxWorkspace:
         def task() -> bytes | None:
             os.chroot(self._mounted().merged)
             try:
-                # Not to wait for a FIFO's other end.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                file = open_regular(path)
             except OSError as error:
                 if error.errno in _NO_FILE:
                     return None
                 raise
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if file is None:
                 return None
-            with open(descriptor, "rb") as file:
+            with file:
                 return file.read()
 
         return in_namespace(task)

@@ -1,0 +1,21 @@
+"""Opening what should be an ordinary file, in a tree in which anything may be at its path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+__all__ = ["open_regular"]
+
+
+def open_regular(path: str) -> BinaryIO | None:
+    """The file at `path`, to read; None for a folder, a device or a FIFO, whose other end is not waited for.
+
+    Raises OSError where nothing is, or may be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    return None
