@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Final, TypeAlias, Unpack
 
 from klock.api import ImageSource, Project
 from klock.digests import digest_of_bytes, hex_of
-from klock.errors import ImageError, KlockError
+from klock.errors import ImageError, KlockError, RequirementError
 from klock.image.arguments import texts
+from klock.image.builder import Image
 from klock.image.editing import add_requirement, remove_requirement
 from klock.image.loading import LoadedImage
+from klock.image.steps import PipInstall
 from klock.outcomes import Locked
 from klock.session import Options
 
 __all__ = ["add", "remove"]
+
+Edit: TypeAlias = Callable[[str, str, str], str]
+"""Changes the text of an image file: the text, the name of the image in it, and what to add or to remove."""
+
+_FILE: Final = re.compile(r"(?:-r|--requirement)[ =]?\s*(\S+)")
 
 
 def add(requirements: str | Iterable[str], image: ImageSource = None, **options: Unpack[Options]) -> Locked:
@@ -34,7 +43,7 @@ def remove(projects: str | Iterable[str], image: ImageSource = None, **options: 
     return _edited(texts("remove", "projects", projects), remove_requirement, image, options)
 
 
-def _edited(words: Sequence[str], edit: Callable[[str, str, str], str], image: ImageSource, options: Options) -> Locked:
+def _edited(words: Sequence[str], edit: Edit, image: ImageSource, options: Options) -> Locked:
     session = Project(image, **options).session
     loaded, file = session.loaded, session.loaded.file.resolve()
     if loaded.is_dockerfile:
@@ -51,7 +60,7 @@ def _edited_alone(
     file: Path,
     loaded: LoadedImage,
     words: Sequence[str],
-    edit: Callable[[str, str, str], str],
+    edit: Edit,
     lock: Callable[[], Locked],
 ) -> Locked:
     before = file.read_bytes()
@@ -61,8 +70,13 @@ def _edited_alone(
     except UnicodeDecodeError as error:
         hint = "edit it yourself, then run `klock lock`"
         raise KlockError(f"{loaded.label} cannot be edited: {error}", hint=hint) from error
-    for word in words:
-        text = edit(text, loaded.name, word)
+    try:
+        for word in words:
+            text = edit(text, loaded.name, word)
+    except KlockError as error:
+        if not isinstance(error, RequirementError) and (hint := _of_other_files(loaded.image, words, edit)):
+            error.hint = f"{hint}; then run `klock lock`"
+        raise
     after = mark + text.encode("utf-8")
     try:
         _write(file, after)
@@ -71,6 +85,23 @@ def _edited_alone(
         if file.read_bytes() == after:  # else somebody else has edited it meanwhile
             _write(file, before)
         raise
+
+
+def _of_other_files(image: Image, words: Sequence[str], edit: Edit) -> str:
+    """What to do where the image takes its packages from a file; empty where it takes them from none."""
+    named = [
+        match[1]
+        for step in image.steps
+        if isinstance(step, PipInstall)
+        for r in step.requirements
+        if (match := _FILE.match(r))
+    ]
+    if not named:
+        return ""
+    file, verb = named[-1], "add" if edit is add_requirement else "remove"
+    if Path(file).name == "uv.lock":
+        return f"the image takes its packages from {file}: uv {verb} {shlex.join(words)}"
+    return f"the image takes its packages from {file}: {verb} {', '.join(words)} there"
 
 
 def _write(file: Path, content: bytes) -> None:

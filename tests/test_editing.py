@@ -89,6 +89,26 @@ def test_two_edits_at_once_are_made_one_after_the_other(file: Path, monkeypatch:
     assert seen[1] == IMAGE.replace('"a"', '"a", "b", "c"') == file.read_text()
 
 
+@pytest.mark.parametrize(
+    ("call", "added", "removed"),
+    [
+        (".uv_sync()", "uv.lock: uv add 'b>=2' c", "uv.lock: uv remove b"),
+        (
+            '.pip_install("-r requirements.txt")',
+            "requirements.txt: add b>=2, c there",
+            "requirements.txt: remove b there",
+        ),
+        (".pip_install_from_pyproject()", "pyproject.toml: add b>=2, c there", "pyproject.toml: remove b there"),
+    ],
+)
+def test_packages_of_another_file_are_added_there(call: str, added: str, removed: str, file: Path) -> None:
+    file.write_text(f'import klock as kt\n\nimage = kt.Image().from_docker("x"){call}\n')
+    for words, expected, edit in ((["b>=2", "c"], added, editing.add), (["b"], removed, editing.remove)):
+        with pytest.raises(KlockError) as caught:
+            edit(words, file)
+        assert caught.value.hint == f"the image takes its packages from {expected}; then run `klock lock`"
+
+
 HANGS = """
 import sys
 from klock.api import Project
