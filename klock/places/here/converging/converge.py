@@ -18,7 +18,7 @@ from klock.places.here.state import FORCED
 from klock.places.here.tree import Tree
 from klock.replay.goal import Goal
 from klock.steps.context import Context
-from klock.words import listed
+from klock.words import counted, listed
 
 __all__ = ["converge"]
 
@@ -39,7 +39,7 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
     if (nothing := as_synced(goal, here, state)) is not None:
         return nothing
     journal = None if state is None else Journal(here.folder, state)
-    tree = here.root.scan(None if journal is None else journal.tree)
+    tree = _first_look(here, context) if journal is None else here.root.scan(journal.tree)
     goes_on = False
     if journal is None:
         compare_base(goal.lock)
@@ -74,6 +74,14 @@ def _converge(goal: Goal, here: Here, context: Context, *, force: bool) -> InPla
     record = goal.record if _is_locked(goal, journal, here, tree) else {**goal.record, "fingerprint": FORCED}
     journal.finish(tree, record)
     return plan
+
+
+def _first_look(here: Here, context: Context) -> Tree:
+    """All that the container holds, every file read."""
+    context.progress.begin("read the container's files")
+    tree = here.root.scan()
+    context.progress.done(counted(len(tree), "path"))
+    return tree
 
 
 def _tell_of_others_work(journal: Journal, here: Here, now: Tree, context: Context) -> None:
