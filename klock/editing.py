@@ -47,8 +47,11 @@ def _edited(words: Sequence[str], edit: Edit, image: ImageSource, options: Optio
     session = Project(image, **options).session
     loaded, file = session.loaded, session.loaded.file.resolve()
     if loaded.is_dockerfile:
-        line = f"RUN pip install {' '.join(words)}" if edit is add_requirement else "the line that installs it"
-        raise ImageError(f"{loaded.label} is a Dockerfile, which klock does not edit", hint=f"edit {line}; then lock")
+        line = f"RUN pip install {shlex.join(words)}"
+        what = f"write `{line}` into it" if edit is add_requirement else "change the line that installs it"
+        raise ImageError(
+            f"{loaded.label} is a Dockerfile, which klock does not edit", hint=f"{what}, then run `klock lock`"
+        )
     if not file.is_file():
         raise ImageError("this image was made in Python, not in a file", hint="change it there, then lock")
     # One after the other: else the one that is locked last would take back the other's edit.
