@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, Unpack
 
 from klock.api import ImageSource, Project
 from klock.digests import digest_of_bytes, hex_of
-from klock.errors import ImageError, KlockError, RequirementError
+from klock.errors import ImageError, KlockError, RequirementError, way_to_write
 from klock.image.arguments import texts
 from klock.image.builder import Image
 from klock.image.editing import add_requirement, remove_requirement
@@ -115,7 +115,6 @@ def _write(file: Path, content: bytes) -> None:
         temporary.chmod(file.stat().st_mode & 0o7777)
         temporary.replace(file)
     except OSError as error:
-        hint = "make its folder writable for you, or edit the file yourself and run `klock lock`"
-        raise KlockError(f"cannot write {file}: {error.strerror or error}", hint=hint) from error
+        raise KlockError(f"cannot write {file}: {error.strerror or error}", hint=way_to_write(error)) from error
     finally:
         temporary.unlink(missing_ok=True)

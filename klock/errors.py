@@ -6,6 +6,8 @@ status 2. A *finding* (something `klock check` reports) is not an error; see `kl
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "CredentialError",
     "EngineError",
@@ -22,6 +24,7 @@ __all__ = [
     "StaleLockError",
     "StepFailed",
     "StoreError",
+    "way_to_write",
 ]
 
 
@@ -108,3 +111,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+def way_to_write(error: OSError) -> str:
+    """A hint, where a file of the user's cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space on its disk, then run it again"
+    return "see that its folder is there and that you may write to it, then run it again"

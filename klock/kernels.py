@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from klock.errors import KlockError
+from klock.errors import KlockError, way_to_write
 
 if TYPE_CHECKING:
     from klock.lockfile.model import TargetLock
@@ -60,7 +60,7 @@ def install_kernel(document: Mapping[str, object], *, name: str, folder: Path) -
         there.mkdir(parents=True, exist_ok=True)
         (there / "kernel.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise KlockError(f"cannot write to {there}: {error.strerror or error}") from error
+        raise KlockError(f"cannot write to {there}: {error.strerror or error}", hint=way_to_write(error)) from error
     return there
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -302,8 +304,24 @@ def test_writing_twice_changes_nothing_and_leaves_nothing_else(tmp_path: Path) -
 
 def test_a_file_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "kimage.lock"
-    with pytest.raises(LockfileError, match="cannot write"):
+    with pytest.raises(LockfileError, match="cannot write") as refused:
         lockfile.write(SMALL, path)
+    assert refused.value.hint == "see that its folder is there and that you may write to it, then run it again"
+
+
+def test_a_full_disk_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kimage.lock"
+    path.write_text("the old one")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(LockfileError) as refused:
+        lockfile.write(SMALL, path)
+    assert refused.value.message == f"cannot write {path}: No space left on device"
+    assert refused.value.hint == "free some space on its disk, then run it again"
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("kimage.lock", "the old one")]
 
 
 def test_the_fingerprint_sees_layers_and_variables_and_nothing_else() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from klock.errors import KlockError
+from klock.errors import KlockError, way_to_write
 from klock.printing import say
 
 __all__ = ["init"]
@@ -29,7 +29,7 @@ def init(folder: Path) -> int:
     except FileExistsError as error:
         raise _exists(file) from error
     except OSError as error:
-        raise KlockError(f"cannot write {file}: {error.strerror or error}") from error
+        raise KlockError(f"cannot write {file}: {error.strerror or error}", hint=way_to_write(error)) from error
     source = f" from {first.source}" if first.source else ""
     where = "" if folder == Path() else f" {file}"
     say(f"wrote {file}{source}; next: klock lock{where}")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from klock.documents import LARGEST_TOML, read_toml
-from klock.errors import LockfileError
+from klock.errors import LockfileError, way_to_write
 from klock.lockfile.codec import decode
 from klock.lockfile.model import ImageLock, Lockfile
 from klock.lockfile.reading import from_text
@@ -67,7 +67,7 @@ def write(lockfile: Lockfile, path: Path) -> bool:
         finally:
             os.close(folder)
     except OSError as error:
-        raise LockfileError(f"cannot write {path}: {error.strerror or error}") from error
+        raise LockfileError(f"cannot write {path}: {error.strerror or error}", hint=way_to_write(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return True
