@@ -10,15 +10,16 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from klock.elsewhere import asked_for, launcher_script
-from klock.elsewhere.command import variables_to_send
+from klock.elsewhere.command import _files, variables_to_send
 from klock.elsewhere.own_files import distributions, files_of, klock_files, versions
-from klock.elsewhere.own_image import archive_of
+from klock.elsewhere.own_image import FOLDER, archive_of
 from klock.elsewhere.project_files import pack_folder, put_back
 from klock.errors import EngineError, KlockError
 from klock.places.containers import owners
@@ -288,3 +289,18 @@ def test_an_owner_is_known_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_pat
     machine = owner.partition(" ")[0]
     assert not owners.may_be_alive(f"{machine} {ended.pid} ?", container_runs=True)
     assert owners.may_be_alive(f"machine:another {ended.pid} ?", container_runs=True)
+
+
+def test_logins_go_along_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of docker and of podman, each where klock looks for it there."""
+    (tmp_path / "containers").mkdir()
+    for name, content in {"config.json": b"docker's", "containers/auth.json": b"podman's", "netrc": b"pip's"}.items():
+        (tmp_path / name).write_bytes(content)
+    for name, value in {"DOCKER_CONFIG": "", "XDG_RUNTIME_DIR": "", "NETRC": "netrc"}.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    files = dict(_files(["lock"], tmp_path, tmp_path, None))
+    sent = json.loads(cast("bytes", files[f"{FOLDER}/run.json"]))["variables"]
+    assert files[sent["DOCKER_CONFIG"] + "/config.json"] == b"docker's"
+    assert files[sent["REGISTRY_AUTH_FILE"]] == b"podman's"
+    assert files[sent["NETRC"]] == b"pip's"

@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 from klock.elsewhere.own_image import FOLDER, PACKAGES, archive_of, make_image
 from klock.elsewhere.project_files import pack_folder, put_back
 from klock.errors import EngineError, KlockError
+from klock.oci.credentials import podman_logins
 from klock.places.containers.attached import has_terminal, signals_noted
 from klock.places.containers.client import EngineClient
 from klock.places.containers.connection import docker_package, explained
@@ -40,6 +41,7 @@ _OF_THE_MACHINE: Final = (
     *("PATH", "HOME", "TMPDIR", "TMP", "TEMP", "PWD", "OLDPWD", "SHELL", "SHLVL", "USER", "LOGNAME", "HOSTNAME", "_"),
     *("DOCKER_HOST", "CONTAINER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NETRC", "VIRTUAL_ENV"),
+    "REGISTRY_AUTH_FILE",
     *("KLOCK_CACHE_DIR", "KLOCK_WORKSHOP", "KLOCK_WORKSHOP_IMAGE", VOLUME_VARIABLE, ALSO_VARIABLE, "KLOCK_ENGINE"),
 )
 _OF_THE_MACHINE_BY_START: Final = ("XDG_", "LD_", "DYLD_", "PYTHON", "DBUS_", "SSH_")
@@ -117,8 +119,10 @@ def _files(
         variables |= {"SSL_CERT_FILE": f"{FOLDER}/ca.pem"}
     logins = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     netrc = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    podmans = [path for path in podman_logins(os.environ) if path.is_file()]
     for path, inside, name, value in (
         (logins, f"{FOLDER}/docker/config.json", "DOCKER_CONFIG", f"{FOLDER}/docker"),
+        *((path, f"{FOLDER}/auth.json", "REGISTRY_AUTH_FILE", f"{FOLDER}/auth.json") for path in podmans[:1]),
         (netrc, f"{FOLDER}/netrc", "NETRC", f"{FOLDER}/netrc"),
     ):
         if path.is_file():

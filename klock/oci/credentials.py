@@ -23,7 +23,7 @@ from klock.errors import FetchError
 from klock.oci.reference import DOCKER_HUB
 from klock.values import dataclass
 
-__all__ = ["Credentials", "DockerConfig"]
+__all__ = ["Credentials", "DockerConfig", "podman_logins"]
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _HELPER: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -57,7 +57,7 @@ class DockerConfig:
             content = _read(path)
         except OSError as error:
             raise FetchError(f"cannot read the logins in {path}: {type(error).__name__}") from None
-        return cls(content, path=path, others=_podmans(environment))
+        return cls(content, path=path, others=podman_logins(environment))
 
     def find(self, registry: str, repository: str = "") -> Credentials | None:
         """The credentials for a registry: from its own helper, else from the common one, else from the file itself.
@@ -133,7 +133,7 @@ class DockerConfig:
         return Credentials(username=username, password=secret) if secret else None
 
 
-def _podmans(environment: Mapping[str, str]) -> list[Path]:
+def podman_logins(environment: Mapping[str, str]) -> list[Path]:
     """The files that podman keeps logins in (containers-auth.json(5)), except docker's."""
     if named := environment.get("REGISTRY_AUTH_FILE"):
         return [Path(named)]
