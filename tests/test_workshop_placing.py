@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from klock.digests import digest_of_bytes
-from klock.errors import ImageError
+from klock.errors import HashMismatch, ImageError
 from klock.files.placed import PlacedFile
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.workshop import placing
@@ -147,3 +147,33 @@ def test_whose_an_archives_files_are(
     placing.place("/", [file], str(tmp_path / "made"), owner=owner)
     assert owners[f"{tmp_path}/made"] == (expected if owner else (0, 0))
     assert owners[f"{tmp_path}/made/t/f"] == expected
+
+
+def placed_in(folder: Path, **what: object) -> None:
+    file = PlacedFile(path="f", mode=0o640, **what)  # type: ignore[arg-type]
+    placing.place("/", [file], str(folder), owner=f"{os.getuid()}:{os.getgid()}", keep=True)
+
+
+def test_who_uses_what_is_replaced_sees_it_whole(tmp_path: Path) -> None:
+    """A program of a running container, that has the old file open or mapped."""
+    (tmp_path / "to").mkdir()
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "to/f").write_text("old")
+    with open(tmp_path / "to/f") as used:
+        placed_in(tmp_path / "to", source=tmp_path / "new")
+        assert used.read() == "old"
+    assert (tmp_path / "to/f").read_text() == "new" and (tmp_path / "to/f").stat().st_mode & 0o7777 == 0o640
+    placed_in(tmp_path / "to", target="elsewhere")
+    assert (tmp_path / "to/f").readlink() == Path("elsewhere")
+    placed_in(tmp_path / "to", source=tmp_path / "new")
+    assert not (tmp_path / "to/f").is_symlink()
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["f"]
+
+
+def test_a_source_that_changed_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "to").mkdir()
+    (tmp_path / "new").write_text("changed since it was locked")
+    (tmp_path / "to/f").write_text("old")
+    with pytest.raises(HashMismatch):
+        placed_in(tmp_path / "to", source=tmp_path / "new", digest=digest_of_bytes(b"locked"))
+    assert {path.name: path.read_text() for path in (tmp_path / "to").iterdir()} == {"f": "old"}

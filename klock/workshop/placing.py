@@ -12,8 +12,8 @@ import os
 import posixpath
 import stat
 import tarfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from klock.errors import HashMismatch, ImageError
@@ -120,12 +120,12 @@ def _place(host: int, file: PlacedFile, path: str, owner: tuple[int, int] | None
         _make_folders(path, ids)
         _unpack(host, file, path, owner)
     elif file.source is not None:
-        _make_way(path)
-        _copy(host, file, path, ids)
+        with _taking_the_place_of(path) as new:
+            _copy(host, file, new, ids)
     elif file.target is not None:
-        _make_way(path)
-        os.symlink(file.target, path)
-        os.chown(path, *ids, follow_symlinks=False)
+        with _taking_the_place_of(path) as new:
+            os.symlink(file.target, new)
+            os.chown(new, *ids, follow_symlinks=False)
     elif not file.path:
         # The destination itself, which is made if it is not there, and else stays as it is.
         _make_folders(path, ids, mode=file.mode)
@@ -152,13 +152,19 @@ def _make_folders(path: str, ids: tuple[int, int], *, mode: int = 0o755) -> None
     os.chmod(path, stat.S_IMODE(mode))
 
 
-def _make_way(path: str) -> None:
+@contextmanager
+def _taking_the_place_of(path: str) -> Iterator[str]:
+    """Where to make what is to be at `path`. It appears there at once and whole: in a running system somebody may use
+    what is there, and of a source that changed nothing may be seen."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise cannot_replace_folder(path)
+    new = f"{os.path.dirname(path)}/.klock-{os.urandom(6).hex()}"
     try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except IsADirectoryError:
-        raise cannot_replace_folder(path) from None
+        yield new
+        os.rename(new, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(new)
 
 
 def _open(host: int, file: PlacedFile) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import BinaryIO
 
-__all__ = ["open_regular"]
+__all__ = ["open_regular", "read_regular"]
 
 
 def open_regular(path: str) -> BinaryIO | None:
@@ -18,4 +19,13 @@ def open_regular(path: str) -> BinaryIO | None:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return open(descriptor, "rb")
     os.close(descriptor)
+    return None
+
+
+def read_regular(path: str) -> bytes | None:
+    """The bytes of the file at `path`; None where there is none, or it may not be read."""
+    with suppress(OSError):
+        if (file := open_regular(path)) is not None:
+            with file:
+                return file.read()
     return None

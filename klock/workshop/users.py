@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from klock.errors import ImageError
 from klock.values import dataclass
 from klock.workshop.overlay import resolve
-from klock.workshop.regular_files import open_regular
+from klock.workshop.regular_files import read_regular
 
 __all__ = ["Read", "User", "find_owner", "find_user", "give_streams", "reading"]
 
@@ -75,11 +75,10 @@ def reading(root: str) -> Read:
     """What reads the files of the tree at `root`."""
 
     def read(path: str) -> bytes | None:
-        with suppress(OSError):
-            if (file := open_regular(resolve(root, path))) is not None:
-                with file:
-                    return file.read()
-        return None
+        try:
+            return read_regular(resolve(root, path))
+        except OSError:  # symlinks without end
+            return None
 
     return read
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from klock.places.here.tree import Tree, on_disk, scan
 from klock.workshop.overlay import Area, WritableLayer, make_mount_point
 from klock.workshop.placing import place
 from klock.workshop.protocol import SCRIPT, Command, Completed, Layer, TreeCopy, Uplink
+from klock.workshop.regular_files import read_regular
 from klock.workshop.searching import files_matching, hits
 from klock.workshop.users import find_user
 from klock.workshop.workspace import KEPT_OUTPUT, run_in_sandbox
@@ -107,12 +107,7 @@ class HereWorkspace:
 
     def read(self, path: str) -> bytes | None:
         """The bytes of the file at an absolute path; None when there is no file."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        with open(descriptor, "rb") as file:
-            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        return read_regular(path)
 
     def read_matching(self, patterns: Sequence[str]) -> Mapping[str, bytes]:
         """The files whose absolute paths match shell patterns, by path: the first 64 KiB of each."""
