@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, Final
 from klock.digests import Digest, hex_of
 from klock.documents import read_json
 from klock.errors import HashMismatch, StoreError
+from klock.file_locks import locked
 from klock.store_folder import store_folder
 from klock.verified import Verified
 
@@ -244,28 +245,20 @@ class Store:
         """Only one process at a time holds the lock `name`; the kernel releases it when its holder dies."""
         with self._io_errors():
             file = self._lock_file(name)
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with file, locked(file, fcntl.LOCK_EX):
             yield
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Nothing is removed from the store while the block runs: `alone` waits for it. Blocks may be nested.
-
-        Unlocked by hand, for children of this process inherit the open file and may outlive the block.
-        """
+        """Nothing is removed from the store while the block runs: `alone` waits for it. Blocks may be nested."""
         try:
             file = self._lock_file(_USERS)
         except OSError:
             # Nobody can remove anything from a store that cannot be written.
             yield
             return
-        with file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+        with file, locked(file, fcntl.LOCK_SH):
+            yield
 
     @contextlib.contextmanager
     def alone(self, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -277,11 +270,8 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 on_wait()
-                fcntl.flock(file, fcntl.LOCK_EX)
-            try:
+            with locked(file, fcntl.LOCK_EX):
                 yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
 
     def _lock_file(self, name: str) -> BinaryIO:
         (self.root / "locks").mkdir(parents=True, exist_ok=True)

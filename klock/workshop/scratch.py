@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from klock.errors import EngineError
+from klock.file_locks import locked
 from klock.store import Store, name_of_process
 from klock.temporary import make_private, remove_abandoned_folders
 from klock.walking import remove_tree, walk
@@ -65,16 +66,9 @@ def scratch_folder(store: Store) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def file_lock(file: Path) -> Iterator[None]:
-    """One process at a time runs the block; others wait. The kernel releases the lock when its holder dies.
-
-    Unlocked by hand: children of this process inherit the open file, and outlive the block.
-    """
-    with open(file, "ab") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(opened, fcntl.LOCK_UN)
+    """One process at a time runs the block; others wait."""
+    with open(file, "ab") as opened, locked(opened, fcntl.LOCK_EX):
+        yield
 
 
 @contextlib.contextmanager

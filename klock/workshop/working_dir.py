@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from klock.errors import EngineError
+from klock.workshop.symlinks import MOST_SYMLINKS, follow
 
 if TYPE_CHECKING:
     from klock.layers.manifest import Manifest
 
 __all__ = ["folders_to", "missing_working_dir", "without_made_folders"]
-
-_MOST_SYMLINKS = 40
 
 
 def missing_working_dir(path: str) -> EngineError:
@@ -32,27 +31,18 @@ def without_made_folders(observed: Manifest, locked: Manifest, paths: Iterable[s
     return Manifest(entry for path, entry in observed.items() if path not in made) if made else observed
 
 
-def folders_to(path: str, tree: Manifest) -> Iterator[str]:
+def folders_to(path: str, tree: Manifest) -> list[str]:
     """The paths in `tree` that one goes through to `path`, itself the last; symlinks are followed, never out of it."""
     from klock.layers.manifest import Kind
 
-    here: list[str] = []
-    waiting = posixpath.normpath(path).split("/")[::-1]
-    followed = 0
-    while waiting:
-        part = waiting.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            del here[-1:]
-            continue
-        found = tree.get("/".join([*here, part]))
-        if found is None or found.kind is not Kind.SYMLINK or followed == _MOST_SYMLINKS:
-            here.append(part)
-            yield "/".join(here)
-            continue
-        followed += 1
-        target = found.target or ""
-        if target.startswith("/"):
-            here = []
-        waiting += target.split("/")[::-1]
+    gone_through: list[str] = []
+
+    def read_link(here: str, followed: int) -> str | None:
+        found = tree.get(here)
+        if found is not None and found.kind is Kind.SYMLINK and followed < MOST_SYMLINKS:
+            return found.target or ""
+        gone_through.append(here)
+        return None
+
+    follow(posixpath.normpath(path), read_link)
+    return gone_through
