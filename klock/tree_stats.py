@@ -71,7 +71,7 @@ def _note(folder: str) -> None:
         noted.append((os.fsencode(here[len(root) :]), len(names), os.fsencode("/".join(names)), _facts(found)))
     status = os.lstat(root)
     content = (_VERSION, status.st_dev, status.st_ino, status.st_ctime_ns, noted)
-    temporary = os.path.join(folder, f"{FILE}.{os.getpid()}")
+    temporary = os.path.join(folder, f"{FILE}.{os.urandom(8).hex()}")
     with open(temporary, "wb") as file:
         file.write(marshal.dumps(content))
     os.replace(temporary, os.path.join(folder, FILE))
