@@ -678,6 +678,9 @@ def test_add_knows_archives_by_their_content(context: Path) -> None:
     assert isinstance(step, CopyLock)
     assert {file.in_context for file in step.files if file.archive} == {"plain", *archives}
     assert {file.path for file in step.files if not file.archive} == {*others}
+    *_, step = drafts(context, "ADD zst a.py plain gz /y/")
+    assert isinstance(step, CopyLock)
+    assert [file.in_context for file in step.files] == ["zst", "plain", "gz", "a.py"], "the later archive wins"
 
 
 def test_the_image_of_podman_and_docker_starts_as_the_dockerfile_says(tmp_path: Path) -> None:
@@ -982,6 +985,14 @@ def test_the_triggers_of_a_stage_are_for_those_who_begin_with_it_alone(tmp_path:
     text = "FROM x AS a\nRUN a\nONBUILD RUN t\nFROM a AS b\nRUN b\nONBUILD RUN u\nFROM b\nRUN c\n"
     assert steps(tmp_path, text) == [run("a"), run("t"), run("b"), run("u"), run("c")]
     assert steps(tmp_path, text, stage="b") == [run("a"), run("t"), run("b"), set_to(on_build=("RUN u",))]
+
+
+def test_a_stage_and_heredocs_in_one_copy(tmp_path: Path) -> None:
+    text = "ARG A=1\nCOPY --from=y /f <<E <<'F' /t/\n$A\nE\n$A\nF\n"
+    *_, step = drafts(tmp_path, text)
+    assert isinstance(step, CopyLock)
+    assert (step.stage, step.sources, step.files) == ("y", ("/f",), ())
+    assert [(each.path, each.content) for each in step.texts] == [("E", "1\n"), ("F", "$A\n")]
 
 
 def test_a_trigger_takes_files_from_a_stage(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 import klock as kt
 from klock.errors import ImageError
-from klock.image.steps import Location
+from klock.image.dockerfile.expansion import Expansion
+from klock.image.steps import Configure, DeclareArguments, Location, SetWorkingDir
 
 Image: Any = kt.Image
 IMAGES: Any = kt.images
@@ -248,3 +249,19 @@ def test_the_public_names() -> None:
     assert set(kt.__all__) <= set(dir(kt))
     with pytest.raises(AttributeError, match="module 'klock' has no attribute 'Compute'"):
         _ = kt.Compute
+
+
+def test_words_of_containers_are_texts_in_which_only_variables_mean_anything() -> None:
+    image = (
+        kt.Image()
+        .from_docker("x")
+        .label({"a b": 'it\'s "$A" \\n \\$A C:\\x\\'})
+        .workdir("/it's $A")
+        .arg("F", '-D="a b"')
+    )
+    expansion = Expansion(escape="\\", variables={"A": "1"})
+    label, workdir, arg = image.steps
+    assert isinstance(label, Configure) and isinstance(workdir, SetWorkingDir) and isinstance(arg, DeclareArguments)
+    assert [tuple(map(expansion.word, pair)) for pair in label.labels] == [("a b", 'it\'s "1" \\n $A C:\\x\\')]
+    assert expansion.word(workdir.path) == "/it's 1"
+    assert expansion.word(arg.arguments[0].default or "") == '-D="a b"'

@@ -177,3 +177,29 @@ def test_a_source_that_changed_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(HashMismatch):
         placed_in(tmp_path / "to", source=tmp_path / "new", digest=digest_of_bytes(b"locked"))
     assert {path.name: path.read_text() for path in (tmp_path / "to").iterdir()} == {"f": "old"}
+
+
+def test_an_archive_says_nothing_of_the_folder_that_it_is_unpacked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("chown", "fchown"):
+        monkeypatch.setattr(os, name, lambda *arguments, **options: None)
+    monkeypatch.setattr(tarfile.TarFile, "chown", lambda *arguments: None)
+    monkeypatch.setattr(placing, "is_left_out", lambda path: False)
+    archives = []
+    for number in (2, 1):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            for name, kind, mode in (
+                ("./", tarfile.DIRTYPE, 0o700),
+                ("", tarfile.REGTYPE, 0),
+                ("f", tarfile.REGTYPE, 0o600),
+            ):
+                member = tarfile.TarInfo(name)
+                member.type, member.mode, member.size = kind, mode, 1 if name == "f" else 0
+                archive.addfile(member, io.BytesIO(str(number).encode()))
+        digest = digest_of_bytes((tmp_path / f"{number}.tar").read_bytes())
+        archives.append(PlacedFile(path="", mode=0o644, source=tmp_path / f"{number}.tar", digest=digest, archive=True))
+    made = tmp_path / "made"
+    placing.place("/", archives, str(made))
+    assert oct(made.stat().st_mode & 0o7777) == "0o755"
+    assert (made / "f").read_text() == "1", "of two archives the later one wins"

@@ -77,7 +77,7 @@ def dockerfile(
     It pins the base by digest, packages and files by hash. It cannot pin what shell steps fetch, and says so there.
     """
     from klock.digests import digest_of_bytes
-    from klock.export import Form, export_dockerfile, is_shipped, write_context
+    from klock.export import Form, can_be_named, export_dockerfile, write_context
     from klock.words import counted
 
     project = open_project(image, offline=offline, progress=progress)
@@ -86,7 +86,7 @@ def dockerfile(
     if output is None and form == Form.DOCKER.value:
         # Before any of it is made.
         for part in (locked, *locked.locks_of_stages.values()):
-            if is_shipped(part.base):
+            if not can_be_named(part.base):
                 raise _needs_a_folder("those of the base")
     with session.store.in_use():
         exported = export_dockerfile(

@@ -8,9 +8,9 @@ pin, and the file says so. What is built from it is not the locked image to the 
 
 from __future__ import annotations
 
-from klock.export.base import is_shipped
+from klock.export.base import can_be_named
 from klock.export.dockerfile import Exported, export_dockerfile
 from klock.pages.build_context import ContextFile, write_context
 from klock.pages.page import Form
 
-__all__ = ["ContextFile", "Exported", "Form", "export_dockerfile", "is_shipped", "write_context"]
+__all__ = ["ContextFile", "Exported", "Form", "can_be_named", "export_dockerfile", "write_context"]

@@ -13,18 +13,17 @@ from klock.pages.build_context import ContextFile
 from klock.pages.page import Form, Page
 from klock.steps.context import Context
 
-__all__ = ["is_shipped", "write_base"]
+__all__ = ["can_be_named", "write_base"]
 
 _ARCHIVE = "base.tar"
 
 
-def is_shipped(base: BaseLock) -> bool:
-    """Whether the files of a base have to lie beside the Dockerfile, since none in a registry is the same."""
-    if not isinstance(base, OciLock):
-        return True
+def can_be_named(base: BaseLock) -> bool:
+    """Whether FROM names it, and an image over it has its config. Else its files are shipped."""
+    if not isinstance(base, OciLock) or base.reference.startswith("oci:"):
+        return False
     # A base with triggers (ONBUILD) would have docker do once more what is among the steps.
-    has_triggers = base.settings is not None and bool(base.settings.on_build)
-    return base.reference != SCRATCH and (base.reference.startswith("oci:") or has_triggers)
+    return base.settings is None or not base.settings.on_build
 
 
 def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "") -> None:
@@ -37,7 +36,7 @@ def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "")
     if isinstance(base, OciLock) and base.reference == SCRATCH:
         page.add(f"FROM {SCRATCH}{name_of_stage}")
         return
-    if isinstance(base, OciLock) and not is_shipped(base):
+    if isinstance(base, OciLock) and can_be_named(base):
         reference = Reference.parse(base.reference)
         page.comment(base.reference)
         page.add(f"FROM {reference.registry}/{reference.repository}@{base.manifest.digest}{name_of_stage}")

@@ -10,10 +10,10 @@ from klock.digests import Digest
 from klock.errors import KlockError
 from klock.export.base import write_base
 from klock.export.kept_layer import write_kept_layer
-from klock.export.settings import settings_of_steps, write_settings
+from klock.export.settings import settings_to_write, write_settings
 from klock.image.builder import Image
 from klock.layers.normalisation import STEP_ENVIRONMENT
-from klock.lockfile.model import TargetLock, kept_layer_of
+from klock.lockfile.model import SettingsLock, TargetLock, kept_layer_of
 from klock.pages.build_context import HEADER, ContextFile
 from klock.pages.page import Form, Page
 from klock.places.containers.image import LOCKED
@@ -103,7 +103,7 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
     if page.form is Form.KUBETORCH:
         page.blank()
         page.end_verifying()
-        for name, text in zip(("ENTRYPOINT", "CMD"), _start_texts(lock, image), strict=True):
+        for name, text in zip(("ENTRYPOINT", "CMD"), _start_texts(settings_to_write(lock), image), strict=True):
             if text:
                 page.add(f"{name} {text}")
         return
@@ -116,8 +116,9 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
     page.become(page.user)
     labels = {"lockfile": lock_digest, "fingerprint": lock.fingerprint, "target": str(lock.target)}
     page.add("LABEL " + " \\\n".join(f'      {LOCKED}.{name}="{value}"' for name, value in labels.items()).lstrip())
-    write_settings(page, lock)
-    entrypoint_text, command_text = _start_texts(lock, image)
+    settings = settings_to_write(lock)
+    write_settings(page, settings)
+    entrypoint_text, command_text = _start_texts(settings, image)
     entrypoint = _exec_form(entrypoint_text)
     if services:
         if entrypoint_text and entrypoint is None:
@@ -125,16 +126,19 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
         page.add(f"ENTRYPOINT {json.dumps([START, *(entrypoint or [])], ensure_ascii=False)}")
     elif entrypoint_text:
         page.add(f"ENTRYPOINT {_command(entrypoint_text)}")
+    elif settings.entrypoint is not None:
+        page.add("ENTRYPOINT []")
     if command_text:
         page.add(f"CMD {_command(command_text)}")
     elif services:
         # An ENTRYPOINT takes the base's CMD away.
         page.add(f"CMD {json.dumps(['/bin/sh'])}")
+    elif settings.command is not None:
+        page.add("CMD []")
 
 
-def _start_texts(lock: TargetLock, image: Image) -> tuple[str | None, str | None]:
-    """ENTRYPOINT and CMD as shell text: of the steps, or else as kubetorch's image had them."""
-    settings = settings_of_steps(lock)
+def _start_texts(settings: SettingsLock, image: Image) -> tuple[str | None, str | None]:
+    """ENTRYPOINT and CMD as shell text: as locked, or else as kubetorch's image had them."""
     if settings.entrypoint is None and settings.command is None:
         return image.start_texts
     return shlex.join(settings.entrypoint or ()) or None, shlex.join(settings.command or ()) or None

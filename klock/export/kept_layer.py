@@ -13,10 +13,12 @@ from klock.lockfile.model import KeptLayer
 from klock.pages.build_context import ContextFile
 from klock.pages.page import PLACE, Form, Page, checked, continued
 from klock.steps.context import Context
+from klock.values import dataclass
 
 __all__ = ["write_kept_layer"]
 
 _WHITEOUT: Final = ".wh."
+_ATTRIBUTE: Final = "SCHILY.xattr."
 _IN_ONE_LINE: Final = 200
 
 
@@ -32,21 +34,35 @@ def write_kept_layer(page: Page, kept: KeptLayer, *, folder: str, context: Conte
     page.become("")
     path = f"{PLACE}/{folder}.tar"
     page.copy_file(ContextFile(path=f"{folder}.tar", source=archive, digest=digest), path)
-    removed = list(_removed(archive))
-    commands = [checked(path, digest)]
-    for start in range(0, len(removed), _IN_ONE_LINE):
-        commands.append(f" && rm -rf -- {shlex.join(removed[start : start + _IN_ONE_LINE])}")
-    options = "--numeric-owner --xattrs '--xattrs-include=*' '--exclude=.wh.*'"
-    commands.append(f" && tar -C / {options} -xpf {path}")
+    layer = _read(archive)
+    removed = [posixpath.join(folder, name.removeprefix(_WHITEOUT)) for folder, name in layer.whiteouts]
+    markers = [posixpath.join(folder, name) for folder, name in layer.whiteouts]
+    # busybox has no option for the attributes, nor to leave the markers out.
+    options = "--xattrs '--xattrs-include=*' " * layer.has_attributes
+    commands = [checked(path, digest), *_removing(removed), f" && tar -C / {options}-xpf {path}", *_removing(markers)]
     if page.form is Form.DOCKER:
         commands.append(f" && rm -r {PLACE}")
     page.run(continued(commands))
 
 
-def _removed(archive: Path) -> Iterator[str]:
-    """The absolute paths that the layer takes away (OCI image-spec, layer.md, "Whiteouts")."""
+def _removing(paths: list[str]) -> Iterator[str]:
+    for start in range(0, len(paths), _IN_ONE_LINE):
+        yield f" && rm -rf -- {shlex.join(paths[start : start + _IN_ONE_LINE])}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layer:
+    """`whiteouts` say what the layer takes away (OCI image-spec, layer.md): the absolute folder, and the name there."""
+
+    whiteouts: list[tuple[str, str]]
+    has_attributes: bool
+
+
+def _read(archive: Path) -> _Layer:
     with tarfile.open(archive, "r:") as members:
-        for member in members:
-            folder, name = posixpath.split(member.name)
-            if name.startswith(_WHITEOUT):
-                yield posixpath.join("/", folder, name.removeprefix(_WHITEOUT))
+        every = members.getmembers()
+    names = (posixpath.split(posixpath.join("/", member.name)) for member in every)
+    return _Layer(
+        whiteouts=[(folder, name) for folder, name in names if name.startswith(_WHITEOUT)],
+        has_attributes=any(header.startswith(_ATTRIBUTE) for member in every for header in member.pax_headers),
+    )

@@ -1,18 +1,21 @@
-"""What steps say of how containers run, as instructions of an exported Dockerfile. What a base says it has itself."""
+"""How containers run, as instructions of an exported Dockerfile."""
 
 from __future__ import annotations
 
 import json
 
+from klock.export.base import can_be_named
 from klock.image.contents import health_line
 from klock.lockfile.model import SettingsLock, TargetLock
 from klock.pages.page import Form, Page, quoted
 
-__all__ = ["settings_of_steps", "write_settings"]
+__all__ = ["settings_to_write", "write_settings"]
 
 
-def settings_of_steps(lock: TargetLock) -> SettingsLock:
-    """All that the steps say together."""
+def settings_to_write(lock: TargetLock) -> SettingsLock:
+    """All that the steps say together, and their base if FROM does not name it."""
+    if not can_be_named(lock.base):
+        return lock.settings
     settings = SettingsLock()
     for step in lock.steps:
         if isinstance(step, SettingsLock):
@@ -20,11 +23,10 @@ def settings_of_steps(lock: TargetLock) -> SettingsLock:
     return settings
 
 
-def write_settings(page: Page, lock: TargetLock) -> None:
+def write_settings(page: Page, settings: SettingsLock) -> None:
     """All but user, entrypoint and command. kubetorch reads none of them."""
     if page.form is Form.KUBETORCH:
         return
-    settings = settings_of_steps(lock)
     for name, value in settings.labels:
         page.add(f"LABEL {quoted(name)}={quoted(value)}")
     for port in settings.ports:

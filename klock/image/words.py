@@ -1,12 +1,14 @@
 """What an image says of how its steps and containers run, in the words of Dockerfiles, as methods of the builder.
 
 Variables of the image are expanded in them as in a Dockerfile: `$NAME`, `${NAME:-default}`, `\\$` for a plain `$`.
+Quotes, spaces and other backslashes are characters like others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from klock.errors import ImageError
 from klock.image import arguments
@@ -21,6 +23,9 @@ ESCAPE = "\\"
 """What a Dockerfile's escape character is unless it says otherwise."""
 
 
+_SPECIAL: Final = re.compile(r"""['" \t]|\\(?!\$)""")
+
+
 class ContainerWords:
     """For `klock.Image`, which has the list of steps."""
 
@@ -28,20 +33,20 @@ class ContainerWords:
 
     def workdir(self: Words, path: str) -> Words:
         """The folder that later steps and containers begin in; a relative one is below the last. It is made."""
-        text = arguments.text("workdir", "path", path)
+        text = _word(arguments.text("workdir", "path", path))
         self._steps.append(SetWorkingDir(path=text, escape=ESCAPE, location=call_site()))
         return self
 
     def user(self: Words, user: str) -> Words:
         """Whom later steps and containers run as: `name`, `uid`, each with `:group`."""
-        text = arguments.text("user", "user", user)
+        text = _word(arguments.text("user", "user", user))
         self._steps.append(Configure(user=text, escape=ESCAPE, location=call_site()))
         return self
 
     def arg(self: Words, name: str, value: Any) -> Words:
         """A variable that the commands of later steps see, and the environment does not have."""
         ((name, text),) = arguments.variables("arg", {name: value})
-        argument = Argument(name=name, default=text)
+        argument = Argument(name=name, default=_word(text))
         self._steps.append(DeclareArguments(arguments=(argument,), escape=ESCAPE, location=call_site()))
         return self
 
@@ -52,7 +57,7 @@ class ContainerWords:
 
     def label(self: Words, labels: Mapping[str, str]) -> Words:
         """Labels of the image of podman and docker."""
-        pairs = arguments.labels("label", labels)
+        pairs = tuple((_word(name), _word(value)) for name, value in arguments.labels("label", labels))
         self._steps.append(Configure(labels=pairs, escape=ESCAPE, location=call_site()))
         return self
 
@@ -65,6 +70,11 @@ class ContainerWords:
         """What containers run unless they are given a command, and `klock run` too."""
         self._steps.append(Configure(command=_words("cmd", words), escape=ESCAPE, location=call_site()))
         return self
+
+
+def _word(text: str) -> str:
+    """A text as a word of a Dockerfile, in which nothing but variables means anything."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def _words(method: str, words: object) -> tuple[str, ...]:

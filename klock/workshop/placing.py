@@ -206,7 +206,8 @@ def _unpack(host: int, file: PlacedFile, folder: str, owner: tuple[int, int] | N
                         member.uid, member.gid = owner
                     if member.islnk():
                         member.linkname = posixpath.normpath("/" + member.linkname).lstrip("/")
-                    if not member.isdev() or member.isfifo():
+                    # What it says of the folder that it is unpacked into, docker does not do.
+                    if member.name != "." and (not member.isdev() or member.isfifo()):
                         _make_way_for(member, posixpath.join(folder, member.name))
                         archive.extract(member, folder, numeric_owner=True)
         except BROKEN as error:

@@ -515,6 +515,10 @@ CASES |= {
     "COPY through a link of the context to its root": _case(
         "COPY absolute /t/x\nCOPY absolute/*.txt absolute/sub/d.txt /t/\n"
     ),
+    "COPY --from a stage, and heredocs": _case(
+        "RUN mkdir /o; echo x > /o/f\nFROM ${BASE}\nCOPY --from=0 /o/f <<E <<'F' /t/\n$PATH\nE\n$PATH\nF\n",
+        expected={"/t/f": "x\n", "/t/E": "/bin\n", "/t/F": "$PATH\n"},
+    ),
     "nothing behind RUN and CMD": _case("RUN mkdir /t\nRUN\nCMD\nENTRYPOINT\n", expected={"/t": "0"}),
     "COPY below a link that leads up": _case("RUN mkdir -p /t/a /t/b; ln -s ../b /t/a/l\nCOPY src /t/a/l/new/\n"),
     "a folder that is removed and copied again": _case("COPY src /t\nRUN rm -rf /t\nCOPY other /t\n"),

@@ -206,8 +206,6 @@ class _Reader:
         origin = flags.get("from", [None])[0]
         if origin is not None:
             origin = self._origin(origin, instruction, stage, read)
-            if texts:
-                raise instruction.error("COPY --from takes no heredoc", hint="write a COPY of its own for it")
         return FromContext(
             escape=instruction.escape,
             context=self._context,

@@ -158,7 +158,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         if step.stage is not None:
             stage = at.lock.locks_of_stages[step.stage]
             origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
-            return ["copy_from", _RULES, step.destination, step.into, step.owner, origin]
+            return ["copy_from", _RULES, step.destination, step.into, step.owner, origin, *texts, *_own_names(step)]
         content: list[Any] = ["copy_in", _RULES, step.destination, step.into, step.owner, files, texts, downloads]
         content += _own_names(step)
         if step.repositories:
@@ -196,7 +196,8 @@ class CopyKind(Kind[FromContext, CopyLock]):
         step = at.step
         if step.stage is not None:
             _copy_from(at, step.stage, workspace, context)
-            return
+            if not step.texts:
+                return
         if step.downloads:
             from klock.steps.copying.downloads import fetch
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from klock.digests import hex_of
 from klock.files.build_context import path_inside
 from klock.layers.archive_files import is_archive
-from klock.lockfile.model import CopyLock
+from klock.lockfile.model import CopiedFile, CopiedText, CopyLock, DownloadedFile
 from klock.pages.build_context import ContextFile
 from klock.pages.sums import sums_script
 from klock.steps.at import StepAt
@@ -27,53 +27,61 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
     page.refuse_for_kubetorch("COPY with docker's meaning")
     if step.stage is not None:
         _copy_from_stage(at, exporting)
-        return
+        if not step.texts:
+            return
     if step.secrets:
         raise page.error("a text that it copies has a credential", hint="mount it as a secret in a RUN")
-    if at.source is None:
+    source = at.source
+    if source is None and step.files:
         raise page.error("the build context is needed to find its files", hint="export without --frozen")
     files: dict[str, ContextFile] = {}
     archives: list[ContextFile] = []
     folder = f"{at.folder}/files"
+
+    def place_of(each: CopiedFile | CopiedText | DownloadedFile) -> str:
+        """In the context. What may go into a folder by its own name has that name here, too."""
+        return f"{at.folder}/named/{each.own_name}" if each.own_name else f"{folder}/{each.path}".rstrip("/")
+
     for copied in step.files:
         file = ContextFile(
-            path=f"{folder}/{copied.path}".rstrip("/"),
+            path=place_of(copied),
             mode=copied.mode,
-            source=path_inside(at.source, copied.in_context) if copied.digest else None,
+            source=path_inside(source, copied.in_context) if source and copied.digest else None,
             digest=copied.digest,
             target=copied.target,
         )
         if copied.archive:
             archives.append(file)
         elif copied.path or not copied.is_folder:
-            files[copied.path] = file
+            files[file.path] = file
     for text in step.texts:
-        files[text.path] = ContextFile(
-            path=f"{folder}/{text.path}".rstrip("/"), mode=text.mode, content=text.content.encode()
-        )
+        path = place_of(text)
+        files[path] = ContextFile(path=path, mode=text.mode, content=text.content.encode())
     for each in step.downloads:
         digest = f"sha256:{each.sha256}"
-        source = context.store.blob_path(digest)
-        file = ContextFile(path=f"{folder}/{each.path}".rstrip("/"), mode=each.mode, source=source, digest=digest)
-        if each.archive and is_archive(source):
+        blob = context.store.blob_path(digest)
+        file = ContextFile(path=place_of(each), mode=each.mode, source=blob, digest=digest)
+        if each.archive and is_archive(blob):
             archives.append(file)
         else:
-            files[each.path] = file
+            files[file.path] = file
     if step.repositories:
         from klock.steps.copying.repositories import exported_repositories
 
-        files |= {f.path.removeprefix(f"{folder}/"): f for f in exported_repositories(step, folder, context)}
+        files |= {file.path: file for file in exported_repositories(step, folder, context)}
     page.become("")
     flags = f"--chown={step.owner} " if step.owner else ""
-    if set(files) == {""} and not step.into:
-        page.copy_file(files[""], step.destination, flags=flags)
-    elif files:
-        page.copy_folder(list(files.values()), folder, step.destination, flags=flags)
+    below = [file for file in files.values() if file.path.startswith(f"{folder}/")]
+    named = [file for file in files.values() if file not in below]
+    if below:
+        page.copy_folder(below, folder, step.destination, flags=flags)
+    for file in named:
+        page.copy_file(file, f"{step.destination}{'/' * (len(named) > 1)}", flags=flags)
     for number, archive in enumerate(archives):
         name = f"{at.folder}/archive-{number}"
         page.files.append(ContextFile(path=name, mode=archive.mode, source=archive.source, digest=archive.digest))
         page.add(f"ADD {flags}{name} {step.destination}/")
-    sums = [(f"./{path}", hex_of(file.digest)) for path, file in files.items() if file.digest and path]
+    sums = [(f".{file.path.removeprefix(folder)}", hex_of(file.digest)) for file in below if file.digest]
     if sums:
         lines = ["set -eu", f"cd -- {shlex.quote(step.destination)}", *sums_script(sums)]
         script = "".join(f"{line}\n" for line in lines).encode()

@@ -85,7 +85,8 @@ class _Reader:
                     # Of two at one path the later one is there.
                     if not (file.is_folder and file.path in files):
                         files[_place_of(file)] = file
-        ordered = tuple(files[path] for path in sorted(files))
+        # Of archives the later one wins, and nobody knows yet where.
+        ordered = tuple(sorted(files.values(), key=lambda file: "" if file.archive else _place_of(file)))
         return replace(
             draft,
             files=ordered,

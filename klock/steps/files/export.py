@@ -34,14 +34,17 @@ _CHUNK: Final = 1 << 20
 def write_file_step(page: Page, step: FilesLock, *, folder: str, source: Path, store: Store) -> None:
     """Adds a file step, whose files are at `source` on the host. Raises HashMismatch when one is not as locked."""
     page.become("")
+    if step.owner is not None:
+        page.refuse_for_kubetorch("an owner of files")
     if page.form is Form.KUBETORCH:
         _as_archive(page, step, folder=folder, source=source, store=store)
         return
+    flags = f"--chown={step.owner} " if step.owner else ""
     if _is_single(step):
-        page.copy_file(_file(step.entries[0], f"{folder}/file", source), step.destination)
+        page.copy_file(_file(step.entries[0], f"{folder}/file", source), step.destination, flags=flags)
     elif step.entries:
         files = [_file(entry, f"{folder}/files/{entry.path}", source / entry.path) for entry in step.entries]
-        page.copy_folder(files, f"{folder}/files", step.destination)
+        page.copy_folder(files, f"{folder}/files", step.destination, flags=flags)
     if step.path_file is not None:
         page.copy_file(ContextFile(path=f"{folder}/path-file", content=_path_lines(step)), step.path_file)
     script = "".join(f"{line}\n" for line in _checks(page, step)).encode()
