@@ -12,18 +12,7 @@ from klock.errors import EngineError
 from klock.layers.canonical import canonicalise, holds_changes
 from klock.layers.changes import changes_in
 from klock.walking import remove_tree, walk
-
-
-def make_deep(folder: Path, name: str, depth: int) -> None:
-    """Folders of this name within one another, and a file in the last."""
-    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=here)
-        here, above = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here), here
-        os.close(above)
-    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here))
-    os.close(here)
-
+from tests.deep_folders import make_deep
 
 DEEP = [("d", 1500), ("x" * 200, 40), ("y" * 255, 300)]
 SHAPES = ["1500 folders", "a path of 8,000 bytes", "a path of 76,800 bytes"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from klock.workshop.handover import empty_folder, hand_in, take_out
+from tests.deep_folders import make_deep
 
 MOST = 100
 
@@ -43,6 +44,9 @@ def leave(work: Path, hosts: Path, what: str) -> None:
         case "a folder with things in it":
             (thing / "deep").mkdir(parents=True)
             (thing / "link").symlink_to(hosts)
+        case "folders deep in one another":
+            thing.mkdir()
+            make_deep(thing, "d", 1500)
         case "a file":
             thing.write_text("the program's")
 
@@ -55,6 +59,7 @@ LEFT = (
     "a hard link",
     "a named pipe",
     "a folder with things in it",
+    "folders deep in one another",
     "a file",
 )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from klock.walking import remove_tree
 
 __all__ = ["clear", "empty_folder", "hand_in", "open_left", "take_out"]
 
@@ -83,9 +84,5 @@ def _opened(folder: Path | str, within: int | None = None) -> Iterator[int]:
 
 
 def _remove(within: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=within)
-    except FileNotFoundError:
-        pass
-    except (IsADirectoryError, PermissionError):
-        shutil.rmtree(name, dir_fd=within)
+    # By the open folder: its path may lead elsewhere by now.
+    remove_tree(f"/proc/self/fd/{within}/{name}")
