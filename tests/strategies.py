@@ -99,7 +99,15 @@ bases: st.SearchStrategy[BaseLock] = st.one_of(
 )
 artifacts = st.one_of(
     wheels,
-    st.builds(SdistArtifact, name=file_names, url=urls, size=sizes, sha256=hexes, wheel=built),
+    st.builds(
+        SdistArtifact,
+        name=file_names,
+        url=urls,
+        size=sizes,
+        sha256=hexes,
+        wheel=built,
+        subdirectory=st.none() | names,
+    ),
     st.builds(VcsArtifact, type=st.just("git"), url=urls, commit=hexes, wheel=built, subdirectory=st.none() | names),
 )
 any_packages = st.builds(

@@ -225,7 +225,9 @@ SDIST = LockedPackage(
     name="x",
     version="1.0",
     index=None,
-    artifact=SdistArtifact(name="x-1.0.tar.gz", url="https://f/x", size=1, sha256="b" * 64, wheel=BUILT),
+    artifact=SdistArtifact(
+        name="x-1.0.tar.gz", url="https://f/x", size=1, sha256="b" * 64, wheel=BUILT, subdirectory="inside"
+    ),
 )
 COMMIT = LockedPackage(
     name="y",
@@ -248,6 +250,7 @@ LEADING_OUT = {
     "an sdist's name": ('"x-1.0.tar.gz"', '"../x-1.0.tar.gz"', "'../x-1.0.tar.gz' is not the name of a file"),
     "a built wheel's name": ('"x-1.0-py3-none-any.whl"', '"../x.whl"', "'../x.whl' is not the name of a file"),
     "a hidden file's name": ('"x-1.0.tar.gz"', '".bashrc"', "'.bashrc' is not the name of a file"),
+    "an archive's folder": ('"inside"', '"/etc"', "'/etc' is not a folder below the top of the archive"),
     "a repository's folder": ('"python"', '"../.."', "'../..' is not a folder below the repository's root"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from klock.errors import KlockError
 from klock.lockfile.model import LockedPackage, SdistArtifact, TargetLock, VcsArtifact, WheelArtifact
@@ -74,7 +75,11 @@ def _environment(lock: TargetLock) -> str:
 
 
 def _name(package: LockedPackage, index: str) -> str:
-    return package.pin if package.index == index else f"{package.name} @ {_file(package).url}"
+    if package.index == index:
+        return package.pin
+    file = _file(package)
+    within = file.subdirectory if isinstance(file, SdistArtifact) else None
+    return f"{package.name} @ {file.url}" + (f"#subdirectory={quote(within)}" if within else "")
 
 
 def _file(package: LockedPackage) -> WheelArtifact | SdistArtifact:
@@ -91,7 +96,8 @@ def _table(package: LockedPackage) -> dict[str, Any]:
         return table | {"vcs": {key: value for key, value in vcs.items() if value is not None}}
     file = {"url": artifact.url, "size": artifact.size, "hashes": {"sha256": artifact.sha256}}
     if package.index is None:
-        return table | {"archive": file}
+        within = artifact.subdirectory if isinstance(artifact, SdistArtifact) else None
+        return table | {"archive": {**file, **({"subdirectory": within} if within else {})}}
     table["index"] = package.index
     file = {"name": artifact.name, **file}
     return table | ({"wheels": [file]} if isinstance(artifact, WheelArtifact) else {"sdist": file})

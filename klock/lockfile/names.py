@@ -180,11 +180,12 @@ def _faults_of_package(package: LockedPackage) -> Iterator[tuple[str, str, str]]
     artifact = package.artifact
     place = f"packages: {package.pin}"
     names = [artifact.name] if isinstance(artifact, WheelArtifact) else [artifact.wheel.name]
-    if isinstance(artifact, VcsArtifact):
+    if not isinstance(artifact, WheelArtifact):
         folder = posixpath.normpath(artifact.subdirectory or ".")
         if folder != "." and not _is_below(folder):
-            yield place, folder, "a folder below the repository's root"
-    elif not isinstance(artifact, WheelArtifact):
+            whole = "repository's root" if isinstance(artifact, VcsArtifact) else "top of the archive"
+            yield place, folder, f"a folder below the {whole}"
+    if not isinstance(artifact, WheelArtifact | VcsArtifact):
         names.append(artifact.name)
     if not isinstance(artifact, VcsArtifact) and artifact.url and not _URL.fullmatch(artifact.url):
         yield place, artifact.url, "a URL"

@@ -184,9 +184,16 @@ def _decode_package(table: dict[str, Any], place: str) -> LockedPackage:
         else:
             built = _decode_file(extra["built-wheel"], f"{place}.tool.klock.built-wheel")
             if "sdist" in table:
-                file = _decode_file(table["sdist"], f"{place}.sdist")
+                sdist = {key: value for key, value in table["sdist"].items() if key != "subdirectory"}
+                file = _decode_file(sdist, f"{place}.sdist")
                 artifact = SdistArtifact(
-                    name=file.name, url=file.url, size=file.size, sha256=file.sha256, wheel=built, build=build
+                    name=file.name,
+                    url=file.url,
+                    size=file.size,
+                    sha256=file.sha256,
+                    wheel=built,
+                    build=build,
+                    subdirectory=table["sdist"].get("subdirectory"),
                 )
             else:
                 vcs = table["vcs"]

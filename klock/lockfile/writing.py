@@ -98,6 +98,8 @@ def _encode_package(package: LockedPackage) -> dict[str, Any]:
     else:
         if isinstance(artifact, SdistArtifact):
             table["sdist"] = _encode_file(artifact)
+            if artifact.subdirectory:
+                table["sdist"]["subdirectory"] = artifact.subdirectory
         else:
             table["vcs"] = {"type": artifact.type, "url": artifact.url, "commit-id": artifact.commit}
             if artifact.subdirectory:

@@ -109,6 +109,7 @@ class ArtifactLocker:
             sha256=sha256,
             wheel=built.wheel,
             build=tuple(sorted(p.pin for p in built.requires)),
+            subdirectory=package.subdirectory,
         )
         return LockedPackage(name=package.name, version=self._version(built.wheel), index=index, artifact=artifact)
 

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from klock.errors import HashMismatch
-from klock.lockfile.model import LocalProject, LockedPackage, VcsArtifact, WheelArtifact
+from klock.lockfile.model import LocalProject, LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.interpreter import TargetPython
 from klock.packages.resolver import Answer
 from klock.packages.roots import Root, same_repository
@@ -54,6 +54,8 @@ def is_same(package: LockedPackage, selected: SelectedPackage) -> bool:
         locked = (artifact.url, artifact.commit, artifact.subdirectory)
         return isinstance(source, SelectedRepository) and (source.url, source.commit, source.subdirectory) == locked
     if not isinstance(source, SelectedFile) or source.name != artifact.name:
+        return False
+    if isinstance(artifact, SdistArtifact) and artifact.subdirectory != selected.subdirectory:
         return False
     return source.sha256 == artifact.sha256 if source.sha256 else source.url == artifact.url
 

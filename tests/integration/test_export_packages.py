@@ -116,6 +116,9 @@ def test_sources_commits_and_projects() -> None:
         requirements=(), packages=(), layer=UNKNOWN_LAYER, projects=(LocalProject(path="/p", name="mine", build=()),)
     )
     assert left_out(replace(lock, steps=(step,))) == ["mine"]
+    folder = lock_of(replace(packages[0], index=None, artifact=replace(source, subdirectory="py")))
+    assert tomllib.loads(to_pylock(folder))["packages"][0]["archive"]["subdirectory"] == "py"
+    assert to_requirements(folder).splitlines()[1] == "s @ https://h/s-1.tar.gz#subdirectory=py \\"
     inside = replace(packages[0], artifact=replace(source, url="file:///x.tar.gz"))
     with pytest.raises(KlockError, match=r"^s==1 is a file that only the environment has: file:///x.tar.gz$"):
         to_pylock(lock_of(inside))

@@ -957,6 +957,20 @@ def test_a_source_distribution_is_built_at_lock_time_and_again_to_the_same_bytes
     assert facts.output == b"{'path': '/run/klock/work/build/built-1.0', 'epoch': '1577836800', 'tool': '1.0'}\n"
 
 
+def test_a_project_in_a_folder_of_an_archive_is_built_there_again(lab: Lab) -> None:
+    make_wheel(lab.files, "tool", "1.0")
+    make_wheel(lab.files, "lib", "1.0")
+    make_sdist(lab.files, "built", "1.0", files={"py/pyproject.toml": PYPROJECT, "py/backend.py": BACKEND})
+    url = f"{lab.index.url.removesuffix('/simple/')}/files/built-1.0.tar.gz"
+    locked = lab.resolve(step(f"built @ {url}#subdirectory=py"))
+    artifact = locked.packages[0].artifact
+    assert isinstance(artifact, SdistArtifact) and artifact.subdirectory == "py"
+    digest = lab.layer_of(locked).digest
+    lose(lab.store, artifact.wheel)
+    fetch_packages(locked.packages, store=lab.store, all_packages=locked.packages)
+    assert lab.layer_of(locked).digest == digest
+
+
 def test_what_a_build_needs_moves_with_an_upgrade_of_everything_alone(lab: Lab) -> None:
     make_source(lab)
     before = lab.resolve(step("built")).packages

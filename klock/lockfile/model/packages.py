@@ -22,6 +22,7 @@ class SdistArtifact:
     """A source archive to build. `wheel` is the wheel it makes (no url: it is built), which is what gets installed.
 
     `build` names the packages (`name==version`) that must be installed to build it; each is in the lockfile's packages.
+    `subdirectory` is where in the archive the project is, if not at its top.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SdistArtifact:
     sha256: str
     wheel: WheelArtifact
     build: tuple[str, ...] = ()
+    subdirectory: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

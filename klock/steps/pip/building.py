@@ -132,4 +132,6 @@ class WheelMaker:
         blob = self.store.find_blob(f"sha256:{artifact.sha256}")
         if blob is None:
             raise FetchError(f"{artifact.name} is not in the store", hint="run the command once without --offline")
-        return Archive(path=blob, name=artifact.name), build_system_of_archive(blob, artifact.name)
+        within = artifact.subdirectory
+        system = build_system_of_archive(blob, artifact.name, within)
+        return Archive(path=blob, name=artifact.name, subdirectory=within), system
