@@ -126,7 +126,7 @@ def read(folder: Path, *entries: str) -> tuple[ParsedRequirement, ...]:
 
 
 def told(requirement: ParsedRequirement) -> str:
-    index = requirement.options.index_url
+    index = requirement.options.only_from or requirement.options.index_url
     marker = "" if isinstance(requirement, PackageRequirement) or not requirement.marker else f" ; {requirement.marker}"
     return str(requirement) + marker + (f" from {index}" if index else "")
 

@@ -40,6 +40,20 @@ def test_it_is_so_for_a_lone_requirement_too() -> None:
     assert (found.shared.default, dict(found.pins)) == (PYPI, {"torch": A})
 
 
+def test_what_a_whole_file_says_is_for_all_that_a_lone_requirement_needs() -> None:
+    found = plan(step(requirement("mine", index_url=A.url, for_all=True)))
+    assert (found.shared.default, dict(found.pins)) == (A, {})
+
+
+def test_a_source_is_for_its_project_alone() -> None:
+    """Whatever it needs comes from the indexes that all have: here those of a file."""
+    for others in ((), (requirement("numpy", index_url=B.url, for_all=True),)):
+        torch = requirement("torch", index_url=B.url, only_from=A.url, for_all=True)
+        found = plan(step(torch, requirement("mine", index_url=B.url, only_from=A.url, for_all=True), *others))
+        assert (found.shared.default, dict(found.pins)) == (B, {"torch": A, "mine": A})
+        assert found.fallbacks == ()
+
+
 def test_an_extra_index_is_used_for_a_project_it_has() -> None:
     found = plan(step(requirement("mine", extra_index_urls=(A.url,)), requirement("numpy", extra_index_urls=(B.url,))))
     assert dict(found.pins) == {"mine": A}

@@ -316,7 +316,7 @@ def test_options_of_a_file_hold_for_all_it_brings_in(tmp_path: Path) -> None:
         b_txt="--pre\n--extra-index-url https://b\ny\n",
     )
     options = PipOptions(
-        index_url=url("https://a"), extra_index_urls=(url("https://entry"), url("https://b")), pre=True
+        index_url=url("https://a"), extra_index_urls=(url("https://entry"), url("https://b")), pre=True, for_all=True
     )
     assert [r.options for r in inputs.requirements] == [options, options, PipOptions()]
 

@@ -31,10 +31,13 @@ class PipOptions:
     """Options for the requirements of one line, or for all of a requirements file.
 
     `no_binary` and `only_binary` hold normalised package names or `:all:`. With `upgrade` a distribution of the base
-    is no reason to keep its version.
+    is no reason to keep its version. `only_from` is the index that a requirement has to come from, and not what it
+    requires (uv's sources). `for_all`: the indexes are those of a whole file, and so of what is required, too.
     """
 
     index_url: PrivateUrl | None = None
+    only_from: PrivateUrl | None = None
+    for_all: bool = False
     extra_index_urls: tuple[PrivateUrl, ...] = ()
     find_links: tuple[PrivateUrl, ...] = ()
     no_index: bool = False
@@ -44,10 +47,16 @@ class PipOptions:
     no_build_isolation: bool = False
     upgrade: bool = False
 
+    @property
+    def name_indexes(self) -> bool:
+        return self.index_url is not None or self.no_index or bool(self.extra_index_urls or self.find_links)
+
     def over(self, wider: PipOptions) -> PipOptions:
         """These options together with `wider` ones, as pip reads a line's after a file's: lists add up."""
         return PipOptions(
+            for_all=self.for_all or (wider.name_indexes and not self.name_indexes),
             index_url=self.index_url or wider.index_url,
+            only_from=self.only_from or wider.only_from,
             extra_index_urls=_joined(wider.extra_index_urls, self.extra_index_urls),
             find_links=_joined(wider.find_links, self.find_links),
             no_index=self.no_index or wider.no_index,

@@ -15,6 +15,7 @@ from klock.image.negation import negated
 from klock.image.pip_options import PipOptions
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
 from klock.secrets.userinfo import PrivateUrl
+from klock.values import replace
 
 __all__ = ["constraints_of_project", "requirements_of_project"]
 
@@ -137,6 +138,7 @@ class _Sources:
         extras = [str(index["url"]) for index in shared if not index.get("default") and index.get("format") != "flat"]
         links = [str(index["url"]) for index in shared if index.get("format") == "flat"]
         self._options = PipOptions(
+            for_all=True,
             index_url=PrivateUrl.parse(default[0]) if default else None,
             extra_index_urls=tuple(map(PrivateUrl.parse, extras + self._urls(uv, "extra-index-url"))),
             find_links=tuple(map(PrivateUrl.parse, links + self._urls(uv, "find-links"))),
@@ -183,7 +185,7 @@ class _Sources:
             index = self._indexes.get(str(source["index"]))
             if index is None:
                 raise RequirementError(f"{place}: tool.uv.index has no {source['index']!r}")
-            return self._from_index(joined, PipOptions(index_url=index), where)
+            return self._from_index(joined, replace(self._options, only_from=index), where)
         if "git" in source:
             revision = source.get("rev") or source.get("tag") or source.get("branch")
             url = f"git+{source['git']}" + (f"@{revision}" if revision else "")

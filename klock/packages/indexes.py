@@ -91,7 +91,7 @@ def plan_scopes(
         step = settings_from_variables(request.environment, default)
         steps += [step] if request.projects else []
         lines += [(requirement, _with_options(step, requirement.options)) for requirement in request.requirements]
-        if len(request.requirements) == 1 and len(requests) == 1:
+        if len(requests) == 1 and len(request.requirements) == 1 and not request.requirements[0].options.for_all:
             steps.append(step)  # what a lone requirement says of itself is not said of what it depends on
     everything = [*steps, *(settings for _, settings in lines)]
     if not everything:
@@ -100,16 +100,14 @@ def plan_scopes(
     pins: dict[str, tuple[Index, str]] = {}
     fallbacks: dict[Index, None] = {}
     for requirement, settings in lines:
-        candidates = _candidates(settings, shared)
-        fallbacks.update(dict.fromkeys(candidates))
         name = name_of(requirement)
-        if name is None or not candidates:
-            continue
-        *others, last = candidates
-        chosen = next((index for index in others if offers(index, name)), None)
-        if chosen is None and (last == settings.default or offers(last, name)):
-            chosen = last
-        if chosen is None:
+        if requirement.options.only_from is not None:
+            chosen: Index | None = Index(url=public_url(requirement.options.only_from))
+        else:
+            candidates = _candidates(settings, shared)
+            fallbacks.update(dict.fromkeys(candidates))
+            chosen = None if name is None else _chosen(name, candidates, settings, offers)
+        if name is None or chosen is None:
             continue
         if name in pins and pins[name][0] != chosen:
             other, origin = pins[name]
@@ -121,6 +119,18 @@ def plan_scopes(
     return ScopePlan(
         shared=shared, pins={name: index for name, (index, _) in sorted(pins.items())}, fallbacks=tuple(fallbacks)
     )
+
+
+def _chosen(
+    name: str, candidates: Sequence[Index], settings: IndexSettings, offers: Callable[[Index, str], bool]
+) -> Index | None:
+    if not candidates:
+        return None
+    *others, last = candidates
+    chosen = next((index for index in others if offers(index, name)), None)
+    if chosen is None and (last == settings.default or offers(last, name)):
+        return last
+    return chosen
 
 
 def _with_options(step: IndexSettings, options: RequirementOptions) -> IndexSettings:

@@ -40,6 +40,7 @@ def index_for(
 def with_index(requirement: ScopedRequirement, index: str | None) -> ScopedRequirement:
     """The requirement, to be taken from `index` if it is one of PyTorch's packages and its line names no other."""
     options = requirement.options
-    if index is None or options.index_url is not None or options.no_index or name_of(requirement) not in _PROJECTS:
+    names_another = options.index_url is not None or options.only_from is not None or options.no_index
+    if index is None or names_another or name_of(requirement) not in _PROJECTS:
         return requirement
     return replace(requirement, options=replace(options, index_url=index))

@@ -27,11 +27,14 @@ __all__ = ["LocalProjectSource", "PipRequest", "RequirementOptions", "ScopedRequ
 class RequirementOptions:
     """pip's index and build options. URLs may hold credentials: they are used, never kept.
 
-    `index_url` None means the default index. `no_binary` and `only_binary` hold normalised project names, or `:all:`.
+    `index_url` None means the default index; `only_from` and `for_all` are as in `klock.image.pip_options.PipOptions`.
+    `no_binary` and `only_binary` hold normalised project names, or `:all:`.
     With `upgrade` a distribution of the base is no reason to keep its version.
     """
 
     index_url: str | None = None
+    only_from: str | None = None
+    for_all: bool = False
     extra_index_urls: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     no_index: bool = False
@@ -46,6 +49,8 @@ class RequirementOptions:
         """The same options as the image's parser read them, the credentials back in the URLs."""
         return cls(
             index_url=options.index_url.with_credentials if options.index_url else None,
+            only_from=options.only_from.with_credentials if options.only_from else None,
+            for_all=options.for_all,
             extra_index_urls=_texts(options.extra_index_urls),
             find_links=_texts(options.find_links),
             no_index=options.no_index,
@@ -59,7 +64,8 @@ class RequirementOptions:
     @property
     def urls(self) -> tuple[str, ...]:
         """All URLs, with their credentials."""
-        return (*([self.index_url] if self.index_url else []), *self.extra_index_urls, *self.find_links)
+        single = (url for url in (self.index_url, self.only_from) if url is not None)
+        return (*single, *self.extra_index_urls, *self.find_links)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
