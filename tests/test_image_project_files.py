@@ -392,6 +392,14 @@ def test_settings_of_uv_that_say_where_packages_are_from(tmp_path: Path) -> None
     assert [str(constraint) for constraint in found.constraints] == ["b<2"]
 
 
+@pytest.mark.parametrize("groups", ["", '[dependency-groups]\ndev = ["a"]\n', '[dependency-groups]\ndocs = ["c"]\n'])
+def test_development_dependencies_as_uv_wrote_them_once_are_of_the_group_dev(tmp_path: Path, groups: str) -> None:
+    older = '[tool.uv]\ndev-dependencies = ["b"]\n'
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{groups}{older}')
+    found = list(map(str, read(tmp_path, "-r pyproject.toml --group dev")))
+    assert found == (["a", "b"] if "dev" in groups else ["b"])
+
+
 OTHER_ANSWERS = ('override-dependencies = ["a"]', 'exclude-newer = "2026-01-01"', 'resolution = "lowest"')
 
 

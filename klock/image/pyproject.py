@@ -105,7 +105,9 @@ def _hint_at(document: Mapping[str, Any]) -> str | None:
 def _of_groups(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str, _Part]]:
     from packaging.dependency_groups import resolve_dependency_groups
 
-    groups = _table(document, "dependency-groups", where)
+    groups = dict(_table(document, "dependency-groups", where))
+    if older := _settings_of_uv(document, where).get("dev-dependencies"):  # as uv wrote it before PEP 735
+        groups["dev"] = [*groups.get("dev", ()), *older]
     for group in [*parts.groups, *(groups if parts.all_groups else ())]:
         place = f"{where}: dependency-groups.{group}"
         try:
