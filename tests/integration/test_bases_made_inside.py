@@ -233,7 +233,7 @@ def test_a_hostile_archive_is_refused_by_its_packages_name(
 ) -> None:
     with pytest.raises(FetchError) as error:
         made_of(content, store, suffix=suffix)
-    assert error.value.message.startswith("the package x 1: ")
+    assert error.value.message.startswith(("the package x 1: ", "the package x 1 is a broken "))
     assert message in error.value.message
     assert not list((store.root / "trees").glob("*"))
 

@@ -307,7 +307,7 @@ def test_refuses(engine: SandboxWorkshop, tmp_path: Path, content: bytes, messag
     layer = base_layer(tmp_path, content)
     with pytest.raises(FetchError) as caught:
         engine.add_base(BASE, [layer])
-    assert caught.value.message.startswith(f"{layer.path.name}: {message}")
+    assert caught.value.message.removeprefix(layer.path.name).lstrip(": ").startswith(message)
     assert not engine.has_base(BASE)
     assert left_in(engine._store) == []
 
@@ -320,7 +320,7 @@ PLAIN = Archive([(member("a"), b"1" * 100_000)]).to_bytes()
     [
         pytest.param(TAR, PLAIN, "hash mismatch: its uncompressed digest is sha256:", id="other bytes"),
         pytest.param(TAR + "+gzip", gzip.compress(PLAIN)[:-50], "is a broken archive: ", id="cut gzip"),
-        pytest.param(TAR + "+gzip", PLAIN, "is a broken archive: Not a gzipped file", id="no gzip"),
+        pytest.param(TAR + "+gzip", PLAIN, "hash mismatch: its uncompressed digest is sha256:", id="no gzip"),
         pytest.param("text/html", PLAIN, "klock cannot read a layer of media type 'text/html'", id="media type"),
     ],
 )
@@ -328,7 +328,7 @@ def test_refuses_other_bytes(engine: SandboxWorkshop, tmp_path: Path, kind: str,
     layer = base_layer(tmp_path, content, media_type=kind, diff_id=digest_of_bytes(b"what was locked"))
     with pytest.raises(FetchError) as caught:
         engine.add_base(BASE, [layer])
-    assert caught.value.message.startswith(f"{layer.path.name}: {message}")
+    assert caught.value.message.removeprefix(layer.path.name).lstrip(": ").startswith(message)
     assert isinstance(caught.value, HashMismatch) == message.startswith("hash mismatch")
     assert left_in(engine._store) == []
 
@@ -337,7 +337,7 @@ def test_zstd_needs_a_library_and_says_so(
     engine: SandboxWorkshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    layer = base_layer(tmp_path, PLAIN, media_type=TAR + "+zstd")
+    layer = base_layer(tmp_path, b"\x28\xb5\x2f\xfd", media_type=TAR + "+zstd")
     with pytest.raises(FetchError, match="is compressed with zstd, which this klock cannot read") as caught:
         engine.add_base(BASE, [layer])
     assert caught.value.hint == missing_extra_hint("zstd")
