@@ -15,6 +15,7 @@ __all__ = ["paths_in_layer_with"]
 
 def paths_in_layer_with(values: Sequence[bytes], at: StepAt[Any], layer: Searchable) -> list[str]:
     """The absolute paths that hold one of `values` and become part of the step's layer, sorted."""
-    is_unwanted = matcher(kind_of(at.step).leave_out(at.step))
-    found = layer.find(values) if values else []
-    return [path for path in found if not is_left_out(path.lstrip("/")) and not is_unwanted(path.lstrip("/"))]
+    kind = kind_of(at.step)
+    is_unwanted, is_kept = matcher(kind.leave_out(at.step)), matcher(kind.keep(at))
+    found = (path.lstrip("/") for path in (layer.find(values) if values else ()))
+    return [f"/{path}" for path in found if (is_kept(path) or not is_left_out(path)) and not is_unwanted(path)]
