@@ -101,9 +101,17 @@ def _pairs(klock: str, image: str, project: Path, variables: dict[str, str | Non
     python = of(sys.executable, "-I", "-S", "-c", "pass")
     podman = of("podman", "run", "--rm", "--network=none", image, "true")
     own, run = "python", "podman run true"
+    tab = {"_KLOCK_COMPLETE": "bash_complete", "COMP_WORDS": "klock why P", "COMP_CWORD": "2"}
     return [
         Pair(klock="--version", other=own, aim=1.6, call=of(klock, "--version"), beside=python),
         Pair(klock="--help", other=own, aim=1.6, call=of(klock, "--help"), beside=python),
+        Pair(
+            klock="why P, and Tab",
+            other=own,
+            aim=1.6,
+            call=lambda _: Call(argv=(klock,), cwd=project, variables={**variables, **tab}),
+            beside=python,
+        ),
         Pair(klock="lock, remembered", other=own, aim=None, call=of(klock, "lock"), beside=python),
         Pair(klock="sync, remembered", other=own, aim=None, call=of(klock, "sync"), beside=python),
         Pair(klock="check, remembered", other=own, aim=None, call=of(klock, "check"), beside=python),
