@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from klock.documents import read_json
@@ -37,6 +38,8 @@ _PATIENCE: Final = 60
 _HANDSHAKE: Final = re.compile(r"Handshake status (\d{3})\b")
 _RESTARTS: Final = 5
 """How often a list that changed too much while it was read is begun again."""
+_KUBECONFIG: Final = Path("~/.kube/config")
+_OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LONGEST: Final = 500
 """Characters of what a server says."""
 _ERRORS: Final = 2000
@@ -107,12 +110,19 @@ class KubernetesCluster:
             # The client looks at this variable only once, when it is imported.
             named = os.environ.get("KUBECONFIG")
             files = {"config_file": named} if named else {}
-            self.namespace = namespace or _namespace(config, context, files)
-            config.load_config(context=context, client_configuration=configuration, **files)
+            # Not by the client's load_config: it prints, and gives the second what only the first takes.
+            if named or context or _KUBECONFIG.expanduser().exists():
+                own = _namespace(config, context, files)
+                config.load_kube_config(context=context, client_configuration=configuration, **files)
+            else:
+                config.load_incluster_config(client_configuration=configuration)
+                own = _own_namespace()
         except (config.ConfigException, TypeError, ValueError, KeyError) as error:
             raise KlockError(
-                f"no cluster is configured: {error}", hint="see `kubectl config view`; choose one with --context"
+                f"no cluster is configured: {str(error).rstrip('.')}",
+                hint=f"set KUBECONFIG, write {_KUBECONFIG}, or choose one of `kubectl config view` with --context",
             ) from error
+        self.namespace = namespace or own
         configuration.retries = 2
         self._host = configuration.host
         self._configuration = configuration
@@ -224,6 +234,14 @@ class KubernetesCluster:
             raise FetchError(
                 f"{self._host} does not answer: {error}", hint="is the cluster up, and the VPN? try `kubectl get pods`"
             ) from error
+
+
+def _own_namespace() -> str:
+    """That of the pod that this process runs in."""
+    try:
+        return _OWN_NAMESPACE.read_text("utf-8").strip() or "default"
+    except OSError:
+        return "default"
 
 
 def _namespace(config: Any, context: str | None, files: Mapping[str, str]) -> str:

@@ -63,6 +63,37 @@ def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return KubernetesCluster()
 
 
+def test_where_no_cluster_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(KlockError) as refused:
+        KubernetesCluster()
+    assert refused.value.message == "no cluster is configured: Service host/port is not set"
+    assert "~/.kube/config" in (refused.value.hint or "")
+    assert capsys.readouterr().out == "", "results go there"
+
+
+def test_in_a_pod_its_own_cluster_and_namespace_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kubernetes.config import incluster_config
+
+    for name, content in (("token", "a-token"), ("ca.crt", "a certificate"), ("namespace", "team-a\n")):
+        (tmp_path / name).write_text(content)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    monkeypatch.setattr(cluster_module, "_OWN_NAMESPACE", tmp_path / "namespace")
+    # The client reads the certificate when it connects; this test makes no connection.
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", lambda *_, **__: None)
+    cluster = KubernetesCluster()
+    assert (cluster.namespace, cluster._host) == ("team-a", "https://10.0.0.1:443")
+
+
 @pytest.fixture
 def locked(tree: Path) -> Locked:
     files = manifest_of_tree(os.fsencode(tree))
