@@ -6,6 +6,8 @@ import os
 import pty
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 SCRIPT = """
@@ -157,6 +159,38 @@ def test_how_far_it_is_has_its_place_beside_the_longest_name() -> None:
         process.communicate(b"!")
     os.close(mine)
     assert "\u5bbd\u2026".encode() in received
+
+
+HELD_UP = """
+import sys
+from klock.commands.terminal import progress_on_stderr
+with progress_on_stderr(quiet=False, verbose=False) as progress:
+    progress.begin("making a base")
+    sys.stdin.read(1)
+    progress.done("made")
+"""
+
+
+def test_a_terminal_that_is_held_up_disturbs_nothing() -> None:
+    """By Ctrl-S, or a slow connection: then the timer comes while its last drawing is still being written."""
+    mine, its = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "100"}
+    argv = [sys.executable, "-c", HELD_UP]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=its, env=environment) as process:
+        received = b""
+        while b"0:00:00" not in received:
+            received += os.read(mine, 1 << 16)
+        termios.tcflow(its, termios.TCOOFF)
+        time.sleep(1.2)  # four ticks
+        termios.tcflow(its, termios.TCOON)
+        os.close(its)
+        assert process.stdin is not None
+        process.stdin.write(b"!")
+        process.stdin.flush()
+        while b"making a base: made" not in received:
+            received += os.read(mine, 1 << 16)
+    os.close(mine)
+    assert process.returncode == 0
 
 
 BEATS = """

@@ -335,9 +335,9 @@ class _Live:
         self._draw()
 
     def _tick(self, *_: object) -> None:
-        # It may come in the middle of a call that writes to the terminal.
+        # It may come in the middle of a call that writes to the terminal, or of the last one: Ctrl-S holds a write up.
         if not self._is_busy:
-            self._draw()
+            self._draw_undisturbed()
 
     def _show(self) -> None:
         self.stop()
