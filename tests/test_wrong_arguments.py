@@ -113,6 +113,14 @@ def test_a_package_that_is_nearly_locked_is_named() -> None:
         assert done.exception.hint == hint
 
 
+@pytest.mark.parametrize("option", ["--rm", "-i", "--no-syn"])
+def test_an_option_that_run_has_not_is_no_program(option: str, project: Path) -> None:
+    """As of `docker run`: "no such program: --rm" would say nothing of what is wrong."""
+    done = CliRunner().invoke(klock, ["run", option, "--", "true"])
+    assert done.exit_code == 2
+    assert "No such option" in done.output and option in done.output
+
+
 def test_settings_that_are_no_toml_are_an_error_with_the_file(project: Path) -> None:
     (project / "pyproject.toml").write_text("[tool.klock]\nimage = 1\nimage = 2\n")
     done = CliRunner().invoke(klock, ["check"])

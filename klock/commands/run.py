@@ -10,7 +10,7 @@ from klock.progress import Progress
 __all__ = ["run"]
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @run_options
 def run(command: tuple[str, ...], *, image: str | None, how: RunOptions, progress: Progress) -> int:
