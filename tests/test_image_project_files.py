@@ -36,6 +36,7 @@ all = ["my-app[fast]", "g"]
 [dependency-groups]
 dev = ["d"]
 docs = [{include-group = "dev"}, "e"]
+all = ["My_App[fast]", "d"]
 
 [[tool.uv.index]]
 name = "corp"
@@ -148,6 +149,10 @@ CASES = {
         ],
     ),
     "a group alone, as pip has it": ("--group docs", ["d", "e"]),
+    "a group that has the project itself, which is not in an index": (
+        "--group all",
+        ["a>=1 from https://corp.example/simple", 'b; python_version < "3.12"', "c[x]>=2", "d"],
+    ),
     "a group of a file": ("--group ./pyproject.toml:dev", ["d"]),
     "a lock of uv, with the groups of uv": (
         "-r uv.lock",

@@ -14,6 +14,7 @@ from klock.errors import RequirementError
 from klock.image.negation import negated
 from klock.image.pip_options import PipOptions
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
+from klock.patterns import regex
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import replace
 
@@ -25,6 +26,7 @@ _OTHER_ANSWERS: Final = (
     *("override-dependencies", "prerelease", "resolution"),
 )
 """Settings that have uv choose other packages, in a way that klock does not follow, unless they are `_HARMLESS`."""
+_NAME: Final = regex(r"\s*[A-Za-z0-9][A-Za-z0-9._-]*")
 _HOW_TO_COPY: Final = 'copy it with rsync() and install it from there: pip_install(["/PATH"])'
 
 
@@ -40,7 +42,12 @@ def requirements_of_project(
             f"{where}: --no-dev and --package are for uv.lock", hint="name what you want: --group NAME, --extra NAME"
         )
     sources = _Sources(document, where)
-    texts = [*_of_project(document, parts, where), *_of_groups(document, parts, where)]
+    of_groups, own = list(_of_groups(document, parts, where)), _own_name(document, where)
+    itself = [_requirement(text, place) for place, text, _ in of_groups if _name_in(text) == own]
+    if itself:  # what the project is for a group, it is with all that it requires
+        extras = sorted({extra for requirement in itself for extra in requirement.extras})
+        parts = replace(parts, extras=(*parts.extras, *extras), groups_only=False)
+    texts = [*_of_project(document, parts, where), *(each for each in of_groups if _name_in(each[1]) != own)]
     for place, text, part in dict.fromkeys(texts):
         yield from sources.of(_requirement(text, place), place, part)
 
@@ -78,7 +85,7 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
     if not parts.groups_only:
         texts = _texts(project.get("dependencies", []), f"{where}: project.dependencies")
         yield from ((*each, None) for each in texts)
-    own, seen = canonicalize_name(str(project.get("name", ""))), set()
+    own, seen = _own_name(document, where), set()
     while wanted:
         extra = wanted.pop(0)
         if extra in seen:
@@ -89,11 +96,20 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
             there = ", ".join(sorted(extras)) or "none"
             raise RequirementError(f"{where}: there is no extra {extra!r}", hint=f"it has: {there}")
         for where_it_is, text in _texts(extras[extra], place):
-            name = text.partition("[")[0].strip()
-            if "[" in text and canonicalize_name(name) == own:  # project[a,b] in an extra means these extras
+            if "[" in text and _name_in(text) == own:  # project[a,b] in an extra means these extras
                 wanted += [canonicalize_name(each) for each in Requirement(text).extras]
             else:
                 yield where_it_is, text, ("extra", extra)
+
+
+def _own_name(document: Mapping[str, Any], where: str) -> str | None:
+    name = _table(document, "project", where).get("name")
+    return canonicalize_name(name) if isinstance(name, str) else None
+
+
+def _name_in(text: str) -> str | None:
+    found = _NAME.match(text)
+    return canonicalize_name(found[0].strip()) if found else None
 
 
 def _hint_at(document: Mapping[str, Any]) -> str | None:
