@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from klock.files.placed import UNFINISHED
 from klock.places.here.converging.owning import paths_of_writes
 from klock.places.here.tree import Tree
 from klock.steps.kind import Writes
@@ -38,3 +39,10 @@ def test_a_folder_is_the_one_that_a_symlink_leads_to(is_whole: bool, link: Path)
     paths = paths_of_writes(writes, Tree({}))
     assert paths.may_have(f"{link.parent}/real/file".strip("/"))
     assert not paths.may_have(f"{link.parent}/other/file".strip("/"))
+
+
+def test_what_a_kill_left_unfinished_is_the_step_s() -> None:
+    """Else a folder would stay for it."""
+    paths = paths_of_writes(Writes(paths=["/opt/app/main.py"]), Tree({}))
+    assert paths.has(f"opt/app/{UNFINISHED}0a1b2c")
+    assert not paths.has(f"opt/app/lib/{UNFINISHED}0a1b2c") and not paths.has("opt/app/mine")

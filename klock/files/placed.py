@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from klock.digests import Digest
 from klock.values import dataclass
 
-__all__ = ["PlacedFile"]
+__all__ = ["UNFINISHED", "PlacedFile"]
+
+UNFINISHED: Final = ".klock-"
+"""How the name of a file begins until it is whole, and renamed to its own. A kill leaves it so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

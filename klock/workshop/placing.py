@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from klock.errors import HashMismatch, ImageError
-from klock.files.placed import PlacedFile
+from klock.files.placed import UNFINISHED, PlacedFile
 from klock.layers.archive_files import BROKEN, open_archive
 from klock.layers.normalisation import is_left_out
 from klock.walking import remove_tree
@@ -158,7 +158,7 @@ def _taking_the_place_of(path: str) -> Iterator[str]:
     what is there, and of a source that changed nothing may be seen."""
     if os.path.isdir(path) and not os.path.islink(path):
         raise cannot_replace_folder(path)
-    new = f"{os.path.dirname(path)}/.klock-{os.urandom(6).hex()}"
+    new = f"{os.path.dirname(path)}/{UNFINISHED}{os.urandom(6).hex()}"
     try:
         yield new
         os.rename(new, path)

@@ -152,7 +152,7 @@ class StillTree:
         if path in ("", "/") or self._is_folder(path):
             return
         real = self.real(path)
-        if real in self._entries or self._beside(path) in self._entries:
+        if real in self._entries:
             raise cannot_make_folder(path)
         self._make_folders(posixpath.dirname(f"/{real}"))
         self._write(self._owned(Entry(path=real, kind=Kind.FOLDER, mode=mode)))

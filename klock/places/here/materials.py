@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from klock.errors import EngineError
+from klock.files.placed import UNFINISHED
 from klock.layers.manifest import Entry, Kind
 from klock.layers.normalisation import MTIME
 from klock.layers.scan import meaningful_xattrs
@@ -56,7 +57,7 @@ def put(entry: Entry, *, source: Path | None = None, modified: int = _MTIME_NS) 
         return
     if _is_folder(where):
         remove(entry.path)
-    temporary = os.path.dirname(where) + b"/.klock-" + os.urandom(6).hex().encode()
+    temporary = os.path.dirname(where) + os.fsencode(f"/{UNFINISHED}{os.urandom(6).hex()}")
     try:
         if entry.kind is Kind.SYMLINK:
             assert entry.target is not None

@@ -9,6 +9,7 @@ from typing import Final
 
 from klock.documents import read_json
 from klock.errors import StoreError
+from klock.files.placed import UNFINISHED
 from klock.layers.rewriting.bytecode import source_of
 
 __all__ = ["StepPaths"]
@@ -37,7 +38,7 @@ class StepPaths:
         if (source := source_of(path.removesuffix(_PARTIAL))) is not None:
             return source in self.exact
         above, _, name = path.rpartition("/")
-        if name == "__pycache__":
+        if name == "__pycache__" or name.startswith(UNFINISHED):
             return above in self.above
         return any(path.startswith(f"{root}/{_TEMPORARY}") for root in self.roots)
 
