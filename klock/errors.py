@@ -114,7 +114,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def way_to_write(error: OSError) -> str:
-    """A hint, where a file of the user's cannot be written."""
+    """A hint for a file of the user's that klock cannot write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free some space on its disk, then run it again"
-    return "see that its folder is there and that you may write to it, then run it again"
+        return "free some space on its disk, then run the command again"
+    return "check that its folder is there and that you may write to it, then run the command again"

@@ -415,7 +415,7 @@ def test_settings_of_uv_that_give_other_packages(tmp_path: Path, setting: str) -
     with pytest.raises(RequirementError) as caught:
         read(tmp_path, "-r pyproject.toml")
     assert str(caught.value).endswith(
-        f"tool.uv.{setting.partition(' ')[0]} has uv choose other packages than klock would"
+        f"tool.uv.{setting.partition(' ')[0]} makes uv choose other packages than klock would"
     )
     (tmp_path / "pyproject.toml").write_text(project.partition("[tool.uv]")[0] + '[tool.uv]\nresolution = "highest"\n')
     assert list(map(str, read(tmp_path, "-r pyproject.toml"))) == ["a"]

@@ -309,7 +309,9 @@ def test_a_file_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None
     path = tmp_path / "folder" / "kimage.lock"
     with pytest.raises(LockfileError, match="cannot write") as refused:
         lockfile.write(SMALL, path)
-    assert refused.value.hint == "see that its folder is there and that you may write to it, then run it again"
+    assert (
+        refused.value.hint == "check that its folder is there and that you may write to it, then run the command again"
+    )
 
 
 def test_a_full_disk_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +325,7 @@ def test_a_full_disk_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(LockfileError) as refused:
         lockfile.write(SMALL, path)
     assert refused.value.message == f"cannot write {path}: No space left on device"
-    assert refused.value.hint == "free some space on its disk, then run it again"
+    assert refused.value.hint == "free some space on its disk, then run the command again"
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("kimage.lock", "the old one")]
 
 

@@ -84,5 +84,5 @@ def test_a_layer_that_is_too_deep_is_refused_in_words(tmp_path: Path) -> None:
     upper, lower = os.fsencode(tmp_path / "upper"), os.fsencode(tmp_path / "lower")
     assert len(canonicalise(upper, lower)) == 241
     make_deep(tmp_path / "upper", "e", 1500)
-    with pytest.raises(EngineError, match=r"^more than 250 folders lie within one another: /e/e/e/[e/]*\.\.\.$"):
+    with pytest.raises(EngineError, match=r"^more than 250 folders are nested in one another: /e/e/e/[e/]*\.\.\.$"):
         canonicalise(upper, lower)

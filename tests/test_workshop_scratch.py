@@ -75,7 +75,7 @@ def test_who_has_a_layer_mounted_in_another_container_is_told(tmp_path: Path) ->
     namespace, _, pid = name_of_process(os.getpid()).partition(".")
     note = tmp_path / f"mounted-by-{int(namespace) + 1}.{pid}"
     note.write_text("1")
-    with held(tmp_path), pytest.raises(EngineError, match=r"^another container that has the same store"):
+    with held(tmp_path), pytest.raises(EngineError, match=r"^another container with the same store"):
         find_holder(tmp_path)
     assert note.exists()
     assert find_holder(tmp_path) is None, "it was killed"

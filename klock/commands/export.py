@@ -84,10 +84,10 @@ def dockerfile(
     session, lock = project.session, project.read_lockfile(frozen=frozen)
     locked = session.locked_target(lock, target)
     if output is None and form == Form.DOCKER.value:
-        # Before any of it is made.
+        # Said here, before the work is done.
         for part in (locked, *locked.locks_of_stages.values()):
             if not can_be_named(part.base):
-                raise _needs_a_folder("those of the base")
+                raise _needs_a_folder("those of its base")
     with session.store.in_use():
         exported = export_dockerfile(
             locked,
@@ -110,7 +110,7 @@ def dockerfile(
 def _needs_a_folder(what: str) -> KlockError:
     return KlockError(
         f"the Dockerfile copies files, such as {what}, so it needs a folder",
-        hint="write all of it into one folder: klock export dockerfile -o DIR",
+        hint="write both into a folder: klock export dockerfile -o DIR",
     )
 
 

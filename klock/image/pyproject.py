@@ -1,5 +1,5 @@
-"""What a pyproject.toml asks for: its dependencies, extras (PEP 621) and groups (PEP 735), as uv's settings in it say:
-from which sources and indexes, and with which constraints."""
+"""What a pyproject.toml asks for: dependencies, extras (PEP 621) and groups (PEP 735), from the sources and indexes and
+within the constraints of its settings for uv."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OTHER_ANSWERS: Final = (
     *("dependency-metadata", "exclude-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy"),
     *("override-dependencies", "prerelease", "resolution"),
 )
-"""Settings that have uv choose other packages, in a way that klock does not follow, unless they are `_HARMLESS`."""
+"""Settings by which uv chooses other packages, and which klock does not follow, except for a value in `_HARMLESS`."""
 _NAME: Final = regex(r"\s*[A-Za-z0-9][A-Za-z0-9._-]*")
 _HOW_TO_COPY: Final = 'copy it with rsync() and install it from there: pip_install(["/PATH"])'
 
@@ -44,7 +44,7 @@ def requirements_of_project(
     sources = _Sources(document, where)
     of_groups, own = list(_of_groups(document, parts, where)), _own_name(document, where)
     itself = [_requirement(text, place) for place, text, _ in of_groups if _name_in(text) == own]
-    if itself:  # what the project is for a group, it is with all that it requires
+    if itself:  # the group wants all that the project requires
         extras = sorted({extra for requirement in itself for extra in requirement.extras})
         parts = replace(parts, extras=(*parts.extras, *extras), groups_only=False)
     texts = [*_of_project(document, parts, where), *(each for each in of_groups if _name_in(each[1]) != own)]
@@ -53,7 +53,7 @@ def requirements_of_project(
 
 
 def constraints_of_project(document: Mapping[str, Any], where: str) -> Iterator[PackageRequirement]:
-    """The `constraint-dependencies` that uv is to keep to in this project. Raises RequirementError."""
+    """The `constraint-dependencies` for uv in this project. Raises RequirementError."""
     uv = _settings_of_uv(document, where)
     for place, text in _texts(uv.get("constraint-dependencies", []), f"{where}: tool.uv.constraint-dependencies"):
         yield PackageRequirement(requirement=_requirement(text, place), where=place)
@@ -114,7 +114,7 @@ def _name_in(text: str) -> str | None:
 
 def _hint_at(document: Mapping[str, Any]) -> str | None:
     if "poetry" in _table(document, "tool", ""):
-        return "write Poetry's own lock as one that others can read: poetry export -o requirements.txt"
+        return "write a requirements.txt of Poetry's lock: poetry export -o requirements.txt"
     return None
 
 
@@ -175,7 +175,7 @@ class _Sources:
         return urls
 
     def of(self, requirement: Requirement, where: str, part: _Part) -> Iterator[ParsedRequirement]:
-        """The requirement from each of its sources, and from the indexes in environments that are none's."""
+        """The requirement from each of its sources, and from the indexes for environments that no source is for."""
         given = self._sources.get(canonicalize_name(requirement.name), [])
         place = f"{self._where}: tool.uv.sources.{requirement.name}"
         rest = requirement.marker
@@ -245,7 +245,7 @@ def _settings_of_uv(document: Mapping[str, Any], where: str) -> Mapping[str, Any
         if (other, uv[other]) == ("prerelease", "allow"):
             return uv
         raise RequirementError(
-            f"{where}: tool.uv.{other} has uv choose other packages than klock would",
+            f"{where}: tool.uv.{other} makes uv choose other packages than klock would",
             hint="lock with uv, and take over its answer: uv_sync() or -r uv.lock",
         )
     return uv

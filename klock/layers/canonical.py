@@ -34,7 +34,7 @@ __all__ = ["Source", "canonicalise", "holds_changes", "is_opaque", "normalise_co
 _OPAQUE: Final = OVERLAY_XATTR + "opaque"
 _CHUNK: Final = 1 << 20
 _DEEPEST: Final = 250
-"""Each takes three calls, of the thousand that Python nests."""
+"""The deepest folder. Each takes three nested calls, and Python allows a thousand."""
 _SHOWN: Final = 60
 
 
@@ -104,10 +104,11 @@ class _Layer:
     def fold(self, upper: bytes, lower: bytes | None, above: str, *, opaque: bool) -> bool:
         """Brings a folder into canonical form and says whether anything is left in it. `lower` is what it lies upon.
 
-        Raises EngineError where folders lie too deep in one another."""
+        Raises EngineError if folders are nested too deep.
+        """
         if above.count("/") > _DEEPEST:
             raise EngineError(
-                f"more than {_DEEPEST} folders lie within one another: /{above[:_SHOWN]}...",
+                f"more than {_DEEPEST} folders are nested in one another: /{above[:_SHOWN]}...",
                 hint="have the step make fewer, or leave them out of the layer",
             )
         opaque = opaque or is_opaque(upper)

@@ -102,10 +102,10 @@ def holding_mounts(folder: Path) -> Iterator[None]:
 
 
 def find_holder(folder: Path) -> int | None:
-    """A process that has the writable layer in `folder` mounted, which nobody here holds yet.
+    """A process that has mounted the writable layer in `folder`; this process does not hold the layer yet.
 
-    Known by its mount namespace, whose number no other has: its process id may be another process's by now. Raises
-    EngineError for a process of another container, whose mounts nobody here can join.
+    klock knows that process by its mount namespace, whose number no other has: by now its process id may be another
+    process's. Raises EngineError for a process of another container, whose mounts this one cannot join.
     """
     for note in folder.glob(_HOLDER + "*"):
         pid = note.name.rpartition(".")[2]
@@ -114,7 +114,7 @@ def find_holder(folder: Path) -> int | None:
             return int(pid)
         if not is_of_here and is_held(folder):
             raise EngineError(
-                "another container that has the same store runs a command in this environment",
+                "another container with the same store runs a command in this environment",
                 hint="wait for it, or give each container a store of its own: KLOCK_CACHE_DIR",
             )
         note.unlink(missing_ok=True)  # it was killed
