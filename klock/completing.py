@@ -1,7 +1,7 @@
-"""What Tab completes where nothing of the command line has to be imported for it: verbs, and what lockfiles name.
+"""What Tab completes without importing the command line: verbs, and names from lockfiles.
 
-A Tab must not be felt. All else `klock.commands` completes, in four times the time, by the same functions. What shells
-ask and are answered is click's affair (`click.shell_completion`): klock has click write the scripts that ask.
+Nobody should have to wait for Tab. `klock.commands` completes everything else with the same functions, in four times
+the time. The scripts for shells are click's, and so is the form of questions and answers (`click.shell_completion`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["answer_to_shell", "images", "names"]
 
 ASKS = "_KLOCK_COMPLETE"
-"""The variable by which a shell says that it asks, and which it is."""
+"""The variable that a shell sets when it asks. It names the shell."""
 
 _NAMED = ("why", "remove")
 _WITH_IMAGE = ("lock", "sync", "check", "status", "outdated", "tree", "logs", "sign")
-"""The verbs whose first argument is a name, and the image."""
+"""Verbs whose first argument is an image. That of `_NAMED` is a name."""
 
 _USUAL = ("Dockerfile", "Containerfile")
-"""Their lockfile is `kimage.lock`, where there is no `kimage.py`."""
+"""Their lockfile is `kimage.lock` if there is no `kimage.py`."""
 _QUOTING = "\"'\\$`"
 _WRITTEN_BY_KLOCK = b"# Written by klock."
 _MARKS = ("pyproject.toml", "kimage.py", ".git")
-"""What makes a folder a project's, as `klock.project` has it."""
+"""A folder that has one of these is a project's, as in `klock.project`."""
 
 
 def answer_to_shell() -> str | None:
-    """What the shell that asks is to be told; None where the command line has to be asked."""
+    """The answer for the shell that asks; None if only the command line has one."""
     shell = os.environ.get(ASKS, "").removesuffix("_complete")
     try:
         asked = _asked(shell, os.environ["COMP_WORDS"], os.environ["COMP_CWORD"])
@@ -54,12 +54,12 @@ def answer_to_shell() -> str | None:
     else:
         return None
     fitting = [(value, text) for value, text in found if value.startswith(begun)]
-    # What no lockfile has may be in another folder, or be a file.
+    # If nothing fits, the word may name something in another folder, or a file.
     return "".join(_line(shell, value.removeprefix(cut), text) for value, text in fitting) or None
 
 
 def names(verb: str) -> list[str]:
-    """What the lockfiles of the project have that a verb's NAME may be: of `remove` only Python packages."""
+    """The names in the project's lockfiles that a verb takes: `remove` takes only Python packages."""
     found: set[str] = set()
     for file in _lockfiles():
         with open(file, encoding="utf-8", errors="replace") as lines:
@@ -68,7 +68,7 @@ def names(verb: str) -> list[str]:
 
 
 def images() -> list[str]:
-    """The images that have a lockfile, as a command line names them; see `klock.image.loading.lockfile_of`."""
+    """The images that have a lockfile, as users name them; see `klock.image.loading.lockfile_of`."""
     found = set()
     for lockfile in _lockfiles():
         folder, name = os.path.split(lockfile)
@@ -89,7 +89,7 @@ def _is_image(file: str) -> bool:
 
 
 def _named_in(lines: Iterable[str], *, packages_only: bool) -> Iterator[str]:
-    """The names in a lockfile, whose text is klock's own: packages, those of Debian and conda, and variables."""
+    """The names in a lockfile: packages (also Debian's and conda's) and variables. klock wrote its lines."""
     table = values = ""
     for line in lines:
         if line.startswith("["):
@@ -104,8 +104,8 @@ def _named_in(lines: Iterable[str], *, packages_only: bool) -> Iterator[str]:
 
 
 def _asked(shell: str, written: str, number: str) -> tuple[list[str], str, str] | None:
-    """The words before the one that is begun, that one, and what of it the shell has already; None where a word is
-    quoted."""
+    """The words before the one that is begun; that word; what of it the shell does not expect in the answer. None if a
+    word is quoted."""
     words = written.split()
     if any(sign in written for sign in _QUOTING):
         return None
@@ -118,7 +118,7 @@ def _asked(shell: str, written: str, number: str) -> tuple[list[str], str, str] 
         return None
     at = int(number)
     before, begun = words[1:at], words[at] if at < len(words) else ""
-    # bash takes a colon for a word of its own, and what is behind it for another.
+    # bash splits a word at a colon: the colon is a word too.
     if shell == "bash" and begun == ":" and before:
         return before[:-1], f"{before[-1]}:", f"{before[-1]}:"
     if shell == "bash" and len(before) > 1 and before[-1] == ":":
@@ -133,7 +133,7 @@ def _line(shell: str, value: str, text: str) -> str:
 
 
 def _lockfiles() -> list[str]:
-    """Those in the current folder, or else in the nearest above that has some, within the project."""
+    """Those in the current folder, or else in the nearest folder above that has some, within the project."""
     folder = os.getcwd()
     while True:
         inside = sorted(os.listdir(folder))

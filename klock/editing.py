@@ -54,7 +54,7 @@ def _edited(words: Sequence[str], edit: Edit, image: ImageSource, options: Optio
         )
     if not file.is_file():
         raise ImageError("this image was made in Python, not in a file", hint="change it there, then lock")
-    # One after the other: else the one that is locked last would take back the other's edit.
+    # One edit at a time: else a later one could undo an earlier one.
     with session.store.lock(f"edit-{hex_of(digest_of_bytes(os.fsencode(file)))}"):
         return _edited_alone(file, loaded, words, edit, lambda: Project(image, **options).lock())
 
@@ -85,13 +85,13 @@ def _edited_alone(
         _write(file, after)
         return lock()
     except BaseException:
-        if file.read_bytes() == after:  # else somebody else has edited it meanwhile
+        if file.read_bytes() == after:  # else somebody else has edited it since
             _write(file, before)
         raise
 
 
 def _of_other_files(image: Image, words: Sequence[str], edit: Edit) -> str:
-    """What to do where the image takes its packages from a file; empty where it takes them from none."""
+    """What to do if the image takes its packages from a file; empty if it takes them from none."""
     named = [
         match[1]
         for step in image.steps

@@ -28,7 +28,7 @@ def main() -> NoReturn:
     _answer_at_once(arguments)
     import gc
 
-    # Nothing that a short command makes is garbage, and to look for some takes a thirtieth of it.
+    # A short command makes no garbage, and looking for some takes a thirtieth of its time.
     gc.set_threshold(_MANY_OBJECTS, 20, 20)
     raised = None
     if "KLOCK_WORKSHOP" in os.environ or sys.platform != "linux":
@@ -57,12 +57,12 @@ def main() -> NoReturn:
 
 
 def _begin_again_in_utf_8() -> NoReturn:
-    """The name of a file is the same bytes in every locale, and so has to be the same text."""
+    """A file's name is the same bytes in every locale, so it must also be the same text."""
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _collect_seldom() -> None:
-    """Python looks for cycles after each 700 new objects: a tenth of a large sync, which leaves few."""
+    """Python looks for cycles after every 700 new objects. This takes a tenth of a large sync, which makes few."""
     import gc
 
     gc.set_threshold(100_000, 50, 50)

@@ -42,7 +42,7 @@ def on_one_line(text: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Most texts are one line of ASCII: it takes less time to see that than to compile the patterns."""
+    """Most texts are one line of ASCII. Seeing that takes less time than compiling the patterns."""
     return text.isascii() and text.isprintable()
 
 

@@ -251,7 +251,7 @@ def _make_layers(lock: TargetLock, context: Context) -> None:
 
 
 class Options(TypedDict, total=False):
-    """What every verb takes besides the image. None is as if the option was not given."""
+    """What every verb takes besides the image. None means that the option is not given."""
 
     lockfile: str | os.PathLike[str] | None
     """The lockfile, when it is not the one beside the image's file."""
@@ -272,7 +272,7 @@ class Options(TypedDict, total=False):
 
 
 def refuse_unknown(options: Options) -> None:
-    """Raises TypeError, as Python does for an argument that there is not."""
+    """Raises TypeError for an option that does not exist, as Python does for an argument."""
     for name in options:
         if name not in Options.__optional_keys__:
             raise TypeError(
@@ -318,7 +318,7 @@ def open_session(image: Image | str | os.PathLike[str] | None = None, **options:
 
 
 def _refuse_other_encodings() -> None:
-    """The command line begins again in UTF-8; a process that is not klock's own cannot."""
+    """Raises KlockError. The command line starts again in UTF-8, but a process that is not klock's own cannot."""
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise KlockError(
             f"Python reads the names of files as {encoding}, and a lockfile has them in UTF-8",

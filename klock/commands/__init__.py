@@ -23,13 +23,13 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class BadCommandLine(Exception):
-    """A command line that cannot be read; says all that is to be shown."""
+    """A command line that klock cannot read. Its text is all that the user sees."""
 
 
 def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None = None) -> NoReturn:
     """Runs the command line and ends the process with its status.
 
-    `raised` is what came of it already, which is only told.
+    `raised` is an error that the command line has already led to: it is only shown.
     """
     _open_closed_streams()
     _end_as_by_ctrl_c()
@@ -88,8 +88,10 @@ class _Ended(KeyboardInterrupt):
 
 
 def _end_as_by_ctrl_c() -> None:
-    """Has a signal from outside put right what is half done, such as an edited image file: a pipeline that is cancelled
-    or a terminal that is closed sends one."""
+    """Lets a signal end klock as Ctrl-C does, so that klock restores what is half done, such as an edited image file.
+
+    A cancelled pipeline sends SIGTERM, and a closed terminal SIGHUP.
+    """
 
     def end(number: int, _: object) -> None:
         for each in _ENDING:
@@ -97,13 +99,13 @@ def _end_as_by_ctrl_c() -> None:
         raise _Ended(number)
 
     for number in _ENDING:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has them ignored
+        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup it stays ignored
             signal.signal(number, end)
 
 
 def _fail(status: int, tell: Callable[P, None], *args: P.args, **named: P.kwargs) -> NoReturn:
-    """Ends with a status that says what happened, also where nobody listens any more: Python's own would be 1, which is
-    for findings."""
+    """Tells what happened and ends with `status`, even if nobody reads stderr: Python's own status would then be 1,
+    which means findings."""
     try:
         tell(*args, **named)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""The command line as click reads it: any of them, with its help and its errors."""
+"""The whole command line, with help and errors, as click reads it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ klock.params += verbosity_options()
 
 
 def status_of(arguments: Sequence[str]) -> int:
-    """Runs a command line and gives its status. Raises what `klock.commands.main` tells about."""
+    """Runs a command line and returns its status. Raises the errors that `klock.commands.main` shows."""
     try:
         status = klock.main(args=arguments, prog_name="klock", standalone_mode=False)
     except click.exceptions.Exit as ending:
@@ -60,7 +60,7 @@ def status_of(arguments: Sequence[str]) -> int:
         error.show(file=shown)
         raise BadCommandLine(shown.getvalue().rstrip("\n")) from error
     except click.Abort as error:
-        # Within a command click makes an interrupt the cause of this.
+        # If a command was interrupted, click gives that as the cause.
         raise error.__cause__ or KeyboardInterrupt from None
     except ReaderGone as error:
         raise BrokenPipeError from error

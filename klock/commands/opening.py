@@ -21,7 +21,7 @@ def open_project(
     build_args: Mapping[str, str | None] | None = None,
     context: str | None = None,
 ) -> Project:
-    """The project as the command line names it. What klock chooses for the user is told on stderr."""
+    """The project that the command line names. klock tells on stderr what it chooses for the user."""
     from klock.api import Project
     from klock.commands.terminal import Notes
     from klock.session import Options

@@ -37,12 +37,12 @@ def shell(*, image: str | None, how: RunOptions, progress: Progress) -> int:
 
 
 def prompt_variables(name: str) -> dict[str, str]:
-    """Variables by which shells show a prompt that says where one is.
+    """Variables that make a shell's prompt begin with `name`.
 
-    sh takes PS1 from the environment, and so does bash, unless a file of the image's sets another one: then
-    PROMPT_COMMAND, which bash runs before its first prompt, puts the mark before that.
+    sh takes PS1 from the environment. So does bash, unless a file of the image sets another PS1. Then PROMPT_COMMAND,
+    which bash runs before its first prompt, puts the name before that one.
 
-    What was typed is noted in /tmp, which goes with the shell: a file in the user's home would be drift.
+    Shells keep their history in /tmp, which is gone after the shell. A file in the user's home would be drift.
     """
     mark = "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "klock"
     return {

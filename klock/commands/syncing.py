@@ -1,4 +1,4 @@
-"""What `klock sync` does, for a command line that was read."""
+"""What `klock sync` does, once its command line is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ForceElsewhere", "sync_image"]
 
 
 class ForceElsewhere(Exception):
-    """Nothing but `here` can be forced."""
+    """`--force` was given, but not for `here`."""
 
 
 def sync_image(
@@ -26,7 +26,7 @@ def sync_image(
     frozen: bool = False,
     offline: bool = False,
 ) -> int:
-    """The status of `klock sync` with these options; see there. Raises KlockError, and ForceElsewhere."""
+    """Runs `klock sync` with its options and returns the status. Raises KlockError, and ForceElsewhere."""
     from klock.api import refuse_if_unable
     from klock.outcomes import as_is
     from klock.places import converges

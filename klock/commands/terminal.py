@@ -34,7 +34,7 @@ _BEAT: Final = 10.0
 """Seconds between two lines of a log that say how far a task is."""
 _BAR: Final = 20
 _AROUND: Final = 6
-"""Columns of the bar; and of the spinner, the spaces, and `^C`, with which a full line would become two."""
+"""Columns of the bar; and of the spinner, the spaces, and `^C`, which must fit too: else a full line becomes two."""
 _LONGEST: Final = 300
 """Characters of a line that a command printed."""
 
@@ -103,8 +103,7 @@ class _Task:
 
     @property
     def counted(self) -> str:
-        """`12.3 MB of 70.1 MB`, `14 of 110 packages`, `12.3 MB` of nobody knows how many; empty where nothing is
-        counted."""
+        """`12.3 MB of 70.1 MB`, `14 of 110 packages`; `12.3 MB` without a known total; empty if nothing is counted."""
         done = in_bytes(self.done) if self.unit == "bytes" else str(self.done)
         if not self.total:
             return done if self.done else ""
@@ -335,7 +334,7 @@ class _Live:
         self._draw()
 
     def _tick(self, *_: object) -> None:
-        # It may come in the middle of a call that writes to the terminal, or of the last one: Ctrl-S holds a write up.
+        # The signal may interrupt a call that writes to the terminal, even an earlier tick: Ctrl-S holds a write up.
         if not self._is_busy:
             self._draw_undisturbed()
 

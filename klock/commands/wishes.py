@@ -1,4 +1,4 @@
-"""What the user wants to be told, as the command line says it with `-q` and `-v`."""
+"""How much the user wants to be told: `-q` and `-v` of the command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ __all__ = ["Verbosity", "wanted"]
 
 @dataclass(slots=True, kw_only=True)
 class Verbosity:
-    """How often each was given: `-v` shows what steps print and where the time goes, `-vv` also what klock asks of
-    servers, and where in klock an error is from."""
+    """How often each option was given. `-v` shows what steps print and where the time goes. `-vv` also shows what klock
+    asks of servers, and where in klock an error comes from."""
 
     quiet: int = 0
     verbose: int = 0
