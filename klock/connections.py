@@ -43,12 +43,11 @@ _LONGEST_WAIT: Final = 60.0
 CONNECTING: Final = 15.0
 """Seconds that a server has to take a connection."""
 _SHARE: Final = 2.0
-"""Seconds that each address of a host has at least."""
+"""The least number of seconds for each address of a host."""
 SILENCE: Final = 60.0
 """Seconds without a byte of an answer. A proxy that first fetches the answer itself is silent for that long."""
 SILENT_TRIES: Final = 2
-"""How often a server may be silent until klock gives up. Once is no proof: a firewall may have forgotten a connection
-that was idle."""
+"""klock gives up after so many silent tries. One proves nothing: a firewall may have forgotten an idle connection."""
 
 
 class Pools:
@@ -120,10 +119,10 @@ class Pools:
 
 
 def connected(connection: HTTPConnection, addresses: Sequence[tuple[int, Any]]) -> socket.socket:
-    """A socket of a connection, to the first of its host's addresses (family, place) that takes it.
+    """A socket to the first of the host's addresses (family, place) that takes the connection.
 
-    Together they have the connection's timeout, as with Go's dialer: a host may have a dozen addresses, and a firewall
-    that drops everything would cost as many timeouts. Raises urllib3's ConnectTimeoutError, NewConnectionError.
+    The addresses share the connection's timeout, as with Go's dialer: a host may have a dozen, and if a firewall drops
+    everything, each would cost a timeout. Raises urllib3's ConnectTimeoutError, NewConnectionError.
     """
     import socket
 
@@ -154,11 +153,12 @@ def connected(connection: HTTPConnection, addresses: Sequence[tuple[int, Any]]) 
 
 
 def retries(**options: Any) -> Retry:
-    """urllib3's retries, that follow no redirect from elsewhere to this machine or to what only this link reaches.
+    """urllib3's retries, within limits.
 
-    Such a redirect would make klock ask in the user's network for a stranger. Raises FetchError then. A server that
-    says when to come back (`Retry-After`) is asked again after a minute at most. One that takes connections and says
-    nothing is given up sooner than one whose connections break, since each try takes a minute.
+    - They follow no redirect from elsewhere to this machine, or to an address that only its link reaches: klock would
+      ask in the user's network for a stranger. Raises FetchError then.
+    - If a server says when to come back (`Retry-After`), they wait a minute at most.
+    - They give up a silent server sooner than one whose connections break, since each silent try takes a minute.
     """
     from urllib3 import Retry
     from urllib3.exceptions import InvalidHeader, MaxRetryError, SSLError
@@ -240,7 +240,7 @@ def client_context(ca_bundle: Path | None) -> ssl.SSLContext:
 
 
 def is_silence(error: BaseException | None) -> bool:
-    """Whether a server took the connection, and then sent nothing, or next to nothing, for as long as klock waits."""
+    """Whether a server took the connection, and then sent nothing, or next to nothing, until klock stopped waiting."""
     from urllib3.exceptions import ReadTimeoutError
 
     while error is not None and not isinstance(error, ReadTimeoutError):

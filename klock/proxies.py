@@ -47,7 +47,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_excepted(host: str, port: int | None, no_proxy: str) -> bool:
-    """Whether a list has the host: by `*`, a name that it is or is below, an address or a network, perhaps a port."""
+    """Whether the list has the host: by `*`, its name or one above it, its address or network, and perhaps its port."""
     return any(_matches(entry, host, port) for entry in no_proxy.replace(",", " ").lower().split())
 
 

@@ -43,10 +43,10 @@ def download(
     progress: Progress,
     how_far: Callable[[], str] | None = None,
 ) -> None:
-    """Brings what the store lacks. Raises FetchError, HashMismatch; what was whole by then is kept.
+    """Brings what the store lacks. Raises FetchError, HashMismatch; files that are complete by then stay.
 
-    The first failure stops the others, so that an error is not followed by minutes of transfer. `how_far` says how far
-    it is where the bytes on the way are not those that are stored.
+    The first failure stops the other transfers, so that nobody waits minutes for the error. `how_far` is for transfers
+    whose bytes are not those of the stored files: it says how far they are.
     """
     missing = list({w.digest: w for w in wanted if store.find_blob(w.digest) is None}.values())
     if not missing:

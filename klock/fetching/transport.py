@@ -29,7 +29,7 @@ _CONNECTING: Final = 2
 """How often a connection is tried again. Few times: a wrong name stays wrong, and the user waits."""
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _PROGRESS: Final = 1 << 20
-"""Bytes of a body after which a connection that breaks is the first one again: a large body over a poor line comes."""
+"""After so many bytes of a body klock counts tries anew, so that a large body arrives even over a poor line."""
 _LONGEST_ANSWER: Final = 16 << 20
 _LONGEST_READING: Final = 300.0
 """Seconds that an answer which is read as a whole may take from its headers on."""
@@ -103,11 +103,11 @@ class Transport:
         *,
         seconds: float = SILENCE,
     ) -> Response:
-        """Sends a body and reads the whole answer, of whatever status, which has to begin in so many seconds. It is
-        sent once: who can go on asks how far it came. Redirects are not followed. Raises FetchError when there is no
-        answer.
+        """Sends a body once, and reads the whole answer, whatever its status. The answer must begin within `seconds`.
 
-        A server may answer before it has read everything, as for a body that it does not want: that answer counts.
+        Follows no redirects. Raises FetchError when there is no answer: a caller that can resume then asks the server
+        how much has arrived. A server may answer before it has read everything, if it does not want the body: that
+        answer counts.
         """
         from urllib3 import Retry, Timeout
 
@@ -130,8 +130,8 @@ class Transport:
     def stream(
         self, url: str, headers: Callable[[], Mapping[str, str]], *, on_refusal: Callable[[int, tuple[str, ...]], bool]
     ) -> Iterator[bytes]:
-        """The bytes of a body. A connection that breaks is taken up again where it broke, unless several in a row bring
-        next to nothing.
+        """The bytes of a body. If a connection breaks, klock resumes there, unless several in a row bring next to
+        nothing.
 
         `headers` is asked anew for each try. `on_refusal` gets a status other than 200 and its challenges, and returns
         whether to try again, or raises.

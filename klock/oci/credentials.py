@@ -1,5 +1,5 @@
-"""Credentials for registries, from where `docker login` keeps them: `$DOCKER_CONFIG/config.json` and its helpers. What
-is not there may be where `podman login` keeps it (containers-auth.json(5)).
+"""Credentials for registries, from where `docker login` keeps them: `$DOCKER_CONFIG/config.json` and its helpers; or
+else from where `podman login` keeps them (containers-auth.json(5)).
 
 The format is docker's (docs.docker.com/reference/cli/docker/login, "Credential stores"). What is read here is never
 logged, never part of a message and never written.
@@ -41,7 +41,7 @@ class Credentials:
 
 
 class DockerConfig:
-    """The parsed docker config file. `others` are files of podman's, which are asked for what it has not."""
+    """The parsed docker config file. `others` are podman's files, for logins that it does not have."""
 
     def __init__(self, content: Mapping[str, Any], *, path: Path, others: Sequence[Path] = ()) -> None:
         self._content = content
@@ -60,13 +60,14 @@ class DockerConfig:
         return cls(content, path=path, others=podman_logins(environment))
 
     def find(self, registry: str, repository: str = "") -> Credentials | None:
-        """The credentials for a registry: from its own helper, else from the common one, else from the file itself.
+        """The credentials for a registry: from its own helper, else from the common one, else from the file itself,
+        else from the `others`.
 
-        There `podman login` may have left several, each for some repositories: the closest one counts.
+        `podman login` writes several entries for a registry, each for some repositories: the closest one counts.
         """
         found = self._find_here(registry, repository)
         for path in self._others if found is None else ():
-            with suppress(OSError):  # another account's, as under sudo
+            with suppress(OSError):  # it may be another user's, as under sudo
                 found = found or DockerConfig(_read(path), path=path)._find_here(registry, repository)
         return found
 

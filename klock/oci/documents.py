@@ -46,7 +46,7 @@ _CONFIGS: Final = frozenset(
     {
         "application/vnd.oci.image.config.v1+json",
         "application/vnd.docker.container.image.v1+json",
-        # What old registries and dockers made of it; docker takes these for images, too.
+        # Types that old registries and dockers wrote; docker accepts them for images.
         "application/octet-stream",
         "application/json",
     }
@@ -88,7 +88,8 @@ class Index:
     def select(self, target: Target) -> OciBlob | None:
         """The manifest for a target's platform: the one without a variant or, for arm64, v8; else the first of it.
 
-        Else, as podman does it, the first without a platform, which may be another index: its config says more.
+        If there is none, as with podman, the first entry without a platform. It may be another index; the config of the
+        image says which platform it is for.
         """
         names = [target.platform, f"{target.platform}/v8"]
         names += [e.platform for e in self.entries if e.platform.startswith(f"{target.platform}/")]

@@ -38,7 +38,7 @@ _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT: Final = 60.0
 """Seconds that klock waits at most when a registry says how long."""
 _KEPT_A_SECOND: Final = 5 << 20
-"""Bytes of a blob that a registry moves to its storage in a second, if it is slow: it is silent meanwhile."""
+"""Bytes that a slow registry moves to its storage in a second. Meanwhile it says nothing."""
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 
 
@@ -223,14 +223,14 @@ class WritableRepository(Repository):
         response = self._write("PUT", whole, {"Content-Type": _OCTETS}, kept=blob.size)
         if response.status == HTTPStatus.CREATED:
             return True
-        # A proxy may not wait until the registry has put a large blob away.
+        # A proxy may give up before the registry has stored a large blob.
         if response.status not in (HTTPStatus.NOT_FOUND, *_BUSY) or not self.has_blob(blob.digest, blob.size):
             raise self._error(response, what)
         return True
 
     def _where(self, location: str, blob: Outgoing) -> tuple[str, int] | None:
-        """Where an upload that broke goes on: the registry says how much it has, or it is begun anew. None if the
-        registry has all of it: it was the answer that broke."""
+        """Where to resume a broken upload: the registry says how much it has, or the upload begins anew. None if the
+        registry has the whole blob, and only its answer was lost."""
         response = self._write("GET", location)
         found = _RANGE.fullmatch(response.headers.get("range", ""))
         if response.status != HTTPStatus.NO_CONTENT or found is None:
@@ -270,9 +270,10 @@ class WritableRepository(Repository):
         once: bool = False,
         kept: int = 0,
     ) -> Response:
-        """A request with its body, after a challenge again with a token, and unless `once` while the registry is busy.
+        """Sends a request with its body: again with a token after a challenge, and again while the registry is busy,
+        unless `once`.
 
-        The registry's credentials stay with it. `kept`: bytes that it has to put into its storage for the answer.
+        No other host gets the registry's credentials. `kept`: bytes that the registry has to store before it answers.
         """
         seconds = SILENCE + kept / _KEPT_A_SECOND
         is_own = _origin(url) == _origin(self._base)

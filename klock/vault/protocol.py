@@ -11,11 +11,11 @@ from klock.vault.inputs import Input
 __all__ = ["Count", "Vault", "uncounted"]
 
 Count: TypeAlias = Callable[[int], None]
-"""Is told of so many bytes more that were read or sent, or of a negative number that have to be sent again."""
+"""Is told how many more bytes were read or sent. A negative number says how many must be sent again."""
 
 
 def uncounted(_: int) -> None:
-    """For who wants no count."""
+    """For callers that want no count."""
 
 
 class Vault(Protocol):

@@ -47,7 +47,7 @@ class RemoteVault:
         except Exception as error:
             hint = "write a folder, oci://REGISTRY/NAME, s3://BUCKET/FOLDER, or another address that fsspec knows"
             raise StoreError(f"{address} is not a vault's address: {error}", hint=hint) from None
-        if hasattr(self._files, "retries"):  # s3fs's own, of everything that it does with botocore's
+        if hasattr(self._files, "retries"):  # s3fs tries again, around each call of botocore, which does so too
             self._files.retries = _TRIES
         self._root = str(root).rstrip("/")
 
@@ -122,7 +122,7 @@ _HINT: Final = "check the address, the network, and the credentials of that stor
 
 
 def _counted_by(count: Count) -> Any:
-    """How fsspec tells of bytes that were sent; some backends tell of none."""
+    """fsspec's callback for bytes that were sent. Some backends never call it."""
     from fsspec.callbacks import Callback
 
     told = 0

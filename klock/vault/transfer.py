@@ -130,7 +130,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """An input that a vault has not, or not with its bytes; with a `reason`, if it does not give what it has."""
+    """An input that a vault lacks, or has with other bytes. `reason` says why it does not give what it has."""
 
     kind: Kind
     item: Input
@@ -188,15 +188,15 @@ def _take(item: Input, vault: Vault, store: Store, count: Count) -> Fault | None
     except Unreachable:
         raise
     except FetchError as error:
-        # A registry that gives less than it says, or does not give it to us.
+        # A registry may give fewer bytes than it says, or refuse to give them.
         return replace(_fault_of(item, vault), reason=error.message)
     return None
 
 
 def _each(task: Callable[[Input, Count], T], items: Sequence[Input], name: str, progress: Progress) -> list[T]:
-    """The task's results in order. A task may tell of bytes as it goes; when it is done, all of its input counts.
+    """The task's results, in order. A task may count bytes as it works; at its end all of its input counts.
 
-    The first failure is raised when those that have begun are done.
+    Raises the first failure when the tasks that have begun are done.
     """
     if not items:
         return []
