@@ -19,10 +19,10 @@ _ARCHIVE = "base.tar"
 
 
 def can_be_named(base: BaseLock) -> bool:
-    """Whether FROM names it, and an image over it has its config. Else its files are shipped."""
+    """Whether FROM can name the base, so that the image inherits its config. Otherwise the export has its files."""
     if not isinstance(base, OciLock) or base.reference.startswith("oci:"):
         return False
-    # A base with triggers (ONBUILD) would have docker do once more what is among the steps.
+    # docker would run the base's triggers (ONBUILD) again, which are among the steps.
     return base.settings is None or not base.settings.on_build
 
 

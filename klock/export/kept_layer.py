@@ -37,7 +37,7 @@ def write_kept_layer(page: Page, kept: KeptLayer, *, folder: str, context: Conte
     layer = _read(archive)
     removed = [posixpath.join(folder, name.removeprefix(_WHITEOUT)) for folder, name in layer.whiteouts]
     markers = [posixpath.join(folder, name) for folder, name in layer.whiteouts]
-    # busybox has no option for the attributes, nor to leave the markers out.
+    # busybox's tar can neither restore the attributes nor leave out the markers.
     options = "--xattrs '--xattrs-include=*' " * layer.has_attributes
     commands = [checked(path, digest), *_removing(removed), f" && tar -C / {options}-xpf {path}", *_removing(markers)]
     if page.form is Form.DOCKER:
@@ -52,7 +52,7 @@ def _removing(paths: list[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """`whiteouts` say what the layer takes away (OCI image-spec, layer.md): the absolute folder, and the name there."""
+    """`whiteouts` are what the layer removes (OCI image-spec, layer.md): the absolute folder, and the name in it."""
 
     whiteouts: list[tuple[str, str]]
     has_attributes: bool

@@ -37,8 +37,8 @@ def to_pylock(lock: TargetLock) -> str:
 def to_requirements(lock: TargetLock) -> str:
     """The text of a requirements.txt for pip and uv. Raises KlockError for a package that has no hash.
 
-    Of several indexes one is named, and packages of the others by their URLs: uv would take what has the same name from
-    an index that it asks first, and find none of its files to be the locked one.
+    The text names one index, and the packages of other indexes by their URLs. With several indexes uv would take each
+    package from the first that has the name, and that index may not have the locked file.
     """
     packages = _installed(lock)
     for package in packages:

@@ -13,7 +13,7 @@ __all__ = ["settings_to_write", "write_settings"]
 
 
 def settings_to_write(lock: TargetLock) -> SettingsLock:
-    """All that the steps say together, and their base if FROM does not name it."""
+    """The settings of all steps together, and of their base if FROM does not name it."""
     if not can_be_named(lock.base):
         return lock.settings
     settings = SettingsLock()

@@ -99,7 +99,7 @@ def write_squashfs(
             latest = context.workshop.write_tree(lock.base.id, lock.layers, archive, manifest=kept, times_of=of_base)
         _append(archive, additions, contents)
         partial = output.with_name(f".{output.name}.{os.getpid()}")
-        # Not by what mksquashfs has read: it reads far ahead of what it compresses.
+        # Counts what is written: mksquashfs reads far ahead of what it compresses.
         with context.progress.stage("compress", written_to(partial)):
             digest, size = _make(program, archive, output, COMPRESSIONS[compression], latest=latest, partial=partial)
     context.progress.done(version)

@@ -98,8 +98,8 @@ def begin_image(folder: Path) -> Beginning:
 
 
 def _said_otherwise(names: Sequence[str]) -> list[str]:
-    """Those that are not about the same packages: a lock says what its project does, and of several lists of
-    requirements the first is made of the others."""
+    """The files of these that are about other packages. A lock says what its project says, and one list of requirements
+    stands for all."""
     listed = [name for name in names if name in _REQUIREMENTS]
     return [name for name in names if name not in (*_OF_PROJECTS, *listed)] + listed[:1]
 
@@ -176,7 +176,7 @@ def _pyproject(folder: Path, name: str) -> _Part | None:
 
 
 def _without_poetrys_signs(version: str) -> str:
-    """`^3.11` is at least that, `~3.11` just that."""
+    """Poetry's `^3.11` means at least 3.11, and `~3.11` just 3.11."""
     return version.replace("^", ">=") if "^" in version else version.removeprefix("~")
 
 
@@ -189,12 +189,12 @@ def _setup_cfg(folder: Path, name: str) -> _Part | None:
     except (configparser.Error, ValueError) as error:
         raise ImageError(f"{name} cannot be read: {on_one_line(str(error))}") from error
     if not read.has_section("metadata") and not read.has_section("options"):
-        return None  # settings of linters
+        return None  # it only has settings of linters
     return _built(python=read.get("options", "python_requires", fallback=None))
 
 
 def _built(python: str | None = None) -> _Part:
-    """A project whose build tells what it requires."""
+    """A project whose requirements only its build tells."""
     return _Part(
         python=python,
         calls=[

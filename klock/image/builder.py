@@ -522,8 +522,8 @@ class Image(ContainerWords):
         return image
 
     def _with_triggers(self, triggers: Triggers) -> Image:
-        """The same image where its bases, by name, have these instructions for those who build on them (ONBUILD): the
-        Dockerfile that it begins with is read again. Raises ImageError."""
+        """The same image, with the triggers (ONBUILD) of its bases by their names: klock reads the Dockerfile that it
+        begins with again. Raises ImageError."""
         image = self._twin()
         image._triggers = dict(triggers)
         if self._dockerfile is not None and image._triggers != self._triggers:
@@ -531,8 +531,8 @@ class Image(ContainerWords):
         return image
 
     def _for_platform(self, platform: str) -> Image:
-        """The same image as it is on a platform, where a FROM of its Dockerfile holds for another one alone. Raises
-        ImageError where it cannot be made there."""
+        """The same image for a platform: klock reads its Dockerfile again if a FROM is for another platform alone.
+        Raises ImageError if the image cannot be made there."""
         if self._dockerfile is None or self.platform in (None, platform):
             return self
         image = self._twin()
@@ -540,14 +540,14 @@ class Image(ContainerWords):
         return image
 
     def _twin(self) -> Image:
-        """Another image that says the same. Later calls of the one are not the other's."""
+        """A copy. Later calls on one of the two do not change the other."""
         image = Image()
         image.__dict__.update(self.__dict__)
         image._steps = list(self._steps)
         return image
 
     def _begin_with(self, part: DockerfilePart) -> None:
-        """Puts what a Dockerfile says in the place of what an earlier reading of it said, before what was added."""
+        """Replaces what an earlier reading of the Dockerfile gave, and keeps what was added after it."""
         before = self._dockerfile
         added = self._steps[len(before.steps) :] if before else self._steps
         stages = self.stages[len(before.stages) :] if before else self.stages

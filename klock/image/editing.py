@@ -39,11 +39,11 @@ class _Listed:
 
 
 def add_requirement(source: str, image: str, requirement: str) -> str:
-    """The text with `requirement` at the end of the image's last list, or in the place of one of the same project: of
-    what it does not say, that one's versions and extras stay.
+    """The text with `requirement` at the end of the image's last list, or in place of one of the same project.
 
-    `image` is the variable's name. Raises RequirementError for what is not a requirement (PEP 508), and KlockError
-    where the text is not one that can be edited; the hint is the line to write.
+    Versions and extras of the replaced one stay if `requirement` names none. `image` is the variable's name. Raises
+    RequirementError for what is not a requirement (PEP 508), and KlockError if klock cannot edit the text: its hint is
+    the line to write.
     """
     name = _name_of(requirement)
     if name is None:
@@ -139,8 +139,8 @@ def _name_of(requirement: str) -> str | None:
 
 
 def _together(before: str, requirement: str) -> str:
-    """What takes the place of a requirement when another one of the same project is added: what that does not say
-    stays, as with uv."""
+    """The requirement that replaces `before` when `requirement` of the same project is added. What the new one does not
+    say stays, as with uv."""
     old, new, both = Requirement(before), Requirement(requirement), Requirement(requirement)
     both.extras |= old.extras
     if not (new.specifier or new.url):

@@ -183,7 +183,7 @@ def _image_in(module: ModuleType, reference: ImageReference) -> Image:
 
 
 def _run(file: Path) -> ModuleType:
-    # Before no bytecode is written for what the image file imports: klock's own would be compiled at each start.
+    # While the image file runs, Python writes no bytecode: without this it would compile klock's own each time.
     from klock.image import builder  # noqa: F401
 
     code = _compiled(file)

@@ -1,4 +1,4 @@
-"""The opposite of a marker (PEP 508), which has no word for it: where one source of a project ends, another begins."""
+"""The opposite of a marker: PEP 508 has no `not`. The index of a project counts where none of its sources does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPPOSITES = {"==": "!=", "===": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<
 
 
 def negated(marker: Marker) -> Marker:
-    """A marker that is true in just the environments in which `marker` is not."""
+    """A marker that is true in exactly those environments in which `marker` is false."""
     text = str(marker)
     tokens = list(_TOKEN.finditer(text))
     at = 0

@@ -31,8 +31,8 @@ class PipOptions:
     """Options for the requirements of one line, or for all of a requirements file.
 
     `no_binary` and `only_binary` hold normalised package names or `:all:`. With `upgrade` a distribution of the base
-    is no reason to keep its version. `only_from` is the index that a requirement has to come from, and not what it
-    requires (uv's sources). `for_all`: the indexes are those of a whole file, and so of what is required, too.
+    is no reason to keep its version. `only_from` is the index that a requirement must come from, but not its
+    dependencies (uv's sources). `for_all`: the indexes are those of a whole file, so dependencies come from them too.
     """
 
     index_url: PrivateUrl | None = None

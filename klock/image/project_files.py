@@ -201,7 +201,7 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
 
 
 def _options_for(index: str | None) -> PipOptions:
-    """A lock does not say which of its indexes are pages of links; those of projects that have such are HTML files."""
+    """A lock does not say which of its indexes are pages of links. We take URLs of HTML files for those."""
     if index is None or index == _PYPI:
         return PipOptions()
     url = PrivateUrl.parse(index)

@@ -46,8 +46,8 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequirementInputs:
-    """What a step asks for, in the order written. `variables` are the names of this process's variables it uses,
-    `left_out` the local packages of other tools' locks, which klock cannot have."""
+    """What a step asks for, in the order written. `variables` are the names of the variables of this process that it
+    uses. `left_out` are local packages in other tools' locks, which klock does not install."""
 
     requirements: tuple[ParsedRequirement, ...] = ()
     constraints: tuple[ParsedRequirement, ...] = ()

@@ -1,7 +1,7 @@
-"""What an image says of how its steps and containers run, in the words of Dockerfiles, as methods of the builder.
+"""How an image's steps and containers run: methods of the builder that are named like a Dockerfile's instructions.
 
-Variables of the image are expanded in them as in a Dockerfile: `$NAME`, `${NAME:-default}`, `\\$` for a plain `$`.
-Quotes, spaces and other backslashes are characters like others.
+klock expands the image's variables in their arguments as in a Dockerfile: `$NAME`, `${NAME:-default}`, `\\$` for a
+plain `$`. Quotes, spaces and other backslashes mean nothing special.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ContainerWords:
 
 
 def _word(text: str) -> str:
-    """A text as a word of a Dockerfile, in which nothing but variables means anything."""
+    """A text as a word of a Dockerfile in which only variables mean something."""
     return _SPECIAL.sub(r"\\\g<0>", text)
 
 

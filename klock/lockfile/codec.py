@@ -24,7 +24,7 @@ __all__ = ["check_types", "decode", "encode"]
 T = TypeVar("T")
 
 _NONE: Final = object()
-"""In place of a default."""
+"""Stands for no default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

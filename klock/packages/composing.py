@@ -109,7 +109,7 @@ def compose(
 
 
 def _locked(case: Case) -> list[tuple[Root, str, bool]]:
-    """The packages of locks of other tools with their names, and whether the image asks for extras of them."""
+    """Packages in locks of other tools, with their names, and whether the image asks for extras of them."""
     with_extras = {root.name for root in case.roots if root.extras}
     return [
         (root, root.name, root.name in with_extras)
@@ -119,13 +119,13 @@ def _locked(case: Case) -> list[tuple[Root, str, bool]]:
 
 
 def _overrides(case: Case, pins: Mapping[str, Index]) -> tuple[str, ...]:
-    """A version of a lock holds whatever others require. But uv forgets extras of what is overridden, and its index."""
+    """A locked version counts, whatever others require. But uv forgets an overridden package's extras and index."""
     texts = (root.scoped.text for root, name, extras in _locked(case) if name not in pins and not extras)
     return tuple(dict.fromkeys(texts))
 
 
 def _metadata(case: Case, learnt: Iterable[Learnt]) -> tuple[WheelMetadata, ...]:
-    """What counts in place of what packages say: those of a lock require nothing, as all that they need is in it."""
+    """What uv takes for the packages' metadata. Those of a lock require nothing, as it has all that they need."""
     found = {(each.metadata.name, each.metadata.version): each.metadata for each in learnt}
     for root, name, extras in _locked(case):
         if root.requirement is not None and not extras:

@@ -104,7 +104,7 @@ class IndexPages:
         headers = {"Accept": _ACCEPT, **self._credentials.headers(url)}
         if self._asker is not None:
             return self._asker.ask(url, headers)
-        # `klock check` imports this room, and asks nothing.
+        # Imported here: `klock check` imports this module, but asks no index.
         from klock.fetching.transport import Unreachable, shared_transport
 
         try:

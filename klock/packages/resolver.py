@@ -185,7 +185,7 @@ class Resolver:
         return plan_scopes(here, name_of=name_of, offers=pages.offers, default=self.question.default_index)
 
     def _that_apply(self, requirements: Sequence[ScopedRequirement]) -> tuple[ScopedRequirement, ...]:
-        """Those that count in this environment: the indexes of others are for others."""
+        """Those that apply to this environment: an index of any other must not count here."""
         return tuple(r for r in requirements if applies_to(r, self.world.python))
 
     def _given_up_at_once(self, requests: Sequence[PipRequest], roots: Sequence[Root]) -> set[str]:

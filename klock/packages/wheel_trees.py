@@ -38,8 +38,8 @@ __all__ = ["WheelTrees", "files_of_wheels"]
 
 _KIND: Final = "wheel-files"
 _TESTS: Final = "/tests/"
-"""Folders whose modules are not compiled: nobody imports a package's own tests, and they are half of all modules of
-pandas and numpy."""
+"""klock compiles no modules below such folders: hardly anybody imports a package's own tests, and of pandas and numpy
+they are half of all modules."""
 _SCRIPT: Final = Path(__file__).with_name("compile_script.py")
 _AT: Final = "/run/klock/compiling"
 _DONE: Final = b"\0"

@@ -1,7 +1,7 @@
-"""The part of an image that a Dockerfile says: what the builder begins with, and adds its own steps to.
+"""The part of an image that comes from a Dockerfile. The builder begins with it, and adds its own steps.
 
-It is read again where the same text says something else: on another platform, or once it is known what a base has for
-those who build on it (ONBUILD).
+klock reads the same text again if it then means something else: on another platform, or once klock knows the triggers
+of a base (ONBUILD).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from klock.values import dataclass, field, replace
 __all__ = ["DockerfilePart", "Reading", "Triggers", "read_part"]
 
 Triggers = Mapping[str, tuple[str, ...]]
-"""The instructions that bases have for those who build on them (ONBUILD), by the bases' names."""
+"""The triggers of bases (ONBUILD), by the bases' names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a Dockerfile is read: with which build context, by default its own folder, up to which stage, by default the
-    last, with which values of its ARGs, and for which platform, by default this machine's."""
+    """How a Dockerfile is read. By default `context` is its own folder, `stage` is the last one, and `platform` is this
+    machine's."""
 
     path: Path
     context: Path | None = None
@@ -40,9 +40,9 @@ class Reading:
 class DockerfilePart:
     """What `reading` gave.
 
-    `platform` is the only one that it holds for, if a FROM names one. `context` is relative to the Dockerfile's folder,
-    None if it is that folder. `build_args` are those that an ARG asks for, also one that a base has for it (ONBUILD),
-    and `unused` are the names of the others. `notes` tell of what is allowed, and often a mistake.
+    If a FROM names a platform, `platform` is the only one that the image is for. `context` is relative to the
+    Dockerfile's folder, None if it is that folder. `build_args` are those that an ARG asks for, also an ARG in a base's
+    trigger; `unused` names the others. `notes` are about what is allowed, but often a mistake.
     """
 
     reading: Reading
@@ -56,16 +56,16 @@ class DockerfilePart:
     notes: tuple[str, ...]
 
     def on_platform(self, platform: str) -> DockerfilePart:
-        """Raises ImageError where it cannot be made there."""
+        """The same for a platform. Raises ImageError if it cannot be made there."""
         return read_part(replace(self.reading, platform=platform))
 
     def with_triggers(self, triggers: Triggers) -> DockerfilePart:
-        """Raises ImageError."""
+        """The same with the triggers of its bases. Raises ImageError."""
         return read_part(replace(self.reading, triggers=triggers))
 
 
 def read_part(reading: Reading) -> DockerfilePart:
-    """Raises FileNotFoundError, and ImageError with the line for what is not a Dockerfile or cannot be locked."""
+    """Reads a Dockerfile. Raises FileNotFoundError, and ImageError with the line of what klock cannot read or lock."""
     read = read_dockerfile(
         reading.path,
         context=reading.context,

@@ -194,7 +194,7 @@ class _Reader:
         known = ("chown", "chmod", "link", "exclude", "parents")
         extra = ("keep-git-dir", "checksum", "unpack") if is_add else ("from",)
         flags = instruction.only_flags(*known, *extra, several=("exclude",))
-        # A layer of its own or not: the files are the same.
+        # With or without --link the files are the same.
         _is_on("link", flags, instruction)
         *sources, dest = instruction.words or ("",)
         if not sources:

@@ -21,7 +21,7 @@ _UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m
 _PART: Final = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)"
 _DURATION: Final = re.compile(rf"\+?(?:(?:{_PART})+|0)", re.ASCII)
 _SHORTEST: Final = 10**6
-"""Nanoseconds: docker looks no more often than each millisecond."""
+"""Nanoseconds. docker takes no interval below a millisecond."""
 _RETRIES: Final = re.compile(r"\+?\d{1,9}|-0", re.ASCII)
 
 

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 UNNAMED_TEXT: Final = "EOF"
-"""What nearly all heredocs are called."""
+"""The name of nearly all heredocs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class CopiedFile:
 
     @property
     def own_name(self) -> str:
-        """What a file is called in a destination that turns out to be a folder; `""` where that means nothing."""
+        """The file's name if the destination turns out to be a folder; `""` if that makes no difference."""
         return posixpath.basename(self.in_context) if self.digest and not self.path and not self.archive else ""
 
 
@@ -99,7 +99,7 @@ class CopiedFile:
 class CopiedText:
     """A file that stands in the Dockerfile, at `path` below the destination, or at the destination itself.
 
-    `name` is what it is called if that turns out to be a folder, `""` for `UNNAMED_TEXT`.
+    `name` is its name if the destination turns out to be a folder, `""` for `UNNAMED_TEXT`.
     """
 
     path: str

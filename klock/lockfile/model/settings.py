@@ -21,7 +21,7 @@ class HealthLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsLock:
-    """What an instruction, or a base image's config, says of how steps and containers run; None: nothing of that.
+    """What an instruction or a base image's config says about how steps and containers run. None means nothing.
 
     `user` is as in an OCI config, `shell` what shell commands are given to, `entrypoint` and `command` are words. The
     other names are docker's: labels, exposed ports, volumes, health check, stop signal, author, triggers. `home` is

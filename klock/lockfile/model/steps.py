@@ -57,7 +57,7 @@ class ArgumentsLock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkdirLock:
-    """A working directory, absolute, for later steps and for containers. It is made, for the user of the moment.
+    """An absolute working directory for later steps and containers. It is made for the user of that moment.
 
     `written` is the absolute path as the image's config has it (`/app/`), None if that is the same.
     """

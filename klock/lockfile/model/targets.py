@@ -146,7 +146,7 @@ class TargetLock:
 
     @property
     def written_working_dir(self) -> str:
-        """The working directory as the config of an image has it, which docker writes as the Dockerfile does."""
+        """The working directory for an image's config. docker writes it there as the Dockerfile does (`/app/`)."""
         for step in reversed(self.steps):
             if isinstance(step, WorkdirLock):
                 return step.written or step.working_dir
@@ -208,7 +208,7 @@ class Lockfile:
     targets: tuple[TargetLock, ...]
 
     def __repr__(self) -> str:
-        """Its targets alone, for notebooks and tracebacks: all of it is as long as the file."""
+        """Only its targets, for notebooks and tracebacks: all of it would be as long as the file."""
         return f"<Lockfile of {', '.join(f'{each.target} {each.fingerprint}' for each in self.targets)}>"
 
     def for_target(self, target: Target) -> TargetLock | None:
