@@ -21,7 +21,7 @@ Digest = str
 _DIGEST: Final = regex(r"sha256:[0-9a-f]{64}")
 _CHUNK: Final = 1 << 20
 _MUCH: Final = 1 << 20
-"""Bytes, from which on OpenSSL is worth loading."""
+"""From so many bytes on it pays to load OpenSSL."""
 
 
 def is_digest(text: object) -> bool:
@@ -45,10 +45,10 @@ def digest_of_bytes(content: bytes) -> Digest:
 
 @cache
 def _small_sha256() -> Callable[[bytes], Hash]:
-    """Python's own, where it has been built with it: OpenSSL's is quicker, and takes two milliseconds to load."""
+    """Python's own SHA-256, if this Python has one. OpenSSL's is faster, but takes two milliseconds to load."""
     from importlib import import_module
 
-    for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
+    for name in ("_sha2", "_sha256"):  # of Python 3.12 and later, of Python 3.11
         with suppress(ImportError):
             return cast("Callable[[bytes], Hash]", import_module(name).sha256)
     from hashlib import sha256

@@ -14,7 +14,7 @@ __all__ = ["locked"]
 def locked(file: BinaryIO, operation: int) -> Iterator[None]:
     """Waits for a lock, `fcntl.LOCK_EX` or `LOCK_SH`, and holds it while the block runs.
 
-    Unlocked by hand: children of this process inherit the open file, and may outlive the block.
+    Unlocks the file itself: children of this process inherit the open file, and may outlive the block.
     """
     fcntl.flock(file, operation)
     try:

@@ -96,7 +96,7 @@ class Tally:
 
 
 def written_to(file: Path) -> Callable[[], str]:
-    """How far a process is that writes a file, such as `1.2 MB`; empty as long as there is none."""
+    """How much of a file another process has written, such as `1.2 MB`; empty until there is a file."""
 
     def size() -> str:
         try:
@@ -126,21 +126,21 @@ def _start(task: Callable[[], Any]) -> tuple[int, int]:
             with open(end, "wb") as pipe:
                 pipe.write(pickled_outcome(outcome))
         finally:
-            os._exit(0)  # whatever happened: what the parent does next is not the child's to do
+            os._exit(0)  # in any case: the parent's further work is not the child's
     os.close(end)
     return child, results
 
 
 def pickled_outcome(outcome: tuple[bool, object]) -> bytes:
-    """Whether a task succeeded, with its result or its error, for another process. An error that cannot be pickled, as
-    one that holds an open file, becomes one that says the same."""
+    """Whether a task succeeded, and its result or its error, as bytes for another process. An error that cannot be
+    pickled, such as one that holds an open file, becomes an EngineError with the same text."""
     import pickle
 
     succeeded, value = outcome
     try:
         content = pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)
         if not succeeded:
-            pickle.loads(content)  # some are written and cannot be read
+            pickle.loads(content)  # some can be written, but not read
         return content
     except Exception:
         if succeeded:

@@ -65,7 +65,7 @@ class Logged:
         self._progress.note(message)
 
     def failed(self, error: StepFailed) -> None:
-        """Ends what was printed in this run with what came of it."""
+        """Writes the failure below what this run has printed."""
         if self._opened is not None:
             line = error.message.partition("\n")[0].encode("utf-8", "replace")[: _LONGEST - 64]
             with contextlib.suppress(OSError):
@@ -100,8 +100,8 @@ def hinting_at_logs(progress: Progress) -> Iterator[None]:
 
 
 def forget_failure(file: Path) -> None:
-    """Removes the log of a run in which a step failed: the image was locked since, so that step is not in it any more,
-    or printed nothing."""
+    """Removes the log of a run in which a step failed. Called after a lock that succeeded: the step is no longer in the
+    image, or it printed nothing."""
     with contextlib.suppress(OSError):
         with open(file, "rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - _LONGEST))

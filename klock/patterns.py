@@ -1,5 +1,5 @@
-"""Regular expressions that are compiled when they are first asked for: to compile one takes a tenth of a millisecond,
-and a short command loads a hundred of which it needs ten."""
+"""Regular expressions that are compiled at their first use: compiling one takes a tenth of a millisecond, and a short
+command loads a hundred, but needs ten."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["regex"]
 
 
 def regex(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
-    """As `re.compile`; an error in it is raised at its first use."""
+    """Like `re.compile`, but an error in the pattern is raised at its first use."""
     return cast("re.Pattern[AnyStr]", _Pattern(text, flags))
 
 
 class _Pattern:
-    """What is asked of it once is an attribute of its own from then on."""
+    """Keeps as its own attribute what was asked of it once."""
 
     def __init__(self, text: str | bytes, flags: int) -> None:
         self._text: Any = text

@@ -223,7 +223,7 @@ class Store:
 
     @property
     def tmp(self) -> Path:
-        """`tmp/`, which is there then. For gigabytes, too: they belong on the store's disk, not in `$TMPDIR`."""
+        """`tmp/`; makes it if it is missing. Gigabytes belong here, on the store's disk, and not in `$TMPDIR`."""
         folder = self.root / "tmp"
         with self._io_errors():
             folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class Store:
         return self.tmp / f"{name_of_process(os.getpid())}-{os.urandom(8).hex()}"
 
     def remove_temporary_files(self, *, of_process: int) -> None:
-        """Removes what a process of this machine, or this container, that is gone has left in `tmp/`."""
+        """Removes what a process of this machine (or this container) left in `tmp/` when it ended."""
         for path in (self.root / "tmp").glob(f"{name_of_process(of_process)}-*"):
             # A folder is another's, of an earlier process with that id, and takes more to remove.
             with contextlib.suppress(IsADirectoryError):
@@ -250,7 +250,7 @@ class Store:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Nothing is removed from the store while the block runs: `alone` waits for it. Blocks may be nested."""
+        """While the block runs, nothing is removed from the store: `alone` waits. Blocks may be nested."""
         try:
             file = self._lock_file(_USERS)
         except OSError:
@@ -296,8 +296,8 @@ class Store:
 
 
 def name_of_process(pid: int | str) -> str:
-    """What a store knows a process of this machine, or this container, by: containers that share a store each count
-    their own processes."""
+    """The name of a process of this machine (or this container) in a store: the process ids of containers that share a
+    store may be the same."""
     return f"{Path('/proc/self/ns/pid').stat().st_ino}.{pid}"
 
 

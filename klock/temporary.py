@@ -1,7 +1,7 @@
-"""Folders for this user alone, and temporary ones: what a klock that was killed leaves, the next one clears away.
+"""Folders for this user alone, and temporary folders. If klock is killed, the next klock removes its temporary folders.
 
-A temporary folder is held by a lock on a file in it, for as long as the process lives, or a child of it. Whoever makes
-one, or begins other work (`klock.workshop.scratch`), first removes those of this user that nobody holds.
+A process, or a child of it, holds a temporary folder by a lock on a file in it. Whoever makes such a folder, or begins
+other work (`klock.workshop.scratch`), first removes those of this user that nobody holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 __all__ = ["MEMORY", "make_private", "remove_abandoned_folders", "temporary_folder"]
 
 MEMORY: Final = Path("/dev/shm")
-"""For what may not stay on a disk."""
+"""For what must not stay on a disk."""
 
 _PREFIX: Final = "klock-"
 _HOLD: Final = ".klock-holds-this"
@@ -25,9 +25,9 @@ _LISTS: Final = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder for this user alone, which hands nothing on to what is made in it.
+    """Makes a folder for this user alone. What is made in it inherits nothing.
 
-    A folder that many share may hand on its group (setgid) and its access control lists (acl(5)). They would be in
+    A shared folder above may hand on its group (setgid) and its access control lists (acl(5)). They would get into
     layers, and an environment would differ from what is locked.
     """
     folder.mkdir(mode=0o700)
@@ -63,8 +63,8 @@ def temporary_folder(name: str, *, within: Path | None = None) -> Iterator[Path]
 
 
 def remove_abandoned_folders(within: Path | None = None) -> None:
-    """Removes the folders of this user's processes that are gone, `within` a folder, or in `$TMPDIR` and in memory.
-    What is not surely such a folder stays."""
+    """Removes the temporary folders that ended processes of this user have left: `within` a folder, or else in
+    `$TMPDIR` and in memory. What may be something else stays."""
     import tempfile
 
     for place in (within,) if within else (tempfile.gettempdir(), MEMORY):
@@ -75,7 +75,7 @@ def remove_abandoned_folders(within: Path | None = None) -> None:
 
 
 def _remove(outer: Path) -> None:
-    """The work first: who is ended in the midst of it leaves a folder that is known to be abandoned."""
+    """Removes the work first: if the process is killed meanwhile, what it leaves still looks abandoned."""
     from klock.walking import remove_tree
 
     remove_tree(outer / _WORK, ignore_errors=True)

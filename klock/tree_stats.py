@@ -80,9 +80,9 @@ def _note(folder: str) -> None:
 def is_as_noted(folder: str, *, may_move: bool = False) -> bool:
     """Whether every path of `folder`/root is as it was noted. False without a note.
 
-    Of many paths a child process looks at half, where there is a second processor. With `may_move` the process's
-    current folder changes meanwhile, which is a twentieth quicker: for a process of klock's own, in which nobody else's
-    code runs, such as a signal handler that imports a module from the current folder.
+    If there are many paths and a second processor, a child process looks at half of them. With `may_move` the process
+    changes its current folder meanwhile, which is a twentieth faster. This is only for klock's own processes: other
+    code, such as a signal handler, might import a module from the current folder.
     """
     global is_looking  # noqa: PLW0603
     before = _current_folder() if may_move else -1
@@ -118,7 +118,7 @@ is_looking = False
 
 
 def _are_as_noted(root: bytes, folders: "list[_Folder]", *, may_move: bool) -> bool:
-    """By the last names of paths: a whole path takes half as long again."""
+    """Looks at the last names of paths: whole paths take half as long again."""
     if sum(number for _, number, _, _ in folders) <= _MUCH:
         return all(_holds(root, folder, moves=may_move) for folder in folders)
     parts = [folders[::2], folders[1::2]] if len(os.sched_getaffinity(0)) > 1 else [folders]

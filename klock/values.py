@@ -1,15 +1,15 @@
 """Frozen values: `@dataclass(frozen=True, slots=True, kw_only=True)`, quicker to define than the standard library's.
 
-And `field` and `replace` for them, and classes of the same kind that are not frozen, or have no slots.
+It also has their `field` and `replace`, and makes classes of the same kind that are not frozen or have no slots.
 
 `dataclasses` writes the source of six methods for each class and compiles it, which takes half a millisecond a class. A
-short command defines two hundred, and that was most of what starting cost. Here the methods are functions that were
-compiled with this module, so a class takes a tenth of that. To make an instance takes about a microsecond more:
+short command defines two hundred: that would be most of its start. Here the methods are functions that were compiled
+with this module, so a class takes a tenth of that. To make an instance takes about a microsecond more:
 `klock.layers.manifest.Entry`, of which there are tens of thousands, stays with the standard library.
 
 A value is a dataclass to everybody else: `fields`, `replace` and `is_dataclass` take it. Type checkers see
-`dataclasses.dataclass`. Every field is an argument of `__init__`. What `dataclasses` knows of a class is worked out
-when it asks: to import `dataclasses` takes as long as to start a command in an environment.
+`dataclasses.dataclass`. Every field is an argument of `__init__`. What `dataclasses` keeps of a class is made when it
+asks: importing `dataclasses` takes as long as starting a command in an environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ else:
         return standard(**options)
 
     def field(**options: Any) -> _Given:
-        """As in the standard library; for the classes that are made here."""
+        """As in the standard library, for classes that are made here."""
         return _Given(**options)
 
     def replace(value: Any, /, **changes: Any) -> Any:
@@ -53,7 +53,7 @@ else:
 __all__ = ["dataclass", "defaults_of", "field", "is_value", "replace"]
 
 _NONE = object()
-"""In place of a default."""
+"""Stands for no default."""
 
 
 def defaults_of(cls: type, none: object) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def defaults_of(cls: type, none: object) -> dict[str, Any]:
 
 
 def is_value(found: object) -> bool:
-    """Whether it is a class that is made here, or one of its instances."""
+    """Whether it is a class that is made here, or an instance of one."""
     return hasattr(found, _FIELDS)
 
 
@@ -164,7 +164,7 @@ def _with_slots(cls: type, own: dict[str, object]) -> type[Any]:
 
 
 def _without_defaults(cls: type, own: dict[str, object]) -> type[Any]:
-    """The class itself; what its text says of a field is no default that an instance could have."""
+    """The class itself. A `field` in its text goes: instances would find it as a default."""
     for name, given in own.items():
         if isinstance(given, _Given):
             delattr(cls, name)
@@ -182,8 +182,8 @@ def _fields_above(cls: type) -> dict[str, _Field]:
 
 
 class _Asked:
-    """What `dataclasses` keeps of a class under `name`, worked out when it asks: by its own code, on a class of the
-    same text."""
+    """What `dataclasses` keeps of a class under `name`. Its own code makes it when it asks, from a class with the same
+    text."""
 
     def __init__(self, name: str, made: type, own: dict[str, object]) -> None:
         self._name, self._made, self._own = name, made, own

@@ -1,7 +1,7 @@
-"""Folders of any depth: going through them, and removing them.
+"""Walks through folders of any depth, and removes them.
 
-A command makes a thousand folders within one another with a short loop. Python's own functions end there, as they call
-themselves for each, or where a path is longer than the kernel takes (PATH_MAX).
+A short loop in a command can nest a thousand folders. Python's own functions fail there: they call themselves for each
+folder, or their paths become longer than the kernel takes (PATH_MAX).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ _LONG: Final = 2000
 
 
 def walk(folder: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
-    """Each folder's path, each before those in it, with the names of the folders and of all else that is in it.
+    """For each folder its path, the names of its folders, and the names of all else in it. A folder comes before those
+    in it.
 
-    A folder that cannot be listed is passed over.
+    Skips a folder that cannot be listed.
     """
     waiting = [folder]
     while waiting:
@@ -38,10 +39,10 @@ def walk(folder: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
 def remove_tree(
     folder: str | os.PathLike[str] | bytes, *, ignore_errors: bool = False, told: Callable[[int], None] | None = None
 ) -> None:
-    """Removes a folder with all it holds, or what else is at the path; nothing there is fine, a symlink is not
-    followed. `told` hears how many paths were removed. Who is ended before the end leaves the rest under its name.
+    """Removes a folder with all it holds, or what else is at the path. Follows no symlink; nothing there is fine.
 
-    With `ignore_errors` what cannot be removed stays.
+    `told` hears how many paths were removed. If the process is killed, the rest is still below the folder's path. With
+    `ignore_errors` what cannot be removed stays.
     """
     passed_over = OSError if ignore_errors else FileNotFoundError
     root = os.fsencode(folder)

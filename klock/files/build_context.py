@@ -175,7 +175,7 @@ class BuildContext:
         found, is_walk = [""], False
         for part in pattern.split("/"):
             if is_walk:
-                # As docker walks from the first wildcard on: into no symlink.
+                # From the first wildcard on docker follows no symlinks.
                 found = [above for above in found if not self._named(above).is_symlink()]
             is_walk = is_walk or has_wildcard(part)
             if deep and part == "**":

@@ -13,7 +13,7 @@ from klock.values import replace
 __all__ = ["FOLDER_MODE", "changed_mode", "check_mode", "mode_of_new_folder", "with_mode"]
 
 FOLDER_MODE: Final = 0o755
-"""Of a folder that nobody gave one."""
+"""The mode of a folder to which nobody gave one."""
 _OCTAL: Final = regex(r"[0-7]{1,4}")
 _CLAUSE: Final = regex(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
 _BITS: Final = {"r": 4, "w": 2, "x": 1}
@@ -28,7 +28,7 @@ def check_mode(text: str) -> str:
 
 
 def mode_of_new_folder(text: str | None) -> int:
-    """The mode of a folder that is made for what is in another one: an octal one sets it, letters change nothing."""
+    """The mode of a folder that is made for the content of another one: octal digits set it, letters change nothing."""
     return int(text, 8) & 0o777 if text is not None and _OCTAL.fullmatch(text) else FOLDER_MODE
 
 

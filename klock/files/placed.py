@@ -19,8 +19,8 @@ class PlacedFile:
     """One path to place, relative to a destination. For a file `source` is the host file that holds its bytes, and
     `digest` what they must be; for a symlink `target` is its text; for a folder neither.
 
-    `archive`: the file is a tar archive, which is unpacked at the path. A file with the path "" goes by its `name` into
-    the destination if that is a folder; with `is_one_of_several` it has to be one.
+    `archive`: the file is a tar archive, which is unpacked at the path. If the destination is a folder, a file with the
+    path "" goes into it, under its `name`. With `is_one_of_several` the destination must be a folder.
     """
 
     path: str

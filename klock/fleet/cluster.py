@@ -110,7 +110,7 @@ class KubernetesCluster:
             # The client looks at this variable only once, when it is imported.
             named = os.environ.get("KUBECONFIG")
             files = {"config_file": named} if named else {}
-            # Not by the client's load_config: it prints, and gives the second what only the first takes.
+            # The client's own load_config prints, and gives load_incluster_config options of load_kube_config.
             if named or context or _KUBECONFIG.expanduser().exists():
                 own = _namespace(config, context, files)
                 config.load_kube_config(context=context, client_configuration=configuration, **files)

@@ -34,7 +34,7 @@ def changes_in(upper: bytes, lower: bytes) -> Manifest:
 
 def _walk(upper: bytes, lower: bytes) -> Iterator[tuple[bytes, str, os.stat_result | None]]:
     """Each path with its stat, or with None where it is hidden."""
-    # Folders, and whether nothing of `lower` shines through what is above them.
+    # Each folder, and whether one above it hides all of `lower`.
     waiting = [(b"", False)]
     while waiting:
         above, opaque = waiting.pop()

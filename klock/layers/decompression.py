@@ -28,7 +28,7 @@ _AHEAD: Final = 1 << 20
 _OF_LAYERS: Final = (".tar", "tar+gzip", "tar.gzip", "tar+zstd", "tar.zstd")
 """How the media types of layers end."""
 _FIRST: Final = 512
-"""A header of tar."""
+"""Bytes of a tar header."""
 _TAR: Final = slice(257, 262), b"ustar"
 _GZIP: Final = b"\x1f\x8b\x08"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -116,8 +116,9 @@ def _serve(
 def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[IO[bytes]]:
     """`archive` as a stream of plain bytes. Raises FetchError for a `media_type` that klock cannot read.
 
-    Of a layer the bytes say how it is compressed, as with podman and docker: some programs that copy images compress
-    layers anew and leave their types."""
+    The bytes of a layer say how it is compressed, as with podman and docker: some programs that copy images compress
+    layers anew, and do not change the media type.
+    """
     if media_type.endswith(_OF_LAYERS):
         first = archive.read(_FIRST)
         media_type, archive = _media_type(first), cast("IO[bytes]", _Begun(first, archive))
@@ -160,7 +161,7 @@ def _media_type(first: bytes) -> str:
 
 
 class _Begun:
-    """A stream of which the first bytes were read."""
+    """A stream whose first bytes have been read."""
 
     def __init__(self, first: bytes, rest: IO[bytes]) -> None:
         self._first = first

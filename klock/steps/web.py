@@ -67,7 +67,7 @@ def chunks_at(
 
 
 def fetch_new(url: str, context: Context, *, task: str) -> tuple[Digest, int]:
-    """Puts the bytes at a URL, which nobody knows yet, into the store; their digest and size. Raises FetchError."""
+    """Stores what is at a URL that is not locked yet. Returns its digest and size. Raises FetchError."""
     if context.offline:
         raise FetchError(f"{url} is not locked yet, and klock is offline", hint="run it without --offline")
     context.progress.begin(task)

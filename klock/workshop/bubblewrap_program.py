@@ -12,7 +12,7 @@ __all__ = ["find_bubblewrap"]
 
 def find_bubblewrap() -> str:
     """The path of the program. Raises EngineError when it is not installed."""
-    # As shutil.which does it, whose import takes longer than bubblewrap does.
+    # Like shutil.which, but importing that takes longer than bubblewrap does.
     for folder in os.get_exec_path():
         program = os.path.join(folder, "bwrap")
         if os.access(program, os.X_OK) and os.path.isfile(program):

@@ -66,7 +66,7 @@ class _Copy:
         found, is_walk = ["/"], False
         for part in path.strip("/").split("/"):
             if is_walk:
-                # As docker walks from the first wildcard on: into no symlink.
+                # From the first wildcard on docker follows no symlinks.
                 found = [above for above in found if not self._is_symlink(above)]
             is_walk = is_walk or has_wildcard(part)
             if self._wanted.parents and part == "**":
@@ -120,14 +120,14 @@ class _Copy:
             destination = posixpath.join(destination, posixpath.basename(path))
             self._entry(here, self._place(destination))
             return
-        # A symlink there leads to where the file goes.
+        # If a symlink is there, the file goes where it leads.
         self._make_folders(posixpath.dirname(destination))
         self._entry(here, resolve(self._target, destination))
 
     def _folder(self, here: str, destination: str) -> None:
         target = resolve(self._target, destination)
         if not os.path.isdir(target):
-            # The folder that is made for what is in another one has nothing of that one.
+            # A folder that is made for the content of another one gets neither its owner nor its mode.
             self._make_folders(destination, mode=mode_of_new_folder(self._wanted.chmod))
         pending = [(here, destination, "")]
         while pending:
@@ -159,7 +159,7 @@ class _Copy:
             raise ImageError(f"there is a folder at {target.removeprefix(self._target)}", hint="end it in a slash")
         if os.path.lexists(target):
             os.unlink(target)
-            # Of several sources the last counts: the other names of what was copied here are not of this file.
+            # This file replaces one of an earlier source. Other names of that one are no links to this one.
             self._links.pop(self._inodes.pop(target, _NONE), None)
         inode = (status.st_dev, status.st_ino)
         if stat.S_ISLNK(status.st_mode):

@@ -65,7 +65,7 @@ _SIGKILL: Final = 9
 
 
 def load() -> None:
-    """Loads what these calls need, for this process and its children: who makes none is spared a millisecond."""
+    """Loads what these calls need, also for children. A process without such calls saves a millisecond."""
     _libc()
 
 

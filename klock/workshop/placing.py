@@ -61,8 +61,8 @@ def place(root: str, files: Sequence[PlacedFile], destination: str, *, owner: st
 
 
 def _named(file: PlacedFile, destination: str) -> str:
-    """Where a file goes that may have a name of its own: below a folder that is there, else to what the destination
-    is, or leads to. Raises ImageError where several files would go to one path."""
+    """Where a file goes: into the destination under its own name if a folder is there, else to the destination, or to
+    where its symlink leads. Raises ImageError if several files would go to one path."""
     if os.path.isdir(destination):
         return joined(destination, file.name)
     if file.is_one_of_several:
@@ -71,7 +71,7 @@ def _named(file: PlacedFile, destination: str) -> str:
 
 
 def in_order(file: PlacedFile) -> tuple[str, str]:
-    """What makes a folder of the destination comes before what may go into it."""
+    """What makes the destination a folder comes before what may go into that folder."""
     return file.path, file.name
 
 
@@ -141,7 +141,7 @@ def _make_folders(path: str, ids: tuple[int, int], *, mode: int = 0o755) -> None
     if path in ("", "/") or os.path.isdir(path):
         return
     if os.path.islink(path):
-        # To what is not there yet.
+        # What it leads to is not there yet.
         path = os.path.realpath(path)
     _make_folders(os.path.dirname(path), ids)
     try:
@@ -154,8 +154,8 @@ def _make_folders(path: str, ids: tuple[int, int], *, mode: int = 0o755) -> None
 
 @contextmanager
 def _taking_the_place_of(path: str) -> Iterator[str]:
-    """Where to make what is to be at `path`. It appears there at once and whole: in a running system somebody may use
-    what is there, and of a source that changed nothing may be seen."""
+    """A path at which to make what belongs at `path`. It moves there at once and whole, when it is ready: in a running
+    system somebody may use what is there, and must not see bytes of a source that has changed."""
     if os.path.isdir(path) and not os.path.islink(path):
         raise cannot_replace_folder(path)
     new = f"{os.path.dirname(path)}/{UNFINISHED}{os.urandom(6).hex()}"
@@ -191,8 +191,8 @@ def _compare(found: str, file: PlacedFile) -> None:
 
 
 def _unpack(host: int, file: PlacedFile, folder: str, owner: tuple[int, int] | None) -> None:
-    """Unpacks a tar archive, as `tar -x` does as root: modes are the archive's, and owners unless there is an `owner`.
-    Devices are left out."""
+    """Unpacks a tar archive like root's `tar -x`: modes are the archive's, and so are owners if there is no `owner`.
+    Leaves out devices."""
     with open(_open(host, file), "rb") as readable:
         _compare("sha256:" + hashlib.file_digest(readable, "sha256").hexdigest(), file)
         readable.seek(0)
@@ -206,7 +206,7 @@ def _unpack(host: int, file: PlacedFile, folder: str, owner: tuple[int, int] | N
                         member.uid, member.gid = owner
                     if member.islnk():
                         member.linkname = posixpath.normpath("/" + member.linkname).lstrip("/")
-                    # What it says of the folder that it is unpacked into, docker does not do.
+                    # Like docker, ignores what it says about the folder that it is unpacked into.
                     if member.name != "." and (not member.isdev() or member.isfifo()):
                         _make_way_for(member, posixpath.join(folder, member.name))
                         archive.extract(member, folder, numeric_owner=True)

@@ -1,4 +1,4 @@
-"""Opening what should be an ordinary file, in a tree in which anything may be at its path."""
+"""Opens what should be an ordinary file, in a tree where anything may be at its path."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["open_regular", "read_regular"]
 
 
 def open_regular(path: str) -> BinaryIO | None:
-    """The file at `path`, to read; None for a folder, a device or a FIFO, whose other end is not waited for.
+    """The file at `path`, to read; None for a folder, a device or a FIFO, whose other end it does not wait for.
 
-    Raises OSError where nothing is, or may be opened.
+    Raises OSError if nothing is there, or if klock may not open it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -23,7 +23,7 @@ def open_regular(path: str) -> BinaryIO | None:
 
 
 def read_regular(path: str) -> bytes | None:
-    """The bytes of the file at `path`; None where there is none, or it may not be read."""
+    """The bytes of the file at `path`; None if there is none, or if klock may not read it."""
     with suppress(OSError):
         if (file := open_regular(path)) is not None:
             with file:

@@ -180,10 +180,11 @@ def _has_one_thread() -> bool:
 
 @contextlib.contextmanager
 def _terminal_kept() -> Iterator[None]:
-    """Brings this process back into the terminal's foreground when a shell in the environment took it and went.
+    """Brings this process back into the terminal's foreground if a shell in the environment took it, and has ended.
 
-    Not from somebody who is there: the user's own shell has it while klock is stopped or in the background, and would
-    find its terminal closed."""
+    Takes it from nobody who is still there: while klock is stopped or in the background, the user's own shell has it,
+    and would find its terminal closed.
+    """
     try:
         in_foreground = os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
@@ -200,7 +201,7 @@ def _has_nobody_in_foreground() -> bool:
     """Whether the processes that the terminal belongs to are gone."""
     try:
         group = os.tcgetpgrp(0)
-        if group > 0:  # else it is one of another namespace
+        if group > 0:  # else it is a group of another namespace
             os.killpg(group, 0)
     except ProcessLookupError:
         return True

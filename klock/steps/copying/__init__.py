@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["KIND"]
 
 _RULES = 2
-"""The version of the rules by which files are placed: a layer that was made by others is not taken for one of these."""
+"""The version of the rules for placing files. klock does not reuse a layer that was made by other rules."""
 _SETTINGS = ("sources", "destination", "into", "owner", "chmod", "exclude", "parents", "stage", "texts")
 
 

@@ -39,7 +39,7 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
     folder = f"{at.folder}/files"
 
     def place_of(each: CopiedFile | CopiedText | DownloadedFile) -> str:
-        """In the context. What may go into a folder by its own name has that name here, too."""
+        """The path in the context. What may go into a folder under its own name has that name here too."""
         return f"{at.folder}/named/{each.own_name}" if each.own_name else f"{folder}/{each.path}".rstrip("/")
 
     for copied in step.files:

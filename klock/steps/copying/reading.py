@@ -85,7 +85,7 @@ class _Reader:
                     # Of two at one path the later one is there.
                     if not (file.is_folder and file.path in files):
                         files[_place_of(file)] = file
-        # Of archives the later one wins, and nobody knows yet where.
+        # Archives keep their order: the later one wins, at paths that nobody knows yet.
         ordered = tuple(sorted(files.values(), key=lambda file: "" if file.archive else _place_of(file)))
         return replace(
             draft,
@@ -190,8 +190,8 @@ class _Reader:
 
 
 def _place_of(file: CopiedFile) -> str:
-    """What no other file may have that it places: its path; for an archive, and for a file that may go by its own name
-    into a folder that is there, its name too."""
+    """Two files with the same key go to the same place. It is the path, and the name too for an archive, and for a file
+    that may go into an existing folder under its own name."""
     if file.archive:
         return f"{file.path}//{file.source}"
     return file.path or f"//{file.own_name}".removesuffix("//")

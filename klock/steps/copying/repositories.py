@@ -87,7 +87,7 @@ def fetch_repositories(repositories: Sequence[FetchedRepository], context: Conte
         store=context.store,
         offline=context.offline,
         progress=context.progress,
-        # A server sends other bytes than those of the archives, and all of them before the first of those.
+        # The archives are made of the server's bytes, when all of these have arrived.
         how_far=lambda: f"{in_bytes(sum(received))} received",
     )
 

@@ -87,7 +87,7 @@ def _admitted(lock: TargetLock, looking: Looking) -> Mapping[str, str]:
 
 
 def _in_time(asker: Asker) -> Mapping[str, str]:
-    """Variables by which uv asks each server once, and waits no longer than there is time."""
+    """Variables that make uv ask each server once, and wait no longer than the time that is left."""
     return {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": str(max(1, math.ceil(asker.left)))}
 
 

@@ -145,7 +145,7 @@ def _words(step: Configure, name: str, shell: tuple[str, ...]) -> tuple[str, ...
 
 
 def _volume(path: str, text: str) -> str:
-    """Raises ImageError for an empty one."""
+    """The path of a VOLUME. Raises ImageError for an empty one."""
     if not path:
         raise ImageError(f"VOLUME {text} is empty: its variable is not set", hint="give ARG a default, or remove it")
     return path

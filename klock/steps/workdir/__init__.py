@@ -84,7 +84,7 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
 
 
 def _folders(path: str) -> Iterator[str]:
-    """What is made for a path, as one goes through it: of `/a/b/../c` also `/a/b`."""
+    """The folders that are made for a path, part by part: for `/a/b/../c` also `/a/b`."""
     parts = path.split("/")
     for number, part in enumerate(parts):
         if part == "..":
