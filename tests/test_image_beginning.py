@@ -161,9 +161,7 @@ def test_how_to_take_over_what_klock_does_not_read_is_said(name: str, tmp_path: 
 
 def test_the_lock_of_another_tool_is_named(tmp_path: Path) -> None:
     text, _ = begun(tmp_path, {"poetry.lock": "", "pyproject.toml": POETRY % "^3.12"})
-    assert (
-        "# The versions in poetry.lock are not taken over. For that: poetry export -o requirements.txt; klock" in text
-    )
+    assert "# For the versions in poetry.lock: remove this file, run `poetry export -o requirements.txt`" in text
     assert "poetry" not in begun(tmp_path, {"requirements.txt": "six\n"})[0]
 
 

@@ -85,7 +85,8 @@ def begin_image(folder: Path) -> Beginning:
         part = _EXAMPLE
     comments = [*part.comments]
     if unread is not None and source in _OF_PROJECTS:
-        comments.append(f"The versions in {unread} are not taken over. For that: {_OF_OTHERS[unread]}; klock init")
+        way = f"remove this file, run `{_OF_OTHERS[unread]}`, then `klock init`"
+        comments.append(f"For the versions in {unread}: {way}")
     if source is not None and (others := _said_otherwise(found[found.index(source) + 1 :])):
         comments.append(f"Not taken over, as {source} is here too: {', '.join(others)}")
     lines = [_HEAD, *(f"# {on_one_line(comment)}" for comment in comments)]
