@@ -11,7 +11,7 @@ from klock.values import dataclass
 __all__ = ["UNFINISHED", "PlacedFile"]
 
 UNFINISHED: Final = ".klock-"
-"""How the name of a file begins until it is whole, and renamed to its own. A kill leaves it so."""
+"""A file's name begins with this until the file is whole, and gets its own name. A kill may leave such a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
