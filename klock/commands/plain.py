@@ -12,7 +12,7 @@ _FLAGS = ("--frozen", "--offline")
 
 
 def plain_sync(arguments: Sequence[str]) -> Callable[[], int] | None:
-    """Runs `klock sync` with flags that need no parser and at most one file. None for any other command line."""
+    """A call that runs `klock sync` with at most one file, and no options but these flags; None for any other line."""
     if not arguments or arguments[0] != "sync":
         return None
     words = [word for word in arguments[1:] if word.startswith("-")]
