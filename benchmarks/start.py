@@ -34,7 +34,8 @@ image = kt.Image().from_docker("{SMALL_BASE}").set_env_vars({{"PLACE": "here"}})
 WORDS: Final = """\
 `python` is `python -I -S -c pass`. `run true` is in an environment of the sandbox, with the image that podman runs: the
 one that `klock sync --engine podman` made of the same lockfile. *remembered*: nothing changed since the last command.
-CPU times of podman leave out processes that outlive it.
+*why P, and Tab*: what the shell asks klock when you press Tab after `klock why P`. CPU times of podman leave out
+processes that outlive it.
 """
 _YOUNG: Final = 3.0
 """Seconds. What was written a moment ago is not remembered."""
