@@ -45,7 +45,7 @@ CONNECTING: Final = 15.0
 _SHARE: Final = 2.0
 """The least number of seconds for each address of a host."""
 SILENCE: Final = 60.0
-"""Seconds without a byte of an answer. A proxy that first fetches the answer itself is silent for that long."""
+"""Seconds without a byte of an answer. A proxy that first fetches the answer itself may need that long."""
 SILENT_TRIES: Final = 2
 """klock gives up after so many silent tries. One proves nothing: a firewall may have forgotten an idle connection."""
 

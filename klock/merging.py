@@ -31,7 +31,7 @@ _NAME: Final = re.compile(r"kimage(?:\.(?P<name>[A-Za-z_]\w*))?\.lock")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeOutcome:
     """`is_clean`: the result is what `klock lock` gives. Else `dependent` says what both sides changed, and `theirs`
-    names the packages of ours that only the other side moved. `relocked`: both were locked again, together."""
+    names our packages that only the other side moved. `relocked`: klock has locked both sides again, together."""
 
     is_clean: bool
     relocked: bool = False

@@ -1,6 +1,6 @@
 """The proxy that the environment names for a URL, read as docker, curl and uv read these variables.
 
-`HTTPS_PROXY`, `HTTP_PROXY`, else `ALL_PROXY`, and the hosts of `NO_PROXY`; names in lower case count first.
+`HTTPS_PROXY`, `HTTP_PROXY`, else `ALL_PROXY`, except for the hosts of `NO_PROXY`. A variable in lower case comes first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def proxy_of(url: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine: only there plain http is used unasked."""
+    """Whether a host name or address means this machine, for which alone klock uses plain http without being asked."""
     import ipaddress
 
     try:

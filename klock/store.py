@@ -1,7 +1,7 @@
 """The content-addressed store: blobs, unpacked trees, records, under `$KLOCK_CACHE_DIR` or the XDG cache folder.
 
     blobs/sha256/ab/abcd...       bytes by their digest: artifacts, OCI blobs, answers that shell steps got
-    kept/sha256/ab/abcd...        hard links to those blobs that cannot be had again for sure; they outlive a clean
+    kept/sha256/ab/abcd...        hard links to blobs that klock may not get a second time; they outlive a clean
     trees/<name>/                 an unpacked layer: `root/` (the files) and `manifest` (what they should be)
     records/<kind>/<key>.json     small facts that can be made again; records/unchanged/: see `klock.unchanged`
     records/verified              which blobs were read and found whole (`klock.verified`)

@@ -51,8 +51,8 @@ class Image(ContainerWords):
     prefers (the bytes installed are the locked ones either way). `docker_secret` names the Kubernetes secret a cluster
     pulls the base with: it is not part of what is locked.
 
-    A step with `force=True` runs at every `klock sync`; a result other than the locked one fails it. Arguments that
-    cannot be meant raise ImageError (a ValueError) at the call. docs/image.md has the whole contract, with examples.
+    A step with `force=True` runs at every `klock sync`; a result other than the locked one fails the sync. A wrong
+    argument raises ImageError (a ValueError) at the call. docs/image.md has the whole contract, with examples.
     """
 
     def __init__(

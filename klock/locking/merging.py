@@ -32,9 +32,11 @@ _BASE: Final = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """`lockfile` is whole and valid: of a target that is not independent it has our side. `dependent` says what both
-    sides changed, in words; `preferred` has the packages of both sides, to lock again with; `theirs` names those of
-    ours that only the other side moved."""
+    """`lockfile` is whole and valid. If both sides changed the same of a target, it has our side of the target.
+
+    `dependent` says in words what both sides changed. `preferred` has the packages of both sides, for locking again.
+    `theirs` names our packages that only the other side moved.
+    """
 
     lockfile: Lockfile
     dependent: tuple[str, ...] = ()
