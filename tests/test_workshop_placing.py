@@ -121,11 +121,21 @@ def test_a_file_of_a_folder_takes_the_place_of_a_link(place: Place, tmp_path: Pa
     assert place(THERE, [inside], "/l") == {**THERE, "d/up": "a"}
 
 
-def test_a_folder_is_made_where_a_link_will_lead(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "made"), [("x", {"new/er/x": "a"}), ("x/y", {"new/er/x": "/", "new/er/x/y": "a"})], ids=["it", "below it"]
+)
+def test_a_folder_is_made_where_a_link_will_lead(path: str, made: Tree, place: Place, tmp_path: Path) -> None:
     (file,) = _files(tmp_path, "a")
-    below = PlacedFile(path="x/y", mode=0o644, source=file.source, digest=file.digest)
-    made = {"new": "/", "new/er": "/", "new/er/x": "/", "new/er/x/y": "a"}
-    assert place(THERE, [below], "/ln") == {**THERE, **made}
+    below = PlacedFile(path=path, mode=0o644, source=file.source, digest=file.digest)
+    assert place(THERE, [below], "/ln") == {**THERE, "new": "/", "new/er": "/", **made}
+
+
+@pytest.mark.parametrize("destination", ["/lf", "/loop"])
+def test_no_folder_is_made_of_a_link_to_a_file_or_to_itself(destination: str, place: Place, tmp_path: Path) -> None:
+    (file,) = _files(tmp_path, "a")
+    below = PlacedFile(path="x", mode=0o644, source=file.source, digest=file.digest)
+    with pytest.raises(ImageError, match="cannot make the folder"):
+        place({**THERE, "loop": "->loop"}, [below], destination)
 
 
 @pytest.mark.parametrize(("owner", "expected"), [("", (7, 8)), ("5:6", (5, 6))])
