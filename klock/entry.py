@@ -17,7 +17,6 @@ __all__ = ["main"]
 
 _QUICK = ("lock", "sync", "check")
 """The verbs that may have nothing to do."""
-_MANY_OBJECTS = 100_000
 
 
 def main() -> NoReturn:
@@ -26,10 +25,7 @@ def main() -> NoReturn:
         _begin_again_in_utf_8()
     arguments = sys.argv[1:]
     _answer_at_once(arguments)
-    import gc
-
-    # A short command makes no garbage, and looking for some takes a thirtieth of its time.
-    gc.set_threshold(_MANY_OBJECTS, 20, 20)
+    _collect_seldom()
     raised = None
     if "KLOCK_WORKSHOP" in os.environ or sys.platform != "linux":
         pass  # what is here is not what it is about
@@ -46,7 +42,6 @@ def main() -> NoReturn:
         from klock.unchanged.watching import watch
 
         watch(arguments)
-    _collect_seldom()
     from klock.commands import main as run
 
     try:
@@ -62,7 +57,8 @@ def _begin_again_in_utf_8() -> NoReturn:
 
 
 def _collect_seldom() -> None:
-    """Python looks for cycles after every 700 new objects. This takes a tenth of a large sync, which makes few."""
+    """Python looks for cycles after every 700 new objects. That takes a thirtieth of a short command, which makes none,
+    and a tenth of a large sync, which makes few."""
     import gc
 
     gc.set_threshold(100_000, 50, 50)
