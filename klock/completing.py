@@ -134,7 +134,13 @@ def _line(shell: str, value: str, text: str) -> str:
 
 def _lockfiles() -> list[str]:
     """Those in the current folder, or else in the nearest folder above that has some, within the project."""
-    folder = os.getcwd()
+    try:
+        return _lockfiles_from(os.getcwd())
+    except OSError:  # it is gone, or one above it may not be listed
+        return []
+
+
+def _lockfiles_from(folder: str) -> list[str]:
     while True:
         inside = sorted(os.listdir(folder))
         paths = [os.path.join(folder, name) for name in inside if name.endswith(".lock")]

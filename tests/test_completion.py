@@ -159,6 +159,28 @@ def test_lockfiles_above_count_as_far_as_the_project_reaches(project: Path, monk
     assert completing.images() == completing.names("why") == []
 
 
+def test_a_folder_above_that_may_not_be_listed_has_none(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as /home on a machine of many: Tab would show a traceback."""
+    listed = os.listdir
+
+    def refuse(folder: str) -> list[str]:
+        if folder == str(project):
+            raise PermissionError(13, "Permission denied", folder)
+        return listed(folder)
+
+    monkeypatch.chdir(project / "src")
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert completing.images() == completing.names("why") == []
+
+
+def test_a_folder_that_is_gone_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ask(monkeypatch, "bash", "klock", "sync", "")
+    assert completing.answer_to_shell() is None
+
+
 def test_a_dockerfile_has_the_projects_lockfile(project: Path) -> None:
     (project / "kimage.py").rename(project / "Dockerfile")
     assert completing.images() == ["Dockerfile", "Dockerfile:gpu"]
