@@ -1,8 +1,10 @@
-"""What a process is given may go away: who reads klock's output, as `head` does, and the current folder."""
+"""What a process is given may go away: who reads klock's output, as `head` does, its terminal, the current folder."""
 
 from __future__ import annotations
 
 import os
+import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,51 @@ def test_an_error_that_nobody_hears_has_its_status(line: str, tmp_path: Path) ->
     done = subprocess.run(command, stderr=writer, cwd=tmp_path, env=environment, check=False)
     os.close(writer)
     assert done.returncode == 2
+
+
+WAITS = """
+import signal, sys
+from klock.commands import main, sync, syncing
+
+def wait(*arguments, **options):
+    print("waiting", flush=True)
+    signal.pause()
+
+syncing.sync_image = sync.sync_image = wait
+main(sys.argv[1:])
+"""
+LINES_OF_SYNC = ["sync", "sync --dry-run"]
+"""The one is read without click."""
+
+
+@pytest.mark.parametrize("line", LINES_OF_SYNC)
+def test_a_terminal_that_is_closed(line: str) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            os.execv(sys.executable, [sys.executable, "-c", WAITS, *line.split()])
+        finally:
+            os._exit(2)
+    said = b""
+    while b"waiting" not in said:
+        said += os.read(terminal, 100)
+    os.close(terminal)
+    _, ended = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(ended) == 128 + signal.SIGHUP
+
+
+@pytest.mark.parametrize("line", LINES_OF_SYNC)
+def test_a_reader_that_an_interrupt_ends_first(line: str) -> None:
+    """Ctrl-C reaches all of `klock sync 2>&1 | tee log`."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", WAITS, *line.split()]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as running:
+        assert running.stdout is not None and running.stderr is not None
+        assert running.stdout.readline() == b"waiting\n"
+        running.stdout.close()
+        running.stderr.close()
+        running.send_signal(signal.SIGINT)
+    assert running.returncode == 128 + signal.SIGINT
 
 
 @pytest.mark.parametrize("line", ["lock", "sync", "check", "run -- true", "status"])

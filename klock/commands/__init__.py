@@ -6,6 +6,7 @@ command's own.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -50,16 +51,15 @@ def main(arguments: Sequence[str] | None = None, *, raised: BaseException | None
     except BadCommandLine as error:
         _fail(2, say, str(error))
     except KeyboardInterrupt as interrupt:
-        known = interrupt.message if isinstance(interrupt, Interrupted) else None
-        state = known or "the lockfile and the environment are as they were"
-        number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
-        _fail(128 + number, say, f"interrupted: {state}")
-    except BrokenPipeError:
-        # What is left in their buffers is for nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stderr.close()
-        sys.exit(141)
+        _fail_interrupted(interrupt)
     except OSError as error:
+        if (interrupted := _interrupt_before(error)) is not None:
+            _fail_interrupted(interrupted)
+        if isinstance(error, BrokenPipeError):
+            # What is left in their buffers is for nobody.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stderr.close()
+            sys.exit(141)
         where = f"{error.filename}: " if error.filename else ""
         reason = f"{where}{error.strerror or error}"
         _fail(2, say_error, reason, "the lockfile and the environment are as they were")
@@ -108,9 +108,25 @@ def _fail(status: int, tell: Callable[P, None], *args: P.args, **named: P.kwargs
     which means findings."""
     try:
         tell(*args, **named)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(status)
+
+
+def _fail_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+    known = interrupt.message if isinstance(interrupt, Interrupted) else None
+    state = known or "the lockfile and the environment are as they were"
+    number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
+    _fail(128 + number, say, f"interrupted: {state}")
+
+
+def _interrupt_before(error: OSError) -> KeyboardInterrupt | None:
+    """What klock was ending for when it could not write: with Ctrl-C the reader of its output ends, too, and a terminal
+    that is closed takes no words."""
+    before = error.__context__ if error.errno in (errno.EPIPE, errno.EIO) else None
+    while before is not None and not isinstance(before, KeyboardInterrupt):
+        before = before.__context__
+    return before
 
 
 def _elsewhere(arguments: Sequence[str]) -> int | None:
