@@ -13,8 +13,9 @@ from typing import AnyStr, Final
 
 __all__ = ["remove_tree", "walk"]
 
-_LONG: Final = 2000
-"""Bytes of a path, half of what the kernel takes."""
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST: Final = 64
+"""Folders that are open at once. What lies deeper is moved up."""
 
 
 def walk(folder: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
@@ -39,37 +40,67 @@ def walk(folder: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
 def remove_tree(
     folder: str | os.PathLike[str] | bytes, *, ignore_errors: bool = False, told: Callable[[int], None] | None = None
 ) -> None:
-    """Removes a folder with all it holds, or what else is at the path. Follows no symlink; nothing there is fine.
+    """Removes a folder with all it holds, or what else is at the path. Nothing there is fine. Follows no symlink, nor
+    one that somebody puts in the place of a folder meanwhile.
 
     `told` hears how many paths were removed. If the process is killed, the rest is still below the folder's path. With
     `ignore_errors` what cannot be removed stays.
     """
     passed_over = OSError if ignore_errors else FileNotFoundError
-    root = os.fsencode(folder)
-    waiting = [(root, False)]
-    while waiting:
-        here, is_emptied = waiting.pop()
-        with contextlib.suppress(passed_over):
-            if is_emptied:
-                os.rmdir(here)
+    root = os.fsdecode(folder)
+    with contextlib.suppress(passed_over):
+        if os.path.isdir(root) and not os.path.islink(root):
+            _empty(root, passed_over, told or (lambda _: None))
+            os.rmdir(root)
+        else:
+            os.unlink(root)
+
+
+def _empty(root: str, passed_over: type[OSError], told: Callable[[int], None]) -> None:
+    # The folders from the root down to the current one: descriptor, name, and the folders in it that are left.
+    entered: list[tuple[int, str, list[str]]] = []
+    try:
+        entered.append(_enter(root, None, passed_over, told))
+        while entered:
+            here, name, folders = entered[-1]
+            if not folders:
+                entered.pop()
+                os.close(here)
+                if entered:
+                    with contextlib.suppress(passed_over):
+                        os.rmdir(name, dir_fd=entered[-1][0])
                 continue
-            if not os.path.isdir(here) or os.path.islink(here):
-                os.unlink(here)
-                continue
-            waiting.append((here, True))
-            removed = 0
-            with os.scandir(here) as found:
-                entries = list(found)
-            for entry in entries:
-                removed += 1
-                path = entry.path
+            below = folders.pop()
+            with contextlib.suppress(passed_over):
+                if len(entered) < _DEEPEST:
+                    entered.append(_enter(below, here, passed_over, told))
+                else:
+                    top, _, others = entered[0]
+                    moved = os.urandom(8).hex()
+                    os.rename(below, moved, src_dir_fd=here, dst_dir_fd=top)
+                    others.append(moved)
+    finally:
+        for descriptor, _, _ in entered:
+            os.close(descriptor)
+
+
+def _enter(
+    name: str, within: int | None, passed_over: type[OSError], told: Callable[[int], None]
+) -> tuple[int, str, list[str]]:
+    """Opens a folder, and removes all but folders from it."""
+    here = os.open(name, _FOLDER, dir_fd=within)
+    try:
+        with os.scandir(here) as found:
+            entries = list(found)
+        folders = []
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
                 with contextlib.suppress(passed_over):
-                    if not entry.is_dir(follow_symlinks=False):
-                        os.unlink(path)
-                        continue
-                    if len(path) > _LONG:
-                        path = os.path.join(root, os.urandom(8).hex().encode())
-                        os.rename(entry.path, path)
-                    waiting.append((path, False))
-            if told is not None:
-                told(removed)
+                    os.unlink(entry.name, dir_fd=here)
+    except BaseException:
+        os.close(here)
+        raise
+    told(len(entries))
+    return here, name, folders

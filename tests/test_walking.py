@@ -47,16 +47,50 @@ def test_what_cannot_be_removed_is_an_error_or_stays(tmp_path: Path, monkeypatch
         (tmp_path / name).mkdir(parents=True)
     remove = os.rmdir
 
-    def rmdir(path: bytes) -> None:
-        if path.endswith(b"/in"):
+    def rmdir(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "in":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        remove(path)
+        remove(path, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "rmdir", rmdir)
     with pytest.raises(PermissionError):
         remove_tree(tmp_path / "all")
     remove_tree(tmp_path / "all", ignore_errors=True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["all", "held", "in"]
+
+
+def test_a_link_that_takes_the_place_of_a_folder_meanwhile_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root klock removes what another user made in a container, and who may be there still."""
+    for name in ("ours/folder/in", "theirs/in"):
+        (tmp_path / name).mkdir(parents=True)
+        for file in ("one", "other"):
+            (tmp_path / name / file).touch()
+    unlink = os.unlink
+
+    def removed_while_somebody_changes_it(path: str, *, dir_fd: int | None = None) -> None:
+        unlink(path, dir_fd=dir_fd)
+        monkeypatch.undo()
+        (tmp_path / "ours/folder").rename(tmp_path / "moved")
+        (tmp_path / "ours/folder").symlink_to("../theirs")
+
+    monkeypatch.setattr(os, "unlink", removed_while_somebody_changes_it)
+    with pytest.raises(NotADirectoryError):
+        remove_tree(tmp_path / "ours")
+    assert sorted(path.name for path in (tmp_path / "theirs/in").iterdir()) == ["one", "other"]
+
+
+def test_an_interrupted_removal_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: str, *, dir_fd: int | None = None) -> None:
+        raise KeyboardInterrupt
+
+    make_deep(tmp_path, "d", 10)
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        remove_tree(tmp_path / "d")
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
 
 
 def test_all_is_gone_through(tmp_path: Path) -> None:
