@@ -21,6 +21,9 @@ class _Pattern:
         self._text: Any = text
         self._flags = flags
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return regex, (self._text, self._flags)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(re.compile(self._text, self._flags), name)
         setattr(self, name, found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import pytest
@@ -21,6 +23,12 @@ def test_it_finds_what_re_finds(text: str, searched: str) -> None:
 
 def test_bytes_are_searched_too() -> None:
     assert regex(rb"a(b)").fullmatch(b"ab") is not None
+
+
+def test_it_can_be_copied_and_sent_to_another_process() -> None:
+    later = regex("a(b)", re.IGNORECASE)
+    for other in (copy.copy(later), copy.deepcopy(later), pickle.loads(pickle.dumps(later))):
+        assert other.fullmatch("AB") is not None
 
 
 def test_a_wrong_one_is_told_at_its_first_use() -> None:
