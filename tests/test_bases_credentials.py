@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from klock.errors import FetchError
 from klock.oci.authentication import Challenge, parse_challenges
-from klock.oci.credentials import Credentials, DockerConfig
+from klock.oci.credentials import Credentials, DockerConfig, podman_logins
 
 USER = Credentials(username="user", password="pa:ss")
 AUTH = base64.b64encode(b"user:pa:ss").decode()
@@ -170,6 +171,14 @@ def test_what_docker_has_not_is_looked_for_where_podman_keeps_it(variable: str, 
     place.unlink()
     place.mkdir()
     assert logins.find("quay.io") is None, "it cannot be read, so it has none"
+
+
+def test_without_a_session_podman_keeps_logins_in_run() -> None:
+    """As for root, and in containers."""
+    assert podman_logins({"XDG_CONFIG_HOME": "/c"}) == [
+        Path(f"/run/containers/{os.getuid()}/auth.json"),
+        Path("/c/containers/auth.json"),
+    ]
 
 
 def test_a_file_that_is_not_json_is_named_and_not_quoted(tmp_path: Path) -> None:

@@ -138,9 +138,12 @@ def podman_logins(environment: Mapping[str, str]) -> list[Path]:
     """The files that podman keeps logins in (containers-auth.json(5)), except docker's."""
     if named := environment.get("REGISTRY_AUTH_FILE"):
         return [Path(named)]
-    running = environment.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    running = environment.get("XDG_RUNTIME_DIR")
     kept = environment.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return [Path(folder) / "containers/auth.json" for folder in (running, kept)]
+    return [
+        Path(running, "containers/auth.json") if running else Path(f"/run/containers/{os.getuid()}/auth.json"),
+        Path(kept, "containers/auth.json"),
+    ]
 
 
 def _read(path: Path) -> Mapping[str, Any]:
