@@ -27,7 +27,7 @@ T = TypeVar("T")
 Report: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 """A method of Progress, with its arguments and those that are named."""
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE: Final = 60.0
 """Seconds that a process has to clear up after itself when it is ended, on a slow machine too."""
 _TICK: Final = 0.25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,22 @@ class Told(Quiet):
 
 def until_over(beside: Beside[Any], told: Progress) -> None:
     first_to_end([beside], lambda _, report: pass_on([report], told))
+
+
+def test_signals_wait_until_the_process_has_somebody_who_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    fork, blocked = os.fork, list[set[Any]]()
+
+    def noted_fork() -> int:
+        blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return fork()
+
+    monkeypatch.setattr(os, "fork", noted_fork)
+    with Beside(lambda _: signal.pthread_sigmask(signal.SIG_BLOCK, ()), Quiet()) as beside:
+        until_over(beside, Quiet())
+        afterwards = [beside.result(), signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+    assert asking <= blocked[0]
+    assert not any(asking & mask for mask in afterwards)
 
 
 def test_what_it_tells_and_returns_arrives_whole_and_in_order() -> None:

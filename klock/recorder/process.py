@@ -30,6 +30,7 @@ from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.workshop import linux
 from klock.workshop.protocol import Uplink
+from klock.workshop.signals import end_at_once
 
 __all__ = ["MakeSource", "Recorder", "ReportingSource", "run_recorder"]
 
@@ -146,9 +147,10 @@ def _become(
     outcome: object
     try:
         linux.die_with_parent(parent)
-        # Ctrl-C reaches all processes of the terminal: klock ends this one when it has ended the step.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_at_once()
+        # Ctrl-C and its end reach all processes of a terminal: klock ends this one when it has ended the step.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         _drop_descriptors({channel.fileno(), control.fileno()})
         outcome = _serve(make_source(folder), authority, doors, channel, control)
     except BaseException as error:

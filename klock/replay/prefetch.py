@@ -43,9 +43,9 @@ class Prefetch:
         if self._pid == 0:
             try:
                 from klock.workshop.linux import die_with_parent
+                from klock.workshop.signals import end_at_once
 
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                end_at_once()
                 die_with_parent(parent)
                 for at in steps:
                     kind_of(at.step).fetch(at, replace(context, progress=Quiet()))

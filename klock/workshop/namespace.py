@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from klock.errors import EngineError, KlockError, StoreError
 from klock.workshop import linux
+from klock.workshop.signals import end_at_once
 from klock.workshop.way_out import IN_A_CONTAINER, WAY_OUT
 
 __all__ = ["NamespaceProcess", "are_namespaces_allowed", "identity_map", "in_namespace"]
@@ -124,8 +125,7 @@ def _become(task: Callable[[], Any], *, parent: int, join: int | None, ready: in
     """What the child does; never returns."""
     try:
         linux.die_with_parent(parent)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_at_once()
         if join is None:
             _unshare()
         else:

@@ -21,6 +21,7 @@ from klock.errors import EngineError
 from klock.places.containers.address import Address, listens
 from klock.temporary import temporary_folder
 from klock.workshop import linux
+from klock.workshop.signals import end_at_once
 
 __all__ = ["podman_service", "ssh_tunnel", "tls_tunnel"]
 
@@ -80,8 +81,7 @@ def tls_tunnel(address: Address) -> str:
         try:
             linux.die_with_parent(parent)
             os.setsid()  # signals of the terminal are for klock
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
+            end_at_once()
             tls.serve(server)
         finally:
             os._exit(1)
