@@ -11,6 +11,7 @@ import pytest
 
 from klock.beside import Beside
 from klock.errors import EngineError, HashMismatch
+from klock.fetching.transport import shared_transport
 from klock.forks import Tally, in_fork, map_in_forks, written_to
 from klock.progress import QUIET
 
@@ -93,3 +94,10 @@ def test_an_error_of_klock_is_the_same_in_the_parent() -> None:
     with pytest.raises(HashMismatch) as raised:
         in_fork(task)
     assert (raised.value.message, raised.value.hint) == ("other bytes", "look")
+
+
+def test_a_child_takes_no_connection_of_its_parent() -> None:
+    """Each would read what is for the other."""
+    ours = shared_transport(None)
+    assert shared_transport(None) is ours
+    assert not in_fork(lambda: shared_transport(None) is ours)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -233,6 +234,10 @@ class Transport:
 def shared_transport(ca_bundle: Path | None) -> Transport:
     """One transport for all requests of a process, which keeps connections between them."""
     return Transport(ca_bundle=ca_bundle)
+
+
+# Of two processes that read from one connection each may get the other's answer.
+os.register_at_fork(after_in_child=shared_transport.cache_clear)
 
 
 def _errors() -> tuple[type[Exception], ...]:
