@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,10 @@ from urllib3.exceptions import MaxRetryError, ProxyError
 from klock.connections import Pools, reason_of
 from klock.errors import FetchError
 from klock.proxies import proxy_of
+from klock.recorder.exchange import Request
+from klock.recorder.redaction import Redaction
+from klock.recorder.report import Notes
+from klock.recorder.upstream import Unreachable, Upstream
 
 PROXY = "http://proxy.example:3128"
 
@@ -46,6 +51,20 @@ def test_a_proxy_that_klock_cannot_speak_to(value: str, monkeypatch: pytest.Monk
         proxy_of("https://registry.example/v2/")
     assert caught.value.hint is not None and "https_proxy" in caught.value.hint
     assert "word" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_step_is_told_of_such_a_proxy_as_of_a_server_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error would be one of the recorder, and end the step."""
+
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setenv("all_proxy", "socks5://proxy.example:1080")
+    monkeypatch.setattr(Upstream, "_look_up", unknown)
+    server = Upstream(notes=Notes(Redaction(secrets=(), private_urls=())))
+    assert server.has_name("registry.example"), "as of a proxy that can be used, which may know it"
+    with pytest.raises(Unreachable, match=r"is not an http or https URL: set https_proxy to http://HOST:PORT, or"):
+        server.fetch(Request(method="GET", url="https://registry.example/", headers=(), body=b""))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from klock.connections import SILENT_TRIES, Pools, is_silence, reason_of
+from klock.errors import FetchError
 from klock.proxies import proxy_of
 from klock.recorder.addresses import ForbiddenAddress, is_literal, look_up
 from klock.recorder.doors import Where
@@ -83,7 +84,7 @@ class Upstream:
         except ForbiddenAddress as error:
             raise Refused(f"{error}, which steps may not reach") from error
         except socket.gaierror as error:
-            if any(proxy_of(f"{scheme}://{name}/") for scheme in ("http", "https")):
+            if any(_has_proxy(f"{scheme}://{name}/") for scheme in ("http", "https")):
                 return True  # the proxy knows names that this machine does not
             if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
                 return False
@@ -129,6 +130,8 @@ class Upstream:
             pause = PAUSE * 2**attempt
             try:
                 response = self._open(request, extra, whole=whole)
+            except FetchError as error:  # of a proxy, or of certificates, that cannot be used
+                raise Unreachable(": ".join(filter(None, (error.message, error.hint)))) from error
             except connection_errors() as error:
                 if forbidden := _forbidden(error):
                     raise Refused(forbidden) from error
@@ -247,6 +250,13 @@ def _announced(response: BaseHTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "")
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS and not chunked else None
+
+
+def _has_proxy(url: str) -> bool:
+    try:
+        return proxy_of(url) is not None
+    except FetchError:
+        return True  # one that cannot be used, which who asks for the URL is told
 
 
 def _forbidden(error: BaseException) -> str | None:
