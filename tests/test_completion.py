@@ -11,7 +11,9 @@ import pytest
 from click.shell_completion import get_completion_class
 
 from klock import completing
+from klock import project as project_module
 from klock.commands.line import klock
+from klock.lockfile.model import FIRST_LINE
 from klock.verbs import VERBS
 
 ASKED = {
@@ -44,27 +46,26 @@ def test_the_line_of_the_documentation_makes_bash_complete() -> None:
     assert done.stdout.split() == ["status"]
 
 
-LOCKFILE = """\
-# Written by klock. To change it, change the image and run `klock lock`.
-lock-version = "1.0"
+LOCKFILE = f"""\
+{FIRST_LINE}lock-version = "1.0"
 
 [image]
 name = "bookworm"
 
 [[base]]
 debs = [
-    {name = "python3", version = "3.11.2-1+b1", path = "pool/main/p/python3"},
+    {{name = "python3", version = "3.11.2-1+b1", path = "pool/main/p/python3"}},
 ]
 
 [[steps]]
 variables = [
-    {name = "PLACE", written = "the Moon", value = "the Moon"},
+    {{name = "PLACE", written = "the Moon", value = "the Moon"}},
 ]
 
 [[packages]]
 name = "humanize"
 wheels = [
-    {name = "humanize-4.17.0-py3-none-any.whl", url = "https://h/humanize.whl"},
+    {{name = "humanize-4.17.0-py3-none-any.whl", url = "https://h/humanize.whl"}},
 ]
 """
 
@@ -157,6 +158,10 @@ def test_lockfiles_above_count_as_far_as_the_project_reaches(project: Path, monk
     for file in project.glob("kimage.*lock"):
         file.unlink()
     assert completing.images() == completing.names("why") == []
+
+
+def test_a_project_is_what_it_is_elsewhere() -> None:
+    assert completing._MARKS == project_module._MARKS
 
 
 def test_a_folder_above_that_may_not_be_listed_has_none(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
