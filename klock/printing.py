@@ -47,7 +47,10 @@ def show_text(text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    stream.write(text)
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:  # PYTHONIOENCODING, such as ascii
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
     stream.flush()
 
 

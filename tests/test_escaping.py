@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from klock.commands.terminal import progress_on_stderr
 from klock.escaping import ForeignText, escaped, on_one_line
 from klock.findings import Code, Finding
+from klock.printing import show, show_text
 from klock.words import first_of, some
 
 LINES = {
@@ -107,6 +110,16 @@ def test_progress_and_messages_pass_the_one_place(
     assert capsys.readouterr().err == (
         "fetch a\\x1b[2K\n\\x1b[2Jout\n  warning: a\\x9bb\n  the password is k***k\n  b\\u202ec\n"
     )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_has_not_is_shown_as_an_escape(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with PYTHONIOENCODING; else there would be a traceback in place of a name."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    show("caf\u00e9 \u2192")
+    show_text("\u2192")
+    assert written.getvalue() == "caf\u00e9 \\u2192\n\\u2192".encode(encoding, "backslashreplace")
 
 
 def test_findings_as_json_are_json() -> None:
