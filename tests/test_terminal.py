@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
 import sys
-import termios
-import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from klock.commands.terminal import _Live
 
 SCRIPT = """
 from klock.commands.terminal import progress_on_stderr
@@ -161,36 +165,40 @@ def test_how_far_it_is_has_its_place_beside_the_longest_name() -> None:
     assert "\u5bbd\u2026".encode() in received
 
 
-HELD_UP = """
-import sys
-from klock.commands.terminal import progress_on_stderr
-with progress_on_stderr(quiet=False, verbose=False) as progress:
-    progress.begin("making a base")
-    sys.stdin.read(1)
-    progress.done("made")
-"""
+class HeldUp(io.StringIO):
+    """A terminal that is held up, by Ctrl-S or a slow connection: the timer comes in the midst of each write."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        super().__init__()
+        self._tick = tick
+        self._is_writing = False
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        assert not self._is_writing, "as of any buffered stream: RuntimeError, reentrant call"
+        self._is_writing = True
+        self._tick()
+        self._is_writing = False
+        return super().write(text)
 
 
-def test_a_terminal_that_is_held_up_disturbs_nothing() -> None:
-    """By Ctrl-S, or a slow connection: then the timer comes while its last drawing is still being written."""
-    mine, its = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONPATH": ROOT, "COLUMNS": "100"}
-    argv = [sys.executable, "-c", HELD_UP]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=its, env=environment) as process:
-        received = b""
-        while b"0:00:00" not in received:
-            received += os.read(mine, 1 << 16)
-        termios.tcflow(its, termios.TCOOFF)
-        time.sleep(1.2)  # four ticks
-        termios.tcflow(its, termios.TCOON)
-        os.close(its)
-        assert process.stdin is not None
-        process.stdin.write(b"!")
-        process.stdin.flush()
-        while b"making a base: made" not in received:
-            received += os.read(mine, 1 << 16)
-    os.close(mine)
-    assert process.returncode == 0
+def test_a_terminal_that_is_held_up_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = _Live()
+
+    def tick() -> None:
+        live._drawn = -1.0
+        live._tick()
+
+    held_up = HeldUp(tick)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", held_up)
+    live.begin("making a base")
+    tick()
+    live.done("made")
+    drawn, _, said = held_up.getvalue().rpartition("making a base: ")
+    assert "making a base" in drawn and said.startswith("made")
 
 
 BEATS = """
