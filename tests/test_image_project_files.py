@@ -397,12 +397,30 @@ def test_settings_of_uv_that_say_where_packages_are_from(tmp_path: Path) -> None
     assert [str(constraint) for constraint in found.constraints] == ["b<2"]
 
 
-@pytest.mark.parametrize("groups", ["", '[dependency-groups]\ndev = ["a"]\n', '[dependency-groups]\ndocs = ["c"]\n'])
+@pytest.mark.parametrize("groups", ["", *(f'[dependency-groups]\n{n} = ["a"]\n' for n in ("dev", "Dev", "docs"))])
 def test_development_dependencies_as_uv_wrote_them_once_are_of_the_group_dev(tmp_path: Path, groups: str) -> None:
     older = '[tool.uv]\ndev-dependencies = ["b"]\n'
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{groups}{older}')
     found = list(map(str, read(tmp_path, "-r pyproject.toml --group dev")))
-    assert found == (["a", "b"] if "dev" in groups else ["b"])
+    assert found == (["a", "b"] if "ev = " in groups else ["b"])
+
+
+MISWRITTEN = {
+    "index = 5": "tool.uv.index is not a list of tables",
+    'index = ["https://x"]': "tool.uv.index is not a list of tables",
+    "no-build-package = 5": "tool.uv.no-build-package is not a list of strings",
+    'dev-dependencies = "numpy"': "tool.uv.dev-dependencies is not a list of strings",
+    "index-url = 5": "tool.uv.index-url is not a list of strings",
+}
+
+
+@pytest.mark.parametrize("setting", MISWRITTEN)
+def test_settings_of_uv_that_are_not_of_their_type(tmp_path: Path, setting: str) -> None:
+    project = f'[project]\nname = "x"\nversion = "1"\ndependencies = ["a"]\n[tool.uv]\n{setting}\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    with pytest.raises(RequirementError) as caught:
+        read(tmp_path, "-r pyproject.toml --group dev")
+    assert caught.value.message == f"pyproject.toml: {MISWRITTEN[setting]}"
 
 
 OTHER_ANSWERS = ('override-dependencies = ["a"]', 'exclude-newer = "2026-01-01"', 'resolution = "lowest"')

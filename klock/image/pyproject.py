@@ -122,8 +122,11 @@ def _of_groups(document: Mapping[str, Any], parts: ProjectParts, where: str) -> 
     from packaging.dependency_groups import resolve_dependency_groups
 
     groups = dict(_table(document, "dependency-groups", where))
-    if older := _settings_of_uv(document, where).get("dev-dependencies"):  # as uv wrote it before PEP 735
-        groups["dev"] = [*groups.get("dev", ()), *older]
+    settings = _settings_of_uv(document, where)
+    if older := _list_of_texts(settings, "dev-dependencies", where):  # as uv wrote it before PEP 735
+        name = next((name for name in groups if canonicalize_name(name) == "dev"), "dev")
+        newer = groups.get(name, [])
+        groups[name] = [*newer, *older] if isinstance(newer, list) else newer
     for group in [*parts.groups, *(groups if parts.all_groups else ())]:
         place = f"{where}: dependency-groups.{group}"
         try:
@@ -148,7 +151,10 @@ class _Sources:
         self._where = where
         sources = _table(uv, "sources", f"{where}: tool.uv")
         self._sources = {canonicalize_name(name): source for name, source in sources.items()}
-        indexes = [index for index in uv.get("index", ()) if isinstance(index, Mapping) and "url" in index]
+        listed = uv.get("index", [])
+        if not isinstance(listed, list) or not all(isinstance(index, Mapping) for index in listed):
+            raise RequirementError(f"{where}: tool.uv.index is not a list of tables")
+        indexes = [index for index in listed if "url" in index]
         self._indexes = {str(index.get("name")): PrivateUrl.parse(str(index["url"])) for index in indexes}
         shared = [index for index in indexes if not index.get("explicit")]
         self._flat = {str(index.get("name")) for index in indexes if index.get("format") == "flat"}
@@ -161,17 +167,17 @@ class _Sources:
             extra_index_urls=tuple(map(PrivateUrl.parse, extras + self._urls(uv, "extra-index-url"))),
             find_links=tuple(map(PrivateUrl.parse, links + self._urls(uv, "find-links"))),
             no_index=uv.get("no-index") is True,
-            no_binary=_packages(uv, "no-binary"),
-            only_binary=_packages(uv, "no-build"),
+            no_binary=_packages(uv, "no-binary", where),
+            only_binary=_packages(uv, "no-build", where),
             pre=uv.get("prerelease") == "allow",
         )
 
     def _urls(self, uv: Mapping[str, Any], key: str) -> list[str]:
-        given = uv.get(key, [])
-        place = f"{self._where}: tool.uv.{key}"
-        urls = [text for _, text in _texts([given] if isinstance(given, str) else given, place)]
+        urls = [uv[key]] if isinstance(uv.get(key), str) else _list_of_texts(uv, key, self._where)
         if local := next((url for url in urls if "://" not in url), None):
-            raise RequirementError(f"{place}: {local} is a folder of this machine", hint=_HOW_TO_COPY)
+            raise RequirementError(
+                f"{self._where}: tool.uv.{key}: {local} is a folder of this machine", hint=_HOW_TO_COPY
+            )
         return urls
 
     def of(self, requirement: Requirement, where: str, part: _Part) -> Iterator[ParsedRequirement]:
@@ -251,10 +257,14 @@ def _settings_of_uv(document: Mapping[str, Any], where: str) -> Mapping[str, Any
     return uv
 
 
-def _packages(uv: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def _packages(uv: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     """The names that a setting is for: `key` is for all, `key-package` for some."""
-    named = tuple(canonicalize_name(str(name)) for name in uv.get(f"{key}-package", ()))
+    named = tuple(map(canonicalize_name, _list_of_texts(uv, f"{key}-package", where)))
     return (":all:",) if uv.get(key) is True else named
+
+
+def _list_of_texts(uv: Mapping[str, Any], key: str, where: str) -> list[str]:
+    return [text for _, text in _texts(uv.get(key, []), f"{where}: tool.uv.{key}")]
 
 
 def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
