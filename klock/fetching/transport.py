@@ -129,15 +129,22 @@ class Transport:
         return self._whole(url, response)
 
     def stream(
-        self, url: str, headers: Callable[[], Mapping[str, str]], *, on_refusal: Callable[[int, tuple[str, ...]], bool]
+        self,
+        url: str,
+        headers: Callable[[], Mapping[str, str]],
+        *,
+        on_refusal: Callable[[int, tuple[str, ...]], bool],
+        has_hash: bool = True,
     ) -> Iterator[bytes]:
         """The bytes of a body. If a connection breaks, klock resumes there, unless several in a row bring next to
         nothing.
 
         `headers` is asked anew for each try. `on_refusal` gets a status other than 200 and its challenges, and returns
-        whether to try again, or raises.
+        whether to try again, or raises. Without `has_hash` nobody would see that the bytes are of two versions of a
+        file: then it is a FetchError if the file changes meanwhile.
         """
         received = counted = tries = silences = 0
+        version = None
         while tries < _ATTEMPTS:
             resume = {"Range": f"bytes={received}-"} if received else {}
             response = self._open("GET", url, {**headers(), **resume}, "")
@@ -147,6 +154,10 @@ class Transport:
                     if not on_refusal(response.status, tuple(response.headers.getlist("WWW-Authenticate"))):
                         raise FetchError(f"{_place(url)} answered with status {response.status}")
                     continue
+                if not received:
+                    version = _version(response)
+                elif not has_hash and _version(response) != version:
+                    raise FetchError(f"{_place(url)} has another file than a moment ago", hint="run the command again")
                 skip = received if response.status == 200 else 0
                 while chunk := response.read1(_CHUNK, decode_content=False):
                     new, skip = chunk[skip:], max(0, skip - len(chunk))
@@ -228,6 +239,11 @@ class Transport:
         if left <= 0:
             raise OutOfTime(f"there was no time left to ask {_place(url)}")
         return {"timeout": Timeout(connect=min(10.0, left), read=min(30.0, left)), "pool_timeout": left}
+
+
+def _version(response: BaseHTTPResponse) -> tuple[str | None, str | None]:
+    """What tells one version of a file from another (RFC 9110, 8.8), as far as the server says it."""
+    return response.headers.get("ETag"), response.headers.get("Last-Modified")
 
 
 @functools.lru_cache(maxsize=4)

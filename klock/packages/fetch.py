@@ -157,18 +157,24 @@ def _download(
     digest, size = expected
     source = f"{name} from {url}"
     try:
-        return store.add_blob(_chunks(url, credentials), digest=digest, size=size, source=source, on_progress=report)
+        return store.add_blob(
+            _chunks(url, credentials, has_hash=digest is not None),
+            digest=digest,
+            size=size,
+            source=source,
+            on_progress=report,
+        )
     except Unreachable as error:
         message = f"{name} cannot be fetched from {url}: {error.message}"
         raise FetchError(credentials.mask(message), hint=error.hint) from None
 
 
-def _chunks(url: str, credentials: Credentials) -> Iterator[bytes]:
+def _chunks(url: str, credentials: Credentials, *, has_hash: bool) -> Iterator[bytes]:
     def refused(status: int, _: Sequence[str]) -> bool:
         raise FetchError(f"{url} answers with status {status}", hint=_hint_for(status))
 
     transport = shared_transport(credentials.ca_bundle)
-    return transport.stream(url, lambda: credentials.headers(url), on_refusal=refused)
+    return transport.stream(url, lambda: credentials.headers(url), on_refusal=refused, has_hash=has_hash)
 
 
 def _locate(
