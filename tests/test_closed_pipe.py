@@ -48,6 +48,9 @@ def test_an_error_that_nobody_hears_has_its_status(line: str, tmp_path: Path) ->
 
 WAITS = """
 import signal, sys
+# Whatever the tests were started with, such as nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from klock.commands import main, sync, syncing
 
 def wait(*arguments, **options):
