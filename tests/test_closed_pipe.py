@@ -48,9 +48,6 @@ def test_an_error_that_nobody_hears_has_its_status(line: str, tmp_path: Path) ->
 
 WAITS = """
 import signal, sys
-# Whatever the tests were started with, such as nohup.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from klock.commands import main, sync, syncing
 
 def wait(*arguments, **options):
@@ -64,6 +61,7 @@ LINES_OF_SYNC = ["sync", "sync --dry-run"]
 """The one is read without click."""
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("line", LINES_OF_SYNC)
 def test_a_terminal_that_is_closed(line: str) -> None:
     pid, terminal = pty.fork()
@@ -80,6 +78,7 @@ def test_a_terminal_that_is_closed(line: str) -> None:
     assert os.waitstatus_to_exitcode(ended) == 128 + signal.SIGHUP
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("line", LINES_OF_SYNC)
 def test_a_reader_that_an_interrupt_ends_first(line: str) -> None:
     """Ctrl-C reaches all of `klock sync 2>&1 | tee log`."""

@@ -123,6 +123,7 @@ main(["add", "b"])
 """
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_from_outside_takes_the_edit_back(number: signal.Signals, file: Path) -> None:
     """A pipeline that is cancelled, a terminal that is closed."""

@@ -16,6 +16,7 @@ from klock.store import Store
 from klock.workshop.signals import end_at_once
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_a_child_ends_where_klock_would_clear_up_and_ignores_what_klock_ignores() -> None:
     def child() -> list[object]:
         signal.signal(signal.SIGTERM, lambda *_: None)
@@ -26,6 +27,7 @@ def test_a_child_ends_where_klock_would_clear_up_and_ignores_what_klock_ignores(
     assert in_fork(child) == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_the_recorder_outlives_the_terminal_until_the_step_has_ended(number: signal.Signals, tmp_path: Path) -> None:
     def make_source(folder: Path) -> NoReturn:
