@@ -344,6 +344,7 @@ def processes_of(account: Account, marker: str) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
 def test_an_interrupted_lock_leaves_the_old_one_and_no_process(
     number: signal.Signals, somebody: Account, locked: Path

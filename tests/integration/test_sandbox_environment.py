@@ -379,6 +379,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_ctrl_c_on_a_terminal_reaches_the_command_once_and_nothing_else(environment: SandboxEnvironment) -> None:
     terminal = Terminal(klock_run(environment, "python3", "-q"))
     terminal.expect(">>> ")
