@@ -323,9 +323,7 @@ class Project:
                 wait_of(each, what="wait_for") for each in ([wait_for] if isinstance(wait_for, int | str) else wait_for)
             ),
             wait_seconds=wait_seconds,
-            devices=devices_for(
-                goal.lock, None if gpus is None else str(gpus), place, texts("run", "devices", devices)
-            ),
+            devices=devices_for(goal.lock, _words_for(gpus), place, texts("run", "devices", devices)),
             host_pid=host_pid,
             host_ipc=host_ipc,
             shm_size=parse_shm_size(shm_size, host_ipc=host_ipc),
@@ -368,13 +366,18 @@ def _network(name: str) -> Network:
         raise KlockError(f"network is {name!r}", hint="the networks are host and none") from None
 
 
+def _words_for(gpus: str | int | None) -> str | None:
+    """GPUs as the command line names them."""
+    return None if gpus is None else str(gpus)
+
+
 def refuse_if_unable(locked: TargetLock, gpus: str | int | None) -> None:
     """Raises EngineError when this machine lacks the GPUs that are locked or asked for, before anything is fetched."""
     if gpus is not None or locked.target.accelerator != "cpu":
         from klock.gpu.choice import devices_of
         from klock.gpu.choice import refuse_if_unable as refuse
 
-        asked = None if gpus is None else str(gpus)
+        asked = _words_for(gpus)
         refuse(locked, asked)
         if asked is not None:
             devices_of(locked, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from packaging.markers import Marker
 
@@ -26,21 +27,19 @@ def negated(marker: Marker) -> Marker:
     tokens = list(_TOKEN.finditer(text))
     at = 0
 
-    def alternatives() -> str:
+    def joined(sign: str, part: Callable[[], str], *, opposite: str) -> str:
         nonlocal at
-        found = [conjunction()]
-        while at < len(tokens) and tokens[at]["sign"] == "or":
+        found = [part()]
+        while at < len(tokens) and tokens[at]["sign"] == sign:
             at += 1
-            found.append(conjunction())
-        return " and ".join(f"({each})" for each in found)
+            found.append(part())
+        return f" {opposite} ".join(f"({each})" for each in found)
+
+    def alternatives() -> str:
+        return joined("or", conjunction, opposite="and")
 
     def conjunction() -> str:
-        nonlocal at
-        found = [term()]
-        while at < len(tokens) and tokens[at]["sign"] == "and":
-            at += 1
-            found.append(term())
-        return " or ".join(f"({each})" for each in found)
+        return joined("and", term, opposite="or")
 
     def term() -> str:
         nonlocal at
