@@ -6,9 +6,7 @@ An archive is hostile: it may be broken, and it may unpack to more than the disk
 from __future__ import annotations
 
 import fcntl
-import gzip
 import hashlib
-import io
 import lzma
 import os
 import pickle
@@ -19,6 +17,7 @@ from typing import IO, Final, NoReturn, cast
 from klock.digests import Digest
 from klock.errors import FetchError
 from klock.extras import missing_extra_hint
+from klock.layers.inflation import opened_gzip
 
 __all__ = ["BrokenArchive", "Uncompressed", "decompressed"]
 
@@ -123,8 +122,8 @@ def decompressed(archive: IO[bytes], media_type: str, source: str) -> Iterator[I
         first = archive.read(_FIRST)
         media_type, archive = _media_type(first), cast("IO[bytes]", _Begun(first, archive))
     if media_type.endswith("gzip"):
-        with gzip.GzipFile(fileobj=archive, mode="rb") as stream:
-            yield io.BufferedReader(stream, _BUFFER)
+        with opened_gzip(archive) as stream:
+            yield stream
     elif media_type.endswith("zstd"):
         try:
             import zstandard
@@ -172,6 +171,11 @@ class _Begun:
             return self._rest.read(size)
         found, self._first = self._first[:size], self._first[size:]
         return found
+
+    def readinto(self, buffer: memoryview) -> int:
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
 
 
 class _Xz:

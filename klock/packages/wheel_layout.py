@@ -30,6 +30,7 @@ from installer.utils import Scheme as SchemeName
 from installer.utils import construct_record_file, fix_shebang
 
 from klock.errors import FetchError
+from klock.layers.inflation import ZipFile
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import MTIME, is_left_out, matcher
 from klock.lockfile.model import WheelArtifact
@@ -54,7 +55,7 @@ def lay_out(
     Raises FetchError, which names the wheel, for one that is broken or hostile.
     """
     try:
-        with zipfile.ZipFile(wheel) as archive, warnings.catch_warnings():
+        with ZipFile(wheel) as archive, warnings.catch_warnings():
             _refuse_large_texts(archive)
             warnings.simplefilter("ignore")  # it warns of compiled modules in a wheel, and leaves them out
             archive.filename = artifact.name
@@ -128,20 +129,20 @@ class _Destination(WheelDestination):
                 hasher.update(chunk)
                 size += len(chunk)
                 if output is not None:
-                    output.write(chunk)
+                    _write_all(output, chunk)
             if output is not None:
-                output.flush()
-                os.utime(output.fileno(), (MTIME, MTIME))
+                os.utime(output, (MTIME, MTIME))
         finally:
             if output is not None:
-                output.close()
+                os.close(output)
         if keeps:
             digest = f"sha256:{hasher.hexdigest()}"
             self.entries.append(Entry(path=place, kind=Kind.FILE, mode=mode, size=size, digest=digest))
         text = base64.urlsafe_b64encode(hasher.digest()).decode("ascii").rstrip("=")
         return RecordEntry(path, Hash("sha256", text), size)
 
-    def _create(self, place: str, mode: int) -> BinaryIO:
+    def _create(self, place: str, mode: int) -> int:
+        """A descriptor of a new file. It needs no buffer: most files are one chunk."""
         assert self._root is not None
         where = self._root + b"/" + os.fsencode(place)
         self._make_folder(os.path.dirname(where))
@@ -149,7 +150,7 @@ class _Destination(WheelDestination):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(where, flags, mode)
         os.fchmod(descriptor, mode)  # whatever the umask
-        return open(descriptor, "wb")
+        return descriptor
 
     def _make_folder(self, folder: bytes) -> None:
         if folder in self._folders or folder == self._root:
@@ -162,3 +163,9 @@ class _Destination(WheelDestination):
             if not os.path.isdir(folder):
                 raise
         self._folders.add(folder)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    left = memoryview(chunk)
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -171,11 +171,14 @@ class WheelTrees:
                 f"(exit status {ended.status}):\n{words}"
             )
         is_unwanted = matcher(self.leave_out)
+
+        def move(item: tuple[Path, Manifest]) -> bytes:
+            root, manifest = item
+            return _move_bytecode(out / root.parent.name, root, manifest, is_unwanted).to_bytes()
+
         with self.progress.stage("hash the compiled modules"):
-            return [
-                _move_bytecode(out / root.parent.name, root, manifest, is_unwanted)
-                for root, manifest in zip(roots, files, strict=True)
-            ]
+            contents = map_in_forks(move, list(zip(roots, files, strict=True)), cost=lambda item: len(item[1]))
+        return [Manifest.of_own(content) for content in contents]
 
 
 @functools.cache
