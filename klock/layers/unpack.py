@@ -33,6 +33,8 @@ _AUFS: Final = b".wh..wh."
 _OPAQUE_XATTR: Final = OVERLAY_XATTR + "opaque"
 _ZEROS: Final = bytes(BUFFER)
 _XATTR: Final = "SCHILY.xattr."
+_SMALL: Final = 1 << 20
+"""Bytes of a file that may as well be written until the disk is full."""
 _TOO_MUCH: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 # Links that lead through one another: what one member makes, another takes away.
 _OF_ONE_ANOTHER: Final = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
@@ -164,9 +166,13 @@ class _Unpacking:
         if path == b"/":
             raise self._refusal("its root is not a folder")
         self._make_folders(path.rpartition(b"/")[0])
-        if _is_folder(path):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(status.st_mode):
             remove_tree(path)
-        elif os.path.lexists(path):
+        else:
             os.unlink(path)
 
     def _folder(self, member: tarfile.TarInfo, path: bytes) -> None:
@@ -180,12 +186,7 @@ class _Unpacking:
         self._folders[path] = member.mtime
 
     def _file(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: bytes) -> None:
-        disk = os.statvfs("/")
-        if not 0 <= member.size <= disk.f_bavail * disk.f_frsize:
-            raise FetchError(
-                f"{self._source}: {text_of(path)} claims {member.size} bytes, more than the disk has left",
-                hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
-            )
+        self._require_space(member, path)
         self._make_way(path)
         content = tar.extractfile(member)
         assert content is not None
@@ -198,11 +199,25 @@ class _Unpacking:
                 if member.sparse is not None and chunk == _ZEROS[: len(chunk)]:
                     file.seek(len(chunk), os.SEEK_CUR)
                 else:
-                    file.write(chunk)
+                    left = memoryview(chunk)
+                    while left:  # a disk that is nearly full takes a part of it
+                        left = left[file.write(left) :]
                 remaining -= len(chunk)
-            file.truncate(member.size)
+            if member.sparse is not None:
+                file.truncate(member.size)
         self._set_metadata(member, path)
         os.utime(path, (member.mtime, member.mtime))
+
+    def _require_space(self, member: tarfile.TarInfo, path: bytes) -> None:
+        """Raises FetchError for a file that the disk cannot hold, before any of it is written."""
+        if 0 <= member.size <= _SMALL:
+            return
+        disk = os.statvfs("/")
+        if not 0 <= member.size <= disk.f_bavail * disk.f_frsize:
+            raise FetchError(
+                f"{self._source}: {text_of(path)} claims {member.size} bytes, more than the disk has left",
+                hint="free some space, or set KLOCK_CACHE_DIR to a folder on another disk",
+            )
 
     def _symlink(self, member: tarfile.TarInfo, path: bytes) -> None:
         self._make_way(path)
@@ -290,4 +305,7 @@ def xattr_value(name: str, text: str) -> bytes:
 
 
 def _is_folder(path: bytes) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -32,6 +32,7 @@ from klock.progress import Progress, Quiet
 from klock.store import Store
 from klock.temporary import temporary_folder
 from klock.values import dataclass
+from klock.workshop.linux import written_meanwhile
 from klock.workshop.protocol import Command, FileTree, Mount, Workshop, Workspace
 
 __all__ = ["WheelTrees", "files_of_wheels"]
@@ -150,7 +151,7 @@ class WheelTrees:
         sources = [Mount(source=root, target=f"{_AT}/sources/{root.parent.name}") for root in roots]
         argv = (self.scheme.python, "-I", "-S", "-B", f"{_AT}/script.py")
         tally = Tally("modules", sum(map(len, modules)))
-        with self.progress.stage("compile", tally), open_below() as workspace:
+        with self.progress.stage("compile", tally), written_meanwhile(str(folder)), open_below() as workspace:
             ended = workspace.run(
                 Command(
                     argv=(*argv, f"{_AT}/request.json", f"{_AT}/sources", f"{_AT}/out"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ __all__ = [
     "sync_file_system",
     "unmount",
     "unshare",
+    "written_meanwhile",
 ]
 
 CLONE_NEWNS: Final = 0x00020000
@@ -149,3 +152,20 @@ def sync_file_system(path: str) -> None:
         _checked(_libc().syncfs(descriptor))
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def written_meanwhile(path: str) -> Iterator[None]:
+    """Has the disk take what is new in the file system of `path` while the block goes on. Whoever calls
+    `sync_file_system` afterwards waits for the rest alone."""
+    load()
+    child = os.fork()
+    if child == 0:
+        try:
+            sync_file_system(path)
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.waitpid(child, 0)

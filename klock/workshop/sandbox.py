@@ -14,6 +14,7 @@ from klock.errors import HashMismatch, StoreError
 from klock.forks import Tally
 from klock.progress import QUIET, Progress
 from klock.store import Store
+from klock.workshop import linux
 from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
@@ -314,7 +315,7 @@ class SandboxWorkshop:
             lower = Area.create(self.area()).mount_to_read(roots)
             (described / "manifest").write_bytes(manifest_of_tree(os.fsencode(lower), tally).to_bytes())
 
-        with progress.stage("hash", tally):
+        with progress.stage("hash", tally), linux.written_meanwhile(str(folder)):
             in_namespace(task)
         found = digest_of_bytes((described / "manifest").read_bytes())
         if expected not in (None, found):

@@ -63,6 +63,10 @@ def _preload() -> None:
 
     assert dataclasses and encodings.idna and hashlib and json and tarfile
     with contextlib.suppress(ImportError):
+        import isal.igzip
+
+        assert isal.igzip
+    with contextlib.suppress(ImportError):
         import zstandard
 
         assert zstandard

@@ -18,6 +18,7 @@ from klock.files.placed import PlacedFile
 from klock.forks import Tally
 from klock.layers.canonical import canonicalise
 from klock.layers.manifest import Manifest
+from klock.workshop import linux
 from klock.workshop.commands import Sandbox
 from klock.workshop.copying import copy_between
 from klock.workshop.namespace import NamespaceProcess, in_namespace
@@ -140,7 +141,9 @@ class SandboxWorkspace:
         def task() -> bytes:
             lower = Area.create(self._area).mount_to_read(self._stack)
             upper = os.fsencode(self._writable.upper)
-            manifest = canonicalise(upper, os.fsencode(lower), leave_out=leave_out, keep=keep, tally=tally).to_bytes()
+            with linux.written_meanwhile(str(made)):
+                layer = canonicalise(upper, os.fsencode(lower), leave_out=leave_out, keep=keep, tally=tally)
+            manifest = layer.to_bytes()
             # No layer says anything of the root itself, so it is the same over all of them.
             os.chown(self._writable.upper, 0, 0)
             self._writable.upper.chmod(0o755)
