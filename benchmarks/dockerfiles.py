@@ -150,6 +150,8 @@ def main() -> None:
         # A copy, so that an edit meanwhile does not mix two versions.
         source = folder / "source"
         shutil.copytree(REPOSITORY / "klock", source / "klock", ignore=shutil.ignore_patterns("__pycache__"))
+        # As pip does when it installs klock.
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(source)], check=True)
         with registry_with_base(folder, cache=cache) as server:
             for number in range(arguments.runs):
                 for name, results in measured.items():
