@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from klock.digests import Digest, digest_of_bytes, digest_of_json, hex_of, is_digest
 from klock.errors import HashMismatch, StoreError
-from klock.forks import Tally
+from klock.forks import Tally, map_in_forks
 from klock.progress import QUIET, Progress
 from klock.store import Store
 from klock.workshop import linux
@@ -294,18 +294,10 @@ class SandboxWorkshop:
         """Unpacks into `folder`, and keeps all of it at once: to wait for the disk takes longer than to unpack."""
         from klock.layers.scan import manifest_of_tree
 
-        made: dict[Path, Path] = {}
-        diff_ids: list[Digest] = []
-        here_already = {layer.diff_id for layer in layers if self._has_diff(layer)}
-        tally = Tally("bytes", sum(each.path.stat().st_size for each in layers if each.diff_id not in here_already))
-        with progress.stage("unpack", tally):
-            for number, layer in enumerate(layers):
-                diff_id, here = layer.diff_id, folder / f"diff-{number}"
-                if diff_id not in here_already and not (diff_id and self.trees.diff(diff_id) in made):
-                    diff_id = self._unpack(layer, here, tally)
-                    made.setdefault(self.trees.diff(diff_id), here)
-                diff_ids.append(diff_id)
-        roots = [made.get(final, final) / "root" for final in map(self.trees.diff, diff_ids)]
+        with progress.stage("unpack", tally := Tally("bytes", parts=len(layers))):
+            diff_ids, made = self._unpack_missing(layers, folder, tally)
+        unpacked_at = {final: here for here, final in made.items()}
+        roots = [unpacked_at.get(final, final) / "root" for final in map(self.trees.diff, diff_ids)]
         described = folder / "base"
         described.mkdir()
 
@@ -325,9 +317,34 @@ class SandboxWorkshop:
             )
         (described / "diffs").write_text("".join(f"{diff_id}\n" for diff_id in diff_ids), "ascii")
         # The base last: without its archives it would be none.
-        self.trees.keep_all({**{here: final for final, here in made.items()}, described: self.trees.base(base)})
+        self.trees.keep_all({**made, described: self.trees.base(base)})
 
-    def _unpack(self, layer: BaseLayer, folder: Path, tally: Tally) -> Digest:
+    def _unpack_missing(
+        self, layers: Sequence[BaseLayer], folder: Path, tally: Tally
+    ) -> tuple[list[Digest], dict[Path, Path]]:
+        """Unpacks the archives that are not here into `folder`, side by side. The digests of all, and where what was
+        unpacked belongs."""
+        diff_ids = [layer.diff_id for layer in layers]
+        # One archive may be there twice. A digest that is not known yet is no other's.
+        missing = [
+            number
+            for number, layer in enumerate(layers)
+            if not layer.diff_id or (number == diff_ids.index(layer.diff_id) and not self._has_diff(layer))
+        ]
+        sizes = {number: layers[number].path.stat().st_size for number in missing}
+        tally.expect(sum(sizes.values()))
+
+        def unpacked(number: int) -> Digest:
+            return self._unpack(layers[number], folder / f"diff-{number}", tally, part=number)
+
+        found = map_in_forks(unpacked, missing, cost=lambda number: sizes[number])
+        made: dict[Path, Path] = {}
+        for number, diff_id in zip(missing, found, strict=True):
+            diff_ids[number] = diff_id
+            made[folder / f"diff-{number}"] = self.trees.diff(diff_id)
+        return diff_ids, made
+
+    def _unpack(self, layer: BaseLayer, folder: Path, tally: Tally, *, part: int) -> Digest:
         from klock.layers.unpack import unpack
 
         root = folder / "root"
@@ -336,7 +353,7 @@ class SandboxWorkshop:
 
         def unpacked(file: BinaryIO) -> Digest:
             return unpack(
-                counted(file, tally),
+                counted(file, tally, part=part),
                 media_type=layer.media_type,
                 diff_id=layer.diff_id,
                 source=layer.path.name,

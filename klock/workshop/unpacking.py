@@ -30,16 +30,17 @@ def unpack_in_root(archive: Path, root: Path, unpack: Callable[[BinaryIO], T]) -
         return unpack(file)
 
 
-def counted(file: BinaryIO, tally: Tally) -> BinaryIO:
+def counted(file: BinaryIO, tally: Tally, *, part: int = 0) -> BinaryIO:
     """The file, which tells how much of it was read, in whatever process."""
-    return io.BufferedReader(_Counted(file, tally), _BUFFER)
+    return io.BufferedReader(_Counted(file, tally, part), _BUFFER)
 
 
 class _Counted(io.RawIOBase):
-    def __init__(self, file: BinaryIO, tally: Tally) -> None:
+    def __init__(self, file: BinaryIO, tally: Tally, part: int) -> None:
         super().__init__()
         self._file = file
         self._tally = tally
+        self._part = part
 
     def readable(self) -> bool:
         return True
@@ -48,7 +49,7 @@ class _Counted(io.RawIOBase):
         view = memoryview(buffer)
         content = self._file.read(len(view))
         view[: len(content)] = content
-        self._tally.add(len(content))
+        self._tally.add(len(content), part=self._part)
         return len(content)
 
 
