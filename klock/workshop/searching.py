@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from klock.forks import map_in_forks
 from klock.walking import walk
 from klock.workshop.regular_files import open_regular
 
@@ -23,13 +24,26 @@ __all__ = ["files_matching", "hits", "is_in_file", "paths_with"]
 
 _PIECE: Final = 1 << 18
 _BEGINNING: Final = 1 << 16
+_MANY: Final = 500
+"""Paths."""
+_MUCH: Final = 16 << 20
+"""Bytes. From so much on it pays to start processes."""
 _PART: Final = 4
 """Bytes: a shorter part would be everywhere, as by chance."""
 
 
 def paths_with(values: Sequence[bytes], folder: str) -> list[str]:
-    """The paths (from `folder` on, which is `/`) of everything that holds one of `values`, sorted."""
-    return sorted(path.removeprefix(folder) for path in hits(values, _below(folder)))
+    """The paths (from `folder` on, which is `/`) of everything that holds one of `values`, sorted. All cores read."""
+    wanted = [value for value in dict.fromkeys(values) if value]
+    if not wanted:
+        return []
+    sizes = {path: os.lstat(path).st_size for path in _below(folder)}
+    paths, is_hit = list(sizes), _Search(wanted).is_hit
+    if len(paths) > _MANY or sum(sizes.values()) > _MUCH:
+        are_hits = map_in_forks(is_hit, paths, cost=sizes.__getitem__)
+    else:
+        are_hits = list(map(is_hit, paths))
+    return sorted(path.removeprefix(folder) for path, holds in zip(paths, are_hits, strict=True) if holds)
 
 
 def hits(values: Sequence[bytes], paths: Iterable[str]) -> Iterator[str]:
