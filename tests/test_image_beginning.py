@@ -261,3 +261,20 @@ def test_whatever_a_file_says_only_the_image_is_run(
 
     exec(text.replace("import klock as kt", ""), {"kt": SimpleNamespace(images=Recorder())})
     assert made == ([("python", "3.12"), ("pip_install", pip)] if pip else [("python", "3.12")])
+
+
+SETTINGS_OF_UV = {
+    "a uv.toml": ({"uv.toml": 'index-url = "https://i"\n'}, "uv.toml"),
+    "in pyproject.toml": ({"pyproject.toml": '[tool.uv.pip]\nindex-url = "https://i"\n'}, "pyproject.toml"),
+    "that change no package": ({"pyproject.toml": "[tool.uv]\npackage = false\n"}, None),
+    "none": ({"pyproject.toml": "[tool.ruff]\n"}, None),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS_OF_UV)
+def test_settings_of_uv_beside_a_plain_file_are_named(tmp_path: Path, case: str) -> None:
+    files, named = SETTINGS_OF_UV[case]
+    for name, text in {"requirements.txt": "six\n", **files}.items():
+        (tmp_path / name).write_text(text)
+    said = f"# {named} has settings of uv; klock takes what requirements.txt says, and not those\n"
+    assert (said in begin_image(tmp_path).text) == (named is not None)

@@ -36,6 +36,8 @@ _REQUIREMENTS: Final = (
     *("requirements.txt", "requirements.in"),
     *(f"requirements/{name}.txt" for name in ("production", "prod", "main", "requirements", "default", "base")),
 )
+_PLAIN: Final = (*_REQUIREMENTS, "environment.yml", "environment.yaml")
+"""Files that uv's settings for a project are not part of."""
 _OF_OTHERS: Final[Mapping[str, str]] = {
     "poetry.lock": "poetry export -o requirements.txt",
     "pdm.lock": "pdm export -o requirements.txt",
@@ -87,6 +89,8 @@ def begin_image(folder: Path) -> Beginning:
     if unread is not None and source in _OF_PROJECTS:
         way = f"remove this file, run `{_OF_OTHERS[unread]}`, then `klock init`"
         comments.append(f"For the versions in {unread}: {way}")
+    if source in _PLAIN and (settings := _settings_of_uv(folder)):
+        comments.append(f"{settings} has settings of uv; klock takes what {source} says, and not those")
     if source is not None and (others := _said_otherwise(found[found.index(source) + 1 :])):
         comments.append(f"Not taken over, as {source} is here too: {', '.join(others)}")
     lines = [_HEAD, *(f"# {on_one_line(comment)}" for comment in comments)]
@@ -249,6 +253,16 @@ def _version(wanted: str | None) -> str:
         return _PYTHONS[0]
     # The last release of each: `>3.11` and `>=3.11.5` mean one that is there.
     return next((python for python in _PYTHONS if specifier.contains(f"{python}.99")), _PYTHONS[0])
+
+
+def _settings_of_uv(folder: Path) -> str | None:
+    """The file with settings that decide what `uv pip` installs, in words."""
+    if (folder / "uv.toml").is_file():
+        return "uv.toml"
+    if not (folder / "pyproject.toml").is_file():
+        return None
+    uv = _table(_table(_toml(folder, "pyproject.toml"), "tool"), "uv")
+    return "pyproject.toml" if uv.keys() - {"package", "managed", "dev-dependencies", "workspace"} else None
 
 
 # -- reading and writing

@@ -17,15 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from packaging.markers import Marker
+from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from klock.documents import read_toml
 from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
-from klock.image.pyproject import constraints_of_project, requirements_of_project
-from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
+from klock.image.pyproject import constraints_of_project, requirements_of_project, steering_of_project
+from klock.image.requirements import (
+    PackageRequirement,
+    ParsedRequirement,
+    PathRequirement,
+    ProjectParts,
+    Steering,
+    UrlRequirement,
+)
+from klock.image.uv_settings import UvSettings, find_uv_settings
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import dataclass
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
     from packaging.pylock import Package, Pylock
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["ProjectFile", "is_project_file", "read_project_file"]
+__all__ = ["ProjectFile", "is_project_file", "read_project_file", "settings_of_project"]
 
 _PYLOCK: Final = re.compile(r"pylock(\.[^./]+)?\.toml")
 _PYPI: Final = "https://pypi.org/simple"
@@ -53,29 +61,67 @@ def is_project_file(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectFile:
-    """What a file asks for. `left_out` are its packages that are folders and files of the machine it was made on."""
+    """What a file asks for. `left_out` are its packages that are folders and files of the machine it was made on;
+    `notes` are what the user should know."""
 
     requirements: tuple[ParsedRequirement, ...]
     constraints: tuple[ParsedRequirement, ...] = ()
+    steering: Steering | None = None
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_project_file(path: Path, content: bytes, parts: ProjectParts, where: str) -> ProjectFile:
-    """`where` names the file in messages. Raises RequirementError."""
+def settings_of_project(path: Path, content: bytes, where: str) -> UvSettings:
+    """uv's settings for the project whose pyproject.toml is at `path`, with this content. `where` names it in messages.
+
+    Raises RequirementError.
+    """
+    return find_uv_settings(path, _toml(content, where), where)
+
+
+def read_project_file(
+    path: Path, content: bytes, parts: ProjectParts, where: str, settings: UvSettings | None
+) -> ProjectFile:
+    """`where` names the file in messages; `settings` are those for its project, which a pylock.toml is without.
+
+    Raises RequirementError.
+    """
+    if settings is None:
+        return ProjectFile(requirements=tuple(_requirements_of_pylock(_toml(content, where), where, parts)))
     if path.name == "uv.lock":
         document = _exported(path, parts, where)
         packages = document.get("packages", [])
         local = [package["name"] for package in packages if _is_local(package)]
         document["packages"] = [package for package in packages if not _is_local(package)]
-        requirements = tuple(_requirements_of_pylock(document, where, ProjectParts()))
-        return ProjectFile(requirements=requirements, left_out=tuple(local))
-    document = _toml(content, where)
-    if path.name == "pyproject.toml":
+        options = PipOptions(no_binary=settings.packages("no-binary"), only_binary=settings.packages("no-build"))
+        requirements = _requirements_of_pylock(document, where, ProjectParts())
         return ProjectFile(
-            requirements=tuple(requirements_of_project(document, parts, where)),
-            constraints=tuple(constraints_of_project(document, where)),
+            requirements=tuple(replace(each, options=each.options.over(options)) for each in requirements),
+            left_out=tuple(local),
         )
-    return ProjectFile(requirements=tuple(_requirements_of_pylock(document, where, parts)))
+    document = _toml(content, where)
+    requirements = requirements_of_project(document, parts, where, settings)
+    return ProjectFile(
+        requirements=tuple(_only_in(settings, requirements)),
+        constraints=tuple(constraints_of_project(settings)),
+        steering=steering_of_project(settings, where),
+        notes=settings.notes,
+    )
+
+
+def _only_in(settings: UvSettings, requirements: Iterable[ParsedRequirement]) -> Iterator[ParsedRequirement]:
+    """The requirements, for the `environments` alone that the project is for, if it names any."""
+    environments = settings.texts("environments")
+    if not environments:
+        yield from requirements
+        return
+    place = settings.place("environments")
+    try:
+        only_for = Marker(" or ".join(f"({each})" for each in environments))
+    except InvalidMarker as error:
+        raise RequirementError(f"{place} has what is no marker: {str(error).splitlines()[0]}") from error
+    for each in requirements:
+        yield each if isinstance(each, PathRequirement) else replace(each, only_for=only_for)
 
 
 def _is_local(package: Mapping[str, Any]) -> bool:

@@ -1,5 +1,5 @@
 """What a pyproject.toml asks for: dependencies, extras (PEP 621) and groups (PEP 735), from the sources and indexes and
-within the constraints of its settings for uv."""
+within the constraints of uv's settings for it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,20 @@ from packaging.utils import canonicalize_name
 from klock.errors import RequirementError
 from klock.image.negation import negated
 from klock.image.pip_options import PipOptions
-from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, UrlRequirement
+from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, Steering, UrlRequirement
+from klock.image.uv_settings import UvSettings, is_local, list_of_texts, numbered_texts, table_in
 from klock.patterns import regex
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import replace
 
-__all__ = ["constraints_of_project", "requirements_of_project"]
+__all__ = ["constraints_of_project", "requirements_of_project", "steering_of_project"]
 
-_HARMLESS: Final = {"index-strategy": "first-index", "resolution": "highest", "prerelease": "if-necessary-or-explicit"}
-_OTHER_ANSWERS: Final = (
-    *("dependency-metadata", "exclude-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy"),
-    *("override-dependencies", "prerelease", "resolution"),
-)
-"""Settings by which uv chooses other packages, and which klock does not follow, except for a value in `_HARMLESS`."""
 _NAME: Final = regex(r"\s*[A-Za-z0-9][A-Za-z0-9._-]*")
 _HOW_TO_COPY: Final = 'copy it with rsync() and install it from there: pip_install(["/PATH"])'
 
 
 def requirements_of_project(
-    document: Mapping[str, Any], parts: ProjectParts, where: str
+    document: Mapping[str, Any], parts: ProjectParts, where: str, settings: UvSettings
 ) -> Iterator[ParsedRequirement]:
     """The dependencies of the project (unless `parts` has groups alone), of its extras and its groups, each once.
 
@@ -41,7 +36,8 @@ def requirements_of_project(
         raise RequirementError(
             f"{where}: --no-dev and --package are for uv.lock", hint="name what you want: --group NAME, --extra NAME"
         )
-    sources = _Sources(document, where)
+    parts = _with_parts_of_settings(parts, settings)
+    sources = _Sources(settings, where)
     of_groups, own = list(_of_groups(document, parts, where)), _own_name(document, where)
     itself = [_requirement(text, place) for place, text, _ in of_groups if _name_in(text) == own]
     if itself:  # the group wants all that the project requires
@@ -52,11 +48,48 @@ def requirements_of_project(
         yield from sources.of(_requirement(text, place), place, part)
 
 
-def constraints_of_project(document: Mapping[str, Any], where: str) -> Iterator[PackageRequirement]:
+def constraints_of_project(settings: UvSettings) -> Iterator[PackageRequirement]:
     """The `constraint-dependencies` for uv in this project. Raises RequirementError."""
-    uv = _settings_of_uv(document, where)
-    for place, text in _texts(uv.get("constraint-dependencies", []), f"{where}: tool.uv.constraint-dependencies"):
+    yield from _named(settings, "constraint-dependencies")
+
+
+def steering_of_project(settings: UvSettings, where: str) -> Steering:
+    """What else of uv's settings decides which versions are chosen. Raises RequirementError."""
+    sources = _Sources(settings, where)
+    overrides: list[ParsedRequirement] = []
+    for each in _named(settings, "override-dependencies"):
+        for found in sources.of(each.requirement, each.where, None, of_indexes=PipOptions()):
+            if found.options.only_from is not None:
+                raise RequirementError(
+                    f"{each.where}: {found.name} has an index of its own, which uv forgets for an override",
+                    hint="lock with uv, and take over its answer: uv_sync() or -r uv.lock",
+                )
+            overrides.append(found)
+    return Steering(
+        settings=settings.steering,
+        places={key: settings.place(key) for key in settings.steering},
+        overrides=tuple(overrides),
+        excluded=tuple(canonicalize_name(name) for name in settings.texts("exclude-dependencies")),
+        build_constraints=tuple(_named(settings, "build-constraint-dependencies")),
+    )
+
+
+def _named(settings: UvSettings, key: str) -> Iterator[PackageRequirement]:
+    for place, text in numbered_texts(settings.values.get(key, []), settings.place(key)):
         yield PackageRequirement(requirement=_requirement(text, place), where=place)
+
+
+def _with_parts_of_settings(parts: ProjectParts, settings: UvSettings) -> ProjectParts:
+    """Extras and groups that `[tool.uv.pip]` chooses of the project, besides those that are named."""
+    if parts.groups_only:
+        return parts
+    without = {canonicalize_name(name) for name in settings.texts("pip.no-extra")}
+    return replace(
+        parts,
+        groups=(*parts.groups, *settings.texts("pip.group")),
+        extras=tuple(e for e in (*parts.extras, *settings.texts("pip.extra")) if canonicalize_name(e) not in without),
+        all_extras=parts.all_extras or settings.is_on("pip.all-extras"),
+    )
 
 
 def _requirement(text: str, place: str) -> Requirement:
@@ -73,9 +106,11 @@ _Part: TypeAlias = "tuple[str, str] | None"
 def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str, _Part]]:
     if "project" not in document and not parts.groups:
         raise RequirementError(f"{where}: it has no [project], which lists what it requires", hint=_hint_at(document))
-    project = _table(document, "project", where)
+    project = table_in(document, "project", where)
     dynamic = set(project.get("dynamic", ()))
-    extras = {canonicalize_name(n): t for n, t in _table(project, "optional-dependencies", f"{where}: project").items()}
+    extras = {
+        canonicalize_name(n): t for n, t in table_in(project, "optional-dependencies", f"{where}: project").items()
+    }
     wanted = [canonicalize_name(extra) for extra in parts.extras] + (list(extras) if parts.all_extras else [])
     if (not parts.groups_only and "dependencies" in dynamic) or (wanted and "optional-dependencies" in dynamic):
         raise RequirementError(
@@ -83,7 +118,7 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
             hint=_HOW_TO_COPY,
         )
     if not parts.groups_only:
-        texts = _texts(project.get("dependencies", []), f"{where}: project.dependencies")
+        texts = numbered_texts(project.get("dependencies", []), f"{where}: project.dependencies")
         yield from ((*each, None) for each in texts)
     own, seen = _own_name(document, where), set()
     while wanted:
@@ -95,7 +130,7 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
         if extra not in extras:
             there = ", ".join(sorted(extras)) or "none"
             raise RequirementError(f"{where}: there is no extra {extra!r}", hint=f"it has: {there}")
-        for where_it_is, text in _texts(extras[extra], place):
+        for where_it_is, text in numbered_texts(extras[extra], place):
             if "[" in text and _name_in(text) == own:  # project[a,b] in an extra means these extras
                 wanted += [canonicalize_name(each) for each in Requirement(text).extras]
             else:
@@ -103,7 +138,7 @@ def _of_project(document: Mapping[str, Any], parts: ProjectParts, where: str) ->
 
 
 def _own_name(document: Mapping[str, Any], where: str) -> str | None:
-    name = _table(document, "project", where).get("name")
+    name = table_in(document, "project", where).get("name")
     return canonicalize_name(name) if isinstance(name, str) else None
 
 
@@ -113,7 +148,7 @@ def _name_in(text: str) -> str | None:
 
 
 def _hint_at(document: Mapping[str, Any]) -> str | None:
-    if "poetry" in _table(document, "tool", ""):
+    if "poetry" in table_in(document, "tool", ""):
         return "write a requirements.txt of Poetry's lock: poetry export -o requirements.txt"
     return None
 
@@ -121,9 +156,11 @@ def _hint_at(document: Mapping[str, Any]) -> str | None:
 def _of_groups(document: Mapping[str, Any], parts: ProjectParts, where: str) -> Iterator[tuple[str, str, _Part]]:
     from packaging.dependency_groups import resolve_dependency_groups
 
-    groups = dict(_table(document, "dependency-groups", where))
-    settings = _settings_of_uv(document, where)
-    if older := _list_of_texts(settings, "dev-dependencies", where):  # as uv wrote it before PEP 735
+    groups = dict(table_in(document, "dependency-groups", where))
+    own = table_in(table_in(document, "tool", where), "uv", f"{where}: tool")
+    if older := list_of_texts(
+        own.get("dev-dependencies", []), f"{where}: tool.uv.dev-dependencies"
+    ):  # as uv wrote it before PEP 735
         name = next((name for name in groups if canonicalize_name(name) == "dev"), "dev")
         newer = groups.get(name, [])
         groups[name] = [*newer, *older] if isinstance(newer, list) else newer
@@ -146,42 +183,52 @@ def _reason(error: BaseException) -> str:
 class _Sources:
     """`[tool.uv.sources]`, `[[tool.uv.index]]` and the like: where uv would take each project from."""
 
-    def __init__(self, document: Mapping[str, Any], where: str) -> None:
-        uv = _settings_of_uv(document, where)
+    def __init__(self, settings: UvSettings, where: str) -> None:
         self._where = where
-        sources = _table(uv, "sources", f"{where}: tool.uv")
-        self._sources = {canonicalize_name(name): source for name, source in sources.items()}
-        listed = uv.get("index", [])
-        if not isinstance(listed, list) or not all(isinstance(index, Mapping) for index in listed):
-            raise RequirementError(f"{where}: tool.uv.index is not a list of tables")
-        indexes = [index for index in listed if "url" in index]
-        self._indexes = {str(index.get("name")): PrivateUrl.parse(str(index["url"])) for index in indexes}
-        shared = [index for index in indexes if not index.get("explicit")]
+        self._sources = {} if settings.is_on("no-sources") else dict(settings.sources)
+        for name in settings.texts("no-sources-package"):
+            self._sources.pop(canonicalize_name(name), None)
+        indexes = [index for index in settings.indexes if "url" in index]
+        self._indexes = {str(index.get("name")): str(index["url"]) for index in reversed(indexes)}
         self._flat = {str(index.get("name")) for index in indexes if index.get("format") == "flat"}
-        default = [str(index["url"]) for index in shared if index.get("default")] + self._urls(uv, "index-url")
-        extras = [str(index["url"]) for index in shared if not index.get("default") and index.get("format") != "flat"]
-        links = [str(index["url"]) for index in shared if index.get("format") == "flat"]
+        counting = [index for index in settings.values.get("index", []) if "url" in index]
+        shared = [index for index in counting if not index.get("explicit")]
+        self._against = settings.is_on("no-build-isolation") or {
+            canonicalize_name(name) for name in settings.texts("no-build-isolation-package")
+        }
+
+        def urls(key: str, listed: list[Mapping[str, Any]]) -> tuple[PrivateUrl, ...]:
+            given = settings.values.get(key, [])
+            own = [given] if isinstance(given, str) else settings.texts(key)
+            return tuple(
+                [self._url(index["url"], settings.place("index")) for index in listed]
+                + [self._url(url, settings.place(key)) for url in own]
+            )
+
+        default = urls("index-url", [index for index in shared if index.get("default")])
+        others = [index for index in shared if not index.get("default")]
         self._options = PipOptions(
             for_all=True,
-            index_url=PrivateUrl.parse(default[0]) if default else None,
-            extra_index_urls=tuple(map(PrivateUrl.parse, extras + self._urls(uv, "extra-index-url"))),
-            find_links=tuple(map(PrivateUrl.parse, links + self._urls(uv, "find-links"))),
-            no_index=uv.get("no-index") is True,
-            no_binary=_packages(uv, "no-binary", where),
-            only_binary=_packages(uv, "no-build", where),
-            pre=uv.get("prerelease") == "allow",
+            index_url=default[0] if default else None,
+            extra_index_urls=urls("extra-index-url", [index for index in others if index.get("format") != "flat"]),
+            find_links=urls("find-links", [index for index in others if index.get("format") == "flat"]),
+            no_index=settings.is_on("no-index"),
+            no_binary=settings.packages("no-binary"),
+            only_binary=(*settings.packages("no-build"), *settings.packages("pip.only-binary")),
         )
 
-    def _urls(self, uv: Mapping[str, Any], key: str) -> list[str]:
-        urls = [uv[key]] if isinstance(uv.get(key), str) else _list_of_texts(uv, key, self._where)
-        if local := next((url for url in urls if "://" not in url), None):
-            raise RequirementError(
-                f"{self._where}: tool.uv.{key}: {local} is a folder of this machine", hint=_HOW_TO_COPY
-            )
-        return urls
+    def _url(self, url: object, place: str) -> PrivateUrl:
+        if is_local(str(url)):
+            raise RequirementError(f"{place}: {url} is a folder of this machine", hint=_HOW_TO_COPY)
+        return PrivateUrl.parse(str(url))
 
-    def of(self, requirement: Requirement, where: str, part: _Part) -> Iterator[ParsedRequirement]:
+    def of(
+        self, requirement: Requirement, where: str, part: _Part, *, of_indexes: PipOptions | None = None
+    ) -> Iterator[ParsedRequirement]:
         """The requirement from each of its sources, and from the indexes for environments that no source is for."""
+        options = self._options if of_indexes is None else of_indexes
+        if self._against is True or canonicalize_name(requirement.name) in (self._against or ()):
+            options = replace(options, no_build_isolation=True)
         given = self._sources.get(canonicalize_name(requirement.name), [])
         place = f"{self._where}: tool.uv.sources.{requirement.name}"
         rest = requirement.marker
@@ -191,15 +238,17 @@ class _Sources:
             if any(key in source and part != (key, canonicalize_name(str(source[key]))) for key in ("extra", "group")):
                 continue
             marker = _marker(source.get("marker"), place)
-            yield self._from(source, _where_also(requirement, marker), place, where)
+            yield self._from(source, _where_also(requirement, marker), options, place, where)
             if marker is None:
                 return
             rest = negated(marker) if rest is None else rest & negated(marker)
         remaining = Requirement(str(requirement))
         remaining.marker = rest
-        yield self._from_index(remaining, self._options, where)
+        yield self._from_index(remaining, options, where)
 
-    def _from(self, source: Mapping[str, Any], joined: Requirement, place: str, where: str) -> ParsedRequirement:
+    def _from(
+        self, source: Mapping[str, Any], joined: Requirement, options: PipOptions, place: str, where: str
+    ) -> ParsedRequirement:
         if str(source.get("index")) in self._flat:
             raise RequirementError(
                 f'{place}: {source["index"]} is a page of links (format = "flat") for this project alone',
@@ -209,7 +258,7 @@ class _Sources:
             index = self._indexes.get(str(source["index"]))
             if index is None:
                 raise RequirementError(f"{place}: tool.uv.index has no {source['index']!r}")
-            return self._from_index(joined, replace(self._options, only_from=index), where)
+            return self._from_index(joined, replace(options, only_from=self._url(index, place)), where)
         if "git" in source:
             revision = source.get("rev") or source.get("tag") or source.get("branch")
             url = f"git+{source['git']}" + (f"@{revision}" if revision else "")
@@ -243,38 +292,3 @@ def _marker(text: object, place: str) -> Marker | None:
         return None if text is None else Marker(str(text))
     except InvalidMarker as error:
         raise RequirementError(f"{place}: {text} is not a marker: {str(error).splitlines()[0]}") from error
-
-
-def _settings_of_uv(document: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    uv = _table(_table(document, "tool", where), "uv", f"{where}: tool")
-    if other := next((key for key in _OTHER_ANSWERS if uv.get(key) and uv[key] != _HARMLESS.get(key)), None):
-        if (other, uv[other]) == ("prerelease", "allow"):
-            return uv
-        raise RequirementError(
-            f"{where}: tool.uv.{other} makes uv choose other packages than klock would",
-            hint="lock with uv, and take over its answer: uv_sync() or -r uv.lock",
-        )
-    return uv
-
-
-def _packages(uv: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """The names that a setting is for: `key` is for all, `key-package` for some."""
-    named = tuple(map(canonicalize_name, _list_of_texts(uv, f"{key}-package", where)))
-    return (":all:",) if uv.get(key) is True else named
-
-
-def _list_of_texts(uv: Mapping[str, Any], key: str, where: str) -> list[str]:
-    return [text for _, text in _texts(uv.get(key, []), f"{where}: tool.uv.{key}")]
-
-
-def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    table = document.get(key, {})
-    if not isinstance(table, Mapping):
-        raise RequirementError(f"{where}: {key} is not a table")
-    return table
-
-
-def _texts(value: object, where: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, str) for item in value):
-        raise RequirementError(f"{where} is not a list of strings")
-    yield from ((f"{where}[{number}]", str(item)) for number, item in enumerate(value))

@@ -20,7 +20,7 @@ from klock.digests import Digest, digest_of_bytes
 from klock.errors import RequirementError
 from klock.image.conflicts import conflict_in
 from klock.image.pip_options import PipOptions
-from klock.image.project_files import is_project_file, read_project_file
+from klock.image.project_files import is_project_file, read_project_file, settings_of_project
 from klock.image.requirement_lines import parse_line
 from klock.image.requirements import (
     FileReference,
@@ -28,6 +28,7 @@ from klock.image.requirements import (
     ParsedLine,
     ParsedRequirement,
     ProjectParts,
+    Steering,
     UrlRequirement,
 )
 from klock.image.steps import PipInstall
@@ -47,13 +48,16 @@ class ReadFile:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequirementInputs:
     """What a step asks for, in the order written. `variables` are the names of the variables of this process that it
-    uses. `left_out` are local packages in other tools' locks, which klock does not install."""
+    uses. `left_out` are local packages in other tools' locks, which klock does not install. `steering` is what projects
+    say of all that is resolved, `notes` are what the user should know."""
 
     requirements: tuple[ParsedRequirement, ...] = ()
     constraints: tuple[ParsedRequirement, ...] = ()
     files: tuple[ReadFile, ...] = ()
     variables: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    steering: tuple[Steering, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_requirements(
@@ -66,10 +70,12 @@ def read_requirements(
     files: set[ReadFile] = set()
     variables: set[str] = set()
     left_out: list[str] = []
+    steering: list[Steering] = []
+    notes: list[str] = []
     place = _place(step, folder)
     for entry in step.requirements:
         line = parse_line(entry, f"{place}pip_install", environ)
-        requirements += line.requirements
+        requirements += map(_on_its_own, line.requirements)
         variables.update(line.variables)
         for reference in line.files:
             tree = _Tree(folder=folder, environ=environ, locks=locks)
@@ -81,12 +87,16 @@ def read_requirements(
             files |= tree.files
             variables |= tree.variables
             left_out += tree.left_out
+            steering += tree.steering
+            notes += tree.notes
     return RequirementInputs(
         requirements=tuple(requirements),
         constraints=tuple(constraints),
         files=tuple(sorted(files)),
         variables=tuple(sorted(variables)),
         left_out=tuple(left_out),
+        steering=tuple(steering),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -100,6 +110,8 @@ class _Tree:
     files: set[ReadFile] = field(default_factory=set)
     variables: set[str] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
+    steering: list[Steering] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _lines: list[tuple[bool, ParsedLine]] = field(default_factory=list)
     _from_projects: list[tuple[bool, ParsedLine]] = field(default_factory=list)
     _options: PipOptions = field(default_factory=PipOptions)
@@ -109,7 +121,7 @@ class _Tree:
         if path in including:
             raise RequirementError(f"{reference.where}: {self._name(path)} includes itself")
         content = _content(path, reference, self._name(path))
-        self.files.add(ReadFile(path=self._name(path), digest=digest_of_bytes(content)))
+        self._add_file(path, content)
         if is_project_file(path.as_posix()):
             self._read_project(path, content, reference, constraint=constraint)
             return
@@ -135,16 +147,26 @@ class _Tree:
                 )
 
     def _read_project(self, path: Path, content: bytes, reference: FileReference, *, constraint: bool) -> None:
+        project, of_project = path, content
         if path.name == "uv.lock":
-            beside = replace(reference, path="pyproject.toml")
             project = path.with_name("pyproject.toml")
-            digest = digest_of_bytes(_content(project, beside, self._name(project)))
-            self.files.add(ReadFile(path=self._name(project), digest=digest))
+            of_project = _content(project, replace(reference, path="pyproject.toml"), self._name(project))
+            self._add_file(project, of_project)
+        settings = None
+        if project.name == "pyproject.toml":
+            settings = settings_of_project(project, of_project, self._name(project))
+            for file in settings.files:
+                self._add_file(file, _content(file, replace(reference, path=file.name), self._name(file)))
         if self.locks:
-            found = read_project_file(path, content, reference.parts, self._name(path))
+            found = read_project_file(path, content, reference.parts, self._name(path), settings)
             self._from_projects.append((constraint, ParsedLine(requirements=found.requirements)))
             self._from_projects.append((True, ParsedLine(requirements=found.constraints)))
             self.left_out += [f"{self._name(path)}: {name}" for name in found.left_out]
+            self.steering += [found.steering] if found.steering is not None else []
+            self.notes += found.notes
+
+    def _add_file(self, path: Path, content: bytes) -> None:
+        self.files.add(ReadFile(path=self._name(path), digest=digest_of_bytes(content)))
 
     def check_hashes(self) -> None:
         """As in pip: a file that has one hash, or says --require-hashes, must have a hash for each requirement."""
@@ -162,8 +184,10 @@ class _Tree:
         """Requirements and constraints, each with the options of its line, the files, and the entry."""
         wider = self._options.over(over)
         found: tuple[list[ParsedRequirement], list[ParsedRequirement]] = ([], [])
-        for constraint, line in [*self._lines, *self._from_projects]:
-            found[constraint].extend(replace(r, options=r.options.over(wider)) for r in line.requirements)
+        of_lines = [(constraint, _on_its_own(r)) for constraint, line in self._lines for r in line.requirements]
+        of_projects = [(constraint, r) for constraint, line in self._from_projects for r in line.requirements]
+        for constraint, requirement in [*of_lines, *of_projects]:
+            found[constraint].append(replace(requirement, options=requirement.options.over(wider)))
         return found
 
     def _name(self, path: Path) -> str:
@@ -178,6 +202,19 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+def _on_its_own(requirement: ParsedRequirement) -> ParsedRequirement:
+    """With `--no-binary` and the like beside a requirement `:all:` is that requirement; for a whole file it is all."""
+
+    def named(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(n for value in values if (n := requirement.name if value == ":all:" else value) is not None)
+
+    options = requirement.options
+    if ":all:" not in (*options.no_binary, *options.only_binary):
+        return requirement
+    changed = replace(options, no_binary=named(options.no_binary), only_binary=named(options.only_binary))
+    return replace(requirement, options=changed)
 
 
 def _may_constrain(requirement: ParsedRequirement) -> bool:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from packaging.markers import Marker
@@ -25,6 +26,7 @@ __all__ = [
     "ParsedRequirement",
     "PathRequirement",
     "ProjectParts",
+    "Steering",
     "UrlRequirement",
     "fragment_of",
     "hashes_in_fragment",
@@ -139,6 +141,19 @@ class ProjectParts:
     no_dev: bool = False
     package: str | None = None
     groups_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """What a project has uv choose by, for all that is resolved together: `settings` as in a uv.toml, with their places
+    for messages; `overrides` in place of what anything requires of these projects; `excluded` projects, which nothing
+    gets; and constraints on what builds are made with."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[ParsedRequirement, ...] = ()
+    excluded: tuple[str, ...] = ()
+    build_constraints: tuple[ParsedRequirement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

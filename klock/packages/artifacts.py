@@ -262,10 +262,7 @@ class ArtifactLocker:
         origin = f"build requirement of {name}"
         wanted = tuple(ScopedRequirement(text=text, origin=origin) for text in dict.fromkeys(requires))
         resolver = dataclasses.replace(self.resolver, preferences=self._build_preferences(name), learnt=())
-        answer = resolver.ask(
-            [dataclasses.replace(self.request, requirements=wanted, constraints=(), projects=(), force=False)],
-            use_installed=False,
-        )
+        answer = resolver.ask([self.request.for_builds(wanted)], use_installed=False)
         inner = dataclasses.replace(self, resolver=resolver, depth=self.depth + 1)
         packages = tuple(inner.lock(package, answer.index[package.name]) for package in answer.packages)
         fetch_packages(packages, store=self._store, credentials=resolver.credentials, offline=self._world.offline)

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -18,10 +18,11 @@ from packaging.version import InvalidVersion, Version
 from klock.errors import RequirementError, ResolutionError
 from klock.packages.credentials import bare_text, without_credentials
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
+from klock.packages.overriding import lines_of_files
 from klock.packages.platform_tags import uv_platform
 from klock.packages.question import Question, World
-from klock.packages.request import PipRequest, ScopedRequirement
-from klock.packages.roots import Root, names_in_options, parse_requirement, split_revision
+from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
+from klock.packages.roots import Root, split_revision
 from klock.packages.uv import WORK
 from klock.packages.uv_project import UvProject
 from klock.packages.wheels import WheelMetadata, metadata_of, wheel_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from klock.packages.learnt import Learnt
     from klock.recorder import Links
 
-__all__ = ["Case", "all_constraints", "compose"]
+__all__ = ["Case", "all_constraints", "compose", "overrides_in", "steering_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +85,16 @@ def compose(
         constraints=tuple(
             dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
         ),
-        overrides=_overrides(case, pins),
+        overrides=tuple(
+            dict.fromkeys([*_overrides(case, pins), *(_at_commit(o.text, case.question) for o in overrides_in(case))])
+        ),
         settings=case.plan.shared,
+        steering=steering_of(case.requests),
         pins={name: index for name, index in pins.items() if name not in kept},
         preferences={**case.preferences, **installed},
         prereleases=_with_prereleases(case, installed),
-        no_binary=_sorted(name for root, line in options for name in names_in_options(line.no_binary, root)),
-        only_binary=_sorted(name for root, line in options for name in names_in_options(line.only_binary, root)),
+        no_binary=_sorted(name for _, line in options for name in line.no_binary),
+        only_binary=_sorted(name for _, line in options for name in line.only_binary),
         no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
         fallbacks=_fallbacks(case),
         stubs=f"{case.seen_folder}/stubs",
@@ -122,6 +126,34 @@ def _overrides(case: Case, pins: Mapping[str, Index]) -> tuple[str, ...]:
     """A locked version counts, whatever others require. But uv forgets an overridden package's extras and index."""
     texts = (root.scoped.text for root, name, extras in _locked(case) if name not in pins and not extras)
     return tuple(dict.fromkeys(texts))
+
+
+def overrides_in(case: Case) -> list[ScopedRequirement]:
+    """The overrides of projects, each with its line. Those of UV_OVERRIDE uv reads itself."""
+    return [line for request in case.requests for each in request.steering for line in each.overrides]
+
+
+def steering_of(requests: Iterable[PipRequest]) -> dict[str, Any]:
+    """What projects say of all that is resolved, as a uv.toml has it. Raises RequirementError where two differ."""
+    found: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for each in (each for request in requests for each in request.steering):
+        more = {"exclude-dependencies": [*each.excluded]} if each.excluded else {}
+        if each.build_constraints:
+            more["build-constraint-dependencies"] = [bare_text(line.text) for line in each.build_constraints]
+        for key, value in {**each.settings, **more}.items():
+            before = found.setdefault(key, value)
+            if isinstance(value, list):
+                found[key] = [*before, *(item for item in value if item not in before)]
+            elif isinstance(value, dict):
+                found[key] = {**value, **before}
+            elif before != value:
+                raise RequirementError(
+                    f"{each.places.get(key, key)} is {value!r}, but {places[key]} is {before!r}",
+                    hint="all pip steps of an image are resolved together: one value has to do for all",
+                )
+            places.setdefault(key, each.places.get(key, key))
+    return found
 
 
 def _metadata(case: Case, learnt: Iterable[Learnt]) -> tuple[WheelMetadata, ...]:
@@ -190,7 +222,8 @@ def _fallbacks(case: Case) -> tuple[Index, ...]:
 
     Not where the image has uv compare all indexes: then there is no last.
     """
-    strategies = {request.environment.get("UV_INDEX_STRATEGY", "first-index") for request in case.requests}
+    of_projects = steering_of(case.requests).get("index-strategy", "first-index")
+    strategies = {request.environment.get("UV_INDEX_STRATEGY", of_projects) for request in case.requests}
     if strategies != {"first-index"} or case.plan.shared.default is None:
         return ()
     return tuple(index for index in case.plan.fallbacks if not index.flat)
@@ -198,17 +231,12 @@ def _fallbacks(case: Case) -> tuple[Index, ...]:
 
 def _constraint_files(case: Case, whose: str) -> list[ScopedRequirement]:
     """The files of `PIP_CONSTRAINT` in the container, as vendors' images have it. UV_CONSTRAINT uv reads itself."""
-    found: dict[str, ScopedRequirement] = {}
+    read = case.world.workspace.read
     for request in case.requests:
         for path in request.environment.get(f"{whose}_CONSTRAINT", "").split():
-            content = case.world.workspace.read(path.removeprefix("file://"))
-            if content is None:
+            if read(path.removeprefix("file://")) is None:
                 raise ResolutionError(f"{whose}_CONSTRAINT names {path}, which is not in the environment")
-            for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
-                text = line.partition(" #")[0].strip()
-                if text and not text.startswith(("#", "-")):
-                    found.setdefault(text, ScopedRequirement(text=text, origin=f"{path}:{number}"))
-    return list(found.values())
+    return lines_of_files(case.requests, f"{whose}_CONSTRAINT", read)
 
 
 def _write_stubs(case: Case, kept: Collection[str]) -> None:

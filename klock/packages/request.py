@@ -6,21 +6,33 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from packaging.requirements import InvalidRequirement, Requirement
+
+from klock.errors import RequirementError
 from klock.values import dataclass
 
 if TYPE_CHECKING:
     from klock.image.pip_options import PipOptions
-    from klock.image.requirements import ParsedRequirement
+    from klock.image.requirements import ParsedRequirement, Steering
     from klock.secrets.userinfo import PrivateUrl
 
 _PATH: Final = re.compile(r"(^|@\s*)[./]|file:/")
 _NAMES_FILES: Final = tuple(
     f"{tool}_{what}" for tool in ("PIP", "UV") for what in ("CONSTRAINT", "OVERRIDE", "BUILD_CONSTRAINT", "FIND_LINKS")
 )
+_FOR_BUILDS: Final = ("dependency-metadata", "exclude-newer", "exclude-newer-package", "index-strategy")
+_NOT_FOR_BUILDS: Final = ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_RESOLUTION")
 
-__all__ = ["LocalProjectSource", "PipRequest", "RequirementOptions", "ScopedRequirement"]
+__all__ = [
+    "LocalProjectSource",
+    "PipRequest",
+    "RequestSteering",
+    "RequirementOptions",
+    "ScopedRequirement",
+    "parse_requirement",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +134,40 @@ class LocalProjectSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSteering:
+    """What a project has uv choose by: see `klock.image.requirements.Steering`."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[ScopedRequirement, ...] = ()
+    excluded: tuple[str, ...] = ()
+    build_constraints: tuple[ScopedRequirement, ...] = ()
+
+    @classmethod
+    def of(cls, steering: Steering) -> RequestSteering:
+        """The same as the image's parser read it."""
+        return cls(
+            settings=steering.settings,
+            places=steering.places,
+            overrides=tuple(map(ScopedRequirement.of, steering.overrides)),
+            excluded=steering.excluded,
+            build_constraints=tuple(map(ScopedRequirement.of, steering.build_constraints)),
+        )
+
+    @property
+    def for_builds(self) -> RequestSteering:
+        settings = {name: value for name, value in self.settings.items() if name in _FOR_BUILDS}
+        return RequestSteering(settings=settings, places=self.places)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipRequest:
     """One pip step. `environment` are the container's variables at that step, expanded, with secrets in place; those
     named in `secret_variables` are for klock alone. `base` are those of the base image.
 
     `force` reinstalls what the step names, whether the environment has it or not. `keeps_layer`: what it makes is kept
     as an artifact, so that nothing of it has to be built anywhere else. `stands_apart`: other steps are between it and
-    the pip step before, and may bring what it needs.
+    the pip step before, and may bring what it needs. `steering` is what projects say of all that is resolved.
     """
 
     requirements: tuple[ScopedRequirement, ...] = ()
@@ -140,11 +179,13 @@ class PipRequest:
     force: bool = False
     keeps_layer: bool = False
     stands_apart: bool = False
+    steering: tuple[RequestSteering, ...] = ()
 
     @property
     def names_files(self) -> bool:
         """Whether it may need files of the environment besides what its builds need."""
         lines = (*self.requirements, *self.constraints)
+        lines += tuple(line for each in self.steering for line in (*each.overrides, *each.build_constraints))
         named = [*(line.text for line in lines), *(url for line in lines for url in line.options.urls)]
         return any(map(_PATH.search, named)) or any(name in self.environment for name in _NAMES_FILES)
 
@@ -153,10 +194,35 @@ class PipRequest:
         """The request without what is built against the environment."""
         return replace(self, requirements=tuple(r for r in self.requirements if not r.options.no_build_isolation))
 
+    def for_builds(self, requirements: tuple[ScopedRequirement, ...]) -> PipRequest:
+        """What a build requires, in the same environment. As in uv, it is chosen without what is said of the rest."""
+        variables = {name: value for name, value in self.environment.items() if name not in _NOT_FOR_BUILDS}
+        if constraints := self.environment.get("UV_BUILD_CONSTRAINT"):
+            variables["UV_CONSTRAINT"] = constraints
+        return replace(
+            self,
+            requirements=requirements,
+            constraints=tuple(line for each in self.steering for line in each.build_constraints),
+            projects=(),
+            force=False,
+            environment=variables,
+            steering=tuple(each.for_builds for each in self.steering),
+        )
+
     @property
     def open_environment(self) -> dict[str, str]:
         """The variables that a package's own code may see."""
         return {name: value for name, value in self.environment.items() if name not in self.secret_variables}
+
+
+def parse_requirement(scoped: ScopedRequirement) -> Requirement | None:
+    try:
+        return Requirement(scoped.text)
+    except InvalidRequirement as error:
+        if "://" in scoped.text and " " not in scoped.text.split(" ;")[0].strip():
+            return None
+        reason = str(error).splitlines()[0]
+        raise RequirementError(f"{scoped.origin}: {scoped.text!r} is not a requirement: {reason}") from error
 
 
 def _texts(urls: Iterable[PrivateUrl]) -> tuple[str, ...]:

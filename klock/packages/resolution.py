@@ -24,6 +24,7 @@ from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_failures import BuildFailed, UnbuiltSource
 from klock.packages.fetch import fetch_packages
 from klock.packages.interpreter import TargetPython
+from klock.packages.overriding import Overriding
 from klock.packages.placing import broken, builders_of, check_hashes, is_same, roots_of_step, unfit_for
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements, replacements
@@ -73,6 +74,7 @@ class Resolving:
     _chosen: Mapping[str, SelectedPackage] = field(default_factory=dict)
     _locked: dict[str, LockedPackage] = field(default_factory=dict)
     _builders: dict[str, LockedPackage] = field(default_factory=dict)
+    _overriding: Overriding = field(default_factory=Overriding)
     _requires: dict[str, Sequence[str]] = field(default_factory=dict)
     _pythons: dict[str, str] = field(default_factory=dict)
     _reached: dict[int, Mapping[str, frozenset[str]]] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Resolving:
         """Takes over uv's answer for `requests`, and locks of it what need not be built."""
         resolver = self._resolver(world)
         requests = self._with_projects(requests, world)
+        self._overriding = Overriding.of(requests, world.workspace.read)
         roots = self._roots_of(requests)
         locker = self._locker(resolver, requests[-1], roots)
         if self._trusts_learnt and not world.offline:
@@ -171,7 +174,10 @@ class Resolving:
         new = [package for name, package in chosen.items() if name not in same and not _is_late(package)]
         locked = [locker.lock(p, answer.index[p.name], asked=line_of(p.name, roots)) for p in new]
         self._answer, self._answered, self._roots, self._chosen = answer, len(requests), roots, chosen
-        self._requires = {item.name: item.requires for item in self.python.installed}
+        self._requires = {
+            item.name: self._overriding.requires(item.name, item.version, item.requires)
+            for item in self.python.installed
+        }
         self._requires.update(dict.fromkeys(chosen, ()))
         self._locked = {}
         self._add([*same.values(), *locked], world)
@@ -272,7 +278,8 @@ class Resolving:
         for package in packages:
             self._locked[package.name] = package
             metadata = metadata_of(wheel_of(package), world.store)
-            self._requires[package.name], self._pythons[package.name] = metadata.requires, metadata.python
+            requires = self._overriding.requires(package.name, package.version, metadata.requires)
+            self._requires[package.name], self._pythons[package.name] = requires, metadata.python
         self._reached.clear()
 
     def _confirm(self, packages: Sequence[LockedPackage], world: World) -> None:
@@ -322,7 +329,7 @@ class Resolving:
         )
 
     def _roots_of(self, requests: Sequence[PipRequest]) -> tuple[Root, ...]:
-        return roots_in(self.python, requests)
+        return roots_in(self.python, requests, self._overriding)
 
     def _tell(self, warnings: Sequence[str] = ()) -> None:
         """Says what becomes of the base's distributions by what is known now, and `warnings`, each sentence once."""

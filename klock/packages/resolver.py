@@ -22,10 +22,11 @@ from klock.packages.index_pages import IndexPages
 from klock.packages.indexes import Index, IndexSettings, ScopePlan, plan_scopes
 from klock.packages.interpreter import python_environment
 from klock.packages.no_wheel import has_wheels, why_no_wheel
+from klock.packages.overriding import Overriding
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
-from klock.packages.request import PipRequest, ScopedRequirement
-from klock.packages.roots import Root, applies_to, constraints_in, name_of, parse_requirement, roots_in
+from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
+from klock.packages.roots import Root, constraints_in, name_of, roots_in
 from klock.packages.selection import SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv
 from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
@@ -106,7 +107,7 @@ class Resolver:
         """uv's answer. None where it can only be had inside the environment, and it was asked on this machine."""
         world = self.world
         is_first = is_outside and world.workspace.known is None
-        roots = roots_in(world.python, requests)
+        roots = roots_in(world.python, requests, Overriding.of(requests, world.workspace.read))
         pages = self.pages()
         base = world.python.versions
         given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)
@@ -118,7 +119,7 @@ class Resolver:
                 question=self.question,
                 requests=requests,
                 roots=roots,
-                plan=self._plan(requests, pages),
+                plan=self._plan(requests, roots, pages),
                 preferences=self.preferences,
                 folder=folder,
                 links=None if is_outside else _no_links(),
@@ -178,15 +179,15 @@ class Resolver:
 
     # -- before the first attempt
 
-    def _plan(self, requests: Sequence[PipRequest], pages: IndexPages) -> ScopePlan:
+    def _plan(self, requests: Sequence[PipRequest], roots: Sequence[Root], pages: IndexPages) -> ScopePlan:
+        """The indexes of the lines that apply to this environment: those of any other must not count here."""
         if self.world.offline:
             return ScopePlan(shared=IndexSettings(default=None), pins={}, fallbacks=())
-        here = [replace(request, requirements=self._that_apply(request.requirements)) for request in requests]
+        here = [
+            replace(request, requirements=tuple(root.scoped for root in roots if root.step == number))
+            for number, request in enumerate(requests)
+        ]
         return plan_scopes(here, name_of=name_of, offers=pages.offers, default=self.question.default_index)
-
-    def _that_apply(self, requirements: Sequence[ScopedRequirement]) -> tuple[ScopedRequirement, ...]:
-        """Those that apply to this environment: an index of any other must not count here."""
-        return tuple(r for r in requirements if applies_to(r, self.world.python))
 
     def _given_up_at_once(self, requests: Sequence[PipRequest], roots: Sequence[Root]) -> set[str]:
         """Distributions of the base that cannot or must not stay: not allowed by a root, or asked for anew."""

@@ -8,16 +8,17 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import Marker
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from klock.errors import RequirementError
 from klock.packages.interpreter import TargetPython
-from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.overriding import Overriding
+from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
 from klock.values import dataclass
 
-__all__ = ["Root", "applies_to", "constraints_in", "line_of", "name_of", "read_roots", "roots_in"]
+__all__ = ["Root", "constraints_in", "line_of", "name_of", "read_roots", "roots_in"]
 
 _REPOSITORY: Final = re.compile(
     r"(?P<before>(?:[^@;]*@\s*)?git\+)(?P<url>[a-z+]+://(?:[^/@\s]*@)?[^@#\s;]+)(?:@(?P<revision>[^#\s;]+))?(?P<after>.*)"
@@ -41,7 +42,8 @@ class Root:
         return frozenset(canonicalize_name(e) for e in self.requirement.extras) if self.requirement else frozenset()
 
     def applies_to(self, python: TargetPython) -> bool:
-        return _applies(self.requirement, python)
+        marker = self.requirement.marker if self.requirement else None
+        return marker is None or marker.evaluate({**python.markers, "extra": ""})
 
     def allows(self, version: str) -> bool:
         """Whether an installed version meets it. As in pip, a pre-release that is already there may stay."""
@@ -53,34 +55,28 @@ class Root:
             return False
 
 
-def applies_to(scoped: ScopedRequirement, python: TargetPython) -> bool:
-    """Whether a requirement counts in this environment. Raises RequirementError."""
-    return _applies(parse_requirement(scoped), python)
-
-
-def _applies(requirement: Requirement | None, python: TargetPython) -> bool:
-    marker = requirement.marker if requirement else None
-    return marker is None or marker.evaluate({**python.markers, "extra": ""})
-
-
-def read_roots(requests: Sequence[PipRequest]) -> tuple[Root, ...]:
+def read_roots(requests: Sequence[PipRequest], overriding: Overriding | None = None) -> tuple[Root, ...]:
     """Raises RequirementError for a text that is neither PEP 508 nor a URL."""
+    changes = overriding or Overriding()
     return tuple(
-        Root(step=number, scoped=scoped, requirement=parse_requirement(scoped))
+        Root(step=number, scoped=line, requirement=parse_requirement(line))
         for number, request in enumerate(requests)
         for scoped in request.requirements
+        for line in changes.of_line(scoped, parse_requirement(scoped))
     )
 
 
-def roots_in(python: TargetPython, requests: Sequence[PipRequest]) -> tuple[Root, ...]:
+def roots_in(
+    python: TargetPython, requests: Sequence[PipRequest], overriding: Overriding | None = None
+) -> tuple[Root, ...]:
     """The roots that count in this environment. Raises RequirementError for one of a lock for others, too (PEP 751)."""
-    roots = tuple(root for root in read_roots(requests) if root.applies_to(python))
+    roots = tuple(root for root in read_roots(requests, overriding) if root.applies_to(python))
     for scoped in (root.scoped for root in roots):
         if scoped.only_for and not Marker(scoped.only_for).evaluate({**python.markers, "extra": ""}):
             markers = python.markers
             here = f"Python {markers['python_full_version']} on {markers['sys_platform']} {markers['platform_machine']}"
             raise RequirementError(
-                f"{scoped.origin}: the lock is for {scoped.only_for}, and the environment has {here}",
+                f"{scoped.origin}: it is for {scoped.only_for}, and the environment has {here}",
                 hint="lock it for this environment too, or take another base or target",
             )
     return roots
@@ -101,16 +97,6 @@ def line_of(name: str, roots: Iterable[Root]) -> str:
     return next((f"{root.scoped.origin}: {root.scoped.text}" for root in roots if root.name == name), "")
 
 
-def parse_requirement(scoped: ScopedRequirement) -> Requirement | None:
-    try:
-        return Requirement(scoped.text)
-    except InvalidRequirement as error:
-        if "://" in scoped.text and " " not in scoped.text.split(" ;")[0].strip():
-            return None
-        reason = str(error).splitlines()[0]
-        raise RequirementError(f"{scoped.origin}: {scoped.text!r} is not a requirement: {reason}") from error
-
-
 def name_of(scoped: ScopedRequirement) -> str | None:
     """The normalised project name of a requirement from an index; None for a direct reference."""
     requirement = parse_requirement(scoped)
@@ -126,11 +112,6 @@ def split_revision(text: str) -> tuple[str, str, str | None, str] | None:
     """A VCS requirement in four: what is before the repository's URL (`x @ git+`), the URL, the revision, the rest."""
     match = _REPOSITORY.fullmatch(text)
     return (match["before"], match["url"], match["revision"], match["after"]) if match else None
-
-
-def names_in_options(values: Iterable[str], root: Root) -> tuple[str, ...]:
-    """`--no-binary` and the like on a requirement's line: `:all:` there is that requirement."""
-    return tuple(root.name or ":all:" if value == ":all:" else value for value in values)
 
 
 def _bare(url: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from klock.digests import digest_of_json, hex_of
-from klock.packages.composing import Case, all_constraints
+from klock.packages.composing import Case, all_constraints, overrides_in
 from klock.packages.platform_tags import markers_of, tags_of, uv_platform
 from klock.packages.question import World
 from klock.packages.uv import UvRun, fixed_variables
@@ -58,7 +58,7 @@ def lies_inside(case: Case) -> str:
         for name in _READS_FILES:
             if name in request.environment:
                 return f"the variable {name} = {request.environment[name]}"
-    for each in (*(root.scoped for root in case.roots), *all_constraints(case)):
+    for each in (*(root.scoped for root in case.roots), *overrides_in(case), *all_constraints(case)):
         if _AT.search(each.text) or each.text.startswith((".", "/")) or not _is_of_the_web(each.text):
             return f"{each.origin}: {each.text}"
     settings = case.plan.shared

@@ -38,7 +38,8 @@ class UvProject:
     Python version and a platform as uv has it, is for a Python that uv cannot ask. Without `builds` a version counts
     only if it has a wheel. `refresh` names projects whose pages are to be asked for anew, `:all:` for all: uv's own
     option would have it ask the Python anew, too, which on this machine it may not start. `metadata` counts instead of
-    what an index or a build says of these versions. uv calls the files' folder `folder`.
+    what an index or a build says of these versions. `steering` are more settings, as a uv.toml has them; arguments and
+    variables count before those. uv calls the files' folder `folder`.
     """
 
     dependencies: tuple[str, ...]
@@ -61,6 +62,7 @@ class UvProject:
     builds: bool = True
     refresh: tuple[str, ...] = ()
     metadata: tuple[WheelMetadata, ...] = ()
+    steering: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
 
     def write(self, folder: Path) -> None:
@@ -73,10 +75,16 @@ class UvProject:
         sources = {project: {"index": self._name_of(index)} for project, index in sorted(self.pins.items())}
         packages = [{"name": name, "version": version} for name, version in sorted(self.preferences.items())]
         preferred = {"lock-version": "1.0", "created-by": "klock", **({} if packages else {"packages": packages})}
+        own = self.steering.get("dependency-metadata", ())
+        known = {
+            (str(table.get("name")), table.get("version", each.version)) for table in own for each in self.metadata
+        }
+        learnt = [each for each in self.metadata if (each.name, each.version) not in known]
         files = {
             "pyproject.toml": f"[project]\n{entries(about)}{tables('tool.uv.index', indexes)}"
             f"\n[tool.uv.sources]\n{entries(sources)}",
-            _SETTINGS: tables("dependency-metadata", map(_metadata_table, self.metadata)),
+            _SETTINGS: entries({key: value for key, value in self.steering.items() if key != "dependency-metadata"})
+            + tables("dependency-metadata", [*own, *map(_metadata_table, learnt)]),
             "direct.in": "".join(f"{line}\n" for line in self.direct),
             "constraints.txt": "".join(f"{line}\n" for line in self.constraints),
             "overrides.txt": "".join(f"{line}\n" for line in self.overrides),
@@ -99,7 +107,7 @@ class UvProject:
         links = [self._url(index) for index in self.settings.find_links]
         if self.stubs:
             links.append(self.stubs)
-        settings = {"UV_CONFIG_FILE": f"{self.folder}/{_SETTINGS}"} if self.metadata else {}
+        settings = {"UV_CONFIG_FILE": f"{self.folder}/{_SETTINGS}"} if self.metadata or self.steering else {}
         return {**settings, **({"UV_FIND_LINKS": ",".join(links)} if links else {})}
 
     def named_indexes(self) -> list[tuple[str, str]]:

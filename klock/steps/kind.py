@@ -373,6 +373,10 @@ class Kind(Generic[S, L]):
         """The paths below `source` that it copies."""
         return iter(())
 
+    def looks_into(self, step: L) -> Iterator[str]:
+        """Folders, from the image file's, in which a file that comes to be there may count."""
+        return iter(())
+
     def copies_to(self, step: L) -> str | None:
         """The absolute path at which its local files are then."""
         return None

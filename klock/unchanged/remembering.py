@@ -37,9 +37,10 @@ __all__ = ["Looked", "looked"]
 
 _MARKS: Final = (
     *("pyproject.toml", "kimage.py", ".git", ".gitignore", ".ktignore", ".klockignore", ".dockerignore"),
-    *("setup.py", "setup.cfg", "requirements.txt"),
+    *("setup.py", "setup.cfg", "requirements.txt", "uv.toml"),
 )
-"""What is looked for in a folder and all above it: a project's root, its settings, ignore files, a package's root."""
+"""What is looked for in a folder and all above it: a project's root, its settings and those of uv, ignore files, a
+package's root."""
 
 _ASKING: Final = (b"environ", b"getenv", *(name for name in OF_A_TERMINAL if len(name) > 1))
 """Words of an image file that may ask for any variable, or for one that is another in each terminal."""
@@ -141,6 +142,8 @@ def _paths(seen: Seen, loaded: LoadedImage, lock: Lockfile, store: Store) -> Ite
     for step, locked in _steps_with_their_locks(loaded, lock):
         kind = kind_of_image_step(step)
         source = _source_of(step)
+        if locked is not None and kind_of(locked) is kind:
+            starts |= {Path(os.path.normpath(loaded.root / folder)) for folder in kind.looks_into(locked)}
         if source is None:
             continue
         if (named := kind.named_path(step)) is None:

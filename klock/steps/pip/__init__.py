@@ -96,6 +96,10 @@ class PipKind(Kind[PipInstall, PipLock]):
         words = (word for line in step.requirements for word in _WORD.findall(line))
         return frozenset([*map(normalised_name, words), *(project.name for project in step.projects)])
 
+    def looks_into(self, step: PipLock) -> Iterator[str]:
+        """Settings of uv may be in any folder above a project."""
+        yield from (file.path.rpartition("/")[0] for file in step.files if file.path.endswith("pyproject.toml"))
+
     # -- locking
 
     def check(self, step: PipInstall, drafting: Drafting) -> None:

@@ -13,7 +13,7 @@ from klock.image.requirements import PathRequirement
 from klock.image.steps import PipInstall, Step
 from klock.lockfile.model import StepLock, TargetLock
 from klock.packages.pytorch import with_index
-from klock.packages.request import LocalProjectSource, PipRequest, ScopedRequirement
+from klock.packages.request import LocalProjectSource, PipRequest, RequestSteering, ScopedRequirement
 from klock.steps import kind_of
 from klock.steps.context import Context
 
@@ -70,6 +70,8 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 f"{package} is a folder or a file of the project, and is not installed: copy it with rsync() and "
                 "install its path"
             )
+        for note in inputs.notes:
+            context.progress.warn(note)
         requirements: list[ScopedRequirement] = []
         projects: list[LocalProjectSource] = []
         for parsed in inputs.requirements:
@@ -98,6 +100,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 force=step.force,
                 keeps_layer=step.keep_layer,
                 stands_apart=bool(requests) and position != positions[len(requests) - 1] + 1,
+                steering=tuple(map(RequestSteering.of, inputs.steering)),
             )
         )
     return requests

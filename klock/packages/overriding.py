@@ -1,0 +1,109 @@
+"""What an image has uv take in place of what packages say that they require.
+
+As uv has it: an override counts instead of everything that anybody requires of its project, the image's own lines and
+their markers among it; only the extra that a requirement is for stays. An excluded project is required by nobody.
+Metadata of one's own counts instead of a package's. klock has to read dependencies in the same way: it works out from
+them which step brings a package.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import field
+from typing import Final
+
+from packaging.markers import Marker
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
+from klock.values import dataclass
+
+__all__ = ["Overriding", "lines_of_files"]
+
+_EXTRA: Final = re.compile(r"""\bextra\s*==\s*(['"])(?P<name>[^'"]+)\1|(['"])(?P<turned>[^'"]+)\3\s*==\s*extra\b""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overriding:
+    """`overrides` by project, each in the order written; `metadata` are the requirements by project and version, None
+    for every version."""
+
+    overrides: Mapping[str, Sequence[tuple[ScopedRequirement, Requirement]]] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
+    metadata: Mapping[tuple[str, str | None], Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, requests: Sequence[PipRequest], read: Callable[[str], bytes | None]) -> Overriding:
+        """What `requests` say, all together, with the files that UV_OVERRIDE names, which `read` reads.
+
+        Raises RequirementError.
+        """
+        overrides: dict[str, list[tuple[ScopedRequirement, Requirement]]] = {}
+        metadata: dict[tuple[str, str | None], Sequence[str]] = {}
+        steering = [each for request in requests for each in request.steering]
+        lines = [line for each in steering for line in each.overrides]
+        lines += lines_of_files(requests, "UV_OVERRIDE", read)
+        for line in dict.fromkeys(lines):
+            if (requirement := parse_requirement(line)) is not None:
+                overrides.setdefault(canonicalize_name(requirement.name), []).append((line, requirement))
+        for table in (table for each in steering for table in each.settings.get("dependency-metadata", ())):
+            key = canonicalize_name(str(table.get("name"))), table.get("version")
+            metadata[key] = [str(text) for text in table.get("requires-dist", ())]
+        excluded = frozenset(name for each in steering for name in each.excluded)
+        return cls(overrides=overrides, excluded=excluded, metadata=metadata)
+
+    def of_line(self, line: ScopedRequirement, requirement: Requirement | None) -> Iterator[ScopedRequirement]:
+        """What counts instead of a line of the image, which may be the line itself."""
+        name = canonicalize_name(requirement.name) if requirement is not None else ""
+        if name not in self.excluded:
+            yield from (override for override, _ in self.overrides.get(name, ((line, requirement),)))
+
+    def requires(self, name: str, version: str | None, texts: Sequence[str]) -> Sequence[str]:
+        """What a package requires, which says `texts` of itself."""
+        texts = self.metadata.get((name, version), self.metadata.get((name, None), texts))
+        if not self.overrides and not self.excluded:
+            return texts
+        return tuple(changed for text in texts for changed in self._of_text(text))
+
+    def _of_text(self, text: str) -> Iterator[str]:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            yield text
+            return
+        name = canonicalize_name(requirement.name)
+        if name in self.excluded:
+            return
+        if name not in self.overrides:
+            yield text
+            return
+        for _, override in self.overrides[name]:
+            yield _for_extras_of(requirement, override)
+
+
+def _for_extras_of(requirement: Requirement, override: Requirement) -> str:
+    """The override where the extra is wanted that the requirement is for."""
+    names = dict.fromkeys(match["name"] or match["turned"] for match in _EXTRA.finditer(str(requirement.marker or "")))
+    if not names:
+        return str(override)
+    changed, extras = Requirement(str(override)), Marker(" or ".join(f"extra == '{name}'" for name in names))
+    changed.marker = extras if changed.marker is None else changed.marker & extras
+    return str(changed)
+
+
+def lines_of_files(
+    requests: Sequence[PipRequest], variable: str, read: Callable[[str], bytes | None]
+) -> list[ScopedRequirement]:
+    """The lines of the files in the environment that a variable names, each text once. A file that is not there has
+    none: what reads it says so."""
+    found: dict[str, ScopedRequirement] = {}
+    for request in requests:
+        for path in request.environment.get(variable, "").split():
+            content = read(path.removeprefix("file://")) or b""
+            for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+                text = line.partition(" #")[0].strip()
+                if text and not text.startswith(("#", "-")):
+                    found.setdefault(text, ScopedRequirement(text=text, origin=f"{path}:{number}"))
+    return list(found.values())
