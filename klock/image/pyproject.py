@@ -3,7 +3,7 @@ within the constraints of uv's settings for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from packaging.markers import InvalidMarker, Marker
@@ -19,7 +19,7 @@ from klock.patterns import regex
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import replace
 
-__all__ = ["constraints_of_project", "requirements_of_project", "steering_of_project"]
+__all__ = ["constraints_of_project", "from_sources", "requirements_of_project", "steering_of_project"]
 
 _NAME: Final = regex(r"\s*[A-Za-z0-9][A-Za-z0-9._-]*")
 _HOW_TO_COPY: Final = 'copy it with rsync() and install it from there: pip_install(["/PATH"])'
@@ -48,6 +48,24 @@ def requirements_of_project(
         yield from sources.of(_requirement(text, place), place, part)
 
 
+def from_sources(
+    texts: Iterable[tuple[str, str | None]], settings: UvSettings, where: str
+) -> tuple[list[ParsedRequirement], list[str]]:
+    """The requirements of a project, each with the extra that it is of, from their sources in uv's settings. What is a
+    folder for uv stays as it is, and its name comes with the others. Raises RequirementError."""
+    sources = _Sources(settings, where, of_indexes=PipOptions())
+    found: list[ParsedRequirement] = []
+    folders: list[str] = []
+    for text, extra in texts:
+        requirement = _requirement(text, where)
+        if sources.has_folder_for(requirement.name):
+            folders.append(canonicalize_name(requirement.name))
+            found.append(PackageRequirement(requirement=requirement, where=where))
+        else:
+            found += sources.of(requirement, where, None if extra is None else ("extra", extra))
+    return found, folders
+
+
 def constraints_of_project(settings: UvSettings) -> Iterator[PackageRequirement]:
     """The `constraint-dependencies` for uv in this project. Raises RequirementError."""
     yield from _named(settings, "constraint-dependencies")
@@ -55,10 +73,10 @@ def constraints_of_project(settings: UvSettings) -> Iterator[PackageRequirement]
 
 def steering_of_project(settings: UvSettings, where: str) -> Steering:
     """What else of uv's settings decides which versions are chosen. Raises RequirementError."""
-    sources = _Sources(settings, where)
+    sources = _Sources(settings, where, of_indexes=PipOptions())
     overrides: list[ParsedRequirement] = []
     for each in _named(settings, "override-dependencies"):
-        for found in sources.of(each.requirement, each.where, None, of_indexes=PipOptions()):
+        for found in sources.of(each.requirement, each.where, None):
             if found.options.only_from is not None:
                 raise RequirementError(
                     f"{each.where}: {found.name} has an index of its own, which uv forgets for an override",
@@ -181,21 +199,22 @@ def _reason(error: BaseException) -> str:
 
 
 class _Sources:
-    """`[tool.uv.sources]`, `[[tool.uv.index]]` and the like: where uv would take each project from."""
+    """`[tool.uv.sources]`, `[[tool.uv.index]]` and the like: where uv would take each project from. With `of_indexes`
+    the indexes that are for all have no part in it."""
 
-    def __init__(self, settings: UvSettings, where: str) -> None:
+    def __init__(self, settings: UvSettings, where: str, *, of_indexes: PipOptions | None = None) -> None:
         self._where = where
         self._sources = {} if settings.is_on("no-sources") else dict(settings.sources)
         for name in settings.texts("no-sources-package"):
             self._sources.pop(canonicalize_name(name), None)
         indexes = [index for index in settings.indexes if "url" in index]
         self._indexes = {str(index.get("name")): str(index["url"]) for index in reversed(indexes)}
-        self._flat = {str(index.get("name")) for index in indexes if index.get("format") == "flat"}
-        counting = [index for index in settings.values.get("index", []) if "url" in index]
-        shared = [index for index in counting if not index.get("explicit")]
         self._against = settings.is_on("no-build-isolation") or {
             canonicalize_name(name) for name in settings.texts("no-build-isolation-package")
         }
+        self._flat = {str(index.get("name")) for index in indexes if index.get("format") == "flat"}
+        counting = [index for index in settings.values.get("index", []) if "url" in index]
+        shared = [index for index in counting if not index.get("explicit")]
 
         def urls(key: str, listed: list[Mapping[str, Any]]) -> tuple[PrivateUrl, ...]:
             given = settings.values.get(key, [])
@@ -205,6 +224,9 @@ class _Sources:
                 + [self._url(url, settings.place(key)) for url in own]
             )
 
+        if of_indexes is not None:
+            self._options = of_indexes
+            return
         default = urls("index-url", [index for index in shared if index.get("default")])
         others = [index for index in shared if not index.get("default")]
         self._options = PipOptions(
@@ -222,11 +244,15 @@ class _Sources:
             raise RequirementError(f"{place}: {url} is a folder of this machine", hint=_HOW_TO_COPY)
         return PrivateUrl.parse(str(url))
 
-    def of(
-        self, requirement: Requirement, where: str, part: _Part, *, of_indexes: PipOptions | None = None
-    ) -> Iterator[ParsedRequirement]:
+    def has_folder_for(self, name: str) -> bool:
+        """Whether uv takes the project from a folder or a file of this machine."""
+        given = self._sources.get(canonicalize_name(name), [])
+        listed = given if isinstance(given, Sequence) else [given]
+        return any(isinstance(each, Mapping) and not {"index", "git", "url"} & each.keys() for each in listed)
+
+    def of(self, requirement: Requirement, where: str, part: _Part) -> Iterator[ParsedRequirement]:
         """The requirement from each of its sources, and from the indexes for environments that no source is for."""
-        options = self._options if of_indexes is None else of_indexes
+        options = self._options
         if self._against is True or canonicalize_name(requirement.name) in (self._against or ()):
             options = replace(options, no_build_isolation=True)
         given = self._sources.get(canonicalize_name(requirement.name), [])

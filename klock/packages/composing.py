@@ -57,6 +57,11 @@ class Case:
     is_outside: bool = False
 
     @property
+    def own(self) -> Mapping[str, WheelMetadata]:
+        """The local projects of the image, by name."""
+        return {each.name: each for request in self.requests for each in request.own}
+
+    @property
     def seen_folder(self) -> str:
         """What uv calls `folder`."""
         return os.fspath(self.folder) if self.is_outside else WORK
@@ -72,6 +77,7 @@ def compose(
     Raises ResolutionError when a file of constraints is missing.
     """
     versions = case.world.python.versions
+    own, unknown = _own_projects(case)
     installed = {name: versions[name] for name in kept}
     constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case, "PIP")]
     options = [(root, root.scoped.options) for root in case.roots]
@@ -80,17 +86,20 @@ def compose(
         dependencies=(
             *(_at_commit(root.scoped.text, case.question) for root in case.roots if root.requirement),
             *sorted(promoted),
+            *own,
         ),
         direct=tuple(_at_commit(root.scoped.text, case.question) for root in case.roots if not root.requirement),
         constraints=tuple(
             dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
         ),
         overrides=tuple(
-            dict.fromkeys([*_overrides(case, pins), *(_at_commit(o.text, case.question) for o in overrides_in(case))])
+            dict.fromkeys(
+                [*_overrides(case, pins), *(_at_commit(o.text, case.question) for o in overrides_in(case)), *unknown]
+            )
         ),
         settings=case.plan.shared,
         steering=steering_of(case.requests),
-        pins={name: index for name, index in pins.items() if name not in kept},
+        pins={name: index for name, index in pins.items() if name not in kept and name not in case.own},
         preferences={**case.preferences, **installed},
         prereleases=_with_prereleases(case, installed),
         no_binary=_sorted(name for _, line in options for name in line.no_binary),
@@ -110,6 +119,25 @@ def compose(
     project.write(case.folder)
     _write_stubs(case, kept)
     return project
+
+
+def _own_projects(case: Case) -> tuple[list[str], list[str]]:
+    """Local projects of the image as requirements, which others of the image may have. Besides, as overrides, those
+    whose version nobody knows yet: it meets what others require of it."""
+    folder = empty_folder(case.folder, "projects")
+    known: list[str] = []
+    unknown: list[str] = []
+    for each in case.own.values():
+        from klock.packages.stubs import write_stub
+
+        fields: dict[str, Any] = {"name": each.name, "requires": each.requires, "extras": each.extras}
+        version = each.version if _is_version(each.version) else "0"
+        stub = write_stub(folder, version=version, **fields)
+        if stub is not None:
+            text = f"{each.name} @ file://{case.seen_folder}/projects/{stub.name}"
+            known.append(text)
+            unknown += [text] if version != each.version else []
+    return known, unknown
 
 
 def _locked(case: Case) -> list[tuple[Root, str, bool]]:

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from klock.errors import ImageError, StepFailed
+from klock.image.project_files import settings_of_project
+from klock.image.pyproject import from_sources
+from klock.image.uv_settings import UvSettings
 from klock.lockfile.model import Interpreter, LocalProject, LockedPackage, WheelArtifact
 from klock.packages.artifacts import ArtifactLocker
 from klock.packages.build_system import BuildSystem, StaticMetadata, read_build_system, read_static_metadata
 from klock.packages.request import LocalProjectSource, ScopedRequirement
-from klock.packages.wheels import metadata_of, parse_metadata
+from klock.packages.wheels import WheelMetadata, metadata_of, parse_metadata
 from klock.store import Store
 from klock.values import dataclass
 from klock.workshop.protocol import Workspace
@@ -25,13 +32,27 @@ __all__ = ["ReadProject", "build_projects", "lock_project", "read_project"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadProject:
     """What a project says of itself, and `requires`: its dependencies and those of the extras asked for, for the
-    resolution. `build` are the pins that its build needs, where it was asked for them already."""
+    resolution, from uv's sources. `folders` are those that uv has a folder for. `build` are the pins that its build
+    needs, where it was asked for them already."""
 
     source: LocalProjectSource
     system: BuildSystem
     metadata: StaticMetadata
     requires: tuple[ScopedRequirement, ...]
+    folders: tuple[str, ...] = ()
     build: tuple[str, ...] | None
+
+    @property
+    def as_wheel(self) -> WheelMetadata:
+        """What the wheel says that is made of it; its version may be unknown, and is empty then."""
+        extras = self.metadata.extras
+        of_extras = (_for_extra(text, extra) for extra, texts in extras.items() for text in texts)
+        return WheelMetadata(
+            name=self.metadata.name,
+            version=self.metadata.version or "",
+            requires=(*self.metadata.dependencies, *of_extras),
+            extras=tuple(extras),
+        )
 
 
 def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProject:
@@ -48,10 +69,31 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
         build, answer = _asked(source, system, locker, ask_metadata=True)
         metadata = _from_metadata(answer or b"", source)
     _check_extras(metadata, source)
-    texts = [*metadata.dependencies, *(text for extra in source.extras for text in metadata.extras.get(extra, ()))]
-    origin = f"{source.origin}: {metadata.name}"
-    requires = tuple(ScopedRequirement(text=t, origin=origin) for t in texts)
-    return ReadProject(source=source, system=system, metadata=metadata, requires=requires, build=build)
+    plain: list[tuple[str, str | None]] = [(text, None) for text in metadata.dependencies]
+    of_extras = [(text, extra) for extra in source.extras for text in metadata.extras.get(extra, ())]
+    found, folders = from_sources([*plain, *of_extras], _sources(source, content), f"{source.origin}: {metadata.name}")
+    return ReadProject(
+        source=source,
+        system=system,
+        metadata=metadata,
+        requires=tuple(map(ScopedRequirement.of, found)),
+        folders=tuple(folders),
+        build=build,
+    )
+
+
+def _sources(source: LocalProjectSource, content: bytes | None) -> UvSettings:
+    """Where uv takes what the project requires from. Other settings of the project are not the image's."""
+    if content is None or b"sources" not in content:
+        return UvSettings()
+    settings = settings_of_project(source.source / "pyproject.toml", content, f"{source.path}/pyproject.toml")
+    return UvSettings(sources=settings.sources, indexes=settings.indexes)
+
+
+def _for_extra(text: str, extra: str) -> str:
+    requirement, marker = Requirement(text), Marker(f"extra == '{extra}'")
+    requirement.marker = marker if requirement.marker is None else requirement.marker & marker
+    return str(requirement)
 
 
 def lock_project(read: ReadProject, locker: ArtifactLocker) -> LocalProject:
@@ -145,9 +187,6 @@ def _pyproject(source: LocalProjectSource) -> bytes | None:
 
 
 def _from_metadata(content: bytes, source: LocalProjectSource) -> StaticMetadata:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     metadata = parse_metadata(content, source.path)
     extras: dict[str, tuple[str, ...]] = {canonicalize_name(extra): () for extra in metadata.extras}
     plain = []

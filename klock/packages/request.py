@@ -16,6 +16,7 @@ from klock.values import dataclass
 if TYPE_CHECKING:
     from klock.image.pip_options import PipOptions
     from klock.image.requirements import ParsedRequirement, Steering
+    from klock.packages.wheels import WheelMetadata
     from klock.secrets.userinfo import PrivateUrl
 
 _PATH: Final = re.compile(r"(^|@\s*)[./]|file:/")
@@ -167,7 +168,8 @@ class PipRequest:
 
     `force` reinstalls what the step names, whether the environment has it or not. `keeps_layer`: what it makes is kept
     as an artifact, so that nothing of it has to be built anywhere else. `stands_apart`: other steps are between it and
-    the pip step before, and may bring what it needs. `steering` is what projects say of all that is resolved.
+    the pip step before, and may bring what it needs. `own` is what its projects say of themselves, `steering` what
+    others say of all that is resolved.
     """
 
     requirements: tuple[ScopedRequirement, ...] = ()
@@ -179,6 +181,7 @@ class PipRequest:
     force: bool = False
     keeps_layer: bool = False
     stands_apart: bool = False
+    own: tuple[WheelMetadata, ...] = ()
     steering: tuple[RequestSteering, ...] = ()
 
     @property
@@ -204,6 +207,7 @@ class PipRequest:
             requirements=requirements,
             constraints=tuple(line for each in self.steering for line in each.build_constraints),
             projects=(),
+            own=(),
             force=False,
             environment=variables,
             steering=tuple(each.for_builds for each in self.steering),

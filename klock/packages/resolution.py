@@ -179,6 +179,8 @@ class Resolving:
             for item in self.python.installed
         }
         self._requires.update(dict.fromkeys(chosen, ()))
+        for own in (own for request in requests for own in request.own):
+            self._requires[own.name] = self._overriding.requires(own.name, own.version, own.requires)
         self._locked = {}
         self._add([*same.values(), *locked], world)
         self._tell(answer.warnings)
@@ -192,8 +194,19 @@ class Resolving:
 
                 locker = self._locker(self._resolver(world), request, ())
                 self._projects[number] = [read_project(source, locker) for source in request.projects]
-            more = [line for read in self._projects.get(number, ()) for line in read.requires]
-            done.append(replace(request, requirements=(*request.requirements, *more)))
+            read = self._projects.get(number, ())
+            more = [line for each in read for line in each.requires]
+            own = tuple(each.as_wheel for each in read)
+            done.append(replace(request, requirements=(*request.requirements, *more), own=own))
+        names = {each.name for request in done for each in request.own}
+        for each in (each for number in range(len(done)) for each in self._projects.get(number, ())):
+            for name in sorted({*each.folders} - names):
+                self._tell(
+                    [
+                        f"{each.source.origin}: {name} is a folder for uv (tool.uv.sources of {each.source.path}), and "
+                        "comes from an index here; copy the folder, and install its path, too"
+                    ]
+                )
         return done
 
     def _with_the_rest_installed(

@@ -110,7 +110,7 @@ class Resolver:
         roots = roots_in(world.python, requests, Overriding.of(requests, world.workspace.read))
         pages = self.pages()
         base = world.python.versions
-        given_up = self._given_up_at_once(requests, roots) if use_installed else set(base)
+        given_up = self._given_up_at_once(requests, roots) if use_installed else {*base}
         promoted: dict[str, Index] = {}
         learnt = self.learnt if is_first else ()
         with temporary_folder("resolve") as folder:
@@ -192,6 +192,9 @@ class Resolver:
     def _given_up_at_once(self, requests: Sequence[PipRequest], roots: Sequence[Root]) -> set[str]:
         """Distributions of the base that cannot or must not stay: not allowed by a root, or asked for anew."""
         found = {}
+        for own in (own for request in requests for own in request.own):
+            if (installed := self.world.python.versions.get(own.name)) is not None:
+                found[own.name] = f"{own.name} is a project of the image: the base has {installed}"
         for root in roots:
             installed = self.world.python.versions.get(root.name or "")
             if root.name is not None and installed is not None:
@@ -249,7 +252,7 @@ class Resolver:
     def _select(
         self, case: Case, project: UvProject, pylock: str, *, without: Mapping[str, Collection[str]] | None = None
     ) -> tuple[SelectedPackage, ...]:
-        return select_artifacts(
+        selected = select_artifacts(
             pylock,
             markers=self.world.python.markers,
             tags=self.world.python.tags,
@@ -257,6 +260,7 @@ class Resolver:
             hashes=_allowed_hashes((*case.roots, *constraints_in(self.world.python, case.requests))),
             without=without,
         )
+        return tuple(package for package in selected if package.name not in case.own)
 
     def _found_elsewhere(
         self, output: str, plan: ScopePlan, pages: IndexPages, *, known: Collection[str]

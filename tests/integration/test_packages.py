@@ -1168,6 +1168,42 @@ def test_a_local_project_is_installed_from_its_path(lab: Lab, tmp_path: Path, ed
     assert not [path for path in layers[0].manifest if path.startswith("my_lib/")]
 
 
+def test_local_projects_require_each_other(lab: Lab, tmp_path: Path) -> None:
+    """As for pip and uv a project that is there is what others of the image mean, and not one of an index. What uv has
+    a source for comes from there."""
+    for name in ("one", "two", "three", "four"):
+        make_wheel(lab.files, name, "9.0", files={"wrong.py": ""})
+    for name in ("lib", "more", "tool", "unlike"):
+        make_wheel(lab.files, name, "1.0")
+    other = make_wheel(tmp_path, "unlike", "2.0")
+    with IndexServer(tmp_path) as second:
+        projects = {
+            "one": 'version = "1.0"\ndependencies = ["two[x]>=1", "three>=3"]\n',
+            "two": 'version = "1.0"\ndependencies = []\n[project.optional-dependencies]\n'
+            'x = ["lib"]\nall = ["two[x,y]"]\ny = ["more"]\n',
+            "three": 'dynamic = ["version"]\ndependencies = ["unlike", "four"]\n'
+            '[tool.uv.sources]\nunlike = {index = "second"}\nfour = {path = "../four"}\n'
+            f'[[tool.uv.index]]\nname = "second"\nurl = "{second.url}"\nexplicit = true\n',
+        }
+        sources = []
+        for name, text in projects.items():
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n{text}{PYPROJECT}')
+            (folder / "backend.py").write_text(BACKEND)
+            extras = ("all",) if name == "two" else ()
+            sources.append(LocalProjectSource(path=f"/{name}", source=folder, origin="kimage.py:9", extras=extras))
+        locked = lab.resolve(step(projects=tuple(sources)))
+    assert locked.steps == (("four==9.0", "lib==1.0", "more==1.0", "unlike==2.0"),)
+    [unlike] = (wheel_of(package) for package in locked.packages if package.name == "unlike")
+    assert unlike.sha256 == hashlib.sha256(other.read_bytes()).hexdigest()
+    assert [project.name for project in locked.projects[0]] == ["one", "two", "three"]
+    assert locked.warnings == (
+        "kimage.py:9: four is a folder for uv (tool.uv.sources of /three), and comes from an index here; copy the "
+        "folder, and install its path, too",
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "extras", "message"),
     [
