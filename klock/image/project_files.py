@@ -33,6 +33,7 @@ from klock.image.requirements import (
     Steering,
     UrlRequirement,
 )
+from klock.image.uv_lock_age import not_in_lock
 from klock.image.uv_settings import UvSettings, find_uv_settings
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
@@ -95,9 +96,14 @@ def read_project_file(
         document["packages"] = [package for package in packages if not _is_local(package)]
         options = PipOptions(no_binary=settings.packages("no-binary"), only_binary=settings.packages("no-build"))
         requirements = _requirements_of_pylock(document, where, ProjectParts())
+        project = _toml(path.with_name("pyproject.toml").read_bytes(), where).get("project", {})
+        older = not_in_lock(project, _toml(content, where)) if isinstance(project, dict) else []
         return ProjectFile(
             requirements=tuple(replace(each, options=each.options.over(options)) for each in requirements),
             left_out=tuple(local),
+            notes=(f"{where} is older than its pyproject.toml, which requires {first_of(older)}: run `uv lock`",)
+            if older
+            else (),
         )
     document = _toml(content, where)
     requirements = requirements_of_project(document, parts, where, settings)

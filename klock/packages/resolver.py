@@ -412,7 +412,9 @@ def _left(case: Case, name: str) -> str:
 
 
 def _passed_on(case: Case) -> dict[str, str]:
-    return {n: v for r in case.requests for n, v in r.environment.items() if n in _PASSED_ON}
+    given = [(n, v) for request in case.requests for n, v in request.environment.items()]
+    # What allows pre-releases is for the requirements of its step: `compose` names them.
+    return {n: v for n, v in given if n in _PASSED_ON or (n == "UV_PRERELEASE" and v != "allow")}
 
 
 def _annotations(text: str) -> dict[str, str]:
