@@ -25,6 +25,10 @@ from klock.image.requirements import (
     UrlRequirement,
 )
 from klock.image.steps import Location, PipInstall
+from klock.lockfile.model import Interpreter
+from klock.packages.interpreter import TargetPython
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.roots import roots_in
 from klock.secrets.userinfo import PrivateUrl
 
 HASH = "sha256:" + "ab" * 32
@@ -329,6 +333,35 @@ def test_an_option_beside_a_requirement_holds_for_it_alone(tmp_path: Path) -> No
         package("y", no_binary=("y",)),
         package("z"),
     ]
+
+
+@pytest.mark.parametrize(("marker", "is_refused"), [("sys_platform == 'win32'", False), ("sys_platform == 'x'", True)])
+def test_what_lacks_a_hash_may_be_for_other_systems(tmp_path: Path, marker: str, *, is_refused: bool) -> None:
+    text = f"a==1 --hash={HASH}\nb==1; {marker}\nc @ https://h/c.zip ; {marker}\n"
+    scoped = tuple(map(ScopedRequirement.of, read(tmp_path, "-r a.txt", a_txt=text).requirements))
+    interpreter = Interpreter(path="/p", version="3.11.2", implementation="cpython", libc="", sha256="")
+    python = TargetPython(interpreter=interpreter, markers={"sys_platform": "x"}, tags=(), installed=())
+    if not is_refused:
+        assert [root.name for root in roots_in(python, [PipRequest(requirements=scoped)])] == ["a"]
+        return
+    with pytest.raises(RequirementError, match=r'^a.txt:2: b==1; sys_platform == "x" has no --hash, though others'):
+        roots_in(python, [PipRequest(requirements=scoped)])
+
+
+ALL = {
+    "in a file": ("-r a.txt", "--only-binary :all:\nx\n--no-binary :all:", ((":all:",), (":all:",))),
+    "for a file": ("-r a.txt --no-binary :all:", "x", ((":all:",), ())),
+    "beside a requirement": ("--no-binary :all: x", "", (("x",), ())),
+    "on a line": ("-r a.txt", "x --only-binary :all:", ((), ("x",))),
+    "beside what has no name": ("--no-binary :all: https://h/archive", "", ((), ())),
+}
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_all_is_all_of_a_file_or_one_requirement(tmp_path: Path, case: str) -> None:
+    entry, text, wanted = ALL[case]
+    [requirement] = read(tmp_path, entry, a_txt=text).requirements
+    assert (requirement.options.no_binary, requirement.options.only_binary) == wanted
 
 
 def test_hashes_are_kept(tmp_path: Path) -> None:

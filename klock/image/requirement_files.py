@@ -27,9 +27,11 @@ from klock.image.requirements import (
     PackageRequirement,
     ParsedLine,
     ParsedRequirement,
+    PathRequirement,
     ProjectParts,
     Steering,
     UrlRequirement,
+    lacks_hash,
 )
 from klock.image.steps import PipInstall
 from klock.values import dataclass
@@ -169,16 +171,15 @@ class _Tree:
         self.files.add(ReadFile(path=self._name(path), digest=digest_of_bytes(content)))
 
     def check_hashes(self) -> None:
-        """As in pip: a file that has one hash, or says --require-hashes, must have a hash for each requirement."""
+        """As in pip: a file that has one hash, or says --require-hashes, must have a hash for each requirement that
+        counts. Which ones do is known later, where markers decide."""
         lines = [line for constraint, line in self._lines if not constraint]
         if not any(line.require_hashes or any(r.hashes for r in line.requirements) for line in lines):
             return
-        for requirement in (r for line in lines for r in line.requirements):
-            if not requirement.hashes:
-                raise RequirementError(
-                    f"{requirement.where}: {requirement} has no --hash, though others in the file have one",
-                    hint="give every requirement a --hash, or none: klock locks the hashes itself",
-                )
+        for number, (constraint, line) in enumerate(self._lines):
+            if not constraint and any(not requirement.hashes for requirement in line.requirements):
+                marked = tuple(map(_marked_without_hash, line.requirements))
+                self._lines[number] = (constraint, replace(line, requirements=marked))
 
     def requirements(self, *, over: PipOptions) -> tuple[list[ParsedRequirement], list[ParsedRequirement]]:
         """Requirements and constraints, each with the options of its line, the files, and the entry."""
@@ -215,6 +216,14 @@ def _on_its_own(requirement: ParsedRequirement) -> ParsedRequirement:
         return requirement
     changed = replace(options, no_binary=named(options.no_binary), only_binary=named(options.only_binary))
     return replace(requirement, options=changed)
+
+
+def _marked_without_hash(requirement: ParsedRequirement) -> ParsedRequirement:
+    if requirement.hashes:
+        return requirement
+    if requirement.marker is None or isinstance(requirement, PathRequirement):
+        raise lacks_hash(str(requirement), requirement.where)
+    return replace(requirement, lacks_hash=True)
 
 
 def _may_constrain(requirement: ParsedRequirement) -> bool:

@@ -15,6 +15,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from klock.errors import RequirementError
 from klock.image.pip_options import PipOptions
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "UrlRequirement",
     "fragment_of",
     "hashes_in_fragment",
+    "lacks_hash",
 ]
 
 _VERSION_CONTROLS: Final = ("git", "hg", "svn", "bzr")
@@ -43,13 +45,14 @@ class PackageRequirement:
     """A distribution from an index: `ray[data]==2.50.1; python_version < "3.13"`. Its `url` is always None.
 
     `is_locked`: it is from a lock, whose versions hold whatever packages require of each other. `only_for` is the
-    marker of the environments that the lock is for.
+    marker of the environments that the lock is for. `lacks_hash`: it may only be asked for where its marker is false.
     """
 
     requirement: Requirement
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
     is_locked: bool = False
+    lacks_hash: bool = False
     only_for: Marker | None = None
     where: str = field(default="", compare=False)
 
@@ -97,7 +100,7 @@ class PathRequirement:
 class UrlRequirement:
     """An archive or a repository at a URL. `url` begins with the version control's name if it is one (`git+https`),
     and keeps `@REVISION` and the fragment; `name` is known where it was written or is in the file's name.
-    `fragment_hashes` are those of the fragment, `only_for` is as in `PackageRequirement`."""
+    `fragment_hashes` are those of the fragment, `only_for` and `lacks_hash` are as in `PackageRequirement`."""
 
     url: PrivateUrl
     name: str | None = None
@@ -107,6 +110,7 @@ class UrlRequirement:
     options: PipOptions = _NONE
     hashes: tuple[str, ...] = ()
     fragment_hashes: tuple[str, ...] = ()
+    lacks_hash: bool = False
     only_for: Marker | None = None
     where: str = field(default="", compare=False)
 
@@ -177,6 +181,14 @@ class ParsedLine:
     options: PipOptions = _NONE
     require_hashes: bool = False
     variables: tuple[str, ...] = ()
+
+
+def lacks_hash(requirement: str, where: str) -> RequirementError:
+    """The error for a requirement without a hash in a file that has some."""
+    return RequirementError(
+        f"{where}: {requirement} has no --hash, though others in the file have one",
+        hint="give every requirement a --hash, or none: klock locks the hashes itself",
+    )
 
 
 def hashes_in_fragment(url: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Final
 from klock.errors import RequirementError
 from klock.packages.credentials import public_url
 from klock.packages.request import PipRequest, RequirementOptions, ScopedRequirement
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = ["DEFAULT_INDEX", "Index", "IndexSettings", "ScopePlan", "plan_scopes", "settings_from_variables"]
 
@@ -92,7 +92,8 @@ def plan_scopes(
         steps += [step] if request.projects else []
         lines += [(requirement, _with_options(step, requirement.options)) for requirement in request.requirements]
         if len(requests) == 1 and len(request.requirements) == 1 and not request.requirements[0].options.for_all:
-            steps.append(step)  # what a lone requirement says of itself is not said of what it depends on
+            # A lone requirement's indexes are not named for what it depends on.
+            steps.append(replace(step, pre=step.pre or request.requirements[0].options.pre))
     everything = [*steps, *(settings for _, settings in lines)]
     if not everything:
         return ScopePlan(shared=settings_from_variables({}, default), pins={}, fallbacks=())
@@ -139,7 +140,7 @@ def _with_options(step: IndexSettings, options: RequirementOptions) -> IndexSett
         default=None if options.no_index else default,
         extras=() if options.no_index else _unique([*_indexes(options.extra_index_urls), *step.extras]),
         find_links=_unique([*_indexes(options.find_links, flat=True), *step.find_links]),
-        pre=step.pre,
+        pre=step.pre or options.pre,
     )
 
 

@@ -87,8 +87,8 @@ class ScopedRequirement:
 
     `hashes` (`sha256:...`), of --hash and of a URL's fragment, are the only ones its artifact may have, when there are
     any. `is_locked`: its version holds whatever other packages require. `only_for` is the marker of the environments
-    that it can be asked for in. `origin` says in messages where it is from: `kimage.py:12: pip_install`,
-    `requirements.txt:3`.
+    that it can be asked for in; with `lacks_hash` it can be asked for in none. `origin` says in messages where it is
+    from: `kimage.py:12: pip_install`, `requirements.txt:3`.
     """
 
     text: str
@@ -96,6 +96,7 @@ class ScopedRequirement:
     options: RequirementOptions = RequirementOptions()
     hashes: tuple[str, ...] = ()
     is_locked: bool = False
+    lacks_hash: bool = False
     only_for: str = ""
 
     @classmethod
@@ -117,9 +118,15 @@ class ScopedRequirement:
         more = () if isinstance(parsed, PackageRequirement) else parsed.fragment_hashes
         hashes = tuple(dict.fromkeys([*parsed.hashes, *more]))
         is_locked = isinstance(parsed, PackageRequirement) and parsed.is_locked
-        only_for = "" if isinstance(parsed, PathRequirement) else str(parsed.only_for or "")
+        locked = None if isinstance(parsed, PathRequirement) else parsed
         return cls(
-            text=text, origin=parsed.where, options=options, hashes=hashes, is_locked=is_locked, only_for=only_for
+            text=text,
+            origin=parsed.where,
+            options=options,
+            hashes=hashes,
+            is_locked=is_locked,
+            lacks_hash=locked is not None and locked.lacks_hash,
+            only_for=str(locked.only_for or "") if locked is not None else "",
         )
 
 

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from klock.errors import RequirementError
+from klock.image.requirements import lacks_hash
 from klock.packages.interpreter import TargetPython
 from klock.packages.overriding import Overriding
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
@@ -72,6 +73,8 @@ def roots_in(
     """The roots that count in this environment. Raises RequirementError for one of a lock for others, too (PEP 751)."""
     roots = tuple(root for root in read_roots(requests, overriding) if root.applies_to(python))
     for scoped in (root.scoped for root in roots):
+        if scoped.lacks_hash:
+            raise lacks_hash(scoped.text, scoped.origin)
         if scoped.only_for and not Marker(scoped.only_for).evaluate({**python.markers, "extra": ""}):
             markers = python.markers
             here = f"Python {markers['python_full_version']} on {markers['sys_platform']} {markers['platform_machine']}"
