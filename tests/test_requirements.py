@@ -338,11 +338,12 @@ def test_an_option_beside_a_requirement_holds_for_it_alone(tmp_path: Path) -> No
 @pytest.mark.parametrize(("marker", "is_refused"), [("sys_platform == 'win32'", False), ("sys_platform == 'x'", True)])
 def test_what_lacks_a_hash_may_be_for_other_systems(tmp_path: Path, marker: str, *, is_refused: bool) -> None:
     text = f"a==1 --hash={HASH}\nb==1; {marker}\nc @ https://h/c.zip ; {marker}\n"
+    text += f"d @ https://h/d.zip#sha256={HASH.removeprefix('sha256:')}\n"
     scoped = tuple(map(ScopedRequirement.of, read(tmp_path, "-r a.txt", a_txt=text).requirements))
     interpreter = Interpreter(path="/p", version="3.11.2", implementation="cpython", libc="", sha256="")
     python = TargetPython(interpreter=interpreter, markers={"sys_platform": "x"}, tags=(), installed=())
     if not is_refused:
-        assert [root.name for root in roots_in(python, [PipRequest(requirements=scoped)])] == ["a"]
+        assert [root.name for root in roots_in(python, [PipRequest(requirements=scoped)])] == ["a", "d"]
         return
     with pytest.raises(RequirementError, match=r'^a.txt:2: b==1; sys_platform == "x" has no --hash, though others'):
         roots_in(python, [PipRequest(requirements=scoped)])

@@ -177,7 +177,7 @@ class _Tree:
         if not any(line.require_hashes or any(r.hashes for r in line.requirements) for line in lines):
             return
         for number, (constraint, line) in enumerate(self._lines):
-            if not constraint and any(not requirement.hashes for requirement in line.requirements):
+            if not constraint:
                 marked = tuple(map(_marked_without_hash, line.requirements))
                 self._lines[number] = (constraint, replace(line, requirements=marked))
 
@@ -219,7 +219,7 @@ def _on_its_own(requirement: ParsedRequirement) -> ParsedRequirement:
 
 
 def _marked_without_hash(requirement: ParsedRequirement) -> ParsedRequirement:
-    if requirement.hashes:
+    if requirement.hashes or (isinstance(requirement, UrlRequirement) and requirement.fragment_hashes):
         return requirement
     if requirement.marker is None or isinstance(requirement, PathRequirement):
         raise lacks_hash(str(requirement), requirement.where)
