@@ -224,7 +224,7 @@ def test_a_lock_is_for_the_environments_that_it_names(tmp_path: Path, case: str)
         "platform_machine": "x86_64",
     }
     interpreter = Interpreter(path="/p", version="3.11.2", implementation="cpython", libc="glibc 2.36", sha256="")
-    python = TargetPython(interpreter=interpreter, markers=markers, tags=(), installed=())
+    python = TargetPython(interpreter=interpreter, markers=markers, tags=("py3-none-any",), installed=())
     request = PipRequest(requirements=tuple(map(ScopedRequirement.of, read(tmp_path, "-r pylock.toml"))))
     if not refused:
         assert len(roots_in(python, [request])) == (0 if "win32" in marker else 1)

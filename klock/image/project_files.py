@@ -34,20 +34,21 @@ from klock.image.requirements import (
     UrlRequirement,
 )
 from klock.image.uv_lock_age import not_in_lock
-from klock.image.uv_settings import UvSettings, find_uv_settings
+from klock.image.uv_settings import UvSettings, find_uv_settings, is_local
 from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import dataclass
 from klock.words import first_of
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package, Pylock
+    from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock
     from packaging.specifiers import SpecifierSet
 
 __all__ = ["ProjectFile", "is_project_file", "read_project_file", "settings_of_project"]
 
 _PYLOCK: Final = re.compile(r"pylock(\.[^./]+)?\.toml")
 _PYPI: Final = "https://pypi.org/simple"
+_FILES_OF_PYPI: Final = "files.pythonhosted.org"
 _OF_LOCKS: Final = frozenset({"extras", "dependency_groups"})
 _CHOICE: Final = re.compile(r"""(?P<name>"[^"]*"|'[^']*') (?P<operator>in|not in) (?P<of>extras|dependency_groups)""")
 _ALWAYS: Final = 'python_version >= "0"'
@@ -239,17 +240,26 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
         hashes = tuple(f"{algorithm}:{digest}" for algorithm, digest in sorted(package.archive.hashes.items()))
         url = package.archive.url + (f"#subdirectory={s}" if (s := package.archive.subdirectory) else "")
         return UrlRequirement(url=PrivateUrl.parse(url), name=name, marker=marker, hashes=hashes, where=where)
-    if package.version is None or not (package.wheels or package.sdist):
+    given: list[PackageWheel | PackageSdist] = [*(package.wheels or ())]
+    given += [package.sdist] if package.sdist else []
+    if package.version is None or not given or not all(file.url and not is_local(file.url) for file in given):
         raise RequirementError(
             f"{where}: {name} is a folder or a file on the machine where it was locked",
             hint="leave it out of the lock (uv export --no-emit-local); copy it with rsync() and install it from there",
         )
-    given = [wheel.hashes for wheel in package.wheels or ()] + ([package.sdist.hashes] if package.sdist else [])
-    hashes = tuple(sorted({f"{algorithm}:{digest}" for each in given for algorithm, digest in each.items()}))
+    hashes = tuple(sorted({f"{algorithm}:{digest}" for file in given for algorithm, digest in file.hashes.items()}))
     requirement = Requirement(f"{name}=={package.version}")
     requirement.marker = marker
-    options = _options_for(package.index)
-    return PackageRequirement(requirement=requirement, options=options, hashes=hashes, is_locked=True, where=where)
+    urls = tuple(PrivateUrl.parse(file.url or "") for file in given)
+    is_of_pypi = all(urlsplit(url.url).hostname == _FILES_OF_PYPI for url in urls)
+    return PackageRequirement(
+        requirement=requirement,
+        options=_options_for(package.index),
+        hashes=hashes,
+        is_locked=True,
+        files=() if package.index is not None or is_of_pypi else urls,
+        where=where,
+    )
 
 
 def _options_for(index: str | None) -> PipOptions:

@@ -46,6 +46,7 @@ class PackageRequirement:
 
     `is_locked`: it is from a lock, whose versions hold whatever packages require of each other. `only_for` is the
     marker of the environments that the lock is for. `lacks_hash`: it may only be asked for where its marker is false.
+    `files` are those of a lock that names no index: one of them is meant, and not one of an index.
     """
 
     requirement: Requirement
@@ -54,6 +55,7 @@ class PackageRequirement:
     is_locked: bool = False
     lacks_hash: bool = False
     only_for: Marker | None = None
+    files: tuple[PrivateUrl, ...] = ()
     where: str = field(default="", compare=False)
 
     @property

@@ -17,6 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from klock.errors import RequirementError, ResolutionError
 from klock.packages.credentials import bare_text, without_credentials
+from klock.packages.files_of_locks import version_of_url
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
 from klock.packages.overriding import lines_of_files
 from klock.packages.platform_tags import uv_platform
@@ -189,8 +190,10 @@ def _metadata(case: Case, learnt: Iterable[Learnt]) -> tuple[WheelMetadata, ...]
     found = {(each.metadata.name, each.metadata.version): each.metadata for each in learnt}
     for root, name, extras in _locked(case):
         if root.requirement is not None and not extras:
-            [pin] = root.requirement.specifier
-            found[name, pin.version] = WheelMetadata(name=name, version=pin.version)
+            url, pins = root.requirement.url, [pin.version for pin in root.requirement.specifier]
+            version = pins[0] if url is None else version_of_url(url)
+            if version is not None:
+                found[name, version] = WheelMetadata(name=name, version=version)
     return tuple(found.values())
 
 

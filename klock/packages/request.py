@@ -87,8 +87,9 @@ class ScopedRequirement:
 
     `hashes` (`sha256:...`), of --hash and of a URL's fragment, are the only ones its artifact may have, when there are
     any. `is_locked`: its version holds whatever other packages require. `only_for` is the marker of the environments
-    that it can be asked for in; with `lacks_hash` it can be asked for in none. `origin` says in messages where it is
-    from: `kimage.py:12: pip_install`, `requirements.txt:3`.
+    that it can be asked for in; with `lacks_hash` it can be asked for in none. One of `files`, by their URLs, is
+    meant where there are any. `origin` says in messages where it is from: `kimage.py:12: pip_install`,
+    `requirements.txt:3`.
     """
 
     text: str
@@ -98,6 +99,7 @@ class ScopedRequirement:
     is_locked: bool = False
     lacks_hash: bool = False
     only_for: str = ""
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, parsed: ParsedRequirement) -> ScopedRequirement:
@@ -127,6 +129,7 @@ class ScopedRequirement:
             is_locked=is_locked,
             lacks_hash=locked is not None and locked.lacks_hash,
             only_for=str(locked.only_for or "") if locked is not None else "",
+            files=_texts(parsed.files) if isinstance(parsed, PackageRequirement) else (),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -14,10 +15,11 @@ from packaging.version import InvalidVersion
 
 from klock.errors import RequirementError
 from klock.image.requirements import lacks_hash
+from klock.packages.files_of_locks import at_its_file
 from klock.packages.interpreter import TargetPython
 from klock.packages.overriding import Overriding
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = ["Root", "constraints_in", "line_of", "name_of", "read_roots", "roots_in"]
 
@@ -82,7 +84,14 @@ def roots_in(
                 f"{scoped.origin}: it is for {scoped.only_for}, and the environment has {here}",
                 hint="lock it for this environment too, or take another base or target",
             )
-    return roots
+    return tuple(map(partial(_at_its_file, python=python), roots))
+
+
+def _at_its_file(root: Root, python: TargetPython) -> Root:
+    if root.requirement is None or not root.scoped.files:
+        return root
+    scoped = at_its_file(root.scoped, root.requirement, python.tags)
+    return replace(root, scoped=scoped, requirement=parse_requirement(scoped))
 
 
 def constraints_in(python: TargetPython, requests: Sequence[PipRequest]) -> tuple[Root, ...]:

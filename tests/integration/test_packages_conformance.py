@@ -223,6 +223,11 @@ LOCKED = {
         ["a==1.0", "c==1.0"],
     ),
     "and what it requires is in the lock or is not needed": (["d==1.0"], ["d==1.0"]),
+    "from its own file, where the lock names no index": (
+        ["c==1.0 from extra by file", "d==1.0 by file"],
+        ["c==1.0", "d==1.0"],
+    ),
+    "from its own file, whatever others of the lock require": (["b==1.0", "c==1.0 by file"], ["b==1.0", "c==1.0"]),
     "but for the extras that the lock has not": (["e==1.0", "e[x] unlocked"], ["c==2.0", "e==1.0"]),
 }
 
@@ -239,14 +244,18 @@ def test_a_package_of_another_tools_lock(case: str, tmp_path: Path) -> None:
 
 
 def _locked(line: str, case: Case) -> ScopedRequirement:
-    """A line `REQUIREMENT [from extra] [unlocked]`, as a lock gives it: with the index and the hash of its file."""
-    text, _, index = line.removesuffix(" unlocked").partition(" from ")
+    """A line `REQUIREMENT [from extra] [by file] [unlocked]`, as a lock gives it: with the index, or the file, and the
+    hash of the file."""
+    text, _, index = line.removesuffix(" unlocked").removesuffix(" by file").partition(" from ")
     name, _, version = text.partition(";")[0].partition("==")
-    files = (case.folder / (index or "index")).glob(f"{name}-{version}-*.whl") if version else ()
+    files = [*(case.folder / (index or "index")).glob(f"{name}-{version}-*.whl")] if version else []
+    server = (case.extra or "") if index else case.index
+    by_file = line.endswith(" by file")
     return ScopedRequirement(
         text=text,
         origin="uv.lock",
-        options=RequirementOptions(index_url=case.extra if index else case.index),
+        options=RequirementOptions(index_url=None if by_file else server),
+        files=tuple(f"{server.removesuffix('/simple/')}/files/{file.name}" for file in files if by_file),
         hashes=tuple(f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files),
         is_locked=not line.endswith(" unlocked"),
     )
