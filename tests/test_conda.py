@@ -17,6 +17,7 @@ from klock.conda.archives import unpacked
 from klock.conda.channels import channel_urls, subdirs
 from klock.conda.layout import Laid, Python, laid_out, record_of
 from klock.errors import FetchError, ImageError, LockfileError
+from klock.image.conda import read_spec_file
 from klock.image.steps import CondaInstall, PipInstall, SetEnvVars
 from klock.lockfile.model import CondaLock, CondaPackage, TargetLock
 from klock.lockfile.names import check_names
@@ -191,6 +192,16 @@ def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pyte
         SetEnvVars(variables=(("A", r"\$b"),)),
         PipInstall(requirements=("tqdm>=4",)),
     )
+
+
+@pytest.mark.parametrize("above", ["", "envs"])
+def test_files_for_pip_lie_beside_the_environment_file(tmp_path: Path, above: str) -> None:
+    lines = ["-r requirements.txt", "--constraint=../c.txt", "-r /srv/r.txt", "--pre", "numpy", "-r 'a b.txt'"]
+    path = tmp_path / above / "environment.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"dependencies": ["python", {"pip": lines}]}))
+    seen = ["-r envs/requirements.txt", "--constraint c.txt", "-r /srv/r.txt", "--pre", "numpy", "-r 'envs/a b.txt'"]
+    assert list(read_spec_file(path, "conda_install", folder=tmp_path).pip) == (seen if above else lines)
 
 
 def test_what_the_builder_refuses() -> None:

@@ -349,6 +349,17 @@ def test_what_lacks_a_hash_may_be_for_other_systems(tmp_path: Path, marker: str,
         roots_in(python, [PipRequest(requirements=scoped)])
 
 
+def test_options_alone_are_for_the_whole_call(tmp_path: Path) -> None:
+    """As on pip's command line, and in the list of an environment.yml."""
+    inputs = read(tmp_path, "x", "--extra-index-url https://a", "-i https://b y", "-r a.txt", "--pre -q", a_txt="z\n")
+    of_all: dict[str, Any] = {"extra_index_urls": (url("https://a"),), "pre": True}
+    assert list(inputs.requirements) == [
+        package("x", for_all=True, **of_all),
+        package("y", index_url=url("https://b"), **of_all),
+        package("z", for_all=True, **of_all),
+    ]
+
+
 ALL = {
     "in a file": ("-r a.txt", "--only-binary :all:\nx\n--no-binary :all:", ((":all:",), (":all:",))),
     "for a file": ("-r a.txt --no-binary :all:", "x", ((":all:",), ())),

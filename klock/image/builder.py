@@ -496,7 +496,7 @@ class Image(ContainerWords):
             from klock.image.conda import read_spec_file
 
             path = where.folder / Path(arguments.text(method, "spec_file", spec_file)).expanduser()
-            file = read_spec_file(path, method)
+            file = read_spec_file(path, method, folder=where.folder)
             specs, wanted, pip = (*file.specs, *specs), wanted or file.channels, file.pip
             # conda takes a `$` as it is.
             variables = {name: value.replace("$", r"\$") for name, value in file.variables.items()}

@@ -5,18 +5,21 @@ The format: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/mana
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from klock.errors import ImageError
 from klock.extras import missing_extra_hint
-from klock.values import dataclass
+from klock.values import dataclass, replace
 
 __all__ = ["CondaEnvironment", "read_conda_environment", "read_spec_file"]
 
 _MATCH_SPEC: Final = re.compile(r"(?:[^:\s\[]*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[^\[]*)")
+_NAMES_FILE: Final = re.compile(r"(?P<option>-r|-c|--requirements?|--constraints?)[\s=]*(?P<path>\S.*)")
 _FOR_CONDA_ALONE: Final = ("pip", "setuptools", "wheel")
 """What conda's environments name to have pip: every base with Python has its own."""
 _LARGEST: Final = 4 << 20
@@ -35,13 +38,27 @@ class CondaEnvironment:
     channels: tuple[str, ...] = ()
 
 
-def read_spec_file(path: Path, method: str) -> CondaEnvironment:
-    """The environment.yml at `path`, which `method` was given. Raises ImageError."""
+def read_spec_file(path: Path, method: str, *, folder: Path) -> CondaEnvironment:
+    """The environment.yml at `path`, which `method` was given; files that it names for pip are from `folder` then.
+
+    Raises ImageError.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{method}: cannot read {path}: {error.strerror}", hint="check the path") from error
-    return read_conda_environment(content, path.name)
+    read = read_conda_environment(content, path.name)
+    above = os.path.relpath(path.parent, folder)
+    return read if above == "." else replace(read, pip=tuple(_from_folder(line, above) for line in read.pip))
+
+
+def _from_folder(line: str, above: str) -> str:
+    """A line `-r FILE` or `-c FILE`, whose file conda looks for beside the environment.yml."""
+    found = _NAMES_FILE.fullmatch(line.strip())
+    if found is None:
+        return line
+    path = "".join(shlex.split(found["path"]))
+    return f"{found['option']} {shlex.quote(os.path.normpath(Path(above) / path))}"
 
 
 def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:

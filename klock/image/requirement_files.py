@@ -75,15 +75,18 @@ def read_requirements(
     steering: list[Steering] = []
     notes: list[str] = []
     place = _place(step, folder)
-    for entry in step.requirements:
-        line = parse_line(entry, f"{place}pip_install", environ)
-        requirements += map(_on_its_own, line.requirements)
+    lines = [parse_line(entry, f"{place}pip_install", environ) for entry in step.requirements]
+    of_all = PipOptions()
+    for line in lines:  # options alone are for the whole call, as on a command line
+        of_all = of_all if line.requirements or line.files else line.options.over(of_all)
+    for line in lines:
+        requirements += (replace(r, options=r.options.over(of_all)) for r in map(_on_its_own, line.requirements))
         variables.update(line.variables)
         for reference in line.files:
             tree = _Tree(folder=folder, environ=environ, locks=locks)
             tree.read(reference, base=folder, constraint=reference.constraint, including=())
             tree.check_hashes()
-            found = tree.requirements(over=reference.options)
+            found = tree.requirements(over=reference.options.over(of_all))
             requirements += found[0]
             constraints += found[1]
             files |= tree.files
