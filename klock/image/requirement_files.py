@@ -36,7 +36,7 @@ from klock.image.requirements import (
 from klock.image.steps import PipInstall
 from klock.values import dataclass
 
-__all__ = ["ReadFile", "RequirementInputs", "read_requirements"]
+__all__ = ["ReadFile", "RequirementInputs", "logical_lines", "read_requirements"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -135,7 +135,7 @@ class _Tree:
                 f"{reference.where}: {self._name(path)} has no groups and extras to choose from",
                 hint="they are in a pyproject.toml or a uv.lock",
             )
-        for number, text in _logical_lines(content, self._name(path)):
+        for number, text in logical_lines(content, self._name(path)):
             where = f"{self._name(path)}:{number}"
             line = parse_line(text, where, self.environ, several=False)
             self.variables.update(line.variables)
@@ -264,7 +264,7 @@ def _content(path: Path, reference: FileReference, name: str) -> bytes:
     return content
 
 
-def _logical_lines(content: bytes, name: str) -> list[tuple[int, str]]:
+def logical_lines(content: bytes, name: str) -> list[tuple[int, str]]:
     """Numbers and texts of the lines that say something. The encoding is the file's own, never the locale's."""
     from pip_requirements_parser import CommentLine, preprocess
 

@@ -8,6 +8,7 @@ them which step brings a package.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
@@ -17,12 +18,15 @@ from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from klock.image.requirement_files import logical_lines
+from klock.image.requirement_lines import parse_line
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
 from klock.values import dataclass
 
 __all__ = ["Overriding", "lines_of_files"]
 
 _EXTRA: Final = re.compile(r"""\bextra\s*==\s*(['"])(?P<name>[^'"]+)\1|(['"])(?P<turned>[^'"]+)\3\s*==\s*extra\b""")
+_INCLUDES: Final = re.compile(r"-[rc]|--(requirement|constraint)s?\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +100,19 @@ def _for_extras_of(requirement: Requirement, override: Requirement) -> str:
 def lines_of_files(
     requests: Sequence[PipRequest], variable: str, read: Callable[[str], bytes | None]
 ) -> list[ScopedRequirement]:
-    """The lines of the files in the environment that a variable names, each text once. A file that is not there has
-    none: what reads it says so."""
+    """The requirements in the files of the environment that a variable names, each text once, with those of the files
+    that they include. A file that is not there has none: what reads it says so. Raises RequirementError."""
+    named = [path for request in requests for path in request.environment.get(variable, "").split()]
+    paths = list(dict.fromkeys(path.removeprefix("file://") for path in named))
     found: dict[str, ScopedRequirement] = {}
-    for request in requests:
-        for path in request.environment.get(variable, "").split():
-            content = read(path.removeprefix("file://")) or b""
-            for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
-                text = line.partition(" #")[0].strip()
-                if text and not text.startswith(("#", "-")):
-                    found.setdefault(text, ScopedRequirement(text=text, origin=f"{path}:{number}"))
+    for path in paths:
+        for number, text in logical_lines(read(path) or b"", path):
+            origin = f"{path}:{number}"
+            if text.startswith("-") and not _INCLUDES.match(text):
+                continue
+            line = parse_line(text, origin, several=False)
+            for requirement in map(ScopedRequirement.of, line.requirements):
+                found.setdefault(requirement.text, requirement)
+            more = (posixpath.join(posixpath.dirname(path), file.path) for file in line.files)
+            paths += (each for each in more if each not in paths)
     return list(found.values())
