@@ -50,6 +50,11 @@ error: Failed to download and build `ray @ git+https://h/ray`
   cause: Git operation failed
   cause: Git executable not found. Ensure that Git is installed and available.
 """
+NO_VERSIONS = """\
+error: No solution found when resolving dependencies
+  cause: Because there are no versions of six and this-image depends on six, we can conclude that your requirements \
+are unsatisfiable.
+"""
 NO_WHEEL = """\
 error: No solution found when resolving dependencies
   cause: Because six==1.0 has no wheels with a matching platform tag (e.g., `manylinux_2_36_x86_64`) and this-image \
@@ -159,17 +164,39 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
             None,
         ),
         ("", ResolutionError, "cannot meet the image's requirements\nuv gave no reason", None),
+        (
+            NO_VERSIONS,
+            ResolutionError,
+            "cannot meet kimage.py:7: pip_install: six>=99\nBecause there are no versions of six and this-image "
+            "depends on six, we can conclude that your requirements are unsatisfiable.",
+            "the page https://h/simple/six/ lists no files: the index may want a login, or another URL",
+        ),
+        *(
+            (
+                f"error: {reason} for `https://h/simple/six/`{more}\n",
+                FetchError,
+                f"an index cannot be read: {reason} for `https://h/simple/six/`{more}",
+                "check the network and the index URLs; --offline locks with what the store has",
+            )
+            for reason, more in (
+                ('Unsupported `Content-Type` "text/plain"', ". Expected JSON or HTML."),
+                ("Missing `Content-Type` header", ""),
+            )
+        ),
     ],
     ids=[
         *("unsatisfiable", "refused", "unreachable", "forbidden", "no wheel that fits", "undeclared", "build fails"),
-        *("no git", "unreadable", "nothing said"),
+        *("no git", "unreadable", "nothing said", "no versions", "text", "no type"),
     ],
 )
 def test_an_error_names_the_requirement_its_line_and_the_reason(
     output: str, kind: type[KlockError], message: str, hint: str | None
 ) -> None:
     error = error_from_uv(
-        output, requirements=REQUIREMENTS, why_no_wheel=lambda *_: "has wheels for cp39 only, not for cp311"
+        output,
+        requirements=REQUIREMENTS,
+        why_no_wheel=lambda *_: "has wheels for cp39 only, not for cp311",
+        empty_page=lambda name: f"https://h/simple/{name}/",
     )
     assert isinstance(error, kind) and error.message == message
     if hint is not None:

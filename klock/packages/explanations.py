@@ -19,7 +19,11 @@ __all__ = ["Asked", "error_from_uv", "missing_projects", "warnings_from_uv"]
 _NOT_FOUND: Final = re.compile(
     r"(?<![\w.-])([a-z0-9][a-z0-9._-]*) was not found in (?:the package registry|the provided package locations)"
 )
-_NETWORK: Final = ("Failed to fetch", "error sending request", "dns error", "Could not connect", "tls handshake")
+_NETWORK: Final = (
+    *("Failed to fetch", "error sending request", "dns error", "Could not connect", "tls handshake"),
+    *("Unsupported `Content-Type`", "Missing `Content-Type`", "Received some unexpected"),
+)
+_NO_VERSIONS: Final = re.compile(r"there are no versions of ([a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)")
 _UNFETCHED: Final = re.compile(r"Failed to fetch:? `?(?P<url>https?://[^\s`]+)")
 _REFUSALS: Final = ("401 Unauthorized", "403 Forbidden", "Missing credentials")
 _BUILD: Final = re.compile(
@@ -81,9 +85,11 @@ def error_from_uv(
     offline: bool = False,
     keeps_base: bool = False,
     why_no_wheel: Callable[[str, str], str] = lambda _name, _version: "",
+    empty_page: Callable[[str], str] = lambda _name: "",
 ) -> KlockError:
     """The error for uv's `output` (already masked). `refused` is what the recorder did not let through, or could not
-    reach. `why_no_wheel` is asked for a project and its version which uv has to build."""
+    reach. `why_no_wheel` is asked for a project and its version which uv has to build, `empty_page` for the page of a
+    project without files, if it is that page that counts."""
     explanation, hints = _explanation(output)
     one_line = " ".join(explanation.split())
     explanation += listed(refused)
@@ -114,6 +120,8 @@ def error_from_uv(
     if also := _those_in(where, constraints):
         subject += f"; constrained by {also}"
     facts = [hint for hint in hints if _WHEELS.search(hint)]
+    for page in filter(None, map(empty_page, _NO_VERSIONS.findall(one_line) if not hints else ())):
+        hints.append(f"the page {page} lists no files: the index may want a login, or another URL")
     told = "; ".join(dict.fromkeys(_in_our_words(hint) for hint in hints if hint not in facts))
     message = "\n".join([f"cannot meet {subject}", explanation, *facts])
     if facts:

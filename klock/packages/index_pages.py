@@ -69,6 +69,18 @@ class IndexPages:
             self._pages[key] = self._read(index, project)
         return self._pages[key]
 
+    def without_files(self, indexes: Iterable[Index], project: str) -> str:
+        """The page of the first index that knows the project, if it has no files; empty otherwise, or if nobody knows.
+
+        Whoever asks has failed: that this fails too is no news.
+        """
+        for index in indexes:
+            with contextlib.suppress(FetchError):
+                files = self.files(index, project)
+                if files is not None:
+                    return "" if files else f"{index.url.rstrip('/')}/{project}/"
+        return ""
+
     def _read(self, index: Index, project: str) -> tuple[PageFile, ...] | None:
         mirrors = self._credentials.mirrors
         if not index.flat:

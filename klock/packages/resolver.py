@@ -295,6 +295,7 @@ class Resolver:
             offline=self.world.offline,
             keeps_base=self.question.keep_base,
             why_no_wheel=why_no_wheel,
+            empty_page=lambda name: pages.without_files([pins[name]] if name in pins else shared, name),
         )
 
     def why_no_wheel(self, name: str, version: str, indexes: Sequence[Index], pages: IndexPages | None = None) -> str:
