@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from klock.patterns import regex
@@ -13,7 +14,16 @@ from klock.patterns import regex
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-__all__ = ["Digest", "canonical_json", "digest_of_bytes", "digest_of_json", "digest_of_stream", "hex_of", "is_digest"]
+__all__ = [
+    "Digest",
+    "canonical_json",
+    "digest_of_bytes",
+    "digest_of_json",
+    "digest_of_stream",
+    "hashes_like",
+    "hex_of",
+    "is_digest",
+]
 
 Digest = str
 """`sha256:` and 64 lower-case hex digits."""
@@ -74,3 +84,20 @@ def canonical_json(value: Any) -> bytes:
 
 def digest_of_json(value: Any) -> Digest:
     return digest_of_bytes(canonical_json(value))
+
+
+def hashes_like(hashes: Iterable[str], path: Path) -> list[str]:
+    """The hashes of a file in the algorithms of `hashes` (`sha512:...`), in their order. An algorithm that nobody here
+    knows gives what was asked for: it says nothing."""
+    import hashlib
+
+    found = []
+    for each in hashes:
+        algorithm = each.partition(":")[0]
+        try:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
+            found.append(f"{algorithm}:{digest.hexdigest()}")
+        except (ValueError, TypeError):  # TypeError: its digests are of any length
+            found.append(each)
+    return found

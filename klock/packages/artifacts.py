@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from klock.digests import Digest, digest_of_json
+from klock.digests import Digest, digest_of_json, hashes_like
 from klock.errors import FetchError, HashMismatch, ResolutionError
 from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.build_failures import BuildFailed
@@ -81,6 +81,11 @@ class ArtifactLocker:
                 f"{package.name} is a folder, which cannot be locked",
                 hint="copy it with rsync() in an earlier step, and install it from there",
             )
+        if source.url.startswith("file:") and index is not None and index.startswith(("http:", "https:")):
+            raise FetchError(
+                f"{index} names {source.url} for {package.name}, which is a file of whoever asks",
+                hint="a page of the web has no files here: ask for another version, or name another index",
+            )
         size, sha256 = self._facts(source)
         source = dataclasses.replace(source, url=self._url_to_lock(source, sha256))
         version = package.version or _version_in(source.name)
@@ -111,7 +116,8 @@ class ArtifactLocker:
             build=tuple(sorted(p.pin for p in built.requires)),
             subdirectory=package.subdirectory,
         )
-        return LockedPackage(name=package.name, version=self._version(built.wheel), index=index, artifact=artifact)
+        version = version if index is not None and version else self._version(built.wheel)
+        return LockedPackage(name=package.name, version=version, index=index, artifact=artifact)
 
     def build(self, name: str, source: Source, system: BuildSystem, *, key: Sequence[str] | None) -> Built:
         """Builds a wheel with build requirements resolved here, or takes one the store has of the same inputs."""
@@ -250,8 +256,10 @@ class ArtifactLocker:
 
     def _agreed(self, file: SelectedFile, digest: Digest) -> str:
         found = digest.removeprefix("sha256:")
-        if file.sha256 not in (None, found):
-            raise HashMismatch(f"{file.name}: its index says sha256:{file.sha256}, but {file.url} is sha256:{found}")
+        expected = [f"sha256:{file.sha256}"] if file.sha256 is not None else file.hashes
+        for said, is_so in zip(expected, hashes_like(expected, self._store.blob_path(digest)), strict=True):
+            if said.lower() != is_so.lower():
+                raise HashMismatch(f"{file.name}: its index says {said}, but {file.url} is {is_so}")
         return found
 
     def _resolve(self, name: str, requires: Sequence[str]) -> tuple[LockedPackage, ...]:

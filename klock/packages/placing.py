@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
-from klock.errors import HashMismatch
+from klock.digests import hashes_like
+from klock.errors import HashMismatch, ResolutionError
 from klock.lockfile.model import LocalProject, LockedPackage, SdistArtifact, VcsArtifact, WheelArtifact
 from klock.packages.interpreter import TargetPython
 from klock.packages.resolver import Answer
 from klock.packages.roots import Root, same_repository
 from klock.packages.selection import SelectedFile, SelectedFolder, SelectedPackage, SelectedRepository
-from klock.packages.wheels import wheel_of
+from klock.packages.wheels import WheelMetadata, required_names, wheel_of
 from klock.store import Store
+from klock.words import first_of
 
-__all__ = ["broken", "builders_of", "check_hashes", "is_same", "roots_of_step", "unfit_for"]
+__all__ = ["broken", "builders_of", "check_hashes", "check_names", "is_same", "roots_of_step", "strays", "unfit_for"]
+
+
+def check_names(package: LockedPackage, metadata: WheelMetadata) -> None:
+    """Raises ResolutionError for a wheel that is of another project or version than its file's name says."""
+    if metadata.name == package.name and _same_version(metadata.version, package.version):
+        return
+    raise ResolutionError(
+        f"{wheel_of(package).name} says of itself that it is {metadata.name} {metadata.version}, and not {package.pin}",
+        hint="it is broken or forged, and pip and uv refuse it, too: ask for another version, and tell its index",
+    )
+
+
+def _same_version(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
+def strays(
+    chosen: Iterable[SelectedPackage],
+    reached: Mapping[str, frozenset[str]],
+    requires: Mapping[str, Sequence[str]],
+    python: TargetPython,
+    *,
+    locked: Collection[str],
+) -> Iterator[str]:
+    """Where wheels say otherwise than their index what they require: what is missing, and what nothing requires. What
+    is in `locked`, the lock of another tool, need not have what it requires."""
+    names = {package.name for package in chosen}
+    for name in sorted(names - reached.keys()):
+        yield f"{name} is not installed: an index says that a package requires it, and the package does not say so"
+    for name in sorted(names & reached.keys() - {*locked}):
+        required = required_names(requires[name], markers=python.markers, extras=reached[name])
+        if missing := sorted(required.keys() - names - python.versions.keys() - requires.keys()):
+            yield f"{name} requires {first_of(missing)}, which is not installed: its index does not say so"
 
 
 def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answer: Answer, store: Store) -> None:
@@ -36,9 +73,7 @@ def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answe
         sha256 = None if isinstance(artifact, VcsArtifact) else artifact.sha256
         found = {f"sha256:{sha256}"}
         if sha256 and any(not h.startswith("sha256:") for h in root.scoped.hashes):
-            content = store.blob_path(f"sha256:{sha256}").read_bytes()
-            algorithms = {h.partition(":")[0] for h in root.scoped.hashes}
-            found |= {f"{a}:{hashlib.new(a, content, usedforsecurity=False).hexdigest()}" for a in algorithms}
+            found |= {*hashes_like(root.scoped.hashes, store.blob_path(f"sha256:{sha256}"))}
         if not found & {*root.scoped.hashes}:
             raise HashMismatch(
                 f"{root.scoped.origin}: {package.pin} is {wheel_of(package).name} with sha256:{sha256}, "

@@ -13,7 +13,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -25,7 +25,16 @@ from klock.packages.build_failures import BuildFailed, UnbuiltSource
 from klock.packages.fetch import fetch_packages
 from klock.packages.interpreter import TargetPython
 from klock.packages.overriding import Overriding
-from klock.packages.placing import broken, builders_of, check_hashes, is_same, roots_of_step, unfit_for
+from klock.packages.placing import (
+    broken,
+    builders_of,
+    check_hashes,
+    check_names,
+    is_same,
+    roots_of_step,
+    strays,
+    unfit_for,
+)
 from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements, replacements
 from klock.packages.request import PipRequest
@@ -140,6 +149,16 @@ class Resolving:
         names, reached = self._names_of(number), self._reach(number)
         packages = tuple(self._locked[name] for name in names)
         self._steps.append(_LockedStep(packages=packages, projects=projects, reached=reached))
+        if len(self._steps) == len(self.question.requests):
+            self._tell(self._strays())
+
+    def _strays(self) -> Iterator[str]:
+        everywhere: dict[str, frozenset[str]] = {}
+        for step in self._steps:
+            for name, extras in step.reached.items():
+                everywhere[name] = extras | everywhere.get(name, frozenset())
+        locked = {root.name for root in self._roots if root.name and root.scoped.is_locked}
+        return strays(self._chosen.values(), everywhere, self._requires, self.python, locked=locked)
 
     # -- the question
 
@@ -291,6 +310,7 @@ class Resolving:
         for package in packages:
             self._locked[package.name] = package
             metadata = metadata_of(wheel_of(package), world.store)
+            check_names(package, metadata)
             requires = self._overriding.requires(package.name, package.version, metadata.requires)
             self._requires[package.name], self._pythons[package.name] = requires, metadata.python
         self._reached.clear()
@@ -344,7 +364,7 @@ class Resolving:
     def _roots_of(self, requests: Sequence[PipRequest]) -> tuple[Root, ...]:
         return roots_in(self.python, requests, self._overriding)
 
-    def _tell(self, warnings: Sequence[str] = ()) -> None:
+    def _tell(self, warnings: Iterable[str] = ()) -> None:
         """Says what becomes of the base's distributions by what is known now, and `warnings`, each sentence once."""
         versions = self.python.versions
         reached = {name for number in range(self._answered) for name in self._reach(number)}

@@ -28,12 +28,14 @@ __all__ = ["SelectedFile", "SelectedFolder", "SelectedPackage", "SelectedReposit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedFile:
-    """A wheel or source archive. `size` (bytes) and `sha256` (hex) are None where the index does not say."""
+    """A wheel or source archive. `size` (bytes) and `sha256` (hex) are None where the index does not say; `hashes` are
+    what it says in other algorithms, as `sha512:...`."""
 
     name: str
     url: str
     size: int | None
     sha256: str | None
+    hashes: tuple[str, ...] = ()
 
     @property
     def is_wheel(self) -> bool:
@@ -126,6 +128,7 @@ def select_artifacts(
                 url=_lockable(url, package.name),
                 size=artifact.size,
                 sha256=artifact.hashes.get("sha256"),
+                hashes=tuple(sorted(f"{name}:{h}" for name, h in artifact.hashes.items() if name != "sha256")),
             )
             direct = isinstance(artifact, PackageArchive)
             if direct:

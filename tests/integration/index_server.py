@@ -11,7 +11,8 @@
 which it redirects for projects it does not have, as company indexes do.
 `username` and `password` make it ask for HTTP Basic authentication (RFC 7617). `yanked` maps file names to the reason,
 `uploaded` to the time when they came, `pythons` to the Pythons they are for. `status` is what it answers every page
-with, `without_hashes` leaves the hashes out as old indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658
+with, `hashes` are what it says of some files instead of their SHA-256, `without_hashes` leaves the hashes out as old
+indexes do, `without_sizes` leaves PEP 700 sizes out. PEP 658
 metadata is served for wheels unless `without_metadata`.
 """
 
@@ -56,6 +57,7 @@ class IndexServer:
         status: int = 200,
         uploaded: Mapping[str, str] | None = None,
         pythons: Mapping[str, str] | None = None,
+        hashes: Mapping[str, Mapping[str, str]] | None = None,
         without_hashes: bool = False,
         without_sizes: bool = False,
         without_metadata: bool = False,
@@ -69,6 +71,7 @@ class IndexServer:
         self.status = status
         self.uploaded = dict(uploaded or {})
         self.pythons = dict(pythons or {})
+        self.hashes = dict(hashes or {})
         self.without_hashes = without_hashes
         self.without_sizes = without_sizes
         self.without_metadata = without_metadata
@@ -304,7 +307,7 @@ def _handler_for(index: IndexServer) -> type[BaseHTTPRequestHandler]:
             file: dict[str, object] = {
                 "filename": path.name,
                 "url": f"/files/{quote(path.name)}",
-                "hashes": {} if index.without_hashes else {"sha256": _sha256(content)},
+                "hashes": index.hashes.get(path.name, {} if index.without_hashes else {"sha256": _sha256(content)}),
             }
             if not index.without_sizes:
                 file["size"] = len(content)

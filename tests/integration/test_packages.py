@@ -499,6 +499,22 @@ def test_nothing_is_locked_without_hash_and_size(
     assert (package.artifact.size, package.artifact.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
+@pytest.mark.parametrize("algorithm", some_of(["sha512", "md5", "blake2b"], "sha512"))
+def test_other_hashes_than_sha256_are_checked(lab: Lab, algorithm: str) -> None:
+    wheel = make_wheel(lab.files, "lib", "1.0")
+    digest = hashlib.new(algorithm, wheel.read_bytes(), usedforsecurity=False).hexdigest()
+    for said in (digest.upper(), digest[::-1]):
+        lab.index.hashes[wheel.name] = {algorithm: said}
+        with IndexServer(lab.files, hashes=lab.index.hashes) as index:  # uv keeps pages for minutes
+            if said == digest.upper():
+                assert pins(lab.resolve(step("lib"), default_index=index.url).packages) == ["lib==1.0"]
+                continue
+            with pytest.raises(HashMismatch) as caught:
+                lab.resolve(step("lib"), default_index=index.url)
+    assert caught.value.message.startswith(f"lib-1.0-py3-none-any.whl: its index says {algorithm}:{digest[::-1]}, but ")
+    assert caught.value.message.endswith(f" is {algorithm}:{digest}")
+
+
 def test_a_yanked_version_is_warned_of(lab: Lab) -> None:
     wheel = make_wheel(lab.files, "lib", "1.0")
     lab.index.yanked[wheel.name] = "it eats files"
