@@ -243,7 +243,8 @@ class ArtifactLocker:
                 continue
             if file.sha256 in (None, artifact.sha256):
                 return artifact.size, artifact.sha256
-        digest, size = fetch_unhashed(file.url, self._store, credentials=self.resolver.credentials, name=file.name)
+        url = self._world.mirrors.towards(file.url)
+        digest, size = fetch_unhashed(url, self._store, credentials=self.resolver.credentials, name=file.name)
         return size, self._agreed(file, digest)
 
     def _url_to_lock(self, file: SelectedFile, sha256: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from klock.recorder import Links
 
 __all__ = ["Case", "all_constraints", "compose", "overrides_in", "steering_of"]
+
+_URL: Final = re.compile(r"https?://[^\s;#]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +86,17 @@ def compose(
     constraints = [*(c for request in case.requests for c in request.constraints), *_constraint_files(case, "PIP")]
     options = [(root, root.scoped.options) for root in case.roots]
     pins = {**case.plan.pins, **promoted}
+    limits = [_as_asked(constraint.text, case) for constraint in constraints if parse_requirement(constraint)]
     project = UvProject(
         dependencies=(
-            *(_at_commit(root.scoped.text, case.question) for root in case.roots if root.requirement),
+            *(_as_asked(root.scoped.text, case) for root in case.roots if root.requirement),
             *sorted(promoted),
             *own,
         ),
-        direct=tuple(_at_commit(root.scoped.text, case.question) for root in case.roots if not root.requirement),
-        constraints=tuple(
-            dict.fromkeys([*(bare_text(c.text) for c in constraints if parse_requirement(c)), *_held(case, installed)])
-        ),
+        direct=tuple(_as_asked(root.scoped.text, case) for root in case.roots if not root.requirement),
+        constraints=tuple(dict.fromkeys([*limits, *_held(case, installed)])),
         overrides=tuple(
-            dict.fromkeys(
-                [*_overrides(case, pins), *(_at_commit(o.text, case.question) for o in overrides_in(case)), *unknown]
-            )
+            dict.fromkeys([*_overrides(case, pins), *(_as_asked(o.text, case) for o in overrides_in(case)), *unknown])
         ),
         settings=case.plan.shared,
         steering=steering_of(case.requests),
@@ -153,7 +153,7 @@ def _locked(case: Case) -> list[tuple[Root, str, bool]]:
 
 def _overrides(case: Case, pins: Mapping[str, Index]) -> tuple[str, ...]:
     """A locked version counts, whatever others require. But uv forgets an overridden package's extras and index."""
-    texts = (root.scoped.text for root, name, extras in _locked(case) if name not in pins and not extras)
+    texts = (_as_asked(r.scoped.text, case) for r, name, extras in _locked(case) if name not in pins and not extras)
     return tuple(dict.fromkeys(texts))
 
 
@@ -231,13 +231,14 @@ def _held(case: Case, installed: Mapping[str, str]) -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(installed.items()) if _is_version(version)]
 
 
-def _at_commit(text: str, question: Question) -> str:
-    """The requirement with the commit of the last lock, if it asks for the same revision as then, and no credential."""
+def _as_asked(text: str, case: Case) -> str:
+    """The requirement without credentials, a file at its mirror, and a repository with the commit of the last lock, if
+    it asks for the same revision as then."""
     split = split_revision(text)
     if split is None:
-        return bare_text(text)
+        return _URL.sub(lambda match: case.world.mirrors.towards(match[0]), bare_text(text))
     before, url, revision, after = split
-    commit = question.preferred_commits.get((without_credentials(url), revision))
+    commit = case.question.preferred_commits.get((without_credentials(url), revision))
     return bare_text(text if commit is None else f"{before}{url}@{commit}{after}")
 
 

@@ -27,7 +27,7 @@ from klock.packages.question import Question, World
 from klock.packages.replacing import refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
 from klock.packages.roots import Root, constraints_in, name_of, roots_in
-from klock.packages.selection import SelectedPackage, select_artifacts
+from klock.packages.selection import SelectedFile, SelectedPackage, select_artifacts
 from klock.packages.uv import UvRun, run_uv
 from klock.packages.uv_outside import lies_inside, may_run_outside, run_uv_outside
 from klock.packages.uv_project import UvProject
@@ -171,7 +171,14 @@ class Resolver:
             from klock.packages.reaching import strangers
 
             said += [f"while uv resolved, klock refused a request: {sentence}" for sentence in strangers(ended.refused)]
-        return Answer(packages=good, index=index, warnings=tuple(said), learnt=learnt)
+        return Answer(packages=tuple(map(self._as_written, good)), index=index, warnings=tuple(said), learnt=learnt)
+
+    def _as_written(self, package: SelectedPackage) -> SelectedPackage:
+        """What was asked for by its URL, at that URL and not at the mirror's."""
+        source = package.source
+        if not package.direct or not isinstance(source, SelectedFile):
+            return package
+        return replace(package, source=replace(source, url=self.world.mirrors.back(source.url)))
 
     def _python(self, case: Case) -> str:
         """The Python that uv is shown: the environment's, or klock's own on this machine."""

@@ -616,6 +616,17 @@ def test_a_mirror_changes_nothing_of_a_lock(lab: Lab, tmp_path: Path) -> None:
     assert again.packages == before
 
 
+@pytest.mark.parametrize("name", ["app @ ", ""])
+def test_a_mirror_has_files_that_are_asked_for_by_their_urls(lab: Lab, name: str) -> None:
+    make_wheel(lab.files, "app", "1.0", requires=["lib"])
+    make_wheel(lab.files, "lib", "1.0")
+    mirrors = IndexMirrors.of({"https://gone.example/x": f"{lab.index.url[:-8]}/files"}, {})
+    file = "https://gone.example/x/app-1.0-py3-none-any.whl"
+    locked = lab.resolve(step(f"{name}{file}"), ways={"mirrors": mirrors})
+    assert pins(locked.packages) == ["app==1.0", "lib==1.0"]
+    assert (locked.packages[0].index, wheel_of(locked.packages[0]).url) == (None, file)
+
+
 def with_keyring(folder: Path, service: str, user: str, password: str) -> dict[str, str]:
     """The variables of a user whose keyring, a file, has this password."""
     environ = {
