@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from klock.lockfile.model import Interpreter, LockedPackage, WheelArtifact
-from klock.packages.interpreter import TargetPython
+from klock.packages.interpreter import InstalledDistribution, TargetPython
 from klock.packages.placing import unfit_for
-from klock.packages.replacing import replacements
+from klock.packages.replacing import held_by_constraints, replacements
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.roots import read_roots
+from klock.values import replace
 
 WHEEL = WheelArtifact(name="torch-2.5-py3-none-any.whl", url="", size=1, sha256="0" * 64)
 TORCH = LockedPackage(name="torch", version="2.5", index=None, artifact=WHEEL, replaces="2.4.0a0+nv24.8")
@@ -38,6 +39,29 @@ def test_the_chain_that_replaces_a_distribution_of_the_base(
     scoped = tuple(ScopedRequirement(text=text, origin=f"line {n}") for n, text in enumerate(lines, 1))
     (sentence,) = replacements([TORCH], read_roots([PipRequest(requirements=scoped)]), requires, PYTHON)
     assert sentence.startswith(f"torch 2.4.0a0+nv24.8 of the base is replaced by 2.5{because}")
+
+
+HELD = {
+    "torch==2.4.0a0+nv24.8": True,
+    "Torch===2.4.0a0+nv24.8": True,
+    "torch==2.4.0a0": False,
+    "torch==2.4.*": False,
+    "torch>=2.4.0a0": False,
+    "torch @ file:///opt/torch.whl": False,
+    "other==2.4.0a0+nv24.8": False,
+}
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+@pytest.mark.parametrize("line", HELD)
+def test_a_constraint_that_names_what_the_base_has(line: str, *, is_file: bool) -> None:
+    """As NVIDIA's images have it in the file of PIP_CONSTRAINT."""
+    base = InstalledDistribution(name="torch", version="2.4.0a0+nv24.8", requires=(), extras=())
+    scoped = ScopedRequirement(text=line, origin="-c c.txt")
+    request = PipRequest(constraints=() if is_file else (scoped,), environment={"PIP_CONSTRAINT": "/c.txt"})
+    files = {"/c.txt": f"{line}  # ours\n".encode()} if is_file else {}
+    held = held_by_constraints([request], replace(PYTHON, installed=(base,)), files.get)
+    assert held == ({"torch"} if HELD[line] else set())
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from klock.errors import ResolutionError
 from klock.lockfile.model import LockedPackage
 from klock.packages.interpreter import TargetPython
+from klock.packages.overriding import lines_of_files
+from klock.packages.request import PipRequest, parse_requirement
 from klock.packages.roots import Root
 from klock.values import dataclass
 from klock.words import listed
 
-__all__ = ["refuse_replacements", "replacements"]
+__all__ = ["held_by_constraints", "refuse_replacements", "replacements"]
+
+_Read: TypeAlias = "Callable[[str], bytes | None]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,27 @@ def replacements(
         cause = next((edge for edge in leading if edge.refuses(before)), leading[0] if leading else None)
         because = f": {_chain(cause, first)}" if cause else ""
         yield f"{package.name} {before} of the base is replaced by {package.version}{because}"
+
+
+def held_by_constraints(requests: Sequence[PipRequest], python: TargetPython, read: _Read) -> set[str]:
+    """Distributions of the base whose version a constraint names, as vendors' files do for their own builds, which no
+    index has: as for pip, a wish for the newest is met by what is there."""
+    lines = [line for request in requests for line in request.constraints]
+    lines += lines_of_files(requests, "PIP_CONSTRAINT", read)
+    held: set[str] = set()
+    for requirement in filter(None, map(parse_requirement, lines)):
+        installed = python.versions.get(name := canonicalize_name(requirement.name))
+        named = [each.version for each in requirement.specifier if each.operator in ("==", "===")]
+        if installed is not None and _is_one_of(installed, named):
+            held.add(name)
+    return held
+
+
+def _is_one_of(version: str, named: Sequence[str]) -> bool:
+    try:
+        return Version(version) in [Version(each) for each in named if not each.endswith("*")]
+    except InvalidVersion:
+        return version in named
 
 
 def refuse_replacements(sentences: Sequence[str]) -> None:

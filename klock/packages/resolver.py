@@ -24,7 +24,7 @@ from klock.packages.interpreter import python_environment
 from klock.packages.no_wheel import has_wheels, why_no_wheel
 from klock.packages.overriding import Overriding
 from klock.packages.question import Question, World
-from klock.packages.replacing import refuse_replacements
+from klock.packages.replacing import held_by_constraints, refuse_replacements
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
 from klock.packages.roots import Root, constraints_in, name_of, roots_in
 from klock.packages.selection import SelectedFile, SelectedPackage, select_artifacts
@@ -202,10 +202,11 @@ class Resolver:
         for own in (own for request in requests for own in request.own):
             if (installed := self.world.python.versions.get(own.name)) is not None:
                 found[own.name] = f"{own.name} is a project of the image: the base has {installed}"
+        held = held_by_constraints(requests, self.world.python, self.world.workspace.read)
         for root in roots:
             installed = self.world.python.versions.get(root.name or "")
             if root.name is not None and installed is not None:
-                anew = requests[root.step].force or root.scoped.options.upgrade
+                anew = requests[root.step].force or (root.scoped.options.upgrade and root.name not in held)
                 if anew or not root.allows(installed):
                     found[root.name] = f"{root.scoped.origin}: {root.scoped.text}: the base has {installed}"
         if self.question.keep_base:
