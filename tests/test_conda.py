@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 import klock as kt
 from klock.conda.archives import unpacked
-from klock.conda.channels import channel_urls, subdirs
+from klock.conda.channels import channel_urls, resolved_spec, subdirs
 from klock.conda.layout import Laid, Python, laid_out, record_of
-from klock.errors import FetchError, ImageError, LockfileError
+from klock.errors import CredentialError, FetchError, ImageError, LockfileError
 from klock.image.conda import read_spec_file
 from klock.image.steps import CondaInstall, PipInstall, SetEnvVars
 from klock.lockfile.model import CondaLock, CondaPackage, TargetLock
 from klock.lockfile.names import check_names
+from klock.steps.conda.locking import refuse_credentials
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
 from tests.test_dockerfile import BASE
@@ -120,6 +121,7 @@ def test_a_binary_keeps_its_length_and_its_other_bytes(texts: list[bytes]) -> No
 
 def test_what_lies_where(tmp_path: Path) -> None:
     plain = [{"_path": path} for path in ("site-packages/a.py", "l", "h")]
+    folder = {"_path": "var/empty", "path_type": "directory"}
     placed = [{"_path": "sh", "prefix_placeholder": PLACEHOLDER, "file_mode": "text"}]
     archive = write(
         tmp_path,
@@ -129,10 +131,18 @@ def test_what_lies_where(tmp_path: Path) -> None:
         ("sh", f"#!{PLACEHOLDER}/bin/sh".encode()),
         index={"noarch": "python", "name": "x"},
         link={"noarch": {"type": "python", "entry_points": ["cmd = a.b:C.d"]}},
-        paths={"paths": [*plain, *placed]},
+        paths={"paths": [*plain, *placed, folder]},
     )
     found = laid(tmp_path, archive)
-    assert [each.path for each in found] == ["bin/cmd", "h", "l", "lib/python3.12/site-packages/a.py", "sh"]
+    assert [each.path for each in found] == [
+        "bin/cmd",
+        "h",
+        "l",
+        "lib/python3.12/site-packages/a.py",
+        "sh",
+        "var/empty",
+    ]
+    assert [each.path for each in found if each.is_folder] == ["var/empty"]
     script = next(each.content for each in found if each.path == "bin/cmd")
     assert script is not None
     assert b"#!/opt/conda/bin/python3.12\n" in script
@@ -142,6 +152,8 @@ def test_what_lies_where(tmp_path: Path) -> None:
     assert record.path == "conda-meta/x-1-0.json"
     said = json.loads(record.content or b"")
     assert (said["files"], said["requested_spec"]) == ([each.path for each in found], "x>=1")
+    kinds = {entry["_path"]: entry["path_type"] for entry in said["paths_data"]["paths"]}
+    assert (kinds["h"], kinds["l"], kinds["var/empty"]) == ("hardlink", "softlink", "directory")
 
 
 def _empty(folder: Path) -> Path:
@@ -152,11 +164,41 @@ def _empty(folder: Path) -> Path:
 def test_where_channels_are() -> None:
     assert channel_urls("conda-forge") == ("https://conda.anaconda.org/conda-forge",)
     assert channel_urls("defaults")[0] == "https://repo.anaconda.com/pkgs/main"
-    assert channel_urls("https://h/c/") == ("https://h/c",)
+    assert channel_urls("https://h/c/") == channel_urls("https://h/c/linux-64") == ("https://h/c",)
     assert channel_urls("pytorch/label/x", alias="https://m/") == ("https://m/pytorch/label/x",)
     assert subdirs(Target.parse("linux/arm64")) == ("linux-aarch64", "noarch")
     with pytest.raises(ImageError, match="is not a channel"):
         channel_urls("../x")
+
+
+@pytest.mark.parametrize(
+    ("spec", "resolved", "channel"),
+    [
+        ("numpy >=1.26", "numpy >=1.26", None),
+        ("numpy[version='>=1.26', build=py*]", "numpy[version='>=1.26', build=py*]", None),
+        ("pytorch::torch=2", "https://m/pytorch::torch=2", "https://m/pytorch"),
+        ("pytorch/label/x/linux-64::torch", "https://m/pytorch/label/x/linux-64::torch", "https://m/pytorch/label/x"),
+        ("https://h/c::x", "https://h/c::x", "https://h/c"),
+        ("x[build=0, channel='main']", "x[build=0, channel='https://m/main']", "https://m/main"),
+        ("x[channel=main,build=0]", "x[channel=https://m/main,build=0]", "https://m/main"),
+        ("https://h/c/noarch/x-1-0.conda#0a", "https://h/c/noarch/x-1-0.conda#0a", "https://h/c"),
+    ],
+)
+def test_the_channel_of_a_specification(spec: str, resolved: str, channel: str | None) -> None:
+    assert resolved_spec(spec, alias="https://m") == (resolved, channel)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://user:0123456789@h/c", "https://h/t/xy-0123456789/c", "https://${USER}:${PASS}@h/c"]
+)
+def test_a_channel_with_a_credential(text: str) -> None:
+    for step in (
+        CondaInstall(specs=("x",), channels=(text,), prefix="/p"),
+        CondaInstall(specs=(f"{text}::x",), channels=("c",), prefix="/p"),
+    ):
+        with pytest.raises(CredentialError) as caught:
+            refuse_credentials(step)
+        assert "netrc" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +224,7 @@ def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pyte
     )
     namespace: dict[str, object] = {}
     code = (
-        "import klock as kt\nimage = kt.Image().micromamba_install('z', spec_file='environment.yml', prefix='/opt/x')"
+        "import klock as kt\nimage = kt.Image().micromamba_install('z', spec_file='environment.yml', prefix='/opt/x/')"
     )
     exec(compile(code, "<typed>", "exec"), namespace)
     image = namespace["image"]
@@ -209,6 +251,10 @@ def test_what_the_builder_refuses() -> None:
         kt.Image().conda_install()
     with pytest.raises(ImageError, match=r"conda_install: prefix is 'opt/x' \(expected an absolute path\)"):
         kt.Image().conda_install("z", prefix="opt/x")
+    with pytest.raises(ImageError, match=r"conda_install: prefix is '/opt/x y' \(expected names of letters, digits"):
+        kt.Image().conda_install("z", prefix="/opt/x y")
+    with pytest.raises(ImageError, match=r"conda_install: prefix is '/tmp/x', where an image keeps nothing"):
+        kt.Image().conda_install("z", prefix="/tmp/x")
     with pytest.raises(ImageError, match=r"micromamba_install: cannot read .*nowhere\.yml"):
         kt.Image().micromamba_install(spec_file="nowhere.yml")
     with pytest.raises(ImageError, match=r"add_python: version is '3' \(expected two or three numbers\)"):

@@ -51,13 +51,17 @@ class Python:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laid:
-    """A path below the prefix: a file, in `source` or `content`, or a symlink to `target`."""
+    """A path below the prefix: a file, in `source` or `content`, a symlink to `target`, or an empty folder."""
 
     path: str
     mode: int
     source: Path | None = None
     content: bytes | None = None
     target: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.source is None and self.content is None and self.target is None
 
 
 def python_of(package: CondaPackage, unpacked: Unpacked) -> Python:
@@ -85,10 +89,10 @@ def record_of(package: CondaPackage, unpacked: Unpacked, laid: Sequence[Laid], *
     channel, subdir, file = package.url.rsplit("/", 2)
     paths = []
     for each in laid:
-        content = each.content if each.content is not None else each.source.read_bytes() if each.source else b""
-        kind = "softlink" if each.target is not None else "hardlink"
+        content = each.content if each.content is not None else each.source.read_bytes() if each.source else None
+        kind = "directory" if each.is_folder else "softlink" if content is None else "hardlink"
         entry: dict[str, Any] = {"_path": each.path, "path_type": kind}
-        if each.target is None:
+        if content is not None:
             entry |= {"sha256_in_prefix": hashlib.sha256(content).hexdigest(), "size_in_bytes": len(content)}
         paths.append(entry)
     record = {
@@ -130,8 +134,7 @@ def _entries(unpacked: Unpacked) -> Iterator[Mapping[str, Any]]:
         for entry in listed:
             if not isinstance(entry, dict) or not isinstance(entry.get("_path"), str):
                 raise FetchError(f"{unpacked.name}: info/paths.json has no path", hint="check where it comes from")
-            if entry.get("path_type") != "directory":
-                yield entry
+            yield entry
         return
     # Packages of before 2017.
     placeholders = {}
@@ -154,6 +157,8 @@ def _laid(unpacked: Unpacked, entry: Mapping[str, Any], prefix: str, python: Pyt
             path = f"{python.site_packages}/{path.removeprefix('site-packages/')}"
         elif path.startswith("python-scripts/"):
             path = f"bin/{path.removeprefix('python-scripts/')}"
+    if entry.get("path_type") == "directory":
+        return Laid(path=path, mode=0o755)
     if name in unpacked.links:
         return Laid(path=path, mode=0o777, target=unpacked.links[name])
     if name not in unpacked.files:

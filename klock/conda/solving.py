@@ -102,6 +102,7 @@ def _solve(
         Channel,
         GenericVirtualPackage,
         MatchSpec,
+        PackageFormatSelection,
         PackageName,
         RepoDataRecord,
         SparseRepoData,
@@ -119,7 +120,8 @@ def _solve(
     known: dict[str, Any] = {}
     for each in data:
         for name in sorted(set(names.values()) & set(each.package_names())):
-            known |= {record.url: record for record in each.load_records(PackageName(name)) if record.url in names}
+            records = each.load_records(PackageName(name), PackageFormatSelection.BOTH)
+            known |= {record.url: record for record in records if record.url in names}
     if gone := [url for url in installed if url not in known]:
         raise ResolutionError(
             f"the channels no longer have {gone[0]}, which an earlier step installs",

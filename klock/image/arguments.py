@@ -35,6 +35,8 @@ __all__ = [
 
 _DEBIAN_NAME: Final = regex(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
 _DEBIAN_VERSION: Final = regex(r"[A-Za-z0-9][A-Za-z0-9.+~:-]*")  # Debian policy 5.6.12
+_NOT_OF_IMAGES: Final = ("dev", "proc", "run", "sys", "tmp")
+"""Folders that are the engine's, or empty whenever a command begins."""
 _SCALARS: Final = (str, int, float, type(None), os.PathLike)
 
 
@@ -62,9 +64,17 @@ def texts(method: str, name: str, value: object) -> tuple[str, ...]:
 
 def absolute_folder(method: str, name: str, value: object) -> str:
     path = text(method, name, value)
-    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+-]+)+", path):
+    folder = path.rstrip("/")
+    if not folder.startswith("/"):
         raise ImageError(f"{method}: {name} is {path!r} (expected an absolute path)", hint='write "/opt/conda"')
-    return path
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+-]+)+", folder):
+        raise ImageError(
+            f"{method}: {name} is {path!r} (expected names of letters, digits and ._+- between slashes)",
+            hint='write "/opt/conda"',
+        )
+    if folder.split("/")[1] in _NOT_OF_IMAGES:
+        raise ImageError(f"{method}: {name} is {path!r}, where an image keeps nothing", hint='write "/opt/conda"')
+    return folder
 
 
 def python_version(method: str, name: str, value: object) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import klock
+from klock.conda.solving import Listed, solve
 from klock.lockfile.model import CondaLock
 from tests.integration.conda_channel import PLACEHOLDER, CondaPackage, write_channel
 from tests.integration.registry_server import write_layout
@@ -59,7 +62,8 @@ PACKAGES = [
     CondaPackage(
         name="linker",
         files={
-            "bin/.linker-post-link.sh": f'{SHELL}echo "$PKG_NAME $PKG_VERSION $PREFIX" > $PREFIX/linked\n',
+            "bin/.linker-post-link.sh": f'{SHELL}echo "$PKG_NAME $PKG_VERSION $PREFIX" > $PREFIX/linked\n'
+            "echo hello > $PREFIX/.messages.txt\n",
             "share/l.txt": "l",
         },
     ),
@@ -125,6 +129,9 @@ def project(tmp_path: Path) -> Path:
     ]  # fmt: skip
     write_small_base(tmp_path / "layout", members)
     write_channel(tmp_path / "channel/main", PACKAGES)
+    # A channel with nothing for any platform, which comes first.
+    write_channel(tmp_path / "channel/extra", [CondaPackage(name="linker", version="9", files={"x": ""})])
+    shutil.rmtree(tmp_path / "channel/extra/noarch")
     return tmp_path
 
 
@@ -147,8 +154,8 @@ def test_packages_are_locked_and_laid_out(project: Path) -> None:
     write_image(
         project,
         "image.micromamba_install(spec_file='environment.yml')\n"
-        "image.conda_install('linker', channels='main')\n"
-        "image.run_bash('python -m x > /said; echo $CONDA_PREFIX $A >> /said')\n",
+        "image.conda_install('main::linker', channels='extra')\n"
+        "image.run_bash('python -m x > /said; echo $CONDA_PREFIX $A $(ls -A /opt/conda) >> /said')\n",
     )
     with served(project / "channel") as url:
         (target,) = locked(project, CONDA_CHANNEL_ALIAS=url).lockfile.targets
@@ -168,7 +175,7 @@ def test_packages_are_locked_and_laid_out(project: Path) -> None:
         asked = klock.Project(project / "kimage.py", store=project / "store", environ={})
         found = [finding.message for finding in asked.check(upstream=True).findings]
         assert found == [f"{url}/main/linux-64/old-1.0-0.tar.bz2 answers with status 404 now, 200 is locked"]
-    assert shown(project, "/said") == ["Python of /opt/conda/bin -m x", "/opt/conda 1"]
+    assert shown(project, "/said") == ["Python of /opt/conda/bin -m x", "/opt/conda 1 bin conda-meta lib linked share"]
     assert shown(project, "/opt/conda/linked") == ["linker 1.0 /opt/conda"]
     assert shown(project, "/opt/conda/bin/old") == ["#!/opt/conda/bin/python"]
     assert shown(project, "/opt/conda/lib/python3.12/site-packages/tool/__init__.py") == ["def main(): pass"]
@@ -216,6 +223,20 @@ def test_packages_for_a_platform_that_this_machine_is_not(project: Path, tmp_pat
         with pytest.raises(klock.KlockError, match=said) as caught:
             locked(project, CONDA_CHANNEL_ALIAS=url)
         assert caught.value.hint == "lock it on a machine of the target's platform"
+
+
+def test_a_package_stays_in_the_form_in_which_it_was_locked(tmp_path: Path) -> None:
+    """Channels have added a `.conda` file of what they had as `.tar.bz2`."""
+    old = CondaPackage(name="libz", form=".tar.bz2", files={"a": ""})
+    packages = [old, replace(old, form=".conda"), CondaPackage(name="app", depends=["libz"])]
+    write_channel(tmp_path, packages, compressed=False)
+    lists = [
+        Listed(channel="https://h/c", subdir=subdir, file=tmp_path / subdir / "repodata.json")
+        for subdir in ("linux-64", "noarch")
+    ]
+    url = "https://h/c/linux-64/libz-1.0-0.tar.bz2"
+    assert [package.url for package in solve(["libz"], lists, virtual={}, preferred=[url])] == [url]
+    assert url in [package.url for package in solve(["app"], lists, virtual={}, installed=[url])]
 
 
 REFUSED = {

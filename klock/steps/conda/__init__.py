@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from klock.digests import Digest
 from klock.findings import Finding
 from klock.image.steps import CondaInstall
+from klock.layers.normalisation import is_left_out
 from klock.lockfile.model import CondaLock, LockedVariable
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow
@@ -44,7 +45,7 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
     def draft(self, step: CondaInstall, drafting: Drafting) -> CondaLock:
         from klock.steps.conda.locking import refuse_credentials
 
-        refuse_credentials(step, drafting)
+        refuse_credentials(step)
         before = drafting.seen.get("PATH", "").split(":")
         programs = f"{step.prefix}/bin"
         path = ":".join([programs, *(each for each in before if each and each != programs)])
@@ -95,6 +96,15 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
         yield from moved_files([(each.url, each.size, each.sha256) for each in at.step.packages], at, context, asker)
 
     # -- replay
+
+    def keep(self, at: StepAt[CondaLock]) -> tuple[str, ...]:
+        """All of the environment belongs to its layer, also below /var/tmp."""
+        prefix = at.step.prefix
+        return (prefix, f"{prefix}/**") if is_left_out(f"{prefix}/x".lstrip("/")) else ()
+
+    def leave_out(self, step: CondaLock) -> tuple[str, ...]:
+        """What scripts say to who installs, which conda shows and removes."""
+        return (f"{step.prefix}/.messages.txt",) if step.scripts else ()
 
     def content(self, at: StepAt[CondaLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
         step = at.step

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from klock.conda.channels import LISTS, channel_urls, subdirs
+from klock.conda.channels import LISTS, channel_urls, resolved_spec, subdirs
 from klock.conda.solving import Listed, solve
-from klock.errors import FetchError, ImageError, KlockError, ResolutionError
+from klock.errors import CredentialError, FetchError, ImageError, KlockError, ResolutionError
 from klock.extras import missing_extra_hint
 from klock.image.steps import CondaInstall
 from klock.lockfile.model import CondaLock, TargetLock
@@ -24,7 +24,6 @@ from klock.words import in_bytes
 
 if TYPE_CHECKING:
     from klock.steps.context import Context
-    from klock.steps.drafting import Drafting
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Workspace
 
@@ -34,13 +33,22 @@ _ALIAS: Final = "CONDA_CHANNEL_ALIAS"
 """As conda has it: what stands before the names of channels."""
 _GLIBC: Final = re.compile(rb"GNU C Library [^\n\0]*version (\d+\.\d+)")
 _LIBRARIES: Final = ("/lib/*/libc.so.6", "/usr/lib/*/libc.so.6", "/lib64/libc.so.6", "/usr/lib64/libc.so.6")
-_CHUNK: Final = 1 << 20
+_TOKEN: Final = re.compile(r"https?://[^/]+/t/[^/]+/")
+"""As anaconda.org has it."""
+_NETRC: Final = "write it into ~/.netrc, where klock reads the credentials of channels"
 
 
-def refuse_credentials(step: CondaInstall, drafting: Drafting) -> None:
-    """Raises ImageError for a channel with a credential: netrc has those."""
+def refuse_credentials(step: CondaInstall) -> None:
+    """Raises CredentialError for a channel with a credential, or with the name of one: netrc has those."""
     for text in (*step.channels, *step.specs):
-        refuse_literals(text, what="conda_install")
+        try:
+            refuse_literals(text, what="conda_install")
+        except CredentialError as error:
+            raise CredentialError(error.message, hint=_NETRC) from error
+        if _TOKEN.match(text):
+            raise CredentialError("conda_install has a credential written into it: a channel's token", hint=_NETRC)
+        if "${" in text:
+            raise CredentialError(f"conda_install takes no variables: {text}", hint=_NETRC)
 
 
 def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
@@ -68,10 +76,11 @@ def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
         if not upgrade.everything and package.name not in upgrade.packages
     ]
     installed = [package.url for step in earlier for package in step.packages]
-    with _lists(draft, locking) as lists:
+    specs, channels = _resolved(draft, context)
+    with _lists(channels, locking) as lists:
         try:
             with context.progress.stage("choose packages"):
-                found = solve(draft.specs, lists, virtual=virtual, preferred=preferred, installed=installed)
+                found = solve(specs, lists, virtual=virtual, preferred=preferred, installed=installed)
         except ResolutionError as error:
             raise ResolutionError(f"{locking.at(draft).name}: {error.message}", hint=error.hint) from error
     packages = tuple(package for package in found if package.url not in installed)
@@ -113,26 +122,38 @@ def _version(workspace: Workspace, path: str) -> str | None:
     return None if match is None else match[1].decode("ascii")
 
 
-@contextmanager
-def _lists(draft: CondaLock, locking: Locking) -> Iterator[list[Listed]]:
-    context = locking.context
+def _resolved(draft: CondaLock, context: Context) -> tuple[list[str], list[str]]:
+    """The specifications with their channels' URLs, and the URLs of all channels: the step's, then those."""
     alias = context.environ.get(_ALIAS, "")
-    channels = list(draft.channels)
-    for spec in draft.specs:
-        named = re.match(r"\s*(?P<channel>[^\s:\[]+?)(?:/(?:linux-\w+|noarch))?::", spec)
-        if named is not None and named["channel"] not in channels:
-            channels.append(named["channel"])
-    authorize = authorize_from(context, [url for channel in channels for url in channel_urls(channel, alias=alias)])
+    specs = [resolved_spec(spec, alias=alias) for spec in draft.specs]
+    urls = [url for channel in draft.channels for url in channel_urls(channel, alias=alias)]
+    return [spec for spec, _ in specs], list(dict.fromkeys([*urls, *(url for _, url in specs if url is not None)]))
+
+
+@contextmanager
+def _lists(channels: Sequence[str], locking: Locking) -> Iterator[list[Listed]]:
+    """The lists of the channels at these URLs. One that has a list for one of the two platforms may have none for the
+    other. Raises FetchError."""
+    context = locking.context
+    authorize = authorize_from(context, channels)
     with temporary_folder("conda") as folder:
         found: list[Listed] = []
-        for url in (url for channel in channels for url in channel_urls(channel, alias=alias)):
+        for url in channels:
+            before = len(found)
             for subdir in subdirs(locking.lock.target):
-                file = _fetched(f"{url}/{subdir}", folder / str(len(found)), context, authorize)
-                found.append(Listed(channel=url, subdir=subdir, file=file))
+                file = folder / str(len(found))
+                if _fetched(f"{url}/{subdir}", file, context, authorize):
+                    found.append(Listed(channel=url, subdir=subdir, file=file))
+            if len(found) == before:
+                names = " and ".join(subdirs(locking.lock.target))
+                raise FetchError(
+                    f"the channel {url} has no list of packages for {names}", hint="check the channel's name or URL"
+                )
         yield found
 
 
-def _fetched(url: str, file: Path, context: Context, authorize: Callable[[str], Mapping[str, str]]) -> Path:
+def _fetched(url: str, file: Path, context: Context, authorize: Callable[[str], Mapping[str, str]]) -> bool:
+    """Whether there is a list, which is then in `file`."""
     for name in LISTS:
         context.progress.begin(f"read {url}/{name}")
         try:
@@ -142,8 +163,8 @@ def _fetched(url: str, file: Path, context: Context, authorize: Callable[[str], 
             context.progress.done("not there")
             continue
         context.progress.done(in_bytes(size))
-        return file
-    raise FetchError(f"{url} has no list of packages", hint="check the channel's name or URL")
+        return True
+    return False
 
 
 def _watched(chunks: Iterator[bytes], context: Context) -> Iterator[bytes]:

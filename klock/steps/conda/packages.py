@@ -121,7 +121,7 @@ def _python(packages: Sequence[CondaPackage], folder: Path, context: Context) ->
 
 def _placed(laid: Sequence[Laid], folder: Path, number: int) -> Iterator[PlacedFile]:
     for index, each in enumerate(laid):
-        if each.target is not None:
+        if each.target is not None or each.is_folder:
             yield PlacedFile(path=each.path, mode=each.mode, target=each.target)
             continue
         source = each.source
