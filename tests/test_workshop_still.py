@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
+from klock.digests import digest_of_bytes
+from klock.files.placed import PlacedFile
+from klock.layers.manifest import Manifest
 from klock.layers.scan import manifest_of_tree
 from klock.store import Store
+from klock.workshop.scratch import scratch_folder
 from klock.workshop.searching import files_matching
 from klock.workshop.still import StillWorkshop, StillWorkspace
 
@@ -55,3 +60,17 @@ def test_files_match_patterns_as_in_a_tree_on_disk(pattern: str, tmp_path: Path)
     placed = {name: root / name for name in FILES}
     workspace = StillWorkspace(workshop, "sha256:" + "0" * 64, manifest_of_tree(os.fsencode(root)), placed)
     assert workspace.read_matching([pattern]) == expected
+
+
+def test_what_a_step_made_and_placed_is_there_after_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    workshop = StillWorkshop(store, why="", hint="")
+    workspace = StillWorkspace(workshop, "sha256:" + "0" * 64, Manifest(()), {})
+    with scratch_folder(store) as folder:
+        made = folder / "made"
+        made.write_bytes(b"made")
+        workspace.place([PlacedFile(path="x", mode=0o644, source=made, digest=digest_of_bytes(b"made"))], "/opt")
+    assert workspace.read("/opt/x") == b"made"
+    del workspace, workshop
+    gc.collect()
+    assert not list((store.root / "tmp").glob("scratch-*")), "and no longer than it is needed"

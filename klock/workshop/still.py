@@ -8,9 +8,12 @@ placed. Whoever wants to run a program in it is told what is needed for that.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
+import shutil
+import weakref
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
@@ -32,6 +35,7 @@ from klock.workshop.protocol import (
     TreeCopy,
     Workspace,
 )
+from klock.workshop.scratch import scratch_folder
 from klock.workshop.searching import is_in_file
 from klock.workshop.still_tree import StillTree
 from klock.workshop.users import find_owner
@@ -67,6 +71,8 @@ class StillWorkshop:
         self._bases: dict[str, Manifest] = {}
         self._layers: dict[Digest, Manifest] = {}
         self._placed: dict[Digest, Mapping[str, Path]] = {}
+        self._lasting: Path | None = None
+        self._numbers = itertools.count()
 
     @property
     def by_notes(self) -> StillWorkshop:
@@ -196,6 +202,21 @@ class StillWorkshop:
     def remove_unused(self, *, keep: Sequence[Digest] = ()) -> int:
         return 0
 
+    def lasting(self, file: Path) -> Path:
+        """The file, or one with its bytes that is there as long as the workshop: a step's scratch folder is not."""
+        if not file.is_relative_to(self._store.root / "tmp"):
+            return file
+        if self._lasting is None:
+            stack = ExitStack()
+            self._lasting = stack.enter_context(scratch_folder(self._store))
+            weakref.finalize(self, stack.close)
+        place = self._lasting / str(next(self._numbers))
+        try:
+            os.link(file, place)
+        except OSError:  # the disk has no hard links
+            shutil.copyfile(file, place)
+        return place
+
     # -- workspaces
 
     @contextmanager
@@ -246,7 +267,8 @@ class StillWorkspace:
         if any(file.archive for file in files):
             self._workshop.refuse()
         ids = find_owner(self.read, owner) if owner else (0, 0)
-        self._placed.update(self._tree.place(files, destination, ids=ids, keep=keep))
+        placed = self._tree.place(files, destination, ids=ids, keep=keep)
+        self._placed.update({path: self._workshop.lasting(file) for path, file in placed.items()})
 
     def copy_from(self, wanted: TreeCopy) -> None:
         self._workshop.refuse()

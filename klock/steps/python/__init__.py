@@ -1,6 +1,7 @@
 """`add_python`: a Python for a base without one, from python-build-standalone: one archive, locked by URL and hash.
 
-It is unpacked at /opt/python, and PATH begins with its programs from there on.
+Its files lie at /opt/python, and PATH begins with its programs from there on. Nothing of it runs, so it can be locked
+for any platform.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from klock.digests import Digest
+from klock.digests import Digest, digest_of_bytes
 from klock.errors import ImageError
 from klock.findings import Finding
 from klock.image.steps import AddPython
@@ -21,7 +22,10 @@ from klock.steps.parts import Part, Sort
 from klock.steps.staleness import changed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from klock.asking import Asker
+    from klock.files.placed import PlacedFile
     from klock.steps.context import Context
     from klock.steps.drafting import Drafting
     from klock.steps.exporting import Exporting
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["KIND"]
 
 _FOLDER: Final = "/opt"
-_PROGRAMS: Final = "/opt/python/bin"
+_PREFIX: Final = "/opt/python"
+_PROGRAMS: Final = f"{_PREFIX}/bin"
 _UNKNOWN: Final = "0" * 64
 
 
@@ -79,7 +84,7 @@ class PythonKind(Kind[AddPython, PythonLock]):
     # -- replay
 
     def content(self, at: StepAt[PythonLock], *, python_path: str | None, install_cmd: str | None) -> list[Any]:
-        return ["add_python", at.step.sha256, _FOLDER]
+        return ["add_python", at.step.sha256, _PREFIX]
 
     def fetched(self, at: StepAt[PythonLock]) -> Iterator[Fetched]:
         yield at.step
@@ -98,17 +103,31 @@ class PythonKind(Kind[AddPython, PythonLock]):
         yield functools.partial(self.fetch, at, context)
 
     def perform(self, at: StepAt[PythonLock], workspace: Workspace, context: Context) -> None:
-        from klock.files.placed import PlacedFile
+        from klock.workshop.scratch import scratch_folder
+
+        with scratch_folder(context.store) as folder:
+            files = self._files(at, folder, context)
+            if not any(file.path == "python/bin/python3" for file in files):
+                raise at.failed(f": {at.step.url} has no python/bin/python3", hint="check the mirror that it came from")
+            try:
+                workspace.place(files, _FOLDER)
+            except ImageError as error:
+                raise at.failed(f": {error.message}", hint=error.hint) from error
+
+    def _files(self, at: StepAt[PythonLock], folder: Path, context: Context) -> list[PlacedFile]:
+        """What belongs below /opt; new bytes are in `folder`. Raises FetchError, HashMismatch."""
+        from klock.steps.python.contents import corrected, files_in, is_corrected
 
         self.fetch(at, context)
-        digest = f"sha256:{at.step.sha256}"
-        archive = PlacedFile(path="", mode=0o644, source=context.store.blob_path(digest), digest=digest, archive=True)
-        try:
-            workspace.place([archive], _FOLDER)
-        except ImageError as error:
-            raise at.failed(f": {error.message}", hint=error.hint) from error
-        if workspace.known is None and workspace.read(f"{_PROGRAMS}/python3") is None:
-            raise at.failed(f": {at.step.url} has no python/bin/python3", hint="check the mirror that it came from")
+        archive = context.store.blob_path(f"sha256:{at.step.sha256}")
+        files = list(files_in(archive, folder, name=at.step.url))
+        for number, file in enumerate(files):
+            if file.source is not None and is_corrected(file.path):
+                content = corrected(file.path, file.source.read_bytes(), prefix=_PREFIX)
+                source = folder / f"corrected-{number}"
+                source.write_bytes(content)
+                files[number] = replace(file, source=source, digest=digest_of_bytes(content))
+        return files
 
     def texts(self, step: PythonLock) -> Sequence[str]:
         return (step.url,)
@@ -117,15 +136,24 @@ class PythonKind(Kind[AddPython, PythonLock]):
 
     def export(self, at: StepAt[PythonLock], exporting: Exporting) -> None:
         from klock.pages.build_context import ContextFile
+        from klock.steps.python.contents import is_corrected
+        from klock.workshop.scratch import scratch_folder
 
-        page, step = exporting.page, at.step
+        page, step, store = exporting.page, at.step, exporting.context.store
         page.refuse_for_kubetorch("a Python of add_python")
-        self.fetch(at, exporting.context)
+        with scratch_folder(store) as folder:
+            texts = [
+                (file.path, file.source.read_bytes())
+                for file in self._files(at, folder, exporting.context)
+                if file.source is not None and is_corrected(file.path)
+            ]
         digest = f"sha256:{step.sha256}"
         name = f"{at.folder}/python.tar.gz"
         page.become("")
-        page.files.append(ContextFile(path=name, source=exporting.context.store.blob_path(digest), digest=digest))
+        page.files.append(ContextFile(path=name, source=store.blob_path(digest), digest=digest))
         page.add(f"ADD {name} {_FOLDER}/")
+        for path, content in texts:
+            page.copy_file(ContextFile(path=f"{at.folder}/{path}", content=content), f"{_FOLDER}/{path}")
         page.env("PATH", step.variables[0].value)
 
 
