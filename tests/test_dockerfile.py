@@ -180,6 +180,10 @@ READ: dict[str, tuple[str, list[Step]]] = {
         "# klock: leave-out=/etc/a /etc/b*\n# why\n# klock: keep-layer\nRUN a\nRUN b",
         [run("a", leave_out=("/etc/a", "/etc/b*"), keep_layer=True), run("b")],
     ),
+    "klock's comments, in one line": (
+        "# klock: leave-out=/a,b '/c d', private-urls=https://h/t*, force\nRUN a",
+        [run("a", leave_out=("/a,b", "/c d"), private_urls=("https://h/t*",), force=True)],
+    ),
     "ENV in both forms": (
         'ENV A=1 B="x y"\nENV C x  y="z"',
         [env(("A", "1"), ("B", '"x y"')), env(("C", 'x  y="z"'))],
@@ -769,6 +773,18 @@ REFUSED = {
     "a comment that klock does not know": (
         "FROM x\n# klock: keep-layers\nRUN a",
         "Dockerfile:2: klock does not know keep-layers",
+    ),
+    "a comment with a quote that does not end": (
+        "FROM x\n# klock: leave-out='/a\nRUN a",
+        "Dockerfile:3: `# klock: leave-out`: No closing quotation",
+    ),
+    "a comment with what is no URL": (
+        "FROM x\n# klock: private-urls=/a\nRUN a",
+        "# klock: private-urls has '/a', which is not the pattern of a URL without credentials",
+    ),
+    "comments that exclude each other": (
+        "FROM x\n# klock: force\n# klock: keep-layer\nRUN a",
+        "Dockerfile:4: force runs it at every sync, keep-layer at none",
     ),
     "a comment in the wrong place": (
         "FROM x\n# klock: keep-layer\nENV A=1",

@@ -256,10 +256,10 @@ class RunMount:
 class RunCommand:
     """A command of a Dockerfile: `command` is text for the shell of the moment, or `words` run without a shell.
 
-    `is_script`: the text is a file that its first line says how to run. `leave_out` and `keep_layer` are those of
-    `RunBash`; `keep` are patterns of paths that belong to its layer although layers leave them out. `without_network`:
-    it reaches nothing but itself. `context` is the
-    host folder that mounts of files start at, `ignore_file` what says which of them do not count.
+    `is_script`: the text is a file that its first line says how to run. `leave_out`, `keep_layer` and `private_urls`
+    are those of `RunBash`; `keep` are patterns of paths that belong to its layer although layers leave them out.
+    `without_network`: it reaches nothing but itself. `context` is the host folder that mounts of files start at,
+    `ignore_file` what says which of them do not count.
     """
 
     escape: str
@@ -271,6 +271,7 @@ class RunCommand:
     mounts: tuple[RunMount, ...] = ()
     leave_out: tuple[str, ...] = ()
     keep_layer: bool = False
+    private_urls: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     without_network: bool = False
     force: bool = False

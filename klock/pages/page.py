@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from enum import Enum
+from types import MappingProxyType
 from typing import Final
 
 from klock.digests import Digest, digest_of_bytes, hex_of
 from klock.errors import KlockError
+from klock.image.dockerfile.comments import options_text
 from klock.pages.build_context import ContextFile
 from klock.values import dataclass
 
@@ -63,6 +65,14 @@ class Page:
     def comment(self, text: str) -> None:
         for line in text.splitlines():
             self.lines.append(f"# {line}".rstrip())
+
+    def say_to_klock(self, options: Mapping[str, Sequence[str]]) -> None:
+        """What klock reads above the RUN that comes next: see `klock.image.dockerfile.comments`."""
+        if self.form is Form.KUBETORCH or not options:
+            return
+        if broken := next((word for words in options.values() for word in words if "\n" in word), None):
+            raise self.error(f"a pattern has a line break: {broken!r}", hint="write ? for it")
+        self.comment(f"klock: {options_text(options)}")
 
     def blank(self) -> None:
         self.lines.append("")
@@ -152,10 +162,14 @@ class Page:
         below = path.rstrip("/") + "/"
         self.add(f"COPY {flags}{_paths(f'{folder}/', below)}")
 
-    def run_script(self, file: ContextFile) -> None:
-        """Copies a script of the context and runs it with sh, after a look at its hash; then nothing of it is left."""
+    def run_script(self, file: ContextFile, *, options: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        """Copies a script of the context and runs it with sh, after a look at its hash; then nothing of it is left.
+
+        `options` are for klock.
+        """
         path = f"{PLACE}/{file.path}"
         self.copy_file(file, path)
+        self.say_to_klock(options)
         cleanup = f" && rm -r {PLACE}" if self.form is Form.DOCKER else ""
         digest = digest_of_bytes(file.content or b"")
         self.run(f"{checked(path, digest)} && sh {shlex.quote(path)}{cleanup}")

@@ -7,7 +7,7 @@ klock's own is here: comments that begin with `# klock:` and hold for the instru
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from e2b_dockerfile_utils import (
 
 from klock.errors import ImageError
 from klock.image.conflicts import conflict_in
+from klock.image.dockerfile.comments import KNOWN, options_in
 from klock.image.steps import Location
 from klock.values import dataclass
 from klock.words import did_you_mean
@@ -29,7 +30,6 @@ from klock.words import did_you_mean
 __all__ = ["Instruction", "Text", "instructions_in", "triggered"]
 
 _WHITE_SPACE: Final = re.compile(r"[\t\v\f\r ]+")
-_COMMENT: Final = re.compile(r"\s*#\s*klock:\s*(?P<text>.*?)\s*")
 _ONBUILD: Final = re.compile(r"\s*ONBUILD(?=[ \t]+(?:ADD|COPY|RUN)[ \t])", re.IGNORECASE)
 _UNKNOWN: Final = re.compile(r"unknown instruction: (\S+)")
 _NAMES: Final = (
@@ -199,23 +199,14 @@ def _options_above(line: int, lines: Sequence[str], file: Path) -> dict[str, str
     for number in range(line - 2, -1, -1):
         if not lines[number].lstrip().startswith("#"):
             break
-        if (match := _COMMENT.fullmatch(lines[number])) is None:
-            continue
-        for name, value in _options_of(match["text"]):
-            if name not in ("leave-out", "keep-layer") or (name == "keep-layer") == bool(value):
-                raise ImageError(
-                    f"{file.name}:{number + 1}: klock does not know {name}{'=' if value else ''}{value}",
-                    hint="write `# klock: leave-out=/path /other/*` or `# klock: keep-layer` above a RUN",
-                )
-            found[name] = f"{value} {found[name]}".strip() if name in found else value
+        try:
+            for name, value in options_in(lines[number]):
+                found[name] = f"{value} {found[name]}".strip() if name in found else value
+        except ValueError as error:
+            raise ImageError(
+                f"{file.name}:{number + 1}: {error}", hint=f"`# klock:` above a RUN knows {KNOWN}"
+            ) from None
     return found
-
-
-def _options_of(text: str) -> Iterator[tuple[str, str]]:
-    """`leave-out=/a /b` as its name and value; several are divided by commas or stand in comments of their own."""
-    for part in re.split(r",\s*(?=[a-z-]+(?:=|,|$))", text):
-        name, _, value = part.partition("=")
-        yield name.strip(), value.strip()
 
 
 def _known_flags(name: str, known: Sequence[str]) -> str:

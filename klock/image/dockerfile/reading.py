@@ -10,6 +10,7 @@ from e2b_dockerfile_utils import parse_heredoc
 
 from klock.image import arguments
 from klock.image.dockerfile.arguments import PLATFORM, argument_of
+from klock.image.dockerfile.comments import words_of
 from klock.image.dockerfile.leftovers import Later
 from klock.image.dockerfile.mounts import mount_of
 from klock.image.dockerfile.parsing import Instruction, triggered
@@ -165,13 +166,12 @@ class _Reader:
             mount if mount.stage is None else replace(mount, stage=self._origin(mount.stage, instruction, stage, read))
             for mount in (mount_of(text, instruction) for text in flags.get("mount", ()))
         )
+        if {"force", "keep-layer"} <= instruction.options.keys():
+            raise instruction.error("force runs it at every sync, keep-layer at none", hint="remove one of them")
         words = instruction.words if instruction.is_json else ()
         command, is_script = ("", False) if instruction.is_json else _shell_text(instruction)
         if instruction.is_json and not words:
             raise instruction.error("RUN has an empty command", hint="write a command, or remove it")
-        left_out = arguments.path_patterns(
-            "# klock", "leave-out", instruction.options.get("leave-out", "").split() or ()
-        )
         return RunCommand(
             escape=instruction.escape,
             context=self._context,
@@ -180,8 +180,10 @@ class _Reader:
             words=words,
             is_script=is_script,
             mounts=mounts,
-            leave_out=left_out,
+            leave_out=arguments.path_patterns("# klock", "leave-out", _listed("leave-out", instruction)),
             keep_layer="keep-layer" in instruction.options,
+            private_urls=arguments.url_patterns("# klock", "private-urls", _listed("private-urls", instruction)),
+            force="force" in instruction.options,
             keep=kept,
             without_network=network == "none",
             location=instruction.location,
@@ -258,6 +260,14 @@ def _shell_text(instruction: Instruction) -> tuple[str, bool]:
     if len(instruction.texts) == 1 and parse_heredoc(command):
         return first.content, first.content.startswith("#!")
     return "\n".join([command, *(f"{text.content}{text.name}" for text in instruction.texts)]), False
+
+
+def _listed(name: str, instruction: Instruction) -> list[str]:
+    """What a comment above the instruction lists. Raises ImageError."""
+    try:
+        return words_of(instruction.options.get(name, ""))
+    except ValueError as error:
+        raise instruction.error(f"`# klock: {name}`: {error}", hint="close the quote") from None
 
 
 def _is_on(name: str, flags: Mapping[str, Sequence[str]], instruction: Instruction) -> bool:

@@ -57,4 +57,5 @@ def write_apt_step(page: Page, step: AptLock, *, folder: str, context: Context) 
         if others:
             lines.append(f"apt-mark auto {shlex.join(others)} > /dev/null")
     lines.append(f"apt-mark manual {shlex.join(named)} > /dev/null")
-    page.run_script(ContextFile(path=f"{folder}/install.sh", content="".join(f"{line}\n" for line in lines).encode()))
+    script = ContextFile(path=f"{folder}/install.sh", content="".join(f"{line}\n" for line in lines).encode())
+    page.run_script(script, options={"leave-out": step.leave_out} if step.leave_out else {})

@@ -31,6 +31,8 @@ def draft_command(step: RunCommand, drafting: Drafting) -> ShellLock:
     command = redact(step.command, drafting.environ, what="the command of RUN", used=drafting.used)
     for word in step.words:
         refuse_literals(word, what="the command of RUN")
+    for pattern in step.private_urls:
+        refuse_literals(pattern, what="private-urls of RUN")
     mounts = [_mount(mount, step, drafting) for mount in step.mounts]
     mounted = {entry.path: entry for _, entries in mounts for entry in entries}
     return ShellLock(
@@ -45,6 +47,7 @@ def draft_command(step: RunCommand, drafting: Drafting) -> ShellLock:
         force=step.force,
         leave_out=step.leave_out,
         keep_layer=step.keep_layer,
+        private_urls=step.private_urls,
         keep=step.keep,
         without_network=step.without_network,
     )

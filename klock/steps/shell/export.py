@@ -38,7 +38,9 @@ def write_shell_step(
             page.refuse_for_kubetorch("a command of a Dockerfile")
         page.run(command_text(step.command, step.secrets, build=False))
         return
-    flags = "".join(f"--mount=type=secret,id={name},required=true " for name in names)
+    page.say_to_klock(_options(step))
+    flags = "--network=none " if step.without_network else ""
+    flags += "".join(f"--mount=type=secret,id={name},required=true " for name in names)
     flags += "".join(
         _mount(mount, f"{folder}/mount-{number}", step, source, page)
         if mount.stage is None
@@ -53,6 +55,12 @@ def write_shell_step(
         return
     commands = [*(f"{command} &&" for command in (*tests, *exports)), command_text(step.command, step.secrets)]
     page.run(continued(commands), flags=flags)
+
+
+def _options(step: ShellLock) -> dict[str, Sequence[str]]:
+    """What no instruction can say. A step that keeps its layer is not written as a command."""
+    found: dict[str, Sequence[str]] = {"leave-out": step.leave_out, "private-urls": step.private_urls}
+    return {name: words for name, words in found.items() if words} | ({"force": ()} if step.force else {})
 
 
 def _words(step: ShellLock, page: Page) -> Iterable[str]:
