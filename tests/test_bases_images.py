@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from klock.bases.passwd import home_of, is_root
 from klock.digests import digest_of_bytes
 from klock.errors import FetchError, HashMismatch
 from klock.fetching.mirrors import DEBIAN_ARCHIVES, Mirrors
-from klock.lockfile.model import OciBlob
+from klock.lockfile.model import OciBlob, SettingsLock, TargetLock
 from klock.oci.documents import Config, Index, Manifest, parse_config, parse_manifest
 from klock.targets import Target
+from tests.test_dockerfile import BASE
 
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker"
@@ -323,6 +325,15 @@ def test_the_home_of(user: str, home: str) -> None:
 
 def test_root_has_a_home_without_an_entry() -> None:
     assert home_of("", b"") == "/root"
+
+
+@pytest.mark.parametrize("has_home", [False, True])
+def test_home_follows_the_user_unless_the_base_says_it(has_home: bool) -> None:
+    base = replace(BASE, environment=(("HOME", "/root"), ("A", "1")), has_home=has_home, settings=None)
+    steps = (SettingsLock(user="app", home="/srv/app"),)
+    lock = TargetLock(target=Target(), base=base, interpreter=None, steps=steps, packages=())
+    assert lock.environment == {"HOME": "/root" if has_home else "/srv/app", "A": "1"}
+    assert replace(lock, steps=()).environment == {"HOME": "/root", "A": "1"}
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def resolve_base(
         )
         progress.done(lock.manifest.digest)
         if dict(lock.environment).get("HOME"):
-            return lock
+            return dataclasses.replace(lock, has_home=lock.settings is None)
         home = "/root"
         if not is_root(lock.user):
             fetch_base(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from klock.bases import fetch_base
 from klock.bases.scratch import SCRATCH
 from klock.digests import Digest
@@ -52,12 +50,13 @@ def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "")
     blob = _archive(base, context)
     page.files.append(ContextFile(path=archive, source=context.store.blob_path(blob), digest=blob))
     page.add(f"ADD {archive} /")
+    says_home = isinstance(base, OciLock) and (base.settings is not None or base.has_home)
     for variable, value in base.environment:
-        page.env(variable, value)
+        if variable != "HOME" or says_home:  # without it HOME follows the user
+            page.env(variable, value)
     page.add(f"WORKDIR {base.working_dir}")
     if base.user:
         page.add(f"USER {base.user}")
-    page.add(f"CMD {json.dumps(['/bin/sh'])}")
 
 
 def _archive(base: BaseLock, context: Context) -> Digest:

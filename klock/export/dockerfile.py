@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from klock.digests import Digest
 from klock.errors import KlockError
-from klock.export.base import write_base
+from klock.export.base import can_be_named, write_base
 from klock.export.kept_layer import write_kept_layer
 from klock.export.settings import settings_to_write, write_settings
 from klock.image.builder import Image
@@ -130,8 +130,8 @@ def _write_end(exporting: Exporting, lock: TargetLock, image: Image, lock_digest
         page.add("ENTRYPOINT []")
     if command_text:
         page.add(f"CMD {_command(command_text)}")
-    elif services:
-        # An ENTRYPOINT takes the base's CMD away.
+    elif not entrypoint_text and (services or settings.entrypoint is not None or not can_be_named(lock.base)):
+        # An ENTRYPOINT takes the base's CMD away, and a base that FROM does not name has none.
         page.add(f"CMD {json.dumps(['/bin/sh'])}")
     elif settings.command is not None:
         page.add("CMD []")

@@ -35,8 +35,6 @@ __all__ = [
 
 _DEBIAN_NAME: Final = regex(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?")  # Debian policy 5.6.1
 _DEBIAN_VERSION: Final = regex(r"[A-Za-z0-9][A-Za-z0-9.+~:-]*")  # Debian policy 5.6.12
-_NOT_OF_IMAGES: Final = ("dev", "proc", "run", "sys", "tmp")
-"""Folders that are the engine's, or empty whenever a command begins."""
 _SCALARS: Final = (str, int, float, type(None), os.PathLike)
 
 
@@ -72,8 +70,6 @@ def absolute_folder(method: str, name: str, value: object) -> str:
             f"{method}: {name} is {path!r} (expected names of letters, digits and ._+- between slashes)",
             hint='write "/opt/conda"',
         )
-    if folder.split("/")[1] in _NOT_OF_IMAGES:
-        raise ImageError(f"{method}: {name} is {path!r}, where an image keeps nothing", hint='write "/opt/conda"')
     return folder
 
 

@@ -248,6 +248,10 @@ REFUSED = {
         "'nowhere'",
         r"^step 1 \(kimage.py:3\): conda packages do not.*nowhere",
     ),
+    "a place that layers leave out": (
+        "'libz', prefix='/tmp/x'",
+        r"^step 1 \(kimage.py:3\): conda_install: prefix is /tmp/x, where an image keeps nothing",
+    ),
     "a specification that is none": ("'python==='", r"^step 1 \(kimage.py:3\): unable to parse version spec"),
 }
 

@@ -46,7 +46,8 @@ class OciLock:
     """A base from a registry or a layout folder. `reference` is as written.
 
     `index_digest` is None for a single-platform image. `environment`, `working_dir` and `user` are the config's, and so
-    are `settings`, which only a Dockerfile's image takes over.
+    are `settings`, which only a Dockerfile's image takes over. `has_home`: HOME is the config's too; else it follows
+    the user.
     """
 
     reference: str
@@ -58,6 +59,7 @@ class OciLock:
     working_dir: str = "/"
     user: str = ""
     settings: SettingsLock | None = None
+    has_home: bool = False
 
     @property
     def id(self) -> Digest:

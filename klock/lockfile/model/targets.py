@@ -112,9 +112,12 @@ class TargetLock:
 
     @property
     def _of_base(self) -> dict[str, str]:
-        """The variables of the base, and the home of the user."""
-        home = self.settings.home
-        return {**({} if home is None else {"HOME": home}), **dict(self.base.environment)}
+        """The variables of the base, and the home of the user, unless the base says which that is."""
+        home, found = self.settings.home, dict(self.base.environment)
+        if home is None:
+            return found
+        is_said = isinstance(self.base, OciLock) and (self.base.settings is not None or self.base.has_home)
+        return {"HOME": home, **found} if is_said or "HOME" not in found else {**found, "HOME": home}
 
     @property
     def seen_variables(self) -> tuple[LockedVariable, ...]:

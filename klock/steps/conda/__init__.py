@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest
+from klock.errors import ImageError
 from klock.findings import Finding
 from klock.image.steps import CondaInstall
 from klock.layers.normalisation import is_left_out
@@ -46,6 +47,10 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
         from klock.steps.conda.locking import refuse_credentials
 
         refuse_credentials(step)
+        if is_left_out(f"{step.prefix}/x".lstrip("/")):
+            raise ImageError(
+                f"conda_install: prefix is {step.prefix}, where an image keeps nothing", hint='write "/opt/conda"'
+            )
         before = drafting.seen.get("PATH", "").split(":")
         programs = f"{step.prefix}/bin"
         path = ":".join([programs, *(each for each in before if each and each != programs)])
@@ -96,11 +101,6 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
         yield from moved_files([(each.url, each.size, each.sha256) for each in at.step.packages], at, context, asker)
 
     # -- replay
-
-    def keep(self, at: StepAt[CondaLock]) -> tuple[str, ...]:
-        """All of the environment belongs to its layer, also below /var/tmp."""
-        prefix = at.step.prefix
-        return (prefix, f"{prefix}/**") if is_left_out(f"{prefix}/x".lstrip("/")) else ()
 
     def leave_out(self, step: CondaLock) -> tuple[str, ...]:
         """What scripts say to who installs, which conda shows and removes."""
