@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import functools
 import json
+import multiprocessing
 import os.path
 import subprocess
 import sys
 import xml.sax.saxutils
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,8 @@ from klock.image.steps import RunBash
 
 MODEL = {"name": "tiny", "sizes": [1, 2], "of": ("a", None)}
 HELD = object()
+RING: list[object] = []
+RING.append(RING)
 
 
 def helper(text: str) -> str:
@@ -47,8 +53,53 @@ def uses_nothing_that_is_there() -> None:
     print(nowhere)  # type: ignore[name-defined]  # noqa: F821
 
 
+def uses_its_own_place() -> None:
+    print(__file__)
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+def uses_a_class() -> None:
+    print(Colour.RED)
+
+
 @functools.cache
 def is_decorated() -> None: ...
+
+
+def yields() -> Iterator[int]:
+    yield 1
+
+
+async def waits() -> int:
+    return 1
+
+
+def of_another() -> Callable[[str], None]:
+    def indented(to: str) -> None:
+        text = """
+        a
+    b
+"""
+        Path(to).write_text(text)
+
+    return indented
+
+
+COUNT: int
+
+
+def counts(to: str, *numbers: float) -> None:
+    global COUNT  # noqa: PLW0603
+    COUNT = asyncio.run(waits())
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        Path(to).write_text(repr([COUNT, *numbers, *pool.map(helper, ["xyz"])]))
+
+
+def fails() -> None:
+    raise ValueError("it broke")
 
 
 def test_a_function_runs_elsewhere_with_what_it_uses(tmp_path: Path) -> None:
@@ -56,9 +107,54 @@ def test_a_function_runs_elsewhere_with_what_it_uses(tmp_path: Path) -> None:
     image = Image().run_function(download, [str(made)], kwargs={"sep": "+"}, python=sys.executable)
     (step,) = image.steps
     assert isinstance(step, RunBash)
-    assert step.command.startswith(f"{sys.executable} - <<'end of download'\n") or "end of download." in step.command
+    assert step.command.startswith("cat > /tmp/klock-download.py <<'end of download'\n")
     subprocess.run(["bash", "-c", step.command], check=True, cwd="/", env={"PATH": os.environ["PATH"]})
     assert json.loads(made.read_text()) == ["cd+1+2", "made", {"name": "tiny", "sizes": [1, 2], "of": ["a", None]}]
+
+
+def run(function: Callable[..., object], *arguments: object) -> str:
+    """What it says, if it fails."""
+    (step,) = Image().run_function(function, arguments, python=sys.executable).steps
+    assert isinstance(step, RunBash)
+    variables = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["bash", "-c", step.command], cwd="/", env=variables, capture_output=True, text=True, check=False
+    )
+    return done.stderr if done.returncode else ""
+
+
+def test_text_in_a_function_that_is_indented_stays_as_it_is(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert not run(of_another(), str(made))
+    assert made.read_text() == "\n        a\n    b\n"
+
+
+def test_processes_of_a_function_know_the_functions_that_it_uses(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert not run(counts, str(made), float("inf"), -1.5)
+    assert made.read_text() == "[1, inf, -1.5, 'yz']"
+
+
+def test_a_function_that_fails_shows_its_lines() -> None:
+    said = run(fails)
+    assert 'raise ValueError("it broke")\nValueError: it broke' in said
+    assert "/tmp/klock-fails.py" in said
+    Path("/tmp/klock-fails.py").unlink()
+
+
+ARGUMENTS: dict[str, tuple[Any, Any, str]] = {
+    "a string": ("abc", {}, r"args is 'abc' \(expected a list\)"),
+    "a number": (5, {}, r"args is 5 \(expected a list\)"),
+    "a list of names": ((), ["a"], r"kwargs is \['a'\] \(expected a dictionary of names\)"),
+    "another name": ((), {"x": 1}, "missing a required argument: 'text'"),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_arguments_that_are_none(case: str) -> None:
+    args, kwargs, said = ARGUMENTS[case]
+    with pytest.raises(ImageError, match=said):
+        Image().run_function(helper, args, kwargs)
 
 
 def test_the_same_function_is_the_same_step_and_another_argument_is_not() -> None:
@@ -86,8 +182,17 @@ def around() -> Callable[[], None]:
         (around(), (), "closure uses secret of the function around it"),
         (uses_an_object, (), "HELD is of the type object"),
         (uses_nothing_that_is_there, (), "uses nowhere, which is not defined"),
-        (is_decorated, (), "is not a function of a file"),
+        (uses_its_own_place, (), "uses_its_own_place uses __file__, which it has on this machine alone"),
+        (uses_a_class, (), "Colour is a class"),
+        (is_decorated, (), "is_decorated is decorated"),
+        (yields, (), "yields is a generator: to call it does nothing"),
+        (waits, (), "waits is asynchronous: to call it does nothing"),
         (helper, (Path("/x"),), "argument 1 is of the type"),
+        (helper, (Colour.RED,), "argument 1 is of the type Colour"),
+        (helper, (RING,), "argument 1 holds itself, or is too large"),
+        (helper, (10**5000,), "argument 1 holds itself, or is too large"),
+        (helper, (), "missing a required argument: 'text'"),
+        (helper, ("a", "b"), "too many positional arguments"),
     ],
 )
 def test_what_no_text_can_stand_for_is_refused_by_name(

@@ -394,7 +394,7 @@ class Image(ContainerWords):
         interpreter = arguments.text("run_function", "python", python or self.python_path or "python3")
         step = RunBash(
             command=arguments.command(
-                "run_function", command_of(function, tuple(args), kwargs or {}, python=interpreter)
+                "run_function", command_of(function, args, {} if kwargs is None else kwargs, python=interpreter)
             ),
             leave_out=arguments.path_patterns("run_function", "leave_out", leave_out),
             keep_layer=arguments.flag("run_function", "keep_layer", keep_layer),

@@ -10,29 +10,47 @@ import ast
 import builtins
 import dis
 import inspect
+import math
 import shlex
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from klock.errors import ImageError
 
 __all__ = ["command_of", "program_of"]
 
+_Definition: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
+_BEGIN: Final = """\
+from __future__ import annotations
+if __name__ == "__main__":
+    __import__("sys").path[0] = ""  # the working directory, and not where this file is"""
+_OF_THIS_MACHINE: Final = ("__file__", "__cached__", "__path__", "__spec__", "__loader__", "__builtins__")
+"""What modules have of where they lie."""
 
 
 def command_of(
-    function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object], *, python: str
+    function: Callable[..., object], arguments: Iterable[object], named: Mapping[str, object], *, python: str
 ) -> str:
     """A shell command that has the interpreter `python` call `function`. Raises what `program_of` raises."""
-    program = program_of(function, arguments, named)
+    if isinstance(arguments, str | bytes) or not isinstance(arguments, Iterable):
+        raise ImageError(
+            f"run_function: args is {arguments!r} (expected a list)", hint='write args=["one", 2] for f("one", 2)'
+        )
+    if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
+        raise ImageError(
+            f"run_function: kwargs is {named!r} (expected a dictionary of names)",
+            hint='write kwargs={"a": 1} for f(a=1)',
+        )
+    program = program_of(function, tuple(arguments), named)
     end = f"end of {function.__name__}"
     while end in program.splitlines():
         end += "."
-    return f"{shlex.quote(python)} - <<'{end}'\n{program}{end}\n"
+    # A file, which processes that it starts can import, and whose lines a traceback shows.
+    file = shlex.quote(f"/tmp/klock-{function.__name__}.py")
+    return f"cat > {file} <<'{end}'\n{program}{end}\n{shlex.quote(python)} {file} && rm {file}\n"
 
 
 def program_of(function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object]) -> str:
@@ -41,17 +59,18 @@ def program_of(function: Callable[..., object], arguments: Sequence[object], nam
     Raises ImageError for what no text can stand for, such as an open file, with its name.
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
+        what = "is decorated" if hasattr(function, "__wrapped__") else "is not a function of a file"
         raise ImageError(
-            f"run_function: {_shown(function)} is not a function of a file",
-            hint="write it with def at the top level of a module",
+            f"run_function: {_shown(function)} {what}", hint="write it with def at the top level of a module"
         )
     program = _Program(function)
+    program.refuse_call(arguments, named)
     program.take(function)
     values = [program.literal(value, f"argument {number}") for number, value in enumerate(arguments, 1)]
     values += [f"{name}={program.literal(value, f'argument {name}')}" for name, value in named.items()]
     call = f"{function.__name__}({', '.join(values)})"
-    parts = ["from __future__ import annotations", *sorted(program.imports), *program.constants.values()]
-    return "\n".join([*parts, "", *program.functions.values(), call, ""])
+    parts = [_BEGIN, *sorted(program.imports), *program.constants.values()]
+    return "\n".join([*parts, "", *program.functions.values(), 'if __name__ == "__main__":', f"    {call}", ""])
 
 
 class _Program:
@@ -74,24 +93,56 @@ class _Program:
         # Others than those that are written there are of whoever changed the code, as test runners do.
         used = {*_globals_of(function.__code__), *_names_in_defaults(definition)} & written
         for name in sorted(used):
+            if name in _OF_THIS_MACHINE:
+                raise self._error(
+                    f"{function.__name__} uses {name}, which it has on this machine alone",
+                    "write the path that it has in the environment",
+                )
             if name in function.__globals__:
                 self._take_global(name, function.__globals__[name])
-            elif not hasattr(builtins, name):
+            elif not hasattr(builtins, name) and name not in _names_set_by(function.__code__):
                 raise self._error(f"{function.__name__} uses {name}, which is not defined", "import it, or define it")
         del self.functions[function.__name__]
         self.functions[function.__name__] = source + "\n"
 
+    def refuse_call(self, arguments: Sequence[object], named: Mapping[str, object]) -> None:
+        """Raises ImageError for a call that does nothing, or not even that."""
+        name = self._main.__name__
+        for is_such, kind, call in (
+            (inspect.isgeneratorfunction, "a generator", f"for each in {name}(): ..."),
+            (inspect.iscoroutinefunction, "asynchronous", f"asyncio.run({name}())"),
+            (inspect.isasyncgenfunction, "an asynchronous generator", f"async for each in {name}(): ..."),
+        ):
+            if is_such(self._main):
+                raise self._error(f"{name} is {kind}: to call it does nothing", f"write a function that has {call}")
+        try:
+            inspect.signature(self._main).bind(*arguments, **named)
+        except TypeError as error:
+            raise self._error(f"{error}", "give args and kwargs as the function takes them") from None
+
     def literal(self, value: Any, what: str) -> str:
-        if isinstance(value, _PLAIN):
+        """Raises ImageError for what no literal gives back."""
+        try:
+            return self._literal(value, what)
+        except ImageError:
+            raise
+        except (RecursionError, ValueError):
+            raise self._error(f"{what} holds itself, or is too large", "write it into a file, and copy that") from None
+
+    def _literal(self, value: Any, what: str) -> str:
+        if type(value) is float and not math.isfinite(value):
+            return f"float({str(value)!r})"
+        if type(value) in _PLAIN:
             return repr(value)
         if type(value) in (list, tuple):
-            items = [self.literal(item, what) for item in value]
+            items = [self._literal(item, what) for item in value]
             return f"[{', '.join(items)}]" if type(value) is list else f"({''.join(f'{item}, ' for item in items)})"
         if type(value) is dict:
-            pairs = (f"{self.literal(key, what)}: {self.literal(item, what)}" for key, item in value.items())
+            pairs = (f"{self._literal(key, what)}: {self._literal(item, what)}" for key, item in value.items())
             return "{" + ", ".join(pairs) + "}"
         raise self._error(
-            f"{what} is {_shown(value)}", "use text, numbers, None, and lists, tuples and dictionaries of these"
+            f"{what} is {'a class' if isinstance(value, type) else _shown(value)}",
+            "use text, numbers, None, lists, tuples and dictionaries of these; make all else inside of the function",
         )
 
     def _take_global(self, name: str, value: Any) -> None:
@@ -113,13 +164,17 @@ class _Program:
         else:
             self.constants[name] = f"{name} = {self.literal(value, name)}"
 
-    def _definition(self, function: FunctionType) -> tuple[ast.FunctionDef, str]:
+    def _definition(self, function: FunctionType) -> tuple[_Definition, str]:
         try:
-            source = textwrap.dedent(inspect.getsource(function))
+            source = inspect.getsource(function)
+            # Without its indentation, text of several lines in it would be another.
+            source = f"if True:\n{source}" if source[:1].isspace() else source
             definition = ast.parse(source).body[0]
         except (OSError, TypeError, SyntaxError) as error:
             raise self._error(f"the source of {function.__name__} is not there", "define it in a file") from error
-        if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
+        if isinstance(definition, ast.If):
+            definition = definition.body[0]
+        if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef) or definition.decorator_list:
             raise self._error(
                 f"{function.__name__} is decorated, or not a plain function", "write a plain function: def NAME(...):"
             )
@@ -157,7 +212,13 @@ def _globals_of(code: CodeType) -> Iterator[str]:
             yield from _globals_of(constant)
 
 
-def _names_in_defaults(definition: ast.FunctionDef) -> Iterator[str]:
+def _names_set_by(code: CodeType) -> set[str]:
+    """The names of its module that a function, and what is defined in it, sets: those of `global`."""
+    found = {each.argval for each in dis.get_instructions(code) if each.opname == "STORE_GLOBAL"}
+    return found.union(*(_names_set_by(each) for each in code.co_consts if isinstance(each, CodeType)))
+
+
+def _names_in_defaults(definition: _Definition) -> Iterator[str]:
     defaults = [*definition.args.defaults, *filter(None, definition.args.kw_defaults)]
     for default in defaults:
         yield from (node.id for node in ast.walk(default) if isinstance(node, ast.Name))
