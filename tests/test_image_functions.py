@@ -22,6 +22,7 @@ from klock.errors import ImageError
 from klock.image.builder import Image
 from klock.image.functions import program_of
 from klock.image.steps import RunBash
+from klock.steps.shell import described_command
 
 MODEL = {"name": "tiny", "sizes": [1, 2], "of": ("a", None)}
 HELD = object()
@@ -108,6 +109,7 @@ def test_a_function_runs_elsewhere_with_what_it_uses(tmp_path: Path) -> None:
     (step,) = image.steps
     assert isinstance(step, RunBash)
     assert step.command.startswith("cat > /tmp/klock-download.py <<'end of download'\n")
+    assert described_command(step.command) == "run_function download"
     subprocess.run(["bash", "-c", step.command], check=True, cwd="/", env={"PATH": os.environ["PATH"]})
     assert json.loads(made.read_text()) == ["cd+1+2", "made", {"name": "tiny", "sizes": [1, 2], "of": ["a", None]}]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest
 from klock.findings import Finding
@@ -32,9 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["KIND", "described_command"]
 
 
+_FUNCTION: Final = re.compile(r"cat > \S+ <<'end of (?P<name>\w+)\.*'")
+"""What a command of `run_function` begins with (`klock.image.functions`)."""
+
+
 def described_command(command: str, *, method: str = "run_bash") -> str:
-    """`run_bash make install`: its first line, at most 60 characters."""
+    """`run_bash make install`: its first line, at most 60 characters. `run_function NAME` for a command that is one."""
     first, _, more = command.strip().partition("\n")
+    if match := _FUNCTION.fullmatch(first):
+        return f"run_function {match['name']}"
     return f"{method} " + (first[:57] + "..." if len(first) > 60 or more else first)
 
 
