@@ -20,6 +20,34 @@ Image: Any = kt.Image
 IMAGES: Any = kt.images
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
+    "a second Python": (
+        lambda: Image().add_python("3.12").add_python("3.13"),
+        "add_python: the image has a Python at /opt/python already",
+    ),
+    "a number as a Python": (
+        lambda: Image().add_python(3.12),
+        "add_python: version is 3.12 (expected the numbers of a Python 3, as text)",
+    ),
+    "a number as a mode": (lambda: Image().copy("a", mode=0o644), "copy: mode is an int (expected a string): 420"),
+    "no mode": (lambda: Image().copy("a", mode="u+q"), "copy: mode is 'u+q', which is not a mode"),
+    "an image without a name": (lambda: Image().copy("a", "b", from_image=""), "copy: from_image is empty"),
+    "no shell": (lambda: Image().shell([]), "shell: no words are named"),
+    "a dictionary as a command": (
+        lambda: Image().cmd({"a": 1}),
+        "cmd: words is {'a': 1} (expected a list of strings)",
+    ),
+    "a Dockerfile behind a base": (
+        lambda: Image().from_docker("x").from_dockerfile("Dockerfile"),
+        "from_dockerfile begins an image, and this one has a base already",
+    ),
+    "a Dockerfile behind steps": (
+        lambda: Image().run_bash("x").from_dockerfile("Dockerfile"),
+        "from_dockerfile begins an image, and this one has steps already",
+    ),
+    "a list of build arguments": (
+        lambda: Image.from_dockerfile("Dockerfile", build_args=["A=1"]),
+        "from_dockerfile: build_args is a list (expected a dict of names and values): ['A=1']",
+    ),
     "a number as a requirement": (
         lambda: Image().pip_install(3),
         "pip_install: reqs is an int (expected a string or a list of strings): 3",
@@ -225,6 +253,15 @@ def test_steps_cannot_be_changed_from_outside() -> None:
     assert isinstance(image.steps, tuple)
     with pytest.raises(AttributeError):
         image.steps = ()  # type: ignore[misc]
+
+
+def test_a_dockerfile_begins_an_image_that_has_a_name(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("ARG V\nFROM x:$V\nRUN a\n")
+    image = kt.Image("n", python_path="/p").from_dockerfile(tmp_path / "Dockerfile", build_args={"V": 1}).run_bash("b")
+    assert (image.name, image.python_path, image.image_id, len(image.steps)) == ("n", "/p", "x:1", 2)
+    other = kt.Image.from_dockerfile(tmp_path / "Dockerfile", "m", build_args={"V": "2"})
+    assert (other.name, other.image_id) == ("m", "x:2")
+    assert image.image_id == "x:1"
 
 
 def test_repr_says_what_matters() -> None:

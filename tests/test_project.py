@@ -328,7 +328,23 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
     "another tool's method": (
         {"kimage_py": "import klock as kt\nimage = kt.Image().env({})\n"},
         "kimage.py:2: AttributeError: 'Image' object has no attribute 'env'\n    image = kt.Image().env({})",
+        "did you mean set_env_vars?",
+    ),
+    "nobody's method": (
+        {"kimage_py": "import klock as kt\nimage = kt.Image().expose(80)\n"},
+        "kimage.py:2: AttributeError: 'Image' object has no attribute 'expose'\n    image = kt.Image().expose(80)",
         "docs/image.md lists what an image has",
+    ),
+    "a method that nobody called": (
+        {"kimage_py": "import klock as kt\nother = kt.Image()\nimage = kt.Image().pip_install\n"},
+        "'image' in kimage.py is of type method (expected klock.Image)",
+        "call it: pip_install(...)",
+    ),
+    "a class that nobody called": (
+        {"kimage_py": "import klock as kt\nimage = kt.Image.pip_install('x')\n"},
+        "kimage.py:2: TypeError: Image.pip_install() missing 1 required positional argument: 'reqs'\n"
+        "    image = kt.Image.pip_install('x')",
+        "it is of an image, not of the class: Image().pip_install(...)",
     ),
     "an argument with a slip": (
         {"kimage_py": "import klock as kt\nimage = kt.Image().conda_install(['a'], channel='b')\n"},

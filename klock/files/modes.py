@@ -10,7 +10,7 @@ from klock.lockfile.model import FileEntry
 from klock.patterns import regex
 from klock.values import replace
 
-__all__ = ["FOLDER_MODE", "changed_mode", "check_mode", "mode_of_new_folder", "with_mode"]
+__all__ = ["FOLDER_MODE", "changed_mode", "check_mode", "is_mode", "mode_of_new_folder", "with_mode"]
 
 FOLDER_MODE: Final = 0o755
 """The mode of a folder to which nobody gave one."""
@@ -20,9 +20,13 @@ _BITS: Final = {"r": 4, "w": 2, "x": 1}
 _SHIFT: Final = {"u": 6, "g": 3, "o": 0}
 
 
+def is_mode(text: str) -> bool:
+    return bool(_OCTAL.fullmatch(text)) or all(_CLAUSE.fullmatch(clause) for clause in text.split(","))
+
+
 def check_mode(text: str) -> str:
     """Raises ImageError for what is not a mode."""
-    if not _OCTAL.fullmatch(text) and not all(_CLAUSE.fullmatch(clause) for clause in text.split(",")):
+    if not is_mode(text):
         raise ImageError(f"--chmod={text} is not a mode", hint="write for example --chmod=755 or --chmod=u=rwX,go=rX")
     return text
 

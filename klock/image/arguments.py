@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from klock.errors import ImageError
+from klock.files.modes import is_mode
 from klock.image.steps import Base, LayoutBase, Location, RegistryBase
 from klock.patterns import regex
 
@@ -19,6 +20,7 @@ __all__ = [
     "destination",
     "flag",
     "labels",
+    "mode",
     "optional_text",
     "parts",
     "path_patterns",
@@ -74,10 +76,11 @@ def absolute_folder(method: str, name: str, value: object) -> str:
 
 
 def python_version(method: str, name: str, value: object) -> str:
-    version = text(method, name, value)
-    if not re.fullmatch(r"3\.\d+(\.\d+)?", version):
-        raise ImageError(f"{method}: {name} is {version!r} (expected two or three numbers)", hint='write "3.12"')
-    return version
+    if not isinstance(value, str) or not re.fullmatch(r"3\.\d+(\.\d+)?", value):
+        raise ImageError(
+            f"{method}: {name} is {value!r} (expected the numbers of a Python 3, as text)", hint='write "3.12"'
+        )
+    return value
 
 
 def flag(method: str, name: str, value: object) -> bool:
@@ -86,9 +89,19 @@ def flag(method: str, name: str, value: object) -> bool:
     return value
 
 
-def base(method: str, value: object, where: Location, *, keeps_settings: bool = False) -> Base:
+def mode(method: str, name: str, value: object) -> str:
+    """A mode as chmod takes it."""
+    hint = 'write mode="755" or mode="u=rwX,go=rX"'
+    if not isinstance(value, str):
+        raise ImageError(f"{method}: {name} is {_a(value)} (expected a string): {value!r}", hint=hint)
+    if not is_mode(value):
+        raise ImageError(f"{method}: {name} is {value!r}, which is not a mode", hint=hint)
+    return value
+
+
+def base(method: str, value: object, where: Location, *, name: str = "image_id", keeps_settings: bool = False) -> Base:
     """The base of a reference, or of an OCI layout written `oci:PATH[:TAG]`."""
-    reference = text(method, "image_id", value)
+    reference = text(method, name, value)
     if re.search(r"\s", reference):
         raise ImageError(
             f"{method}: an image reference has no spaces: {reference!r}", hint="write for example 'python:3.12-slim'"

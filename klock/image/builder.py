@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from klock.errors import ImageError
-from klock.files.modes import check_mode
 from klock.image import arguments
+from klock.image.begins import begins
 from klock.image.call_site import call_site
 from klock.image.local_packages import locate_package
 from klock.image.steps import (
@@ -158,49 +158,61 @@ class Image(ContainerWords):
         self._base = arguments.base("from_docker", image_id, call_site())
         return self
 
-    @classmethod
+    @begins
     def from_dockerfile(
-        cls,
+        self,
         dockerfile_path: str | os.PathLike[str],
         name: str | None = None,
         *,
         context: str | os.PathLike[str] | None = None,
         stage: str | None = None,
-        build_args: Mapping[str, str] | None = None,
+        build_args: Mapping[str, Any] | None = None,
     ) -> Image:
         """Reads a Dockerfile, all of its reference, with docker's meaning; docs/dockerfile.md has the few differences.
 
         COPY's sources are in the folder `context`, by default the Dockerfile's own. `stage` is the stage to make, by
-        default the last. `build_args` are the values of its ARGs.
+        default the last. `build_args` are the values of its ARGs. The class has this method, and an image without a
+        base and steps.
         Raises FileNotFoundError, and ImageError (a ValueError) with the line for what cannot be read or locked.
         """
         from klock.image.dockerfile.part import Reading, read_part
 
+        self._refuse_if_begun("from_dockerfile")
         folder = call_site().folder
         reading = Reading(
             path=folder / Path(arguments.text("from_dockerfile", "dockerfile_path", dockerfile_path)).expanduser(),
             context=None if context is None else folder / Path(context).expanduser(),
             stage=stage,
-            build_args=dict(build_args or {}),
+            build_args=dict(arguments.variables("from_dockerfile", build_args or {}, name="build_args")),
         )
-        image = cls._of_dockerfile(read_part(reading))
-        image.name = arguments.optional_text("from_dockerfile", "name", name)
-        return image
+        self.name = arguments.optional_text("from_dockerfile", "name", name) or self.name
+        self._begin_with(read_part(reading))
+        return self
 
-    @classmethod
-    def from_kubetorch(cls, image: object) -> Image:
+    @begins
+    def from_kubetorch(self, image: object) -> Image:
         """Takes over a `kubetorch.Image`, its steps and attributes; later changes of either have no part in the other.
 
         Raises ImageError (a ValueError) for another object, and for a step that klock cannot make.
         """
         from klock.image.kubetorch import read_kubetorch
 
+        self._refuse_if_begun("from_kubetorch")
         read = read_kubetorch(image)
-        taken = cls(name=read.name, python_path=read.python_path, install_cmd=read.install_cmd)
-        taken._base = None if read.image_id is None else arguments.base("from_kubetorch", read.image_id, read.location)
-        taken._steps.extend(read.steps)
-        taken.docker_secret, taken._start_texts = read.docker_secret, (read.entrypoint, read.cmd)
-        return taken
+        for name in ("name", "python_path", "install_cmd"):
+            setattr(self, name, getattr(read, name) or getattr(self, name))
+        self._base = None if read.image_id is None else arguments.base("from_kubetorch", read.image_id, read.location)
+        self._steps.extend(read.steps)
+        self.docker_secret, self._start_texts = read.docker_secret, (read.entrypoint, read.cmd)
+        return self
+
+    def _refuse_if_begun(self, method: str) -> None:
+        if self._base is not None or self._steps:
+            what = "a base" if self._base is not None else "steps"
+            raise ImageError(
+                f"{method} begins an image, and this one has {what} already",
+                hint=f"call it first: klock.Image.{method}(...), then the other methods",
+            )
 
     # -- what is installed
 
@@ -314,6 +326,8 @@ class Image(ContainerWords):
 
         It is a build of python-build-standalone, as uv installs it, locked by URL and hash.
         """
+        if any(isinstance(step, AddPython) for step in self._steps):
+            raise ImageError("add_python: the image has a Python at /opt/python already", hint="call it once")
         step = AddPython(version=arguments.python_version("add_python", "version", version), location=call_site())
         return self._add(step)
 
@@ -440,7 +454,7 @@ class Image(ContainerWords):
         chmod: `"755"`, `"u=rwX,go=rX"`. With `from_image` the files are those of another image, locked by its digest:
         `source` is a path in it, of a folder the contents are copied, and owners and modes stay.
         """
-        chmod = None if mode is None else check_mode(arguments.text("copy", "mode", mode))
+        chmod = None if mode is None else arguments.mode("copy", "mode", mode)
         whose = arguments.optional_text("copy", "owner", owner)
         if from_image is None:
             files = _files("copy", source, dest=dest, contents=contents, filter_options=filter_options, force=force)
@@ -462,7 +476,7 @@ class Image(ContainerWords):
             location=where,
         )
         if from_image not in {stage.name for stage in self.stages}:
-            base = arguments.base("copy", from_image, where, keeps_settings=True)
+            base = arguments.base("copy", from_image, where, name="from_image", keeps_settings=True)
             self.stages = (*self.stages, ImageStage(name=from_image, base=base))
         return self._add(step)
 

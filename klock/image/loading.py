@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from klock.errors import ImageError, KlockError
 from klock.image.conflicts import conflict_in
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["BuildOptions", "ImageReference", "LoadedImage", "in_folder", "load", "lockfile_of"]
 
 _DOCKERFILE: Final = regex(r"(?:.*[._-])?(?:dockerfile|containerfile)(?:[._-].*)?", re.IGNORECASE)
+_ELSEWHERE: Final = {
+    "env": "set_env_vars",
+    "run": "run_bash",
+    "run_commands": "run_bash",
+    "dockerfile_commands": "run_bash",
+    "add_local_file": "copy",
+    "add_local_dir": "copy",
+    "add_local_python_source": "sync_package",
+    "from_registry": "from_docker",
+}
+"""What Modal and Dockerfiles call it."""
+_WITHOUT_IMAGE: Final = regex(r"(?:\w+\.)?(?P<method>\w+)\(\) missing \d+ required positional arguments?: ")
 _UNEXPECTED: Final = regex(r"(?:\w+\.)?(?P<method>\w+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
 _PYTHONS_HINT: Final = regex(r"\. Did you mean:? '[^']*'\?$")
 """What newer Pythons add to a message themselves: klock's hint says the same, or more."""
@@ -178,8 +190,17 @@ def _image_in(module: ModuleType, reference: ImageReference) -> Image:
     if not hasattr(module, reference.name):
         raise ImageError(f"{label} has no object named {reference.name!r}", hint=hint)
     raise ImageError(
-        f"{reference.name!r} in {label} is of type {type(found).__name__} (expected klock.Image)", hint=hint
+        f"{reference.name!r} in {label} is of type {type(found).__name__} (expected klock.Image)",
+        hint=f"call it: {getattr(found, '__name__', '')}(...)" if _makes_an_image(found) else hint,
     )
+
+
+def _makes_an_image(found: Any) -> bool:
+    """Whether it is a method of an image, or the class, or a function of `klock.images`, that nobody called."""
+    from klock.image.builder import Image
+
+    is_method = isinstance(getattr(found, "__self__", None), Image)
+    return is_method or found is Image or getattr(found, "__module__", None) == "klock.images"
 
 
 def _run(file: Path) -> ModuleType:
@@ -251,7 +272,7 @@ def _failure(error: BaseException, file: Path) -> ImageError:
     place = f"{_shown(Path(frame.filename))}:{frame.lineno}" if frame else _shown(file)
     if isinstance(error, KlockError):
         return ImageError(f"{place}: {error.message}", hint=error.hint)
-    hint = _hint_for(error)
+    hint = _hint_for(error, (frame.line if frame else None) or "")
     if isinstance(error, KeyError) and frames and Path(frames[-1].filename).name in ("os.py", "<frozen os>"):
         hint = f"set the environment variable {error.args[0]}"
     said = "".join(traceback.format_exception_only(error)).strip()
@@ -266,8 +287,8 @@ def _failure(error: BaseException, file: Path) -> ImageError:
     return ImageError(mask(f"{place}: {said}{line}"), hint=hint)
 
 
-def _hint_for(error: BaseException) -> str | None:
-    """The name that was meant, of an attribute or of an argument."""
+def _hint_for(error: BaseException, line: str) -> str | None:
+    """The name that was meant, of an attribute or of an argument; `line` is the user's."""
     import inspect
 
     from klock.image.builder import Image
@@ -275,8 +296,16 @@ def _hint_for(error: BaseException) -> str | None:
 
     if isinstance(error, AttributeError) and error.obj is not None:
         names = [name for name in dir(error.obj) if not name.startswith("_")]
-        hint = did_you_mean(error.name or "", names)
-        return hint or ("docs/image.md lists what an image has" if isinstance(error.obj, Image) else None)
+        if not isinstance(error.obj, Image):
+            return did_you_mean(error.name or "", names)
+        name = (error.name or "").lower()
+        return did_you_mean(_ELSEWHERE.get(name, name), names) or "docs/image.md lists what an image has"
+    if (
+        isinstance(error, TypeError)
+        and (match := _WITHOUT_IMAGE.match(str(error)))
+        and line.count(f"Image.{match[1]}(")
+    ):
+        return f"it is of an image, not of the class: Image().{match[1]}(...)"
     match = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
     if match is None or not callable(method := getattr(Image, match["method"], None)):
         return None

@@ -52,7 +52,10 @@ class ContainerWords:
 
     def shell(self: Words, words: Iterable[str]) -> Words:
         """The program, with its options, that later commands of `run_bash` are given to: `["/bin/sh", "-c"]`."""
-        self._steps.append(Configure(shell=_words("shell", words), escape=ESCAPE, location=call_site()))
+        program = _words("shell", words)
+        if not program:
+            raise ImageError("shell: no words are named", hint='write shell(["/bin/sh", "-c"])')
+        self._steps.append(Configure(shell=program, escape=ESCAPE, location=call_site()))
         return self
 
     def label(self: Words, labels: Mapping[str, str]) -> Words:
@@ -83,6 +86,6 @@ def _words(method: str, words: object) -> tuple[str, ...]:
             f"{method}: words is a string: {words!r} (expected a list)",
             hint=f'write {method}(["program", "argument"]), or {method}(["/bin/sh", "-c", "..."]) for a line of shell',
         )
-    if not isinstance(words, Iterable):
+    if not isinstance(words, Iterable) or isinstance(words, Mapping):
         raise ImageError(f"{method}: words is {words!r} (expected a list of strings)")
     return tuple(arguments.text(method, f"word {number}", word) for number, word in enumerate(words, 1))
