@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from klock.errors import KlockError
 from klock.export import ContextFile
-from klock.lockfile.model import LayerLock, ServiceLock, ShellLock
+from klock.export.settings import write_settings
+from klock.lockfile.model import LayerLock, ServiceLock, SettingsLock, ShellLock
 from klock.pages.page import Form, Page
 from klock.pages.sums import sums_script
 from klock.steps.service.export import start_script
@@ -48,6 +50,28 @@ def test_a_command_with_control_characters_is_refused() -> None:
     step = ShellLock(command="echo a\rb", layer=LAYER)
     with pytest.raises(KlockError, match=r"^step 3 \(kimage.py:7\): it has a control character"):
         write_shell_step(page, step, variables={})
+
+
+BROKEN: dict[str, tuple[Callable[[Page], None], str]] = {
+    "ENV": (lambda page: page.env("A", "a\nb"), "the value of A has a line break"),
+    "ARG": (lambda page: page.argument("A", "a\nb"), "the value of A has a line break"),
+    "WORKDIR": (lambda page: page.work_in("/a\nb"), "the working directory has a line break"),
+    "USER": (lambda page: page.become("a\nb"), "the user has a line break"),
+    "a label": (
+        lambda page: write_settings(page, SettingsLock(labels=(("x", "a\nb"),))),
+        "the label x has a line break",
+    ),
+    "its name": (lambda page: write_settings(page, SettingsLock(labels=(("a\nb", "x"),))), "a label has a line break"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_would_be_two_instructions_is_refused(case: str) -> None:
+    write, message = BROKEN[case]
+    page = Page(form=Form.DOCKER, where="step 3 (kimage.py:7)")
+    with pytest.raises(KlockError, match=rf"^step 3 \(kimage.py:7\): {message}"):
+        write(page)
+    assert not page.lines
 
 
 DOCKER_VALUES = {

@@ -32,6 +32,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no mode": (lambda: Image().copy("a", mode="u+q"), "copy: mode is 'u+q', which is not a mode"),
     "an image without a name": (lambda: Image().copy("a", "b", from_image=""), "copy: from_image is empty"),
     "no shell": (lambda: Image().shell([]), "shell: no words are named"),
+    "a command without a program": (lambda: Image().entrypoint(["", "a"]), "entrypoint: word 1 is empty"),
     "a dictionary as a command": (
         lambda: Image().cmd({"a": 1}),
         "cmd: words is {'a': 1} (expected a list of strings)",
@@ -302,3 +303,5 @@ def test_words_of_containers_are_texts_in_which_only_variables_mean_anything() -
     assert [tuple(map(expansion.word, pair)) for pair in label.labels] == [("a b", 'it\'s "1" \\n $A C:\\x\\')]
     assert expansion.word(workdir.path) == "/it's 1"
     assert expansion.word(arg.arguments[0].default or "") == '-D="a b"'
+    (command,) = kt.Image().cmd(["a", "", "\t"]).steps
+    assert isinstance(command, Configure) and command.command == ("a", "", "\t")

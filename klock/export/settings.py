@@ -7,7 +7,7 @@ import json
 from klock.export.base import can_be_named
 from klock.image.contents import health_line
 from klock.lockfile.model import SettingsLock, TargetLock
-from klock.pages.page import Form, Page, quoted
+from klock.pages.page import Form, Page
 
 __all__ = ["settings_to_write", "write_settings"]
 
@@ -28,7 +28,7 @@ def write_settings(page: Page, settings: SettingsLock) -> None:
     if page.form is Form.KUBETORCH:
         return
     for name, value in settings.labels:
-        page.add(f"LABEL {quoted(name)}={quoted(value)}")
+        page.add(f"LABEL {page.quoted(name, 'a label')}={page.quoted(value, f'the label {name}')}")
     for port in settings.ports:
         page.add(f"EXPOSE {port}")
     if settings.volumes:

@@ -88,4 +88,10 @@ def _words(method: str, words: object) -> tuple[str, ...]:
         )
     if not isinstance(words, Iterable) or isinstance(words, Mapping):
         raise ImageError(f"{method}: words is {words!r} (expected a list of strings)")
-    return tuple(arguments.text(method, f"word {number}", word) for number, word in enumerate(words, 1))
+    return tuple(_argument(method, number, word) for number, word in enumerate(words, 1))
+
+
+def _argument(method: str, number: int, word: object) -> str:
+    """The program has a name, and its arguments may be blank."""
+    is_blank = number > 1 and isinstance(word, str) and not word.strip()
+    return str(word) if is_blank else arguments.text(method, f"word {number}", word)

@@ -22,7 +22,7 @@ from klock.image.dockerfile.comments import options_text
 from klock.pages.build_context import ContextFile
 from klock.values import dataclass
 
-__all__ = ["PLACE", "Form", "Page", "checked", "continued", "quoted"]
+__all__ = ["PLACE", "Form", "Page", "checked", "continued"]
 
 PLACE: Final = "/.klock"
 """Where an image being built has the files that its steps need."""
@@ -98,6 +98,8 @@ class Page:
                 f"the base's user is {self.user}, and kubetorch has no way to install anything as root",
                 hint="export it for docker, build and push that image, and start from it with from_docker()",
             )
+        if "\n" in user:
+            raise self.error("the user has a line break", hint="name another user")
         self.add(f"USER {user or 'root'}")
         self._now = user
 
@@ -111,12 +113,12 @@ class Page:
         """Lets the commands that follow begin in a folder, which is made, and containers."""
         self.refuse_for_kubetorch("a working directory")
         self.become(self.user)
-        self.add(f"WORKDIR {quoted(path)}")
+        self.add(f"WORKDIR {self.quoted(path, 'the working directory')}")
 
     def argument(self, name: str, value: str) -> None:
         """Sets a variable for the commands that follow, which containers do not have."""
         self.refuse_for_kubetorch("an argument of the build")
-        self.add(f"ARG {name}={quoted(value)}")
+        self.add(f"ARG {name}={self.quoted(value, f'the value of {name}')}")
 
     def refuse_for_kubetorch(self, what: str) -> None:
         if self.form is Form.KUBETORCH:
@@ -127,13 +129,9 @@ class Page:
 
     def env(self, name: str, value: str, *, defined: Collection[str] = ()) -> None:
         """Sets a variable to exactly this value. `defined` are names that kubetorch would take for a reference."""
-        if "\n" in value:
-            raise self.error(
-                f"the value of {name} has a line break, which no Dockerfile can hold",
-                hint="write the value into a file with a step of the image",
-            )
+        word = self.quoted(value, f"the value of {name}")
         if self.form is Form.DOCKER:
-            self.add(f"ENV {name}={quoted(value)}")
+            self.add(f"ENV {name}={word}")
             return
         if clash := next((m for m in _REFERENCE.findall(value) if m.strip("${}") in defined), None):
             raise self.error(
@@ -146,6 +144,16 @@ class Page:
                 hint="export it for docker, build and push that image, and start from it with from_docker()",
             )
         self.add(f"ENV {name} {value}".rstrip())
+
+    def quoted(self, text: str, what: str) -> str:
+        """A word of an instruction that stands for exactly this text. Raises KlockError where none does."""
+        if "\n" in text:
+            raise self.error(
+                f"{what} has a line break, which no Dockerfile can hold",
+                hint="write the text into a file with a step of the image",
+            )
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+        return f'"{escaped}"'
 
     def copy_file(self, file: ContextFile, path: str, *, flags: str = "") -> None:
         """Has the image hold a file of the context at an absolute path. `flags` are COPY's own."""
@@ -204,12 +212,6 @@ def checked(path: str, digest: Digest) -> str:
 def continued(words: Iterable[str]) -> str:
     """Lines of one instruction: each but the last ends with a backslash."""
     return " \\\n".join(words)
-
-
-def quoted(text: str) -> str:
-    """A word of an instruction that stands for exactly this text."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return f'"{escaped}"'
 
 
 def _paths(source: str, dest: str) -> str:

@@ -35,7 +35,7 @@ image.run_bash("head -c 8 /dev/urandom > '/opt/no it'; ln -s one /opt/two; rm -r
 image.run_bash("head -c 8 /dev/urandom > /kept; rm /etc/group", keep_layer=True)
 image.entrypoint(["/bin/echo", "a b", "$A"])
 """,
-    "little": "image.run_bash('echo 1 > /one', force=True).cmd(['echo', 'a b'])\n",
+    "little": "image.run_bash('echo 1 > /one', force=True).cmd(['echo', '', 'a b'])\n",
 }
 
 
