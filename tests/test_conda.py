@@ -6,6 +6,7 @@ import bz2
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,17 @@ from klock.conda.archives import unpacked
 from klock.conda.channels import channel_urls, resolved_spec, subdirs
 from klock.conda.layout import Laid, Python, laid_out, record_of
 from klock.errors import CredentialError, FetchError, ImageError, LockfileError
+from klock.files.placed import PlacedFile
 from klock.image.conda import read_spec_file
 from klock.image.steps import CondaInstall, PipInstall, SetEnvVars
 from klock.lockfile.model import CondaLock, CondaPackage, TargetLock
 from klock.lockfile.names import check_names
+from klock.progress import Quiet
 from klock.steps.conda.locking import refuse_credentials
+from klock.steps.conda.packages import say_what_differs
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
+from tests.memory_workshop import memory_context
 from tests.test_dockerfile import BASE
 
 PACKAGE = CondaPackage(
@@ -156,6 +161,36 @@ def test_what_lies_where(tmp_path: Path) -> None:
     assert (kinds["h"], kinds["l"], kinds["var/empty"]) == ("hardlink", "softlink", "directory")
 
 
+def test_the_last_of_a_name_counts(tmp_path: Path) -> None:
+    archive = write(
+        tmp_path, ("a", b"1"), ("./a", b"22"), ("b", "a"), ("b", b"3"), ("c", b"4"), paths=listing("./a", "b", "c")
+    )
+    found = laid(tmp_path, archive)
+    assert [(each.path, each.source.read_bytes() if each.source else b"") for each in found] == [
+        *(("a", b"22"), ("b", b"3"), ("c", b"4"))
+    ]
+
+
+def test_two_packages_with_one_path(tmp_path: Path) -> None:
+    def files(**contents: str) -> list[PlacedFile]:
+        return [PlacedFile(path=path, mode=0o644, source=tmp_path, digest=text) for path, text in contents.items()]
+
+    progress = Noting()
+    context = replace(memory_context(tmp_path), progress=progress)
+    by_path: dict[str, tuple[str, PlacedFile]] = {}
+    say_what_differs(by_path, PACKAGE, files(same="1", other="1", own="1"), context)
+    say_what_differs(by_path, replace(PACKAGE, name="y"), files(same="1", other="2"), context)
+    assert progress.notes == ["x and y both have other: that of y counts"]
+
+
+class Noting(Quiet):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
 def _empty(folder: Path) -> Path:
     (folder / "again").mkdir()
     return folder / "again"
@@ -255,5 +290,5 @@ def test_what_the_builder_refuses() -> None:
         kt.Image().conda_install("z", prefix="/opt/x y")
     with pytest.raises(ImageError, match=r"micromamba_install: cannot read .*nowhere\.yml"):
         kt.Image().micromamba_install(spec_file="nowhere.yml")
-    with pytest.raises(ImageError, match=r"add_python: version is '3' \(expected two or three numbers\)"):
+    with pytest.raises(ImageError, match=r"add_python: version is '3' \(expected the numbers of a Python 3, as text\)"):
         kt.Image().add_python("3")

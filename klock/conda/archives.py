@@ -30,6 +30,7 @@ class Unpacked:
     name: str
     files: dict[str, tuple[Path, int]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    written: int = 0
 
     def read(self, name: str) -> bytes | None:
         """A small file; None when there is none. Raises FetchError for one that is not small."""
@@ -61,13 +62,16 @@ def _take(member: tarfile.TarInfo, tar: tarfile.TarFile, found: Unpacked, folder
     path = _checked(member.name, found)
     if not path or member.isdir():
         return
+    # The last of a name counts.
+    found.links.pop(path, None)
     if member.issym():
         found.links[path] = member.linkname
     elif member.islnk():
         source, mode = found.files[_checked(member.linkname, found)]
         found.files[path] = (source, mode)
     elif member.isreg():
-        place = folder / str(len(found.files))
+        place = folder / str(found.written)
+        found.written += 1
         content = tar.extractfile(member)
         assert content is not None
         with place.open("xb") as file:

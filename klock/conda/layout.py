@@ -152,6 +152,7 @@ def _laid(unpacked: Unpacked, entry: Mapping[str, Any], prefix: str, python: Pyt
     path = posixpath.normpath(name)
     if path.startswith(("/", "../")) or path == "..":
         raise FetchError(f"{unpacked.name}: {name!r} leads out of the environment", hint="check where it comes from")
+    in_archive = path
     if python is not None:
         if path.startswith("site-packages/"):
             path = f"{python.site_packages}/{path.removeprefix('site-packages/')}"
@@ -159,11 +160,11 @@ def _laid(unpacked: Unpacked, entry: Mapping[str, Any], prefix: str, python: Pyt
             path = f"bin/{path.removeprefix('python-scripts/')}"
     if entry.get("path_type") == "directory":
         return Laid(path=path, mode=0o755)
-    if name in unpacked.links:
-        return Laid(path=path, mode=0o777, target=unpacked.links[name])
-    if name not in unpacked.files:
+    if in_archive in unpacked.links:
+        return Laid(path=path, mode=0o777, target=unpacked.links[in_archive])
+    if in_archive not in unpacked.files:
         raise FetchError(f"{unpacked.name} has no {name!r}, which it lists", hint="check where it comes from")
-    source, mode = unpacked.files[name]
+    source, mode = unpacked.files[in_archive]
     mode = 0o755 if mode & 0o100 else 0o644
     placeholder = entry.get("prefix_placeholder")
     if not placeholder:

@@ -115,12 +115,20 @@ def _solve(
         asked = [MatchSpec(spec) for spec in specs]
     except InvalidMatchSpecError as error:
         raise ResolutionError(f"{error}", hint='write conda\'s form: "numpy>=1.26", "python=3.12"') from error
-    data = [SparseRepoData(Channel(each.channel), each.subdir, each.file) for each in lists]
+    data = []
+    for each in lists:
+        try:
+            data.append(SparseRepoData(Channel(each.channel), each.subdir, each.file))
+        except OSError as error:
+            where = f"{each.channel}/{each.subdir}"
+            raise ResolutionError(
+                f"the list of packages of {where} is broken: {error}", hint="check the channel's name or URL"
+            ) from error
     names = {url: _name_in(url) for url in (*preferred, *installed)}
     known: dict[str, Any] = {}
-    for each in data:
-        for name in sorted(set(names.values()) & set(each.package_names())):
-            records = each.load_records(PackageName(name), PackageFormatSelection.BOTH)
+    for sparse in data:
+        for name in sorted(set(names.values()) & set(sparse.package_names())):
+            records = sparse.load_records(PackageName(name), PackageFormatSelection.BOTH)
             known |= {record.url: record for record in records if record.url in names}
     if gone := [url for url in installed if url not in known]:
         raise ResolutionError(

@@ -53,7 +53,10 @@ def ways_out(at: StepAt[Any], paths: Sequence[str] = ()) -> str:
     """What a user can do with a step that does not repeat in `paths`, for a hint."""
     # What nobody would type is no help, and a path may hold what a pattern or a comment takes for its own.
     shown = paths if 0 < len(paths) <= _MOST_SHOWN and all(map(_PLAIN.fullmatch, paths)) else ()
-    if getattr(at.step, "shell", ()) or getattr(at.step, "words", ()):
+    if getattr(at.step, "keep_layer", None) is None:
+        return "do it with run_bash(..., keep_layer=True), which keeps what it made when it was locked"
+    as_docker = getattr(at.step, "shell", None) or getattr(at.step, "words", None)
+    if as_docker and not (at.location or "").rpartition(":")[0].endswith(".py"):
         return (
             f"leave these paths out of the layer, `# klock: leave-out={' '.join(shown) or '/path'}` in a line above "
             "the RUN; or keep what it made when it was locked, `# klock: keep-layer`"

@@ -263,6 +263,13 @@ def test_what_is_refused(project: Path) -> None:
             with pytest.raises(klock.KlockError, match=re.compile(message, re.DOTALL)):
                 locked(project)
             assert not (project / "kimage.lock").exists(), case
+        # A list that is none, as of a server's page of errors.
+        broken = project / "channel/broken/noarch/repodata.json"
+        broken.parent.mkdir(parents=True)
+        broken.write_text("<html>")
+        write_image(project, f"image.conda_install('libz', channels='{url}/broken')\n")
+        with pytest.raises(klock.KlockError, match=r"^step 1 .*: the list of packages of .*/broken/noarch is broken: "):
+            locked(project)
         # A package whose bytes are not those of the list.
         write_image(project, f"image.conda_install('libz', channels='{url}/main')\n")
         archive = project / "channel/main/linux-64/libz-1.2.13-0.tar.bz2"

@@ -17,6 +17,7 @@ from klock.forks import Tally
 from klock.lockfile.model import CondaLock, CondaPackage
 from klock.steps.at import StepAt
 from klock.steps.web import chunks_at
+from klock.words import some
 from klock.workshop.protocol import Command
 from klock.workshop.scratch import scratch_folder
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.workshop.protocol import Workspace
 
-__all__ = ["authorize_from", "fetch_packages", "install_packages", "scripts_of"]
+__all__ = ["authorize_from", "fetch_packages", "install_packages", "say_what_differs", "scripts_of"]
 
 _POST_LINK: Final = "bin/.{name}-post-link.sh"
 _HISTORY: Final = "conda-meta/history"
@@ -85,6 +86,7 @@ def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Conte
     with context.progress.stage("unpack", tally), scratch_folder(context.store) as folder:
         python = _python(everything, folder, context)
         placed: list[PlacedFile] = []
+        by_path: dict[str, tuple[str, PlacedFile]] = {}
         for number, package in enumerate(step.packages):
             opened = _opened(package, folder / f"package-{number}", context)
             try:
@@ -93,7 +95,9 @@ def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Conte
                 raise at.failed(f": {error.message}", hint=error.hint) from error
             asked = next((spec for spec in step.specs if _is_of(spec, package)), None)
             laid.append(record_of(package, opened, laid, asked=asked))
-            placed += _placed(laid, folder, number)
+            files = list(_placed(laid, folder, number))
+            say_what_differs(by_path, package, files, context)
+            placed += files
             tally.add()
         placed += _placed([_history((*earlier, step))], folder, len(step.packages))
         try:
@@ -131,6 +135,20 @@ def _placed(laid: Sequence[Laid], folder: Path, number: int) -> Iterator[PlacedF
         with source.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         yield PlacedFile(path=each.path, mode=each.mode, source=source, digest=digest)
+
+
+def say_what_differs(
+    by_path: dict[str, tuple[str, PlacedFile]], package: CondaPackage, files: Sequence[PlacedFile], context: Context
+) -> None:
+    """Two packages may have one path: the later one's file is there, as with conda. `by_path` takes note of them."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        name, before = by_path.get(file.path, (package.name, file))
+        if (before.digest, before.target) != (file.digest, file.target):
+            found.setdefault(name, []).append(file.path)
+        by_path[file.path] = package.name, file
+    for name, paths in found.items():
+        context.progress.note(f"{name} and {package.name} both have {some(paths)}: that of {package.name} counts")
 
 
 def _is_of(spec: str, package: CondaPackage) -> bool:
