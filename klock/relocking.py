@@ -102,10 +102,14 @@ def _known_names(names: Iterable[str], previous: Lockfile | None) -> frozenset[s
     from packaging.utils import canonicalize_name
 
     from klock.errors import KlockError
+    from klock.lockfile.model import CondaLock
     from klock.words import did_you_mean
 
     canonical = {canonicalize_name(name): name for name in names}
-    known = {package.name for target in (previous.targets if previous else ()) for package in target.packages}
+    targets = previous.targets if previous else ()
+    known = {package.name for target in targets for package in target.packages}
+    conda = (step for target in targets for step in target.steps if isinstance(step, CondaLock))
+    known |= {canonicalize_name(package.name) for step in conda for package in step.packages}
     for name, as_written in canonical.items():
         if name not in known:
             hint = did_you_mean(name, known) or _NEW

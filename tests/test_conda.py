@@ -25,7 +25,7 @@ from klock.lockfile.model import CondaLock, CondaPackage, TargetLock
 from klock.lockfile.names import check_names
 from klock.progress import Quiet
 from klock.steps.conda.locking import refuse_credentials
-from klock.steps.conda.packages import say_what_differs
+from klock.steps.conda.packages import is_to_be_activated, say_what_differs
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
 from tests.memory_workshop import memory_context
@@ -181,6 +181,19 @@ def test_two_packages_with_one_path(tmp_path: Path) -> None:
     say_what_differs(by_path, PACKAGE, files(same="1", other="1", own="1"), context)
     say_what_differs(by_path, replace(PACKAGE, name="y"), files(same="1", other="2"), context)
     assert progress.notes == ["x and y both have other: that of y counts"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("etc/conda/activate.d/x.sh", True),
+        ("etc/conda/env_vars.d/x.json", True),
+        ("etc/conda/activate.d/x.fish", False),
+        ("etc/conda/deactivate.d/x.sh", False),
+    ],
+)
+def test_what_is_to_be_activated(path: str, expected: bool) -> None:
+    assert is_to_be_activated([Laid(path=path, mode=0o644, content=b"")]) is expected
 
 
 class Noting(Quiet):

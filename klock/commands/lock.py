@@ -124,10 +124,12 @@ def _argument(text: str) -> tuple[str, str | None]:
 
 
 def _line(target: TargetLock, locked: Locked, *, image_digest: bool) -> str:
+    from klock.lockfile.model import CondaLock
     from klock.words import counted
 
     state = "written" if locked.written else "unchanged"
-    layers = f"{counted(len(target.layers), 'layer')}, {counted(len(target.packages), 'package')}"
+    packages = len(target.packages) + sum(len(s.packages) for s in target.steps if isinstance(s, CondaLock))
+    layers = f"{counted(len(target.layers), 'layer')}, {counted(packages, 'package')}"
     image = f"\nimage of {target.target}: {target.oci_image.digest}" if image_digest and target.oci_image else ""
     return f"{locked.path.name} {state}: {target.target}, {layers}, {target.fingerprint}{image}"
 

@@ -150,7 +150,7 @@ def _solve(
         )
     except SolverError as error:
         raise ResolutionError(
-            f"conda packages do not fit together: {error}", hint="change the specifications"
+            f"conda packages do not fit together: {str(error).strip()}", hint="change the specifications"
         ) from error
     by_name: dict[str, Any] = {record.name.normalized: record for record in found}
     in_order = RepoDataRecord.sort_topologically([by_name[name] for name in sorted(by_name)])

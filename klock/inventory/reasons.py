@@ -11,7 +11,7 @@ from klock.lockfile.model import TargetLock
 from klock.project_names import normalised_name
 from klock.steps import kind_of
 from klock.steps.at import StepAt
-from klock.steps.parts import TO_BUILD, Part, Sort
+from klock.steps.parts import OF_CONDA, TO_BUILD, Part, Sort
 from klock.values import dataclass
 from klock.words import counted, in_bytes
 
@@ -116,7 +116,8 @@ def where(position: int | None, lock: TargetLock, lines: Lines) -> str:
 def _is_called(name: str, part: Part) -> bool:
     match part.sort:
         case Sort.PACKAGE:
-            return normalised_name(name) == normalised_name(part.name.removesuffix(TO_BUILD))
+            plain = part.name.removesuffix(TO_BUILD).removesuffix(OF_CONDA)
+            return normalised_name(name) in (normalised_name(plain), normalised_name(part.name))
         case Sort.FILE:
             return part.name == name.rstrip("/") or part.name.startswith(name.rstrip("/") + "/")
         case Sort.REQUEST:

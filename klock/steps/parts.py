@@ -12,11 +12,14 @@ from klock.words import in_bytes
 if TYPE_CHECKING:
     from klock.lockfile.model import DebPackage, LockedPackage
 
-__all__ = ["TO_BUILD", "Part", "Sort", "part_of_deb", "part_of_file", "part_of_package"]
+__all__ = ["OF_CONDA", "TO_BUILD", "Part", "Sort", "part_of_deb", "part_of_file", "part_of_package"]
 
 
 TO_BUILD: Final = " (to build)"
 """Ends the name of a package that is never installed, and may stand beside one that is."""
+
+OF_CONDA: Final = " (conda)"
+"""Ends the name of a conda package, which may be the name of a Python package too."""
 
 
 class Sort(Enum):

@@ -17,6 +17,7 @@ import pytest
 import klock
 from klock.conda.solving import Listed, solve
 from klock.lockfile.model import CondaLock
+from klock.questions import why
 from tests.integration.conda_channel import PLACEHOLDER, CondaPackage, write_channel
 from tests.integration.registry_server import write_layout
 from tests.integration.small_base import archive, write_small_base
@@ -167,10 +168,15 @@ def test_packages_are_locked_and_laid_out(project: Path) -> None:
         assert (first.scripts, second.scripts) == ((), ("linker",))
         assert all(each.url.startswith(f"{url}/main/") and len(each.sha256) == 64 for each in first.packages)
         # Something newer, and something gone, change nothing.
-        write_channel(
-            project / "channel/main", [*PACKAGES, CondaPackage(name="python", version="3.12.9", files={"x": ""})]
-        )
+        newer = [CondaPackage(name=name, version="3.12.9", files={"x": ""}) for name in ("python", "linker")]
+        write_channel(project / "channel/main", [*PACKAGES, *newer])
         assert not locked(project, CONDA_CHANNEL_ALIAS=url).written
+        again = klock.Project(project / "kimage.py", store=project / "store", environ={"CONDA_CHANNEL_ALIAS": url})
+        (moved,) = again.lock(upgrade_packages="Linker", dry_run=True).lockfile.targets
+        steps = [step for step in moved.steps if isinstance(step, CondaLock)]
+        assert (steps[0].packages, [each.version for each in steps[1].packages]) == (first.packages, ["3.12.9"])
+        (reason,) = why("libz", project / "kimage.py", store=project / "store")
+        assert reason.part.value == "1.2.13 0"
         (project / "channel/main/linux-64/old-1.0-0.tar.bz2").unlink()
         asked = klock.Project(project / "kimage.py", store=project / "store", environ={})
         found = [finding.message for finding in asked.check(upstream=True).findings]

@@ -18,7 +18,7 @@ from klock.layers.normalisation import is_left_out
 from klock.lockfile.model import CondaLock, LockedVariable
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow
-from klock.steps.parts import Part, Sort
+from klock.steps.parts import OF_CONDA, Part, Sort
 from klock.steps.staleness import changed
 from klock.words import some
 
@@ -78,7 +78,7 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
         for package in at.step.packages:
             yield Part(
                 sort=Sort.PACKAGE,
-                name=f"{package.name} (conda)",
+                name=f"{package.name}{OF_CONDA}",
                 value=f"{package.version} {package.build}",
                 identity=package.sha256,
                 size=package.size,

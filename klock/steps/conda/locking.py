@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from packaging.utils import canonicalize_name
+
 from klock.conda.channels import LISTS, channel_urls, resolved_spec, subdirs
 from klock.conda.solving import Listed, solve
 from klock.errors import CredentialError, FetchError, ImageError, KlockError, ResolutionError
@@ -57,7 +59,8 @@ def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
     earlier = [step for step in locking.lock.steps if isinstance(step, CondaLock) and step.prefix == draft.prefix]
     before = [step for step in locking.previous_steps if isinstance(step, CondaLock) and step.prefix == draft.prefix]
     same = next((step for step in before if _question(step) == _question(draft)), None)
-    moves = upgrade.everything or bool(upgrade.packages)
+    names = {canonicalize_name(package.name) for step in before for package in step.packages}
+    moves = upgrade.everything or not names.isdisjoint(upgrade.packages)
     if same is not None and not moves and _follows(same, earlier, before):
         return replace(same, layer=draft.layer, variables=draft.variables)
     with locking.workspace() as workspace:
@@ -73,7 +76,7 @@ def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
         package.url
         for step in before
         for package in step.packages
-        if not upgrade.everything and package.name not in upgrade.packages
+        if not upgrade.everything and canonicalize_name(package.name) not in upgrade.packages
     ]
     installed = [package.url for step in earlier for package in step.packages]
     specs, channels = _resolved(draft, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,9 +27,17 @@ if TYPE_CHECKING:
     from klock.steps.context import Context
     from klock.workshop.protocol import Workspace
 
-__all__ = ["authorize_from", "fetch_packages", "install_packages", "say_what_differs", "scripts_of"]
+__all__ = [
+    "authorize_from",
+    "fetch_packages",
+    "install_packages",
+    "is_to_be_activated",
+    "say_what_differs",
+    "scripts_of",
+]
 
 _POST_LINK: Final = "bin/.{name}-post-link.sh"
+_ACTIVATION: Final = re.compile(r"etc/conda/(?:activate\.d/.*\.sh|env_vars\.d/.*)")
 _HISTORY: Final = "conda-meta/history"
 _LAST: Final = 2000
 
@@ -95,6 +104,11 @@ def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Conte
                 raise at.failed(f": {error.message}", hint=error.hint) from error
             asked = next((spec for spec in step.specs if _is_of(spec, package)), None)
             laid.append(record_of(package, opened, laid, asked=asked))
+            if is_to_be_activated(laid):
+                context.progress.note(
+                    f"{package.name} has a script in etc/conda/activate.d, which does not run: "
+                    "set_env_vars can set what it sets"
+                )
             files = list(_placed(laid, folder, number))
             say_what_differs(by_path, package, files, context)
             placed += files
@@ -135,6 +149,11 @@ def _placed(laid: Sequence[Laid], folder: Path, number: int) -> Iterator[PlacedF
         with source.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         yield PlacedFile(path=each.path, mode=each.mode, source=source, digest=digest)
+
+
+def is_to_be_activated(laid: Sequence[Laid]) -> bool:
+    """Whether conda would set variables for the package when it activates the environment."""
+    return any(_ACTIVATION.fullmatch(each.path) for each in laid)
 
 
 def say_what_differs(
