@@ -542,16 +542,36 @@ COPIES: dict[str, tuple[str, str, list[str]]] = {
     "a wildcard that matches nothing": ("COPY a.py *.lock /x/", "/x", ["a.py"]),
     "a variable": ("ARG D=src\nCOPY $D/c.txt ${D:+/x/}", "/x", ["c.txt"]),
     "exclude": ("COPY --exclude=**/*.md --exclude=link src /x", "/x", ["/", "c.txt", "sub/", "sub/e.txt"]),
-    "parents": ("COPY --parents src/sub/e.txt a.py /x", "/x", ["a.py", "src/sub/e.txt"]),
+    "parents": ("COPY --parents src/sub/e.txt a.py /x", "/x", ["/", "a.py", "src/", "src/sub/", "src/sub/e.txt"]),
     "a class, which ^ negates": ("COPY [^b].py [!b].py /x/", "/x", ["a.py", "b.py"]),
     "a named file that is excluded": ("COPY --exclude=b.* a.py b.py /x/", "/x", ["a.py"]),
     "two stars are one without --parents": ("COPY **/e.txt src/**/e.txt /x/", "/x", ["e.txt"]),
     "two stars are any folders with it": (
         "COPY --parents **/*.md src/./**/e.txt b.py /x",
         "/x",
-        ["b.py", "src/sub/d.md", "sub/e.txt"],
+        ["/", "b.py", "src/", "src/sub/", "src/sub/d.md", "sub/", "sub/e.txt"],
     ),
-    "parents behind a pivot": ("COPY --parents ./src/./sub /x/", "/x", ["sub/", "sub/d.md", "sub/e.txt"]),
+    "parents behind a pivot": ("COPY --parents ./src/./sub /x/", "/x", ["/", "sub/", "sub/d.md", "sub/e.txt"]),
+    "parents behind a wildcard": ("COPY --parents sr*/./sub/*.md /x/", "/x", ["/", "sub/", "sub/d.md"]),
+    "parents of a link, which stays one": ("COPY --parents src/link /x/", "/x", ["/", "src/", "src/link"]),
+    "parents of what nothing matches": ("COPY --parents *.lock /x/", "/x", ["/"]),
+    "parents of all": ("COPY --parents src/./ /x/", "/x", ["/", "c.txt", "link", "sub/", "sub/d.md", "sub/e.txt"]),
+    "parents of what copies leave out": ("COPY --parents .git/x /x/", "/x", ["/", ".git/", ".git/x"]),
+    "parents without what is excluded below the root": (
+        "COPY --parents --exclude=src/sub/d.md --exclude=e.txt src/sub /x/",
+        "/x",
+        ["/", "src/", "src/sub/", "src/sub/e.txt"],
+    ),
+    "parents without what is excluded below the pivot": (
+        "COPY --parents --exclude=sub/d.md src/./sub /x/",
+        "/x",
+        ["/", "sub/", "sub/e.txt"],
+    ),
+    "parents of a named file that is excluded": (
+        "COPY --parents --exclude=src/c.txt src/c.txt a.py /x/",
+        "/x",
+        ["/", "a.py"],
+    ),
 }
 
 
@@ -561,6 +581,24 @@ def test_what_is_copied(case: str, context: Path) -> None:
     found, files = copied(context, text)
     assert found == destination
     assert sorted(files) == sorted(paths)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("src/nothing", "there is no src/nothing in the build context"),
+        ("src/./nothing", "there is no src/nothing in the build context"),
+        ("nothing/./x", "there is no nothing in the build context"),
+        ("photos/p.jpeg", ".dockerignore leaves out photos/p.jpeg"),
+        ("here/c.txt", "here is a symlink, and --parents follows none"),
+    ],
+)
+def test_parents_of_what_is_not_there(source: str, what: str, context: Path) -> None:
+    (context / "here").symlink_to("src")
+    (context / ".dockerignore").write_text("photos\n")
+    with pytest.raises(ImageError, match=re.escape(f"step 1 (Dockerfile:2): {what}")):
+        copied(context, f"COPY --parents a.py {source} /x/")
+    assert "sub/d.md" in copied(context, "COPY --parents here/./sub /x/")[1], "a pivot may be a symlink"
 
 
 IGNORED: dict[str, tuple[str, list[str]]] = {

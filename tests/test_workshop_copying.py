@@ -32,8 +32,8 @@ def test_a_path_that_is_not_there(path: str, hint: str, tmp_path: Path) -> None:
     assert caught.value.hint == hint
 
 
-def copied(folder: Path, destination: str, *sources: str) -> Path:
-    wanted = TreeCopy(name="build", base="", layers=[], sources=sources, destination=destination)
+def copied(folder: Path, destination: str, *sources: str, **options: Any) -> Path:
+    wanted = TreeCopy(name="build", base="", layers=[], sources=sources, destination=destination, **options)
     copy_between(str(folder / "from"), str(folder / "to"), wanted, (os.getuid(), os.getgid()))
     return folder / "to" / destination.strip("/")
 
@@ -139,3 +139,70 @@ def test_wildcards_and_symlinks_of_a_stage(trees: Path) -> None:
         tree_after(trees, "/o/n*", to="/x/")
     assert "x" not in tree_after(trees, "/h*/a", to="/x"), "a wildcard goes into no symlink"
     assert tree_after(trees, "/here/[a]", to="/x")["x"] == "a"
+
+
+def with_parents(folder: Path, *sources: str, **options: Any) -> dict[str, int]:
+    """The modes of what is copied to /x, by path."""
+    found = copied(folder, "/x", *sources, parents=True, into=True, **options)
+    return {str(path.relative_to(found)): path.lstat().st_mode & 0o777 for path in found.rglob("*")}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("from/o/a/b/c", "from/o/a/b2/c", "to"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("b/f", "b/c/f", "b2/c/f", "b/c/g"):
+        (tmp_path / "from/o/a" / name).write_text(name)
+        (tmp_path / "from/o/a" / name).chmod(0o640)
+    (tmp_path / "from/o/a").chmod(0o711)
+    (tmp_path / "from/o/a/b").chmod(0o750)
+    (tmp_path / "from/o/a/l").symlink_to("b")
+    return tmp_path
+
+
+PARENTS: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
+    "folders have their own modes": (
+        ("/o/a/b/f", "o/a/b2"),
+        {"o": 0o755, "o/a": 0o711, "o/a/b": 0o750, "o/a/b/f": 0o640, "o/a/b2": 0o755, "o/a/b2/c": 0o755}
+        | {"o/a/b2/c/f": 0o640},
+    ),
+    "behind a pivot": (("/o/a/./b/f",), {"b": 0o750, "b/f": 0o640}),
+    "behind a pivot with a wildcard": (("/o/a/b*/./c/f",), {"c": 0o755, "c/f": 0o640}),
+    "two stars": (("/o/a/b/./**/f",), {"f": 0o640, "c": 0o755, "c/f": 0o640}),
+    "two stars within a name": (("/o/./a/b2**f",), {"a": 0o711, "a/b2": 0o755, "a/b2/c": 0o755, "a/b2/c/f": 0o640}),
+    "a link stays one": (("/o/a/./l",), {"l": 0o777}),
+    "a pivot that is a link": (("/o/a/l/./c/g",), {"c": 0o755, "c/g": 0o640}),
+    "what nothing matches": (("/o/*.lock",), {}),
+}
+
+
+@pytest.mark.parametrize("case", PARENTS)
+def test_parents(case: str, tree: Path) -> None:
+    sources, modes = PARENTS[case]
+    assert with_parents(tree, *sources) == modes
+    assert (tree / "to/x").stat().st_mode & 0o777 == 0o755
+
+
+def test_parents_change_the_folders_that_are_there(tree: Path) -> None:
+    (tree / "to/x/o/a").mkdir(parents=True)
+    (tree / "to/x/o/a/mine").touch(mode=0o600)
+    assert with_parents(tree, "/o/a/b/f")["o/a"] == 0o711
+    assert with_parents(tree, "/o/a/b/f", chmod="u=rwX,go=")["o/a"] == 0o700
+
+
+def test_what_is_excluded_is_named_from_the_pivot(tree: Path) -> None:
+    assert set(with_parents(tree, "/o/a/./b", exclude=["b/c", "f"])) == {"b", "b/f"}
+    assert set(with_parents(tree, "/o/a/b2", exclude=["o/a/b2/c/f"])) == {"b", "b/f", "o", "o/a", "o/a/b2", "o/a/b2/c"}
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("/o/nothing", "build has no /o/nothing"),
+        ("/o/./nothing", "build has no /o/nothing"),
+        ("/o/a/l/c", "o/a/l is a symlink, and --parents follows none"),
+    ],
+)
+def test_parents_of_what_is_not_there(source: str, what: str, tree: Path) -> None:
+    with pytest.raises(ImageError, match=f"^{what}$"):
+        with_parents(tree, source)

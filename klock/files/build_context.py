@@ -13,8 +13,9 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from klock.digests import digest_of_bytes
 from klock.errors import ImageError
@@ -28,7 +29,16 @@ from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
 from klock.values import dataclass
 
-__all__ = ["BuildContext", "Found", "Patterns", "path_inside"]
+__all__ = [
+    "BuildContext",
+    "Found",
+    "Patterns",
+    "all_but",
+    "follows_no_symlink",
+    "path_inside",
+    "split_at_pivot",
+    "symlink_above",
+]
 
 
 class Patterns:
@@ -70,6 +80,34 @@ def path_inside(folder: Path, path: str) -> Path:
     return here
 
 
+def split_at_pivot(source: str) -> tuple[str, str]:
+    """A source of `COPY --parents`: its pivot, which is what stands before `/./`, and its pattern, whose folders are
+    kept. Both are relative, and empty for the root."""
+    pivot, has_pivot, pattern = source.partition("/./")
+    if not has_pivot:
+        pivot, pattern = "", source
+    return (posixpath.normpath(f"/{pivot}").strip("/"), posixpath.normpath(f"/{pattern}").strip("/"))
+
+
+def all_but(pattern: str, *, where: str) -> Patterns | None:
+    """Leaves out what the pattern of a source of `COPY --parents` does not name: one of moby's patternmatcher too, so
+    that it names all that is in a folder, and `**` any number of folders. None if it names everything."""
+    return Patterns(["**", f"!{pattern}"], where=where) if pattern else None
+
+
+def symlink_above(folder: Path, path: str) -> str | None:
+    """The first symlink on the way to a path in a folder."""
+    above = [each.as_posix() for each in PurePosixPath(path).parents]
+    return next((each for each in reversed(above) if (folder / each).is_symlink()), None)
+
+
+def follows_no_symlink(link: str, *, where: str) -> ImageError:
+    return ImageError(
+        f"{where}{link} is a symlink, and --parents follows none",
+        hint=f"name the path that it leads to, or make it the pivot: {link}/./",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a source is: `path` in the context, and its entries: one with the path "" for a file."""
@@ -89,19 +127,42 @@ class BuildContext:
     store: Store | None = None
     credentials: CredentialFiles
 
-    def find(self, source: str, *, exclude: Patterns | None = None, deep: bool = False) -> list[Found]:
-        """What a source names: nothing for wildcards that match nothing. With `deep`, `**` is any number of folders.
+    def find(self, source: str, *, exclude: Patterns | None = None) -> list[Found]:
+        """What a source names: nothing for wildcards that match nothing.
 
         Raises ImageError for a missing path and for a malformed pattern.
         """
         path = posixpath.normpath("/" + source).strip("/")
         found = []
-        for each in self._matching(path, deep=deep) if has_wildcard(path) else [path]:
+        for each in self._matching(path) if has_wildcard(path) else [path]:
             here = self._read(each, exclude)
             if here is not None:
                 found.append(here)
             elif not has_wildcard(path) and not (exclude and exclude.leaves_out(posixpath.basename(path))):
                 raise self._missing(each)
+        return found
+
+    def find_with_parents(self, source: str, *, exclude: Patterns | None = None) -> list[Found]:
+        """What a source of `COPY --parents` names, as what each of its pivots holds. Symlinks are not followed.
+
+        Raises ImageError for a missing path and for a malformed pattern.
+        """
+        pivot, pattern = split_at_pivot(source)
+        others = all_but(pattern, where=self.where)
+        found = []
+        for path in self._matching(pivot) if has_wildcard(pivot) else [pivot]:
+            host = path_inside(self.folder, path)
+            if not host.is_dir():
+                if has_wildcard(pivot):
+                    continue
+                raise self._missing(path)
+            here = self._read_folder(path, host, [each for each in (exclude, others) if each], named=pattern)
+            is_there = has_wildcard(source) or not pattern or pattern in {entry.path for entry in here.entries}
+            if not is_there and not (exclude and exclude.leaves_out(pattern)):
+                if (link := symlink_above(host, pattern)) is not None:
+                    raise follows_no_symlink(link, where=f"{self.where}: ")
+                raise self._missing(posixpath.join(path, pattern))
+            found.append(here)
         return found
 
     # -- one path
@@ -114,28 +175,43 @@ class BuildContext:
             if self._named(path).is_symlink() and not self._ignored.leaves_out(path):
                 raise self._leads_nowhere(path) from error
             return None
-        key = digest_of_bytes(os.fsencode(self.folder) + b"\0context\0" + os.fsencode(path))
-        digests = DigestCache() if self.store is None else DigestCache(store=self.store, key=key)
-        reader = EntryReader(where=self.where, digests=digests, credentials=self.credentials)
         real = os.path.relpath(host, self.folder) if path else ""
         if stat.S_ISDIR(status.st_mode):
-            entries = tuple(self._below(reader, host, "" if real == "." else real, exclude))
-            if not entries and path and self._ignored.leaves_out(path):
-                return None
-        else:
-            if exclude is not None and exclude.leaves_out(posixpath.basename(path)):
-                return None
-            if self._ignored.leaves_out(real):
-                if real != path and not self._ignored.leaves_out(path):
-                    raise self._leads_nowhere(path)
-                return None
-            entries = (reader.file_entry(os.fspath(host), "", status),)
+            here = self._read_folder(path, host, [exclude] if exclude else [])
+            return None if not here.entries and path and self._ignored.leaves_out(path) else here
+        if exclude is not None and exclude.leaves_out(posixpath.basename(path)):
+            return None
+        if self._ignored.leaves_out(real):
+            if real != path and not self._ignored.leaves_out(path):
+                raise self._leads_nowhere(path)
+            return None
+        with self._reader(path) as (reader, entries):
+            entries.append(reader.file_entry(os.fspath(host), "", status))
             reader.leaves_out(path)
+        return Found(path=path, is_folder=False, entries=tuple(entries))
+
+    def _read_folder(self, path: str, host: Path, filters: Sequence[Patterns], *, named: str = "") -> Found:
+        """What a folder holds that none of `filters` leaves out. `named` is a path in it that is there even if copies
+        of the folder always leave it out."""
+        real = os.path.relpath(host, self.folder)
+        with self._reader(path) as (reader, entries):
+            entries += self._below(reader, host, "" if real == "." else real, filters, named)
+        return Found(path=path, is_folder=True, entries=tuple(entries))
+
+    @contextmanager
+    def _reader(self, path: str) -> Iterator[tuple[EntryReader, list[FileEntry]]]:
+        """Reads files below a path of the context. The digests of the files that are in the list at the end of the
+        block are kept."""
+        key = digest_of_bytes(os.fsencode(self.folder) + b"\0context\0" + os.fsencode(path))
+        digests = DigestCache() if self.store is None else DigestCache(store=self.store, key=key)
+        entries: list[FileEntry] = []
+        yield EntryReader(where=self.where, digests=digests, credentials=self.credentials), entries
         digests.forget_others(entry.path for entry in entries)
         digests.save()
-        return Found(path=path, is_folder=stat.S_ISDIR(status.st_mode), entries=entries)
 
-    def _below(self, reader: EntryReader, host: Path, inside: str, exclude: Patterns | None) -> Iterator[FileEntry]:
+    def _below(
+        self, reader: EntryReader, host: Path, inside: str, filters: Sequence[Patterns], named: str
+    ) -> Iterator[FileEntry]:
         """What is below a folder, sorted. A folder that is left out is there if something in it is brought back."""
         found: dict[str, FileEntry] = {}
         pending = [(os.fspath(host), "")]
@@ -145,17 +221,17 @@ class BuildContext:
                 path = above + child.name
                 in_context = f"{inside}/{path}".strip("/")
                 is_folder = child.is_dir(follow_symlinks=False)
-                if is_always_left_out(child.name, child.path):
+                if is_always_left_out(child.name, child.path) and not f"{named}/".startswith(f"{path}/"):
                     continue
-                left_out = self._ignored.leaves_out(in_context)
-                left_out = left_out or (exclude is not None and exclude.leaves_out(path))
+                asked = [(self._ignored, in_context), *((each, path) for each in filters)]
+                left_out_by = [(patterns, name) for patterns, name in asked if patterns.leaves_out(name)]
                 if is_folder:
                     reader.require_utf8(child.name, f"the name {child.path!r}")
-                    if not left_out:
+                    if not left_out_by:
                         found[path] = FileEntry(path=path, mode=FOLDER_MODE)
-                    if not left_out or self._may_hold(in_context, path, exclude):
+                    if all(patterns.may_bring_back_below(name) for patterns, name in left_out_by):
                         pending.append((child.path, f"{path}/"))
-                elif not left_out:
+                elif not left_out_by:
                     entry = reader.entry(child, path)
                     if entry.digest is None or not reader.leaves_out(path):
                         found[path] = entry
@@ -164,23 +240,15 @@ class BuildContext:
                 found.setdefault(path, FileEntry(path=path, mode=FOLDER_MODE))
         yield from (found[path] for path in sorted(found))
 
-    def _may_hold(self, in_context: str, path: str, exclude: Patterns | None) -> bool:
-        return self._ignored.may_bring_back_below(in_context) or (
-            exclude is not None and exclude.may_bring_back_below(path)
-        )
-
     # -- wildcards
 
-    def _matching(self, pattern: str, *, deep: bool) -> list[str]:
+    def _matching(self, pattern: str) -> list[str]:
         found, is_walk = [""], False
         for part in pattern.split("/"):
             if is_walk:
                 # From the first wildcard on docker follows no symlinks.
                 found = [above for above in found if not self._named(above).is_symlink()]
             is_walk = is_walk or has_wildcard(part)
-            if deep and part == "**":
-                found = sorted({path for above in found for path in self._folders_from(above)})
-                continue
             if not has_wildcard(part):
                 found = [f"{above}/{part}".strip("/") for above in found]
                 continue
@@ -193,15 +261,6 @@ class BuildContext:
             names = [(above, name) for above in found for name in self._names_in(above)]
             found = [f"{above}/{name}".strip("/") for above, name in names if regex.fullmatch(name)]
         return [path for path in found if os.path.lexists(self._named(path))]
-
-    def _folders_from(self, above: str) -> Iterator[str]:
-        """The folder itself, and all below it."""
-        yield above
-        for name in self._names_in(above):
-            path = f"{above}/{name}".strip("/")
-            host = self.folder / path
-            if host.is_dir() and not host.is_symlink() and not is_always_left_out(name, os.fspath(host)):
-                yield from self._folders_from(path)
 
     def _named(self, path: str) -> Path:
         """Where a path of the context is, its last part not followed."""

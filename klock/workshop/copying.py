@@ -10,11 +10,12 @@ import posixpath
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from klock.errors import ImageError
-from klock.files.build_context import Patterns
+from klock.files.build_context import Patterns, all_but, follows_no_symlink, split_at_pivot, symlink_above
 from klock.files.globs import go_regex, has_wildcard
 from klock.files.modes import FOLDER_MODE, changed_mode, mode_of_new_folder
 from klock.layers.normalisation import is_left_out
@@ -40,38 +41,53 @@ class _Copy:
         self._target = target
         self._wanted = wanted
         self._ids = ids
-        self._exclude = Patterns(wanted.exclude, where=_WHERE) if wanted.exclude else None
+        self._excluded = [Patterns(wanted.exclude, where=_WHERE)] if wanted.exclude else []
         self._links: dict[tuple[int, int], str] = {}
         self._inodes: dict[str, tuple[int, int]] = {}
 
     def run(self) -> None:
         wanted = self._wanted
-        found = [(path, source) for source in wanted.sources for path in self._matching(source)]
-        singles = sum(not os.path.isdir(resolve(self._source, path)) for path, _ in found)
+        if wanted.parents:
+            for source in wanted.sources:
+                self._with_parents(source)
+            return
+        found = [path for source in wanted.sources for path in self._matching(source)]
+        singles = sum(not os.path.isdir(resolve(self._source, path)) for path in found)
         if singles > 1 and not wanted.into and not os.path.isdir(resolve(self._target, wanted.destination)):
             raise several_for_one_path(wanted.destination)
-        for path, source in found:
+        for path in found:
             here = resolve(self._source, path)
-            above = _kept(path, source) if wanted.parents else ""
             if os.path.isdir(here):
-                self._folder(here, posixpath.join(wanted.destination, above).rstrip("/") or "/")
+                self._folder(here, self._excluded)
             else:
-                self._single(here, path, above)
+                self._single(here, path)
+
+    def _with_parents(self, source: str) -> None:
+        """What the pattern of a source names in each folder that is a pivot. Symlinks are not followed."""
+        pivot, pattern = split_at_pivot(source)
+        others = all_but(pattern, where=_WHERE)
+        for path in self._matching(pivot):
+            here = resolve(self._source, path)
+            is_excluded = any(each.leaves_out(pattern) for each in self._excluded)
+            if not has_wildcard(source) and not is_excluded:
+                if (link := symlink_above(Path(here), pattern)) is not None:
+                    raise follows_no_symlink(link, where="")
+                if not os.path.lexists(posixpath.join(here, pattern)):
+                    raise self._missing(posixpath.join(path, pattern))
+            if os.path.isdir(here):
+                self._folder(here, [*self._excluded, *([others] if others else [])])
 
     # -- what is copied
 
     def _matching(self, source: str) -> list[str]:
         """The paths that a source names. Raises ImageError for a plain one that is not there."""
-        path = posixpath.normpath(posixpath.join("/", source.replace("/./", "/")))
+        path = posixpath.normpath(posixpath.join("/", source))
         found, is_walk = ["/"], False
         for part in path.strip("/").split("/"):
             if is_walk:
                 # From the first wildcard on docker follows no symlinks.
                 found = [above for above in found if not self._is_symlink(above)]
             is_walk = is_walk or has_wildcard(part)
-            if self._wanted.parents and part == "**":
-                found = sorted({path for above in found for path in self._folders_from(above)})
-                continue
             if not has_wildcard(part):
                 found = [posixpath.join(above, part) for above in found]
                 continue
@@ -93,56 +109,51 @@ class _Copy:
             if os.path.lexists(resolve(self._source, each)):
                 there.append(each)
             elif not has_wildcard(path) or self._is_symlink(each):
-                raise ImageError(f"{self._wanted.name} has no {each}", hint=_way_out(each))
+                raise self._missing(each)
         return there
+
+    def _missing(self, path: str) -> ImageError:
+        name = self._wanted.name
+        return ImageError(f"{'stage ' * name.isdigit()}{name} has no {path}", hint=_way_out(path))
 
     def _is_symlink(self, path: str) -> bool:
         above, name = posixpath.split(path)
         return os.path.islink(posixpath.join(resolve(self._source, above), name))
 
-    def _folders_from(self, above: str) -> Iterator[str]:
-        """The folder itself, and all below it."""
-        yield above
-        here = resolve(self._source, above)
-        for name in sorted(os.listdir(here)) if os.path.isdir(here) else ():
-            if os.path.isdir(f"{here}/{name}") and not os.path.islink(f"{here}/{name}"):
-                yield from self._folders_from(posixpath.join(above, name))
-
     # -- copying
 
-    def _single(self, here: str, path: str, above: str) -> None:
+    def _single(self, here: str, path: str) -> None:
         wanted = self._wanted
-        if self._exclude is not None and self._exclude.leaves_out(posixpath.basename(path)):
+        if any(each.leaves_out(posixpath.basename(path)) for each in self._excluded):
             return
-        destination = posixpath.join(wanted.destination, above).rstrip("/") or "/"
-        is_folder = os.path.isdir(resolve(self._target, destination))
-        if not wanted.parents and (wanted.into or is_folder):
-            destination = posixpath.join(destination, posixpath.basename(path))
-            self._entry(here, self._place(destination))
+        if wanted.into or os.path.isdir(resolve(self._target, wanted.destination)):
+            self._entry(here, self._place(posixpath.join(wanted.destination, posixpath.basename(path))))
             return
         # If a symlink is there, the file goes where it leads.
-        self._make_folders(posixpath.dirname(destination))
-        self._entry(here, resolve(self._target, destination))
+        self._make_folders(posixpath.dirname(wanted.destination))
+        self._entry(here, resolve(self._target, wanted.destination))
 
-    def _folder(self, here: str, destination: str) -> None:
-        target = resolve(self._target, destination)
-        if not os.path.isdir(target):
+    def _folder(self, here: str, filters: Sequence[Patterns]) -> None:
+        """What is in a folder, and none of `filters` leaves out. A folder that is left out is there if something in it
+        is brought back."""
+        destination = self._wanted.destination
+        if not os.path.isdir(resolve(self._target, destination)):
             # A folder that is made for the content of another one gets neither its owner nor its mode.
             self._make_folders(destination, mode=mode_of_new_folder(self._wanted.chmod))
-        pending = [(here, destination, "")]
+        pending: list[tuple[str, str, str, list[tuple[str, str]]]] = [(here, destination, "", [])]
         while pending:
-            folder, into, inside = pending.pop()
+            folder, into, inside, above = pending.pop()
             for name in sorted(os.listdir(folder)):
                 below = f"{inside}{name}"
                 child, place = f"{folder}/{name}", posixpath.join(into, name)
-                left_out = self._exclude is not None and self._exclude.leaves_out(below)
-                if os.path.isdir(child) and not os.path.islink(child):
-                    if not left_out:
-                        self._entry(child, self._place(place))
-                    if not left_out or (self._exclude is not None and self._exclude.may_bring_back_below(below)):
-                        pending.append((child, place, f"{below}/"))
-                elif not left_out:
-                    self._entry(child, self._place(place))
+                left_out_by = [each for each in filters if each.leaves_out(below)]
+                if not left_out_by:
+                    for path, its_place in [*above, (child, place)]:
+                        self._entry(path, self._place(its_place))
+                    above = []
+                is_folder = os.path.isdir(child) and not os.path.islink(child)
+                if is_folder and all(each.may_bring_back_below(below) for each in left_out_by):
+                    pending.append((child, place, f"{below}/", [*above, (child, place)] if left_out_by else []))
 
     def _entry(self, here: str, target: str) -> None:
         """One path, a folder without what is in it. `target` is where it goes; the folder above is there."""
@@ -213,11 +224,3 @@ def _way_out(path: str) -> str:
     if is_left_out(path.strip("/")) or is_left_out(f"{path.strip('/')}/x"):
         return f"layers leave {path} out, as docs/layers.md says: have the stage write it to another folder"
     return "check the path, and the stage before it"
-
-
-def _kept(path: str, source: str) -> str:
-    """With `--parents`: what of a path is kept, all of it or what is behind the pivot `/./`."""
-    pivot, has_pivot, _ = source.partition("/./")
-    root = posixpath.normpath("/" + pivot).strip("/") if has_pivot else ""
-    depth = len(root.split("/")) if root else 0
-    return "/".join(path.strip("/").split("/")[depth:])

@@ -193,8 +193,8 @@ class _Reader:
 
     def _copy(self, instruction: Instruction, stage: Stage, read: ReadStage) -> FromContext:
         is_add = instruction.name == "ADD"
-        known = ("chown", "chmod", "link", "exclude", "parents")
-        extra = ("keep-git-dir", "checksum", "unpack") if is_add else ("from",)
+        known = ("chown", "chmod", "link", "exclude")
+        extra = ("keep-git-dir", "checksum", "unpack") if is_add else ("from", "parents")
         flags = instruction.only_flags(*known, *extra, several=("exclude",))
         # With or without --link the files are the same.
         _is_on("link", flags, instruction)

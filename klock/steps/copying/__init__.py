@@ -40,6 +40,8 @@ __all__ = ["KIND"]
 
 _RULES = 2
 """The version of the rules for placing files. klock does not reuse a layer that was made by other rules."""
+_RULES_OF_PARENTS = 2
+"""The same of `COPY --parents`."""
 _SETTINGS = ("sources", "destination", "into", "owner", "chmod", "exclude", "parents", "stage", "texts")
 
 
@@ -157,7 +159,8 @@ class CopyKind(Kind[FromContext, CopyLock]):
         downloads = [[each.path, each.sha256, each.mode, *["unpacked"] * each.archive] for each in step.downloads]
         if step.stage is not None:
             stage = at.lock.locks_of_stages[step.stage]
-            origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), step.parents, step.chmod]
+            parents = _RULES_OF_PARENTS if step.parents else False
+            origin = [stage.base.id, *stage.layers, list(step.sources), list(step.exclude), parents, step.chmod]
             return ["copy_from", _RULES, step.destination, step.into, step.owner, origin, *texts, *_own_names(step)]
         content: list[Any] = ["copy_in", _RULES, step.destination, step.into, step.owner, files, texts, downloads]
         content += _own_names(step)

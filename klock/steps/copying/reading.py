@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from klock.errors import ImageError
 from klock.files.build_context import BuildContext, Found, Patterns
-from klock.files.modes import FOLDER_MODE, changed_mode, check_mode, mode_of_new_folder
+from klock.files.modes import changed_mode, check_mode, mode_of_new_folder
 from klock.image.steps import FromContext
 from klock.layers.archive_files import is_archive
 from klock.lockfile.model import UNNAMED_TEXT, CopiedFile, CopiedText, CopyLock, DownloadedFile, FetchedRepository
@@ -81,7 +81,7 @@ class _Reader:
         files: dict[str, CopiedFile] = {}
         for source in (source for source in sources if source not in urls and source not in addresses):
             for found in self._found(source, patterns):
-                for file in self._files(found, source, destination, chmod):
+                for file in self._files(found, destination, chmod):
                     # Of two at one path the later one is there.
                     if not (file.is_folder and file.path in files):
                         files[_place_of(file)] = file
@@ -107,17 +107,17 @@ class _Reader:
     def _found(self, source: str, exclude: Patterns | None) -> list[Found]:
         if source.startswith(_URL):
             raise ImageError(f"COPY takes no URL: {source}", hint="write ADD")
-        return self._context.find(source, exclude=exclude, deep=self._step.parents)
+        find = self._context.find_with_parents if self._step.parents else self._context.find
+        return find(source, exclude=exclude)
 
-    def _files(self, found: Found, source: str, destination: _Destination, chmod: str | None) -> Iterator[CopiedFile]:
+    def _files(self, found: Found, destination: _Destination, chmod: str | None) -> Iterator[CopiedFile]:
         unpacks = self._step.unpacks and self._step.unpack is not False
         archive = not found.is_folder and unpacks and is_archive(self._context.folder / found.path)
-        above = _above(found.path, source) if self._step.parents else ""
-        if not found.is_folder and not archive and destination.into and not self._step.parents:
-            above = posixpath.basename(found.path)
+        above = ""
         if found.is_folder:
-            mode = changed_mode(FOLDER_MODE, chmod, is_folder=True) if above else mode_of_new_folder(chmod)
-            yield CopiedFile(path=above, mode=mode, source=found.path if found.path != above else None)
+            yield CopiedFile(path="", mode=mode_of_new_folder(chmod), source=found.path or None)
+        elif not archive and destination.into:
+            above = posixpath.basename(found.path)
         for entry in found.entries:
             path = posixpath.join(above, entry.path).rstrip("/")
             in_context = posixpath.join(found.path, entry.path).rstrip("/")
@@ -215,11 +215,3 @@ def _checksum(text: str | None) -> str:
     if kind != "sha256" or len(digits) != 64 or set(digits) - set("0123456789abcdef"):
         raise ImageError(f"--checksum={text} is not a SHA-256", hint="write --checksum=sha256: and 64 hex digits")
     return digits
-
-
-def _above(path: str, source: str) -> str:
-    """With `--parents`: what of a path in the context is kept, all of it or what is behind the pivot `/./`."""
-    pivot, has_pivot, _ = source.partition("/./")
-    root = posixpath.normpath("/" + pivot).strip("/") if has_pivot else ""
-    depth = len(root.split("/")) if root else 0
-    return "/".join(path.split("/")[depth:])
