@@ -293,8 +293,9 @@ def test_a_failed_sync_names_the_paths_where_the_locked_layer_is_not(here: Machi
     assert caught.value.hint and "keep_layer" in caught.value.hint
 
 
-def test_a_file_with_todays_date_is_told(here: Machine) -> None:
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y%m%d"])
+def test_a_file_with_todays_date_is_told(form: str, here: Machine) -> None:
+    today = datetime.now(UTC).strftime(form)
     here.lock(base(here.root).run_bash(f"write /day {today}").run_bash("write /other 1999-01-01"))
     (warning,) = here.progress.warnings
     assert warning.startswith("step 1 (") and "wrote today's date into /day: " in warning
@@ -327,6 +328,17 @@ def test_what_is_known_not_to_repeat_is_refused_before_anything_runs(here: Machi
     for ways in ({"leave_out": "/etc/ssh/ssh_host_*"}, {"keep_layer": True}):
         with pytest.raises(StepFailed, match="failed with status 127"):
             here.lock(base(here.root).run_bash(install, **ways))
+
+
+def test_a_password_with_a_random_salt_is_refused_before_anything_runs(here: Machine) -> None:
+    (here.root / "Dockerfile").write_text(f"FROM oci:{here.root}/base\nRUN write /a 1\nRUN echo root:x | chpasswd\n")
+    with pytest.raises(StepFailed, match=r"^step 2 \(.*Dockerfile:3\): chpasswd makes a salt anew each time") as caught:
+        here.lock(Image.from_dockerfile(here.root / "Dockerfile"))
+    assert here.workshop.ran == []
+    assert caught.value.hint == (
+        "give chpasswd -e a hash, which openssl passwd -6 prints once; or keep what it made when it was locked, "
+        "`# klock: keep-layer`, in a line above the RUN"
+    )
 
 
 def test_what_the_last_stage_cannot_repeat_is_refused_before_the_first_runs(here: Machine) -> None:

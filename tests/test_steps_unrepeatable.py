@@ -35,6 +35,12 @@ HOST_KEYS = ("/etc/ssh/ssh_host_*",)
             ("/etc/nginx/k.pem", "/etc/nginx/c.pem"),
         ),
         ("openssl genrsa -out /srv/key.pem 2048", ("/srv/key.pem",)),
+        ("echo 'root:docker' | chpasswd", ("/etc/shadow",)),
+        ('adduser x && echo "x:$(dd if=/dev/urandom count=1 | base64)" | /usr/sbin/chpasswd', ("/etc/shadow",)),
+        ("htpasswd -bc /etc/nginx/.htpasswd me secret", ("/etc/nginx/.htpasswd",)),
+        ("openssl rand -hex 32 > /etc/app/key", ("/etc/app/key",)),
+        ("openssl rand -out /etc/app/key 32", ("/etc/app/key",)),
+        ("uuidgen >> /etc/app/id", ("/etc/app/id",)),
     ],
 )
 def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]) -> None:
@@ -57,6 +63,11 @@ def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]
         "ssh-keygen -t rsa -f /srv/key && rm /srv/key /srv/key.pub",
         "openssl x509 -in a -out /srv/b",
         "openssl req -new -key /srv/key -out /srv/request",
+        "echo 'root:$6$salt$hash' | chpasswd -e",
+        "htpasswd -nb me secret",
+        "openssl rand -hex 32",
+        "openssl rand -hex 32 > /tmp/key && rm /tmp/key",
+        "uuidgen --sha1 -n @dns -N example.com > /etc/app/id",
     ],
 )
 def test_what_may_repeat_is_left_to_the_second_run(command: str) -> None:

@@ -45,7 +45,7 @@ def refuse_before_any_is_made(locking: Locking) -> None:
             with locking.workspace() as workspace:
                 installed = {package.name for package in installed_packages(workspace.read(STATUS_FILE) or b"")}
                 new = [each for each in found if each.package not in installed]
-                missing = [each for each in new if not workspace.read_matching(each.paths)]
+                missing = [each for each in new if each.overwrites or not workspace.read_matching(each.paths)]
             refuse_what_cannot_repeat(at, missing)
 
 

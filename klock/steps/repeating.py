@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["keep_layer", "prove_that_it_repeats", "refuse_what_cannot_repeat", "ways_out"]
 
 _MOST_SHOWN: Final = 4
+_WHOLE: Final = frozenset(("/etc/shadow", "/etc/gshadow"))
+"""Files with a line for each account, which nobody would do without."""
 _PLAIN: Final = re.compile(r"/[\w./@%+~*-]+")
 
 
@@ -57,16 +59,15 @@ def ways_out(at: StepAt[Any], paths: Sequence[str] = ()) -> str:
         return "do it with run_bash(..., keep_layer=True), which keeps what it made when it was locked"
     as_docker = getattr(at.step, "shell", None) or getattr(at.step, "words", None)
     if as_docker and not (at.location or "").rpartition(":")[0].endswith(".py"):
-        return (
-            f"leave these paths out of the layer, `# klock: leave-out={' '.join(shown) or '/path'}` in a line above "
-            "the RUN; or keep what it made when it was locked, `# klock: keep-layer`"
-        )
-    method = kind_of(at.step).method
-    listed_paths = ", ".join(f'"{path}"' for path in shown) or "..."
-    return (
-        f"leave these paths out of the layer, {method}(..., leave_out=[{listed_paths}]); "
-        f"or keep what it made when it was locked, {method}(..., keep_layer=True)"
-    )
+        leave_out, keep_layer = f"`# klock: leave-out={' '.join(shown) or '/path'}`", "`# klock: keep-layer`"
+        where = ", in a line above the RUN"
+    else:
+        method = kind_of(at.step).method
+        listed_paths = ", ".join(f'"{path}"' for path in shown) or "..."
+        leave_out, keep_layer = f"{method}(..., leave_out=[{listed_paths}])", f"{method}(..., keep_layer=True)"
+        where = ""
+    kept = f"keep what it made when it was locked, {keep_layer}{where}"
+    return kept if _WHOLE & set(paths) else f"leave these paths out of the layer, {leave_out}; or {kept}"
 
 
 def refuse_what_cannot_repeat(at: StepAt[Any], found: Sequence[Unrepeatable]) -> None:
@@ -75,7 +76,8 @@ def refuse_what_cannot_repeat(at: StepAt[Any], found: Sequence[Unrepeatable]) ->
         first = found[0]
         raise at.failed(
             f": {first.cause} makes {first.what} anew each time: {', '.join(first.paths)}",
-            hint=f"make them when the container starts, and {ways_out(at, first.paths)}",
+            hint=f"{f'{first.instead}; or' if first.instead else 'make them when the container starts, and'} "
+            + ways_out(at, first.paths),
         )
 
 

@@ -14,7 +14,10 @@ from klock.words import first_of
 
 __all__ = ["tell_of_today", "today"]
 
-_DATES: Final = ("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%a %b %e")
+_DATES: Final = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%Y%m%d"),
+    *("%d %b %Y", "%b %d %Y", "%b %d, %Y", "%a %b %e"),
+)
 """How programs write a day, as strftime(3) has it."""
 
 _DATED_BY_OTHERS: Final = "/var/lib/apt/lists/"

@@ -23,12 +23,15 @@ __all__ = ["BROUGHT_BY", "DEBIAN_PACKAGES", "Unrepeatable", "in_command", "in_pa
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrepeatable:
     """`cause` makes `what` at `paths` (patterns) each time. Where one of these paths is there, or the Debian package
-    `package` is installed, it makes nothing."""
+    `package` is installed, it makes nothing, unless it `overwrites` what is there. `instead` says how to do without;
+    by default a container can make it when it starts."""
 
     cause: str
     what: str
     paths: tuple[str, ...]
     package: str | None = None
+    overwrites: bool = False
+    instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,9 @@ _SNAKEOIL: Final = _Row(
     paths=("/etc/ssl/certs/ssl-cert-snakeoil.pem", "/etc/ssl/private/ssl-cert-snakeoil.key"),
 )
 _MUNGE: Final = _Row(what="a key", paths=("/etc/munge/munge.key",))
+_PASSWORDS: Final = "/etc/shadow"
+_RANDOM: Final = frozenset(("mcookie", "pwgen", "uuidgen"))
+"""Programs that print something random."""
 
 DEBIAN_PACKAGES: Final = {
     "bind9": _Row(what="a key", paths=("/etc/bind/rndc.key",)),
@@ -70,6 +76,7 @@ BROUGHT_BY: Final = {
 """Packages that depend on one of the table, for lists that apt has not resolved yet."""
 
 _COMMANDS: Final = re.compile(r"[;&|\n()]+")
+_FIXED: Final = re.compile(r"/[\w./@%+-]+")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=\S*")
 _BEFORE: Final = frozenset(("then", "do", "else", "if", "while", "until", "!", "{", "sudo", "exec", "env", "time"))
 _APT: Final = frozenset(("apt", "apt-get", "aptitude"))
@@ -149,11 +156,27 @@ def _in_words(words: Sequence[str]) -> Iterator[Unrepeatable]:
         if "-newkey" in rest and paths:
             yield Unrepeatable(cause="openssl req", what="a key and a certificate", paths=tuple(paths))
 
+    elif program == "chpasswd" and not {"-e", "--encrypted"} & set(rest):
+        yield _salted("chpasswd", _PASSWORDS, instead="give chpasswd -e a hash, which openssl passwd -6 prints once")
+    elif program == "htpasswd" and not any(re.fullmatch(r"-\w*n\w*", word) for word in rest):
+        if (path := next((word for word in rest if _FIXED.fullmatch(word)), None)) is not None:
+            yield _salted(
+                "htpasswd", path, instead="write the line that htpasswd -n prints once into a file, and copy it"
+            )
+    elif program in _RANDOM or (program == "openssl" and rest[:1] == ["rand"]):
+        path = _absolute(rest, ">") or _absolute(rest, ">>") or _absolute(rest, "-out")
+        if path is not None and not {"-H", "--md5", "-m", "--sha1", "-s"} & set(rest):
+            yield Unrepeatable(cause=program, what="random text", paths=(path,), overwrites=True)
+
+
+def _salted(cause: str, path: str, *, instead: str) -> Unrepeatable:
+    return Unrepeatable(cause=cause, what="a salt", paths=(path,), overwrites=True, instead=instead)
+
 
 def _absolute(words: Sequence[str], option: str) -> str | None:
     """The path behind an option, if it is one that does not depend on anything."""
     for word, following in itertools.pairwise(words):
         path = f"/root/{following[2:]}" if following.startswith("~/") else following
-        if word == option and re.fullmatch(r"/[\w./@%+-]+", path):
+        if word == option and _FIXED.fullmatch(path):
             return path
     return None
