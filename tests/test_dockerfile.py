@@ -601,6 +601,40 @@ def test_parents_of_what_is_not_there(source: str, what: str, context: Path) -> 
     assert "sub/d.md" in copied(context, "COPY --parents here/./sub /x/")[1], "a pivot may be a symlink"
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("src/C.txt", "did you mean src/c.txt?"),
+        ("../zzz", "a source cannot be above the build context: name a folder above it, as in --context .."),
+        ("/etc/passwd", "a source begins at the build context, even after a slash: copy it there, or name its folder"),
+        ("zzz", "check the path: it begins at the build context, which --context names"),
+    ],
+)
+def test_what_was_meant_by_a_source_that_is_not_there(source: str, hint: str, context: Path) -> None:
+    with pytest.raises(ImageError, match="there is no ") as caught:
+        copied(context, f"COPY {source} /x/")
+    assert caught.value.hint and caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('ENV A="b', "close it, or write \\ before a quote that is part of the text"),
+        ("ENV A=${B", "close the variable: ${NAME}"),
+    ],
+)
+def test_the_way_out_of_a_broken_value(text: str, hint: str, context: Path) -> None:
+    with pytest.raises(KlockError) as caught:
+        drafts(context, text)
+    assert caught.value.hint == hint
+
+
+def test_a_dockerfile_in_utf_16(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_bytes("FROM x\n".encode("utf-16"))
+    with pytest.raises(ImageError, match=r"^Dockerfile is written in UTF-16$"):
+        kt.Image.from_dockerfile(tmp_path / "Dockerfile")
+
+
 IGNORED: dict[str, tuple[str, list[str]]] = {
     "an exception": ("*\n!photos/*.jpeg", ["photos/", "photos/p.jpeg"]),
     "the last line decides": ("!a.py\n*.py\n!b.py\n# c\n\n", ["a.py"]),
@@ -791,6 +825,8 @@ REFUSED = {
     "a heredoc without an end": ("FROM x\nRUN <<EOF\nb\n", "Dockerfile:2: unterminated heredoc"),
     "an empty command": ("FROM x\nRUN []\n", "Dockerfile:2: RUN has an empty command"),
     "a switch's value": ("FROM x\nCOPY --link=1 a b", "Dockerfile:2: --link=1 is neither true nor false"),
+    "FROM with a gap": ("FROM debian:$TAG", "Dockerfile:1: FROM debian:$TAG is 'debian:': its variable is not set"),
+    "FROM with a gap in front": ("FROM ${R}/a", "Dockerfile:1: FROM ${R}/a is '/a': its variable is not set"),
     "an empty switch": ("FROM x\nCOPY --link= a b", "Dockerfile:2: --link= is neither true nor false"),
     "too short a time": (
         "FROM x\nHEALTHCHECK --timeout=999us CMD a",
@@ -858,7 +894,17 @@ def test_what_is_refused(case: str, tmp_path: Path) -> None:
         ("FROM x\nRUM a", "did you mean RUN?"),
         ("FROM x\nENTRYPIONT a", "did you mean ENTRYPOINT?"),
         ("FROM x\nRUN a &&\n  ls -l", "if it belongs to the line above, end that one in a backslash"),
-        ("FROM x\nRUN <<EOF\na\n EOF\n", "end it with a line that holds nothing but its name"),
+        (
+            "FROM x\nRUN <<EOF\na\n EOF\n",
+            "end it with a line that holds nothing but its name; after <<-NAME, tabs may stand before it",
+        ),
+        ("FROM debian bookworm", "write FROM debian AS bookworm for a name, or debian:bookworm for a tag"),
+        ("FROM debian: bookworm", "write FROM debian AS bookworm for a name, or debian:bookworm for a tag"),
+        ("FROM debian:12 build", "write FROM debian:12 AS build"),
+        ("FROM debian:12 BUILD as x y", "write FROM python:3.12 AS name"),
+        ("FROM x\nRUN --mount=cache,target=/x y", "write type=cache"),
+        ("FROM x\nRUN --mount=type=cahce,target=/x y", "did you mean cache?"),
+        ("FROM x\nRUN --mount=type=cache,taget=/x y", "did you mean target?"),
         ("FROM x\nCOPY --chown a:b c /d", "write --chown=VALUE, with no space"),
         ("FROM x\nHEALTHCHECK curl localhost", "write HEALTHCHECK CMD curl localhost"),
         ("FROM x\nHEALTHCHECK NONE x", "write HEALTHCHECK NONE"),
@@ -906,6 +952,9 @@ LIKELY_MISTAKES = {
     'ENTRYPOINT ["a", "b"': [f'Dockerfile:2: ["a", "b" {LIST}'],
     'CMD ["a", "b"]': [],
     "RUN [ -f /x ]": [],
+    "ENV A = b": ["Dockerfile:2: A is '= b', with the equals sign; write A=... without spaces"],
+    "ENV A b=c": [],
+    "ENV A=b C=": [],
 }
 
 

@@ -311,7 +311,12 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
     "it imports what is not there": (
         {"kimage_py": "import no_such_module\n"},
         "kimage.py:1: ModuleNotFoundError: No module named 'no_such_module'\n    import no_such_module",
-        None,
+        "the file runs with klock's own Python, outside the environment: import only what is installed there",
+    ),
+    "klock is not imported": (
+        {"kimage_py": "image = Image()\n"},
+        "kimage.py:1: NameError: name 'Image' is not defined\n    image = Image()",
+        "begin the file with `import klock as kt`, and write kt.Image or kt.images",
     ),
     "a method with a slip": (
         {"kimage_py": "import klock as kt\nimage = kt.Image().pip_instal(['a'])\n"},

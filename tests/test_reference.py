@@ -47,6 +47,8 @@ REFUSED = {
     "a registry only": ("ghcr.io/", "it names no repository", USUAL_HINT),
     "capitals in the repository": ("Python:3.12", "the repository's name must be lower case", "write 'python:3.12'"),
     "a URL": ("https://ghcr.io/a/b:1", "it is not a URL", "leave the scheme out: 'ghcr.io/a/b:1'"),
+    "a page": ("https://hub.docker.com/_/debian", "it is a page of Docker Hub", "write 'debian'"),
+    "a page of tags": ("https://hub.docker.com/r/a/b/tags", "it is a page of Docker Hub", "write 'a/b'"),
     "skopeo's scheme": ("docker://python:3", "it is not a URL", "leave the scheme out: 'python:3'"),
     "a bare digest": ("a" * 64, "it is a bare digest", "write NAME@sha256:..."),
     "an empty tag": ("python:", "'' is not a tag", "a tag is 1 to 128 letters, digits, '_', '.' and '-'"),

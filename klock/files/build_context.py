@@ -28,6 +28,7 @@ from klock.lockfile.model import FileEntry
 from klock.secrets.credential_files import CredentialFiles
 from klock.store import Store
 from klock.values import dataclass
+from klock.words import did_you_mean
 
 __all__ = [
     "BuildContext",
@@ -139,7 +140,7 @@ class BuildContext:
             if here is not None:
                 found.append(here)
             elif not has_wildcard(path) and not (exclude and exclude.leaves_out(posixpath.basename(path))):
-                raise self._missing(each)
+                raise self._missing(each, source)
         return found
 
     def find_with_parents(self, source: str, *, exclude: Patterns | None = None) -> list[Found]:
@@ -293,7 +294,7 @@ class BuildContext:
             hint="remove it, or copy a folder that holds it: symlinks in a folder stay symlinks",
         )
 
-    def _missing(self, path: str) -> ImageError:
+    def _missing(self, path: str, source: str = "") -> ImageError:
         if os.path.lexists(self._named(path)):
             name = self.ignore_file.name if self.ignore_file else ".dockerignore"
             return ImageError(
@@ -302,6 +303,18 @@ class BuildContext:
             )
         return ImageError(
             f"{self.where}: there is no {path or '.'} in the build context {self.folder}",
-            hint="check the path: it begins at the build context, which --context names; the Dockerfile's own folder "
-            "otherwise",
+            hint=self._meant(path, source)
+            or "check the path: it begins at the build context, which --context names; "
+            "the Dockerfile's own folder otherwise",
         )
+
+    def _meant(self, path: str, source: str) -> str | None:
+        """What was meant by a source that is not there."""
+        if source.startswith(".."):
+            return "a source cannot be above the build context: name a folder above it, as in --context .."
+        if source.startswith("/") and Path(source).exists():
+            return (
+                "a source begins at the build context, even after a slash: copy it there, or name its folder: --context"
+            )
+        above = posixpath.dirname(path)
+        return did_you_mean(path, [posixpath.join(above, name) for name in self._names_in(above)])

@@ -306,6 +306,10 @@ def _hint_for(error: BaseException, line: str) -> str | None:
         and line.count(f"Image.{match[1]}(")
     ):
         return f"it is of an image, not of the class: Image().{match[1]}(...)"
+    if isinstance(error, NameError) and (error.name in ("Image", "images", "kt", "klock")):
+        return "begin the file with `import klock as kt`, and write kt.Image or kt.images"
+    if isinstance(error, ModuleNotFoundError):
+        return "the file runs with klock's own Python, outside the environment: import only what is installed there"
     match = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
     if match is None or not callable(method := getattr(Image, match["method"], None)):
         return None

@@ -21,6 +21,7 @@ _LABEL: Final = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_HUB_PAGE: Final = re.compile(r"hub\.docker\.com/(?:_|r)/(?P<name>[\w./-]+?)(?:/tags)?/?")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _BARE_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -49,6 +50,8 @@ class Reference:
         """Reads a reference as `docker pull` does. Raises ImageError, which says what is wrong and how to write it."""
         if "://" in text:
             _, _, rest = text.partition("://")
+            if (page := _HUB_PAGE.fullmatch(rest)) is not None:
+                raise _invalid(text, "it is a page of Docker Hub", f"write {page['name']!r}")
             raise _invalid(text, "it is not a URL", f"leave the scheme out: {rest!r}")
         if _BARE_DIGEST.fullmatch(text):
             raise _invalid(text, "it is a bare digest", "write NAME@sha256:...")

@@ -42,4 +42,10 @@ class Expansion:
             return lexer.process_word(text), lexer.process_words(text)
         except (ValueError, RecursionError) as error:
             reason = str(error).removeprefix(f"failed to process {text!r}: ").removeprefix("syntax error: ")
-            raise ImageError(f"cannot expand {text.strip()[:60]!r}: {reason}", hint="fix its variables") from error
+            raise ImageError(f"cannot expand {text.strip()[:60]!r}: {reason}", hint=_way_out(reason)) from error
+
+
+def _way_out(reason: str) -> str:
+    if "quote" in reason:
+        return "close it, or write \\ before a quote that is part of the text"
+    return "close the variable: ${NAME}" if "'}'" in reason else "fix its variables"

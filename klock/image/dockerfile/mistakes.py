@@ -13,6 +13,7 @@ from klock.words import did_you_mean
 __all__ = ["likely_mistakes"]
 
 _FROM: Final = re.compile(r"--from=(?P<name>[\w.-]+)|--mount=(?:\S*,)?from=(?P<mounted>[\w.-]+)(?:,\S*)?")
+_SPACED: Final = re.compile(r"(?P<name>[\w.-]+)\s+(?P<value>=.*)")
 _LIST: Final = re.compile(r"\[\s*['\"]")
 
 
@@ -33,6 +34,10 @@ def likely_mistakes(instructions: Sequence[Instruction], stages: Sequence[Stage]
                 f"{where}: {instruction.rest[:40]} is not a JSON list, so the shell runs it; "
                 "such a list needs double quotes, commas and both brackets"
             )
+
+        if instruction.name in ("ENV", "LABEL") and (match := _SPACED.match(instruction.rest)) is not None:
+            name = match["name"]
+            yield f"{where}: {name} is {match['value'][:40]!r}, with the equals sign; write {name}=... without spaces"
 
 
 def _origins(instruction: Instruction) -> Iterator[str]:

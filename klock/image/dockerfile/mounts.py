@@ -9,6 +9,7 @@ from typing import Final
 from klock.errors import ImageError
 from klock.image.dockerfile.parsing import Instruction
 from klock.image.steps import RunMount
+from klock.words import did_you_mean
 
 __all__ = ["mode_of", "mount_of", "number_of"]
 
@@ -36,10 +37,13 @@ def mount_of(text: str, instruction: Instruction) -> RunMount:
             hint="fetch over https, with a token from --mount=type=secret",
         )
     if kind not in _KEYS:
-        raise instruction.error(f"--mount: there is no type {kind!r}", hint=f"the types are {', '.join(_KEYS)}")
+        hint = did_you_mean(kind, _KEYS) or f"the types are {', '.join(_KEYS)}"
+        raise instruction.error(f"--mount: there is no type {kind!r}", hint=hint)
     if unknown := sorted(values.keys() - _KEYS[kind]):
+        meant = f"write type={unknown[0]}" if unknown[0] in _KEYS else did_you_mean(unknown[0], _KEYS[kind])
         raise instruction.error(
-            f"--mount: a mount of type {kind} has no {unknown[0]!r}", hint=f"it has {', '.join(sorted(_KEYS[kind]))}"
+            f"--mount: a mount of type {kind} has no {unknown[0]!r}",
+            hint=meant or f"it has {', '.join(sorted(_KEYS[kind]))}",
         )
     if kind == "secret":
         return _secret(values, instruction)

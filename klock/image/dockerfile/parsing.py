@@ -91,6 +91,8 @@ class Instruction:
 
 def instructions_in(text: str, file: Path) -> list[Instruction]:
     """Raises ImageError, with the line, for what is not a Dockerfile."""
+    if text.startswith("\udcff\udcfe") or text.startswith("\udcfe\udcff"):
+        raise ImageError(f"{file.name} is written in UTF-16", hint="save it in UTF-8")
     if "\0" in text:
         raise ImageError(f"{file.name} is not a Dockerfile: it has a NUL byte", hint="name another file")
     lines = text.split("\n")
@@ -165,7 +167,7 @@ def _way_out(what: str) -> str:
     if what.endswith("Must be of the form: name=value"):
         return "write NAME=value for each; quote a value that has spaces"
     if what == "unterminated heredoc":
-        return "end it with a line that holds nothing but its name"
+        return "end it with a line that holds nothing but its name; after <<-NAME, tabs may stand before it"
     return "fix the Dockerfile"
 
 

@@ -16,6 +16,8 @@ from klock.values import dataclass
 
 __all__ = ["Stage", "find_stage", "stages_of"]
 
+_GAP: Final = re.compile(r"^[:/@]|(?<!:)//|[:@]{2}|[:/@]$")
+"""In a reference that lacks a part."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9._-]*")
 
 
@@ -89,15 +91,15 @@ def _stage(instruction: Instruction, before: Sequence[Stage], arguments: Mapping
     flags = instruction.only_flags("platform")
     words = instruction.words
     if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
-        raise instruction.error("FROM takes an image, and perhaps AS and a name", hint="write FROM python:3.12 AS name")
+        raise instruction.error("FROM takes an image, and perhaps AS and a name", hint=_from_that_was_meant(words))
     try:
         base = expansion.word(words[0])
         wanted = expansion.word(flags["platform"][0]) if "platform" in flags else platform
     except ImageError as error:
         raise instruction.error(error.message, hint=error.hint) from error
-    if not base.strip():
+    if not base.strip() or ("$" in words[0] and _GAP.search(base)):
         raise instruction.error(
-            f"FROM {words[0]} is empty: its variable is not set",
+            f"FROM {words[0]} is {repr(base) if base.strip() else 'empty'}: its variable is not set",
             hint="give ARG a default before FROM, or a value: --build-arg NAME=value",
         )
     name = words[2].lower() if len(words) == 3 else None
@@ -114,3 +116,11 @@ def _stage(instruction: Instruction, before: Sequence[Stage], arguments: Mapping
         arguments=dict(arguments),
         elsewhere="" if is_here else wanted,
     )
+
+
+def _from_that_was_meant(words: Sequence[str]) -> str:
+    if len(words) != 2:
+        return "write FROM python:3.12 AS name"
+    image, name = words[0].rstrip(":"), words[1]
+    has_tag = ":" in image.rpartition("/")[2]
+    return f"write FROM {image} AS {name}" + ("" if has_tag else f" for a name, or {image}:{name} for a tag")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from klock.errors import HashMismatch
+from klock.errors import FetchError, HashMismatch
 from klock.findings import Finding
 from klock.lockfile.model import CopyLock, DownloadedFile
 from klock.steps.copying.reading import UNKNOWN_HASH
@@ -35,7 +35,10 @@ def lock_downloads(draft: CopyLock, locking: Locking) -> CopyLock:
         if before is not None and each.sha256 in (UNKNOWN_HASH, before.sha256):
             done.append(replace(each, sha256=before.sha256, size=before.size))
             continue
-        digest, size = fetch_new(each.url, context, task=f"fetch {each.url}")
+        try:
+            digest, size = fetch_new(each.url, context, task=f"fetch {each.url}")
+        except FetchError as error:
+            raise locking.at(draft).failed(f": {error.message}", hint=error.hint) from error
         if each.sha256 not in (UNKNOWN_HASH, digest.removeprefix("sha256:")):
             raise HashMismatch(
                 f"{each.url} has the SHA-256 {digest.removeprefix('sha256:')}, not that of --checksum", hint="look why"
