@@ -358,7 +358,7 @@ LANGUAGES: Final = (
         name="R CMD INSTALL",
         script=all_of(_R_PACKAGE, "R CMD INSTALL moon > /dev/null 2>&1"),
         tools=("r",),
-        remark="R notes the time in DESCRIPTION and in its compressed metadata: `R CMD INSTALL --built-timestamp=0`",
+        remark="`R CMD INSTALL --built-timestamp=2000-01-01`",
     ),
     ShellStep(
         name="R CMD INSTALL --built-timestamp",

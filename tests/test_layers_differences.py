@@ -120,6 +120,10 @@ def test_contents_give_a_reason(one: bytes, other: bytes, reason: str | None) ->
     assert reason_of("opt/x", one, other) == reason
 
 
+R_PACKAGE = (
+    "R notes when it built a package: give R CMD INSTALL, or INSTALL_opts of install.packages, "
+    "--built-timestamp=2000-01-01"
+)
 PATHS = {
     "etc/ssh/ssh_host_rsa_key": "ssh makes host keys at random; each machine should make its own",
     "etc/ssh/ssh_host_rsa_key.pub": "ssh makes host keys at random; each machine should make its own",
@@ -128,6 +132,8 @@ PATHS = {
     "opt/lib/__pycache__/x.cpython-311.pyc": "bytecode: its source differs, or had another time when it was compiled",
     "opt/build/config.log": "a log",
     "opt/r/.git/logs/HEAD": "git's reflog holds times",
+    "usr/local/lib/R/site-library/moon/DESCRIPTION": R_PACKAGE,
+    "usr/lib/R/library/moon/Meta/package.rds": R_PACKAGE,
 }
 
 

@@ -37,6 +37,11 @@ class Difference:
     reason: str | None = None
 
 
+_R_PACKAGE: Final = (
+    "R notes when it built a package: give R CMD INSTALL, or INSTALL_opts of install.packages, "
+    "--built-timestamp=2000-01-01"
+)
+
 PATHS: Final = (
     Rule(pattern="etc/ssh/ssh_host_*_key*", reason="ssh makes host keys at random; each machine should make its own"),
     Rule(pattern="etc/ssl/private/**", reason="a private key is random"),
@@ -64,6 +69,8 @@ PATHS: Final = (
         reason="a format of LuaLaTeX, laid out by a random hash: leave it out, TeX makes it when it is missing",
     ),
     Rule(pattern="**/pkgs/cache/**", reason="conda's copies of the indexes of channels: end with conda clean -afy"),
+    Rule(pattern="**/*library/*/DESCRIPTION", reason=_R_PACKAGE),
+    Rule(pattern="**/*library/*/Meta/package.rds", reason=_R_PACKAGE),
     Rule(pattern="**/autom4te.cache/**", reason="autoconf's cache: remove it"),
     Rule(pattern="**.log", reason="a log"),
     Rule(pattern="var/log/**", reason="a log"),
