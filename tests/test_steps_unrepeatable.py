@@ -10,6 +10,8 @@ import pytest
 from klock.steps.unrepeatable import BROUGHT_BY, DEBIAN_PACKAGES, in_command, in_packages, not_covered
 
 HOST_KEYS = ("/etc/ssh/ssh_host_*",)
+SNAKEOIL = ("/etc/ssl/certs/ssl-cert-snakeoil.pem", "/etc/ssl/private/ssl-cert-snakeoil.key")
+VARIABLES = {"PG_MAJOR": "15", "KEYS": "/srv"}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,10 @@ HOST_KEYS = ("/etc/ssh/ssh_host_*",)
             ("/etc/nginx/k.pem", "/etc/nginx/c.pem"),
         ),
         ("openssl genrsa -out /srv/key.pem 2048", ("/srv/key.pem",)),
+        ("apt-get install -y postfix", SNAKEOIL),
+        ('apt-get install -y "postgresql-$PG_MAJOR"', SNAKEOIL),
+        ("apt-get install -y postgresql-${PG_MAJOR}-pgvector", SNAKEOIL),
+        ("openssl genrsa -out ${KEYS}/key.pem 2048", ("/srv/key.pem",)),
         ("echo 'root:docker' | chpasswd", ("/etc/shadow",)),
         ('adduser x && echo "x:$(dd if=/dev/urandom count=1 | base64)" | /usr/sbin/chpasswd', ("/etc/shadow",)),
         ("htpasswd -bc /etc/nginx/.htpasswd me secret", ("/etc/nginx/.htpasswd",)),
@@ -44,7 +50,7 @@ HOST_KEYS = ("/etc/ssh/ssh_host_*",)
     ],
 )
 def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]) -> None:
-    (found,) = in_command(command)
+    (found,) = in_command(command, VARIABLES)
     assert found.paths == paths
 
 
@@ -57,6 +63,8 @@ def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]
         "apt-get remove -y openssh-server",
         "apt-get update && echo apt-get install openssh-server",
         "pip install openssh-server",
+        "apt-get install -y postgresql-client-15",
+        "apt-get install -y postgresql-$UNKNOWN",
         "ssh-keygen -R github.com",
         "ssh-keygen -y -f /root/.ssh/id_rsa > /root/.ssh/id_rsa.pub",
         "ssh-keygen -t rsa -f $HOME/key",
@@ -71,7 +79,7 @@ def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]
     ],
 )
 def test_what_may_repeat_is_left_to_the_second_run(command: str) -> None:
-    assert list(in_command(command)) == []
+    assert list(in_command(command, VARIABLES)) == []
 
 
 def test_packages_are_known_by_name_with_and_without_a_version() -> None:
@@ -106,4 +114,4 @@ def test_the_documentation_shows_the_table() -> None:
 
 
 def test_what_lies_where_nothing_is_kept_is_not_told() -> None:
-    assert not_covered(in_command("openssl genrsa -out /tmp/key.pem"), ()) == []
+    assert not_covered(in_command("openssl genrsa -out /tmp/key.pem", {}), ()) == []

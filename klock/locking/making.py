@@ -37,7 +37,7 @@ def refuse_before_any_is_made(locking: Locking) -> None:
     """
     known = [as_draft(step) for step in locking.previous_steps]
     for at in locking.context.each(replace(locking.lock, steps=locking.drafts)):
-        found = kind_of(at.step).unrepeatable(at.step)
+        found = kind_of(at.step).unrepeatable(at)
         if found and at.step not in known:
             from klock.debian.dpkg_status import STATUS_FILE, installed_packages
             from klock.steps.repeating import refuse_what_cannot_repeat

@@ -193,7 +193,7 @@ class Kind(Generic[S, L]):
         """The draft with what has to be looked up before it can be made. Raises KlockError, and BackTo."""
         return draft
 
-    def unrepeatable(self, step: L) -> Sequence[Unrepeatable]:
+    def unrepeatable(self, at: StepAt[L]) -> Sequence[Unrepeatable]:
         """What it would make anew each time, as far as that is known before it is made."""
         return ()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
@@ -69,12 +69,18 @@ DEBIAN_PACKAGES: Final = {
 """By the name of the package: what its installation makes anew. docs/shell-steps.md shows this table."""
 
 BROUGHT_BY: Final = {
-    "openssh-server": ("ssh", "task-ssh-server"),
-    "munge": ("slurm-client", "slurm-wlm", "slurmctld", "slurmd"),
-    "ssl-cert": ("dovecot-core", "postgresql", "postgresql-common", "xrdp"),
+    "openssh-server": ("gitolite3", "ssh", "task-ssh-server", "x2goserver"),
+    "munge": ("slurm-client", "slurm-wlm", "slurmctld", "slurmd", "slurmdbd"),
+    "ssl-cert": (
+        *("cups-daemon", "dovecot-core", "freeradius-config", "ocserv", "postfix", "postgresql", "postgresql-common"),
+        *("postgresql-contrib", "prosody", "xrdp"),
+    ),
 }
 """Packages that depend on one of the table, for lists that apt has not resolved yet."""
 
+_POSTGRESQL: Final = re.compile(r"postgresql-\d.*")
+"""The server of one version, and what extends it."""
+_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _COMMANDS: Final = re.compile(r"[;&|\n()]+")
 _FIXED: Final = re.compile(r"/[\w./@%+-]+")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=\S*")
@@ -84,15 +90,16 @@ _APT: Final = frozenset(("apt", "apt-get", "aptitude"))
 
 def in_packages(names: Iterable[str]) -> Iterator[Unrepeatable]:
     """What the installation of these Debian packages makes anew. Names may have a version: `munge=0.5.15-2`."""
-    wanted = {re.split(r"[=:/+]", name, maxsplit=1)[0] for name in names}
+    wanted = {_POSTGRESQL.sub("postgresql", re.split(r"[=:/+]", name, maxsplit=1)[0]) for name in names}
     for package, row in DEBIAN_PACKAGES.items():
         if package in wanted or wanted & set(BROUGHT_BY.get(package, ())):
             yield Unrepeatable(cause=package, what=row.what, paths=row.paths, package=package)
 
 
-def in_command(text: str) -> Iterator[Unrepeatable]:
-    """What a shell command makes anew and does not remove again."""
-    commands = list(_simple_commands(text))
+def in_command(text: str, variables: Mapping[str, str]) -> Iterator[Unrepeatable]:
+    """What a shell command that sees `variables` makes anew and does not remove again."""
+    known = _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], match[0]), text)
+    commands = list(_simple_commands(known))
     removed = [word for words in commands if words[0] in ("rm", "shred", "unlink") for word in words[1:]]
     for words in commands:
         for found in _in_words(words):

@@ -61,9 +61,10 @@ class AptKind(Kind[AptInstall, AptLock]):
 
     # -- locking
 
-    def unrepeatable(self, step: AptLock) -> Sequence[Unrepeatable]:
+    def unrepeatable(self, at: StepAt[AptLock]) -> Sequence[Unrepeatable]:
         from klock.steps.unrepeatable import in_packages, not_covered
 
+        step = at.step
         names = [deb.name for deb in step.debs] or step.packages
         return () if step.keep_layer else not_covered(in_packages(names), step.leave_out)
 
@@ -93,7 +94,7 @@ class AptKind(Kind[AptInstall, AptLock]):
                 progress=context.progress,
             )
         completed = replace(draft, debs=debs)
-        refuse_what_cannot_repeat(at, self.unrepeatable(completed))
+        refuse_what_cannot_repeat(at, self.unrepeatable(locking.at(completed)))
         return completed
 
     def parts(self, at: StepAt[AptLock]) -> Iterator[Part]:

@@ -118,11 +118,12 @@ class ShellKind(Kind[RunBash | RunCommand, ShellLock]):
 
     # -- locking
 
-    def unrepeatable(self, step: ShellLock) -> Sequence[Unrepeatable]:
+    def unrepeatable(self, at: StepAt[ShellLock]) -> Sequence[Unrepeatable]:
         from klock.steps.unrepeatable import in_command, not_covered
 
-        text = step.command or shlex.join(step.words)
-        return () if step.keep_layer else not_covered(in_command(text), step.leave_out)
+        step = at.step
+        found = in_command(step.command or shlex.join(step.words), at.before.seen_environment)
+        return () if step.keep_layer else not_covered(found, step.leave_out)
 
     def before_it_ran(self, step: ShellLock) -> ShellLock:
         return replace(step, requests=(), unknown_hosts=())
