@@ -827,6 +827,10 @@ REFUSED = {
     "a switch's value": ("FROM x\nCOPY --link=1 a b", "Dockerfile:2: --link=1 is neither true nor false"),
     "FROM with a gap": ("FROM debian:$TAG", "Dockerfile:1: FROM debian:$TAG is 'debian:': its variable is not set"),
     "FROM with a gap in front": ("FROM ${R}/a", "Dockerfile:1: FROM ${R}/a is '/a': its variable is not set"),
+    "an empty platform": (
+        "FROM --platform=$NOPE x",
+        "Dockerfile:1: FROM --platform=$NOPE is empty: its variable is not set",
+    ),
     "an empty switch": ("FROM x\nCOPY --link= a b", "Dockerfile:2: --link= is neither true nor false"),
     "too short a time": (
         "FROM x\nHEALTHCHECK --timeout=999us CMD a",
@@ -963,6 +967,13 @@ def test_likely_mistakes(text: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM y AS build\n{text}\n")
     dockerfile = kt.Image.from_dockerfile(tmp_path / "Dockerfile")._dockerfile
     assert dockerfile is not None and list(dockerfile.notes) == LIKELY_MISTAKES[text]
+
+
+def test_a_number_after_from_is_an_image(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x AS one\nRUN a\nFROM 0\nCOPY --from=0 /a /a\n")
+    image = kt.Image.from_dockerfile(tmp_path / "Dockerfile")
+    assert image.base == RegistryBase(reference="0", keeps_settings=True)
+    assert [stage.name for stage in image.stages] == ["one"], "after --from= it is a stage"
 
 
 DOCUMENTED = re.findall(r"^\| (`.+`) \| (.+) \| (.+) \|$", REFUSALS, re.MULTILINE)

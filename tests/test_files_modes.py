@@ -12,7 +12,21 @@ from klock.errors import ImageError
 from klock.files.modes import changed_mode, check_mode
 
 MODES = (
-    *("755", "0644", "7", "4711", "u=rwX,go=rX", "a=rX", "+x", "u+x,go-r", "g=u", "o=g-w", "go=u-w,u+s", "ug+s"),
+    *(
+        "755",
+        "0644",
+        "00755",
+        "7",
+        "4711",
+        "u=rwX,go=rX",
+        "a=rX",
+        "+x",
+        "u+x,go-r",
+        "g=u",
+        "o=g-w",
+        "go=u-w,u+s",
+        "ug+s",
+    ),
     *("a-x+X", "g+o,o=", "=", "u=g,g=o,o=u", "a+t", "ugo=rw"),
 )
 
@@ -32,7 +46,7 @@ def test_a_mode_is_what_chmod_makes_of_it(text: str, before: int, is_folder: boo
     assert oct(changed_mode(before, check_mode(text), is_folder=is_folder)) == oct(stat.S_IMODE(path.stat().st_mode))
 
 
-@pytest.mark.parametrize("text", ["", "8", "07555", "rwx", "u", "u+q", "+x,", "x=r", "u=r;g=r"])
+@pytest.mark.parametrize("text", ["", "8", "17777", "rwx", "u", "u+q", "+x,", "x=r", "u=r;g=r"])
 def test_what_is_not_a_mode(text: str) -> None:
     with pytest.raises(ImageError, match="is not a mode"):
         check_mode(text)

@@ -31,6 +31,14 @@ def test_a_number_that_no_account_has_is_not_one(number: str, tmp_path: Path) ->
             find_owner(reading(root), text)
 
 
+@pytest.mark.parametrize(
+    ("text", "ids"), [("good", (7, 8)), ("good:best", (7, 9)), ("good:", (7, 0)), (":best", (0, 9)), ("5", (5, 5))]
+)
+def test_the_ids_of_an_owner(text: str, ids: tuple[int, int], tmp_path: Path) -> None:
+    root = tree(tmp_path, "good:x:7:8::/:\n", "best:x:9:good\n")
+    assert find_owner(reading(root), text) == ids
+
+
 def test_a_file_of_accounts_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     os.mkfifo(tmp_path / "etc/passwd")

@@ -14,7 +14,7 @@ __all__ = ["FOLDER_MODE", "changed_mode", "check_mode", "is_mode", "mode_of_new_
 
 FOLDER_MODE: Final = 0o755
 """The mode of a folder to which nobody gave one."""
-_OCTAL: Final = regex(r"[0-7]{1,4}")
+_OCTAL: Final = regex(r"0*[0-7]{1,4}")
 _CLAUSE: Final = regex(r"(?P<who>[ugoa]*)(?P<changes>(?:[-+=][rwxXstugo]*)+)")
 _BITS: Final = {"r": 4, "w": 2, "x": 1}
 _SHIFT: Final = {"u": 6, "g": 3, "o": 0}

@@ -61,14 +61,15 @@ def _find(read: Read, text: str) -> User:
 
 
 def find_owner(read: Read, text: str) -> tuple[int, int]:
-    """The ids that files of `text`, as `find_user` reads it, get: an id without a group is that of the group too."""
+    """The ids that files of `text`, as `find_user` reads it, get: an id without a group is that of the group too, and
+    behind a colon that names none it is root's."""
     if _is_id(text):
         return int(text), int(text)
-    name, _, group = text.partition(":")
+    name, colon, group = text.partition(":")
     if _is_id(name) and _is_id(group):
         return int(name), int(group)
     user = _find(read, text)
-    return user.uid, user.gid
+    return user.uid, user.gid if group or not colon else 0
 
 
 def reading(root: str) -> Read:

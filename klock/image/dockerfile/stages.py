@@ -105,7 +105,12 @@ def _stage(instruction: Instruction, before: Sequence[Stage], arguments: Mapping
     name = words[2].lower() if len(words) == 3 else None
     if name is not None and not _NAME.fullmatch(name):
         raise instruction.error(f"{words[2]!r} is not a valid stage name", hint="begin it with a letter")
-    parent = find_stage(base, [stage for stage in before if stage.name])
+    if not wanted:
+        raise instruction.error(
+            f"FROM --platform={flags['platform'][0]} is empty: its variable is not set", hint="remove --platform"
+        )
+    # A number is an image's name here.
+    parent = None if base.isdigit() else find_stage(base, before)
     is_here = f"{wanted}/".startswith(f"{platform}/")
     return Stage(
         number=len(before),
