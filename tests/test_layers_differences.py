@@ -186,6 +186,19 @@ def test_a_folder_of_one_run_stands_for_all_that_is_in_it_and_a_random_name_is_k
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "pattern"),
+    [
+        ("opt/logs/cmd_2026-12-01_15.51.05.log", "opt/logs/cmd_2026-12-01_15.51.21.log", "opt/logs/cmd_*.log"),
+        ("opt/build.98oR3G", "opt/build.OGmYMq", "opt/build.*"),
+        ("opt/a.txt", "opt/b.txt", None),
+    ],
+)
+def test_a_pattern_stands_for_the_names_of_all_runs(one: str, other: str, pattern: str | None) -> None:
+    found = explained(tree(**{one: b""}), tree(**{other: b""}))
+    assert [each.pattern for each in found] == ([pattern] * 2 if pattern else [one, other])
+
+
+@pytest.mark.parametrize(
     ("one", "other", "reason"),
     [
         ("opt/pid-17", "opt/pid-2301", "a number in its name: a time, a process id or $RANDOM"),

@@ -341,6 +341,18 @@ def test_a_password_with_a_random_salt_is_refused_before_anything_runs(here: Mac
     )
 
 
+def test_all_that_cannot_repeat_is_told_at_once(here: Machine) -> None:
+    image = base(here.root).run_bash("ssh-keygen -A && ssh-keygen -f /k -N ''").run_bash("echo root:x | chpasswd")
+    with pytest.raises(StepFailed) as caught:
+        here.lock(image)
+    first, *others = caught.value.message.split("\n")
+    assert "ssh-keygen -A makes host keys anew each time" in first
+    assert [line.partition(": ")[2] for line in others] == [
+        "ssh-keygen makes a key anew each time: /k, /k.pub",
+        "chpasswd makes a salt anew each time: /etc/shadow",
+    ]
+
+
 def test_what_the_last_stage_cannot_repeat_is_refused_before_the_first_runs(here: Machine) -> None:
     name = f"oci:{here.root}/base"
     (here.root / "Dockerfile").write_text(

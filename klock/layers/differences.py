@@ -14,7 +14,7 @@ from typing import Final
 from klock.layers.manifest import Entry, Kind, Manifest
 from klock.layers.normalisation import Rule, matcher
 from klock.layers.sketch import reconcile
-from klock.values import dataclass
+from klock.values import dataclass, field
 from klock.words import counted, listed
 
 __all__ = ["Difference", "explain", "explain_by_sketch", "likely_reason"]
@@ -30,11 +30,13 @@ _LARGEST: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A path (relative to the root), what differs in it, and the likely reason where there is one."""
+    """A path (relative to the root), what differs in it, and the likely reason where there is one. `pattern` also
+    stands for the name that the path had in the other run, and will have in the next."""
 
     path: str
     what: str
     reason: str | None = None
+    pattern: str = field(default="", compare=False)
 
 
 _R_PACKAGE: Final = (
@@ -82,6 +84,7 @@ PATHS: Final = (
 _RULES: Final = tuple((matcher([rule.pattern]), rule.reason) for rule in PATHS)
 
 _RANDOM_NAME: Final = "a random name, such as mktemp makes"
+_NUMBERS: Final = re.compile(r"\d+(?:[-_.:]?\d+)*")
 _NUMBER_IN_NAME: Final = "a number in its name: a time, a process id or $RANDOM"
 _SAME_LINES: Final = "the same lines in another order, such as a hash seed or parallel jobs make"
 
@@ -154,6 +157,12 @@ def explain(first: Manifest, second: Manifest, read: Read) -> list[Difference]:
     return list(_Comparison(first, second, read).differences())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _VaryingName:
+    reason: str
+    pattern: str
+
+
 class _Comparison:
     def __init__(self, first: Manifest, second: Manifest, read: Read) -> None:
         self._sides = (first, second)
@@ -177,19 +186,23 @@ class _Comparison:
         what = f"only in the {('first', 'second')[side]} run"
         if entry.kind is Kind.WHITEOUT:
             what = f"removed {what}"
-        return Difference(path=path, what=what, reason=likely_reason(path) or self._reason_of_name(path, side))
+        name = self._varying_name(path, side)
+        reason = likely_reason(path) or (name.reason if name else None)
+        return Difference(path=path, what=what, reason=reason, pattern=name.pattern if name else path)
 
-    def _reason_of_name(self, path: str, side: int) -> str | None:
-        """A path of the other side that differs only in what looks random, or in a number."""
+    def _varying_name(self, path: str, side: int) -> _VaryingName | None:
+        """What a path and one of the other side have in common that differ only in what looks random, or in numbers."""
         folder, _, name = path.rpartition("/")
         kind = self._sides[side][path].kind
         for other in self._others[side].get(folder, ())[:_MOST_COMPARED]:
             if self._sides[1 - side][f"{folder}/{other}" if folder else other].kind is not kind:
                 continue
+            above = f"{folder}/" if folder else ""
             if re.sub(r"\d+", "0", name) == re.sub(r"\d+", "0", other):
-                return _NUMBER_IN_NAME
-            if len(name) == len(other) and re.fullmatch(r"[A-Za-z0-9_]{3,}", _between(name, other)):
-                return _RANDOM_NAME
+                return _VaryingName(reason=_NUMBER_IN_NAME, pattern=above + _NUMBERS.sub("*", name))
+            begin, between, end = _in_three(name, other)
+            if len(name) == len(other) and re.fullmatch(r"[A-Za-z0-9_]{3,}", between):
+                return _VaryingName(reason=_RANDOM_NAME, pattern=f"{above}{begin}*{end}")
         return None
 
     def _changed(self, one: Entry, other: Entry) -> Difference:
@@ -197,7 +210,7 @@ class _Comparison:
         reason = likely_reason(one.path)
         if reason is None and one.kind is other.kind is Kind.FILE and one.digest != other.digest:
             reason = self._reason_of_content(one, other)
-        return Difference(path=one.path, what=", ".join(whats), reason=reason)
+        return Difference(path=one.path, what=", ".join(whats), reason=reason, pattern=one.path)
 
     def _reason_of_content(self, one: Entry, other: Entry) -> str | None:
         if max(one.size, other.size) > _LARGEST or self._reads_left == 0:
@@ -256,13 +269,13 @@ _NAMES: Final = {
 }
 
 
-def _between(one: str, other: str) -> str:
-    """The part of `one` between what both begin and end with."""
+def _in_three(one: str, other: str) -> tuple[str, str, str]:
+    """`one` as what both begin with, the part between, and what both end with."""
     start = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     end = len(one)
     while end > start and one[end - 1] == other[len(other) - (len(one) - end) - 1]:
         end -= 1
-    return one[start:end]
+    return one[:start], one[start:end], one[end:]
 
 
 def explain_by_sketch(sketch: str, made: Manifest, what: str) -> str | None:

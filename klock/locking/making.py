@@ -12,11 +12,13 @@ from klock.locking.draft import as_draft
 from klock.locking.unfinished import Unfinished
 from klock.replay import make_layers
 from klock.steps import kind_of
+from klock.steps.at import StepAt
 from klock.steps.cache_keys import cache_key
 from klock.steps.context import Context
 from klock.steps.kind import Made
 from klock.steps.locking import BackTo, Locking
 from klock.steps.results import layers_made_by, proven_layers, remember_layer, remember_proof
+from klock.steps.unrepeatable import Unrepeatable
 from klock.values import dataclass
 
 __all__ = ["lock_steps", "refuse_before_any_is_made", "try_services"]
@@ -36,17 +38,21 @@ def refuse_before_any_is_made(locking: Locking) -> None:
     What the base has already is not made. Steps that were locked have been seen to repeat.
     """
     known = [as_draft(step) for step in locking.previous_steps]
+    told: list[tuple[StepAt[StepLock], Unrepeatable]] = []
     for at in locking.context.each(replace(locking.lock, steps=locking.drafts)):
         found = kind_of(at.step).unrepeatable(at)
         if found and at.step not in known:
             from klock.debian.dpkg_status import STATUS_FILE, installed_packages
-            from klock.steps.repeating import refuse_what_cannot_repeat
 
             with locking.workspace() as workspace:
                 installed = {package.name for package in installed_packages(workspace.read(STATUS_FILE) or b"")}
                 new = [each for each in found if each.package not in installed]
                 missing = [each for each in new if each.overwrites or not workspace.read_matching(each.paths)]
-            refuse_what_cannot_repeat(at, missing)
+            told += [(at, each) for each in missing]
+    if told:
+        from klock.steps.repeating import refuse_what_cannot_repeat
+
+        refuse_what_cannot_repeat(told)
 
 
 def try_services(locking: Locking) -> None:

@@ -46,7 +46,7 @@ def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> No
         told = listed(f"/{d.path} {d.what}" + (f": {d.reason}" if d.reason else "") for d in found)
         raise at.failed(
             f" makes something else each time it runs: {at.text}{told}",
-            hint=f"make the step repeat itself; or {ways_out(at, [f'/{d.path}' for d in found])}",
+            hint=f"make the step repeat itself; or {ways_out(at, list(dict.fromkeys(f'/{d.pattern}' for d in found)))}",
         )
     context.progress.done("the same")
 
@@ -70,12 +70,15 @@ def ways_out(at: StepAt[Any], paths: Sequence[str] = ()) -> str:
     return kept if _WHOLE & set(paths) else f"leave these paths out of the layer, {leave_out}; or {kept}"
 
 
-def refuse_what_cannot_repeat(at: StepAt[Any], found: Sequence[Unrepeatable]) -> None:
-    """Raises StepFailed for the first of what a step would make anew each time."""
+def refuse_what_cannot_repeat(found: Sequence[tuple[StepAt[Any], Unrepeatable]]) -> None:
+    """Raises StepFailed with all that steps would make anew each time, and the way out for the first."""
     if found:
-        first = found[0]
-        raise at.failed(
-            f": {first.cause} makes {first.what} anew each time: {', '.join(first.paths)}",
+        texts = [
+            f"{at.name}: {each.cause} makes {each.what} anew each time: {', '.join(each.paths)}" for at, each in found
+        ]
+        at, first = found[0]
+        raise StepFailed(
+            f"{texts[0]}{listed(texts[1:])}",
             hint=f"{f'{first.instead}; or' if first.instead else 'make them when the container starts, and'} "
             + ways_out(at, first.paths),
         )

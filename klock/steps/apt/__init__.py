@@ -94,7 +94,7 @@ class AptKind(Kind[AptInstall, AptLock]):
                 progress=context.progress,
             )
         completed = replace(draft, debs=debs)
-        refuse_what_cannot_repeat(at, self.unrepeatable(locking.at(completed)))
+        refuse_what_cannot_repeat([(at, each) for each in self.unrepeatable(locking.at(completed))])
         return completed
 
     def parts(self, at: StepAt[AptLock]) -> Iterator[Part]:
