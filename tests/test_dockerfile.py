@@ -691,6 +691,13 @@ def test_symlinks_of_the_context_start_at_the_context(context: Path) -> None:
     assert set(copied(context, "COPY here/s*/*.md /x/")[1]) == {"d.md"}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_bracket_in_a_pattern_is_no_warning_of_python(context: Path) -> None:
+    (context / "br[a").touch()
+    (context / ".dockerignore").write_text("src/br[[]a\n")
+    assert set(copied(context, "COPY --parents --exclude=[[]x br[[]a /x/")[1]) == {"/", "br[a"}
+
+
 def test_an_ignored_folder_of_which_nothing_comes_back(context: Path) -> None:
     (context / ".dockerignore").write_text("src\n!src/*.nothing\n")
     with pytest.raises(ImageError, match=r": .dockerignore leaves out src$"):

@@ -12,6 +12,7 @@ import os
 import posixpath
 import re
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -51,7 +52,10 @@ class Patterns:
         from e2b_dockerfile_utils import PatternMatcher
 
         try:
-            self._matcher = PatternMatcher(list(lines))
+            with warnings.catch_warnings():
+                # Of `[[]`, a bracket itself, which the library hands on to Python's regular expressions.
+                warnings.simplefilter("ignore", FutureWarning)
+                self._matcher = PatternMatcher(list(lines))
         except ValueError as error:
             raise ImageError(f"{where}: {error}", hint="fix or remove the pattern") from error
 
