@@ -6,6 +6,6 @@ from typing import Final
 
 __all__ = ["NORMALISATION"]
 
-NORMALISATION: Final = 5
+NORMALISATION: Final = 6
 """The version of the rules in `klock.layers.normalisation`, which lockfiles record. It stands here for those who only
 compare it."""

@@ -77,6 +77,7 @@ LEFT_OUT: Final = (
     Rule(pattern="home/*/.wget-hsts", reason="wget's note of when it met hosts"),
     Rule(pattern="root/.local/state/pipx/log/**", reason="logs with times"),
     Rule(pattern="home/*/.local/state/pipx/log/**", reason="logs with times"),
+    Rule(pattern="**/logs/cmd_????-??-??_??.??.??*.log", reason="pipx's logs where PIPX_HOME is set, with times"),
     Rule(pattern="**/CMakeFiles/CMakeOutput.log", reason="cmake's log of its checks, with random names"),
     Rule(pattern="**/CMakeFiles/CMakeError.log", reason="cmake's log of its checks, with random names"),
     Rule(pattern="**/CMakeFiles/CMakeConfigureLog.yaml", reason="cmake's log of its checks, with random names"),
@@ -240,6 +241,8 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # git writes a time into reflogs and commits.
     "GIT_AUTHOR_DATE": f"@{MTIME} +0000",
     "GIT_COMMITTER_DATE": f"@{MTIME} +0000",
+    # Debugging information of what pip and others build from source holds the random name of the build folder.
+    "CPPFLAGS": "-g0",
     # Names of incremental builds hold times.
     "CARGO_INCREMENTAL": "0",
     # TeX writes SOURCE_DATE_EPOCH into its formats only if told twice.
