@@ -10,7 +10,7 @@ import pytest
 
 import klock as kt
 from klock.errors import ImageError, KlockError
-from klock.image.loading import ImageReference
+from klock.image.loading import ImageReference, load
 from klock.image.requirement_files import read_requirements
 from klock.image.steps import PipInstall
 from klock.project import Settings, find_image, find_root, load_image, load_settings, lockfile_path
@@ -252,6 +252,15 @@ def test_an_unknown_setting_leads_to_the_one_that_was_meant(folder: Path) -> Non
         with pytest.raises(KlockError) as caught:
             load_settings(folder)
         assert (caught.value.hint or "").startswith(hint)
+
+
+def test_the_image_of_this_folder_where_the_project_has_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub/Dockerfile").write_text("FROM x\n")
+    monkeypatch.chdir(folder / "sub")
+    with pytest.raises(ImageError, match=r"^there is no image file \.\./kimage\.py$") as caught:
+        load(ImageReference(file=folder / "kimage.py"))
+    assert caught.value.hint == "this folder has Dockerfile: name it, after `klock run` as --image Dockerfile"
 
 
 def test_a_lockfile_is_no_image(folder: Path) -> None:

@@ -145,7 +145,10 @@ def load(reference: ImageReference, options: BuildOptions = _NO_OPTIONS) -> Load
     """Raises ImageError when the file is missing, fails, or has no such image."""
     file = reference.file
     if not file.is_file():
+        here = in_folder(Path.cwd()).file
         hint = "write one with `klock init`, or name another: FILE or FILE:NAME"
+        if here.is_file() and here != file:
+            hint = f"this folder has {here.name}: name it, after `klock run` as --image {here.name}"
         raise ImageError(f"there is no image file {_shown(file)}", hint=hint)
     if file.suffix == ".lock":
         raise ImageError(
