@@ -65,6 +65,8 @@ def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]
         "pip install openssh-server",
         "apt-get install -y postgresql-client-15",
         "apt-get install -y postgresql-$UNKNOWN",
+        "KEYS=$(mktemp -d) && openssl genrsa -out $KEYS/key.pem",
+        "for KEYS in /tmp/a /tmp/b; do openssl genrsa -out ${KEYS}/key.pem; done",
         "ssh-keygen -R github.com",
         "ssh-keygen -y -f /root/.ssh/id_rsa > /root/.ssh/id_rsa.pub",
         "ssh-keygen -t rsa -f $HOME/key",

@@ -80,6 +80,8 @@ BROUGHT_BY: Final = {
 
 _POSTGRESQL: Final = re.compile(r"postgresql-\d.*")
 """The server of one version, and what extends it."""
+_SET: Final = re.compile(r"\b([A-Za-z_]\w*)\+?=|\b(?:for|read)\s+(\w+)")
+"""A name that a command gives a value of its own."""
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _COMMANDS: Final = re.compile(r"[;&|\n()]+")
 _FIXED: Final = re.compile(r"/[\w./@%+-]+")
@@ -98,8 +100,9 @@ def in_packages(names: Iterable[str]) -> Iterator[Unrepeatable]:
 
 def in_command(text: str, variables: Mapping[str, str]) -> Iterator[Unrepeatable]:
     """What a shell command that sees `variables` makes anew and does not remove again."""
-    known = _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], match[0]), text)
-    commands = list(_simple_commands(known))
+    own = {name for names in _SET.findall(text) for name in names}
+    known = {name: value for name, value in variables.items() if name not in own}
+    commands = list(_simple_commands(_VARIABLE.sub(lambda match: known.get(match[1] or match[2], match[0]), text)))
     removed = [word for words in commands if words[0] in ("rm", "shred", "unlink") for word in words[1:]]
     for words in commands:
         for found in _in_words(words):
