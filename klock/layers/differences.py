@@ -50,8 +50,11 @@ PATHS: Final = (
     Rule(pattern="etc/ssl/certs/ssl-cert-snakeoil.pem", reason="the certificate of a random key"),
     Rule(pattern="etc/shadow*", reason="a password is hashed with a random salt, and the day of its change is noted"),
     Rule(pattern="etc/gshadow*", reason="a password is hashed with a random salt"),
-    Rule(pattern="var/lib/postgresql/**", reason="a database cluster has a number made of the time, and times in it"),
-    Rule(pattern="var/lib/mysql/**", reason="a new database has random keys, and times in it"),
+    Rule(
+        pattern="var/lib/postgresql/**",
+        reason="a database cluster has a number made of the time, and times in it: leave all of it out",
+    ),
+    Rule(pattern="var/lib/mysql/**", reason="a new database has random keys, and times in it: leave all of it out"),
     Rule(pattern="etc/ldap/slapd.d/**", reason="a new directory has random ids, a hashed password, and times in it"),
     Rule(pattern="var/lib/ldap/**", reason="a new directory has random ids, and times in it"),
     Rule(pattern="etc/munge/munge.key", reason="a random key"),
@@ -129,7 +132,7 @@ _BEGINNINGS: Final = (
     (b"PK\x03\x04", "a ZIP archive holds the times of its files"),
     (
         b"\x7fELF",
-        "a compiled program: __DATE__, __TIME__, a random name of a temporary file, or the order of parallel jobs",
+        "a compiled program: __DATE__, __TIME__, the order of parallel jobs, or a random folder, whose name -g notes",
     ),
     (b"!<arch>\n", "a static library holds the times of its members: use ar rcD"),
     (b"SQLite format 3\0", "a database holds times and counters"),
