@@ -149,6 +149,12 @@ _PYTHON: Final = (
         name="pip: an sdist with C code",
         script=pip("--no-binary :all:", "MarkupSafe==2.1.5"),
         tools=("build",),
+        remark="debugging information holds pip's random build folder: use `pip_install`, or set `CFLAGS=-g0`",
+    ),
+    ShellStep(
+        name="CFLAGS=-g0 pip: an sdist with C code",
+        script=f"CFLAGS=-g0 {pip('--no-binary :all:', 'MarkupSafe==2.1.5')}",
+        tools=("build",),
     ),
     ShellStep(name="pip: a folder with C code", script=all_of(_EXTENSION, pip("/src")), tools=("build",)),
     ShellStep(name="pip: -e", script=all_of(_EXTENSION, pip("-e /src")), tools=("build",)),

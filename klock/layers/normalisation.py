@@ -241,8 +241,6 @@ STEP_ENVIRONMENT: Final[Mapping[str, str]] = {
     # git writes a time into reflogs and commits.
     "GIT_AUTHOR_DATE": f"@{MTIME} +0000",
     "GIT_COMMITTER_DATE": f"@{MTIME} +0000",
-    # Debugging information of what pip and others build from source holds the random name of the build folder.
-    "CPPFLAGS": "-g0",
     # Names of incremental builds hold times.
     "CARGO_INCREMENTAL": "0",
     # TeX writes SOURCE_DATE_EPOCH into its formats only if told twice.
