@@ -50,6 +50,11 @@ error: Failed to download and build `ray @ git+https://h/ray`
   cause: Git operation failed
   cause: Git executable not found. Ensure that Git is installed and available.
 """
+LATER_PYTHON = """\
+error: No solution found when resolving dependencies
+  cause: Because the current Python version (3.11.2) does not satisfy Python>=3.12 and six==2.0 depends on \
+Python>=3.12, we can conclude that six==2.0 cannot be used.
+"""
 NO_VERSIONS = """\
 error: No solution found when resolving dependencies
   cause: Because there are no versions of six and this-image depends on six, we can conclude that your requirements \
@@ -165,6 +170,13 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
         ),
         ("", ResolutionError, "cannot meet the image's requirements\nuv gave no reason", None),
         (
+            LATER_PYTHON,
+            ResolutionError,
+            "cannot meet kimage.py:7: pip_install: six>=99\nBecause the current Python version (3.11.2) does not "
+            "satisfy Python>=3.12 and six==2.0 depends on Python>=3.12, we can conclude that six==2.0 cannot be used.",
+            "ask for a version that is for this Python, or take a base with another one",
+        ),
+        (
             NO_VERSIONS,
             ResolutionError,
             "cannot meet kimage.py:7: pip_install: six>=99\nBecause there are no versions of six and this-image "
@@ -186,7 +198,7 @@ UNREADABLE = "error: Couldn't parse requirement in `pyproject.toml`: six>>1\n"
     ],
     ids=[
         *("unsatisfiable", "refused", "unreachable", "forbidden", "no wheel that fits", "undeclared", "build fails"),
-        *("no git", "unreadable", "nothing said", "no versions", "text", "no type"),
+        *("no git", "unreadable", "nothing said", "later Python", "no versions", "text", "no type"),
     ],
 )
 def test_an_error_names_the_requirement_its_line_and_the_reason(

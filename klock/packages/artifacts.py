@@ -19,11 +19,12 @@ from klock.lockfile.model import LockedPackage, SdistArtifact, VcsArtifact, Whee
 from klock.packages.build_failures import BuildFailed
 from klock.packages.fetch import fetch_packages, fetch_unhashed
 from klock.packages.indexes import Index
+from klock.packages.placing import check_names
 from klock.packages.question import World
 from klock.packages.request import PipRequest, ScopedRequirement
 from klock.packages.resolver import Resolver
 from klock.packages.selection import SelectedFile, SelectedPackage, SelectedRepository
-from klock.packages.wheels import read_wheel_metadata
+from klock.packages.wheels import metadata_of, read_wheel_metadata, wheel_of
 from klock.store import Store
 from klock.values import dataclass
 
@@ -275,6 +276,8 @@ class ArtifactLocker:
         inner = dataclasses.replace(self, resolver=resolver, depth=self.depth + 1)
         packages = tuple(inner.lock(package, answer.index[package.name]) for package in answer.packages)
         fetch_packages(packages, store=self._store, credentials=resolver.credentials, offline=self._world.offline)
+        for package in packages:
+            check_names(package, metadata_of(wheel_of(package), self._store))
         return tuple(dataclasses.replace(package, build_only=True) for package in packages)
 
     def _build_preferences(self, name: str) -> dict[str, str]:

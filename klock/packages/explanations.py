@@ -132,6 +132,8 @@ def error_from_uv(
         told = "run the command once without --offline: offline, klock knows only the packages in the store"
     elif missing := missing_projects(explanation):
         told = told or f"check the spelling of {' and '.join(missing)}, and which index has it"
+    elif "the current Python version" in one_line:
+        told = told or "ask for a version that is for this Python, or take a base with another one"
     elif keeps_base:
         told = "what the base has is kept: ask for versions that fit it, or lock without --keep-base"
     elif also:
