@@ -158,6 +158,7 @@ CASES = {
         "-r uv.lock",
         ["a==1.5 from https://corp.example/simple", "b==0.1", "d==3.0"],
     ),
+    "without all of them": ("-r uv.lock --no-default-groups", ["a==1.5 from https://corp.example/simple", "b==0.1"]),
     "without them, with an extra": (
         "-r uv.lock --no-dev --extra fast",
         ["a==1.5 from https://corp.example/simple", "b==0.1", "c==2.0"],
@@ -207,6 +208,13 @@ ENVIRONMENTS = {
     ),
     "a package's own": ("", 'requires-python = ">=3.13"', "", True),
     "a package that is not for here": ("", 'requires-python = ">=3.13"', "sys_platform == 'win32'", False),
+    "a package's own, with a marker": ("", 'requires-python = ">=3.13"', "sys_platform == 'linux'", True),
+    "its systems, and no package is for here": (
+        "environments = [\"sys_platform == 'win32'\"]",
+        "",
+        "sys_platform == 'win32'",
+        True,
+    ),
 }
 
 
@@ -241,6 +249,7 @@ CHOICES = {
     "a group": ("--group test", ["a", "b", "d"]),
     "all": ("--all-extras --all-groups", ["a", "b", "c", "d"]),
     "no dev": ("--no-dev", ["a"]),
+    "no default groups": ("--no-default-groups --group test", ["d"]),
 }
 
 

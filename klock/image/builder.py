@@ -265,8 +265,8 @@ class Image(ContainerWords):
         force: bool = False,
     ) -> Image:
         """Installs what `uv sync` would in the project in `folder`: the versions and hashes of its uv.lock, with the
-        groups that uv takes by default, unless `no_dev`. Members of the workspace, the project among them, are not
-        installed: copy them with `rsync`. `package` names the member that is meant.
+        groups that uv takes by default, without `dev` if `no_dev`. Members of the workspace, the project among them,
+        are not installed: copy them with `rsync`. `package` names the member that is meant.
         """
         file = Path(arguments.text("uv_sync", "folder", folder)) / "uv.lock"
         chosen = arguments.parts("uv_sync", file, extras=extras, groups=groups, no_dev=no_dev, package=package)

@@ -85,6 +85,7 @@ class ScannedLine:
     all_groups: bool
     all_extras: bool
     no_dev: bool
+    no_default_groups: bool
     parts: tuple[_Part, ...]
 
 
@@ -119,6 +120,7 @@ class _Kind(Enum):
     ALL_GROUPS = "all_groups"
     ALL_EXTRAS = "all_extras"
     NO_DEV = "no_dev"
+    NO_DEFAULT_GROUPS = "no_default_groups"
     PACKAGE = "package"
     NOTHING = "nothing"
     NOTHING_WITH_VALUE = "nothing with a value"
@@ -133,6 +135,7 @@ _FLAGS: Final = {
     _Kind.ALL_GROUPS,
     _Kind.ALL_EXTRAS,
     _Kind.NO_DEV,
+    _Kind.NO_DEFAULT_GROUPS,
     _Kind.NOTHING,
 }
 _OPTIONS: Final = {
@@ -167,7 +170,7 @@ _OPTIONS: Final = {
     "--all-groups": _Kind.ALL_GROUPS,
     "--all-extras": _Kind.ALL_EXTRAS,
     "--no-dev": _Kind.NO_DEV,
-    "--no-default-groups": _Kind.NO_DEV,
+    "--no-default-groups": _Kind.NO_DEFAULT_GROUPS,
     "--package": _Kind.PACKAGE,
     # These change what is printed or kept, or where an installer writes by default: never which bytes are locked.
     "-q": _Kind.NOTHING,
@@ -219,6 +222,7 @@ def scan(text: str, *, where: str) -> ScannedLine:
         all_groups=_Kind.ALL_GROUPS in found,
         all_extras=_Kind.ALL_EXTRAS in found,
         no_dev=_Kind.NO_DEV in found,
+        no_default_groups=_Kind.NO_DEFAULT_GROUPS in found,
         parts=parts,
     )
 

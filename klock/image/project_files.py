@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 
 from klock.documents import read_toml
 from klock.errors import RequirementError
+from klock.image.negation import negated
 from klock.image.pip_options import PipOptions
 from klock.image.pyproject import constraints_of_project, requirements_of_project, steering_of_project
 from klock.image.requirements import (
@@ -154,6 +155,7 @@ def _exported(path: Path, parts: ProjectParts, where: str) -> dict[str, Any]:
         ("--all-extras", parts.all_extras),
         ("--all-groups", parts.all_groups),
         ("--no-dev", parts.no_dev),
+        ("--no-default-groups", parts.no_default_groups),
     ):
         arguments += [flag] if wanted else []
     with tempfile.TemporaryDirectory(prefix="klock-uv-") as home:
@@ -179,9 +181,12 @@ def _requirements_of_pylock(
         of_lock.append(" or ".join(f"({each})" for each in lock.environments))
     chosen = _chosen(lock, parts, where)
     for number, package in enumerate(lock.packages):
-        conditions = dict.fromkeys([*of_lock, *_of_pythons(package.requires_python)])
-        only_for = Marker(" and ".join(f"({each})" for each in conditions)) if conditions else None
         marker = _settled(package.marker, chosen)
+        of_package = [each for each in _of_pythons(package.requires_python) if each not in of_lock]
+        # What a package says counts where it is asked for; what the lock says, everywhere.
+        otherwise = f" or ({negated(marker)})" if marker is not None else ""
+        conditions = [*of_lock, *(f"({each}){otherwise}" for each in of_package)]
+        only_for = Marker(" and ".join(f"({each})" for each in conditions)) if conditions else None
         yield replace(_requirement_of(package, marker, f"{where}: packages[{number}]"), only_for=only_for)
 
 
@@ -198,7 +203,8 @@ def _chosen(lock: Pylock, parts: ProjectParts, where: str) -> dict[str, frozense
             f"{where} has no groups and extras to choose from",
             hint="export it with them: uv export --format pylock.toml --group NAME --extra NAME",
         )
-    default = frozenset(map(canonicalize_name, () if parts.groups_only else lock.default_groups or ()))
+    without = parts.groups_only or parts.no_default_groups
+    default = frozenset(map(canonicalize_name, () if without else lock.default_groups or ()))
     return {
         "extras": extras if parts.all_extras else _named("extra", parts.extras, extras, where),
         "dependency_groups": (groups if parts.all_groups else _named("group", parts.groups, groups, where))

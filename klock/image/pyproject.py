@@ -32,9 +32,10 @@ def requirements_of_project(
 
     The project itself is none of them. Raises RequirementError.
     """
-    if parts.no_dev or parts.package:
+    if parts.no_dev or parts.no_default_groups or parts.package:
         raise RequirementError(
-            f"{where}: --no-dev and --package are for uv.lock", hint="name what you want: --group NAME, --extra NAME"
+            f"{where}: --no-dev, --no-default-groups and --package are for uv.lock",
+            hint="name what you want: --group NAME, --extra NAME",
         )
     parts = _with_parts_of_settings(parts, settings)
     sources = _Sources(settings, where)

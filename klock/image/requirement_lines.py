@@ -89,6 +89,7 @@ def _project_files(scanned: ScannedLine, where: str) -> list[FileReference]:
         all_groups=scanned.all_groups,
         all_extras=scanned.all_extras,
         no_dev=scanned.no_dev,
+        no_default_groups=scanned.no_default_groups,
         package=scanned.packages[-1] if scanned.packages else None,
     )
     paths = scanned.requirement_files

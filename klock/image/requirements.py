@@ -138,13 +138,14 @@ ParsedRequirement: TypeAlias = PackageRequirement | PathRequirement | UrlRequire
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectParts:
     """Which parts of a project are meant, as uv's options say it. `groups_only`: not its own dependencies, as `--group`
-    says it to pip. `no_dev`: without the groups that uv takes by default."""
+    says it to pip. `no_dev`: without the group `dev`; `no_default_groups`: without all that uv takes by default."""
 
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     all_groups: bool = False
     all_extras: bool = False
     no_dev: bool = False
+    no_default_groups: bool = False
     package: str | None = None
     groups_only: bool = False
 

@@ -77,7 +77,9 @@ def roots_in(
     for scoped in (root.scoped for root in roots):
         if scoped.lacks_hash:
             raise lacks_hash(scoped.text, scoped.origin)
-        if scoped.only_for and not Marker(scoped.only_for).evaluate({**python.markers, "extra": ""}):
+    lines = (line for request in requests for line in request.requirements if line.only_for)
+    for scoped in {line.only_for: line for line in reversed([*lines])}.values():
+        if not Marker(scoped.only_for).evaluate({**python.markers, "extra": ""}):
             markers = python.markers
             here = f"Python {markers['python_full_version']} on {markers['sys_platform']} {markers['platform_machine']}"
             raise RequirementError(
