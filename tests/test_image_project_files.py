@@ -187,6 +187,24 @@ def test_hashes_of_a_lock_are_kept(folder: Path, entry: str) -> None:
     assert (first.hashes, first.is_locked) == ((f"sha256:{DIGITS['a']}",), True)
 
 
+FILES = {
+    "of an index": ("", "", 0),
+    "of no index": ('index = "https://corp.example/simple"\n', "", 1),
+    "of PyPI": ('index = "https://corp.example/simple"\n', ("https://h/a", "https://files.pythonhosted.org/a"), 0),
+    "with another hash": (f'sha256 = "{DIGITS["a"]}"', f'sha512 = "{DIGITS["a"] * 2}"', 1),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_of_a_lock_that_are_meant_themselves(tmp_path: Path, case: str) -> None:
+    """Where no index can be asked for them by their SHA-256."""
+    taken_away, instead, number = FILES[case]
+    text = PYLOCK.replace(taken_away, instead if isinstance(instead, str) else "", 1)
+    (tmp_path / "pylock.toml").write_text(text.replace(*instead) if isinstance(instead, tuple) else text)
+    [first] = read(tmp_path, "-r pylock.toml")[:1]
+    assert isinstance(first, PackageRequirement) and len(first.files) == number
+
+
 def test_a_page_of_links_is_no_index(tmp_path: Path) -> None:
     text = PYLOCK.replace("https://corp.example/simple", "https://corp.example/torch-2.5.html")
     (tmp_path / "pylock.toml").write_text(text)

@@ -257,13 +257,15 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
     requirement = Requirement(f"{name}=={package.version}")
     requirement.marker = marker
     urls = tuple(PrivateUrl.parse(file.url or "") for file in given)
-    is_of_pypi = all(urlsplit(url.url).hostname == _FILES_OF_PYPI for url in urls)
+    is_of_pypi = package.index is None and all(urlsplit(url.url).hostname == _FILES_OF_PYPI for url in urls)
+    # Of an index's files klock knows the locked ones by their SHA-256.
+    by_index = (package.index is not None or is_of_pypi) and all("sha256" in file.hashes for file in given)
     return PackageRequirement(
         requirement=requirement,
         options=_options_for(package.index),
         hashes=hashes,
         is_locked=True,
-        files=() if package.index is not None or is_of_pypi else urls,
+        files=() if by_index else urls,
         where=where,
     )
 
