@@ -171,6 +171,11 @@ def test_case_64_credentials_are_kept_apart() -> None:
 
 
 WRONG = {
+    "an editable archive": (
+        "-e https://h/a-1.0-py3-none-any.whl",
+        "here: -e is for a folder of the environment or a repository, not for an archive: "
+        "https://h/a-1.0-py3-none-any.whl",
+    ),
     "51: an option that is not supported": ("--no-deps x", "here: the option --no-deps is not supported"),
     "51: a short one": ("-t /x y", "here: the option -t is not supported"),
     "an option without its value": ("--index-url", "here: --index-url needs a value: --index-url"),

@@ -46,6 +46,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _NAME_AT: Final = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[(?P<extras>[^\[\]]*)\])?\s*@\s*(?P<url>\S.*)", re.DOTALL
 )
+_REPOSITORY: Final = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
 _ARCHIVES: Final = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar")
 
 
@@ -211,6 +212,11 @@ def _located(
     name = canonicalize_name(name) if name else None
     in_fragment = _hashes_of(url, where)
     if "://" in url and not url.lower().startswith("file:"):
+        if editable and not _REPOSITORY.match(url):
+            raise RequirementError(
+                f"{where}: -e is for a folder of the environment or a repository, not for an archive: {mask(url)}",
+                hint="leave out -e",
+            )
         egg = re.match(_NAME, fragment_of(url).get("egg", ""))
         egg_extras = _EXTRAS.fullmatch(fragment_of(url).get("egg", ""))
         return UrlRequirement(
@@ -249,7 +255,7 @@ def _hashes_of(url: str, where: str) -> tuple[str, ...]:
         raise RequirementError(
             f"{where}: the hash in {mask(url)} cannot be checked: {error}", hint="write #sha256=<64 hex digits>"
         ) from None
-    if hashes and re.match(r"(?:git|hg|svn|bzr)\+", url, re.IGNORECASE):
+    if hashes and _REPOSITORY.match(url):
         raise RequirementError(
             f"{where}: a repository has no hash: {mask(url)}", hint="name the commit instead: git+https://HOST/x@COMMIT"
         )
