@@ -268,7 +268,7 @@ def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "environment.yml").write_text(
         "channels:\n- conda-forge\n- nodefaults\nvariables:\n  A: $b\n"
-        "dependencies:\n- python=3.12\n- pip\n- pip:\n  - tqdm>=4\n"
+        "dependencies:\n- python=3.12\n- pip\n- pip:\n  - tqdm>=4\n  - --index-url https://h/s\n  - -r a.txt\n"
     )
     namespace: dict[str, object] = {}
     code = (
@@ -280,7 +280,7 @@ def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pyte
     assert image.steps == (
         CondaInstall(specs=("python=3.12", "pip", "z"), channels=("conda-forge",), prefix="/opt/x"),
         SetEnvVars(variables=(("A", r"\$b"),)),
-        PipInstall(requirements=("tqdm>=4",)),
+        PipInstall(requirements=("tqdm>=4", "--index-url https://h/s", "-r a.txt")),
     )
 
 

@@ -150,7 +150,8 @@ def _conda(folder: Path, name: str) -> _Part:
     """conda's packages are conda's. If pip installs everything, a base with Python will do."""
     from klock.image.conda import read_conda_environment
 
-    read = read_conda_environment(_content(folder, name), name)
+    hint = "fix it, or move it away and run `klock init` again"
+    read = read_conda_environment(_content(folder, name), name, hint=hint)
     if read.others:
         brings_python = not read.pip or any(_BRINGS_PYTHON.match(spec) for spec in read.specs)
         base = f"kt.Image().from_docker({_literal(_DEBIAN)})" if brings_python else None

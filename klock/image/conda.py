@@ -27,8 +27,9 @@ _LARGEST: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CondaEnvironment:
-    """`python` is a version specifier (PEP 440, or conda's `3.11`), `pip` are lines as pip takes them, `others` are the
-    packages that only conda installs, as they are written. `specs` are all of conda's own, of `channels`."""
+    """`python` is a version specifier (PEP 440, or conda's `3.11`), `pip` are lines as `pip_install` takes them.
+    `others` are the packages that only conda installs, as they are written, `specs` all of conda's own, of `channels`.
+    """
 
     python: str | None
     pip: tuple[str, ...]
@@ -61,9 +62,9 @@ def _from_folder(line: str, above: str) -> str:
     return f"{found['option']} {shlex.quote(os.path.normpath(Path(above) / path))}"
 
 
-def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
-    """Raises ImageError, which begins with `where`."""
-    document = _document(content, where)
+def read_conda_environment(content: bytes, where: str, *, hint: str = "fix it") -> CondaEnvironment:
+    """Raises ImageError, which begins with `where`. `hint` is for what is not YAML."""
+    document = _document(content, where, hint)
     if not isinstance(document, dict):
         raise ImageError(f"{where} is not a conda environment: it is not a table")
     python: str | None = None
@@ -97,7 +98,7 @@ def read_conda_environment(content: bytes, where: str) -> CondaEnvironment:
     )
 
 
-def _document(content: bytes, where: str) -> Any:
+def _document(content: bytes, where: str, hint: str) -> Any:
     try:
         import yaml
     except ImportError as error:
@@ -110,9 +111,7 @@ def _document(content: bytes, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or "it is not YAML"
-        raise ImageError(
-            f"{where}{line}: {reason}", hint="fix it, or move it away and run `klock init` again"
-        ) from None
+        raise ImageError(f"{where}{line}: {reason}", hint=hint) from None
 
 
 def _list(value: Any, where: str) -> list[Any]:
