@@ -14,7 +14,6 @@ from klock.digests import Digest
 from klock.errors import ImageError
 from klock.findings import Finding
 from klock.image.steps import CondaInstall
-from klock.layers.normalisation import is_left_out
 from klock.lockfile.model import CondaLock, LockedVariable
 from klock.steps.at import StepAt
 from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow
@@ -44,6 +43,7 @@ class CondaKind(Kind[CondaInstall, CondaLock]):
         return (*step.channels, *(package.url for package in step.packages))
 
     def draft(self, step: CondaInstall, drafting: Drafting) -> CondaLock:
+        from klock.layers.normalisation import is_left_out
         from klock.steps.conda.locking import refuse_credentials
 
         refuse_credentials(step)
