@@ -36,7 +36,7 @@ def write_base(page: Page, base: BaseLock, context: Context, *, stage: str = "")
         return
     if isinstance(base, OciLock) and can_be_named(base):
         reference = Reference.parse(base.reference)
-        page.comment(base.reference)
+        page.comment(f"the base {base.reference}")
         page.add(f"FROM {reference.registry}/{reference.repository}@{base.manifest.digest}{name_of_stage}")
         return
     name = f"Debian {base.suite}" if isinstance(base, DebianLock) else base.reference

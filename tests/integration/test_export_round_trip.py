@@ -21,6 +21,21 @@ from tests.integration.small_base import write_small_base
 
 pytestmark = pytest.mark.integration
 
+DOCKERFILE = r"""
+FROM oci:./layout:image
+COPY --chmod=u+x,go-r files /d
+COPY --chmod=600 <<A <<B /e/
+$HOME
+A
+B
+USER app
+RUN --mount=type=bind,source=files,target=/m cat "/m/s p.sh" > "/srv/a b/o"
+USER root
+RUN --network=none cp "/srv/a b/o" /o
+HEALTHCHECK --interval=5s CMD ["a", "b c"]
+VOLUME ["/v 1"]
+CMD echo "it's"
+"""
 IMAGES = {
     "all that a Dockerfile has too": r"""
 image.set_env_vars({"A": "x $HOME 'q' \"d\" \\ é", "EMPTY": "", "D": r"\$UNDEFINED"}).arg("ONLY", "it's ${A}")
@@ -35,7 +50,9 @@ image.run_bash("head -c 8 /dev/urandom > '/opt/no it'; ln -s one /opt/two; rm -r
 image.run_bash("head -c 8 /dev/urandom > /kept; rm /etc/group", keep_layer=True)
 image.entrypoint(["/bin/echo", "a b", "$A"])
 """,
-    "little": "image.run_bash('echo 1 > /one', force=True).cmd(['echo', '', 'a b'])\n",
+    "a Dockerfile": r"""
+image = kt.Image.from_dockerfile('Dockerfile').run_bash('cat /o', leave_out='/x', force=True).cmd(['echo', '', 'a b'])
+""",
 }
 
 
@@ -67,6 +84,7 @@ def test_there_and_back(case: str, tmp_path: Path) -> None:
     (tmp_path / "files/folder/.hidden").write_text("h")
     (tmp_path / "files/s p.sh").write_text("#!/bin/sh\n")
     (tmp_path / "files/s p.sh").chmod(0o750)
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
     (tmp_path / "kimage.py").write_text(
         f"import klock as kt\nimage = kt.Image().from_docker('oci:./layout:image')\n{IMAGES[case]}"
     )

@@ -76,16 +76,27 @@ def write_copy_step(at: StepAt[CopyLock], exporting: Exporting) -> None:
     if below:
         page.copy_folder(below, folder, step.destination, flags=flags)
     for file in named:
-        page.copy_file(file, f"{step.destination}{'/' * (len(named) > 1)}", flags=flags)
+        chmod = "" if _is_usual(file) else f"--chmod={file.mode:04o} "
+        page.copy_file(file, f"{step.destination}{'/' * (len(named) > 1)}", flags=f"{flags}{chmod}")
     for number, archive in enumerate(archives):
         name = f"{at.folder}/archive-{number}"
         page.files.append(ContextFile(path=name, mode=archive.mode, source=archive.source, digest=archive.digest))
         page.add(f"ADD {flags}{name} {step.destination}/")
     sums = [(f".{file.path.removeprefix(folder)}", hex_of(file.digest)) for file in below if file.digest]
-    if sums:
-        lines = ["set -eu", f"cd -- {shlex.quote(step.destination)}", *sums_script(sums)]
+    modes = [
+        f"chmod {file.mode:04o} {shlex.quote(f'.{file.path.removeprefix(folder)}')}"
+        for file in below
+        if not _is_usual(file)
+    ]
+    if sums or modes:
+        lines = ["set -eu", f"cd -- {shlex.quote(step.destination)}", *sums_script(sums), *modes]
         script = "".join(f"{line}\n" for line in lines).encode()
         page.run_script(ContextFile(path=f"{at.folder}/check.sh", content=script))
+
+
+def _is_usual(file: ContextFile) -> bool:
+    """Whether its mode says no more than that it can be executed: a build context has no other for klock."""
+    return file.target is not None or file.mode in (0o644, 0o755)
 
 
 def _copy_from_stage(at: StepAt[CopyLock], exporting: Exporting) -> None:
