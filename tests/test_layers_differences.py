@@ -131,6 +131,9 @@ PATHS = {
     "etc/shadow": "a password is hashed with a random salt, and the day of its change is noted",
     "opt/lib/__pycache__/x.cpython-311.pyc": "bytecode: its source differs, or had another time when it was compiled",
     "opt/build/config.log": "a log",
+    "opt/jre/lib/modules": (
+        "jlink lays modules out by a random number on one CPU, where Java takes no G1: use jlink -J-XX:+UseG1GC"
+    ),
     "opt/r/.git/logs/HEAD": "git's reflog holds times",
     "usr/local/lib/R/site-library/moon/DESCRIPTION": R_PACKAGE,
     "usr/lib/R/library/moon/Meta/package.rds": R_PACKAGE,

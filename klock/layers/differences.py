@@ -74,6 +74,10 @@ PATHS: Final = (
         reason="a format of LuaLaTeX, laid out by a random hash: leave it out, TeX makes it when it is missing",
     ),
     Rule(pattern="**/pkgs/cache/**", reason="conda's copies of the indexes of channels: end with conda clean -afy"),
+    Rule(
+        pattern="**/lib/modules",
+        reason="jlink lays modules out by a random number on one CPU, where Java takes no G1: use jlink -J-XX:+UseG1GC",
+    ),
     Rule(pattern="**/*library/*/DESCRIPTION", reason=_R_PACKAGE),
     Rule(pattern="**/*library/*/Meta/package.rds", reason=_R_PACKAGE),
     Rule(pattern="**/autom4te.cache/**", reason="autoconf's cache: remove it"),
