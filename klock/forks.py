@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -31,11 +32,20 @@ def in_fork(task: Callable[[], T]) -> T:
     return result
 
 
-def map_in_forks(function: Callable[[A], T], items: Sequence[A], *, cost: Callable[[A], int]) -> list[T]:
+def map_in_forks(
+    function: Callable[[A], T],
+    items: Sequence[A],
+    *,
+    cost: Callable[[A], int],
+    meanwhile: Callable[[], None] | None = None,
+) -> list[T]:
     """What `function` returns for each item, in order, with a process for each core. `cost` tells large items from
-    small ones. The first error is raised, when all have ended."""
+    small ones. The first error is raised, when all have ended.
+
+    `meanwhile` is called here while they work, and may start threads. If it fails, they are ended.
+    """
     workers = min(len(os.sched_getaffinity(0)), _MOST, len(items))
-    if workers <= 1:
+    if workers <= 1 and meanwhile is None:
         return [function(item) for item in items]
     shares: list[list[int]] = [[] for _ in range(workers)]
     loads = [0] * workers
@@ -48,6 +58,14 @@ def map_in_forks(function: Callable[[A], T], items: Sequence[A], *, cost: Callab
         return [(index, function(items[index])) for index in share]
 
     started = [_start(functools.partial(work, share)) for share in shares]
+    if meanwhile is not None:
+        try:
+            meanwhile()
+        except BaseException:
+            for child, results in started:
+                os.close(results)
+                _end(child)
+            raise
     found: dict[int, T] = {}
     errors: list[BaseException] = []
     for child, results in started:
@@ -163,3 +181,8 @@ def _result_of(child: int, results: int) -> Any:
     if not succeeded:
         raise value
     return value
+
+
+def _end(child: int) -> None:
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)

@@ -92,8 +92,11 @@ class MemoryWorkshop:
         layers: Sequence[BaseLayer],
         *,
         manifest: Digest | None = None,
+        fetch: Callable[[], None] | None = None,
         progress: Progress = QUIET,
     ) -> Manifest:
+        if fetch is not None:
+            fetch()
         self.bases[base] = Manifest([file_entry("etc/os-release", b"memory")])
         return self.bases[base]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +102,29 @@ def test_a_child_takes_no_connection_of_its_parent() -> None:
     ours = shared_transport(None)
     assert shared_transport(None) is ours
     assert not in_fork(lambda: shared_transport(None) is ours)
+
+
+def test_processes_may_wait_for_what_comes_meanwhile(tmp_path: Path) -> None:
+    def read(name: str) -> bytes:
+        while not (tmp_path / name).exists():
+            time.sleep(0.001)
+        return (tmp_path / name).read_bytes()
+
+    def bring() -> None:
+        for name in "ba":
+            (tmp_path / "draft").write_bytes(name.encode())
+            (tmp_path / "draft").rename(tmp_path / name)
+
+    assert map_in_forks(read, ["a", "b"], cost=len, meanwhile=bring) == [b"a", b"b"]
+    assert map_in_forks(read, ["a"], cost=len, meanwhile=bring) == [b"a"]
+
+
+@pytest.mark.parametrize("error", [HashMismatch("x"), KeyboardInterrupt()])
+def test_processes_end_when_what_they_wait_for_does_not_come(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        map_in_forks(lambda _: time.sleep(3600), [1, 2], cost=lambda _: 1, meanwhile=fail)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

@@ -96,10 +96,17 @@ def fetch_image(
     """
     if workshop.has_base(lock.id):
         return
-    layers = fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
-    progress.begin(f"{'read' if workshop.is_still else 'unpack'} {lock.reference}")
-    manifest = workshop.add_base(lock.id, layers, progress=progress)
-    progress.done(f"{len(manifest)} entries")
+    is_told = False
+
+    def fetch() -> None:
+        nonlocal is_told
+        fetch_layers(lock, root=root, mirrors=mirrors, store=store, offline=offline, progress=progress)
+        progress.begin(f"{'read' if workshop.is_still else 'unpack'} {lock.reference}")
+        is_told = True
+
+    manifest = workshop.add_base(lock.id, _layers(lock, store), fetch=fetch, progress=progress)
+    if is_told:  # else another process has made it meanwhile
+        progress.done(f"{len(manifest)} entries")
 
 
 def fetch_layers(
@@ -119,8 +126,14 @@ def fetch_layers(
         for layer in lock.layers
     ]
     download(wanted, task=f"fetch {lock.reference}", store=store, offline=offline, progress=progress)
+    return _layers(lock, store)
+
+
+def _layers(lock: OciLock, store: Store) -> list[BaseLayer]:
     return [
-        BaseLayer(path=store.blob_path(layer.digest), media_type=layer.media_type, diff_id=layer.diff_id)
+        BaseLayer(
+            path=store.blob_path(layer.digest), media_type=layer.media_type, diff_id=layer.diff_id, size=layer.size
+        )
         for layer in lock.layers
     ]
 

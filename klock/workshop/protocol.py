@@ -97,12 +97,14 @@ class FileTree:
 class BaseLayer:
     """An archive of a base image: a tar file, compressed as `media_type` says (OCI image-spec, layer.md).
 
-    `limit` are the bytes that it may have without that, where the digests of it are not locked."""
+    `limit` are the bytes that it may have without that, where the digests of it are not locked. `size` is that of the
+    file, which need not be there yet (`Workshop.add_base`)."""
 
     path: Path
     media_type: str
     diff_id: Digest
     limit: int | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,10 +239,12 @@ class Workshop(Protocol):
         layers: Sequence[BaseLayer],
         *,
         manifest: Digest | None = None,
+        fetch: Callable[[], None] | None = None,
         progress: Progress = QUIET,
     ) -> Manifest:
         """Unpacks a base under the id `base` (a digest) and returns the manifest of all of it, whose digest must be
-        `manifest`, if that is given.
+        `manifest`, if that is given. `fetch` brings the files of `layers`, each by a rename; what it raises is raised
+        here.
 
         Raises HashMismatch when an archive's uncompressed bytes are not its diff_id's, or the manifest is another one;
         FetchError for a hostile or broken archive. Nothing has the id then.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,7 +19,7 @@ from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
-from klock.workshop.unpacking import counted, unpack_in_root
+from klock.workshop.unpacking import counted, unpack_in_root, wait_for
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -95,13 +95,14 @@ class SandboxWorkshop:
         layers: Sequence[BaseLayer],
         *,
         manifest: Digest | None = None,
+        fetch: Callable[[], None] | None = None,
         progress: Progress = QUIET,
     ) -> Manifest:
         """Unpacks a base (an archive that another base brought is not unpacked again) and returns what it shows."""
         with self._store.lock(f"base-{hex_of(base)}"):
             if not self.has_base(base):
                 with scratch_folder(self._store) as folder:
-                    self._add_base(base, layers, folder, expected=manifest, progress=progress)
+                    self._add_base(base, layers, folder, fetch=fetch, expected=manifest, progress=progress)
         return self.base_manifest(base)
 
     @contextmanager
@@ -288,14 +289,14 @@ class SandboxWorkshop:
         layers: Sequence[BaseLayer],
         folder: Path,
         *,
+        fetch: Callable[[], None] | None,
         expected: Digest | None,
         progress: Progress,
     ) -> None:
         """Unpacks into `folder`, and keeps all of it at once: to wait for the disk takes longer than to unpack."""
         from klock.layers.scan import manifest_of_tree
 
-        with progress.stage("unpack", tally := Tally("bytes", parts=len(layers))):
-            diff_ids, made = self._unpack_missing(layers, folder, tally)
+        diff_ids, made = self._unpack_missing(layers, folder, fetch, progress)
         unpacked_at = {final: here for here, final in made.items()}
         roots = [unpacked_at.get(final, final) / "root" for final in map(self.trees.diff, diff_ids)]
         described = folder / "base"
@@ -320,10 +321,10 @@ class SandboxWorkshop:
         self.trees.keep_all({**made, described: self.trees.base(base)})
 
     def _unpack_missing(
-        self, layers: Sequence[BaseLayer], folder: Path, tally: Tally
+        self, layers: Sequence[BaseLayer], folder: Path, fetch: Callable[[], None] | None, progress: Progress
     ) -> tuple[list[Digest], dict[Path, Path]]:
-        """Unpacks the archives that are not here into `folder`, side by side. The digests of all, and where what was
-        unpacked belongs."""
+        """Unpacks the archives that are not here into `folder`, side by side, and those that are fetched meanwhile as
+        they come. The digests of all, and where what was unpacked belongs."""
         diff_ids = [layer.diff_id for layer in layers]
         # One archive may be there twice. A digest that is not known yet is no other's.
         missing = [
@@ -331,13 +332,22 @@ class SandboxWorkshop:
             for number, layer in enumerate(layers)
             if not layer.diff_id or (number == diff_ids.index(layer.diff_id) and not self._has_diff(layer))
         ]
-        sizes = {number: layers[number].path.stat().st_size for number in missing}
-        tally.expect(sum(sizes.values()))
+        sizes = {number: layers[number].size or layers[number].path.stat().st_size for number in missing}
+        tally = Tally("bytes", sum(sizes.values()), parts=len(layers))
+        klock = os.getpid()
 
         def unpacked(number: int) -> Digest:
+            wait_for(layers[number].path, of_process=klock)
             return self._unpack(layers[number], folder / f"diff-{number}", tally, part=number)
 
-        found = map_in_forks(unpacked, missing, cost=lambda number: sizes[number])
+        with ExitStack() as stages:
+
+            def fetched() -> None:
+                if fetch is not None:
+                    fetch()
+                stages.enter_context(progress.stage("unpack", tally))
+
+            found = map_in_forks(unpacked, missing, cost=sizes.__getitem__, meanwhile=fetched)
         made: dict[Path, Path] = {}
         for number, diff_id in zip(missing, found, strict=True):
             diff_ids[number] = diff_id

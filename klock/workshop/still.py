@@ -97,9 +97,12 @@ class StillWorkshop:
         layers: Sequence[BaseLayer],
         *,
         manifest: Digest | None = None,
+        fetch: Callable[[], None] | None = None,
         progress: Progress = QUIET,
     ) -> Manifest:
         """Reads the archives of a base, and takes note of what it shows."""
+        if fetch is not None:
+            fetch()
         shown = list_layers(self._note(base, layers))
         if manifest not in (None, shown.digest):
             raise HashMismatch(f"the archive of the base has other files than the locked ones: locked {manifest}")
