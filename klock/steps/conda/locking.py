@@ -182,7 +182,7 @@ def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     except ImportError as error:
         hint = missing_extra_hint("conda")
         raise KlockError("to read lists of conda packages, klock needs zstandard", hint=hint) from error
-    unpack = zstandard.ZstdDecompressor().decompressobj()
+    unpack = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
     try:
         for chunk in chunks:
             yield unpack.decompress(chunk)
