@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from klock.errors import RequirementError
-from klock.image import uv_settings
+from klock.image import uv_setting_names
 from klock.image.requirement_files import RequirementInputs, read_requirements
 from klock.image.steps import PipInstall
 from klock.packages.composing import steering_of
@@ -185,6 +185,10 @@ NOTED = {
         {"above": "shiny = true\n"},
         "../uv.toml: shiny has no effect: klock does not know this setting of uv",
     ),
+    "one of an index": (
+        {"uv": '[[index]]\nname = "i"\nurl = "https://i"\nignore-error-codes = [403]\n'},
+        "uv.toml: index: ignore-error-codes of i has no effect: klock does not follow it",
+    ),
     "another uv": (
         {"pyproject": '[tool.uv]\nrequired-version = "==0.1"\n'},
         "pyproject.toml: tool.uv.required-version has no effect: klock resolves with its own uv VERSION, not ==0.1",
@@ -219,7 +223,7 @@ def test_what_changes_no_package_needs_no_words(tmp_path: Path, text: str) -> No
 
 
 def test_every_setting_of_uv_is_of_one_kind() -> None:
-    kinds = [uv_settings._FOLLOWED, tuple(uv_settings._WITHOUT_EFFECT), uv_settings._CHANGES_NO_PACKAGE]
+    kinds = [uv_setting_names.FOLLOWED, tuple(uv_setting_names.WITHOUT_EFFECT), uv_setting_names.CHANGES_NO_PACKAGE]
     every = [name for kind in kinds for name in kind]
     assert len(every) == len(set(every))
 
@@ -286,6 +290,6 @@ def test_klock_knows_every_setting_of_its_uv(tmp_path: Path, text: str, prefix: 
         command, cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     names = re.findall(r"`([a-z-]+)`", done.stderr.partition("expected one of")[2].partition("\n")[0])
-    known = {*uv_settings._FOLLOWED, *uv_settings._WITHOUT_EFFECT, *uv_settings._CHANGES_NO_PACKAGE}
+    known = {*uv_setting_names.FOLLOWED, *uv_setting_names.WITHOUT_EFFECT, *uv_setting_names.CHANGES_NO_PACKAGE}
     assert len(names) > 40
     assert [name for name in names if not {name, f"{prefix}{name}"} & known] == []

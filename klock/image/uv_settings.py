@@ -8,70 +8,29 @@ settings of this machine's users.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from klock.documents import read_toml
 from klock.errors import RequirementError
+from klock.image.uv_setting_names import (
+    CHANGES_NO_PACKAGE,
+    CHOICES,
+    DEPENDENCIES,
+    FOLLOWED,
+    OF_AN_INDEX,
+    OF_ONE_PROJECT,
+    STEERING_TABLES,
+    STEERING_TEXTS,
+    WITHOUT_EFFECT,
+)
+from klock.secrets.masking import mask
 from klock.values import dataclass, field
 
 __all__ = ["UvSettings", "find_uv_settings", "is_local", "list_of_texts", "numbered_texts", "table_in"]
-
-_CHOICES: Final[Mapping[str, Sequence[str]]] = {
-    "index-strategy": ("first-index", "unsafe-first-match", "unsafe-best-match"),
-    "resolution": ("highest", "lowest", "lowest-direct"),
-    "prerelease": ("disallow", "allow", "if-necessary", "explicit", "if-necessary-or-explicit"),
-}
-_STEERING_TEXTS: Final = ("exclude-newer", *_CHOICES)
-_STEERING_TABLES: Final = ("exclude-newer-package", "prerelease-package")
-_DEPENDENCIES: Final = (
-    *("build-constraint-dependencies", "constraint-dependencies", "exclude-dependencies", "override-dependencies"),
-    *("dependency-metadata", "environments"),
-)
-"""What belongs to a project. uv reads it from pyproject.toml when it locks, and from uv.toml for `uv pip`."""
-
-_BUILDS: Final = "klock builds packages without it; lock with uv and install a wheel, or build in a run_bash step"
-_UPGRADES: Final = "use `klock lock --upgrade`"
-_PYTHON: Final = "klock resolves for the environment's own Python"
-_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("config-settings", "config-settings-package"), _BUILDS),
-    **dict.fromkeys(("extra-build-dependencies", "extra-build-variables"), _BUILDS),
-    **dict.fromkeys(("upgrade", "upgrade-package"), _UPGRADES),
-    **dict.fromkeys(("pip.python-version", "pip.python-platform"), _PYTHON),
-    "allow-insecure-host": "klock checks certificates; name yours in ca-bundle of [tool.klock]",
-    "dependency-groups": "klock does not compare the groups' requires-python",
-    "keyring-provider": "set UV_KEYRING_PROVIDER in your shell",
-    "pip.no-deps": "klock installs what packages require",
-    "torch-backend": "name the index in pytorch-indexes of [tool.klock], or set UV_TORCH_BACKEND in the image",
-    **dict.fromkeys(("http-proxy", "https-proxy", "no-proxy"), "set HTTP_PROXY and the like in your shell"),
-}
-"""Settings that may change what uv installs, or whether it can, and that klock does not follow."""
-
-_FOLLOWED: Final = (
-    *("index", "index-url", "extra-index-url", "no-index", "find-links", "sources", "no-sources", "no-sources-package"),
-    *("no-build", "no-build-package", "no-binary", "no-binary-package", "pip.only-binary", "dev-dependencies"),
-    *("no-build-isolation", "no-build-isolation-package", "required-version", "pip", "workspace"),
-    *("pip.extra", "pip.all-extras", "pip.no-extra", "pip.group"),
-    *(*_STEERING_TEXTS, *_STEERING_TABLES, *_DEPENDENCIES),
-)
-_OF_ONE_PROJECT: Final = ("dev-dependencies", "required-version", "sources", "workspace")
-_CHANGES_NO_PACKAGE: Final = (
-    *("system-certs", "native-tls", "offline", "no-cache", "cache-dir", "preview", "preview-features", "cache-keys"),
-    *("python-preference", "python-downloads", "concurrent-downloads", "concurrent-builds", "concurrent-installs"),
-    *("fork-strategy", "required-environments", "minimum-libc-version", "conflicts", "link-mode", "compile-bytecode"),
-    *("reinstall", "reinstall-package", "python-install-mirror", "pypy-install-mirror", "graalpy-install-mirror"),
-    *("pyodide-install-mirror", "python-downloads-json-url", "publish-url", "trusted-publishing", "check-url"),
-    *("add-bounds", "audit", "managed", "package", "default-groups", "build-backend", "require-build-hashes"),
-    *(f"pip.{name}" for name in ("python", "system", "break-system-packages", "target", "prefix", "strict")),
-    *(f"pip.{name}" for name in ("allow-empty-requirements", "output-file", "no-strip-extras", "no-strip-markers")),
-    *(f"pip.{name}" for name in ("no-annotate", "no-header", "custom-compile-command", "generate-hashes", "universal")),
-    *(f"pip.{name}" for name in ("no-emit-package", "emit-index-url", "emit-find-links", "emit-build-options")),
-    *(f"pip.{name}" for name in ("emit-marker-expression", "emit-index-annotation", "annotation-style")),
-    *("pip.require-hashes", "pip.verify-hashes"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +72,14 @@ class UvSettings:
     def steering(self) -> dict[str, Any]:
         """What decides which versions are chosen, as a uv.toml has it. Raises RequirementError."""
         found: dict[str, Any] = {}
-        for key in _STEERING_TEXTS:
+        for key in STEERING_TEXTS:
             if (value := self.values.get(key)) is None:
                 continue
-            if not isinstance(value, str) or value not in _CHOICES.get(key, (value,)):
-                expected = " or ".join(_CHOICES.get(key, ("a string",)))
+            if not isinstance(value, str) or value not in CHOICES.get(key, (value,)):
+                expected = " or ".join(CHOICES.get(key, ("a string",)))
                 raise RequirementError(f"{self.place(key)} is {value!r} (expected {expected})")
             found[key] = value
-        found |= {
-            key: dict(table) for key in _STEERING_TABLES if (table := table_in(self.values, key, self.place(key)))
-        }
+        found |= {key: dict(table) for key in STEERING_TABLES if (table := table_in(self.values, key, self.place(key)))}
         if metadata := tables_of(self.values, "dependency-metadata", self.place("dependency-metadata")):
             found["dependency-metadata"] = [*metadata]
         return found
@@ -143,14 +100,15 @@ def find_uv_settings(path: Path, document: Mapping[str, Any], name: str) -> UvSe
     values, places = _joined_with_pip(table, prefix)
     for project, of_project in projects:
         for key in project if of_project != prefix else ():
-            if key in _DEPENDENCIES and project is shared:
+            if key in DEPENDENCIES and project is shared:
                 values[key] = [*_list(values, key, prefix), *_list(project, key, of_project)]
                 places[key] = f"{of_project}{key}"
-            elif key in _FOLLOWED and key not in _OF_ONE_PROJECT and not _is_for_sources_alone(key, project[key]):
+            elif key in FOLLOWED and key not in OF_ONE_PROJECT and not _is_for_sources_alone(key, project[key]):
                 instead = prefix.removesuffix(": ").removesuffix(": tool.uv.")
                 found.notes.append(f"{of_project}{key} has no effect: {instead} counts instead, as in uv")
     found.look_for_what_has_no_effect(values, places)
     indexes = [index for t, where in [(values, prefix), *projects] for index in tables_of(t, "index", f"{where}index")]
+    found.look_at_indexes(indexes, prefix)
     sources = [table_in(project, "sources", f"{where}sources") for project, where in projects[::-1]]
     return UvSettings(
         values=values,
@@ -218,12 +176,18 @@ class _Found:
 
     def look_for_what_has_no_effect(self, values: Mapping[str, Any], places: Mapping[str, str]) -> None:
         for key, value in values.items():
-            if key in _WITHOUT_EFFECT and value not in (False, [], {}, "disabled"):
-                self.notes.append(f"{places[key]} has no effect: {_WITHOUT_EFFECT[key]}")
+            if key in WITHOUT_EFFECT and value not in (False, [], {}, "disabled"):
+                self.notes.append(f"{places[key]} has no effect: {WITHOUT_EFFECT[key]}")
             elif key == "required-version":
                 self._compare_version(str(value), places[key])
-            elif key not in (*_WITHOUT_EFFECT, *_FOLLOWED, *_CHANGES_NO_PACKAGE):
+            elif key not in (*WITHOUT_EFFECT, *FOLLOWED, *CHANGES_NO_PACKAGE):
                 self.notes.append(f"{places[key]} has no effect: klock does not know this setting of uv")
+
+    def look_at_indexes(self, indexes: Iterable[Mapping[str, Any]], prefix: str) -> None:
+        for index in indexes:
+            name = index.get("name") or mask(str(index.get("url")))
+            for key in sorted(index.keys() - OF_AN_INDEX):
+                self.notes.append(f"{prefix}index: {key} of {name} has no effect: klock does not follow it")
 
     def _compare_version(self, wanted: str, place: str) -> None:
         import importlib.metadata
@@ -265,7 +229,7 @@ def _joined_with_pip(table: Mapping[str, Any], prefix: str) -> tuple[dict[str, A
     values = {key: value for key, value in table.items() if key != "pip"}
     places = {key: f"{prefix}{key}" for key in values}
     for key, value in table_in(table, "pip", f"{prefix}pip").items():
-        own = f"pip.{key}" if f"pip.{key}" in (*_FOLLOWED, *_WITHOUT_EFFECT, *_CHANGES_NO_PACKAGE) else key
+        own = f"pip.{key}" if f"pip.{key}" in (*FOLLOWED, *WITHOUT_EFFECT, *CHANGES_NO_PACKAGE) else key
         before = values.get(own)
         if isinstance(value, list) and isinstance(before, list):
             values[own] = [*value, *before]
