@@ -14,7 +14,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 from klock.errors import RequirementError
-from klock.image.pip_options import PipOptions
+from klock.image.pip_options import OWN, PipOptions
 from klock.image.requirement_files import ReadFile, RequirementInputs, read_requirements
 from klock.image.requirement_lines import parse_line, words_of
 from klock.image.requirements import (
@@ -368,9 +368,10 @@ def test_options_alone_are_for_the_whole_call(tmp_path: Path) -> None:
 ALL = {
     "in a file": ("-r a.txt", "--only-binary :all:\nx\n--no-binary :all:", ((":all:",), (":all:",))),
     "for a file": ("-r a.txt --no-binary :all:", "x", ((":all:",), ())),
-    "beside a requirement": ("--no-binary :all: x", "", (("x",), ())),
-    "on a line": ("-r a.txt", "x --only-binary :all:", ((), ("x",))),
-    "beside what has no name": ("--no-binary :all: https://h/archive", "", ((), ())),
+    "beside a requirement": ("--no-binary :all: x", "", ((OWN, "x"), ())),
+    "on a line": ("-r a.txt", "x --only-binary :all:", ((), (OWN, "x"))),
+    "beside what has no name": ("--no-binary :all: https://h/archive", "", ((OWN,), ())),
+    "one that is named": ("--no-binary X x", "", (("x",), ())),
 }
 
 

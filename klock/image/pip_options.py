@@ -21,8 +21,9 @@ from klock.secrets.masking import mask
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import dataclass
 
-__all__ = ["PipOptions", "ScannedLine", "scan", "shell_words"]
+__all__ = ["OWN", "PipOptions", "ScannedLine", "scan", "shell_words"]
 
+OWN: Final = ":own:"
 _T = TypeVar("_T")
 
 
@@ -30,9 +31,11 @@ _T = TypeVar("_T")
 class PipOptions:
     """Options for the requirements of one line, or for all of a requirements file.
 
-    `no_binary` and `only_binary` hold normalised package names or `:all:`. With `upgrade` a distribution of the base
-    is no reason to keep its version. `only_from` is the index that a requirement must come from, but not its
-    dependencies (uv's sources). `for_all`: the indexes are those of a whole file, so dependencies come from them too.
+    `no_binary` and `only_binary` hold normalised package names or `:all:`. With OWN among them `:all:` was said beside
+    a requirement, which is named too; it is for all if every requirement of the image says so. With `upgrade` a
+    distribution of the base is no reason to keep its version. `only_from` is the index that a requirement must come
+    from, but not its dependencies (uv's sources). `for_all`: the indexes are those of a whole file, so dependencies
+    come from them too.
     """
 
     index_url: PrivateUrl | None = None

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from klock.digests import Digest, digest_of_bytes
 from klock.errors import RequirementError
 from klock.image.conflicts import conflict_in
-from klock.image.pip_options import PipOptions
+from klock.image.pip_options import OWN, PipOptions
 from klock.image.project_files import is_project_file, read_project_file, settings_of_project
 from klock.image.requirement_lines import parse_line
 from klock.image.requirements import (
@@ -210,9 +210,10 @@ _BOMS: Final = (
 
 def _on_its_own(requirement: ParsedRequirement) -> ParsedRequirement:
     """With `--no-binary` and the like beside a requirement `:all:` is that requirement; for a whole file it is all."""
+    own = [OWN, *([requirement.name] if requirement.name else [])]
 
     def named(values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(n for value in values if (n := requirement.name if value == ":all:" else value) is not None)
+        return tuple(name for value in values for name in (own if value == ":all:" else [value]))
 
     options = requirement.options
     if ":all:" not in (*options.no_binary, *options.only_binary):

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from klock.errors import RequirementError, ResolutionError
+from klock.image.pip_options import OWN
 from klock.packages.credentials import bare_text, without_credentials
 from klock.packages.files_of_locks import version_of_url
 from klock.packages.indexes import Index, ScopePlan, settings_from_variables
@@ -103,8 +104,8 @@ def compose(
         pins={name: index for name, index in pins.items() if name not in kept and name not in case.own},
         preferences={**case.preferences, **installed},
         prereleases=_with_prereleases(case, installed),
-        no_binary=_sorted(name for _, line in options for name in line.no_binary),
-        only_binary=_sorted(name for _, line in options for name in line.only_binary),
+        no_binary=_named([line.no_binary for _, line in options]),
+        only_binary=_named([line.only_binary for _, line in options]),
         no_build_isolation=_sorted(root.name for root, line in options if line.no_build_isolation and root.name),
         fallbacks=_fallbacks(case),
         stubs=f"{case.seen_folder}/stubs",
@@ -299,6 +300,13 @@ def _is_version(version: str) -> bool:
     except InvalidVersion:
         return False
     return True
+
+
+def _named(values: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The projects that `--no-binary` and the like of the lines name, or `:all:`."""
+    if values and all(OWN in each for each in values):
+        return (":all:",)
+    return _sorted(name for each in values for name in each if name != OWN)
 
 
 def _sorted(names: Iterable[str | None]) -> tuple[str, ...]:

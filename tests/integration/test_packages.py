@@ -515,6 +515,20 @@ def test_other_hashes_than_sha256_are_checked(lab: Lab, algorithm: str) -> None:
     assert caught.value.message.endswith(f" is {algorithm}:{digest}")
 
 
+@pytest.mark.parametrize(("more", "is_refused"), [((), True), pytest.param(("other",), False, marks=pytest.mark.soak)])
+def test_only_wheels_for_all_that_is_asked_for(lab: Lab, more: tuple[str, ...], *, is_refused: bool) -> None:
+    """Then it is for what that requires, too, as for pip and uv."""
+    make_source(lab)
+    make_wheel(lab.files, "app", "1.0", requires=["built"])
+    make_wheel(lab.files, "other", "1.0")
+    request = step(("app", RequirementOptions(only_binary=(":own:", "app"))), *more)
+    if is_refused:
+        with pytest.raises(ResolutionError, match="built"):
+            lab.resolve(request)
+        return
+    assert "built==1.0" in pins(lab.resolve(request).packages)
+
+
 def test_a_yanked_version_is_warned_of(lab: Lab) -> None:
     wheel = make_wheel(lab.files, "lib", "1.0")
     lab.index.yanked[wheel.name] = "it eats files"
