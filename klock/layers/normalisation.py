@@ -99,6 +99,8 @@ LEFT_OUT: Final = (
     Rule(pattern="home/*/.cache/pypoetry/cache/**", reason="poetry's downloads"),
     Rule(pattern="root/.cache/pypoetry/artifacts/**", reason="poetry's downloads"),
     Rule(pattern="home/*/.cache/pypoetry/artifacts/**", reason="poetry's downloads"),
+    Rule(pattern="root/.cache/pdm/http/**", reason="pdm's copies of the indexes of packages, with times"),
+    Rule(pattern="home/*/.cache/pdm/http/**", reason="pdm's copies of the indexes of packages, with times"),
     Rule(pattern="root/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
     Rule(pattern="home/*/.cache/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
     Rule(pattern="root/.local/share/virtualenv/**", reason="virtualenv's copies of pip and setuptools, with times"),
