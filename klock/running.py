@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from klock.replay.goal import Goal
     from klock.session import Session
 
-__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mounts", "parse_shm_size"]
+__all__ = ["Wishes", "captured", "devices_for", "execute", "parse_mounts", "parse_shm_size", "variables_of_program"]
 
 _SIZE: Final = re.compile(r"([0-9]{1,19})([bkmgt]?)(?:i?b)?")
 _UNITS: Final = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -65,7 +65,7 @@ def execute(
     `takes_over` is as for `Place.execute`. `on_start` is told the command and its services before they start.
     """
     lock = goal.lock
-    variables = {**_variables(place, lock, session.environ), **wishes.variables}
+    variables = {**variables_of_program(argv), **_variables(place, lock, session.environ), **wishes.variables}
     with session.workshop.without_hooks(wishes.devices, base=lock.base.id, layers=lock.layers) as edits:
         for name, value in edits.environment.items():
             # A list of folders to look in, of which the image may have some of its own.
@@ -98,6 +98,12 @@ def execute(
             services = [telling_its_end(each, mark) for each in services]
         on_start(command, services)
         return place.execute(goal.name, command, services=services, streams=streams, takes_over=takes_over)
+
+
+def variables_of_program(argv: Sequence[str]) -> dict[str, str]:
+    """What a program needs that podman and docker start as process 1: here something else is."""
+    # Without it tini warns at each start, and gets no orphans.
+    return {"TINI_SUBREAPER": "1"} if argv and posixpath.basename(argv[0]) in ("tini", "tini-static") else {}
 
 
 def _variables(place: Place, lock: TargetLock, environ: Mapping[str, str]) -> dict[str, str]:

@@ -10,11 +10,25 @@ import pytest
 
 from klock.errors import KlockError
 from klock.lockfile.reading import from_text
-from klock.running import devices_for, parse_shm_size
+from klock.running import devices_for, parse_shm_size, variables_of_program
 
 SIZES = {"1": 1, "512": 512, "64k": 64 << 10, "512m": 512 << 20, "8g": 8 << 30, "8G": 8 << 30, "8gb": 8 << 30}
 SIZES |= {"8GiB": 8 << 30, "1t": 1 << 40, "10b": 10}
 NO_SIZES = ("", "0", "0g", "-1", "1.5g", "8 g", "g", "8x", "8388608t", "9" * 19 + "t", "9" * 30, "1m,mode=777", "٣m")
+
+
+@pytest.mark.parametrize(
+    ("argv", "variables"),
+    [
+        (["tini", "--", "x"], {"TINI_SUBREAPER": "1"}),
+        (["/usr/bin/tini-static", "-g", "x"], {"TINI_SUBREAPER": "1"}),
+        (["sh", "-c", "tini"], {}),
+        (["dumb-init", "x"], {}),
+        ([], {}),
+    ],
+)
+def test_a_program_that_expects_to_be_process_1_is_told(argv: list[str], variables: dict[str, str]) -> None:
+    assert variables_of_program(argv) == variables
 
 
 @pytest.mark.parametrize("text", SIZES)
