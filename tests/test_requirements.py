@@ -70,6 +70,10 @@ ENTRIES: dict[str, tuple[str, list[ParsedRequirement]]] = {
         "-f https://a/x.html --no-index x",
         [package("x", find_links=(url("https://a/x.html"),), no_index=True)],
     ),
+    "an index with a name, as uv has it": (
+        "--index corp=https://a --default-index x=https://b y",
+        [package("y", index_url=url("https://b"), extra_index_urls=(url("https://a"),))],
+    ),
     "19: no binary": ("--no-binary :all: x", [package("x", no_binary=(":all:",))]),
     "19: only binary": ("--only-binary A_b,c x", [package("x", only_binary=("a-b", "c"))]),
     "19: :none: empties": ("--no-binary a --no-binary :none:,b x", [package("x", no_binary=("b",))]),

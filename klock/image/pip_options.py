@@ -201,6 +201,7 @@ _INSTEAD: Final = {
 }
 
 _WORD: Final = re.compile(r"(?:[^\s'\"]|'[^']*'|\"[^\"]*\")+")
+_INDEX_NAME: Final = re.compile(r"^[A-Za-z0-9._-]+=(?=[a-z]+://)")
 _VALUE_IN_NAME: Final = re.compile(r"(-[a-zA-Z])(?=.)(?!-)=?(.+)", re.DOTALL)
 
 
@@ -306,7 +307,8 @@ def _options(found: dict[_Kind, list[str]], where: str) -> PipOptions:
 
 
 def _urls(values: Iterable[str]) -> tuple[PrivateUrl, ...]:
-    return tuple(PrivateUrl.parse(value) for value in values)
+    """uv's `NAME=URL` is the URL."""
+    return tuple(PrivateUrl.parse(_INDEX_NAME.sub("", value)) for value in values)
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:

@@ -30,7 +30,15 @@ from klock.image.uv_setting_names import (
 from klock.secrets.masking import mask
 from klock.values import dataclass, field
 
-__all__ = ["UvSettings", "find_uv_settings", "is_local", "list_of_texts", "numbered_texts", "table_in"]
+__all__ = [
+    "UvSettings",
+    "find_uv_settings",
+    "is_local",
+    "list_of_texts",
+    "named_indexes",
+    "numbered_texts",
+    "table_in",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +126,15 @@ def find_uv_settings(path: Path, document: Mapping[str, Any], name: str) -> UvSe
         files=tuple(found.files),
         notes=tuple(found.notes),
     )
+
+
+def named_indexes(document: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The URLs of the indexes that have names in a pyproject.toml or a uv.toml."""
+    tool = document.get("tool")
+    settings = document if name == "uv.toml" else tool.get("uv") if isinstance(tool, Mapping) else None
+    listed = settings.get("index") if isinstance(settings, Mapping) else None
+    tables = [index for index in listed if isinstance(index, Mapping)] if isinstance(listed, list) else []
+    return {str(index["name"]): str(index["url"]) for index in tables if {"name", "url"} <= index.keys()}
 
 
 class _Found:

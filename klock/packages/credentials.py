@@ -97,6 +97,7 @@ class Credentials:
         environments: Iterable[Mapping[str, str]] = (),
         base: Mapping[str, str] | None = None,
         urls: Iterable[str] = (),
+        names: Mapping[str, str] | None = None,
         host: Mapping[str, str] | None = None,
         netrc: Path | None = None,
         ca_bundle: Path | None = None,
@@ -105,7 +106,7 @@ class Credentials:
         """Those in any URL of `environments` (what steers uv and pip) and `urls`; netrc answers for the rest.
 
         `host` are klock's own variables: UV_INDEX_<NAME>_USERNAME and _PASSWORD count there too, for the indexes that
-        the image names.
+        the image names, by a variable or in `names`.
 
         What `base`, the base image, has in its variables is none of the user's words: nothing there names a server on
         this machine.
@@ -113,17 +114,17 @@ class Credentials:
         base = base or {}
         found = cls(netrc=netrc, ca_bundle=ca_bundle, mirrors=mirrors, keyring=_keyring_of(host or {}))
         for environment in environments:
-            names: dict[str, str] = {}
+            called = {_as_in_variables(name): url for name, url in (names or {}).items()}
             for name, value in environment.items():
                 if not name.startswith(("UV_", "PIP_")):
                     continue
                 for part in value.replace(",", " ").split() if name == "UV_FIND_LINKS" else value.split():
                     index, equals, url = part.partition("=")
                     if equals and re.fullmatch(r"[A-Za-z0-9._-]+", index) and "://" in url:
-                        names[re.sub(r"[^A-Z0-9]", "_", index.upper())] = url
+                        called[_as_in_variables(index)] = url
                         part = url
                     found.learn(part, is_bases=base.get(name) == value)
-            for index, url in names.items():
+            for index, url in called.items():
                 known = {**(host or {}), **environment}
                 user, password = (known.get(f"UV_INDEX_{index}_{part}") for part in ("USERNAME", "PASSWORD"))
                 if user or password:
@@ -208,6 +209,10 @@ class Credentials:
         if entry is None and is_named:
             entry = hosts.get("default")
         return (entry[0] or "", entry[2] or "") if entry else None
+
+
+def _as_in_variables(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def _keyring_of(environ: Mapping[str, str]) -> Keyring | None:

@@ -71,6 +71,7 @@ class Question:
                 self.default_index,
                 *(url for line in lines for url in (*line.options.urls, *line.text.split())),
             ],
+            names={name: url for request in requests for name, url in request.index_names.items()},
             host=world.environ,
             netrc=world.netrc,
             ca_bundle=world.ca_bundle,

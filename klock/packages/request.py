@@ -179,7 +179,7 @@ class PipRequest:
     `force` reinstalls what the step names, whether the environment has it or not. `keeps_layer`: what it makes is kept
     as an artifact, so that nothing of it has to be built anywhere else. `stands_apart`: other steps are between it and
     the pip step before, and may bring what it needs. `own` is what its projects say of themselves, `steering` what
-    others say of all that is resolved.
+    others say of all that is resolved, `index_names` are their names for indexes, each with its URL.
     """
 
     requirements: tuple[ScopedRequirement, ...] = ()
@@ -193,6 +193,7 @@ class PipRequest:
     stands_apart: bool = False
     own: tuple[WheelMetadata, ...] = ()
     steering: tuple[RequestSteering, ...] = ()
+    index_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names_files(self) -> bool:

@@ -284,6 +284,9 @@ class Resolver:
 
     def _error(self, ended: UvRun, case: Case, pages: IndexPages) -> KlockError:
         settings, pins = case.plan.shared, case.plan.pins
+        # uv does not tell of an index that is for some projects alone that it refused to answer.
+        for name in pins.keys() & {*missing_projects(ended.output)} if not self.world.offline else ():
+            pages.files(pins[name], name)
         shared = [*settings.extras, *([settings.default] if settings.default else []), *case.plan.fallbacks]
 
         def asked(scoped: ScopedRequirement) -> Asked:

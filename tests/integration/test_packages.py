@@ -609,6 +609,18 @@ def test_an_index_that_is_not_there(lab: Lab) -> None:
         lab.resolve(step("lib", environment=once), default_index="http://127.0.0.1:9/simple/")
 
 
+def test_an_index_for_one_project_that_wants_a_login(lab: Lab, tmp_path: Path) -> None:
+    make_wheel(lab.files, "lib", "9.0")
+    make_wheel(tmp_path, "lib", "1.0")
+    with IndexServer(tmp_path, username="me", password="secret-word") as index:
+        wanted = step(("lib", RequirementOptions(only_from=index.url)))
+        with pytest.raises(FetchError, match=r"/lib/ answers with status 401$"):
+            lab.resolve(wanted)
+        named = dataclasses.replace(wanted, index_names={"my.corp": index.url})
+        login = {"UV_INDEX_MY_CORP_USERNAME": "me", "UV_INDEX_MY_CORP_PASSWORD": "secret-word"}
+        assert pins(lab.resolve(named, ways={"environ": login}).packages) == ["lib==1.0"]
+
+
 def test_a_mirror_changes_nothing_of_a_lock(lab: Lab, tmp_path: Path) -> None:
     make_wheel(lab.files, "lib", "1.0")
     extra = RequirementOptions(extra_index_urls=("http://127.0.0.1:9/extra/",))

@@ -16,6 +16,7 @@ from klock.packages.pytorch import with_index
 from klock.packages.request import LocalProjectSource, PipRequest, RequestSteering, ScopedRequirement
 from klock.steps import kind_of
 from klock.steps.context import Context
+from klock.steps.pip.credentials import index_names
 
 if TYPE_CHECKING:
     from klock.packages.interpreter import TargetPython
@@ -101,6 +102,7 @@ def pip_requests(steps: Sequence[Step], drafted: TargetLock, context: Context) -
                 keeps_layer=step.keep_layer,
                 stands_apart=bool(requests) and position != positions[len(requests) - 1] + 1,
                 steering=tuple(map(RequestSteering.of, inputs.steering)),
+                index_names=index_names(at.step, context.root),
             )
         )
     return requests
