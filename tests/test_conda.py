@@ -243,6 +243,7 @@ def test_a_channel_with_a_credential(text: str) -> None:
     for step in (
         CondaInstall(specs=("x",), channels=(text,), prefix="/p"),
         CondaInstall(specs=(f"{text}::x",), channels=("c",), prefix="/p"),
+        CondaInstall(specs=(f"x[channel='{text}']",), channels=("c",), prefix="/p"),
     ):
         with pytest.raises(CredentialError) as caught:
             refuse_credentials(step)

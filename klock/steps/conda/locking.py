@@ -47,7 +47,7 @@ def refuse_credentials(step: CondaInstall) -> None:
             refuse_literals(text, what="conda_install")
         except CredentialError as error:
             raise CredentialError(error.message, hint=_NETRC) from error
-        if _TOKEN.match(text):
+        if _TOKEN.search(text):
             raise CredentialError("conda_install has a credential written into it: a channel's token", hint=_NETRC)
         if "${" in text:
             raise CredentialError(f"conda_install takes no variables: {text}", hint=_NETRC)
