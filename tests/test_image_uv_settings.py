@@ -67,6 +67,14 @@ COUNTS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         {"pyproject": '[tool.uv]\nprerelease = "allow"\n', "root": f'{LOWEST}[tool.uv.workspace]\nmembers = ["a*"]\n'},
         {"resolution": "lowest"},
     ),
+    "a workspace by deep patterns, and those of no folder": (
+        {
+            "pyproject": '[tool.uv]\nprerelease = "allow"\n',
+            "root": f'{LOWEST}[tool.uv.workspace]\nmembers = ["./**/a?p/"]\n'
+            'exclude = [".", "", "/", "**x", "[", "../app"]\n',
+        },
+        {"resolution": "lowest"},
+    ),
     "not a workspace that leaves it out": (
         {
             "pyproject": '[tool.uv]\nprerelease = "allow"\n',
@@ -254,6 +262,14 @@ WRONG = {
         "pyproject.toml: tool.uv.environments has what is no marker: ",
     ),
     "no truth": ('[tool.uv]\nno-index = "yes"\n', "pyproject.toml: tool.uv.no-index is not true or false"),
+    "metadata of nothing": (
+        '[tool.uv]\ndependency-metadata = [{name = "b", version = ["1"]}]\n',
+        "pyproject.toml: tool.uv.dependency-metadata[0] needs a name, and a version that is a string, if any",
+    ),
+    "metadata without a list": (
+        '[tool.uv]\ndependency-metadata = [{name = "b", requires-dist = "c"}]\n',
+        "pyproject.toml: tool.uv.dependency-metadata[0].requires-dist is not a list of strings",
+    ),
     "an override that has an index of its own": (
         '[tool.uv]\noverride-dependencies = ["b"]\nindex = [{name = "i", url = "https://i", explicit = true}]\n'
         '[tool.uv.sources]\nb = {index = "i"}\n',

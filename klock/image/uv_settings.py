@@ -8,6 +8,8 @@ settings of this machine's users.
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from klock.documents import read_toml
 from klock.errors import RequirementError
+from klock.files.globs import git_regex
 from klock.image.uv_setting_names import (
     CHANGES_NO_PACKAGE,
     CHOICES,
@@ -88,7 +91,10 @@ class UvSettings:
                 raise RequirementError(f"{self.place(key)} is {value!r} (expected {expected})")
             found[key] = value
         found |= {key: dict(table) for key in STEERING_TABLES if (table := table_in(self.values, key, self.place(key)))}
-        if metadata := tables_of(self.values, "dependency-metadata", self.place("dependency-metadata")):
+        place = self.place("dependency-metadata")
+        if metadata := tables_of(self.values, "dependency-metadata", place):
+            for number, table in enumerate(metadata):
+                _check_metadata(table, f"{place}[{number}]")
             found["dependency-metadata"] = [*metadata]
         return found
 
@@ -158,7 +164,7 @@ class _Found:
             table = self._of_pyproject(folder)
             workspace = table.get("workspace")
             if isinstance(workspace, Mapping):
-                if _has(folder, workspace, self.folder):
+                if _has(workspace, self.folder.relative_to(folder), self.name_of(folder / "pyproject.toml")):
                     self.files.append(folder / "pyproject.toml")
                     return table, folder
                 break
@@ -231,12 +237,13 @@ def _upwards(folder: Path) -> list[Path]:
     return found
 
 
-def _has(root: Path, workspace: Mapping[str, Any], folder: Path) -> bool:
-    """Whether the folder is a member of the workspace, by its patterns."""
+def _has(workspace: Mapping[str, Any], folder: Path, where: str) -> bool:
+    """Whether a folder, from the workspace's, is a member of it by its patterns. `where` names its pyproject.toml."""
 
     def matches(key: str) -> bool:
-        patterns = list_of_texts(workspace.get(key, []), f"tool.uv.workspace.{key}")
-        return any(folder in root.glob(pattern) for pattern in patterns if pattern and not pattern.startswith("/"))
+        patterns = list_of_texts(workspace.get(key, []), f"{where}: tool.uv.workspace.{key}")
+        expressions = (git_regex(os.fsencode(posixpath.normpath(pattern))) for pattern in patterns)
+        return any(re.fullmatch(each, os.fsencode(folder.as_posix())) for each in expressions)
 
     return matches("members") and not matches("exclude")
 
@@ -256,6 +263,13 @@ def _joined_with_pip(table: Mapping[str, Any], prefix: str) -> tuple[dict[str, A
             values[own] = value
         places[own] = f"{prefix}pip.{key}"
     return values, places
+
+
+def _check_metadata(table: Mapping[str, Any], place: str) -> None:
+    """Raises RequirementError for what says nothing of a package."""
+    if not isinstance(table.get("name"), str) or not isinstance(table.get("version", ""), str):
+        raise RequirementError(f"{place} needs a name, and a version that is a string, if any")
+    list_of_texts(table.get("requires-dist", []), f"{place}.requires-dist")
 
 
 def _list(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
