@@ -16,10 +16,11 @@ from klock.steps.kind import UNKNOWN_LAYER
 from klock.steps.shell.export import write_shell_step
 
 LINE = st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), min_size=1)
+CONFUSING = st.lists(st.sampled_from([",", " ", "'", '"', "\\", "leave-out=", "force", "/a"]), min_size=1).map("".join)
 
 
 @given(
-    st.dictionaries(st.sampled_from(["leave-out", "private-urls"]), st.lists(LINE, min_size=1)),
+    st.dictionaries(st.sampled_from(["leave-out", "private-urls"]), st.lists(LINE | CONFUSING, min_size=1)),
     st.booleans(),
 )
 def test_what_is_written_is_read(options: dict[str, list[str]], force: bool) -> None:
@@ -48,6 +49,7 @@ def test_a_command_comes_with_its_comment() -> None:
         "# klock: leave-out=/etc/ssh/ssh_host_* '/My Files/**', private-urls=https://h/token*, force",
         'RUN --network=none ["/bin/sh", "-c", "make"]',
     ]
+    assert exported(leave_out=("/a\u2028b",))[0] == "# klock: leave-out='/a\u2028b'", "one line for docker"
     assert exported(Form.KUBETORCH, leave_out=("/a",)) == exported(Form.KUBETORCH), "it reads no comments"
     with pytest.raises(KlockError, match="a pattern has a line break"):
         exported(leave_out=("/a\nRUN b",))

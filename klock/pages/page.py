@@ -72,7 +72,8 @@ class Page:
             return
         if broken := next((word for words in options.values() for word in words if "\n" in word), None):
             raise self.error(f"a pattern has a line break: {broken!r}", hint="write ? for it")
-        self.comment(f"klock: {options_text(options)}")
+        # One line, whatever else Python takes for the end of one.
+        self.lines.append(f"# klock: {options_text(options)}")
 
     def blank(self) -> None:
         self.lines.append("")

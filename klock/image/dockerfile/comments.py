@@ -15,8 +15,10 @@ __all__ = ["KNOWN", "options_in", "options_text", "words_of"]
 _WITH_VALUE: Final = ("leave-out", "private-urls")
 _ALONE: Final = ("keep-layer", "force")
 _COMMENT: Final = re.compile(r"\s*#\s*klock:\s*(?P<text>.*?)\s*")
-_DIVIDER: Final = re.compile(rf",\s*(?=(?:{'|'.join(_WITH_VALUE)})=|[a-z-]+\s*(?:,|$))")
-_PLAIN: Final = re.compile(r"[^\s'\"\\]+")
+_QUOTED: Final = r"""'[^']*'|"(?:\\.|[^"\\])*"|\\."""
+_DIVIDER: Final = rf",\s*(?=(?:{'|'.join(_WITH_VALUE)})=|[a-z-]+\s*(?:,|$))"
+_OPTION: Final = re.compile(rf"(?:{_QUOTED}|(?!{_DIVIDER}).)+", re.DOTALL)
+_PLAIN: Final = re.compile(r"[^\s,'\"\\]+")
 
 KNOWN: Final = "leave-out=/path /other/*, private-urls=https://host/*, keep-layer and force"
 """What klock knows, for messages."""
@@ -25,7 +27,7 @@ KNOWN: Final = "leave-out=/path /other/*, private-urls=https://host/*, keep-laye
 def options_in(line: str) -> Iterator[tuple[str, str]]:
     """The options in a line of a Dockerfile, each with its value. Raises ValueError for what klock does not know."""
     match = _COMMENT.fullmatch(line)
-    for part in _DIVIDER.split(match["text"]) if match else ():
+    for part in (_OPTION.findall(match["text"]) or [""]) if match else ():
         name, equals, value = (text.strip() for text in part.partition("="))
         if (name, bool(value)) not in {*((each, True) for each in _WITH_VALUE), *((each, False) for each in _ALONE)}:
             raise ValueError(f"klock does not know {name}{equals}{value}")
@@ -44,4 +46,7 @@ def options_text(options: Mapping[str, Sequence[str]]) -> str:
 
 
 def _word(text: str) -> str:
-    return text if _PLAIN.fullmatch(text) and not _DIVIDER.search(text) else shlex.quote(text)
+    if _PLAIN.fullmatch(text):
+        return text
+    quoted = shlex.quote(text)
+    return quoted if quoted != text else f"'{text}'"  # to a shell a comma is nothing special
