@@ -607,7 +607,11 @@ def test_parents_of_what_is_not_there(source: str, what: str, context: Path) -> 
         ("src/C.txt", "did you mean src/c.txt?"),
         ("../zzz", "a source cannot be above the build context: name a folder above it, as in --context .."),
         ("/etc/passwd", "a source begins at the build context, even after a slash: copy it there, or name its folder"),
-        ("zzz", "check the path: it begins at the build context, which --context names"),
+        ("--parents src/../../zzz", "a source cannot be above the build context"),
+        ("--parents src/./C.txt", "did you mean src/c.txt?"),
+        ("..zzz", "check the path: it begins at the build context, which --context names"),
+        ("z" * 300, "check the path: it begins at the build context, which --context names"),
+        (f"--parents {'z' * 300}/./{'z' * 300}/z", "check the path"),
     ],
 )
 def test_what_was_meant_by_a_source_that_is_not_there(source: str, hint: str, context: Path) -> None:

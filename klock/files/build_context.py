@@ -6,6 +6,9 @@ those of Go's filepath.Match. A file that no checkout shares is not part of it e
 environments, klock's own lockfiles; a source that names such a path has it.
 """
 
+# Those of pathlib raise OSError for a name that is too long to be there.
+# ruff: noqa: PTH110, PTH112, PTH114
+
 from __future__ import annotations
 
 import os
@@ -77,7 +80,7 @@ def path_inside(folder: Path, path: str) -> Path:
         if part in ("", "."):
             continue
         here = here / part
-        if here.is_symlink() and followed < 40:
+        if os.path.islink(here) and followed < 40:
             followed += 1
             target = os.readlink(here)  # noqa: PTH115 (the exact text)
             here = folder if target.startswith("/") else here.parent
@@ -103,7 +106,7 @@ def all_but(pattern: str, *, where: str) -> Patterns | None:
 def symlink_above(folder: Path, path: str) -> str | None:
     """The first symlink on the way to a path in a folder."""
     above = [each.as_posix() for each in PurePosixPath(path).parents]
-    return next((each for each in reversed(above) if (folder / each).is_symlink()), None)
+    return next((each for each in reversed(above) if os.path.islink(folder / each)), None)
 
 
 def follows_no_symlink(link: str, *, where: str) -> ImageError:
@@ -157,16 +160,16 @@ class BuildContext:
         found = []
         for path in self._matching(pivot) if has_wildcard(pivot) else [pivot]:
             host = path_inside(self.folder, path)
-            if not host.is_dir():
+            if not os.path.isdir(host):
                 if has_wildcard(pivot):
                     continue
-                raise self._missing(path)
+                raise self._missing(path, source)
             here = self._read_folder(path, host, [each for each in (exclude, others) if each], named=pattern)
             is_there = has_wildcard(source) or not pattern or pattern in {entry.path for entry in here.entries}
             if not is_there and not (exclude and exclude.leaves_out(pattern)):
                 if (link := symlink_above(host, pattern)) is not None:
                     raise follows_no_symlink(link, where=f"{self.where}: ")
-                raise self._missing(posixpath.join(path, pattern))
+                raise self._missing(posixpath.join(path, pattern), source)
             found.append(here)
         return found
 
@@ -177,7 +180,7 @@ class BuildContext:
         try:
             status = host.stat()
         except OSError as error:
-            if self._named(path).is_symlink() and not self._ignored.leaves_out(path):
+            if os.path.islink(self._named(path)) and not self._ignored.leaves_out(path):
                 raise self._leads_nowhere(path) from error
             return None
         real = os.path.relpath(host, self.folder) if path else ""
@@ -252,7 +255,7 @@ class BuildContext:
         for part in pattern.split("/"):
             if is_walk:
                 # From the first wildcard on docker follows no symlinks.
-                found = [above for above in found if not self._named(above).is_symlink()]
+                found = [above for above in found if not os.path.islink(self._named(above))]
             is_walk = is_walk or has_wildcard(part)
             if not has_wildcard(part):
                 found = [f"{above}/{part}".strip("/") for above in found]
@@ -274,7 +277,7 @@ class BuildContext:
 
     def _names_in(self, folder: str) -> list[str]:
         path = path_inside(self.folder, folder)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             return []
         return sorted(child.name for child in path.iterdir() if not is_own_lockfile(child.name, str(child)))
 
@@ -314,9 +317,9 @@ class BuildContext:
 
     def _meant(self, path: str, source: str) -> str | None:
         """What was meant by a source that is not there."""
-        if source.startswith(".."):
+        if f"{posixpath.normpath(source)}/".startswith("../"):
             return "a source cannot be above the build context: name a folder above it, as in --context .."
-        if source.startswith("/") and Path(source).exists():
+        if source.startswith("/") and os.path.exists(source):
             return (
                 "a source begins at the build context, even after a slash: copy it there, or name its folder: --context"
             )
