@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from klock.packages.overriding import Overriding, lines_of_files
@@ -66,16 +68,16 @@ def test_files_of_the_environment_are_read_as_pip_reads_them() -> None:
         "/etc/c.txt": b"\xef\xbb\xbfa==1\t# tab\r\nb==\\\r\n2\r\n#c\n--pre\n-c more/d.txt\n-r ../e.txt\n"
         + hashed.encode(),
         "/etc/more/d.txt": b"d<3 ; os_name == 'nt'\n-c d.txt\n",
-        "/etc/../e.txt": b"a==1\nx @ https://h/x-1.zip\n",
+        "/e.txt": b"a==1\nx @ https://h/x-1.zip\n-c etc/more/../c.txt\n",
     }
     requests = [PipRequest(environment={"PIP_CONSTRAINT": "file:///etc/c.txt /etc/none.txt"})] * 2
-    found = lines_of_files(requests, "PIP_CONSTRAINT", files.get)
+    found = lines_of_files(requests, "PIP_CONSTRAINT", lambda path: files.get(os.path.normpath(path)))
     assert [(each.text, each.origin) for each in found] == [
         ("a==1", "/etc/c.txt:1"),
         ("b==2", "/etc/c.txt:2"),
         ("f==1", "/etc/c.txt:8"),
         ('d<3; os_name == "nt"', "/etc/more/d.txt:1"),
-        ("x @ https://h/x-1.zip", "/etc/../e.txt:2"),
+        ("x @ https://h/x-1.zip", "/e.txt:2"),
     ]
     assert found[2].hashes == (f"sha256:{'0' * 64}",)
 

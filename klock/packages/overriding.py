@@ -113,6 +113,6 @@ def lines_of_files(
             line = parse_line(text, origin, several=False)
             for requirement in map(ScopedRequirement.of, line.requirements):
                 found.setdefault(requirement.text, requirement)
-            more = (posixpath.join(posixpath.dirname(path), file.path) for file in line.files)
+            more = (posixpath.normpath(posixpath.join(posixpath.dirname(path), file.path)) for file in line.files)
             paths += (each for each in more if each not in paths)
     return list(found.values())
