@@ -184,5 +184,5 @@ def _result_of(child: int, results: int) -> Any:
 
 
 def _end(child: int) -> None:
-    os.kill(child, signal.SIGTERM)
+    os.kill(child, signal.SIGKILL)  # SIGTERM may be ignored, as after `trap "" TERM`
     os.waitpid(child, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -120,11 +121,20 @@ def test_processes_may_wait_for_what_comes_meanwhile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [HashMismatch("x"), KeyboardInterrupt()])
-def test_processes_end_when_what_they_wait_for_does_not_come(error: BaseException) -> None:
+def test_processes_end_when_what_they_wait_for_does_not_come(error: BaseException, tmp_path: Path) -> None:
+    def work(_: int) -> None:
+        time.sleep(2)
+        (tmp_path / "worked").touch()
+
     def fail() -> None:
         raise error
 
-    with pytest.raises(type(error)):
-        map_in_forks(lambda _: time.sleep(3600), [1, 2], cost=lambda _: 1, meanwhile=fail)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(type(error)):
+            map_in_forks(work, [1, 2], cost=lambda _: 1, meanwhile=fail)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (tmp_path / "worked").exists()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from klock.errors import EngineError
+from klock.errors import EngineError, FetchError
 from klock.forks import Tally
 from klock.store import Store, name_of_process
 from klock.temporary import temporary_folder
+from klock.workshop.protocol import BaseLayer
+from klock.workshop.sandbox import SandboxWorkshop
 from klock.workshop.scratch import find_holder, held, holding_mounts, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
 
@@ -80,3 +82,14 @@ def test_who_has_a_layer_mounted_in_another_container_is_told(tmp_path: Path) ->
     assert note.exists()
     assert find_holder(tmp_path) is None, "it was killed"
     assert not note.exists()
+
+
+def test_a_layer_that_claims_no_bytes_is_fetched_as_any_other(tmp_path: Path) -> None:
+    """Manifests may say so, and its file is not there to be asked."""
+
+    def fetch() -> None:
+        raise FetchError("the registry has another one")
+
+    layer = BaseLayer(path=tmp_path / "layer", media_type="tar", diff_id=f"sha256:{'0' * 64}", size=0)
+    with pytest.raises(FetchError, match="another one"):
+        SandboxWorkshop(Store(tmp_path / "store")).add_base(f"sha256:{'1' * 64}", [layer], fetch=fetch)

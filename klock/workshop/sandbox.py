@@ -332,7 +332,7 @@ class SandboxWorkshop:
             for number, layer in enumerate(layers)
             if not layer.diff_id or (number == diff_ids.index(layer.diff_id) and not self._has_diff(layer))
         ]
-        sizes = {number: layers[number].size or layers[number].path.stat().st_size for number in missing}
+        sizes = {number: _size_of(layers[number]) for number in missing}
         tally = Tally("bytes", sum(sizes.values()), parts=len(layers))
         klock = os.getpid()
 
@@ -446,6 +446,10 @@ class SandboxWorkshop:
         kept |= {folder for digest in present for folder in self.trees.folders_of(digest)}
         kept |= set(layers.values())
         return [tree for tree in trees if tree not in kept]
+
+
+def _size_of(layer: BaseLayer) -> int:
+    return layer.path.stat().st_size if layer.size is None else layer.size
 
 
 def _folders(folder: Path) -> list[Path]:
