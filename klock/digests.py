@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache, partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from klock.patterns import regex
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
+    from pathlib import Path
 
 __all__ = [
     "Digest",
@@ -66,12 +66,15 @@ def _small_sha256() -> Callable[[bytes], Hash]:
     return sha256
 
 
-def digest_of_stream(stream: IO[bytes]) -> Digest:
+def digest_of_stream(stream: IO[bytes], *, copy: IO[bytes] | None = None) -> Digest:
+    """The digest of what is left of a stream, which is written to `copy`, too."""
     import hashlib
 
     hasher = hashlib.sha256()
     while chunk := stream.read(_CHUNK):
         hasher.update(chunk)
+        if copy is not None:
+            copy.write(chunk)
     return "sha256:" + hasher.hexdigest()
 
 

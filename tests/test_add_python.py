@@ -90,7 +90,8 @@ def test_pkg_config_finds_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"x = ", b"build_time_vars = f()", b"build_time_vars = [1]", b"\xff", b"pass"]
+    "content",
+    [b"", b"x = ", b"v = f()", b"v = [1]", b"\xff", b"pass", b"v = {1: 2, 'b': 3}", b"v = {[]: 1}"],
 )
 def test_what_is_of_another_form_stays(content: bytes) -> None:
     assert corrected(VARIABLES, content, prefix="/opt/python") == content

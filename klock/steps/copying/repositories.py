@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from klock.digests import digest_of_stream
 from klock.errors import FetchError, HashMismatch
 from klock.files.modes import changed_mode
 from klock.files.placed import PlacedFile
@@ -39,8 +39,6 @@ __all__ = [
 
 _TOKEN: Final = "GIT_AUTH_TOKEN"
 """As docker names the secret with which it fetches git repositories."""
-
-_CHUNK: Final = 1 << 20
 
 
 def question(each: FetchedRepository) -> tuple[object, ...]:
@@ -113,7 +111,9 @@ def placed_repositories(step: CopyLock, folder: Path, context: Context) -> Itera
             yield PlacedFile(path=file.path, mode=mode, target=file.target)
         else:
             place = folder / f"file-{number}"
-            yield PlacedFile(path=file.path, mode=mode, source=place, digest=_write(file.content, place))
+            with place.open("xb") as copy:
+                digest = digest_of_stream(file.content, copy=copy)
+            yield PlacedFile(path=file.path, mode=mode, source=place, digest=digest)
 
 
 def exported_repositories(step: CopyLock, folder: str, context: Context) -> Iterator[ContextFile]:
@@ -144,15 +144,6 @@ def _mode(file: ArchivedFile, step: CopyLock) -> int:
     if file.target is not None:
         return file.mode
     return changed_mode(file.mode, step.chmod, is_folder=file.content is None)
-
-
-def _write(content: IO[bytes], place: Path) -> str:
-    hasher = hashlib.sha256()
-    with place.open("xb") as file:
-        while chunk := content.read(_CHUNK):
-            hasher.update(chunk)
-            file.write(chunk)
-    return f"sha256:{hasher.hexdigest()}"
 
 
 def _locked(draft: FetchedRepository, context: Context) -> FetchedRepository:

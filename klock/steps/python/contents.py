@@ -7,13 +7,13 @@ See "References to Build-Time Paths" in python-build-standalone's docs/quirks.md
 from __future__ import annotations
 
 import ast
-import hashlib
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
+from klock.digests import digest_of_stream
 from klock.errors import FetchError
 from klock.files.placed import PlacedFile
 from klock.layers.archive_files import BROKEN, open_archive
@@ -27,7 +27,6 @@ _PKG_CONFIG: Final = re.compile(r"python/lib/pkgconfig/[^/]+\.pc")
 _COMPILER: Final = re.compile(r"(?<!\S)(?:(?:musl-)?clang|/usr/bin/[\w-]+-linux-\w+-g(?:cc|\+\+))(\+\+)?(?!\S)")
 _NAME_COMPILERS: Final = ("BLDSHARED", "CC", "CXX", "LDCXXSHARED", "LDSHARED", "LINKCC")
 _HEAD: Final = "# system configuration generated and used by the sysconfig module\nbuild_time_vars = "
-_CHUNK: Final = 1 << 20
 
 
 def files_in(archive: Path, folder: Path, *, name: str) -> Iterator[PlacedFile]:
@@ -52,7 +51,8 @@ def files_in(archive: Path, folder: Path, *, name: str) -> Iterator[PlacedFile]:
                     yield files[path]
                 elif content := opened.extractfile(member):
                     source = folder / str(number)
-                    digest = _write(content, source, path)
+                    with source.open("xb") as copy:
+                        digest = digest_of_stream(content, copy=copy)
                     files[path] = PlacedFile(path=path, mode=member.mode, source=source, digest=digest)
                     yield files[path]
     except (*BROKEN, KeyError) as error:
@@ -72,9 +72,9 @@ def corrected(path: str, content: bytes, *, prefix: str) -> bytes:
     try:
         found = ast.parse(content).body[-1]
         values = ast.literal_eval(found.value) if isinstance(found, ast.Assign) else None
-    except (ValueError, SyntaxError, IndexError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, IndexError, RecursionError, MemoryError):
         return content
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         return content
     lines = ",\n ".join(f"{name!a}: {value!a}" for name, value in sorted(_corrected(values, prefix).items()))
     return f"{_HEAD}{{{lines}}}\n".encode()
@@ -89,13 +89,3 @@ def _corrected(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         if isinstance(values.get(name), str):
             found[name] = _COMPILER.sub(lambda match: "c++" if match[0].endswith("++") else "cc", found[name])
     return {**found, "AR": "ar"} if "AR" in values else found
-
-
-def _write(content: IO[bytes], place: Path, path: str) -> str:
-    """Raises what writing raises. Returns the digest."""
-    hasher = hashlib.sha256()
-    with place.open("xb") as file:
-        while chunk := content.read(_CHUNK):
-            hasher.update(chunk)
-            file.write(chunk)
-    return f"sha256:{hasher.hexdigest()}"
