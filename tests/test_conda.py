@@ -24,7 +24,7 @@ from klock.image.steps import CondaInstall, PipInstall, SetEnvVars
 from klock.lockfile.model import CondaLock, CondaPackage, TargetLock
 from klock.lockfile.names import check_names
 from klock.progress import Quiet
-from klock.steps.conda.locking import refuse_credentials
+from klock.steps.conda.locking import refuse_credentials, resolved_channels
 from klock.steps.conda.packages import is_to_be_activated, say_what_differs
 from klock.steps.kind import UNKNOWN_LAYER
 from klock.targets import Target
@@ -248,6 +248,15 @@ def test_a_channel_with_a_credential(text: str) -> None:
         with pytest.raises(CredentialError) as caught:
             refuse_credentials(step)
         assert "netrc" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("alias", ["https://user:0123456789@h", "https://h/t/xy-0123456789"])
+def test_an_alias_of_channels_with_a_credential(alias: str) -> None:
+    """The lockfile has URLs of packages, and so the alias."""
+    draft = CondaLock(specs=("x",), channels=("main",), prefix="/p", layer=UNKNOWN_LAYER, variables=())
+    with pytest.raises(CredentialError, match=r"^CONDA_CHANNEL_ALIAS has a credential written into it: "):
+        resolved_channels(draft, {"CONDA_CHANNEL_ALIAS": alias})
+    assert resolved_channels(draft, {"CONDA_CHANNEL_ALIAS": "https://h/"})[1] == ["https://h/main"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from klock.steps.locking import Locking
     from klock.workshop.protocol import Workspace
 
-__all__ = ["lock_conda", "refuse_credentials"]
+__all__ = ["lock_conda", "refuse_credentials", "resolved_channels"]
 
 _ALIAS: Final = "CONDA_CHANNEL_ALIAS"
 """As conda has it: what stands before the names of channels."""
@@ -43,14 +43,18 @@ _NETRC: Final = "write it into ~/.netrc, where klock reads the credentials of ch
 def refuse_credentials(step: CondaInstall) -> None:
     """Raises CredentialError for a channel with a credential, or with the name of one: netrc has those."""
     for text in (*step.channels, *step.specs):
-        try:
-            refuse_literals(text, what="conda_install")
-        except CredentialError as error:
-            raise CredentialError(error.message, hint=_NETRC) from error
-        if _TOKEN.search(text):
-            raise CredentialError("conda_install has a credential written into it: a channel's token", hint=_NETRC)
+        _refuse_credential(text, what="conda_install")
         if "${" in text:
             raise CredentialError(f"conda_install takes no variables: {text}", hint=_NETRC)
+
+
+def _refuse_credential(text: str, *, what: str) -> None:
+    try:
+        refuse_literals(text, what=what)
+    except CredentialError as error:
+        raise CredentialError(error.message, hint=_NETRC) from error
+    if _TOKEN.search(text):
+        raise CredentialError(f"{what} has a credential written into it: a channel's token", hint=_NETRC)
 
 
 def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
@@ -79,7 +83,7 @@ def lock_conda(draft: CondaLock, locking: Locking) -> CondaLock:
         if not upgrade.everything and canonicalize_name(package.name) not in upgrade.packages
     ]
     installed = [package.url for step in earlier for package in step.packages]
-    specs, channels = _resolved(draft, context)
+    specs, channels = resolved_channels(draft, context.environ)
     with _lists(channels, locking) as lists:
         try:
             with context.progress.stage("choose packages"):
@@ -125,9 +129,13 @@ def _version(workspace: Workspace, path: str) -> str | None:
     return None if match is None else match[1].decode("ascii")
 
 
-def _resolved(draft: CondaLock, context: Context) -> tuple[list[str], list[str]]:
-    """The specifications with their channels' URLs, and the URLs of all channels: the step's, then those."""
-    alias = context.environ.get(_ALIAS, "")
+def resolved_channels(draft: CondaLock, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The specifications with their channels' URLs, and the URLs of all channels: the step's, then those.
+
+    Raises CredentialError for an alias of channels with a credential.
+    """
+    alias = environ.get(_ALIAS, "")
+    _refuse_credential(f"{alias}/", what=_ALIAS)  # it becomes a part of URLs in the lockfile
     specs = [resolved_spec(spec, alias=alias) for spec in draft.specs]
     urls = [url for channel in draft.channels for url in channel_urls(channel, alias=alias)]
     return [spec for spec, _ in specs], list(dict.fromkeys([*urls, *(url for _, url in specs if url is not None)]))
