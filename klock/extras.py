@@ -13,8 +13,8 @@ Extra: TypeAlias = Literal[
 
 
 def missing_extra_hint(extra: Extra) -> str:
-    """How to install an extra, whether klock came from an index or from a clone of its repository."""
+    """How to install an extra from a clone, for klock as a tool of its own and in a virtual environment."""
     return (
-        f"install klock's extra {extra!r}: uv pip install 'klock-env[{extra}]', "
-        f"or in a clone of klock: uv pip install -e '.[{extra}]'"
+        f"install klock's extra {extra!r} beside those you use, in your clone of klock: "
+        f"uv tool install '.[{extra}]', or in a virtual environment: uv pip install '.[{extra}]'"
     )

@@ -32,12 +32,11 @@ def test_the_extras_that_hints_can_name_are_those_of_the_project() -> None:
     assert sorted(get_args(Extra)) == sorted(EXTRAS)
 
 
-def test_the_hint_is_true_of_an_index_and_of_a_clone() -> None:
+def test_the_hint_installs_from_a_clone_as_a_tool_or_into_an_environment() -> None:
     assert missing_extra_hint("gpu") == (
-        "install klock's extra 'gpu': uv pip install 'klock-env[gpu]', "
-        "or in a clone of klock: uv pip install -e '.[gpu]'"
+        "install klock's extra 'gpu' beside those you use, in your clone of klock: "
+        "uv tool install '.[gpu]', or in a virtual environment: uv pip install '.[gpu]'"
     )
-    assert PROJECT["name"] == "klock-env"
 
 
 def test_no_message_tells_people_to_install_the_other_project_of_that_name() -> None:
