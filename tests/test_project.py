@@ -299,8 +299,8 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
     ),
     "NUL bytes": (
         {"kimage_py": "a\0"},
-        "kimage.py: SyntaxError: source code string cannot contain null bytes",
-        None,
+        "kimage.py is not Python: it has a NUL byte",
+        "save it as text in UTF-8",
     ),
     "it raises": (
         {"kimage_py": "a = 1\n\nb = a / 0\n"},
@@ -358,7 +358,7 @@ WRONG_FILES: dict[str, tuple[dict[str, str], str, str | None]] = {
         {"kimage_py": "import klock as kt\nimage = kt.Image.pip_install('x')\n"},
         "kimage.py:2: TypeError: Image.pip_install() missing 1 required positional argument: 'reqs'\n"
         "    image = kt.Image.pip_install('x')",
-        "it is of an image, not of the class: Image().pip_install(...)",
+        "call it on an image, not on the class: Image().pip_install(...)",
     ),
     "an argument with a slip": (
         {"kimage_py": "import klock as kt\nimage = kt.Image().conda_install(['a'], channel='b')\n"},

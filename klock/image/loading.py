@@ -223,7 +223,13 @@ def _run(file: Path) -> ModuleType:
 
 def _compiled(file: Path) -> CodeType:
     try:
-        return compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        content = file.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {_shown(file)}: {error}") from error
+    if b"\0" in content:  # compile() raises SyntaxError for it, ValueError in Python 3.11.2
+        raise ImageError(f"{_shown(file)} is not Python: it has a NUL byte", hint="save it as text in UTF-8")
+    try:
+        return compile(content, str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
         text = file.read_text("utf-8", "replace")
         lockfile = lockfile_of(ImageReference(file=file)).name
@@ -233,8 +239,6 @@ def _compiled(file: Path) -> CodeType:
         place = f"{_shown(file)}:{error.lineno}" if error.lineno else _shown(file)
         hint = None if file.suffix == ".py" else _NO_PYTHON
         raise ImageError(mask(f"{place}: {type(error).__name__}: {error.msg}{line}"), hint=hint) from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read {_shown(file)}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -308,7 +312,7 @@ def _hint_for(error: BaseException, line: str) -> str | None:
         and (match := _WITHOUT_IMAGE.match(str(error)))
         and line.count(f"Image.{match[1]}(")
     ):
-        return f"it is of an image, not of the class: Image().{match[1]}(...)"
+        return f"call it on an image, not on the class: Image().{match[1]}(...)"
     if isinstance(error, NameError) and (error.name in ("Image", "images", "kt", "klock")):
         return "begin the file with `import klock as kt`, and write kt.Image or kt.images"
     if isinstance(error, ModuleNotFoundError):
