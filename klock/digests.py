@@ -90,8 +90,10 @@ def digest_of_json(value: Any) -> Digest:
 
 
 def hashes_like(hashes: Iterable[str], path: Path) -> list[str]:
-    """The hashes of a file in the algorithms of `hashes` (`sha512:...`), in their order. An algorithm that nobody here
-    knows gives what was asked for: it says nothing."""
+    """The hashes of a file in the algorithms of `hashes` (`sha512:...`), in their order.
+
+    Where hashlib does not know the algorithm, the hash of `hashes` comes back: it proves nothing.
+    """
     import hashlib
 
     found = []

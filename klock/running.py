@@ -101,8 +101,8 @@ def execute(
 
 
 def variables_of_program(argv: Sequence[str]) -> dict[str, str]:
-    """What a program needs that podman and docker start as process 1: here something else is."""
-    # Without it tini warns at each start, and gets no orphans.
+    """What a program needs that is process 1 in podman and docker, and is not here."""
+    # Without it tini warns at each start, and adopts no orphans.
     return {"TINI_SUBREAPER": "1"} if argv and posixpath.basename(argv[0]) in ("tini", "tini-static") else {}
 
 

@@ -605,7 +605,7 @@ def test_parents_of_what_is_not_there(source: str, what: str, context: Path) -> 
     ("source", "hint"),
     [
         ("src/C.txt", "did you mean src/c.txt?"),
-        ("../zzz", "a source cannot be above the build context: name a folder above it, as in --context .."),
+        ("../zzz", "a source cannot be above the build context: take a higher one, as in --context .."),
         ("/etc/passwd", "a source begins at the build context, even after a slash: copy it there, or name its folder"),
         ("--parents src/../../zzz", "a source cannot be above the build context"),
         ("--parents src/./C.txt", "did you mean src/c.txt?"),

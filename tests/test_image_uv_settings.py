@@ -259,7 +259,7 @@ WRONG = {
     ),
     "no marker": (
         '[tool.uv]\nenvironments = ["linux"]\n',
-        "pyproject.toml: tool.uv.environments has what is no marker: ",
+        "pyproject.toml: tool.uv.environments has an invalid marker: ",
     ),
     "no truth": ('[tool.uv]\nno-index = "yes"\n', "pyproject.toml: tool.uv.no-index is not true or false"),
     "metadata of nothing": (

@@ -318,7 +318,7 @@ class BuildContext:
     def _meant(self, path: str, source: str) -> str | None:
         """What was meant by a source that is not there."""
         if f"{posixpath.normpath(source)}/".startswith("../"):
-            return "a source cannot be above the build context: name a folder above it, as in --context .."
+            return "a source cannot be above the build context: take a higher one, as in --context .."
         if source.startswith("/") and os.path.exists(source):
             return (
                 "a source begins at the build context, even after a slash: copy it there, or name its folder: --context"

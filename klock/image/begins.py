@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class begins(Generic[Beginning, Arguments, Result]):  # noqa: N801 (a decorator)
-    """Of the class the method is called on a new instance."""
+    """Called on the class, the method gets a new instance."""
 
     def __init__(self, method: Callable[Concatenate[Beginning, Arguments], Result]) -> None:
         self._method = method

@@ -114,7 +114,7 @@ class _Program:
             (inspect.isasyncgenfunction, "an asynchronous generator", f"async for each in {name}(): ..."),
         ):
             if is_such(self._main):
-                raise self._error(f"{name} is {kind}: to call it does nothing", f"write a function that has {call}")
+                raise self._error(f"{name} is {kind}: a call of it does nothing", f"write a function that has {call}")
         try:
             inspect.signature(self._main).bind(*arguments, **named)
         except TypeError as error:

@@ -127,7 +127,7 @@ def _only_in(settings: UvSettings, requirements: Iterable[ParsedRequirement]) ->
     try:
         only_for = Marker(" or ".join(f"({each})" for each in environments))
     except InvalidMarker as error:
-        raise RequirementError(f"{place} has what is no marker: {str(error).splitlines()[0]}") from error
+        raise RequirementError(f"{place} has an invalid marker: {str(error).splitlines()[0]}") from error
     for each in requirements:
         yield each if isinstance(each, PathRequirement) else replace(each, only_for=only_for)
 

@@ -1,8 +1,8 @@
 """uv's settings for a project, as `uv pip` finds them: `[tool.uv]`, with `[tool.uv.pip]` over it, or a uv.toml.
 
-A uv.toml counts instead of the `[tool.uv]` beside it. The nearest folder upwards that has settings is taken, but for a
-member of a workspace that of the workspace. Nothing is looked for above the folder with .git, and nothing in the
-settings of this machine's users.
+A uv.toml counts instead of the `[tool.uv]` beside it. The nearest folder upwards that has settings counts; for a member
+of a workspace the workspace's do. klock looks for none above the folder with .git, and reads none of this machine's
+users.
 """
 
 from __future__ import annotations

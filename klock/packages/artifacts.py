@@ -84,8 +84,8 @@ class ArtifactLocker:
             )
         if source.url.startswith("file:") and index is not None and index.startswith(("http:", "https:")):
             raise FetchError(
-                f"{index} names {source.url} for {package.name}, which is a file of whoever asks",
-                hint="a page of the web has no files here: ask for another version, or name another index",
+                f"{index} names a file of this machine for {package.name}: {source.url}",
+                hint="klock takes none that an index on the web names: ask for another version, or name another index",
             )
         size, sha256 = self._facts(source)
         source = dataclasses.replace(source, url=self._url_to_lock(source, sha256))

@@ -29,7 +29,7 @@ def check_names(package: LockedPackage, metadata: WheelMetadata) -> None:
         return
     raise ResolutionError(
         f"{wheel_of(package).name} says of itself that it is {metadata.name} {metadata.version}, and not {package.pin}",
-        hint="it is broken or forged, and pip and uv refuse it, too: ask for another version, and tell its index",
+        hint="it is broken or forged, and pip and uv refuse it too: ask for another version, and tell its index",
     )
 
 

@@ -39,7 +39,7 @@ def counted(file: BinaryIO, tally: Tally, *, part: int = 0) -> BinaryIO:
 
 
 def wait_for(archive: Path, *, of_process: int) -> None:
-    """Until a file is there that process `of_process`, or a parent of this one, brings. If that ends, so does this."""
+    """Waits for `archive`, which `of_process` brings: this process or its parent. If that ends, so does this one."""
     while not archive.exists():
         if of_process not in (os.getpid(), os.getppid()):
             os._exit(1)

@@ -61,8 +61,8 @@ def _find(read: Read, text: str) -> User:
 
 
 def find_owner(read: Read, text: str) -> tuple[int, int]:
-    """The ids that files of `text`, as `find_user` reads it, get: an id without a group is that of the group too, and
-    behind a colon that names none it is root's."""
+    """The ids of the owner and the group that files of `text`, as `find_user` reads it, get. An id alone is the group's
+    too. A colon without a group means root's."""
     if _is_id(text):
         return int(text), int(text)
     name, colon, group = text.partition(":")
