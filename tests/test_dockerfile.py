@@ -605,6 +605,9 @@ def test_parents_of_what_is_not_there(source: str, what: str, context: Path) -> 
     ("source", "hint"),
     [
         ("src/C.txt", "did you mean src/c.txt?"),
+        ("--parents sr/c.txt", "did you mean src/c.txt?"),
+        ("src/sub/else", "check the path: it begins at the build context, which --context names"),
+        ("srv/zzz", "check the path: it begins at the build context, which --context names"),
         ("../zzz", "a source cannot be above the build context: take a higher one, as in --context .."),
         ("/etc/passwd", "a source begins at the build context, even after a slash: copy it there, or name its folder"),
         ("--parents src/../../zzz", "a source cannot be above the build context"),

@@ -197,6 +197,10 @@ NOTED = {
         {"uv": '[[index]]\nname = "i"\nurl = "https://i"\nignore-error-codes = [403]\n'},
         "uv.toml: index: ignore-error-codes of i has no effect: klock does not follow it",
     ),
+    "a uv.toml as if it were a pyproject.toml": (
+        {"uv": '[tool.uv]\nresolution = "lowest"\n'},
+        "uv.toml: tool has no effect: a uv.toml has its settings without [tool.uv] above them",
+    ),
     "another uv": (
         {"pyproject": '[tool.uv]\nrequired-version = "==0.1"\n'},
         "pyproject.toml: tool.uv.required-version has no effect: klock resolves with its own uv VERSION, not ==0.1",

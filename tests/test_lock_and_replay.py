@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klock.errors import FetchError, ImageError, StepFailed
+from klock.errors import FetchError, ImageError, RequirementError, StepFailed
 from klock.fetching.mirrors import Mirrors
 from klock.image.builder import Image
 from klock.layers.manifest import Manifest
@@ -317,6 +317,13 @@ def test_a_step_that_fails_when_it_runs_again_is_not_locked_and_says_so(here: Ma
         r"step 1 \(.*\) failed with status 127: run_bash echo hello && once",
         caught.value.message,
     )
+
+
+def test_the_hint_names_the_file_that_is_to_be_mended(here: Machine) -> None:
+    (here.root / "pyproject.toml").write_text('[project]\nname = "p"\n[tool.uv]\nresolution = "newest"\n')
+    with pytest.raises(RequirementError, match=r"pyproject\.toml: tool\.uv\.resolution is 'newest'") as caught:
+        here.lock(base(here.root).pip_install_from_pyproject())
+    assert caught.value.hint == "fix pyproject.toml"
 
 
 def test_what_is_known_not_to_repeat_is_refused_before_anything_runs(here: Machine) -> None:

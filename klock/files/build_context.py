@@ -323,5 +323,12 @@ class BuildContext:
             return (
                 "a source begins at the build context, even after a slash: copy it there, or name its folder: --context"
             )
-        above = posixpath.dirname(path)
-        return did_you_mean(path, [posixpath.join(above, name) for name in self._names_in(above)])
+        parts = path.split("/")
+        for number, part in enumerate(parts):
+            above = "/".join(parts[:number])
+            names = self._names_in(above)
+            if part not in names:
+                near = [name for name in names if did_you_mean(part, [name])]
+                paths = [posixpath.join(above, name, *parts[number + 1 :]) for name in near]
+                return did_you_mean(path, [each for each in paths if os.path.lexists(self._named(each))])
+        return None

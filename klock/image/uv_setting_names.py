@@ -43,6 +43,7 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "dependency-groups": "klock does not compare the groups' requires-python",
     "keyring-provider": "set UV_KEYRING_PROVIDER in your shell",
     "pip.no-deps": "klock installs what packages require",
+    "tool": "a uv.toml has its settings without [tool.uv] above them",
     "torch-backend": "name the index in pytorch-indexes of [tool.klock], or set UV_TORCH_BACKEND in the image",
     **dict.fromkeys(("http-proxy", "https-proxy", "no-proxy"), "set HTTP_PROXY and the like in your shell"),
 }

@@ -7,9 +7,11 @@ the lockfile's steps, from which `as_draft` takes away what locking had added. S
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from klock.errors import CredentialError, ImageError, KlockError
 from klock.image.builder import Image
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from klock.steps.context import Context
 
 __all__ = ["as_draft", "base_agrees", "check_steps", "context_of", "draft_image", "draft_steps", "host_sources"]
+
+_FILE: Final = re.compile(r"(?P<place>(?P<file>[^\s:]+)(?::\d+)?): ")
 
 
 def draft_image(image: Image, environ: Mapping[str, str]) -> ImageLock:
@@ -127,7 +131,15 @@ def _located(position: int, step: Step, root: Path) -> Iterator[None]:
         hint = error.hint
         if isinstance(error, CredentialError) and step.location and not step.location.file.endswith(".py"):
             hint = _instead_of_credential(error.variable)
-        raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint or f"fix {place}") from error
+        hint = hint or f"fix {_file_in(message, root) or place}"
+        raise type(error)(f"step {position + 1} ({place}): {message}", hint=hint) from error
+
+
+def _file_in(message: str, root: Path) -> str | None:
+    """The file, and the line, that a message begins with: what is wrong is there, and not in the step that names it."""
+    match = _FILE.match(message)
+    # Path.is_file() raises OSError for a name that is too long to be there.
+    return match["place"] if match and os.path.isfile(root / match["file"]) else None  # noqa: PTH113
 
 
 def _instead_of_credential(variable: str) -> str:

@@ -79,7 +79,7 @@ def refuse_what_cannot_repeat(found: Sequence[tuple[StepAt[Any], Unrepeatable]])
         at, first = found[0]
         raise StepFailed(
             f"{texts[0]}{listed(texts[1:])}",
-            hint=f"{f'{first.instead}; or' if first.instead else 'make them when the container starts, and'} "
+            hint=f"{f'{first.instead}; or' if first.instead else f'make {first.what} when the container starts, and'} "
             + ways_out(at, first.paths),
         )
 
