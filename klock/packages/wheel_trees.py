@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -41,6 +41,8 @@ _KIND: Final = "wheel-files"
 _TESTS: Final = "/tests/"
 """klock compiles no modules below such folders: hardly anybody imports a package's own tests, and of pandas and numpy
 they are half of all modules."""
+_MUCH: Final = 32 << 20
+"""Bytes: the disk takes less in a moment."""
 _SCRIPT: Final = Path(__file__).with_name("compile_script.py")
 _AT: Final = "/run/klock/compiling"
 _DONE: Final = b"\0"
@@ -151,7 +153,9 @@ class WheelTrees:
         sources = [Mount(source=root, target=f"{_AT}/sources/{root.parent.name}") for root in roots]
         argv = (self.scheme.python, "-I", "-S", "-B", f"{_AT}/script.py")
         tally = Tally("modules", sum(map(len, modules)))
-        with self.progress.stage("compile", tally), written_meanwhile(str(folder)), open_below() as workspace:
+        is_much = sum(entry.size for manifest in files for entry in manifest.values()) > _MUCH
+        writing = written_meanwhile(str(folder)) if is_much else nullcontext()
+        with self.progress.stage("compile", tally), writing, open_below() as workspace:
             ended = workspace.run(
                 Command(
                     argv=(*argv, f"{_AT}/request.json", f"{_AT}/sources", f"{_AT}/out"),
