@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from klock.digests import digest_of_bytes
-from klock.errors import ImageError
+from klock.errors import ImageError, StepFailed
 from klock.layers.normalisation import MTIME
 from klock.lockfile.model import FileEntry, LayerLock, MountLock, OciBlob, OciLock, ShellLock, TargetLock
 from klock.recorder.doors import Doors, where_of, wheres_in
@@ -119,6 +119,15 @@ def step_with(source: Path, *mounts: MountLock) -> StepAt[ShellLock]:
     base = OciLock(reference="x", index_digest=None, manifest=blob, config=blob, layers=())
     lock = TargetLock(target=Target.of_this_machine(), base=base, interpreter=None, steps=(step,), packages=())
     return StepAt(lock=lock, position=0, source=source)
+
+
+def test_what_is_wrong_with_an_image_is_told_with_the_step(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StepFailed, match=r"^step 1: there is no user joe$") as caught,
+        step_with(tmp_path / "context").named_in_errors(),
+    ):
+        raise ImageError("there is no user joe", hint="name another")
+    assert caught.value.hint == "name another"
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from klock.digests import Digest
-from klock.errors import StepFailed
+from klock.errors import ImageError, StepFailed
 from klock.lockfile.model import LockedVariable, StepLock, TargetLock
 from klock.secrets.references import reveal
 from klock.values import dataclass, replace
@@ -60,6 +61,14 @@ class StepAt(Generic[L]):
     def failed(self, what: str, *, hint: str | None = None) -> StepFailed:
         """An error that begins with the step's name."""
         return StepFailed(f"{self.name}{what}", hint=hint)
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """What is found to be wrong with the image in the block is told with the step's name. Raises StepFailed."""
+        try:
+            yield
+        except ImageError as error:
+            raise self.failed(f": {error.message}", hint=error.hint) from error
 
     # -- what it stands on
 

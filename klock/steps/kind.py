@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from klock.digests import Digest
-from klock.errors import ImageError
 from klock.forks import Tally
 from klock.lockfile.model import (
     AptLock,
@@ -248,10 +247,8 @@ class Kind(Generic[S, L]):
         is taken. Raises StepFailed.
         """
         with context.workshop.open(at.lock.base.id, at.below, varied=varied) as workspace:
-            try:
+            with at.named_in_errors():
                 self.perform(at, workspace, context)
-            except ImageError as error:
-                raise at.failed(f": {error.message}", hint=error.hint) from error
             look(workspace)
             return self.taken(at, workspace, context)
 

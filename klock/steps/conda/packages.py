@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from klock.conda.archives import Unpacked, unpacked
 from klock.conda.layout import Laid, laid_out, python_of, record_of
-from klock.errors import FetchError, ImageError, StepFailed
+from klock.errors import FetchError, StepFailed
 from klock.files.placed import PlacedFile
 from klock.forks import Tally
 from klock.lockfile.model import CondaLock, CondaPackage
@@ -114,10 +114,7 @@ def install_packages(at: StepAt[CondaLock], workspace: Workspace, context: Conte
             placed += files
             tally.add()
         placed += _placed([_history((*earlier, step))], folder, len(step.packages))
-        try:
-            workspace.place(placed, step.prefix, keep=True)
-        except ImageError as error:
-            raise at.failed(f": {error.message}", hint=error.hint) from error
+        workspace.place(placed, step.prefix, keep=True)
     for package in step.packages:
         if package.name in step.scripts:
             _run_script(package, at, workspace, context)

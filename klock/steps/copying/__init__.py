@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from klock.digests import Digest, digest_of_bytes
-from klock.errors import HashMismatch, ImageError
+from klock.errors import HashMismatch
 from klock.findings import Finding
 from klock.image.steps import FromContext
 from klock.lockfile.model import CopyLock
@@ -208,8 +208,6 @@ class CopyKind(Kind[FromContext, CopyLock]):
         try:
             with self._placed(at, context) as placed:
                 workspace.place(placed, step.destination, owner=step.owner or "", keep=True)
-        except ImageError as error:
-            raise at.failed(f": {error.message}", hint=error.hint) from error
         except HashMismatch as error:
             raise at.failed(
                 f": {error.message}", hint="run `klock lock`: the file changed after it was locked"
@@ -325,10 +323,7 @@ def _copy_from(at: StepAt[CopyLock], name: str, workspace: Workspace, context: C
         exclude=step.exclude,
         parents=step.parents,
     )
-    try:
-        workspace.copy_from(wanted)
-    except ImageError as error:
-        raise at.failed(f": {error.message}", hint=error.hint) from error
+    workspace.copy_from(wanted)
 
 
 def _path(step: CopyLock, path: str) -> str:

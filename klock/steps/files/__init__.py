@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from klock.errors import HashMismatch, ImageError
+from klock.errors import HashMismatch
 from klock.files.destination import source_path
 from klock.findings import Finding
 from klock.image.steps import CopyFiles, SyncPackage
@@ -133,8 +133,6 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
             raise at.failed(f": the image is needed to find the files of {at.text}")
         try:
             workspace.place(placed_files(at.step.entries, at.source), at.step.destination, owner=at.step.owner or "")
-        except ImageError as error:
-            raise at.failed(f": {error.message}", hint=error.hint) from error
         except HashMismatch as error:
             hint = "run `klock lock`: the file changed after it was locked"
             raise at.failed(f": {error.message}", hint=hint) from error

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from klock.digests import Digest, digest_of_bytes
-from klock.errors import ImageError
 from klock.findings import Finding
 from klock.image.steps import AddPython
 from klock.lockfile.model import LockedVariable, PythonLock
@@ -109,10 +108,7 @@ class PythonKind(Kind[AddPython, PythonLock]):
             files = self._files(at, folder, context)
             if not any(file.path == "python/bin/python3" for file in files):
                 raise at.failed(f": {at.step.url} has no python/bin/python3", hint="check the mirror that it came from")
-            try:
-                workspace.place(files, _FOLDER)
-            except ImageError as error:
-                raise at.failed(f": {error.message}", hint=error.hint) from error
+            workspace.place(files, _FOLDER)
 
     def _files(self, at: StepAt[PythonLock], folder: Path, context: Context) -> list[PlacedFile]:
         """What belongs below /opt; new bytes are in `folder`. Raises FetchError, HashMismatch."""

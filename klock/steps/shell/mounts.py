@@ -85,7 +85,6 @@ def _files(mount: MountLock, place: Path, at: StepAt[ShellLock]) -> Path:
 
 def _files_of_stage(name: str, mount: MountLock, place: Path, at: StepAt[ShellLock], context: Context) -> Path:
     """What a stage holds there, as a copy, so that whatever a command does to it is nobody's."""
-    from klock.errors import ImageError
     from klock.workshop.protocol import TreeCopy
 
     stage = context.make_stage(name, at.lock)
@@ -94,10 +93,8 @@ def _files_of_stage(name: str, mount: MountLock, place: Path, at: StepAt[ShellLo
     wanted = TreeCopy(
         name=name, base=stage.base.id, layers=stage.layers, sources=[source], destination="/shown", into=False
     )
-    try:
+    with at.named_in_errors():
         context.workshop.copy_out(wanted, place)
-    except ImageError as error:
-        raise at.failed(f": {error.message}", hint=error.hint) from error
     return place / "shown"
 
 

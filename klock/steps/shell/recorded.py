@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from urllib.parse import urlsplit
 
-from klock.errors import ImageError, StepFailed
+from klock.errors import StepFailed
 from klock.layers.normalisation import STEP_ENVIRONMENT
 from klock.lockfile.model import ShellLock
 from klock.recorder import Report, recording, replaying
@@ -138,10 +138,8 @@ def _run(
         )
         if step.shell or step.words:
             command = as_docker(command, text, step, mounts, secrets=mounted)
-        try:
+        with at.named_in_errors():  # there may be no such user
             completed = workspace.run(command, on_output=on_output)
-        except ImageError as error:  # there is no such user
-            raise at.failed(f": {error.message}", hint=error.hint) from error
         report = Report() if recorder is None else recorder.finish()
         found = [] if recorder is None else list(recorder.traces)
     if not (report.ports and may_need_ports):

@@ -62,11 +62,8 @@ class WorkdirKind(Kind[SetWorkingDir, WorkdirLock]):
     def perform(self, at: StepAt[WorkdirLock], workspace: Workspace, context: Context) -> None:
         from klock.files.placed import PlacedFile
 
-        try:
-            for path in _folders(at.step.written or at.step.working_dir):
-                workspace.place([PlacedFile(path="", mode=0o755)], path, owner=at.before.user, keep=True)
-        except ImageError as error:
-            raise at.failed(f": {error.message}", hint=error.hint) from error
+        for path in _folders(at.step.written or at.step.working_dir):
+            workspace.place([PlacedFile(path="", mode=0o755)], path, owner=at.before.user, keep=True)
 
     def keep(self, at: StepAt[WorkdirLock]) -> tuple[str, ...]:
         """It is there for the steps after it, also below /tmp."""

@@ -97,7 +97,8 @@ def _perform(at: StepAt[Any], workspace: HereWorkspace, before: Tree, here: Here
     if (archive := kept_archive(at, context.store)) is not None:
         here.root.apply(archive, layer_of(at.step))
     else:
-        kind_of(at.step).perform_in(at, workspace, System(here, before), context)
+        with at.named_in_errors():
+            kind_of(at.step).perform_in(at, workspace, System(here, before), context)
 
 
 def _tell_difference(at: StepAt[Any], layer: Layer, here: Here, context: Context, *, force: bool) -> None:
