@@ -229,6 +229,8 @@ def test_where_channels_are() -> None:
         ("https://h/c::x", "https://h/c::x", "https://h/c"),
         ("x[build=0, channel='main']", "x[build=0, channel='https://m/main']", "https://m/main"),
         ("x[channel=main,build=0]", "x[channel=https://m/main,build=0]", "https://m/main"),
+        ("x[channel=main/linux-64]", "x[channel=https://m/main/linux-64]", "https://m/main"),
+        ("x[channel = 'https://h/c/noarch' ]", "x[channel = 'https://h/c/noarch' ]", "https://h/c"),
         ("https://h/c/noarch/x-1-0.conda#0a", "https://h/c/noarch/x-1-0.conda#0a", "https://h/c"),
     ],
 )

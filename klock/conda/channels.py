@@ -21,7 +21,8 @@ _SUBDIR: Final = re.compile(r"/(?:linux-\w+|noarch)/?$")
 _CHANNEL_OF_SPEC: Final = (
     re.compile(r"(?P<before>\s*)(?P<channel>\S+?)(?P<after>(?:/(?:linux-\w+|noarch))?::.*)"),
     re.compile(
-        r"(?P<before>.*[\[,]\s*channel\s*=\s*(?P<quote>['\"]?))(?P<channel>[^'\",\]]+)(?P<after>(?P=quote)\s*[,\]].*)"
+        r"(?P<before>.*[\[,]\s*channel\s*=\s*(?P<quote>['\"]?))(?P<channel>[^'\",\]]+?)"
+        r"(?P<after>(?:/(?:linux-\w+|noarch))?(?P=quote)\s*[,\]].*)"
     ),
 )
 _ARCHIVE: Final = re.compile(
@@ -34,10 +35,11 @@ def channel_urls(channel: str, *, alias: str = "") -> tuple[str, ...]:
 
     Raises ImageError.
     """
+    channel = _SUBDIR.sub("", channel)
     if channel == "defaults":
         return _DEFAULTS
     if re.match(r"https?://", channel):
-        return (_SUBDIR.sub("", channel).rstrip("/"),)
+        return (channel.rstrip("/"),)
     if not _NAME.fullmatch(channel):
         raise ImageError(f"{channel!r} is not a channel", hint='write its name or its URL: "conda-forge"')
     return (f"{(alias or _ALIAS).rstrip('/')}/{channel}",)
