@@ -54,6 +54,11 @@ def uses_nothing_that_is_there() -> None:
     print(nowhere)  # type: ignore[name-defined]  # noqa: F821
 
 
+def logs(to: str) -> None:
+    Path(to).write_text(__name__)
+    Path("/tmp/klock-logs.py").unlink()
+
+
 def uses_its_own_place() -> None:
     print(__file__)
 
@@ -135,6 +140,12 @@ def test_processes_of_a_function_know_the_functions_that_it_uses(tmp_path: Path)
     made = tmp_path / "made"
     assert not run(counts, str(made), float("inf"), -1.5)
     assert made.read_text() == "[1, inf, -1.5, 'yz']"
+
+
+def test_the_name_of_its_module_is_that_of_a_program_and_tmp_may_be_emptied(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert not run(logs, str(made))
+    assert made.read_text() == "__main__"
 
 
 def test_a_function_that_fails_shows_its_lines() -> None:

@@ -50,7 +50,7 @@ def command_of(
         end += "."
     # A file, which processes that it starts can import, and whose lines a traceback shows.
     file = shlex.quote(f"/tmp/klock-{function.__name__}.py")
-    return f"cat > {file} <<'{end}'\n{program}{end}\n{shlex.quote(python)} {file} && rm {file}\n"
+    return f"cat > {file} <<'{end}'\n{program}{end}\n{shlex.quote(python)} {file} && rm -f {file}\n"
 
 
 def program_of(function: Callable[..., object], arguments: Sequence[object], named: Mapping[str, object]) -> str:
@@ -98,6 +98,8 @@ class _Program:
                     f"{function.__name__} uses {name}, which it has on this machine alone",
                     "write the path that it has in the environment",
                 )
+            if name == "__name__":
+                continue  # the program has its own, by which it knows that it is one
             if name in function.__globals__:
                 self._take_global(name, function.__globals__[name])
             elif not hasattr(builtins, name) and name not in _names_set_by(function.__code__):
