@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from klock.errors import RequirementError
 from klock.packages.overriding import Overriding, lines_of_files
 from klock.packages.request import PipRequest, RequestSteering, ScopedRequirement
 from klock.packages.roots import read_roots
@@ -80,6 +81,17 @@ def test_files_of_the_environment_are_read_as_pip_reads_them() -> None:
         ("x @ https://h/x-1.zip", "/e.txt:2"),
     ]
     assert found[2].hashes == (f"sha256:{'0' * 64}",)
+
+
+@pytest.mark.parametrize(("line", "path"), [("-c x/none.txt", "/etc/x/none.txt"), ("-r https://h/c", "https://h/c")])
+def test_a_file_that_another_one_includes_is_there(line: str, path: str) -> None:
+    """Without it a constraint would not hold."""
+    with pytest.raises(RequirementError, match=f"^/etc/c.txt:2: {path} is not in the environment$"):
+        lines_of_files(
+            [PipRequest(environment={"PIP_CONSTRAINT": "/etc/c.txt"})],
+            "PIP_CONSTRAINT",
+            {"/etc/c.txt": f"a<2\n{line}\n".encode()}.get,
+        )
 
 
 def test_lines_of_the_image() -> None:

@@ -18,6 +18,7 @@ from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from klock.errors import RequirementError
 from klock.image.requirement_files import logical_lines
 from klock.image.requirement_lines import parse_line
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
@@ -101,18 +102,32 @@ def lines_of_files(
     requests: Sequence[PipRequest], variable: str, read: Callable[[str], bytes | None]
 ) -> list[ScopedRequirement]:
     """The requirements in the files of the environment that a variable names, each text once, with those of the files
-    that they include. A file that is not there has none: what reads it says so. Raises RequirementError."""
+    that they include. One that is named and not there has none: what reads it says so. Raises RequirementError."""
     named = [path for request in requests for path in request.environment.get(variable, "").split()]
     paths = list(dict.fromkeys(path.removeprefix("file://") for path in named))
     found: dict[str, ScopedRequirement] = {}
+    included_at: dict[str, str] = {}
     for path in paths:
-        for number, text in logical_lines(read(path) or b"", path):
+        if (content := read(path)) is None and path in included_at:
+            raise RequirementError(
+                f"{included_at[path]}: {path} is not in the environment",
+                hint=f"correct {variable}, or set it to nothing",
+            )
+        for number, text in logical_lines(content or b"", path):
             origin = f"{path}:{number}"
             if text.startswith("-") and not _INCLUDES.match(text):
                 continue
             line = parse_line(text, origin, several=False)
             for requirement in map(ScopedRequirement.of, line.requirements):
                 found.setdefault(requirement.text, requirement)
-            more = (posixpath.normpath(posixpath.join(posixpath.dirname(path), file.path)) for file in line.files)
-            paths += (each for each in more if each not in paths)
+            for more in (_included(file.path, path) for file in line.files):
+                if more not in paths:
+                    included_at[more] = origin
+                    paths.append(more)
     return list(found.values())
+
+
+def _included(path: str, above: str) -> str:
+    """The path, or the URL, that a file at `above` calls `path`."""
+    plain = path.removeprefix("file://")
+    return plain if "://" in plain else posixpath.normpath(posixpath.join(posixpath.dirname(above), plain))
