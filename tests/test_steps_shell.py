@@ -15,6 +15,7 @@ from klock.layers.normalisation import MTIME
 from klock.lockfile.model import FileEntry, LayerLock, MountLock, OciBlob, OciLock, ShellLock, TargetLock
 from klock.recorder.doors import Doors, where_of, wheres_in
 from klock.steps.at import StepAt
+from klock.steps.repeating import ways_out
 from klock.steps.shell.mounts import mounts_of
 from klock.steps.shell.proxies import proxies_in
 from klock.steps.shell.rights import refuse_sudo
@@ -128,6 +129,20 @@ def test_what_is_wrong_with_an_image_is_told_with_the_step(tmp_path: Path) -> No
     ):
         raise ImageError("there is no user joe", hint="name another")
     assert caught.value.hint == "name another"
+
+
+@pytest.mark.parametrize(
+    ("paths", "shown"),
+    [
+        (["/opt/x-*.log", "/srv/**"], '"/opt/x-*.log", "/srv/**"'),
+        (["/opt/app/*"], "..."),
+        (["/*"], "..."),
+        (["/a b"], "..."),
+        (["/a,b"], "..."),
+    ],
+)
+def test_paths_that_a_hint_names(tmp_path: Path, paths: list[str], shown: str) -> None:
+    assert f"run_bash(..., leave_out=[{shown}])" in ways_out(step_with(tmp_path / "context"), paths)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

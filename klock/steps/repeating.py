@@ -28,7 +28,7 @@ __all__ = ["keep_layer", "prove_that_it_repeats", "refuse_what_cannot_repeat", "
 _MOST_SHOWN: Final = 8
 _WHOLE: Final = frozenset(("/etc/shadow", "/etc/gshadow"))
 """Files with a line for each account, which nobody would do without."""
-_PLAIN: Final = re.compile(r"/[\w./@%+~*-]+")
+_PLAIN: Final = re.compile(r"(?:/[\w.@%+~*-]+)*/(?!\*$)[\w.@%+~*-]+")
 
 
 def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> None:
@@ -53,7 +53,8 @@ def prove_that_it_repeats(at: StepAt[Any], first: Layer, context: Context) -> No
 
 def ways_out(at: StepAt[Any], paths: Sequence[str] = ()) -> str:
     """What a user can do with a step that does not repeat in `paths`, for a hint."""
-    # What nobody would type is no help, and a path may hold what a pattern or a comment takes for its own.
+    # What nobody would type is no help, a path may hold what a pattern or a comment takes for its own, and a name that
+    # varies as a whole leaves no pattern but one for all of its folder.
     shown = paths if 0 < len(paths) <= _MOST_SHOWN and all(map(_PLAIN.fullmatch, paths)) else ()
     if getattr(at.step, "keep_layer", None) is None:
         return "do it with run_bash(..., keep_layer=True), which keeps what it made when it was locked"
