@@ -150,9 +150,6 @@ def test_case_21_files_are_named() -> None:
 
 
 def test_what_a_requirement_knows() -> None:
-    (requirement,) = parse_line("-e git+https://h/b@v1#egg=x&subdirectory=a/b", "here").requirements
-    assert isinstance(requirement, UrlRequirement)
-    assert (requirement.version_control, requirement.subdirectory) == ("git", "a/b")
     (requirement,) = parse_line("Zope.Interface[b,A]; python_version > '3'", "here").requirements
     assert isinstance(requirement, PackageRequirement)
     assert (requirement.name, requirement.extras, requirement.where) == ("zope-interface", ("A", "b"), "here")

@@ -59,7 +59,7 @@ def unpacked(archive: Path, folder: Path, *, name: str) -> Unpacked:
 
 
 def _take(member: tarfile.TarInfo, tar: tarfile.TarFile, found: Unpacked, folder: Path) -> None:
-    path = _checked(member.name, found)
+    path = _checked(member.name)
     if not path or member.isdir():
         return
     # The last of a name counts.
@@ -67,7 +67,7 @@ def _take(member: tarfile.TarInfo, tar: tarfile.TarFile, found: Unpacked, folder
     if member.issym():
         found.links[path] = member.linkname
     elif member.islnk():
-        source, mode = found.files[_checked(member.linkname, found)]
+        source, mode = found.files[_checked(member.linkname)]
         found.files[path] = (source, mode)
     elif member.isreg():
         place = folder / str(found.written)
@@ -82,7 +82,7 @@ def _take(member: tarfile.TarInfo, tar: tarfile.TarFile, found: Unpacked, folder
         raise ValueError(f"{member.name!r} is neither a file nor a folder nor a link")
 
 
-def _checked(name: str, found: Unpacked) -> str:
+def _checked(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise ValueError(f"{name!r} leads out of the package")

@@ -307,11 +307,7 @@ def _hint_for(error: BaseException, line: str) -> str | None:
             return did_you_mean(error.name or "", names)
         name = (error.name or "").lower()
         return did_you_mean(_ELSEWHERE.get(name, name), names) or "docs/image.md lists what an image has"
-    if (
-        isinstance(error, TypeError)
-        and (match := _WITHOUT_IMAGE.match(str(error)))
-        and line.count(f"Image.{match[1]}(")
-    ):
+    if isinstance(error, TypeError) and (match := _WITHOUT_IMAGE.match(str(error))) and f"Image.{match[1]}(" in line:
         return f"call it on an image, not on the class: Image().{match[1]}(...)"
     if isinstance(error, NameError) and (error.name in ("Image", "images", "kt", "klock")):
         return "begin the file with `import klock as kt`, and write kt.Image or kt.images"

@@ -34,7 +34,6 @@ __all__ = [
     "lacks_hash",
 ]
 
-_VERSION_CONTROLS: Final = ("git", "hg", "svn", "bzr")
 _NONE: Final = PipOptions()
 _HEX_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128, "sha224": 56, "sha1": 40, "md5": 32}
 """How long the hashes are that pip checks in a URL's fragment."""
@@ -115,17 +114,6 @@ class UrlRequirement:
     lacks_hash: bool = False
     only_for: Marker | None = None
     where: str = field(default="", compare=False)
-
-    @property
-    def version_control(self) -> str | None:
-        """`git`, `hg`, `svn`, `bzr`, or None for an archive."""
-        scheme = self.url.url.partition("://")[0].lower()
-        vcs = scheme.partition("+")[0]
-        return vcs if vcs in _VERSION_CONTROLS else None
-
-    @property
-    def subdirectory(self) -> str | None:
-        return fragment_of(self.url.url).get("subdirectory")
 
     def __str__(self) -> str:
         extras = f"[{','.join(self.extras)}]" if self.extras else ""
