@@ -89,20 +89,15 @@ def digest_of_json(value: Any) -> Digest:
     return digest_of_bytes(canonical_json(value))
 
 
-def hashes_like(hashes: Iterable[str], path: Path) -> list[str]:
-    """The hashes of a file in the algorithms of `hashes` (`sha512:...`), in their order.
-
-    Where hashlib does not know the algorithm, the hash of `hashes` comes back: it proves nothing.
-    """
+def hashes_like(hashes: Iterable[str], path: Path) -> dict[str, str]:
+    """For each of `hashes` (`sha512:...`) that of the file in the same algorithm. One in an algorithm that nobody here
+    knows is left out: it says nothing."""
     import hashlib
 
-    found = []
+    found = {}
     for each in hashes:
         algorithm = each.partition(":")[0]
-        try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
-            found.append(f"{algorithm}:{digest.hexdigest()}")
-        except (ValueError, TypeError):  # TypeError: its digests are of any length
-            found.append(each)
+        with suppress(ValueError, TypeError), open(path, "rb") as file:  # TypeError: its digests are of any length
+            digest = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
+            found[each] = f"{algorithm}:{digest.hexdigest()}"
     return found

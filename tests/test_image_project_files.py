@@ -182,6 +182,7 @@ def test_what_a_file_asks_for(folder: Path, case: str) -> None:
 
 @pytest.mark.parametrize("entry", ["-r uv.lock", "-r pylock.toml"])
 def test_hashes_of_a_lock_are_kept(folder: Path, entry: str) -> None:
+    (folder / "pylock.toml").write_text(PYLOCK.replace(DIGITS["a"], DIGITS["a"].upper()))
     first = read(folder, entry)[0]
     assert isinstance(first, PackageRequirement)
     assert (first.hashes, first.is_locked) == ((f"sha256:{DIGITS['a']}",), True)

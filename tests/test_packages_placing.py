@@ -8,31 +8,58 @@ from pathlib import Path
 import pytest
 
 from klock.digests import hashes_like
-from klock.errors import ResolutionError
+from klock.errors import HashMismatch, ResolutionError
 from klock.lockfile.model import Interpreter, LockedPackage, WheelArtifact
 from klock.packages.interpreter import InstalledDistribution, TargetPython
-from klock.packages.placing import check_names, strays
+from klock.packages.placing import check_hashes, check_names, strays
+from klock.packages.request import PipRequest, ScopedRequirement
+from klock.packages.resolver import Answer
+from klock.packages.roots import read_roots
 from klock.packages.selection import SelectedFile, SelectedPackage
 from klock.packages.wheels import WheelMetadata
+from klock.store import Store
 
 CONTENT = b"a wheel"
 HASHES = {
     **{name: hashlib.new(name, CONTENT, usedforsecurity=False).hexdigest() for name in ("md5", "sha512", "blake2b")},
     "sha3_256": hashlib.sha3_256(CONTENT).hexdigest(),
 }
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.mark.parametrize("algorithm", HASHES)
 def test_the_hashes_of_a_file(tmp_path: Path, algorithm: str) -> None:
     (tmp_path / "f").write_bytes(CONTENT)
     good = f"{algorithm}:{HASHES[algorithm]}"
-    assert hashes_like([f"{algorithm}:0", good], tmp_path / "f") == [good, good]
+    assert hashes_like([f"{algorithm}:0", good], tmp_path / "f") == {f"{algorithm}:0": good, good: good}
 
 
 @pytest.mark.parametrize("unknown", ["crc99:12", "shake_128:12", "no hash"])
 def test_an_algorithm_that_nobody_knows_says_nothing(tmp_path: Path, unknown: str) -> None:
     (tmp_path / "f").write_bytes(CONTENT)
-    assert hashes_like([unknown], tmp_path / "f") == [unknown]
+    assert hashes_like([unknown], tmp_path / "f") == {}
+
+
+ALLOWED = [f"sha512:{HASHES['sha512']}", f"sha256:{SHA256}"]
+
+
+@pytest.mark.parametrize("allowed", ALLOWED)
+@pytest.mark.parametrize("other", ["crc99:12", "shake_128:12", "md5:12"])
+def test_a_file_has_a_hash_that_its_line_allows(tmp_path: Path, allowed: str, other: str) -> None:
+    """One that nobody can check allows nothing."""
+    store = Store(tmp_path)
+    store.add_blob(iter([CONTENT]), source="here")
+    wheel = WheelArtifact(name="a-1.0-py3-none-any.whl", url="https://h/w", size=len(CONTENT), sha256=SHA256)
+    package = LockedPackage(name="a", version="1.0", index="https://h", artifact=wheel)
+    answer = Answer(packages=(), index={}, warnings=())
+
+    def check(*hashes: str) -> None:
+        line = ScopedRequirement(text="a==1.0", origin="pylock.toml: packages[0]", hashes=hashes)
+        check_hashes(read_roots([PipRequest(requirements=(line,))]), [package], answer, store)
+
+    check(other, allowed)
+    with pytest.raises(HashMismatch, match=r"^pylock.toml: packages\[0\]: a==1.0 is a-1.0-py3-none-any.whl with "):
+        check(other)
 
 
 NAMES = {

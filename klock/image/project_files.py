@@ -42,7 +42,7 @@ from klock.values import dataclass
 from klock.words import first_of
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock
+    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel, Pylock
     from packaging.specifiers import SpecifierSet
 
 __all__ = ["ProjectFile", "is_project_file", "read_project_file", "settings_of_project"]
@@ -243,7 +243,7 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
         url = f"{package.vcs.type}+{package.vcs.url}@{package.vcs.commit_id}{at}"
         return UrlRequirement(url=PrivateUrl.parse(url), name=name, marker=marker, where=where)
     if package.archive is not None and package.archive.url:
-        hashes = tuple(f"{algorithm}:{digest}" for algorithm, digest in sorted(package.archive.hashes.items()))
+        hashes = _hashes_of([package.archive])
         url = package.archive.url + (f"#subdirectory={s}" if (s := package.archive.subdirectory) else "")
         return UrlRequirement(url=PrivateUrl.parse(url), name=name, marker=marker, hashes=hashes, where=where)
     given: list[PackageWheel | PackageSdist] = [*(package.wheels or ())]
@@ -253,7 +253,7 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
             f"{where}: {name} is a folder or a file on the machine where it was locked",
             hint="leave it out of the lock (uv export --no-emit-local); copy it with rsync() and install it from there",
         )
-    hashes = tuple(sorted({f"{algorithm}:{digest}" for file in given for algorithm, digest in file.hashes.items()}))
+    hashes = _hashes_of(given)
     requirement = Requirement(f"{name}=={package.version}")
     requirement.marker = marker
     urls = tuple(PrivateUrl.parse(file.url or "") for file in given)
@@ -268,6 +268,11 @@ def _requirement_of(package: Package, marker: Marker | None, where: str) -> Pack
         files=() if by_index else urls,
         where=where,
     )
+
+
+def _hashes_of(files: Iterable[PackageArchive | PackageSdist | PackageWheel]) -> tuple[str, ...]:
+    found = {f"{algorithm}:{digest.lower()}" for file in files for algorithm, digest in file.hashes.items()}
+    return tuple(sorted(found))
 
 
 def _options_for(index: str | None) -> PipOptions:

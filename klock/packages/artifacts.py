@@ -259,7 +259,7 @@ class ArtifactLocker:
     def _agreed(self, file: SelectedFile, digest: Digest) -> str:
         found = digest.removeprefix("sha256:")
         expected = [f"sha256:{file.sha256}"] if file.sha256 is not None else file.hashes
-        for said, is_so in zip(expected, hashes_like(expected, self._store.blob_path(digest)), strict=True):
+        for said, is_so in hashes_like(expected, self._store.blob_path(digest)).items():
             if said.lower() != is_so.lower():
                 raise HashMismatch(f"{file.name}: its index says {said}, but {file.url} is {is_so}")
         return found

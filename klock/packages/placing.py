@@ -73,7 +73,7 @@ def check_hashes(roots: Sequence[Root], packages: Sequence[LockedPackage], answe
         sha256 = None if isinstance(artifact, VcsArtifact) else artifact.sha256
         found = {f"sha256:{sha256}"}
         if sha256 and any(not h.startswith("sha256:") for h in root.scoped.hashes):
-            found |= {*hashes_like(root.scoped.hashes, store.blob_path(f"sha256:{sha256}"))}
+            found |= {*hashes_like(root.scoped.hashes, store.blob_path(f"sha256:{sha256}")).values()}
         if not found & {*root.scoped.hashes}:
             raise HashMismatch(
                 f"{root.scoped.origin}: {package.pin} is {wheel_of(package).name} with sha256:{sha256}, "
