@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from klock.digests import Digest, digest_of_bytes, digest_of_json, hex_of, is_digest
 from klock.errors import HashMismatch, StoreError
-from klock.forks import Tally, map_in_forks
+from klock.forks import Tally
 from klock.progress import QUIET, Progress
 from klock.store import Store
 from klock.workshop import linux
@@ -19,7 +19,7 @@ from klock.workshop.namespace import in_namespace
 from klock.workshop.overlay import Area, WritableLayer, area_in
 from klock.workshop.scratch import among_all_files, bytes_of, remove_stale, remove_trees, scratch_folder
 from klock.workshop.trees import Trees
-from klock.workshop.unpacking import counted, unpack_in_root, wait_for
+from klock.workshop.unpacking import unpack_in_root
 
 # Most commands find nothing to do, so modules that do the work are imported only when there is some.
 if TYPE_CHECKING:
@@ -323,54 +323,21 @@ class SandboxWorkshop:
     def _unpack_missing(
         self, layers: Sequence[BaseLayer], folder: Path, fetch: Callable[[], None] | None, progress: Progress
     ) -> tuple[list[Digest], dict[Path, Path]]:
-        """Unpacks the archives that are not here into `folder`, side by side, and those that are fetched meanwhile as
-        they come. The digests of all, and where what was unpacked belongs."""
+        """Unpacks the archives that are not here into `folder`. The digests of all, and where what was unpacked
+        belongs."""
+        from klock.workshop.base_layers import unpack_layers
+
         diff_ids = [layer.diff_id for layer in layers]
         # One archive may be there twice. A digest that is not known yet is no other's.
-        missing = [
-            number
+        missing = {
+            number: folder / f"diff-{number}"
             for number, layer in enumerate(layers)
             if not layer.diff_id or (number == diff_ids.index(layer.diff_id) and not self._has_diff(layer))
-        ]
-        sizes = {number: _size_of(layers[number]) for number in missing}
-        tally = Tally("bytes", sum(sizes.values()), parts=len(layers))
-        klock = os.getpid()
-
-        def unpacked(number: int) -> Digest:
-            wait_for(layers[number].path, of_process=klock)
-            return self._unpack(layers[number], folder / f"diff-{number}", tally, part=number)
-
-        with ExitStack() as stages:
-
-            def fetched() -> None:
-                if fetch is not None:
-                    fetch()
-                stages.enter_context(progress.stage("unpack", tally))
-
-            found = map_in_forks(unpacked, missing, cost=sizes.__getitem__, meanwhile=fetched)
-        made: dict[Path, Path] = {}
-        for number, diff_id in zip(missing, found, strict=True):
-            diff_ids[number] = diff_id
-            made[folder / f"diff-{number}"] = self.trees.diff(diff_id)
-        return diff_ids, made
-
-    def _unpack(self, layer: BaseLayer, folder: Path, tally: Tally, *, part: int) -> Digest:
-        from klock.layers.unpack import unpack
-
-        root = folder / "root"
-        root.mkdir(parents=True)
-        root.chmod(0o755)
-
-        def unpacked(file: BinaryIO) -> Digest:
-            return unpack(
-                counted(file, tally, part=part),
-                media_type=layer.media_type,
-                diff_id=layer.diff_id,
-                source=layer.path.name,
-                limit=layer.limit,
-            )
-
-        return in_namespace(lambda: unpack_in_root(layer.path, root, unpacked))
+        }
+        found = unpack_layers({here: layers[n] for n, here in missing.items()}, fetch=fetch, progress=progress)
+        for number, here in missing.items():
+            diff_ids[number] = found[here]
+        return diff_ids, {here: self.trees.diff(diff_id) for here, diff_id in found.items()}
 
     def copy_out(self, wanted: TreeCopy, folder: Path) -> None:
         """Copies what a base with layers holds into an empty folder; see `klock.workshop.protocol.Workshop`."""
@@ -446,10 +413,6 @@ class SandboxWorkshop:
         kept |= {folder for digest in present for folder in self.trees.folders_of(digest)}
         kept |= set(layers.values())
         return [tree for tree in trees if tree not in kept]
-
-
-def _size_of(layer: BaseLayer) -> int:
-    return layer.path.stat().st_size if layer.size is None else layer.size
 
 
 def _folders(folder: Path) -> list[Path]:

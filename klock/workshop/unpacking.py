@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
@@ -15,13 +14,11 @@ from klock.forks import Tally
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["counted", "unpack_in_root", "wait_for"]
+__all__ = ["counted", "unpack_in_root"]
 
 T = TypeVar("T")
 
 _BUFFER: Final = 1 << 16
-_POLL: Final = 0.02
-"""Seconds."""
 
 
 def unpack_in_root(archive: Path, root: Path, unpack: Callable[[BinaryIO], T]) -> T:
@@ -36,14 +33,6 @@ def unpack_in_root(archive: Path, root: Path, unpack: Callable[[BinaryIO], T]) -
 def counted(file: BinaryIO, tally: Tally, *, part: int = 0) -> BinaryIO:
     """The file, which tells how much of it was read, in whatever process."""
     return io.BufferedReader(_Counted(file, tally, part), _BUFFER)
-
-
-def wait_for(archive: Path, *, of_process: int) -> None:
-    """Waits for `archive`, which `of_process` brings: this process or its parent. If that ends, so does this one."""
-    while not archive.exists():
-        if of_process not in (os.getpid(), os.getppid()):
-            os._exit(1)
-        time.sleep(_POLL)
 
 
 class _Counted(io.RawIOBase):
