@@ -47,6 +47,10 @@ VARIABLES = {"PG_MAJOR": "15", "KEYS": "/srv"}
         ("openssl rand -hex 32 > /etc/app/key", ("/etc/app/key",)),
         ("openssl rand -out /etc/app/key 32", ("/etc/app/key",)),
         ("uuidgen >> /etc/app/id", ("/etc/app/id",)),
+        ("bash -ec 'true; uuidgen > /etc/app/id'", ("/etc/app/id",)),
+        ("bash -e <<EOF\nuuidgen > /etc/app/id\nEOF", ("/etc/app/id",)),
+        ("cat <<'a b' > /x; \\\n  uuidgen > /etc/app/id\necho\na b", ("/etc/app/id",)),
+        ("cat <<-E > /x\n\techo\n\tE\nuuidgen > /etc/app/id", ("/etc/app/id",)),
     ],
 )
 def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]) -> None:
@@ -78,6 +82,12 @@ def test_what_a_command_makes_anew_is_known(command: str, paths: tuple[str, ...]
         "openssl rand -hex 32",
         "openssl rand -hex 32 > /tmp/key && rm /tmp/key",
         "uuidgen --sha1 -n @dns -N example.com > /etc/app/id",
+        "cat > /entry.sh <<'EOF'\necho \"root:$PW\" | chpasswd\nEOF\nchmod +x /entry.sh",
+        "cat <<-EOF > /entry.sh && true\n\tuuidgen > /etc/app/id\n\tEOF\n",
+        "python3 - <<EOF\nx = 'y'\nuuidgen > /etc/app/id\nEOF",
+        "echo 'uuidgen > /etc/app/id; echo x | chpasswd' > /entry.sh",
+        'printf "\\"a\\"\\nx | chpasswd\\n" > /entry.sh',
+        "echo a \\| chpasswd",
     ],
 )
 def test_what_may_repeat_is_left_to_the_second_run(command: str) -> None:
