@@ -34,7 +34,10 @@ CALLS_SUDO = (
     "a | /usr/bin/sudo tee /etc/x",
     "doas ls",
 )
-CALLS_NONE = ("apt-get install -y sudo", "echo 'sudo is here'", "command -v sudo", "usermod -aG sudo joe", "sudoedit x")
+CALLS_NONE = (
+    *("apt-get install -y sudo", "echo 'sudo is here'", "command -v sudo", "usermod -aG sudo joe", "sudoedit x"),
+    *("cat > run.sh <<'EOF'\nsudo ls\nEOF", "echo 'a; sudo ls' > run.sh"),
+)
 
 
 @pytest.mark.parametrize("command", CALLS_SUDO)

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from klock.layers.normalisation import is_left_out, matcher
+from klock.steps.shell_text import SEPARATORS, text_that_runs
 from klock.values import dataclass
 
 __all__ = ["BROUGHT_BY", "DEBIAN_PACKAGES", "Unrepeatable", "in_command", "in_packages", "not_covered"]
@@ -83,14 +84,6 @@ _POSTGRESQL: Final = re.compile(r"postgresql-\d.*")
 _SET: Final = re.compile(r"\b([A-Za-z_]\w*)\+?=|\b(?:for|read)\s+(\w+)")
 """A name that a command gives a value of its own."""
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_COMMANDS: Final = re.compile(r"[;&|\n()]+")
-_HEREDOC: Final = re.compile(
-    r"^(?P<line>[^\n]*<<-?[ \t]*(?:(?P<quote>['\"])(?P<quoted>[^'\"\n]+)(?P=quote)|\\?(?P<plain>\w+))[^\n]*)\n"
-    r".*?^\t*(?:(?P=quoted)|(?P=plain))$",
-    re.MULTILINE | re.DOTALL,
-)
-_FOR_A_SHELL: Final = re.compile(r"(?:^|[\s/;&|(])(?:ba|da|k|z)?sh\b[^;&|>]*<<")
-_QUOTED: Final = re.compile(r"""(?P<script>-\w*c\s+)?(?:'[^']*'|"(?:\\.|[^"\\])*")|\\.""", re.DOTALL)
 _FIXED: Final = re.compile(r"/[\w./@%+-]+")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=\S*")
 _BEFORE: Final = frozenset(("then", "do", "else", "if", "while", "until", "!", "{", "sudo", "exec", "env", "time"))
@@ -140,12 +133,8 @@ def _is_removed(pattern: str, removed: Sequence[str]) -> bool:
 
 
 def _simple_commands(text: str) -> Iterator[list[str]]:
-    """The words of each command in a shell's text, without variables and words of the shell before its program. What a
-    command writes somewhere, quoted or as a here-document, is none, unless a shell runs it."""
-    text = text.replace("\\\n", " ")
-    text = _HEREDOC.sub(lambda match: match[0] if _FOR_A_SHELL.search(match["line"]) else match["line"], text)
-    text = _QUOTED.sub(lambda match: match[0] if match["script"] else _COMMANDS.sub(" ", match[0]), text)
-    for command in _COMMANDS.split(text):
+    """The words of each command in a shell's text, without variables and words of the shell before its program."""
+    for command in SEPARATORS.split(text_that_runs(text)):
         words = [word.strip("'\"") for word in command.split()]
         while words and (words[0] in _BEFORE or _ASSIGNMENT.fullmatch(words[0])):
             del words[0]

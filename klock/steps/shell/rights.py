@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from klock.errors import ImageError
+from klock.steps.shell_text import text_that_runs
 
 __all__ = ["refuse_sudo"]
 
@@ -22,7 +23,7 @@ def refuse_sudo(command: str, *, user: str, in_dockerfile: bool = False) -> None
     """Raises ImageError when a step whose user is not root calls sudo: no program gets more rights."""
     if user.partition(":")[0] in _ROOT:
         return
-    if (match := _SUDO.search(command)) is not None:
+    if (match := _SUDO.search(text_that_runs(command))) is not None:
         raise ImageError(
             f"{match['program']} cannot make the step root: it runs as {user}, and no program in the sandbox gets "
             "more rights than its user has",
