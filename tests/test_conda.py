@@ -299,10 +299,12 @@ def test_the_builder_reads_an_environment_file(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("above", ["", "envs"])
 def test_files_for_pip_lie_beside_the_environment_file(tmp_path: Path, above: str) -> None:
     lines = ["-r requirements.txt", "--constraint=../c.txt", "-r /srv/r.txt", "--pre", "numpy", "-r 'a b.txt'"]
+    lines += ["-ra.txt --pre", "-r https://h/r.txt", "-r 'a"]
     path = tmp_path / above / "environment.yml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"dependencies": ["python", {"pip": lines}]}))
     seen = ["-r envs/requirements.txt", "--constraint c.txt", "-r /srv/r.txt", "--pre", "numpy", "-r 'envs/a b.txt'"]
+    seen += ["-r envs/a.txt --pre", "-r https://h/r.txt", "-r 'a"]
     assert list(read_spec_file(path, "conda_install", folder=tmp_path).pip) == (seen if above else lines)
 
 

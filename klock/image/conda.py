@@ -19,7 +19,9 @@ from klock.values import dataclass, replace
 __all__ = ["CondaEnvironment", "read_conda_environment", "read_spec_file"]
 
 _MATCH_SPEC: Final = re.compile(r"(?:[^:\s\[]*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<version>[^\[]*)")
-_NAMES_FILE: Final = re.compile(r"(?P<option>-r|-c|--requirements?|--constraints?)[\s=]*(?P<path>\S.*)")
+_NAMES_FILE: Final = re.compile(
+    r"(?P<option>-r|-c|--requirements?|--constraints?)[\s=]*(?P<path>'[^']+'|\"[^\"]+\"|[^\s'\"]+)(?P<more>(?:\s.*)?)"
+)
 _FOR_CONDA_ALONE: Final = ("pip", "setuptools", "wheel")
 """What conda's environments name to have pip: every base with Python has its own."""
 _LARGEST: Final = 4 << 20
@@ -56,10 +58,10 @@ def read_spec_file(path: Path, method: str, *, folder: Path) -> CondaEnvironment
 def _from_folder(line: str, above: str) -> str:
     """A line `-r FILE` or `-c FILE`, whose file conda looks for beside the environment.yml."""
     found = _NAMES_FILE.fullmatch(line.strip())
-    if found is None:
+    if found is None or "://" in found["path"]:
         return line
-    path = "".join(shlex.split(found["path"]))
-    return f"{found['option']} {shlex.quote(os.path.normpath(Path(above) / path))}"
+    path = os.path.normpath(Path(above) / found["path"].strip("'\""))
+    return f"{found['option']} {shlex.quote(path)}{found['more']}"
 
 
 def read_conda_environment(content: bytes, where: str, *, hint: str = "fix it") -> CondaEnvironment:
