@@ -84,7 +84,7 @@ def read_project(source: LocalProjectSource, locker: ArtifactLocker) -> ReadProj
 
 def _sources(source: LocalProjectSource, content: bytes | None) -> UvSettings:
     """Where uv takes what the project requires from. Other settings of the project are not the image's."""
-    if content is None or b"sources" not in content:
+    if content is None:
         return UvSettings()
     settings = settings_of_project(source.source / "pyproject.toml", content, f"{source.path}/pyproject.toml")
     return UvSettings(sources=settings.sources, indexes=settings.indexes)
