@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from klock.files.build_context import BuildContext
 from klock.files.digest_cache import DigestCache
 from klock.files.local import credentials_among, read_entries
 from klock.image.builder import Image
@@ -143,3 +144,26 @@ def test_every_entry_of_the_table_can_be_met(file: CredentialFile) -> None:
         samples += [(f"/h/{name.replace('*', 'x')}", b"") for name in file.names]
     assert any(credential_file(path, content) == file.words for path, content in samples)
     assert not any(credential_file(f"/h/{name.replace('*', 'x')}", b"") for name in file.besides)
+
+
+@pytest.mark.parametrize(("source", "names_it"), [(".env", True), ("./.env", True), (".en*", False), ("", False)])
+def test_a_file_that_copy_names_with_its_parents_is_copied(tmp_path: Path, source: str, names_it: bool) -> None:
+    folder = write(tmp_path / "src", {".env": b"", "a": b""})
+    credentials = CredentialFiles(treatment=Treatment.LEAVE_OUT)
+    context = BuildContext(folder=folder, where="Dockerfile:2", credentials=credentials)
+    [found] = context.find_with_parents(source)
+    assert (".env" in {entry.path for entry in found.entries}) is names_it
+    assert credentials.found == [(".env", "variables of an application")]
+
+
+@pytest.mark.parametrize(("source", "copies"), [(".env", True), (".en*", False), ("*", False), (".", False)])
+def test_what_copy_says_of_a_credential_is_what_it_does(tmp_path: Path, source: str, copies: bool) -> None:
+    """A wildcard does not name a file."""
+    folder = write(tmp_path / "src", {".env": b"", "a": b""})
+    credentials = CredentialFiles(treatment=Treatment.LEAVE_OUT)
+    context = BuildContext(folder=folder, where="Dockerfile:2", credentials=credentials)
+    found = {f"{each.path}/{entry.path}" for each in context.find(source) for entry in each.entries}
+    assert bool(found & {".env/", "/.env"}) is copies
+    [note] = credentials.notes("step 1")
+    words = "copies" if copies else "leaves out"
+    assert note.startswith(f"step 1 {words} what looks like a credential: .env (variables of an application)")

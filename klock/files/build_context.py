@@ -143,7 +143,7 @@ class BuildContext:
         path = posixpath.normpath("/" + source).strip("/")
         found = []
         for each in self._matching(path) if has_wildcard(path) else [path]:
-            here = self._read(each, exclude)
+            here = self._read(each, exclude, is_named=not has_wildcard(path))
             if here is not None:
                 found.append(here)
             elif not has_wildcard(path) and not (exclude and exclude.leaves_out(posixpath.basename(path))):
@@ -175,7 +175,7 @@ class BuildContext:
 
     # -- one path
 
-    def _read(self, path: str, exclude: Patterns | None) -> Found | None:
+    def _read(self, path: str, exclude: Patterns | None, *, is_named: bool) -> Found | None:
         host = path_inside(self.folder, path)
         try:
             status = host.stat()
@@ -194,9 +194,10 @@ class BuildContext:
                 raise self._leads_nowhere(path)
             return None
         with self._reader(path) as (reader, entries):
-            entries.append(reader.file_entry(os.fspath(host), "", status))
-            reader.leaves_out(path)
-        return Found(path=path, is_folder=False, entries=tuple(entries))
+            entry = reader.file_entry(os.fspath(host), "", status)
+            if not reader.leaves_out(path, is_named=is_named):
+                entries.append(entry)
+        return Found(path=path, is_folder=False, entries=tuple(entries)) if entries else None
 
     def _read_folder(self, path: str, host: Path, filters: Sequence[Patterns], *, named: str = "") -> Found:
         """What a folder holds that none of `filters` leaves out. `named` is a path in it that is there even if copies
@@ -241,7 +242,7 @@ class BuildContext:
                         pending.append((child.path, f"{path}/"))
                 elif not left_out_by:
                     entry = reader.entry(child, path)
-                    if entry.digest is None or not reader.leaves_out(path):
+                    if entry.digest is None or not reader.leaves_out(path, is_named=path == named):
                         found[path] = entry
         for path in list(found):
             while path := path.rpartition("/")[0]:

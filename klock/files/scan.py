@@ -67,7 +67,7 @@ def scan(
         walk.reject_if_excluded(source, os.fsencode(source.name), is_folder=False)
         entry = reader.file_entry(os.fspath(source), "", status)
         # What a step names it is to have.
-        reader.leaves_out(source.name)
+        reader.leaves_out(source.name, is_named=True)
         return (entry,)
     name = b"" if contents else os.fsencode(source.name)
     if name:
@@ -122,11 +122,15 @@ class EntryReader:
         digest, self._credential = known
         return FileEntry(path=path, mode=mode, size=status.st_size, digest=digest)
 
-    def leaves_out(self, path: str) -> bool:
-        """Whether the file whose entry was made last is a credential, which is noted, and left out for that."""
-        if self._credential:
-            self._credentials.found.append((path, self._credential))
-        return bool(self._credential) and self._credentials.treatment is Treatment.LEAVE_OUT
+    def leaves_out(self, path: str, *, is_named: bool = False) -> bool:
+        """Whether the file whose entry was made last is a credential, which is noted, and left out for that, unless the
+        step names it."""
+        if not self._credential:
+            return False
+        self._credentials.found.append((path, self._credential))
+        if is_named:
+            self._credentials.named.add(path)
+        return self._credentials.treatment is Treatment.LEAVE_OUT and not is_named
 
     def require_utf8(self, text: str, what: str) -> None:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from functools import cache
 from typing import Final
 
 from klock.values import dataclass, field
+from klock.words import some
 
 __all__ = ["FILES", "LOOKED_INTO", "CredentialFile", "CredentialFiles", "Treatment", "credential_file"]
 
@@ -39,10 +41,27 @@ class CredentialFile:
 
 @dataclass(slots=True, kw_only=True)
 class CredentialFiles:
-    """How to treat them, and those that were found: path and what it is."""
+    """How to treat them, and those that were found: path and what it is. A step has those that it names itself."""
 
     treatment: Treatment = Treatment.WARN
     found: list[tuple[str, str]] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
+
+    def notes(self, where: str) -> Iterator[str]:
+        """What the user is told of those that the step at `where` copies, and of those that it leaves out."""
+        told = [] if self.treatment is Treatment.ALLOW else sorted(self.found)
+        left_out = [each for each in told if self.treatment is Treatment.LEAVE_OUT and each[0] not in self.named]
+        if left_out:
+            yield f"{where} leaves out what looks like a credential: {_listed(left_out)}"
+        if copied := [each for each in told if each not in left_out]:
+            yield (
+                f'{where} copies what looks like a credential: {_listed(copied)}; credential-files = "leave-out" in '
+                '[tool.klock] leaves such files out, "allow" copies them without a warning'
+            )
+
+
+def _listed(files: Sequence[tuple[str, str]]) -> str:
+    return some([f"{path} ({words})" for path, words in files])
 
 
 def _file(words: str, *names: str, holds: tuple[bytes, str] | None = None) -> CredentialFile:

@@ -18,7 +18,7 @@ from klock.errors import HashMismatch
 from klock.findings import Finding
 from klock.image.steps import FromContext
 from klock.lockfile.model import CopyLock
-from klock.secrets.credential_files import CredentialFiles, Treatment
+from klock.secrets.credential_files import CredentialFiles
 from klock.steps.at import StepAt
 from klock.steps.copying.reading import UNKNOWN_HASH
 from klock.steps.kind import UNKNOWN_LAYER, Fetched, Input, Kind, OpenBelow, Writes
@@ -73,8 +73,7 @@ class CopyKind(Kind[FromContext, CopyLock]):
         )
         draft = read_copy(step, context, drafting)
         drafting.notes += _about_what_is_left_out(draft, where)
-        if credentials.found and credentials.treatment is not Treatment.ALLOW:
-            drafting.notes.append(_about_credentials(where, credentials))
+        drafting.notes += credentials.notes(where)
         return draft
 
     def as_draft(self, step: CopyLock) -> CopyLock:
@@ -365,16 +364,6 @@ def _about_what_is_left_out(draft: CopyLock, where: str) -> Iterator[str]:
         path = posixpath.normpath(posixpath.join("/", source))
         if not path.startswith(("/tmp", "/var/tmp")) and is_left_out(f"{path.strip('/')}/x"):
             yield f"{where} copies {path} of a stage, and layers leave out what is in it, as docs/layers.md says"
-
-
-def _about_credentials(where: str, credentials: CredentialFiles) -> str:
-    files = some([f"{path} ({words})" for path, words in sorted(credentials.found)])
-    if credentials.treatment is Treatment.LEAVE_OUT:
-        return f"{where} leaves out what looks like a credential: {files}"
-    return (
-        f'{where} copies what looks like a credential: {files}; credential-files = "leave-out" in [tool.klock] leaves '
-        'such files out, "allow" copies them without a warning'
-    )
 
 
 KIND = CopyKind()

@@ -55,9 +55,7 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
         files = read_local_files(
             step, working_dir=drafting.working_dir, where=where, store=drafting.store, credentials=credentials
         )
-        if credentials.found and credentials.treatment is not Treatment.ALLOW:
-            is_named = [entry.path for entry in files.entries] == [""]
-            drafting.notes.append(_about_credentials(where, credentials, is_named=is_named))
+        drafting.notes += credentials.notes(where)
         draft = FilesLock(
             source=step.package if isinstance(step, SyncPackage) else step.source,
             destination=files.destination,
@@ -173,7 +171,8 @@ class FilesKind(Kind[CopyFiles | SyncPackage, FilesLock]):
                     hint='run `klock lock`: credential-files = "leave-out" is set',
                 )
             if credentials.treatment is Treatment.WARN:
-                exporting.context.progress.warn(_about_credentials(at.name, credentials))
+                for note in credentials.notes(at.name):
+                    exporting.context.progress.warn(note)
         write_file_step(page, at.step, folder=at.folder, source=at.source, store=exporting.context.store)
 
 
@@ -185,17 +184,6 @@ def _place_path_file(path: str, import_paths: tuple[str, ...], workspace: Worksp
     digest = context.store.add_bytes(content)
     file = PlacedFile(path="", mode=0o644, source=context.store.blob_path(digest), digest=digest)
     workspace.place([file], path)
-
-
-def _about_credentials(where: str, credentials: CredentialFiles, *, is_named: bool = False) -> str:
-    """The paths, and the switch. `is_named`: the step names the file itself, and so has it."""
-    files = some([f"{path} ({words})" for path, words in sorted(credentials.found)])
-    if credentials.treatment is Treatment.LEAVE_OUT and not is_named:
-        return f"{where} leaves out what looks like a credential: {files}"
-    return (
-        f'{where} copies what looks like a credential: {files}; credential-files = "leave-out" in [tool.klock] leaves '
-        'such files out, "allow" copies them without a warning'
-    )
 
 
 def _summaries(step: FilesLock) -> dict[str, str]:
