@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from klock.errors import EngineError, FetchError
+from klock.errors import EngineError, FetchError, StoreError
 from klock.forks import Tally
+from klock.progress import QUIET
 from klock.store import Store, name_of_process
 from klock.temporary import temporary_folder
+from klock.workshop.base_layers import unpack_layers
 from klock.workshop.protocol import BaseLayer
 from klock.workshop.sandbox import SandboxWorkshop
 from klock.workshop.scratch import find_holder, held, holding_mounts, remove_stale, remove_trees, scratch_folder
@@ -93,3 +95,10 @@ def test_a_layer_that_claims_no_bytes_is_fetched_as_any_other(tmp_path: Path) ->
     layer = BaseLayer(path=tmp_path / "layer", media_type="tar", diff_id=f"sha256:{'0' * 64}", size=0)
     with pytest.raises(FetchError, match="another one"):
         SandboxWorkshop(Store(tmp_path / "store")).add_base(f"sha256:{'1' * 64}", [layer], fetch=fetch)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 40])
+def test_a_layer_that_is_gone_when_all_are_fetched_is_no_reason_to_wait(tmp_path: Path, size: int) -> None:
+    layer = BaseLayer(path=tmp_path / "layer", media_type="tar", diff_id=f"sha256:{'0' * 64}", size=size)
+    with pytest.raises(StoreError, match=r"^layer is no longer in the store$"):
+        unpack_layers({tmp_path / "diff": layer}, fetch=lambda: None, progress=QUIET)

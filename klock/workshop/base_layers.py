@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from klock.digests import Digest
+from klock.errors import StoreError
 from klock.forks import Tally, map_in_forks
 from klock.layers.unpack import unpack
 from klock.progress import Progress
@@ -35,9 +37,10 @@ def unpack_layers(
     parts = {folder: number for number, folder in enumerate(layers)}
     tally = Tally("bytes", sum(sizes.values()), parts=len(layers))
     klock = os.getpid()
+    all_there = mmap.mmap(-1, 1)  # a byte that the processes share
 
     def unpacked(folder: Path) -> Digest:
-        _wait_for(layers[folder].path, of_process=klock)
+        _wait_for(layers[folder].path, all_there, of_process=klock)
         return _unpack(layers[folder], folder, tally, part=parts[folder])
 
     with ExitStack() as stages:
@@ -45,6 +48,7 @@ def unpack_layers(
         def fetched() -> None:
             if fetch is not None:
                 fetch()
+            all_there[0] = 1
             stages.enter_context(progress.stage("unpack", tally))
 
         found = map_in_forks(unpacked, list(layers), cost=sizes.__getitem__, meanwhile=fetched)
@@ -55,12 +59,19 @@ def _size_of(layer: BaseLayer) -> int:
     return layer.path.stat().st_size if layer.size is None else layer.size
 
 
-def _wait_for(archive: Path, *, of_process: int) -> None:
-    """Waits for `archive`, which `of_process` brings, the parent of this one. If that ends, so does this one."""
+def _wait_for(archive: Path, all_there: mmap.mmap, *, of_process: int) -> None:
+    """Waits for `archive`, which `of_process` brings, the parent of this one. If that ends, so does this one.
+
+    Raises StoreError if all are said to be there, and it is not.
+    """
+    is_last_look = bool(all_there[0])
     while not archive.exists():
+        if is_last_look:
+            raise StoreError(f"{archive.name} is no longer in the store", hint="try again: it is fetched anew")
         if os.getppid() != of_process:
             os._exit(1)
         time.sleep(_POLL)
+        is_last_look = bool(all_there[0])
 
 
 def _unpack(layer: BaseLayer, folder: Path, tally: Tally, *, part: int) -> Digest:
