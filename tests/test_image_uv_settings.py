@@ -87,7 +87,7 @@ COUNTS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         {"prerelease-package": {"a": "allow"}, "exclude-newer-package": {"b": False}},
     ),
     "metadata of one's own": (
-        {"uv": '[[dependency-metadata]]\nname = "a"\nrequires-dist = ["b"]\n'},
+        {"uv": '[[dependency-metadata]]\nname = "A"\nrequires-dist = ["b"]\n'},
         {"dependency-metadata": [{"name": "a", "requires-dist": ["b"]}]},
     ),
     "overrides of both files, and what nobody gets": (
@@ -269,6 +269,14 @@ WRONG = {
     "metadata of nothing": (
         '[tool.uv]\ndependency-metadata = [{name = "b", version = ["1"]}]\n',
         "pyproject.toml: tool.uv.dependency-metadata[0] needs a name, and a version that is a string, if any",
+    ),
+    "a date": (
+        "[tool.uv.exclude-newer-package]\nb = 2026-01-01\n",
+        "pyproject.toml: tool.uv.exclude-newer-package: b is datetime.date(2026, 1, 1) (expected a string)",
+    ),
+    "metadata of another type": (
+        '[tool.uv]\ndependency-metadata = [{name = "b", requires-python = 3.12}]\n',
+        "pyproject.toml: tool.uv.dependency-metadata[0].requires-python is not a list of strings",
     ),
     "metadata without a list": (
         '[tool.uv]\ndependency-metadata = [{name = "b", requires-dist = "c"}]\n',

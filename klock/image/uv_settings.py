@@ -90,12 +90,12 @@ class UvSettings:
                 expected = " or ".join(CHOICES.get(key, ("a string",)))
                 raise RequirementError(f"{self.place(key)} is {value!r} (expected {expected})")
             found[key] = value
-        found |= {key: dict(table) for key in STEERING_TABLES if (table := table_in(self.values, key, self.place(key)))}
+        for key in STEERING_TABLES:
+            if table := table_in(self.values, key, self.place(key)):
+                found[key] = _words(table, self.place(key))
         place = self.place("dependency-metadata")
         if metadata := tables_of(self.values, "dependency-metadata", place):
-            for number, table in enumerate(metadata):
-                _check_metadata(table, f"{place}[{number}]")
-            found["dependency-metadata"] = [*metadata]
+            found["dependency-metadata"] = [_metadata(each, f"{place}[{n}]") for n, each in enumerate(metadata)]
         return found
 
 
@@ -265,11 +265,23 @@ def _joined_with_pip(table: Mapping[str, Any], prefix: str) -> tuple[dict[str, A
     return values, places
 
 
-def _check_metadata(table: Mapping[str, Any], place: str) -> None:
-    """Raises RequirementError for what says nothing of a package."""
-    if not isinstance(table.get("name"), str) or not isinstance(table.get("version", ""), str):
+def _words(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What a setting says of some projects. Raises RequirementError."""
+    for name, value in table.items():
+        if not isinstance(value, str | bool):
+            raise RequirementError(f"{place}: {name} is {value!r} (expected a string)")
+    return dict(table)
+
+
+def _metadata(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What counts for a package's metadata, under its normalised name. Raises RequirementError."""
+    name = table.get("name")
+    if not isinstance(name, str) or not isinstance(table.get("version", ""), str):
         raise RequirementError(f"{place} needs a name, and a version that is a string, if any")
-    list_of_texts(table.get("requires-dist", []), f"{place}.requires-dist")
+    for key, value in table.items():
+        if not isinstance(value, str) or key == "requires-dist":
+            list_of_texts(value, f"{place}.{key}")
+    return {**table, "name": canonicalize_name(name)}
 
 
 def _list(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
