@@ -57,15 +57,17 @@ def map_in_forks(
     def work(share: list[int]) -> list[tuple[int, T]]:
         return [(index, function(items[index])) for index in share]
 
-    started = [_start(functools.partial(work, share)) for share in shares]
-    if meanwhile is not None:
-        try:
+    started: list[tuple[int, int]] = []
+    try:
+        for share in shares:
+            started.append(_start(functools.partial(work, share)))
+        if meanwhile is not None:
             meanwhile()
-        except BaseException:
-            for child, results in started:
-                os.close(results)
-                _end(child)
-            raise
+    except BaseException:
+        for child, results in started:
+            os.close(results)
+            _end(child)
+        raise
     found: dict[int, T] = {}
     errors: list[BaseException] = []
     for child, results in started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import tempfile
@@ -138,3 +139,21 @@ def test_processes_end_when_what_they_wait_for_does_not_come(error: BaseExceptio
     assert not (tmp_path / "worked").exists()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_processes_end_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    fork = os.fork
+
+    def fork_once() -> int:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(fork())
+        return started[0]
+
+    monkeypatch.setattr(os, "fork", fork_once)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(BlockingIOError):
+        map_in_forks(lambda _: time.sleep(5), [1, 2], cost=lambda _: 1)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(started[0], os.WNOHANG)
