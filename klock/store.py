@@ -22,6 +22,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -65,16 +66,16 @@ class Store:
             if not self._link(self._kept_path(digest), path):
                 return None
             status = path.stat()
-        is_whole = self._verified.holds(path.name, status) or self.verify_blob(digest)
+        is_whole = self._verified.holds(path, status) or self.verify_blob(digest)
         return path if is_whole else None
 
     def keep_blob(self, digest: Digest) -> bool:
         """Has a blob outlive `remove_downloads`, as it may not be had again; False when the store does not hold it."""
         path = self.blob_path(digest)
-        was_whole = path.exists() and self._verified.holds(path.name, path.stat())
+        was_whole = path.exists() and self._verified.holds(path, path.stat())
         is_kept = self._link(path, self._kept_path(digest))
         if was_whole and path.exists():
-            self._verified.note(path.name, path.stat())  # another name is no other file
+            self._verified.note(path, path.stat())  # another name is no other file
         return is_kept
 
     def kept_bytes(self) -> int:
@@ -139,7 +140,7 @@ class Store:
                 if self._link(blob, link):
                     self._put(link, kept)
         with contextlib.suppress(FileNotFoundError):
-            self._verified.note(blob.name, blob.stat())
+            self._verified.note(blob, blob.stat())
         return found, length
 
     def add_bytes(self, content: bytes, *, digest: Digest | None = None, source: str = "data") -> Digest:
@@ -152,10 +153,11 @@ class Store:
         path = self.blob_path(digest)
         if not path.exists() and not self._link(self._kept_path(digest), path):
             return False
+        began = time.time_ns()
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
             if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest:
-                self._verified.note(path.name, before)
+                self._verified.note(path, before, read_from=began)
                 return True
         path.unlink(missing_ok=True)
         self._kept_path(digest).unlink(missing_ok=True)
