@@ -11,7 +11,7 @@ from packaging.markers import Marker
 
 import klock as kt
 from klock.errors import RequirementError
-from klock.image.negation import negated
+from klock.image.markers import both, negated
 from klock.image.requirement_files import read_requirements
 from klock.image.requirements import PackageRequirement, ParsedRequirement
 from klock.image.steps import PipInstall
@@ -513,3 +513,13 @@ def test_what_cannot_be_taken_over(folder: Path, case: str) -> None:
     with pytest.raises(RequirementError) as caught:
         read(folder, entry)
     assert caught.value.message.startswith(message)
+
+
+def test_markers_are_joined_with_one_text() -> None:
+    """Whatever the release of `packaging`: what it makes of `&` has parentheses in some."""
+    posix = Marker("os_name == 'posix' or os_name == 'nt'")
+    of_two = both(Marker("sys_platform != 'x'"), Marker("python_version < '4'"))
+    assert str(of_two) == 'sys_platform != "x" and python_version < "4"'
+    assert str(both(of_two, of_two)) == f"({of_two}) and ({of_two})"
+    assert str(both(posix, of_two)) == f"({posix}) and ({of_two})"
+    assert both(None, posix) == posix

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from klock.documents import read_toml
 from klock.errors import RequirementError
-from klock.image.negation import negated
+from klock.image.markers import negated
 from klock.image.pip_options import PipOptions
 from klock.image.pyproject import constraints_of_project, requirements_of_project, steering_of_project
 from klock.image.requirements import (

@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import RequirementError
-from klock.image.negation import negated
+from klock.image.markers import both, negated
 from klock.image.pip_options import PipOptions
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, Steering, UrlRequirement
 from klock.image.uv_settings import UvSettings, is_local, list_of_texts, numbered_texts, table_in
@@ -268,7 +268,7 @@ class _Sources:
             yield self._from(source, _where_also(requirement, marker), options, place, where)
             if marker is None:
                 return
-            rest = negated(marker) if rest is None else rest & negated(marker)
+            rest = both(rest, negated(marker))
         remaining = Requirement(str(requirement))
         remaining.marker = rest
         yield self._from_index(remaining, options, where)
@@ -310,7 +310,7 @@ class _Sources:
 def _where_also(requirement: Requirement, marker: Marker | None) -> Requirement:
     joined = Requirement(str(requirement))
     if marker is not None:
-        joined.marker = marker if joined.marker is None else joined.marker & marker
+        joined.marker = both(joined.marker, marker)
     return joined
 
 

@@ -19,6 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import RequirementError
+from klock.image.markers import both
 from klock.image.requirement_files import logical_lines
 from klock.image.requirement_lines import parse_line
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
@@ -94,7 +95,7 @@ def _for_extras_of(requirement: Requirement, override: Requirement) -> str:
     if not names:
         return str(override)
     changed, extras = Requirement(str(override)), Marker(" or ".join(f"extra == '{name}'" for name in names))
-    changed.marker = extras if changed.marker is None else changed.marker & extras
+    changed.marker = both(changed.marker, extras)
     return str(changed)
 
 

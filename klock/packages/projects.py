@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import ImageError, StepFailed
+from klock.image.markers import both
 from klock.image.project_files import settings_of_project
 from klock.image.pyproject import from_sources
 from klock.image.uv_settings import UvSettings
@@ -92,7 +93,7 @@ def _sources(source: LocalProjectSource, content: bytes | None) -> UvSettings:
 
 def _for_extra(text: str, extra: str) -> str:
     requirement, marker = Requirement(text), Marker(f"extra == '{extra}'")
-    requirement.marker = marker if requirement.marker is None else requirement.marker & marker
+    requirement.marker = both(requirement.marker, marker)
     return str(requirement)
 
 

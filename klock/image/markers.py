@@ -1,4 +1,5 @@
-"""The opposite of a marker: PEP 508 has no `not`. The index of a project counts where none of its sources does."""
+"""Markers (PEP 508) made of others, always with the same text: it is locked, and releases of `packaging` differ in how
+they write what its own `&` makes."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from packaging.markers import Marker
 
 from klock.patterns import regex
 
-__all__ = ["negated"]
+__all__ = ["both", "negated"]
 
 _TOKEN = regex(
     r"""\s*(?:
@@ -21,8 +22,13 @@ _TOKEN = regex(
 _OPPOSITES = {"==": "!=", "===": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">", "in": "not in"}
 
 
+def both(first: Marker | None, second: Marker) -> Marker:
+    """A marker that is true where both are. None is true everywhere."""
+    return second if first is None else Marker(f"({first}) and ({second})")
+
+
 def negated(marker: Marker) -> Marker:
-    """A marker that is true in exactly those environments in which `marker` is false."""
+    """A marker that is true in exactly those environments in which `marker` is false. The format has no `not`."""
     text = str(marker)
     tokens = list(_TOKEN.finditer(text))
     at = 0
