@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 
 from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 from klock.patterns import regex
 
-__all__ = ["both", "negated"]
+__all__ = ["both", "negated", "only_where"]
 
 _TOKEN = regex(
     r"""\s*(?:
@@ -25,6 +26,14 @@ _OPPOSITES = {"==": "!=", "===": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<
 def both(first: Marker | None, second: Marker) -> Marker:
     """A marker that is true where both are. None is true everywhere."""
     return second if first is None else Marker(f"({first}) and ({second})")
+
+
+def only_where(requirement: Requirement, marker: Marker | None) -> Requirement:
+    """The requirement, where `marker` is true besides its own."""
+    narrowed = Requirement(str(requirement))
+    if marker is not None:
+        narrowed.marker = both(narrowed.marker, marker)
+    return narrowed
 
 
 def negated(marker: Marker) -> Marker:

@@ -11,10 +11,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import RequirementError
-from klock.image.markers import both, negated
+from klock.image.markers import both, negated, only_where
 from klock.image.pip_options import PipOptions
 from klock.image.requirements import PackageRequirement, ParsedRequirement, ProjectParts, Steering, UrlRequirement
-from klock.image.uv_settings import UvSettings, is_local, list_of_texts, numbered_texts, table_in
+from klock.image.uv_settings import UvSettings, is_local, list_of_texts, numbered_texts, table_in, uv_table_in
 from klock.patterns import regex
 from klock.secrets.userinfo import PrivateUrl
 from klock.values import replace
@@ -176,7 +176,7 @@ def _of_groups(document: Mapping[str, Any], parts: ProjectParts, where: str) -> 
     from packaging.dependency_groups import resolve_dependency_groups
 
     groups = dict(table_in(document, "dependency-groups", where))
-    own = table_in(table_in(document, "tool", where), "uv", f"{where}: tool")
+    own = uv_table_in(document, where)
     if older := list_of_texts(
         own.get("dev-dependencies", []), f"{where}: tool.uv.dev-dependencies"
     ):  # as uv wrote it before PEP 735
@@ -265,7 +265,7 @@ class _Sources:
             if any(key in source and part != (key, canonicalize_name(str(source[key]))) for key in ("extra", "group")):
                 continue
             marker = _marker(source.get("marker"), place)
-            yield self._from(source, _where_also(requirement, marker), options, place, where)
+            yield self._from(source, only_where(requirement, marker), options, place, where)
             if marker is None:
                 return
             rest = both(rest, negated(marker))
@@ -305,13 +305,6 @@ class _Sources:
             url = PrivateUrl.parse(requirement.url)
             return UrlRequirement(url=url, name=name, extras=extras, marker=requirement.marker, where=where)
         return PackageRequirement(requirement=requirement, options=options, where=where)
-
-
-def _where_also(requirement: Requirement, marker: Marker | None) -> Requirement:
-    joined = Requirement(str(requirement))
-    if marker is not None:
-        joined.marker = both(joined.marker, marker)
-    return joined
 
 
 def _marker(text: object, place: str) -> Marker | None:

@@ -41,6 +41,7 @@ __all__ = [
     "named_indexes",
     "numbered_texts",
     "table_in",
+    "uv_table_in",
 ]
 
 
@@ -105,7 +106,7 @@ def find_uv_settings(path: Path, document: Mapping[str, Any], name: str) -> UvSe
     Raises RequirementError.
     """
     found = _Found(path.parent, name)
-    own = table_in(table_in(document, "tool", name), "uv", f"{name}: tool")
+    own = uv_table_in(document, name)
     shared, root = found.of_workspace(own)
     table, prefix = found.nearest(root, shared)
     projects = [(own, f"{name}: tool.uv.")]
@@ -188,8 +189,7 @@ class _Found:
         path = folder / "pyproject.toml"
         if not path.is_file():
             return {}
-        name = self.name_of(path)
-        return table_in(table_in(self._read(path), "tool", name), "uv", f"{name}: tool")
+        return uv_table_in(self._read(path), self.name_of(path))
 
     def _read(self, path: Path) -> Mapping[str, Any]:
         try:
@@ -307,6 +307,11 @@ def table_in(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, 
     if not isinstance(table, Mapping):
         raise RequirementError(f"{where}: {key} is not a table")
     return table
+
+
+def uv_table_in(document: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """`[tool.uv]` of a pyproject.toml."""
+    return table_in(table_in(document, "tool", where), "uv", f"{where}: tool")
 
 
 def tables_of(document: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:

@@ -127,14 +127,15 @@ def _own_projects(case: Case) -> tuple[list[str], list[str]]:
     """Local projects of the image as requirements, which others of the image may have. Besides, as overrides, those
     whose version nobody knows yet: it meets what others require of it."""
     folder = empty_folder(case.folder, "projects")
+    if not case.own:
+        return [], []
+    from klock.packages.stubs import write_stub
+
     known: list[str] = []
     unknown: list[str] = []
     for each in case.own.values():
-        from klock.packages.stubs import write_stub
-
-        fields: dict[str, Any] = {"name": each.name, "requires": each.requires, "extras": each.extras}
         version = each.version if _is_version(each.version) else "0"
-        stub = write_stub(folder, version=version, **fields)
+        stub = write_stub(folder, name=each.name, version=version, requires=each.requires, extras=each.extras)
         if stub is not None:
             text = f"{each.name} @ file://{case.seen_folder}/projects/{stub.name}"
             known.append(text)

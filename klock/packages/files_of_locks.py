@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
@@ -13,6 +12,7 @@ from packaging.version import InvalidVersion
 from klock.errors import ResolutionError
 from klock.packages.no_wheel import why_no_wheel
 from klock.packages.request import ScopedRequirement
+from klock.packages.selection import file_name_of
 
 __all__ = ["at_its_file", "version_of_url"]
 
@@ -21,7 +21,7 @@ def at_its_file(scoped: ScopedRequirement, requirement: Requirement, tags: Seque
     """The requirement with the URL of the one file that is meant. Raises ResolutionError where none fits."""
     if not scoped.files:
         return scoped
-    names = {url: unquote(urlsplit(url).path.rpartition("/")[2]) for url in scoped.files}
+    names = {url: file_name_of(url) for url in scoped.files}
     order = {tag: number for number, tag in enumerate(tags)}
     ranked = []
     for url, name in names.items():
@@ -48,7 +48,7 @@ def at_its_file(scoped: ScopedRequirement, requirement: Requirement, tags: Seque
 
 def version_of_url(url: str) -> str | None:
     """The version that a file's name has."""
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    name = file_name_of(url)
     try:
         return str(parse_wheel_filename(name)[1] if name.endswith(".whl") else parse_sdist_filename(name)[1])
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from packaging.utils import canonicalize_name
 
@@ -17,6 +17,7 @@ from klock.asking import Answer, Asker
 from klock.errors import FetchError
 from klock.packages.credentials import Credentials
 from klock.packages.indexes import Index
+from klock.packages.selection import file_name_of
 from klock.values import dataclass
 
 __all__ = ["IndexPages", "PageFile"]
@@ -162,7 +163,7 @@ def _files_in_html(page: str, base: str) -> Iterator[PageFile]:
     for link, yanked in found.links:
         with contextlib.suppress(ValueError):  # no URL at all
             url, _, fragment = urljoin(urljoin(base, found.base), link).partition("#")
-            name = unquote(urlsplit(url).path.rpartition("/")[2])
+            name = file_name_of(url)
             sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
             yield PageFile(name=name, url=url, yanked=yanked, sha256=sha256)
 

@@ -19,7 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import RequirementError
-from klock.image.markers import both
+from klock.image.markers import only_where
 from klock.image.requirement_files import logical_lines
 from klock.image.requirement_lines import parse_line
 from klock.packages.request import PipRequest, ScopedRequirement, parse_requirement
@@ -94,9 +94,7 @@ def _for_extras_of(requirement: Requirement, override: Requirement) -> str:
     names = dict.fromkeys(match["name"] or match["turned"] for match in _EXTRA.finditer(str(requirement.marker or "")))
     if not names:
         return str(override)
-    changed, extras = Requirement(str(override)), Marker(" or ".join(f"extra == '{name}'" for name in names))
-    changed.marker = both(changed.marker, extras)
-    return str(changed)
+    return str(only_where(override, Marker(" or ".join(f"extra == '{name}'" for name in names))))
 
 
 def lines_of_files(

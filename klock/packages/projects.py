@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from klock.errors import ImageError, StepFailed
-from klock.image.markers import both
+from klock.image.markers import only_where
 from klock.image.project_files import settings_of_project
 from klock.image.pyproject import from_sources
 from klock.image.uv_settings import UvSettings
@@ -92,9 +92,7 @@ def _sources(source: LocalProjectSource, content: bytes | None) -> UvSettings:
 
 
 def _for_extra(text: str, extra: str) -> str:
-    requirement, marker = Requirement(text), Marker(f"extra == '{extra}'")
-    requirement.marker = both(requirement.marker, marker)
-    return str(requirement)
+    return str(only_where(Requirement(text), Marker(f"extra == '{extra}'")))
 
 
 def lock_project(read: ReadProject, locker: ArtifactLocker) -> LocalProject:

@@ -23,7 +23,14 @@ from klock.values import dataclass
 if TYPE_CHECKING:
     from packaging.markers import Environment
 
-__all__ = ["SelectedFile", "SelectedFolder", "SelectedPackage", "SelectedRepository", "select_artifacts"]
+__all__ = [
+    "SelectedFile",
+    "SelectedFolder",
+    "SelectedPackage",
+    "SelectedRepository",
+    "file_name_of",
+    "select_artifacts",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +100,7 @@ def select_artifacts(
     document = _only_hashed(_without_files(tomllib.loads(pylock), without or {}), hashes or {})
     for each in document.get("packages", ()):
         # Of wheels with equal tags the first is taken: it is the one that was built last.
-        each.get("wheels", []).sort(key=lambda wheel: _build_of(_file_name(wheel.get("url", ""))), reverse=True)
+        each.get("wheels", []).sort(key=lambda wheel: _build_of(file_name_of(wheel.get("url", ""))), reverse=True)
     lock = Pylock.from_dict(document)
     wanted = [Tag(*tag.split("-", 2)) for tag in tags]
     chosen = []
@@ -124,7 +131,7 @@ def select_artifacts(
         else:
             url = artifact.url or ""
             file = SelectedFile(
-                name=getattr(artifact, "filename", "") or _file_name(url),
+                name=getattr(artifact, "filename", "") or file_name_of(url),
                 url=_lockable(url, package.name),
                 size=artifact.size,
                 sha256=artifact.hashes.get("sha256"),
@@ -144,8 +151,8 @@ def _without_files(document: dict[str, Any], names: Mapping[str, Collection[str]
     for package in document.get("packages", ()):
         unwanted = names.get(package["name"], ())
         if unwanted:
-            package["wheels"] = [w for w in package.get("wheels", ()) if _file_name(w.get("url", "")) not in unwanted]
-            if _file_name(package.get("sdist", {}).get("url", "")) in unwanted:
+            package["wheels"] = [w for w in package.get("wheels", ()) if file_name_of(w.get("url", "")) not in unwanted]
+            if file_name_of(package.get("sdist", {}).get("url", "")) in unwanted:
                 del package["sdist"]
     return document
 
@@ -203,5 +210,6 @@ def _lockable(url: str, project: str) -> str:
     return bare
 
 
-def _file_name(url: str) -> str:
+def file_name_of(url: str) -> str:
+    """The name of the file at a URL."""
     return unquote(urlsplit(url).path.rpartition("/")[2])

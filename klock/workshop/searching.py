@@ -34,23 +34,22 @@ _PART: Final = 4
 
 def paths_with(values: Sequence[bytes], folder: str) -> list[str]:
     """The paths (from `folder` on, which is `/`) of everything that holds one of `values`, sorted. All cores read."""
-    wanted = [value for value in dict.fromkeys(values) if value]
-    if not wanted:
+    search = _search_for(values)
+    if search is None:
         return []
     sizes = {path: os.lstat(path).st_size for path in _below(folder)}
-    paths, is_hit = list(sizes), _Search(wanted).is_hit
+    paths = list(sizes)
     if len(paths) > _MANY or sum(sizes.values()) > _MUCH:
-        are_hits = map_in_forks(is_hit, paths, cost=sizes.__getitem__)
+        are_hits = map_in_forks(search.is_hit, paths, cost=sizes.__getitem__)
     else:
-        are_hits = list(map(is_hit, paths))
+        are_hits = list(map(search.is_hit, paths))
     return sorted(path.removeprefix(folder) for path, holds in zip(paths, are_hits, strict=True) if holds)
 
 
 def hits(values: Sequence[bytes], paths: Iterable[str]) -> Iterator[str]:
     """Those of `paths` that hold one of `values`."""
-    wanted = [value for value in dict.fromkeys(values) if value]
-    if wanted:
-        search = _Search(wanted)
+    search = _search_for(values)
+    if search is not None:
         yield from filter(search.is_hit, paths)
 
 
@@ -74,6 +73,12 @@ def _below(folder: str) -> Iterator[str]:
     for above, folders, others in walk(folder):
         for name in (*folders, *others):
             yield f"{above}/{name}"
+
+
+def _search_for(values: Sequence[bytes]) -> _Search | None:
+    """None if there is nothing to look for."""
+    wanted = [value for value in dict.fromkeys(values) if value]
+    return _Search(wanted) if wanted else None
 
 
 class _Search:
